@@ -1,0 +1,89 @@
+"""What people see: one console on standard output, one for progress on standard error, and the bars on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(soft_wrap=True)
+progress_console = Console(stderr=True, soft_wrap=True)
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield `report(done, total)`, drawn as a bar on a terminal and as nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=progress_console,
+        transient=True,
+        disable=not progress_console.is_terminal,
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+class EvaluationDisplay:
+    """The progress of an evaluation: a bar a task on a terminal, a line a task elsewhere; on standard error."""
+
+    def __init__(self):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("requests"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=progress_console,
+            disable=not progress_console.is_terminal,
+        )
+        self._bar = None
+        self._started = 0.0
+
+    def __enter__(self) -> EvaluationDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        progress_console.print(line, highlight=False, markup=False)
+
+    def begin(self, task, requests: int) -> None:
+        self._bar = self._progress.add_task(task.title, total=requests)
+        self._started = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._bar, count)
+
+    def end(self, task, summary: dict) -> None:
+        self._progress.update(self._bar, completed=self._progress.tasks[self._bar].total)
+        if progress_console.is_terminal:
+            return
+        seconds = time.monotonic() - self._started
+        error = "" if summary["stderr"] is None else f" ± {100 * summary['stderr']:.2f}"
+        value = f"{100 * summary['value']:.2f}{error}"
+        self.say(f"{task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s")
+
+
+def show_memory(memory, processes: int, stage: int) -> None:
+    """A table of the estimated memory of each process."""
+    from rich.table import Table
+
+    table = Table(title=f"memory a process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
+    for heading in ("rank", "model states", "activations", "logits", "total"):
+        table.add_column(heading, justify="right")
+    row = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
+    table.add_row("0" if processes == 1 else f"0–{processes - 1}, each", *row)
+    console.print(table)

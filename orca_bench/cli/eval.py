@@ -1,0 +1,61 @@
+"""`orca-bench eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("eval")
+@click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["orca", "plain"]),
+    default="orca",
+    show_default=True,
+    help="orca: the question in the Orca prompt, scored as trained. plain: lm-eval's own prompts, no wrapper.",
+)
+@click.option("--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text.")
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
+)
+@click.option("--limit", type=int, help="Ask only the first N questions of each task (of each MMLU subject).")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
+)
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: runs/NAME/results/PROTOCOL.json]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, as_json):
+    """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
+
+    ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
+    few-shot examples stand in the User turn, and the answer is scored behind the Response header, tokenized as in
+    training. Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
+    one JSON Lines file with every question's prediction, gold and score. Both grow task by task: Ctrl-C keeps what is done.
+
+    \b
+      orca-bench eval --tasks all
+      orca-bench eval --tasks arc_challenge,mmlu --limit 100 --benchmarks path/to/benchmarks
+      orca-bench eval --model psmathur/orca_mini_13b --protocol plain
+    """
+    from orca_bench.cli import evaluating
+
+    evaluating.check(tasks, limit)  # cheap errors before the heavy imports
+    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out)
+    result = evaluating.run(order)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+        return
+    evaluating.show(result)
+    click.echo(f"\nresult: {order.out}\nquestions: {order.out.with_suffix('.questions.jsonl')}")

@@ -1,0 +1,45 @@
+"""`orca-bench generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_LETTER = (
+    "Write a letter to Sam Altman, CEO of OpenAI, requesting him to convert GPT4 a private model by OpenAI to an open "
+    "source project"
+)
+
+
+@click.command("generate")
+@click.argument("instruction", default=_LETTER)
+@click.option("--input", "context", help="Further input, under a header of its own.")
+@click.option("--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text.")
+@click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--top-k", type=click.IntRange(min=0), default=50, show_default=True, help="0 keeps all.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
+@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+def command(instruction, context, system, model, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs):
+    """Answer INSTRUCTION in the Orca prompt and stream the answer.
+
+    The defaults are the model card's example, its instruction included.
+
+    \b
+      orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
+      orca-bench generate "Translate to French." --input "Good morning." --system 14
+    """
+    from orca_bench.cli.evaluating import _newest
+    from orca_bench.generate import Generator, Sampling
+    from orca_bench.system_messages import system_message
+
+    text = system_message(system)
+    generator = Generator(model or _newest(runs))
+    sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
+    for piece in generator.answer(text, instruction, context, sampling):
+        click.echo(piece, nl=False)
+    click.echo()

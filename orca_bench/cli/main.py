@@ -1,0 +1,96 @@
+"""`orca-bench`: the group of commands, and what becomes of errors.
+
+Commands are imported when they are asked for, so that `--help` answers at once. Exit codes: 0 done, 1 the work failed (or a
+gate says no), 2 the user's input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+
+import click
+
+from orca_bench import __version__
+from orca_bench.errors import Interrupted, UserError
+
+#: Command name: module below orca_bench.cli, and the line that the group's help shows.
+_COMMANDS = {
+    "demo": ("demo", "The whole job on the embedded default: no network, minutes on two cores."),
+    "data": ("data", "Make records from instruction files."),
+    "train": ("train", "Records → model: train a recipe with DeepSpeed ZeRO-3."),
+    "eval": ("eval", "Model → results: the seven tasks through lm-evaluation-harness."),
+    "table": ("table", "Results → table, beside the reported scores."),
+    "generate": ("generate", "One answer in the Orca prompt, streamed."),
+}
+
+_HELP = """Train an explain-tuned LLaMA, evaluate it in the Orca prompt, and show its scores beside the reported ones.
+
+\b
+The workflow:
+  orca-bench demo                              see the whole job once
+  orca-bench data convert FILE… --out R.jsonl  instruction files → records
+  orca-bench train recipes/13b.yaml            records → runs/NAME/model
+  orca-bench eval --tasks all                  model → runs/NAME/results/orca.json
+  orca-bench table                             reported beside measured
+  orca-bench generate "Why is the sky blue?"   ask the model
+
+`orca-bench COMMAND --help` explains each. Recipes are YAML files; any key can be overridden: -o train.lr=1e-5.
+Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx):
+        return list(_COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in _COMMANDS:
+            return None
+        return importlib.import_module(f"orca_bench.cli.{_COMMANDS[name][0]}").command
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="orca-bench")
+def cli() -> None:
+    """The group itself does nothing."""
+
+
+def main() -> None:
+    """Run the command line; every error a user can cause becomes one line and exit code 2."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+    try:
+        code = cli.main(prog_name="orca-bench", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        sys.exit(130)
+    except Interrupted as error:
+        _say(f"interrupted: {error}")
+        sys.exit(130)
+    except UserError as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: `orca-bench table | head`
+        sys.exit(0)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        _say(f"failed: {error}")
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`orca-bench train RECIPE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("train")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--dry-run", is_flag=True, help="Show sizes, steps, memory and the resolved recipe; train nothing.")
+@click.option("--fresh", is_flag=True, help="Throw away what a run of this name holds and start over.")
+@click.option(
+    "--launcher",
+    type=click.Choice(["torchrun", "deepspeed"]),
+    default="torchrun",
+    show_default=True,
+    help="What starts the processes.",
+)
+@click.option("--local_rank", type=int, hidden=True, help="Passed by deepspeed's launcher; read from the environment.")
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str, local_rank):
+    """Train the student that RECIPE describes, with DeepSpeed ZeRO-3.
+
+    Reads the records, checks them, tokenizes prompt and response separately, and trains on the response alone. The run is
+    kept in runs/NAME: the resolved recipe, a manifest, metrics.jsonl (one line a step), checkpoints, and model/, a plain
+    Hugging Face folder. Where the recipe asks for more than one process, they are started here; under torchrun or
+    deepspeed this command is one of them.
+
+    Ctrl-C writes a checkpoint and stops; the same command continues from it.
+
+    \b
+      orca-bench train recipes/mini.yaml
+      orca-bench train recipes/13b.yaml --dry-run
+      orca-bench train recipes/7b.yaml -o data.records='[my.jsonl]' -o model.base=/models/open_llama_7b
+      deepspeed --num_gpus 8 --module orca_bench train recipes/13b.yaml
+    """
+    from orca_bench.cli import training
+
+    loaded = training.load_recipe(recipe, overrides, runs)
+    if dry_run:
+        training.show_dry_run(loaded)
+        return
+    training.train(loaded, runs, fresh=fresh, launcher=launcher)

@@ -1,0 +1,117 @@
+"""What `train` and `demo` share: loading a recipe with its embedded files, training it, showing what was found."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from orca_bench import recipe as recipes
+from orca_bench.cli.console import console, counting, show_memory
+from orca_bench.errors import UserError
+
+_MINI = "mini:"
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> recipes.Recipe:
+    """The recipe with `mini:…` paths turned into the files of the embedded default, which are made where they are absent."""
+    recipe = recipes.load(path, overrides)
+    tokenizer, records = recipe.model.tokenizer or "", recipe.data.records
+    if not any(name.startswith(_MINI) for name in (tokenizer, *records)):
+        return recipe
+    from orca_bench.mini import materialize
+
+    files = materialize(runs)
+
+    def resolved(name: str) -> str:
+        if not name.startswith(_MINI):
+            return name
+        if name not in files:
+            raise UserError(f"'{name}' is not an embedded file", where=path, hint=f"there are {', '.join(files)}")
+        return str(files[name])
+
+    model = recipe.model.model_copy(update={"tokenizer": resolved(tokenizer) if tokenizer else None})
+    data = recipe.data.model_copy(update={"records": [resolved(name) for name in records]})
+    return recipe.model_copy(update={"model": model, "data": data})
+
+
+def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str = "torchrun"):
+    """Prepare and train; returns the finished Run."""
+    from orca_bench import train as training
+    from orca_bench.train.run import Run
+
+    run = Run(runs / recipe.name)
+    if run.status == "finished" and not fresh and recipes.load(run.recipe_file) == recipe:
+        console.print(f"already trained: {run.model} (--fresh trains again)", highlight=False)
+        return run
+    if os.environ.get("RANK", "0") != "0":
+        _wait_for_first(run)
+    else:
+        with counting("encoding records") as progress:
+            prepared = training.describe(recipe, progress)
+        continues = training.prepare(prepared, run, fresh)
+        _show_prepared(prepared)
+        if continues:
+            console.print("continuing from the newest checkpoint")
+        (run.folder / ".ready").write_text(os.environ.get("MASTER_PORT", ""))
+    training.launch(run, recipe, launcher, say=lambda line: console.print(line, highlight=False))
+    (run.folder / ".ready").unlink(missing_ok=True)
+    if os.environ.get("RANK", "0") == "0":
+        console.print(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)", highlight=False)
+    return run
+
+
+def _wait_for_first(run) -> None:
+    """Under a launcher, the first process encodes; the others wait until it is done."""
+    ready = run.folder / ".ready"
+    while not (ready.is_file() and ready.read_text() == os.environ.get("MASTER_PORT", "")):
+        time.sleep(0.2)
+
+
+def _show_prepared(prepared) -> None:
+    encoded, report, plan = prepared.encoded, prepared.report, prepared.plan
+    console.print(
+        f"{report.records:,} records, {int(encoded.lengths.sum()):,} tokens, of which {int(encoded.trained.sum()):,} trained; "
+        f"{plan.steps:,} steps; {prepared.parameters:,} parameters",
+        highlight=False,
+    )
+    if report.cut:
+        console.print(f"{report.cut:,} records were cut at {prepared.recipe.data.max_length} tokens", highlight=False)
+    if report.dropped:
+        first = ", ".join(str(number) for number in report.dropped[:5])
+        console.print(
+            f"{len(report.dropped):,} records lost their whole response to the cut and are left out "
+            f"(counted from 0: {first}{', …' if len(report.dropped) > 5 else ''})",
+            highlight=False,
+        )
+
+
+def show_dry_run(recipe: recipes.Recipe) -> None:
+    """Print what training this recipe would do. What cannot be known here (a hub out of reach) is said, not guessed."""
+    from orca_bench import train as training
+
+    console.print("the resolved recipe:\n")
+    console.print(recipe.dump(), highlight=False, markup=False)
+    try:
+        with counting("encoding records") as progress:
+            prepared = training.describe(recipe, progress)
+    except UserError as error:
+        if not _from_hub(recipe):
+            raise
+        console.print(f"sizes, steps and memory cannot be computed here: {error}", highlight=False, markup=False)
+        return
+    _show_prepared(prepared)
+    train, plan = recipe.train, prepared.plan
+    lengths = prepared.encoded.lengths
+    console.print(
+        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.steps:,} steps of "
+        f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
+        f"{plan.warmup_steps:,} of them warm-up ({train.warmup}) to {train.lr:g}",
+        highlight=False,
+    )
+    show_memory(prepared.memory, train.processes, train.zero_stage)
+
+
+def _from_hub(recipe: recipes.Recipe) -> bool:
+    names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
+    return any(name and not Path(name).exists() and not Path(name).suffix and name.count("/") == 1 for name in names)

@@ -1,0 +1,34 @@
+"""The errors a user can cause. Each is one line that says what is wrong, where, and what would be right.
+
+The command line turns a `UserError` into `error: …` on standard error and exit code 2. Its own module because every
+layer raises it and nothing here may import anything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    `what` says what is wrong, `where` the file, line or key, and `hint` what would be right.
+    """
+
+    def __init__(self, what: str, *, where: object | None = None, hint: str | None = None):
+        self.what, self.where, self.hint = what, where, hint
+        line = f"{where}: {what}" if where is not None else what
+        if hint:
+            line = f"{line}; {hint}"
+        super().__init__(" ".join(line.split()))
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C; `str()` says what was finished and where it lies. Exit code 130."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names the known word most like `word`, or None where nothing is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else None

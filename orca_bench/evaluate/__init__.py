@@ -1,0 +1,1 @@
+"""A model folder to results: tasks, benchmark rows, protocols, the scoring engine, and lm-evaluation-harness around them."""

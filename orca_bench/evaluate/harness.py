@@ -1,0 +1,247 @@
+"""Run one task of the suite through lm-evaluation-harness's own evaluator, and give back every question's score.
+
+Under a protocol of ours the harness gets tasks whose requests the protocol made. Under `plain` it gets its own task files
+(its prompts, its sampler, its metrics) over the same rows, so that the number is what lm-eval would report.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's own bars would run through ours
+
+import lm_eval
+import lm_eval.evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task as HarnessTask
+from lm_eval.config.task import TaskConfig
+from lm_eval.filters import build_filter_ensemble
+from lm_eval.tasks import TaskManager
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.model import OrcaLM
+from orca_bench.evaluate.protocols import Document, Protocol
+from orca_bench.evaluate.rows import Rows
+from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
+
+
+@dataclass(frozen=True)
+class Question:
+    """One answered question: lm-eval task name, place in the protocol's order, row number, score, and the answers."""
+
+    task: str
+    index: int
+    row_number: int
+    score: Score
+    answers: list
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What running one task gave: its questions in order, and lm-eval's own result."""
+
+    questions: list[Question]
+    lm_eval: dict
+
+
+def _simple_evaluate(lm: OrcaLM, tasks: list[HarnessTask], limit: int | None, log_samples: bool) -> dict:
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # lm_eval 0.4.13 asks git for the revision of the current folder, and git complains aloud where that is no checkout.
+    lm_eval.evaluator.get_git_commit_hash = lambda: None
+    return lm_eval.simple_evaluate(
+        model=lm,
+        tasks=tasks,
+        limit=limit,
+        bootstrap_iters=0,  # standard errors are ours, by the right unit
+        log_samples=log_samples,
+        task_manager=TaskManager(include_defaults=False),
+    )
+
+
+def _kept(result: dict) -> dict:
+    """lm-eval's result without the samples (kept question by question) and the machine (kept once)."""
+    keys = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
+    return {key: result[key] for key in keys if key in result}
+
+
+# --- a protocol's documents ---------------------------------------------------------------------------------------
+
+
+class ProtocolTask(HarnessTask):
+    """One lm-eval task over documents that a protocol made (for MMLU: one subject)."""
+
+    VERSION = 1
+
+    def __init__(self, task: Task, protocol: Protocol, documents: list[Document]):
+        self.OUTPUT_TYPE = "generate_until" if task.generates else "multiple_choice"
+        self._task, self._protocol, self._documents = task, protocol, documents
+        self._config = TaskConfig(
+            task=documents[0].task,
+            output_type=self.OUTPUT_TYPE,
+            num_fewshot=task.shots,
+            generation_kwargs={"until": list(documents[0].requests[0].until)} if task.generates else None,
+            metadata={"version": protocol.version, "protocol": protocol.name},
+        )
+        self._filters = [build_filter_ensemble("none", [["take_first", None]])]
+        self._training_docs = self._fewshot_docs = self._instances = None
+        self.answered: dict[int, Question] = {}
+
+    def has_training_docs(self) -> bool:
+        return False
+
+    def has_validation_docs(self) -> bool:
+        return False
+
+    def has_test_docs(self) -> bool:
+        return True
+
+    def test_docs(self) -> list[dict]:
+        return [{"index": d.index, "row": d.row_number} for d in self._documents]
+
+    def doc_to_text(self, doc: dict) -> str:
+        return self._documents[doc["index"]].requests[0].context
+
+    def doc_to_target(self, doc: dict) -> str:
+        return self._task.target(self._documents[doc["index"]].row)
+
+    def fewshot_context(self, doc, num_fewshot, **options) -> str:
+        return self.doc_to_text(doc)  # the protocol has put the examples there
+
+    def construct_requests(self, doc: dict, ctx: str, **options) -> list[Instance]:
+        document = self._documents[doc["index"]]
+        return [
+            Instance(
+                request_type="generate_until" if self._task.generates else "loglikelihood",
+                doc=doc,
+                arguments=(r.context, {"until": list(r.until), "do_sample": False} if self._task.generates else r.continuation),
+                idx=number,
+                metadata=options["metadata"],
+            )
+            for number, r in enumerate(document.requests)
+        ]
+
+    def process_results(self, doc: dict, results: list) -> dict:
+        document = self._documents[doc["index"]]
+        answers = list(results) if self._task.generates else [logprob for logprob, _ in results]
+        score = self._protocol.score(self._task, document, answers)
+        self.answered[document.index] = Question(document.task, document.index, document.row_number, score, answers)
+        return {self._task.metric: score.value}
+
+    def aggregation(self) -> dict:
+        return {self._task.metric: _mean}
+
+    def higher_is_better(self) -> dict:
+        return {self._task.metric: True}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def run_protocol(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> Outcome:
+    """Ask all documents of a task; MMLU's subjects are lm-eval tasks of their own."""
+    by_name: dict[str, list[Document]] = {}
+    for document in documents:
+        by_name.setdefault(document.task, []).append(document)
+        lm.remember_heads(document.requests)
+    tasks = [ProtocolTask(task, protocol, group) for group in by_name.values()]
+    result = _simple_evaluate(lm, tasks, limit=None, log_samples=False)
+    lm.head_of.clear()
+    return Outcome([t.answered[i] for t in tasks for i in sorted(t.answered)], _kept(result))
+
+
+# --- lm-eval's own prompts ----------------------------------------------------------------------------------------
+
+#: Our task: the folder of lm-eval's task files, the task's name there, its metric and filter.
+_PLAIN = {
+    "arc_challenge": ("arc", "arc_challenge", "acc_norm", "none"),
+    "hellaswag": ("hellaswag", "hellaswag", "acc_norm", "none"),
+    "mmlu": ("mmlu/default", "mmlu_{subject}", "acc", "none"),
+    "truthful_qa": ("truthfulqa", "truthfulqa_mc2", "acc", "none"),
+    "winogrande": ("winogrande", "winogrande", "acc", "none"),
+    "gsm8k": ("gsm8k", "gsm8k", "exact_match", "strict-match"),
+    "drop": ("drop", "drop", "f1", "none"),
+}
+
+
+class Plain:
+    """lm-eval's own prompts, no wrapper: BOS, today's templates, lm-eval's sampler and metrics. Named, not implemented, here."""
+
+    name, version = "plain", 1
+
+    def describe(self) -> dict:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "lm_eval": lm_eval.__version__,
+            "tokens": "BOS + context and continuation encoded together",
+            "max_new_tokens": 256,
+        }
+
+
+def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
+    """Run lm-eval's own task files for one task of the suite over the given rows."""
+    folder, name, metric, filter_name = _PLAIN[task.name]
+    manager = TaskManager(
+        include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False
+    )
+    parts = list(_parts(task, rows, name))
+    for part_name, *_ in parts:
+        if part_name not in manager.all_tasks:
+            raise UserError(
+                f"lm-eval has no task '{part_name}'", where=task.name, hint="--protocol plain knows MMLU's 57 subjects only"
+            )
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    specs = [
+        {"task": part, "num_fewshot": task.shots, "custom_dataset": _dataset(task, asked, pool)}
+        for part, _, asked, pool in parts
+    ]
+    # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
+    loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
+    result = _simple_evaluate(lm, loaded, limit, log_samples=True)
+    questions = []
+    for part, numbers, asked, _ in parts:
+        samples = [s for s in result["samples"][part] if s["filter"] == filter_name]
+        for sample in sorted(samples, key=lambda s: s["doc_id"]):
+            row = asked[sample["doc_id"]]
+            score, answers = _plain_score(task, row, sample, metric)
+            questions.append(Question(part, sample["doc_id"], numbers[sample["doc_id"]], score, answers))
+    return Outcome(questions, _kept(result))
+
+
+def _parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
+    """(lm-eval task, row numbers, rows asked, rows of the pool) of each part of a task, in order."""
+    if task.name != "mmlu":
+        yield name, list(range(len(rows.asked))), rows.asked, rows.pool
+        return
+    for subject in sorted({row["subject"] for row in rows.asked}):
+        numbers = [i for i, row in enumerate(rows.asked) if row["subject"] == subject]
+        pool = [row for row in rows.pool if row["subject"] == subject]
+        yield name.format(subject=subject), numbers, [rows.asked[i] for i in numbers], pool
+
+
+def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:
+    def splits(**_) -> dict:
+        from datasets import Dataset
+
+        made = {task.split: Dataset.from_list(asked)}
+        if task.pool:
+            made[task.pool] = Dataset.from_list(pool)
+        # A task file may name a split that it does not use; lm-eval asks for its rows all the same.
+        return made | {split: made[task.split] for split in ("validation", "test") if split not in made}
+
+    return splits
+
+
+def _plain_score(task: Task, row: dict, sample: dict, metric: str) -> tuple[Score, list]:
+    value = float(sample[metric])
+    if isinstance(task, ChoiceTask):
+        answers = [float(response[0]) for response in sample["filtered_resps"]]
+        own = task.score(row, answers)
+        return Score(value, own.prediction, own.gold, {}), answers
+    text = sample["resps"][0][0]
+    return Score(value, sample["filtered_resps"][0], sample["target"], {}), [text]

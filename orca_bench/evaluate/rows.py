@@ -1,0 +1,125 @@
+"""Benchmark rows in: from the hub, or from `DIR/TASK/SPLIT.jsonl.gz`, each checked for the columns its task reads.
+
+Both give the same rows in the same order, so a result does not depend on where they came from; the hash of what was read
+goes into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench.errors import UserError, nearest
+from orca_bench.evaluate.tasks.base import Task
+from orca_bench.files import read_json, read_json_lines
+
+#: A benchmarks directory may say in this file that it is not the leaderboard's data.
+SUITE_FILE = "suite.json"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one task: those asked, those that examples come from, and the SHA-256 of each split's rows."""
+
+    asked: list[dict]
+    pool: list[dict]
+    hashes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Which benchmark suite the rows are: its name, and whether its scores may stand beside the leaderboard's."""
+
+    name: str
+    comparable: bool
+    note: str = ""
+
+
+LEADERBOARD = Suite("open-llm-leaderboard-v1", True)
+
+
+def suite(benchmarks: Path | None) -> Suite:
+    """What a benchmarks directory says it is; raises UserError where there is no such directory."""
+    if benchmarks is None:
+        return LEADERBOARD
+    if not benchmarks.is_dir():
+        raise UserError("no such benchmarks directory", where=benchmarks, hint="expected DIR/TASK/SPLIT.jsonl.gz")
+    marker = benchmarks / SUITE_FILE
+    if not marker.is_file():
+        return LEADERBOARD
+    said = read_json(marker)
+    if not isinstance(said, dict) or "name" not in said:
+        raise UserError("not a suite description", where=marker, hint='expected {"name": …, "note": …}')
+    return Suite(str(said["name"]), False, str(said.get("note", "")))
+
+
+def load(task: Task, benchmarks: Path | None) -> Rows:
+    """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed."""
+    splits: dict[str, list[dict]] = {}
+    hashes: dict[str, str] = {}
+    for split in filter(None, (task.split, task.pool)):
+        read = _from_hub(task, split) if benchmarks is None else _from_directory(task, split, benchmarks)
+        splits[split], hashes[split] = _checked(task, read)
+    pool = splits[task.pool] if task.pool else []
+    if task.pool and len(pool) < task.shots:
+        raise UserError(
+            f"{len(pool)} rows, and {task.shots} examples are drawn from it", where=f"{task.name} split {task.pool}"
+        )
+    return Rows(splits[task.split], pool, hashes)
+
+
+def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, dict]]:
+    for ending in (".jsonl.gz", ".jsonl"):
+        path = benchmarks / task.name / f"{split}{ending}"
+        if path.is_file():
+            break
+    else:
+        present = sorted(p.name for p in (benchmarks / task.name).glob("*")) if (benchmarks / task.name).is_dir() else []
+        raise UserError(
+            f"the split '{split}' of {task.name} is missing",
+            where=benchmarks / task.name / f"{split}.jsonl.gz",
+            hint=f"present: {', '.join(present)}" if present else "expected DIR/TASK/SPLIT.jsonl.gz",
+        )
+    empty = True
+    for line, row in read_json_lines(path):
+        empty = False
+        yield f"{path}:{line}", row
+    if empty:
+        raise UserError("no rows", where=path)
+
+
+def _from_hub(task: Task, split: str) -> Iterable[tuple[str, dict]]:
+    from datasets import load_dataset
+
+    name, configuration = task.hub
+    try:
+        rows = load_dataset(name, configuration, split=split)
+    except Exception as error:  # many kinds; for the user they are one
+        raise UserError(
+            f"the hub did not give {name} ({type(error).__name__})",
+            where=task.name,
+            hint="read local files with --benchmarks DIR",
+        ) from error
+    for number, row in enumerate(rows):
+        yield f"{name} {split} row {number}", row
+
+
+def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], str]:
+    rows, digest = [], hashlib.sha256()
+    for where, row in read:
+        for column, kind in task.columns.items():
+            if column not in row:
+                hint = nearest(column, row) or f"columns here: {', '.join(row)}"
+                raise UserError(f"no column '{column}', which {task.name} needs", where=where, hint=hint)
+            if not isinstance(row[column], kind):
+                raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
+        try:
+            task.example(row)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())
+        rows.append(row)
+    return rows, digest.hexdigest()

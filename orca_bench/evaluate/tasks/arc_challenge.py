@@ -1,0 +1,19 @@
+"""ARC-Challenge, 25-shot, acc_norm. Hub: allenai/ai2_arc (ARC-Challenge). Clark et al. 2018, arXiv 1803.05457."""
+
+from orca_bench.evaluate.tasks.base import LETTERS, NormalizedChoiceTask
+
+
+class ArcChallenge(NormalizedChoiceTask):
+    name, title, shots = "arc_challenge", "ARC-Challenge", 25
+    hub, split, pool, full_size = ("allenai/ai2_arc", "ARC-Challenge"), "test", "train", 1172
+    columns = {"question": str, "choices": dict, "answerKey": str}
+
+    def question(self, row: dict) -> str:
+        return f"Question: {row['question']}\nAnswer:"
+
+    def choices(self, row: dict) -> list[str]:
+        return list(row["choices"]["text"])
+
+    def gold(self, row: dict) -> int:
+        key = row["answerKey"]  # some rows number their choices 1 to 5
+        return int(key) - 1 if key.isdigit() else LETTERS.index(key)

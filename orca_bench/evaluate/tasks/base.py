@@ -1,0 +1,120 @@
+"""What a benchmark task is: rows in, question texts and continuations out, answers back to a score.
+
+Each task stands in a file of its own beside this one and knows neither prompt nor model: a protocol decides how its texts
+become requests.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LETTERS = "ABCDE"
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one question: `value` in 0…1 under the task's metric, what the model said, what is right.
+
+    `value` is nan-free; `extra` holds further facts of the question that a reader may want (which rule applied, em).
+    """
+
+    value: float
+    prediction: object
+    gold: object
+    extra: dict
+
+
+class Task(ABC):
+    """One of the seven tasks: where its rows are, how many shots, which metric, and its texts.
+
+    `name` is its folder under a benchmarks directory, `hub` the data set's id and configuration, `split` the rows that
+    are asked, `pool` those that few-shot examples come from (None where there are none).
+    """
+
+    name: str
+    title: str
+    shots: int
+    metric: str
+    hub: tuple[str, str | None]
+    split: str
+    pool: str | None
+    columns: dict[str, type | tuple[type, ...]]
+    #: How many rows `split` has in the leaderboard's data, so that a result can say what is missing.
+    full_size: int
+    generates = False
+
+    def description(self, row: dict) -> str:
+        """Text before the few-shot examples, or nothing."""
+        return ""
+
+    @abstractmethod
+    def question(self, row: dict) -> str:
+        """The question as it stands at the end of the context."""
+
+    @abstractmethod
+    def target(self, row: dict) -> str:
+        """What follows `question` in a few-shot example; begins with a space."""
+
+    def example(self, row: dict) -> str:
+        """One few-shot example."""
+        return self.question(row) + self.target(row)
+
+    def choose(self, pool: Sequence[dict], random) -> list[dict]:
+        """The few-shot examples of the next document: a fresh draw from `pool`."""
+        return random.sample(pool, self.shots) if self.shots else []
+
+
+class ChoiceTask(Task):
+    """A task whose answer is the choice with the best log-probability."""
+
+    @abstractmethod
+    def choices(self, row: dict) -> list[str]:
+        """The texts to choose from, without leading space."""
+
+    @abstractmethod
+    def gold(self, row: dict) -> int:
+        """The index of the right choice."""
+
+    def pairs(self, row: dict) -> list[tuple[str, str]]:
+        """(question text, continuation) of each choice; the continuation begins with a space."""
+        return [(self.question(row), " " + choice) for choice in self.choices(row)]
+
+    def target(self, row: dict) -> str:
+        return " " + self.choices(row)[self.gold(row)]
+
+    def score(self, row: dict, logprobs: Sequence[float]) -> Score:
+        """The score of one question from the log-probabilities (nats) of its pairs, in order."""
+        best = self.best(row, logprobs)
+        gold = self.gold(row)
+        return Score(float(best == gold), best, gold, {})
+
+    def best(self, row: dict, logprobs: Sequence[float]) -> int:
+        """The index of the chosen pair: the highest log-probability, the first of equals."""
+        return max(range(len(logprobs)), key=lambda i: (logprobs[i], -i))
+
+
+class NormalizedChoiceTask(ChoiceTask):
+    """acc_norm: log-probability divided by the choice's length in characters, its leading space not counted.
+
+    Source: lm-evaluation-harness b281b092, MultipleChoiceTask.process_results.
+    """
+
+    metric = "acc_norm"
+
+    def best(self, row: dict, logprobs: Sequence[float]) -> int:
+        normalized = [
+            logprob / max(1, len(choice)) for logprob, choice in zip(logprobs, self.choices(row), strict=True)
+        ]
+        return super().best(row, normalized)
+
+
+class GenerationTask(Task):
+    """A task whose answer is a text that the model writes."""
+
+    generates = True
+
+    @abstractmethod
+    def score_text(self, row: dict, text: str) -> Score:
+        """The score of one question from the text that the model wrote."""

@@ -1,0 +1,27 @@
+"""HellaSwag, 10-shot, acc_norm. Hub: Rowan/hellaswag. Zellers et al. 2019, arXiv 1905.07830."""
+
+import re
+
+from orca_bench.evaluate.tasks.base import NormalizedChoiceTask
+
+_TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
+
+
+def clean(text: str) -> str:
+    """WikiHow's marks out of a text, as b281b092 took them out: ` [title]` ends a sentence, other marks vanish."""
+    return _TAG.sub("", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+
+class HellaSwag(NormalizedChoiceTask):
+    name, title, shots = "hellaswag", "HellaSwag", 10
+    hub, split, pool, full_size = ("Rowan/hellaswag", None), "validation", "train", 10042
+    columns = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
+
+    def question(self, row: dict) -> str:
+        return clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
+
+    def choices(self, row: dict) -> list[str]:
+        return [clean(ending) for ending in row["endings"]]
+
+    def gold(self, row: dict) -> int:
+        return int(row["label"])

@@ -1,0 +1,50 @@
+"""A model folder (or hub id) in, a transformers model and its tokenizer out, or an error that says what the folder lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import UserError
+
+
+def check(name: str) -> None:
+    """Raise UserError where `name` is a folder without a model, or a path to nothing; hub ids are found out by loading."""
+    folder = Path(name)
+    if not folder.exists():
+        if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
+            raise UserError("no such model folder", where=name)
+        return
+    if not (folder / "config.json").is_file():
+        raise UserError("no config.json: not a model folder", where=name)
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise UserError("no weights (*.safetensors) in this model folder", where=name)
+
+
+def load(name: str, dtype: str, gpu_dtype: str):
+    """(model in evaluation mode, tokenizer); on a GPU where there is one.
+
+    dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check(name)
+    tokenizer = tokenizers.load(name)
+    on_gpu = torch.cuda.is_available()
+    wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=wanted if wanted == "auto" else getattr(torch, wanted), attn_implementation="sdpa"
+        )
+    except Exception as error:  # another architecture, a broken file, an unreachable hub: one thing to the user
+        raise UserError(
+            f"transformers cannot load a model here ({' '.join(str(error).split())[:200]})", where=name
+        ) from error
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {model.config.vocab_size} rows",
+            where=name,
+            hint="this folder's tokenizer is another model's",
+        )
+    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer

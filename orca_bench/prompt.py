@@ -1,0 +1,60 @@
+"""The Orca prompt: (system, instruction, input) in, the exact text that the student is trained on and asked with out.
+
+The only file that knows "### System:". Data, training, evaluation and generation call `render`; an exported model carries
+`CHAT_TEMPLATE`, which gives the same bytes. Source of the text: the example in the orca_mini_13b model card.
+"""
+
+from __future__ import annotations
+
+_SYSTEM = "### System:\n"
+_USER = "\n\n### User:\n"
+_INPUT = "\n\n### Input:\n"
+_RESPONSE = "\n\n### Response:\n"
+
+#: A response that begins another turn is over: these headers end a generation in the Orca prompt.
+TURN_HEADERS = ("### System:", "### User:", "### Input:", "### Response:")
+
+#: The same bytes as `render`, for transformers' `apply_chat_template(messages, add_generation_prompt=True)`.
+#: Messages: an optional `system`, then `user` (the instruction), then, where there is one, `input`: a role of its own,
+#: because the prompt has a header of its own for it. `{{- … -}}` keeps the template's own line breaks out. Without a
+#: system message the header stays and its text is empty, as in training (message id 1 of the Orca paper is empty).
+CHAT_TEMPLATE = (
+    "{%- set ns = namespace(turn='') -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}"
+    "{{- (ns.turn and '\\n\\n') + '### System:\\n' + message['content'] -}}"
+    "{%- elif message['role'] == 'user' -%}"
+    "{{- (ns.turn != 'system' and (ns.turn and '\\n\\n') + '### System:\\n') or '' -}}"
+    "{{- '\\n\\n### User:\\n' + message['content'] -}}"
+    "{%- elif message['role'] == 'input' -%}"
+    "{{- '\\n\\n### Input:\\n' + message['content'] -}}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{- '\\n\\n### Response:\\n' + message['content'] -}}"
+    "{%- else -%}"
+    "{{- raise_exception(\"role '\" + message['role'] + \"' is not one of system, user, input, assistant\") -}}"
+    "{%- endif -%}"
+    "{%- set ns.turn = message['role'] -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}"
+)
+
+
+def render(system: str, instruction: str, input: str | None = None) -> str:
+    """The prompt up to and including the Response header, after which the response's own tokens follow.
+
+    An empty or absent `input` leaves the Input block out, as the card's example does.
+    """
+    return head(system) + instruction + (_INPUT + input if input else "") + _RESPONSE
+
+
+def head(system: str) -> str:
+    """The prompt up to where the instruction begins: what must stay when a prompt is too long for the model."""
+    return _SYSTEM + system + _USER
+
+
+def messages(system: str, instruction: str, input: str | None = None) -> list[dict[str, str]]:
+    """The chat messages that `CHAT_TEMPLATE` renders to `render(system, instruction, input)`."""
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": instruction}]
+    if input:
+        turns.append({"role": "input", "content": input})
+    return turns

@@ -1,0 +1,275 @@
+"""A recipe: one YAML file in, one checked `Recipe` out, or an error that names file, line and key.
+
+A recipe says everything a training run depends on. Its keys, types and defaults are the fields below; `-o a.b=c` on the
+command line overrides one. Its own module because training, planning, the demo and the README's tables read it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orca_bench.errors import UserError, nearest
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Architecture(_Section):
+    """A LLaMA from random weights, in the names of transformers' LlamaConfig."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    num_key_value_heads: Positive | None = None
+    max_position_embeddings: Positive = 2048
+    tie_word_embeddings: bool = False
+    rope_theta: Annotated[float, Field(gt=0)] = 10000.0
+    rms_norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+
+
+class Model(_Section):
+    """Where the student starts: a model folder or hub id (`base`), or random weights (`random`) and a tokenizer."""
+
+    base: str | None = None
+    random: Architecture | None = None
+    tokenizer: str | None = None
+
+
+class Data(_Section):
+    """The records to train on: JSON Lines files (.jsonl, .jsonl.gz) or hub ids."""
+
+    records: list[str] = Field(min_length=1)
+    max_length: Positive = 1024
+
+
+class Train(_Section):
+    """The optimisation. Defaults are those of the card and of the training code it names."""
+
+    epochs: Positive = 3
+    max_steps: Positive | None = None
+    global_batch: Positive = 16
+    micro_batch: Positive = 2
+    accumulation: Positive = 1
+    processes: Positive = 8
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    grad_clip: Annotated[float, Field(ge=0)] = 1.0
+    warmup_ratio: Share = 0.1
+    warmup_min_steps: Annotated[int, Field(ge=0)] = 10
+    warmup: Literal["log", "linear"] = "log"
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    zero_stage: Literal[0, 1, 2, 3] = 3
+    offload: Literal["none", "cpu"] = "none"
+    gradient_checkpointing: bool = True
+    checkpoint_every: Positive = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Recipe(_Section):
+    """Everything a training run depends on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    model: Model
+    data: Data
+    train: Train = Train()
+
+    def dump(self) -> str:
+        """The recipe as YAML with every default written out; `load` gives an equal recipe back."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read and check a recipe file; `overrides` are `section.key=value` with the value in YAML.
+
+    Raises UserError, with file and line, for a file that is absent or not YAML, for unknown keys, wrong types, and
+    batch numbers that do not multiply.
+    """
+    path = Path(path)
+    tree, lines = _read_yaml(path)
+    overridden = {}
+    for override in overrides:
+        key = _apply(tree, override)
+        overridden[key] = f"-o {override}"
+
+    def where(location: tuple) -> str:
+        dotted = ".".join(str(part) for part in location if not isinstance(part, int))
+        if dotted in overridden:
+            return f"{overridden[dotted]}: {dotted}"
+        line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), None)
+        return f"{path}{f':{line}' if line else ''}: {dotted}" if dotted else str(path)
+
+    try:
+        recipe = Recipe.model_validate(tree)
+    except ValidationError as error:
+        first = _most_telling(error.errors())
+        raise _explain(first, where(first["loc"])) from None
+    _check_model(recipe, where)
+    _check_batch(recipe, where)
+    return recipe
+
+
+# --- reading YAML ---------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML with `2e-5` a number, as every other YAML reader has it (YAML 1.2), and a key given twice an error."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _read_yaml(path: Path) -> tuple[dict, dict[tuple, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError("no such recipe", where=path, hint="recipes that come with orca-bench are in recipes/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the recipe: {error}", where=path) from None
+    try:
+        tree = yaml.load(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise UserError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from None
+    if not isinstance(tree, dict):
+        raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
+    lines: dict[tuple, int] = {}
+    _collect_lines(node, (), lines)
+    return tree, lines
+
+
+def _collect_lines(node, location: tuple, lines: dict[tuple, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*location, key.value)
+            lines[inner] = key.start_mark.line + 1
+            _collect_lines(value, inner, lines)
+
+
+def _apply(tree: dict, override: str) -> str:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise UserError(f"'{text}' is not a YAML value", where=f"-o {override}") from None
+    *sections, last = key.split(".")
+    place = tree
+    for section in sections:
+        inner = place.get(section)
+        if inner is None:
+            inner = place[section] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"'{section}' is not a section", where=f"-o {override}")
+        place = inner
+    place[last] = value
+    return key
+
+
+# --- saying what is wrong -------------------------------------------------------------------------------------------
+
+
+def _most_telling(errors: list[dict]) -> dict:
+    """An unknown key first: it is often the reason why another one is missing."""
+    return next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+
+
+def _explain(error: dict, where: str) -> UserError:
+    kind, location, value = error["type"], error["loc"], error.get("input")
+    if kind == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        hint = nearest(str(location[-1]), known) or f"known keys here: {', '.join(known)}"
+        return UserError(f"unknown key '{location[-1]}'", where=where, hint=hint)
+    if kind == "missing":
+        return UserError("this key is needed and missing", where=where)
+    if kind == "literal_error":
+        choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return UserError(f"{value!r} is not one of {choices}", where=where)
+    shown = repr(value) if not isinstance(value, dict) else "a section"
+    message = error["msg"].replace("Input should be", "should be")
+    return UserError(f"{shown}: {message[0].lower()}{message[1:]}", where=where)
+
+
+def _fields_at(location: tuple) -> list[str]:
+    kind: Any = Recipe
+    for part in location:
+        annotation = kind.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(kind.model_fields)
+
+
+def _check_model(recipe: Recipe, where) -> None:
+    model = recipe.model
+    if (model.base is None) == (model.random is None):
+        raise UserError(
+            "give either base (a model folder or hub id) or random (an architecture)", where=where(("model",))
+        )
+    if model.random is None:
+        return
+    if model.tokenizer is None:
+        raise UserError("random weights need a tokenizer: a folder or a SentencePiece file", where=where(("model",)))
+    shape = model.random
+    heads = shape.num_attention_heads
+    if shape.hidden_size % heads:
+        raise UserError(
+            f"hidden_size {shape.hidden_size} is not a multiple of num_attention_heads {heads}",
+            where=where(("model", "random", "hidden_size")),
+        )
+    if shape.num_key_value_heads and heads % shape.num_key_value_heads:
+        raise UserError(
+            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {shape.num_key_value_heads}",
+            where=where(("model", "random", "num_key_value_heads")),
+        )
+    if recipe.data.max_length > shape.max_position_embeddings:
+        raise UserError(
+            f"max_length {recipe.data.max_length} is more than max_position_embeddings {shape.max_position_embeddings}",
+            where=where(("data", "max_length")),
+        )
+
+
+def _check_batch(recipe: Recipe, where) -> None:
+    train = recipe.train
+    product = train.micro_batch * train.accumulation * train.processes
+    if product == train.global_batch:
+        return
+    rest = train.micro_batch * train.processes
+    if train.global_batch % rest == 0:
+        change = f"set accumulation to {train.global_batch // rest}"
+    elif train.global_batch % (train.accumulation * train.processes) == 0:
+        change = f"set micro_batch to {train.global_batch // (train.accumulation * train.processes)}"
+    else:
+        change = f"set global_batch to {product}"
+    raise UserError(
+        f"global_batch {train.global_batch} is not micro_batch {train.micro_batch} × accumulation "
+        f"{train.accumulation} × processes {train.processes} = {product}",
+        where=where(("train", "global_batch")),
+        hint=change,
+    )

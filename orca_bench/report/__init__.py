@@ -1,0 +1,1 @@
+"""Results to what people read: the leaderboard-style table."""

@@ -1,0 +1,274 @@
+"""Result files in, a leaderboard-style table out: reported beside measured, difference, standard error, n, both averages.
+
+A difference is shown only where the two numbers may be compared; where protocol, limit or suite make it unfair the table
+says so in plain words. Numbers are percent, as on the leaderboard. Reads result files only; knows no model.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import read_json, shipped
+
+_FORMAT = "orca-bench result "
+
+#: The suite's tasks in the leaderboard's order: name, title, shots, metric.
+TASKS = (
+    ("arc_challenge", "ARC-Challenge", 25, "acc_norm"),
+    ("hellaswag", "HellaSwag", 10, "acc_norm"),
+    ("mmlu", "MMLU", 5, "acc"),
+    ("truthful_qa", "TruthfulQA", 0, "mc2"),
+    ("winogrande", "Winogrande", 5, "acc"),
+    ("gsm8k", "GSM8K", 5, "acc"),
+    ("drop", "DROP", 3, "f1"),
+)
+AVERAGES = ("all seven", "six without DROP")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measured number in percent: value, standard error, n, difference to the reported one; None where unknown."""
+
+    value: float | None = None
+    stderr: float | None = None
+    n: int | None = None
+    difference: float | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One task or average: its name, shots and metric, the reported number, and a cell for each result."""
+
+    name: str
+    title: str
+    shots: int | None
+    metric: str
+    reported: float | None
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A whole table: column headings for the results, lines, and notes on what may not be compared."""
+
+    title: str
+    reported_name: str
+    columns: list[str]
+    lines: list[Line]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_result(path: Path) -> dict:
+    """Read a result file; raises UserError where it is not one."""
+    result = read_json(path)
+    if not isinstance(result, dict) or not str(result.get("format", "")).startswith(_FORMAT):
+        raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
+    missing = [key for key in ("tasks", "averages", "protocol", "suite", "model") if not isinstance(result.get(key), dict)]
+    if missing:
+        raise UserError(f"a result without '{missing[0]}'", where=path, hint="evaluate again")
+    for name, entry in result["tasks"].items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("value"), (int, float)):
+            raise UserError(f"task '{name}' has no value", where=path, hint="evaluate again")
+    return result
+
+
+def read_reported(name: str = "orca_mini_13b") -> dict:
+    """The reported scores of a model, as data with their source."""
+    path = Path(name) if name.endswith(".json") else shipped("reported") / f"{name}.json"
+    reported = read_json(path)
+    if not isinstance(reported, dict) or "tasks" not in reported:
+        raise UserError("not a file of reported scores", where=path)
+    return reported
+
+
+def build(results: list[tuple[str, dict]], reported: dict) -> Table:
+    """The table of some results, each with its column heading, beside the reported scores."""
+    fair = [comparable(result) for _, result in results]
+    lines = []
+    for name, title, shots, metric in TASKS:
+        told = reported["tasks"].get(name)
+        cells = [_task_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
+        lines.append(Line(name, title, shots, _metric(results, name, metric), told, cells))
+    for name in AVERAGES:
+        told = reported["averages"].get(name)
+        cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
+        lines.append(Line(name, f"Average, {name}", None, "mean", told, cells))
+    suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
+    notes = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
+    return Table(
+        f"Suite {', '.join(suites) or reported['suite']} (percent ± standard error)",
+        reported["model"].split("/")[-1],
+        [label for label, _ in results],
+        lines,
+        notes,
+    )
+
+
+def comparable(result: dict) -> bool:
+    """Whether a difference to a reported score means anything: the leaderboard's own rows."""
+    return bool(result["suite"].get("comparable"))
+
+
+def labels(results: list[dict]) -> list[str]:
+    """A short heading for each result, told apart by protocol and limit where names are the same."""
+    names = [result["model"]["name"] for result in results]
+    if len(set(names)) == len(names):
+        return names
+    made = [f"{r['model']['name']} {r['protocol']['name']}" for r in results]
+    if len(set(made)) < len(made):
+        made = [f"{label} n≤{r['limit']}" if r.get("limit") else label for label, r in zip(made, results, strict=True)]
+    return made if len(set(made)) == len(made) else [f"{i}: {label}" for i, label in enumerate(made, 1)]
+
+
+def _task_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
+    entry = result["tasks"].get(name)
+    if entry is None:
+        return Cell()
+    return _cell(entry["value"], entry.get("stderr"), entry.get("n"), told, fair)
+
+
+def _average_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
+    entry = result["averages"].get(name) or {}
+    if entry.get("value") is None:
+        return Cell()
+    return _cell(entry["value"], entry.get("stderr"), None, told, fair)
+
+
+def _cell(value: float, stderr: float | None, n: int | None, told: float | None, fair: bool) -> Cell:
+    percent = 100 * value
+    difference = percent - told if fair and told is not None else None
+    return Cell(percent, None if stderr is None else 100 * stderr, n, difference)
+
+
+def _metric(results: list[tuple[str, dict]], name: str, default: str) -> str:
+    return next((r["tasks"][name]["metric"] for _, r in results if name in r["tasks"]), default)
+
+
+def _reported_notes(reported: dict) -> list[str]:
+    notes = [f"reported: {reported['model']}, {reported['source']}"]
+    return notes + [f"reported {name}: {text}" for name, text in reported.get("notes", {}).items()]
+
+
+def _notes(label: str, result: dict) -> list[str]:
+    notes = []
+    protocol = result["protocol"]
+    if not comparable(result):
+        notes.append(
+            f"{label}: measured on the {result['suite']['name']} suite, not on the leaderboard's questions; "
+            "not comparable with reported scores, so no difference is shown"
+        )
+    elif protocol["name"] == "orca":
+        notes.append(
+            f"{label}: protocol orca (the question in the Orca prompt, scored as trained); the reported scores were "
+            "measured without the prompt, so a difference mixes model and protocol"
+        )
+    elif protocol["name"] == "plain":
+        notes.append(
+            f"{label}: protocol plain (lm-eval {protocol.get('lm_eval')}'s own prompts); the reported scores come from a "
+            "2023 harness with other prompts, draws and stop rules"
+        )
+    if result.get("limit"):
+        notes.append(f"{label}: only the first {result['limit']} questions of each task (of each MMLU subject)")
+    if not result.get("complete"):
+        notes.append(f"{label}: unfinished; tasks without a number were not run")
+    for entry in result["tasks"].values():
+        if comparable(result) and entry.get("rows") and entry["rows"] != entry.get("full_size"):
+            notes.append(f"{label}: {entry['title']} has {entry['rows']} rows here and {entry['full_size']} in full")
+        if entry.get("shortened"):
+            notes.append(f"{label}: {entry['title']}: {entry['shortened']} contexts were longer than the model's window and cut")
+        if entry.get("n", 2) < 2:
+            notes.append(f"{label}: {entry['title']}: one question has no standard error")
+    return notes
+
+
+# --- the four forms -------------------------------------------------------------------------------------------------
+
+
+def _number(value: float | None, sign: bool = False) -> str:
+    return "–" if value is None else f"{value:+.2f}" if sign else f"{value:.2f}"
+
+
+def _measured(cell: Cell) -> str:
+    return _number(cell.value) if cell.stderr is None else f"{_number(cell.value)} ± {cell.stderr:.2f}"
+
+
+def _heading(table: Table) -> list[str]:
+    heading = ["Task", "Shots", "Metric", f"{table.reported_name} reported"]
+    for label in table.columns:
+        heading += [label, "Δ", "n"]
+    return heading
+
+
+def _texts(line: Line) -> list[str]:
+    texts = [line.title, "" if line.shots is None else str(line.shots), line.metric, _number(line.reported)]
+    for cell in line.cells:
+        texts += [_measured(cell), _number(cell.difference, sign=True), "" if cell.n is None else str(cell.n)]
+    return texts
+
+
+def _shown_columns(table: Table) -> list[int]:
+    """Columns that say something: a difference column that is empty throughout is left out."""
+    heading, rows = _heading(table), [_texts(line) for line in table.lines]
+    return [i for i, name in enumerate(heading) if name != "Δ" or any(row[i] != "–" for row in rows)]
+
+
+def to_rich(table: Table):
+    """The table as a rich renderable, notes below it."""
+    from rich.console import Group
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown, heading = _shown_columns(table), _heading(table)
+    drawn = RichTable(title=table.title, title_justify="left")
+    for i in shown:
+        drawn.add_column(Text(heading[i]), justify="left" if i in (0, 2) else "right", no_wrap=i == 0)
+    for number, line in enumerate(table.lines):
+        texts = _texts(line)
+        drawn.add_row(*(Text(texts[i]) for i in shown), end_section=number == len(TASKS) - 1)
+    return Group(drawn, *(Text(f"• {note}", style="dim") for note in table.notes))
+
+
+def to_markdown(table: Table) -> str:
+    """The table in GitHub's Markdown, notes as a list below it."""
+    shown, heading = _shown_columns(table), _heading(table)
+
+    def row(cells: list[str]) -> str:
+        return "| " + " | ".join(cells[i].replace("|", "\\|") for i in shown) + " |"
+
+    rule = "|" + "|".join("---" if i in (0, 2) else "--:" for i in shown) + "|"
+    lines = [row(heading), rule, *(row(_texts(line)) for line in table.lines), ""]
+    return "\n".join(lines + [f"- {note}" for note in table.notes]) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """One line a task and result, full precision; empty where unknown."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference"])
+    for line in table.lines:
+        for label, cell in zip(table.columns, line.cells, strict=True) if line.cells else [("", Cell())]:
+            writer.writerow(
+                [line.name, line.shots, line.metric, line.reported, label, cell.value, cell.stderr, cell.n, cell.difference]
+            )
+    return out.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """The table as JSON: `lines` with reported and measured numbers in percent, and `notes`."""
+    lines = [
+        {
+            "task": line.name,
+            "title": line.title,
+            "shots": line.shots,
+            "metric": line.metric,
+            "reported": line.reported,
+            "measured": {label: vars(cell) for label, cell in zip(table.columns, line.cells, strict=True)},
+        }
+        for line in table.lines
+    ]
+    return json.dumps({"title": table.title, "lines": lines, "notes": table.notes}, indent=1, ensure_ascii=False) + "\n"

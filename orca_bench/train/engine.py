@@ -1,0 +1,184 @@
+"""The DeepSpeed engine around the student: its configuration, the loss, and the gathered weights.
+
+Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because everything that depends on how DeepSpeed
+0.19.8 behaves stands here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.recipe import Recipe
+
+
+def prepare_environment() -> None:
+    """Set what DeepSpeed and torch read when they are imported. Call before importing either."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # torch 2.13 warns every step about collectives that deepspeed 0.19.8 calls.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+def deepspeed_config(recipe: Recipe) -> dict:
+    """DeepSpeed's configuration for a recipe."""
+    train = recipe.train
+    zero = {
+        "stage": train.zero_stage,
+        "contiguous_gradients": True,
+        "overlap_comm": False,
+        "stage3_gather_16bit_weights_on_model_save": train.zero_stage == 3,
+    }
+    if train.offload == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "train_batch_size": train.global_batch,
+        "train_micro_batch_size_per_gpu": train.micro_batch,
+        "gradient_accumulation_steps": train.accumulation,
+        "gradient_clipping": train.grad_clip,
+        "zero_optimization": zero,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "fp16": {"enabled": train.precision == "fp16"},
+        # torch's AdamW is the optimizer: the same arithmetic on every device, checked against plain PyTorch in the tests.
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }
+
+
+def start(recipe: Recipe, tokenizer):
+    """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
+
+    Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
+    Raises UserError where the launcher started another number of processes than the recipe says.
+    """
+    import deepspeed
+    import torch
+
+    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+    started = torch.distributed.get_world_size()
+    if started != recipe.train.processes:
+        raise UserError(
+            f"the launcher started {started} processes and the recipe says {recipe.train.processes}",
+            where="train.processes",
+            hint=f"start {recipe.train.processes}, or give -o train.processes={started} with a batch that fits",
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    configuration = deepspeed_config(recipe)
+    model = _student(recipe, tokenizer, configuration)
+    if recipe.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.config.use_cache = False
+    engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
+    engine.train()
+    return engine
+
+
+def _student(recipe: Recipe, tokenizer, configuration: dict):
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import HfDeepSpeedConfig
+
+    from orca_bench.train import student
+
+    if recipe.model.random is not None:
+        return student.random_model(student.config(recipe, tokenizer), recipe.train.seed)
+    # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
+    shards = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            recipe.model.base, dtype=getattr(torch, student.DTYPES[recipe.train.precision])
+        )
+    except OSError as error:
+        raise UserError(f"transformers cannot load this model: {error}", where=recipe.model.base) from error
+    finally:
+        del shards
+    return model
+
+
+def _optimizer(recipe: Recipe, model):
+    import torch
+
+    train = recipe.train
+    options = {"lr": train.lr, "betas": tuple(train.betas), "eps": train.eps, "weight_decay": train.weight_decay}
+    if train.offload == "cpu":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(model.parameters(), adamw_mode=True, **options)
+    return torch.optim.AdamW(model.parameters(), **options)
+
+
+def summed_loss(engine, ids, labels):
+    """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
+
+    ids, labels: int64 [rows, length], padded on the right; padding is id 0 with label -100. The output head runs only at
+    the positions that some row scores.
+    """
+    import torch
+
+    lengths = (labels != -100).int()
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    last = torch.where(lengths.any(dim=1), (lengths * positions).amax(dim=1), torch.zeros_like(positions[:1]))
+    keep = (labels[:, 1:] != -100).any(dim=0).nonzero().squeeze(1)
+    if len(keep) == 0:
+        keep = positions[:1]
+    logits = engine(
+        input_ids=ids,
+        attention_mask=(positions[None, :] <= last[:, None]).long(),
+        logits_to_keep=keep,
+        use_cache=False,
+    ).logits
+    targets = labels[:, (keep + 1).clamp(max=ids.shape[1] - 1)]
+    return torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
+    )
+
+
+def gather_weights(engine) -> dict:
+    """The whole weights on process 0 (name to CPU tensor, in training dtype), an empty dictionary on the others.
+
+    A collective: every process must call it. Gathers one parameter at a time, so process 0 needs memory for one model.
+    """
+    import deepspeed
+    import torch
+
+    first = torch.distributed.get_rank() == 0
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+            if first:
+                weights[name] = parameter.detach().cpu().clone()
+    return weights
+
+
+def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
+    """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective."""
+    import shutil
+
+    import torch
+
+    tag = f"step-{step:08d}"
+    engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step})
+    torch.distributed.barrier()
+    if torch.distributed.get_rank() == 0:
+        for old in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(old)
+
+
+def load_checkpoint(engine, folder: Path) -> int:
+    """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none."""
+    if not (folder / "latest").is_file():
+        return 0
+    path, state = engine.load_checkpoint(str(folder))
+    if path is None:
+        raise UserError("the checkpoint cannot be loaded", where=folder, hint="start over with --fresh")
+    return state["step"]

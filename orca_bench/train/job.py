@@ -1,0 +1,181 @@
+"""From a recipe to a trained run: check and encode everything first, then start the processes that train.
+
+Whatever can be wrong with the input is found here, before any process or GPU is started. The tokens are encoded once and
+read by every process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from orca_bench import model_folder
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import Interrupted, UserError
+from orca_bench.files import read_json
+from orca_bench.recipe import Recipe
+from orca_bench.train import records as record_files
+from orca_bench.train import student
+from orca_bench.train.engine import prepare_environment
+from orca_bench.train.encode import Encoded, EncodingReport, encode
+from orca_bench.train.plan import Memory, Plan, estimate_memory
+from orca_bench.train.run import Run, environment
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What is known of a run before it trains."""
+
+    recipe: Recipe
+    sources: list[record_files.Source]
+    encoded: Encoded
+    report: EncodingReport
+    plan: Plan
+    parameters: int
+    memory: Memory
+
+
+def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None) -> Prepared:
+    """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
+
+    `progress(done, total)` counts records. Raises UserError for whatever is wrong with the recipe's input.
+    """
+    if recipe.model.base is not None:
+        model_folder.check(recipe.model.base)
+    read, sources = record_files.read(recipe.data.records)
+    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    model_config = student.config(recipe, tokenizer)
+    if model_config.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {model_config.vocab_size} rows",
+            where=recipe.model.tokenizer or recipe.model.base,
+            hint="use the model's own tokenizer",
+        )
+    encoded, report = encode(read, tokenizer, recipe.data.max_length, lambda done: progress(done, len(read)))
+    parameters = student.count_parameters(model_config)
+    memory = estimate_memory(
+        parameters,
+        model_config.hidden_size,
+        model_config.num_hidden_layers,
+        model_config.vocab_size,
+        recipe.train,
+        int(encoded.lengths.max()),
+    )
+    return Prepared(recipe, sources, encoded, report, Plan(len(encoded), recipe.train), parameters, memory)
+
+
+def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:
+    """Lay out the run's folder; True where it continues an interrupted run.
+
+    Raises UserError where the folder holds another recipe's run or cannot be written.
+    """
+    recipe = prepared.recipe
+    continues = run.open(recipe, fresh)
+    prepared.encoded.save(run.tokens_file)
+    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    run.update(
+        status="prepared",
+        name=recipe.name,
+        **environment(),
+        tokenizer_sha256=tokenizer.fingerprint,
+        records=[dataclasses.asdict(source) for source in prepared.sources],
+        examples=len(prepared.encoded),
+        cut=prepared.report.cut,
+        dropped=len(prepared.report.dropped),
+        tokens=int(prepared.encoded.lengths.sum()),
+        trained_tokens=int(prepared.encoded.trained.sum()),
+        steps=prepared.plan.steps,
+        parameters=prepared.parameters,
+    )
+    return continues
+
+
+def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = print) -> None:
+    """Train a prepared run to its end, in as many processes as the recipe says.
+
+    Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
+    user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
+    """
+    run.stop_file.unlink(missing_ok=True)
+    run.outcome_file.unlink(missing_ok=True)
+    started = time.time()
+    if "WORLD_SIZE" in os.environ:
+        code = _inside_launcher(run)
+    else:
+        code = _start_launcher(run, recipe, launcher, say)
+    outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
+    status = outcome.get("status", "failed")
+    if os.environ.get("RANK", "0") == "0":
+        seconds = run.manifest.get("seconds", 0) + time.time() - started
+        run.update(status=status, seconds=round(seconds, 1), finished=time.time() if status == "finished" else None)
+        run.outcome_file.unlink(missing_ok=True)
+        run.stop_file.unlink(missing_ok=True)
+    if status == "interrupted":
+        raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints}, the same command continues from it")
+    if status == "failed":
+        message = outcome.get("message") or f"a training process ended with exit code {code}"
+        if outcome.get("code") == 2:
+            raise UserError(message)
+        raise RuntimeError(f"{message} (what the libraries said: {run.log_file})")
+
+
+def _inside_launcher(run: Run) -> int:
+    from orca_bench.train.worker import work
+
+    return work(run)
+
+
+def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
+    """Start the launcher in a session of its own, so that Ctrl-C reaches this process alone, which then asks politely."""
+    command = _command(run, recipe, launcher)
+    with open(run.log_file, "ab") as log:
+        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=_environment())
+        previous = signal.signal(signal.SIGTERM, _as_interrupt)
+        try:
+            while True:
+                try:
+                    return child.wait()
+                except KeyboardInterrupt:
+                    if run.stop_file.exists():
+                        os.killpg(child.pid, signal.SIGKILL)
+                        raise
+                    run.stop_file.touch()
+                    say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+def _as_interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
+    processes, module = str(recipe.train.processes), "orca_bench.train.worker"
+    if launcher == "deepspeed":
+        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(_free_port())]
+        return [sys.executable, *start, "--log_level", "error", "--module", module, str(run.folder)]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
+    return [sys.executable, *start, module, str(run.folder)]
+
+
+def _environment() -> dict:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, os.environ.get("PYTHONPATH", "")]
+    prepare_environment()
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,117 @@
+"""Which examples make up which step, on which process, and at which learning rate: numbers only, no tensors.
+
+Its own module because every process computes it alone and they must agree to the last row, and because `--dry-run` shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from orca_bench.recipe import Train
+
+EMPTY = -1  # a place in the last batch that no example is left for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every example `epochs` times, in a new seeded order each epoch, in batches of `global_batch`.
+
+    Epochs follow one another without a gap; only the very last batch may have empty places. The order does not depend
+    on how a batch is split over processes and micro batches, so neither do the losses (to rounding).
+    """
+
+    examples: int
+    train: Train
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in the run."""
+        steps = math.ceil(self.examples * self.train.epochs / self.train.global_batch)
+        return min(steps, self.train.max_steps or steps)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps until the peak learning rate: a share of the run, but at least `warmup_min_steps`."""
+        return max(self.train.warmup_min_steps, int(self.steps * self.train.warmup_ratio))
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        wanted = self.steps * self.train.global_batch
+        epochs = [
+            np.random.default_rng([self.train.seed, epoch]).permutation(self.examples)
+            for epoch in range(min(self.train.epochs, math.ceil(wanted / self.examples)))
+        ]
+        order = np.concatenate(epochs)[:wanted]
+        return np.pad(order, (0, wanted - len(order)), constant_values=EMPTY)
+
+    def batch(self, step: int) -> np.ndarray:
+        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left."""
+        size = self.train.global_batch
+        return self._order[step * size : (step + 1) * size]
+
+    def rows(self, step: int, accumulated: int, process: int) -> np.ndarray:
+        """The part of a batch that one process computes in one micro batch, int64 [micro_batch]."""
+        size = self.train.micro_batch
+        start = (accumulated * self.train.processes + process) * size
+        return self.batch(step)[start : start + size]
+
+    def epoch(self, step: int) -> float:
+        """How many times the data has been seen after `step` (from 0) is done."""
+        return min((step + 1) * self.train.global_batch / self.examples, float(self.train.epochs))
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of `step` (from 0), as DeepSpeed's WarmupDecayLR gives it to a training loop.
+
+        Warm-up from 0 to the peak, logarithmic (log(i + 1) / log(warm-up steps)) as is DeepSpeed's default and so the
+        card's, or linear; then linear decay to 0. DeepSpeed's scheduler is one step behind (its step -1 and step 0
+        both have rate 0): kept, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
+        """
+        i, warmup = step - 1, max(2, self.warmup_steps)
+        if i < 0:
+            return 0.0
+        if i < warmup:
+            return self.train.lr * (math.log(i + 1) / math.log(warmup) if self.train.warmup == "log" else i / warmup)
+        return self.train.lr * max(0.0, (self.steps - i) / max(1.0, self.steps - warmup))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An estimate of one process's memory in GiB, and what it is made of."""
+
+    states: float
+    activations: float
+    logits: float
+
+    @property
+    def total(self) -> float:
+        """GiB a process."""
+        return self.states + self.activations + self.logits
+
+
+def estimate_memory(parameters: int, hidden: int, layers: int, vocabulary: int, train: Train, max_length: int) -> Memory:
+    """What one process needs in GiB, without the framework's own and fragmentation.
+
+    Model states are 16 bytes a parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
+    4 + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and
+    figure 1: stage 1 divides the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing
+    one input a layer and one layer's inside (34 bytes × tokens × hidden; Korthikanti et al. 2022, arXiv 2205.05198,
+    equation 2 without the attention scores), else every layer's. Logits: fp32 values and gradient.
+    """
+    mixed = train.precision != "fp32"
+    weight, gradient, optimizer = (2, 2, 12) if mixed else (4, 4, 8)
+    n, stage = train.processes, train.zero_stage
+    if train.offload == "cpu":
+        optimizer = 0
+    bytes_each = (
+        weight / (n if stage >= 3 else 1) + gradient / (n if stage >= 2 else 1) + optimizer / (n if stage >= 1 else 1)
+    )
+    tokens = train.micro_batch * max_length
+    inside = 34 * tokens * hidden * (1 if mixed else 2)
+    width = 2 if mixed else 4
+    activations = inside + layers * tokens * hidden * width if train.gradient_checkpointing else inside * layers
+    gib = 2**30
+    return Memory(parameters * bytes_each / gib, activations / gib, 2 * 4 * tokens * vocabulary / gib)

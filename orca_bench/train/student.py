@@ -1,0 +1,75 @@
+"""The student's weights: from random numbers or from a model folder, and out again as a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import UserError
+from orca_bench.files import writing
+from orca_bench.recipe import Architecture, Recipe
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def config(recipe: Recipe, tokenizer):
+    """The transformers config of the student, random or based; raises UserError where the base has none."""
+    from transformers import AutoConfig, LlamaConfig
+
+    if recipe.model.random is not None:
+        return _llama_config(recipe.model.random, tokenizer, LlamaConfig)
+    try:
+        return AutoConfig.from_pretrained(recipe.model.base)
+    except Exception as error:  # absent, unreachable or malformed: one thing to the user
+        raise UserError(
+            f"cannot read the model's config ({type(error).__name__})",
+            where=recipe.model.base,
+            hint="give the path of a model folder with -o model.base=…",
+        ) from error
+
+
+def _llama_config(shape: Architecture, tokenizer, kind):
+    options = {key: value for key, value in shape.model_dump().items() if value is not None}
+    return kind(
+        **options,
+        vocab_size=tokenizer.vocab_size,
+        bos_token_id=tokenizer.bos_id,
+        eos_token_id=tokenizer.eos_id,
+        pad_token_id=None,
+    )
+
+
+def count_parameters(model_config) -> int:
+    """Parameters of a model of this config, counted without allocating one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config)
+    return sum(p.numel() for p in model.parameters())
+
+
+def random_model(model_config, seed: int):
+    """A model of this config from random weights, float32: the same for the same seed."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
+
+
+def save(model, state: dict, tokenizer, folder: Path) -> None:
+    """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
+
+    `state` maps parameter names to whole tensors, in the dtype they are to be kept in.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder, state_dict=state)
+    window = getattr(model.config, "max_position_embeddings", None)
+    disagreement = tokenizers.export(tokenizer, folder, window)
+    note = {"tokenizer_agrees_with_sentencepiece": disagreement is None}
+    if disagreement is not None:
+        note["example"] = str(disagreement)
+    (folder / "orca_bench.json").write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")

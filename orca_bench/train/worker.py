@@ -1,0 +1,84 @@
+"""One training process. Started by a launcher as `python -m orca_bench.train.worker RUN`, or called by the command
+itself where a launcher already started it. Says how it ended in the run's outcome file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+from orca_bench import recipe as recipes
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import UserError
+from orca_bench.files import write_json
+from orca_bench.train.run import Run
+
+_LITTLE = 64 * 2**20  # bytes free under which a failed write is laid to the full disk
+
+
+def main() -> None:
+    """Entry point of a launched process; exit code 0, 1 or 2."""
+    sys.exit(work(Run(Path(sys.argv[-1]))))  # deepspeed's launcher puts --local_rank before it
+
+
+def work(run: Run) -> int:
+    """Train the prepared run in this process; returns the exit code."""
+    try:
+        _say(run, _train(run))
+        return 0
+    except UserError as error:
+        _say(run, "failed", str(error), 2)
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        if shutil.disk_usage(run.folder).free < _LITTLE:
+            _say(run, "failed", f"{run.folder}: the disk is full; what was saved before is kept, free space and run again", 2)
+            return 2
+        _say(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
+        return 1
+
+
+def _train(run: Run) -> str:
+    from orca_bench.train import engine as engines
+    from orca_bench.train.encode import Encoded
+    from orca_bench.train.loop import train
+    from orca_bench.train.plan import Plan
+    from orca_bench.train.progress import training_progress
+
+    engines.prepare_environment()
+    recipe = recipes.load(run.recipe_file)
+    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    encoded = Encoded.load(run.tokens_file)
+    plan = Plan(len(encoded), recipe.train)
+    import torch
+
+    if not torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // recipe.train.processes))
+    with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
+        engine = engines.start(recipe, tokenizer)
+    first = torch.distributed.get_rank() == 0
+    shown = training_progress(recipe.name, plan.steps) if first else contextlib.nullcontext(lambda metrics: None)
+    with shown as report:
+        status = train(run, recipe, engine, encoded, plan, tokenizer, report)
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    return status
+
+
+def _say(run: Run, status: str, message: str = "", code: int = 0) -> None:
+    """The first process to fail says why; success is said by process 0."""
+    if status == "failed":
+        if run.outcome_file.exists():
+            return
+    elif os.environ.get("RANK", "0") != "0":
+        return
+    with contextlib.suppress(UserError):  # a full disk cannot take even this; the parent reads the exit code
+        write_json(run.outcome_file, {"status": status, "message": message, "code": code})
+
+
+if __name__ == "__main__":
+    main()
