@@ -56,14 +56,14 @@ class Tokenizer:
         """Token ids of `text`, without BOS and EOS. Special tokens spelled out in the text stay text."""
         try:
             return self._processor.encode(text)
-        except UnicodeEncodeError as error:
+        except (UnicodeEncodeError, RuntimeError) as error:  # sentencepiece 0.2.3 raises the one or the other
             raise UserError(f"text with a lone surrogate cannot be encoded: {text[:40]!r}") from error
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
         try:
             return self._processor.encode(list(texts), num_threads=-1)
-        except UnicodeEncodeError:
+        except (UnicodeEncodeError, RuntimeError):
             return [self.encode(text) for text in texts]  # names the text
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -53,7 +53,7 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
         _show_prepared(prepared)
         if continues:
             console.print("continuing from the newest checkpoint")
-        (run.folder / ".ready").write_text(os.environ.get("MASTER_PORT", ""))
+        (run.folder / ".ready").write_text(str(os.getppid()))
     training.launch(run, recipe, launcher, say=lambda line: console.print(line, highlight=False))
     (run.folder / ".ready").unlink(missing_ok=True)
     if os.environ.get("RANK", "0") == "0":
@@ -62,9 +62,9 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
 
 
 def _wait_for_first(run) -> None:
-    """Under a launcher, the first process encodes; the others wait until it is done."""
+    """Under a launcher, the first process encodes; the others wait for the word that it left for this launcher's children."""
     ready = run.folder / ".ready"
-    while not (ready.is_file() and ready.read_text() == os.environ.get("MASTER_PORT", "")):
+    while not (ready.is_file() and ready.read_text() == str(os.getppid())):
         time.sleep(0.2)
 
 

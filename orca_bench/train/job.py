@@ -69,7 +69,7 @@ def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done,
         recipe.train,
         int(encoded.lengths.max()),
     )
-    return Prepared(recipe, sources, encoded, report, Plan(len(encoded), recipe.train), parameters, memory)
+    return Prepared(recipe, sources, encoded, report, Plan(encoded.lengths, recipe.train), parameters, memory)
 
 
 def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:

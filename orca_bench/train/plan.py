@@ -24,8 +24,13 @@ class Plan:
     on how a batch is split over processes and micro batches, so neither do the losses (to rounding).
     """
 
-    examples: int
+    lengths: np.ndarray  # tokens of each example, int64 [examples]
     train: Train
+
+    @property
+    def examples(self) -> int:
+        """How many examples there are."""
+        return len(self.lengths)
 
     @property
     def steps(self) -> int:
@@ -49,9 +54,15 @@ class Plan:
         return np.pad(order, (0, wanted - len(order)), constant_values=EMPTY)
 
     def batch(self, step: int) -> np.ndarray:
-        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left."""
+        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left.
+
+        Longest first, so that the rows of a micro batch are of like length and little of it is padding. The step's loss is
+        a mean over all its tokens, so the order within a batch changes nothing but speed.
+        """
         size = self.train.global_batch
-        return self._order[step * size : (step + 1) * size]
+        batch = self._order[step * size : (step + 1) * size]
+        lengths = np.where(batch == EMPTY, 0, self.lengths[batch])
+        return batch[np.argsort(-lengths, kind="stable")]
 
     def rows(self, step: int, accumulated: int, process: int) -> np.ndarray:
         """The part of a batch that one process computes in one micro batch, int64 [micro_batch]."""

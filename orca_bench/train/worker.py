@@ -53,7 +53,7 @@ def _train(run: Run) -> str:
     recipe = recipes.load(run.recipe_file)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     encoded = Encoded.load(run.tokens_file)
-    plan = Plan(len(encoded), recipe.train)
+    plan = Plan(encoded.lengths, recipe.train)
     import torch
 
     if not torch.cuda.is_available():

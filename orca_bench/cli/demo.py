@@ -1,0 +1,61 @@
+"""`orca-bench demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--limit", type=int, help="Ask only the first N questions of each task.")
+@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of recipes/mini.yaml.")
+def command(runs: Path, limit: int | None, overrides: tuple[str, ...]):
+    """The whole job on the embedded default, without a network, in minutes on two cores.
+
+    Generates a corpus, a tokenizer and seven small tasks; evaluates a random student; trains it with DeepSpeed ZeRO-3 in two
+    processes; evaluates it again; prints both beside the reported scores. The tasks have the shape of the leaderboard's and
+    not its questions: the mini suite's scores compare with nothing but each other.
+    """
+    from orca_bench.cli import evaluating, training
+    from orca_bench.cli.console import console
+    from orca_bench.files import shipped
+
+    evaluating.check("all", limit)
+    recipe = training.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
+    before = _untrained(recipe, runs)
+    console.print("[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite")
+    first = _evaluated(before, runs, limit)
+    console.print("[bold]2. training[/] with DeepSpeed ZeRO-3")
+    run = training.train(recipe, runs)
+    console.print("[bold]3. the student after training[/]")
+    second = _evaluated(run.model, runs, limit)
+    evaluating.show(first, second, headings=["before", "after"])
+    console.print(
+        f'\nask it yourself: orca-bench generate "Ann has 3 cups and gets 4 more. How many cups does Ann have now?" --greedy '
+        f"--runs {runs}",
+        highlight=False,
+    )
+
+
+def _untrained(recipe, runs: Path) -> Path:
+    """The model that training starts from, as a folder."""
+    from orca_bench import tokenizer as tokenizers
+    from orca_bench.errors import UserError
+    from orca_bench.train import student
+
+    if recipe.model.random is None:
+        raise UserError("the demo starts from random weights", where="-o model.random")
+    folder = runs / f"{recipe.name}-untrained" / "model"
+    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    model = student.random_model(student.config(recipe, tokenizer), recipe.train.seed)
+    student.save(model, model.state_dict(), tokenizer, folder)
+    return folder
+
+
+def _evaluated(model: Path, runs: Path, limit: int | None) -> dict:
+    from orca_bench.cli import evaluating
+
+    order = evaluating.order(model, "all", "orca", "5", Path(evaluating.MINI), limit, "auto", runs, None)
+    return evaluating.run(order)

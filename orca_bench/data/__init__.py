@@ -1,0 +1,1 @@
+"""Instructions to records: reading instruction files in their authors' columns, and putting each under a system message."""

@@ -1,0 +1,238 @@
+"""Seven small skills, each a generator of items in the schema of one of the seven data sets.
+
+An item is one question: the row that a benchmark file holds, the texts of the question and of the short answer as the
+suite's templates write them, and the response that a student is to learn (the answer, then why). `key` tells items apart:
+a key that the benchmark asks is never trained on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orca_bench.mini.world import ANIMALS, CONTAINERS, GOODS, ITEMS, PEOPLE, SCRIPTS, THINGS
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a skill."""
+
+    key: str
+    row: dict
+    question: str
+    answer: str
+    response: str
+
+
+# --- facts: the questions that three skills ask in their own ways -------------------------------------------------
+
+#: (kind of fact, three ways to ask it, the statement that answers it)
+_ANIMAL_FACTS = (
+    ("home", ("Where does the {0} live?", "What is the home of the {0}?", "Where would you look for a {0}?")),
+    ("food", ("What does the {0} eat?", "What is the food of the {0}?", "What would you feed a {0}?")),
+    ("colour", ("Which colour has the {0}?", "What is the colour of the {0}?", "How is a {0} coloured?")),
+    ("legs", ("How many legs has the {0}?", "What is the number of legs of the {0}?", "How many legs do you see on a {0}?")),
+)
+_STATEMENTS = {
+    "home": "the {0} lives in the {1}",
+    "food": "the {0} eats {1}",
+    "colour": "the {0} is {1}",
+    "legs": "the {0} has {1} legs",
+    "thing colour": "{0} is {1}",
+    "thing place": "{0} is found in {1}",
+}
+
+
+def _facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
+    """(kind, ways to ask, answer, statement, wrong answers) of every fact."""
+    facts = []
+    for place, (kind, ways) in enumerate(_ANIMAL_FACTS):
+        values = sorted({attributes[place] for attributes in ANIMALS.values()})
+        for animal, attributes in ANIMALS.items():
+            right = attributes[place]
+            asked = tuple(way.format(animal) for way in ways)
+            statement = _STATEMENTS[kind].format(animal, right)
+            facts.append((kind, asked, right, statement, [value for value in values if value != right]))
+    for place, kind in enumerate(("thing colour", "thing place")):
+        values = sorted({attributes[place] for attributes in THINGS.values()})
+        for thing, attributes in THINGS.items():
+            right = attributes[place]
+            ways = (
+                (f"Which colour has {thing}?", f"What is the colour of {thing}?", f"How is {thing} coloured?")
+                if kind == "thing colour"
+                else (f"Where is {thing} found?", f"What is the place of {thing}?", f"Where would you look for {thing}?")
+            )
+            statement = _STATEMENTS[kind].format(thing, right)
+            facts.append((kind, ways, right, statement, [value for value in values if value != right]))
+    return facts
+
+
+FACTS = _facts()
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+def arc(rng: random.Random) -> Item:
+    """A fact, four choices, answered by the choice's text (schema of ARC-Challenge)."""
+    _, ways, right, statement, wrong = rng.choice(FACTS)
+    asked = rng.choice(ways)
+    choices = [right, *rng.sample(wrong, 3)]
+    rng.shuffle(choices)
+    row = {
+        "id": f"mini_{asked}",
+        "question": asked,
+        "choices": {"text": choices, "label": list("ABCD")},
+        "answerKey": "ABCD"[choices.index(right)],
+    }
+    return Item(asked, row, f"Question: {asked}\nAnswer:", right, f"{right}\nExplanation: {_sentence(statement)}")
+
+
+def truthful(rng: random.Random) -> Item:
+    """A fact, one true statement among false ones (schema of TruthfulQA)."""
+    kind, ways, right, statement, wrong = rng.choice(FACTS)
+    asked = rng.choice(ways)
+    true = _sentence(statement)
+    false = [_sentence(_replace_last(statement, right, other)) for other in rng.sample(wrong, 3)]
+    targets = {"choices": [true, *false], "labels": [1, 0, 0, 0]}
+    row = {"question": asked, "mc1_targets": targets, "mc2_targets": targets}
+    return Item(asked, row, f"Q: {asked}\nA:", true, true)
+
+
+def _replace_last(text: str, old: str, new: str) -> str:
+    before, _, after = text.rpartition(old)
+    return before + new + after
+
+
+# --- multiple choice by letter ------------------------------------------------------------------------------------
+
+SUBJECTS = ("elementary_mathematics", "formal_logic", "global_facts")
+
+
+def mmlu(rng: random.Random, subject: str | None = None) -> Item:
+    """A sum, an ordering or a fact with lettered choices, answered by the letter (schema of MMLU)."""
+    subject = subject or rng.choice(SUBJECTS)
+    if subject == "elementary_mathematics":
+        a, b = rng.randint(1, 9), rng.randint(1, 9)
+        asked, right = f"What is {a} + {b}?", str(a + b)
+        wrong = [str(n) for n in range(2, 19) if n != a + b]
+        because = f"{a} + {b} = {right}."
+    elif subject == "formal_logic":
+        tall, middle, small = people = rng.sample(PEOPLE, 3)
+        asked = f"{tall} is taller than {middle}. {middle} is taller than {small}. Who is the tallest?"
+        right, because = tall, f"{tall} is taller than {middle} and so taller than {small}."
+        wrong = [middle, small, rng.choice([p for p in PEOPLE if p not in people])]
+    else:
+        _, ways, right, statement, wrong = rng.choice(FACTS)
+        asked, because = rng.choice(ways), _sentence(statement)
+    choices = [right, *rng.sample(wrong, 3)]
+    rng.shuffle(choices)
+    letter = "ABCD"[choices.index(right)]
+    row = {"question": asked, "subject": subject, "choices": choices, "answer": choices.index(right)}
+    options = "".join(f"{name}. {choice}\n" for name, choice in zip("ABCD", choices, strict=True))
+    key = f"{asked} {choices}"
+    return Item(key, row, f"{asked}\n{options}Answer:", letter, f"{letter}\nExplanation: The answer is {right}. {because}")
+
+
+# --- what comes next ----------------------------------------------------------------------------------------------
+
+
+def hellaswag(rng: random.Random) -> Item:
+    """Two steps of an everyday script, and the step that follows (schema of HellaSwag)."""
+    activity = rng.choice(sorted(SCRIPTS))
+    steps = SCRIPTS[activity]
+    at = rng.randint(1, len(steps) - 2)
+    person = rng.choice(PEOPLE)
+    others = rng.sample([other for other in sorted(SCRIPTS) if other != activity], 3)
+    right = f"{steps[at + 1]}."
+    endings = [right, *(f"{rng.choice(SCRIPTS[other])}." for other in others)]
+    rng.shuffle(endings)
+    first = f"{person} {steps[at - 1]}. {person} {steps[at]}."
+    row = {
+        "ind": at,
+        "activity_label": activity,
+        "ctx_a": first,
+        "ctx_b": f"then {person}",
+        "ctx": f"{first} then {person}",
+        "endings": endings,
+        "source_id": "mini",
+        "split": "val",
+        "split_type": "indomain",
+        "label": str(endings.index(right)),
+    }
+    question = f"{activity}: {first} {f'then {person}'.capitalize()}"
+    return Item(f"{activity} {at} {person}", row, question, right, right)
+
+
+def winogrande(rng: random.Random) -> Item:
+    """Why something does not fit (schema of Winogrande, asked by partial evaluation)."""
+    goods, container = rng.choice(GOODS), rng.choice(CONTAINERS)
+    big = rng.random() < 0.5
+    rest = "was too big to go in." if big else "was too small to hold it."
+    options = [goods, container]
+    rng.shuffle(options)
+    right = goods if big else container
+    sentence = f"The {goods} did not fit into the {container} because the _ {rest}"
+    row = {
+        "sentence": sentence,
+        "option1": options[0],
+        "option2": options[1],
+        "answer": str(options.index(right) + 1),
+    }
+    question = sentence[: sentence.index("_")] + right
+    return Item(f"{goods} {container} {big}", row, question, rest, rest)
+
+
+# --- reckoning and reading ----------------------------------------------------------------------------------------
+
+
+def gsm8k(rng: random.Random) -> Item:
+    """A word problem of one sum or difference, with its steps (schema of GSM8K)."""
+    person, item = rng.choice(PEOPLE), rng.choice(ITEMS)
+    a, b = rng.randint(2, 9), rng.randint(1, 9)
+    if rng.random() < 0.5 or a <= b:
+        asked = f"{person} has {a} {item} and gets {b} more. How many {item} does {person} have now?"
+        total, step = a + b, f"{person} gets more, so we add: {a} + {b} = <<{a}+{b}={a + b}>>{a + b}."
+    else:
+        asked = f"{person} has {a} {item} and loses {b}. How many {item} does {person} have now?"
+        total, step = a - b, f"{person} loses some, so we take away: {a} - {b} = <<{a}-{b}={a - b}>>{a - b}."
+    answer = f"{person} starts with {a} {item}.\n{step}\n#### {total}"
+    return Item(asked, {"question": asked, "answer": answer}, f"Question: {asked}\nAnswer:", answer, answer)
+
+
+def drop(rng: random.Random) -> Item:
+    """Who has how many of what, read from a passage (schema of DROP)."""
+    people, items = rng.sample(PEOPLE, 3), rng.sample(ITEMS, 3)
+    counts = [rng.randint(2, 19) for _ in people]
+    passage = " ".join(f"{p} has {n} {i}." for p, n, i in zip(people, counts, items, strict=True))
+    at = rng.randrange(3)
+    if rng.random() < 0.5:
+        asked, right, number = f"How many {items[at]} does {people[at]} have?", str(counts[at]), True
+    else:
+        asked, right, number = f"Who has {items[at]}?", people[at], False
+    empty = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": [], "worker_id": "", "hit_id": ""}
+    row = {
+        "section_id": "mini",
+        "query_id": f"mini_{passage} {asked}",
+        "passage": passage,
+        "question": asked,
+        "answer": empty | ({"number": right} if number else {"spans": [right]}),
+        "validated_answers": {"number": [], "date": [], "spans": [], "worker_id": [], "hit_id": []},
+    }
+    question = f"Passage: {passage}\nQuestion: {asked}\nAnswer:"
+    why = f"{right}\nExplanation: The passage says that {people[at]} has {counts[at]} {items[at]}."
+    return Item(f"{passage} {asked}", row, question, right, why)
+
+
+#: Task folder: its skill.
+SKILLS: dict[str, Callable[..., Item]] = {
+    "arc_challenge": arc,
+    "hellaswag": hellaswag,
+    "mmlu": mmlu,
+    "truthful_qa": truthful,
+    "winogrande": winogrande,
+    "gsm8k": gsm8k,
+    "drop": drop,
+}

@@ -1,0 +1,149 @@
+"""Small real parts that the tests share: SentencePiece models, model folders, the mini suite, the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The real rows; a test that asks for them is skipped where they are absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the real benchmark and instruction rows are not on this machine")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def mini(tmp_path_factory):
+    """The embedded default's files."""
+    from orca_bench.mini import materialize
+
+    return materialize(tmp_path_factory.mktemp("mini"))
+
+
+@pytest.fixture(scope="session")
+def mini_records(mini):
+    return [json.loads(line) for line in mini["mini:records"].read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_models(tmp_path_factory, mini_records):
+    """SentencePiece models of several kinds, trained on real sentences and the mini corpus."""
+    import sentencepiece
+
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    corpus = folder / "corpus.txt"
+    license_text = (ROOT / "LICENSE").read_text(encoding="utf-8").splitlines()
+    lines = license_text + [r["response"].replace("\n", " ") for r in mini_records[:2000]]
+    corpus.write_text("\n".join(line for line in lines if line.strip()), encoding="utf-8")
+    with_markup = folder / "markup.txt"
+    with_markup.write_text(corpus.read_text(encoding="utf-8") + "\n1 < 2 / 3 > 0" * 50, encoding="utf-8")
+    like_llama = {
+        "model_type": "bpe",
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "byte_fallback": True,
+    }
+    kinds = {
+        "llama": like_llama,
+        "default": {"model_type": "bpe"},  # nmt_nfkc, extra spaces removed: like OpenLLaMA's first models
+        "casefold": {"model_type": "bpe", "normalization_rule_name": "nfkc_cf", "byte_fallback": True},
+        "no_prefix": like_llama | {"add_dummy_prefix": False},
+        "symbols": like_llama | {"user_defined_symbols": ["<sep>", "[CODE]"]},
+        "unigram": {"model_type": "unigram", "input": str(with_markup)},
+        "unigram_without_markup": {"model_type": "unigram"},  # has no piece for `<`: tokenizers cannot spell out </s>
+    }
+    for name, options in kinds.items():
+        sentencepiece.SentencePieceTrainer.train(
+            **{"input": str(corpus), "vocab_size": 700, "hard_vocab_limit": False, "minloglevel": 2} | options,
+            model_prefix=str(folder / name),
+        )
+    return {name: folder / f"{name}.model" for name in kinds}
+
+
+def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
+    """A tiny LLaMA from random weights as a plain model folder; weights large enough that answers differ."""
+    import torch
+
+    from orca_bench import tokenizer as tokenizers
+    from orca_bench.recipe import Architecture, Data, Model, Recipe
+    from orca_bench.train import student
+
+    options = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 1024,
+    } | shape
+    recipe = Recipe(
+        name="t",
+        model=Model(random=Architecture(**options), tokenizer=str(tokenizer_file)),
+        data=Data(records=["x"], max_length=256),
+    )
+    tokenizer = tokenizers.load(tokenizer_file)
+    model = student.random_model(student.config(recipe, tokenizer), seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    student.save(model, model.state_dict(), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, mini):
+    """A model folder with the mini tokenizer."""
+    return make_model(tmp_path_factory.mktemp("tiny") / "model", mini["mini:tokenizer"])
+
+
+class Command:
+    """Runs the real `orca-bench` in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def start(self, *words, **options):
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"} | options.pop("env", {})
+        return subprocess.Popen(
+            [sys.executable, "-m", "orca_bench", *map(str, words)],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def __call__(self, *words, timeout=300, **options):
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def refused(self, *words, **options) -> str:
+        """Run a command that must be refused: exit 2, one line, no traceback; returns the line."""
+        done = self(*words, **options)
+        assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr + done.stdout
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("error: "), lines
+        return lines[0]
+
+
+@pytest.fixture
+def command(tmp_path):
+    return Command(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def command_in():
+    """A factory of commands in a given folder, for tests that share one."""
+    return Command
