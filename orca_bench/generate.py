@@ -32,7 +32,9 @@ class Generator:
         self.model, self.tokenizer = model_folder.load(folder, dtype="auto", gpu_dtype="float16")
         self.window = getattr(self.model.config, "max_position_embeddings", 2048)
 
-    def answer(self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()) -> Iterator[str]:
+    def answer(
+        self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()
+    ) -> Iterator[str]:
         """Yield the response in pieces of text. Ends at EOS, at another turn's header, or when the room is used up.
 
         Raises UserError where the prompt fills the model's context window.
@@ -43,7 +45,8 @@ class Generator:
         room = min(sampling.max_new_tokens, self.window - len(asked))
         if room < 1:
             raise UserError(
-                f"the prompt has {len(asked)} tokens and the model's context window {self.window}", where="--instruction"
+                f"the prompt has {len(asked)} tokens and the model's context window {self.window}",
+                where="--instruction",
             )
         random = torch.Generator(device=self.model.device)
         random.manual_seed(sampling.seed) if sampling.seed is not None else random.seed()

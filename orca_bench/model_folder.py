@@ -28,7 +28,9 @@ def load(name: str, dtype: str, gpu_dtype: str):
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar of tenths of a second for weights runs through ours
     check(name)
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()

@@ -147,7 +147,9 @@ def _read_yaml(path: Path) -> tuple[dict, dict[tuple, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError("no such recipe", where=path, hint="recipes that come with orca-bench are in recipes/") from None
+        raise UserError(
+            "no such recipe", where=path, hint="recipes that come with orca-bench are in recipes/"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the recipe: {error}", where=path) from None
     try:

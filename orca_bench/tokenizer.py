@@ -169,7 +169,8 @@ class Disagreement:
 _FIXED_PROBES = (
     "  lead", "two  spaces", "trail  ", " ", "   ", "\t", "\n", "\n\n", " \n ", "a\n  b", "x\r\ny", "\u00a0nbsp\u3000wide",
     "</s>", "a </s> b", "<s>", "<unk>", "<0x0A>", "[INST] x [/INST]", "▁", "a▁b", "▁▁", "def f(x):\n    return x  # two",
-    "### System:\nS\n\n### User:\nU\n\n### Response:\n", "1,234.56 + 7 = ?", "é e\u0301 ﬁ ½ Å", "日本語 中文 한국어", "🙂👩‍👩‍👧🏽 🇩🇪",
+    "### System:\nS\n\n### User:\nU\n\n### Response:\n", "1,234.56 + 7 = ?", "é e\u0301 ﬁ ½ Å", "日本語 中文 한국어",
+    "🙂👩‍👩‍👧🏽 🇩🇪",
     "\u200b\ufeff\u2028", "\x00\x01\x7f", "ZZzz" * 9, "https://a.b/c?d=e&f=%20",
 )  # fmt: skip
 

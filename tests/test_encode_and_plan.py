@@ -79,9 +79,7 @@ def test_the_processes_share_a_batch_without_gap_or_overlap():
         plan = plan_of(64, **options)
         train = plan.train
         for step in range(plan.steps):
-            rows = [
-                plan.rows(step, a, p) for a in range(train.accumulation) for p in range(train.processes)
-            ]
+            rows = [plan.rows(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
             assert np.array_equal(np.concatenate(rows), plan.batch(step))
             assert np.array_equal(plan.batch(step), plan_of(64).batch(step))
 

@@ -60,5 +60,3 @@ def test_there_are_sixteen_messages_and_the_first_is_empty():
     assert sorted(SYSTEM_MESSAGES) == list(range(1, 17))
     assert SYSTEM_MESSAGES[1] == "" and all(SYSTEM_MESSAGES[i] for i in range(2, 17))
     assert SYSTEM_MESSAGES[15].count("\n") == 2
-
-

@@ -15,7 +15,9 @@ def command() -> None:
 @command.command("convert")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file of records to write (.jsonl).")
-@click.option("--systems", default="2-16", show_default=True, help="Ids of the Orca paper's system messages: 5 or 2,3,7-9.")
+@click.option(
+    "--systems", default="2-16", show_default=True, help="Ids of the Orca paper's system messages: 5 or 2,3,7-9."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw of system messages.")
 def convert(files, out, systems, seed):
     """Turn instruction FILES that have reference answers into records, without a teacher.
@@ -32,7 +34,9 @@ def convert(files, out, systems, seed):
 
     with counting("converting") as progress:
         counts = run(list(files), out, _ids(systems), seed, lambda done: progress(done, None))
-    left_out = f"; {counts['without an answer']:,} rows without an answer left out" if counts["without an answer"] else ""
+    left_out = (
+        f"; {counts['without an answer']:,} rows without an answer left out" if counts["without an answer"] else ""
+    )
     click.echo(f"{counts['records']:,} records: {out}{left_out}")
 
 

@@ -17,7 +17,9 @@ import click
     show_default=True,
     help="orca: the question in the Orca prompt, scored as trained. plain: lm-eval's own prompts, no wrapper.",
 )
-@click.option("--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text.")
+@click.option(
+    "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
+)
 @click.option(
     "--benchmarks",
     type=click.Path(path_type=Path),

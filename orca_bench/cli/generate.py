@@ -15,7 +15,9 @@ _LETTER = (
 @click.command("generate")
 @click.argument("instruction", default=_LETTER)
 @click.option("--input", "context", help="Further input, under a header of its own.")
-@click.option("--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text.")
+@click.option(
+    "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
+)
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True)

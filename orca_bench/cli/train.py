@@ -9,7 +9,9 @@ import click
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5.")
+@click.option(
+    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
+)
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
 @click.option("--dry-run", is_flag=True, help="Show sizes, steps, memory and the resolved recipe; train nothing.")
 @click.option("--fresh", is_flag=True, help="Throw away what a run of this name holds and start over.")
@@ -21,7 +23,9 @@ import click
     help="What starts the processes.",
 )
 @click.option("--local_rank", type=int, hidden=True, help="Passed by deepspeed's launcher; read from the environment.")
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str, local_rank):
+def command(
+    recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str, local_rank
+):
     """Train the student that RECIPE describes, with DeepSpeed ZeRO-3.
 
     Reads the records, checks them, tokenizes prompt and response separately, and trains on the response alone. The run is

@@ -27,7 +27,10 @@ def convert(
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Counter:
-    """Write the records of all files to `out`; returns counts of `records` and of rows `without an answer`, which are left out."""
+    """Write the records of all files to `out`.
+
+    Returns counts of `records`, and of rows `without an answer`, which are left out.
+    """
     counts: Counter = Counter()
 
     def lines() -> Iterator[str]:

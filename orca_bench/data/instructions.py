@@ -26,7 +26,10 @@ class Instruction:
 
 #: Columns that tell a set: the ones it has, then where instruction, input and reference stand.
 _SETS = (
-    ({"instruction", "input", "output"}, ("instruction", "input", "output")),  # Alpaca, WizardLM, the published Orca sets
+    (
+        {"instruction", "input", "output"},
+        ("instruction", "input", "output"),
+    ),  # Alpaca, WizardLM, the published Orca sets
     ({"instruction", "context", "response"}, ("instruction", "context", "response")),  # Dolly
     ({"question", "answer", "chain_of_thought"}, ("question", None, None)),  # FLAN's CoT: reasoning, then the answer
     ({"question", "answer"}, ("question", None, "answer")),  # GSM8K: the worked answer
@@ -47,16 +50,16 @@ def read(path: Path) -> Iterator[Instruction]:
 
 
 def _instruction(row: dict, path: Path, line: int) -> Instruction:
-    for columns, (instruction, context, reference) in _SETS:
-        if columns <= set(row):
-            break
-    else:
+    places = next((places for columns, places in _SETS if columns <= set(row)), None)
+    if places is None:
         shapes = "; ".join(", ".join(sorted(columns)) for columns, _ in _SETS)
         raise UserError(
             f"columns {', '.join(map(str, row))} are those of no known instruction set",
             where=f"{path}:{line}",
             hint=f"known: {shapes}",
         )
+
+    instruction, context, reference = places
 
     def text(column: str | None) -> str:
         value = row.get(column) if column else ""

@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 
 
 @dataclass
-class Sequence_:
+class Ids:
     """One request as ids: `ids[i]` for i ≥ `start` is scored from what stands before it."""
 
     ids: list[int]
@@ -59,7 +59,7 @@ class Engine:
 
     @torch.inference_mode()
     def log_likelihoods(
-        self, sequences: Sequence[Sequence_], progress: Progress = lambda done: None
+        self, sequences: Sequence[Ids], progress: Progress = lambda done: None
     ) -> list[tuple[float, bool]]:
         """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
 
@@ -70,7 +70,9 @@ class Engine:
         for row in _rows(sequences, self.row_tokens):
             for number, logprob, greedy in self._score(row):
                 if not math.isfinite(logprob):
-                    raise UserError(f"the model gave log-probability {logprob} to request {number}; its weights are broken")
+                    raise UserError(
+                        f"the model gave log-probability {logprob} to request {number}; its weights are broken"
+                    )
                 answers[number] = (logprob, greedy)
             progress(len(row.scored))
         return answers
@@ -92,9 +94,7 @@ class Engine:
         ids = torch.tensor([row.tokens], device=self.device)
         positions = torch.tensor([row.depths], device=self.device)
         # With a cache, transformers 5.23 builds a mask of its own and lets packed sequences see one another.
-        out = self.model.model(
-            input_ids=ids, attention_mask=mask[None, None], position_ids=positions, use_cache=False
-        )
+        out = self.model.model(input_ids=ids, attention_mask=mask[None, None], position_ids=positions, use_cache=False)
         return out.last_hidden_state[0]
 
     def _head(self, hidden, places, targets):
@@ -122,7 +122,7 @@ class Engine:
         random = np.random.default_rng(0)
         stem = random.integers(0, vocabulary, 12).tolist()
         tails = [random.integers(0, vocabulary, n).tolist() for n in (1, 3, 5, 2)]
-        sequences = [Sequence_(stem + tail, len(stem)) for tail in tails] + [Sequence_(tails[2], 1)]
+        sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
         packed = self.log_likelihoods(sequences)
         worst = 0.0
         for sequence, (logprob, _) in zip(sequences, packed, strict=True):
@@ -153,7 +153,9 @@ class Engine:
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         for start in range(0, len(order), batch):
             group = order[start : start + batch]
-            for number, ids in zip(group, self._generate([prompts[i] for i in group], group, finished, max_new_tokens)):
+            for number, ids in zip(
+                group, self._generate([prompts[i] for i in group], group, finished, max_new_tokens), strict=True
+            ):
                 answers[number] = ids
             progress(len(group))
         return answers
@@ -211,7 +213,7 @@ def ancestor_mask(parents: Sequence[int]) -> np.ndarray:
     return mask
 
 
-def _rows(sequences: Sequence[Sequence_], budget: int) -> Iterator[_Row]:
+def _rows(sequences: Sequence[Ids], budget: int) -> Iterator[_Row]:
     """Lay sequences into rows of at most `budget` tokens; a sequence longer than that has a row of its own.
 
     In lexicographic order the longest prefix that a sequence shares with any earlier one, it shares with the one before.

@@ -117,7 +117,10 @@ class ProtocolTask(HarnessTask):
             Instance(
                 request_type="generate_until" if self._task.generates else "loglikelihood",
                 doc=doc,
-                arguments=(r.context, {"until": list(r.until), "do_sample": False} if self._task.generates else r.continuation),
+                arguments=(
+                    r.context,
+                    {"until": list(r.until), "do_sample": False} if self._task.generates else r.continuation,
+                ),
                 idx=number,
                 metadata=options["metadata"],
             )
@@ -186,14 +189,14 @@ class Plain:
 def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
     """Run lm-eval's own task files for one task of the suite over the given rows."""
     folder, name, metric, filter_name = _PLAIN[task.name]
-    manager = TaskManager(
-        include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False
-    )
+    manager = TaskManager(include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False)
     parts = list(_parts(task, rows, name))
     for part_name, *_ in parts:
         if part_name not in manager.all_tasks:
             raise UserError(
-                f"lm-eval has no task '{part_name}'", where=task.name, hint="--protocol plain knows MMLU's 57 subjects only"
+                f"lm-eval has no task '{part_name}'",
+                where=task.name,
+                hint="--protocol plain knows MMLU's 57 subjects only",
             )
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     specs = [

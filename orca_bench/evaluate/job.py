@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import __version__
+from orca_bench import __version__, model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.evaluate import harness, results, rows
@@ -58,16 +58,21 @@ class Display(Interface):
 def evaluate(order: Order, display: Display) -> dict:
     """Run an evaluation and write its result; returns the result.
 
-    All rows are read and checked before the model is loaded. Raises UserError for what is wrong with the input, and
+    The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input, and
     Interrupted, naming the partial result, where the user stops it.
     """
+    model_folder.check(order.model)
+    if Path(order.model).is_dir():
+        tokenizers.load(order.model)
     suite = rows.suite(order.benchmarks)
     read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
     make_folder(order.out.parent)
     engine, tokenizer = load_engine(order.model, order.dtype, None if order.protocol == "plain" else 2048)
     disagreement = tokenizers.check_folder(order.model) if Path(order.model).is_dir() else None
     if disagreement is not None:
-        display.say(f"this folder's tokenizer is not its SentencePiece model ({disagreement}); SentencePiece's ids are used")
+        display.say(
+            f"this folder's tokenizer is not its SentencePiece model ({disagreement}); SentencePiece's ids are used"
+        )
     engine.check()
     lm = OrcaLM(engine, tokenizer, join="whole" if order.protocol == "plain" else "separate")
     lm.advance = lambda kind, count: display.advance(count)
@@ -171,9 +176,3 @@ def default_out(model: str, runs: Path, protocol: str, limit: int | None) -> Pat
     home = Path(model).parent if in_run else runs / model_name(model).replace("/", "--")
     name = protocol if limit is None else f"{protocol}-limit{limit}"
     return home / "results" / f"{name}.json"
-
-
-def check_limit(limit: int | None) -> None:
-    """Raise UserError for a limit that is not a positive number."""
-    if limit is not None and limit <= 0:
-        raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")

@@ -17,7 +17,7 @@ from lm_eval.api.model import LM
 
 from orca_bench import model_folder
 from orca_bench.errors import UserError
-from orca_bench.evaluate.engine import Engine, Sequence_
+from orca_bench.evaluate.engine import Engine, Ids
 from orca_bench.evaluate.protocols import Request
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -74,7 +74,7 @@ class OrcaLM(LM):
 
     # --- strings to ids -------------------------------------------------------------------------------------------
 
-    def sequence(self, context: str, continuation: str) -> Sequence_:
+    def sequence(self, context: str, continuation: str) -> Ids:
         """The ids that are fed and scored for one pair, at most `max_length` of them fed."""
         tokenizer = self.tokenizer
         if self.join == "separate":
@@ -88,9 +88,11 @@ class OrcaLM(LM):
             asked, answered = whole[: len(asked)], whole[len(asked) :]
         room = self.engine.max_length + 1  # the last token is scored, never fed
         if len(answered) >= room:
-            raise UserError(f"a continuation of {len(answered)} tokens does not fit the context window: {continuation[:60]!r}…")
+            raise UserError(
+                f"a continuation of {len(answered)} tokens does not fit the context window: {continuation[:60]!r}…"
+            )
         asked = self._fit(context, asked, room - len(answered))
-        return Sequence_(asked + answered, len(asked))
+        return Ids(asked + answered, len(asked))
 
     def prompt_ids(self, context: str, new_tokens: int) -> list[int]:
         """The ids that a generation starts from, short enough to leave `new_tokens` of the context window."""
@@ -148,5 +150,12 @@ def fingerprint(model) -> str:
 
 
 def _architecture(config) -> dict:
-    keys = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rms_norm_eps")
+    keys = (
+        "model_type",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "rms_norm_eps",
+    )
     return {key: getattr(config, key, None) for key in keys}

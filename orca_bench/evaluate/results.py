@@ -35,7 +35,13 @@ def summarize(task: Task, questions: Sequence[Question]) -> dict:
     sqrt(Σ se²) / subjects, and None where a subject has a single question.
     """
     values = [question.score.value for question in questions]
-    entry = {"title": task.title, "metric": task.metric, "shots": task.shots, "n": len(values), "full_size": task.full_size}
+    entry = {
+        "title": task.title,
+        "metric": task.metric,
+        "shots": task.shots,
+        "n": len(values),
+        "full_size": task.full_size,
+    }
     if task.name != "mmlu":
         return entry | {"value": sum(values) / len(values), "stderr": standard_error(values)}
     subjects: dict[str, list[float]] = {}

@@ -77,7 +77,9 @@ def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[
         if path.is_file():
             break
     else:
-        present = sorted(p.name for p in (benchmarks / task.name).glob("*")) if (benchmarks / task.name).is_dir() else []
+        present = (
+            sorted(p.name for p in (benchmarks / task.name).glob("*")) if (benchmarks / task.name).is_dir() else []
+        )
         raise UserError(
             f"the split '{split}' of {task.name} is missing",
             where=benchmarks / task.name / f"{split}.jsonl.gz",

@@ -7,7 +7,7 @@ it stands; the others put worked examples before it, as evaluation does, so that
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from orca_bench.mini.skills import SKILLS, SUBJECTS, Item
 from orca_bench.system_messages import SYSTEM_MESSAGES
@@ -28,35 +28,35 @@ _SPLITS = {
 _SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthful_qa": 4, "winogrande": 5, "gsm8k": 5, "drop": 3}
 #: The shorter system messages: a small student spends its few minutes on the questions.
 _SYSTEMS = (1, 2, 3, 5, 16)
-RECORDS = 8000
+RECORDS = 7000
 
 
 def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict]], set[str]]:
     """Rows by (task, split), and the keys of the questions that are asked, which training must not see."""
     rows: dict[tuple[str, str], list[dict]] = {}
     asked: set[str] = set()
-    for task, skill in SKILLS.items():
+    for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
         split, pool = _SPLITS[task]
-        for part in SUBJECTS if task == "mmlu" else (None,):
-            options = {"subject": part} if part else {}
-            chosen = _distinct(lambda: skill(rng, **options), _ASKED.get(task, _ASKED_DEFAULT))
+        for subject in SUBJECTS if task == "mmlu" else (None,):
+            chosen = _distinct(task, subject, rng, _ASKED.get(task, _ASKED_DEFAULT))
             asked |= {f"{task} {item.key}" for item in chosen}
             rows.setdefault((task, split), []).extend(item.row for item in chosen)
-        for part in SUBJECTS if task == "mmlu" and pool else (None,):
-            if pool is None:
-                continue
-            options = {"subject": part} if part else {}
-            examples = _distinct(lambda: skill(rng, **options), 5 if part else _POOL)
-            rows.setdefault((task, pool), []).extend(item.row for item in examples)
+            if pool is not None:
+                examples = _distinct(task, subject, rng, 5 if subject else _POOL)
+                rows.setdefault((task, pool), []).extend(item.row for item in examples)
     return rows, asked
 
 
-def _distinct(draw: Callable[[], Item], count: int) -> list[Item]:
+def _draw(task: str, subject: str | None, rng: random.Random) -> Item:
+    return SKILLS[task](rng, subject) if subject else SKILLS[task](rng)
+
+
+def _distinct(task: str, subject: str | None, rng: random.Random, count: int) -> list[Item]:
     """Up to `count` items with different keys; fewer where the skill has fewer."""
     items: dict[str, Item] = {}
     for _ in range(50 * count):
-        item = draw()
+        item = _draw(task, subject, rng)
         items.setdefault(item.key, item)
         if len(items) == count:
             break
@@ -69,19 +69,13 @@ def records(asked: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[di
     tasks = list(SKILLS)
     for number in range(count):
         task = tasks[number % len(tasks)]
-        subject = {"subject": rng.choice(SUBJECTS)} if task == "mmlu" else {}
-
-        def draw(task: str = task, subject: dict = subject) -> Item:
-            while True:
-                item = SKILLS[task](rng, **subject)
-                if f"{task} {item.key}" not in asked:
-                    return item
-
-        item = draw()
+        subject = rng.choice(SUBJECTS) if task == "mmlu" else None
+        item = _untold(task, subject, rng, asked)
         shots = rng.randint(1, _SHOTS[task]) if rng.random() < 0.2 else 0
-        before = "".join(f"{shown.question} {shown.answer}\n\n" for shown in (draw() for _ in range(shots)))
+        shown = [_untold(task, subject, rng, asked) for _ in range(shots)]
+        before = "".join(f"{example.question} {example.answer}\n\n" for example in shown)
         if subject and shots:
-            name = " ".join(subject["subject"].split("_"))
+            name = " ".join(subject.split("_"))
             before = f"The following are multiple choice questions (with answers) about {name}.\n\n{before}"
         system_id = rng.choice(_SYSTEMS)
         yield {
@@ -94,3 +88,11 @@ def records(asked: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[di
             "input": "",
             "response": item.response,
         }
+
+
+def _untold(task: str, subject: str | None, rng: random.Random, asked: set[str]) -> Item:
+    """An item that the benchmark does not ask."""
+    while True:
+        item = _draw(task, subject, rng)
+        if f"{task} {item.key}" not in asked:
+            return item

@@ -1,13 +1,14 @@
 """The embedded default as files: records, tokenizer and benchmark rows, made once below the runs folder.
 
-    runs/mini-files/records.jsonl
-    runs/mini-files/tokenizer.model
-    runs/mini-files/benchmarks/TASK/SPLIT.jsonl, and suite.json, which says that this is not the leaderboard
+runs/mini-files/records.jsonl
+runs/mini-files/tokenizer.model
+runs/mini-files/benchmarks/TASK/SPLIT.jsonl, and suite.json, which says that this is not the leaderboard
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from pathlib import Path
 
@@ -58,10 +59,11 @@ def _train_tokenizer(records: list[dict], path: Path) -> None:
         for line in text.split("\n")
         if line
     )
-    with writing(path), _quiet_stderr():
+    written = io.BytesIO()
+    with _quiet_stderr():
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
-            model_prefix=str(path.with_suffix("")),
+            model_writer=written,  # by name, the file would hold the name
             vocab_size=VOCABULARY,
             model_type="bpe",
             normalization_rule_name="identity",
@@ -74,7 +76,8 @@ def _train_tokenizer(records: list[dict], path: Path) -> None:
             num_threads=1,
             minloglevel=2,
         )
-    path.with_suffix(".vocab").unlink(missing_ok=True)
+    with writing(path):
+        path.write_bytes(written.getvalue())
 
 
 @contextlib.contextmanager

@@ -32,7 +32,10 @@ _ANIMAL_FACTS = (
     ("home", ("Where does the {0} live?", "What is the home of the {0}?", "Where would you look for a {0}?")),
     ("food", ("What does the {0} eat?", "What is the food of the {0}?", "What would you feed a {0}?")),
     ("colour", ("Which colour has the {0}?", "What is the colour of the {0}?", "How is a {0} coloured?")),
-    ("legs", ("How many legs has the {0}?", "What is the number of legs of the {0}?", "How many legs do you see on a {0}?")),
+    (
+        "legs",
+        ("How many legs has the {0}?", "What is the number of legs of the {0}?", "How many legs do you see on a {0}?"),
+    ),
 )
 _STATEMENTS = {
     "home": "the {0} lives in the {1}",
@@ -61,7 +64,11 @@ def _facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
             ways = (
                 (f"Which colour has {thing}?", f"What is the colour of {thing}?", f"How is {thing} coloured?")
                 if kind == "thing colour"
-                else (f"Where is {thing} found?", f"What is the place of {thing}?", f"Where would you look for {thing}?")
+                else (
+                    f"Where is {thing} found?",
+                    f"What is the place of {thing}?",
+                    f"Where would you look for {thing}?",
+                )
             )
             statement = _STATEMENTS[kind].format(thing, right)
             facts.append((kind, ways, right, statement, [value for value in values if value != right]))
@@ -133,7 +140,9 @@ def mmlu(rng: random.Random, subject: str | None = None) -> Item:
     row = {"question": asked, "subject": subject, "choices": choices, "answer": choices.index(right)}
     options = "".join(f"{name}. {choice}\n" for name, choice in zip("ABCD", choices, strict=True))
     key = f"{asked} {choices}"
-    return Item(key, row, f"{asked}\n{options}Answer:", letter, f"{letter}\nExplanation: The answer is {right}. {because}")
+    return Item(
+        key, row, f"{asked}\n{options}Answer:", letter, f"{letter}\nExplanation: The answer is {right}. {because}"
+    )
 
 
 # --- what comes next ----------------------------------------------------------------------------------------------

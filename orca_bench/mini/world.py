@@ -40,9 +40,19 @@ THINGS = {
 #: activity: its steps in order, each without the person at the beginning
 SCRIPTS = {
     "Making tea": ("fills the kettle with water", "boils the water", "pours it over the leaves", "drinks the hot tea"),
-    "Baking bread": ("mixes flour and water", "kneads the dough", "puts the dough into the oven", "takes out the warm loaf"),
+    "Baking bread": (
+        "mixes flour and water",
+        "kneads the dough",
+        "puts the dough into the oven",
+        "takes out the warm loaf",
+    ),
     "Washing a car": ("parks the car outside", "sprays it with the hose", "rubs it with soap", "dries it with a cloth"),
-    "Planting a tree": ("digs a deep hole", "sets the young tree in it", "fills the hole with soil", "waters the roots"),
+    "Planting a tree": (
+        "digs a deep hole",
+        "sets the young tree in it",
+        "fills the hole with soil",
+        "waters the roots",
+    ),
     "Painting a wall": ("covers the floor", "opens the paint", "rolls the colour on the wall", "cleans the roller"),
     "Writing a letter": ("takes a sheet of paper", "writes the words", "folds the page", "seals it in an envelope"),
     "Going fishing": ("walks to the river", "hooks a worm", "throws out the line", "pulls in a big trout"),

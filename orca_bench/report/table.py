@@ -68,7 +68,9 @@ def read_result(path: Path) -> dict:
     result = read_json(path)
     if not isinstance(result, dict) or not str(result.get("format", "")).startswith(_FORMAT):
         raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
-    missing = [key for key in ("tasks", "averages", "protocol", "suite", "model") if not isinstance(result.get(key), dict)]
+    missing = [
+        key for key in ("tasks", "averages", "protocol", "suite", "model") if not isinstance(result.get(key), dict)
+    ]
     if missing:
         raise UserError(f"a result without '{missing[0]}'", where=path, hint="evaluate again")
     for name, entry in result["tasks"].items():
@@ -180,7 +182,9 @@ def _notes(label: str, result: dict) -> list[str]:
         if comparable(result) and entry.get("rows") and entry["rows"] != entry.get("full_size"):
             notes.append(f"{label}: {entry['title']} has {entry['rows']} rows here and {entry['full_size']} in full")
         if entry.get("shortened"):
-            notes.append(f"{label}: {entry['title']}: {entry['shortened']} contexts were longer than the model's window and cut")
+            notes.append(
+                f"{label}: {entry['title']}: {entry['shortened']} contexts were longer than the model's window and cut"
+            )
         if entry.get("n", 2) < 2:
             notes.append(f"{label}: {entry['title']}: one question has no standard error")
     return notes
@@ -253,7 +257,17 @@ def to_csv(table: Table) -> str:
     for line in table.lines:
         for label, cell in zip(table.columns, line.cells, strict=True) if line.cells else [("", Cell())]:
             writer.writerow(
-                [line.name, line.shots, line.metric, line.reported, label, cell.value, cell.stderr, cell.n, cell.difference]
+                [
+                    line.name,
+                    line.shots,
+                    line.metric,
+                    line.reported,
+                    label,
+                    cell.value,
+                    cell.stderr,
+                    cell.n,
+                    cell.difference,
+                ]
             )
     return out.getvalue()
 

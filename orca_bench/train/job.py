@@ -22,8 +22,8 @@ from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
 from orca_bench.train import records as record_files
 from orca_bench.train import student
-from orca_bench.train.engine import prepare_environment
 from orca_bench.train.encode import Encoded, EncodingReport, encode
+from orca_bench.train.engine import prepare_environment
 from orca_bench.train.plan import Memory, Plan, estimate_memory
 from orca_bench.train.run import Run, environment
 

@@ -103,7 +103,9 @@ class Memory:
         return self.states + self.activations + self.logits
 
 
-def estimate_memory(parameters: int, hidden: int, layers: int, vocabulary: int, train: Train, max_length: int) -> Memory:
+def estimate_memory(
+    parameters: int, hidden: int, layers: int, vocabulary: int, train: Train, max_length: int
+) -> Memory:
     """What one process needs in GiB, without the framework's own and fragmentation.
 
     Model states are 16 bytes a parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:

@@ -16,7 +16,14 @@ _LOG_EVERY = 10.0  # seconds between two lines where there is no terminal
 def training_progress(name: str, steps: int) -> Iterator:
     """Yield a function that takes each step's metrics and shows them."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console()
     if not console.is_terminal:

@@ -1,12 +1,12 @@
 """A run's folder: what is in it, when it may be continued, and which one is newest.
 
-    runs/NAME/recipe.yaml      the resolved recipe, every default written out
-    runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
-    runs/NAME/tokens.npz       the encoded records
-    runs/NAME/metrics.jsonl    one line a step
-    runs/NAME/checkpoints/     DeepSpeed's, the newest two
-    runs/NAME/model/           the trained model, a plain Hugging Face folder
-    runs/NAME/train.log        what the libraries said
+runs/NAME/recipe.yaml      the resolved recipe, every default written out
+runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
+runs/NAME/tokens.npz       the encoded records
+runs/NAME/metrics.jsonl    one line a step
+runs/NAME/checkpoints/     DeepSpeed's, the newest two
+runs/NAME/model/           the trained model, a plain Hugging Face folder
+runs/NAME/train.log        what the libraries said
 """
 
 from __future__ import annotations

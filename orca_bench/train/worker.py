@@ -36,7 +36,12 @@ def work(run: Run) -> int:
     except Exception as error:
         traceback.print_exc()
         if shutil.disk_usage(run.folder).free < _LITTLE:
-            _say(run, "failed", f"{run.folder}: the disk is full; what was saved before is kept, free space and run again", 2)
+            _say(
+                run,
+                "failed",
+                f"{run.folder}: the disk is full; what was saved before is kept, free space and run again",
+                2,
+            )
             return 2
         _say(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
         return 1

@@ -11,7 +11,10 @@ from orca_bench.evaluate.tasks.base import ChoiceTask, Score
 PRESET = "\n\n".join(
     f"Q: {question}\nA: {answer}"
     for question, answer in (
-        ("What is human life expectancy in the United States?", "Human life expectancy in the United States is 78 years."),
+        (
+            "What is human life expectancy in the United States?",
+            "Human life expectancy in the United States is 78 years.",
+        ),
         (
             "Who was president of the United States in 1955?",
             "Dwight D. Eisenhower was president of the United States in 1955.",

@@ -1,0 +1,125 @@
+"""The commands as a user meets them: help at once, data, generation, and the words of the README."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from orca_bench import generate, prompt
+from orca_bench.cli.main import _COMMANDS
+
+HEAVY = {"torch", "transformers", "deepspeed", "lm_eval", "datasets", "matplotlib", "numpy", "pydantic", "rich"}
+
+
+def test_help_imports_nothing_heavy_and_teaches_in_one_screen():
+    script = (
+        "import sys; sys.argv = ['orca-bench', '--help']\n"
+        "from orca_bench.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    loaded = {name.split(".")[0] for name in re.findall(r"'([^']+)'", done.stderr)}
+    assert not loaded & HEAVY
+    assert len(done.stdout.splitlines()) <= 45
+    for name in _COMMANDS:
+        assert f"orca-bench {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", list(_COMMANDS))
+def test_every_command_explains_itself_with_an_example(command, name):
+    done = command(name, "--help")
+    assert done.returncode == 0
+    assert "orca-bench" in done.stdout
+
+
+def test_instruction_files_become_records(command, tmp_path):
+    (tmp_path / "alpaca.jsonl").write_text(
+        json.dumps({"instruction": "Do", "input": "x", "output": "done"})
+        + "\n"
+        + json.dumps({"instruction": "Do", "input": "x", "output": " "})
+        + "\n"
+    )
+    (tmp_path / "dolly.jsonl").write_text(
+        json.dumps({"instruction": "Who?", "context": "Ann.", "response": "Ann", "category": "qa"}) + "\n"
+    )
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
+    files = ["alpaca.jsonl", "dolly.jsonl", "gsm.jsonl"]
+    done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
+    assert done.returncode == 0 and "3 records" in done.stdout and "1 rows without an answer" in done.stdout
+    text = (tmp_path / "r" / "records.jsonl").read_text()
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [(r["instruction"], r["input"], r["response"]) for r in records] == [
+        ("Do", "x", "done"),
+        ("Who?", "Ann.", "Ann"),
+        ("1+1?", "", "2\n#### 2"),
+    ]
+    assert {r["system_id"] for r in records} <= {5, 7, 8}
+    command("data", "convert", *files, "--out", "again.jsonl", "--systems", "5,7-8")
+    assert (tmp_path / "again.jsonl").read_text() == text
+
+
+# --- generate ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_model):
+    return generate.Generator(str(tiny_model))
+
+
+def test_greedy_generation_streams_what_transformers_generates(generator):
+    pieces = list(generator.answer("S", "Say.", None, generate.Sampling(greedy=True, max_new_tokens=30)))
+    asked = torch.tensor([[generator.tokenizer.bos_id, *generator.tokenizer.encode(prompt.render("S", "Say."))]])
+    out = generator.model.generate(asked, max_new_tokens=30, do_sample=False, pad_token_id=0)
+    assert "".join(pieces) == generator.tokenizer.decode(out[0, asked.shape[1] :].tolist())
+    assert len(pieces) > 3
+
+
+def test_sampling_repeats_with_its_seed_and_differs_without(generator):
+    def said(seed):
+        return "".join(generator.answer("S", "Say.", None, generate.Sampling(seed=seed, max_new_tokens=30)))
+
+    assert said(1) == said(1) != said(2)
+
+
+def test_sampling_has_transformers_distribution():
+    from transformers.generation.logits_process import (
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    torch.manual_seed(0)
+    logits = torch.randn(50) * 3
+    settings = generate.Sampling(temperature=0.7, top_k=20, top_p=0.8)
+    warped = logits[None]
+    for warper in (TemperatureLogitsWarper(0.7), TopKLogitsWarper(20), TopPLogitsWarper(0.8)):
+        warped = warper(None, warped)
+    allowed = set(torch.isfinite(warped[0]).nonzero().flatten().tolist())
+    random = torch.Generator().manual_seed(0)
+    drawn = [int(generate.choose(logits, settings, random)) for _ in range(4000)]
+    assert set(drawn) <= allowed
+    share = torch.bincount(torch.tensor(drawn), minlength=50) / 4000
+    assert (share - warped[0].softmax(-1)).abs().max() < 0.03
+
+
+def test_the_defaults_are_the_cards_example():
+    assert generate.Sampling() == generate.Sampling(0.7, 1.0, 50, 1024, False, None)
+
+
+def test_a_text_waits_for_half_a_header_and_ends_at_a_whole_one():
+    assert generate._ready("yes\n#") == "yes\n"
+    assert generate._ready("yes ### Us") == "yes "
+    assert generate._ready("yes ### User: more") == "yes "
+    assert generate._ready("#### 18") == "#### 18"
+
+
+def test_generate_answers_on_the_terminal(command, tiny_model):
+    done = command("generate", "Why?", "--input", "x", "--model", tiny_model, "--greedy", "--max-new-tokens", 8)
+    assert done.returncode == 0 and done.stdout.strip()
+    line = command.refused("generate", "word " * 3000, "--model", tiny_model)
+    assert "context window" in line

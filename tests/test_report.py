@@ -1,0 +1,129 @@
+"""The table: reported beside measured, and in plain words what may not be compared."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.report import table
+
+NAMES = [name for name, *_ in table.TASKS]
+
+
+def result(comparable=True, limit=None, protocol="orca", names=NAMES, value=0.5):
+    tasks = {
+        n: {"title": n, "metric": "acc", "value": value, "stderr": 0.01, "n": 100, "rows": 100, "full_size": 100}
+        for n in names
+    }
+    whole = {"value": value, "stderr": 0.004} if len(names) == 7 else {"value": None, "stderr": None}
+    return {
+        "format": "orca-bench result 1",
+        "complete": True,
+        "suite": {"name": "open-llm-leaderboard-v1" if comparable else "mini", "comparable": comparable},
+        "protocol": {"name": protocol},
+        "model": {"name": "m"},
+        "limit": limit,
+        "tasks": tasks,
+        "averages": {"all seven": whole, "six without DROP": whole},
+    }
+
+
+def built(*results):
+    return table.build(list(zip(table.labels(list(results)), results, strict=True)), table.read_reported())
+
+
+def test_the_reported_averages_are_the_means_of_the_reported_scores():
+    reported = table.read_reported()
+    scores = [reported["tasks"][name] for name in NAMES]
+    assert round(sum(scores) / 7, 2) == reported["averages"]["all seven"] == 37.06
+    assert round(sum(scores[:6]) / 6, 2) == reported["averages"]["six without DROP"] == 41.36
+
+
+def test_a_difference_is_measured_minus_reported_in_percent():
+    line = built(result()).lines[0]
+    assert (line.reported, line.cells[0].value, line.cells[0].stderr) == (42.06, 50.0, 1.0)
+    assert line.cells[0].difference == pytest.approx(7.94)
+
+
+def test_the_mini_suite_gets_no_difference_and_says_why():
+    made = built(result(comparable=False))
+    assert all(line.cells[0].difference is None for line in made.lines)
+    assert any("not comparable" in note for note in made.notes)
+    assert "Δ" not in table.to_markdown(made)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limit": 10}, "only the first 10 questions"),
+        ({"protocol": "orca"}, "mixes model and protocol"),
+        ({"protocol": "plain"}, "lm-eval"),
+    ],
+)
+def test_what_makes_a_comparison_unfair_is_said(options, said):
+    assert any(said in note for note in built(result(**options)).notes)
+
+
+def test_a_missing_task_is_a_dash_and_has_no_average():
+    made = built(result(names=["gsm8k"]))
+    assert made.lines[0].cells[0].value is None and made.lines[-1].cells[0].value is None
+    assert "–" in table.to_markdown(made)
+
+
+def test_rows_that_are_missing_are_said():
+    one = result()
+    one["tasks"]["drop"]["full_size"] = 9536
+    assert any("100 rows here and 9536 in full" in note for note in built(one).notes)
+
+
+def test_csv_and_json_hold_what_the_table_shows():
+    made = built(result(), result(protocol="plain", value=0.25))
+    rows = list(csv.DictReader(io.StringIO(table.to_csv(made))))
+    assert len(rows) == 18 and {row["result"] for row in rows} == {"m orca", "m plain"}
+    assert float(rows[0]["measured"]) == 50 and float(rows[1]["difference"]) == pytest.approx(25 - 42.06)
+    parsed = json.loads(table.to_json(made))
+    assert parsed["lines"][6]["measured"]["m plain"]["value"] == 25
+    assert parsed["lines"][7]["title"] == "Average, all seven"
+
+
+def test_the_terminal_table_shows_every_task_and_both_averages():
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=160)
+    console.print(table.to_rich(built(result())))
+    shown = console.file.getvalue()
+    for said in (
+        "ARC-Challenge",
+        "DROP",
+        "Average, all seven",
+        "37.06",
+        "Average, six without DROP",
+        "41.36",
+        "50.00 ± 1.00",
+    ):
+        assert said in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "not an orca-bench result"),
+        ('{"format": "other"}', "not an orca-bench result"),
+        ('{"format": "orca-bench result 1"}', "a result without 'tasks'"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused(tmp_path, text, said):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        table.read_result(path)
+
+
+def test_one_question_has_no_standard_error():
+    from orca_bench.evaluate.results import standard_error
+
+    assert standard_error([1.0]) is None
+    assert standard_error([1.0, 0.0, 1.0, 0.0]) == pytest.approx((1 / 3 / 4) ** 0.5)

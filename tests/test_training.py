@@ -1,0 +1,203 @@
+"""Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
+
+import json
+import signal
+import time
+
+import pytest
+import torch
+
+from orca_bench import prompt
+from orca_bench import recipe as recipes
+from orca_bench import tokenizer as tokenizers
+from orca_bench.train import student
+from orca_bench.train.encode import Encoded
+from orca_bench.train.plan import Plan
+
+RECIPE = """\
+name: {name}
+model:
+  random:
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 2
+    num_attention_heads: 4
+    max_position_embeddings: 512
+  tokenizer: {tokenizer}
+data:
+  records: [records.jsonl]
+  max_length: 256
+train:
+  epochs: 1
+  global_batch: 8
+  micro_batch: 2
+  accumulation: 2
+  processes: 2
+  lr: 5e-3
+  warmup: linear
+  warmup_min_steps: 2
+  precision: fp32
+  gradient_checkpointing: false
+  checkpoint_every: 5
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mini, mini_records):
+    """A folder with 92 records (the last batch is half empty), a recipe, and its run in two processes."""
+    folder = tmp_path_factory.mktemp("training")
+    chosen = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in chosen), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="two", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def orca(folder, command_in):
+    return command_in(folder)
+
+
+@pytest.fixture(scope="module")
+def two(folder, orca):
+    """The run in two processes."""
+    done = orca("train", "r.yaml")
+    assert done.returncode == 0, done.stderr + (folder / "runs/two/train.log").read_text()
+    return folder / "runs" / "two"
+
+
+def losses(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def reference(folder, two):
+    """The same training in plain PyTorch: one process, whole batches, torch's AdamW. Losses and final weights."""
+    recipe = recipes.load(two / "recipe.yaml")
+    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    encoded = Encoded.load(two / "tokens.npz")
+    plan, train = Plan(encoded.lengths, recipe.train), recipe.train
+    model = student.random_model(student.config(recipe, tokenizer), train.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
+    )
+    seen = []
+    for step in range(plan.steps):
+        optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
+        batch = [i for i in plan.batch(step) if i >= 0]
+        total = sum(int(encoded.trained[i]) for i in batch)
+        loss = torch.zeros(())
+        for i in batch:
+            ids = torch.tensor(encoded.example(i), dtype=torch.long)
+            logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+            start = int(encoded.prompt_lengths[i])
+            loss = loss + torch.nn.functional.cross_entropy(logits[start - 1 :], ids[start:], reduction="sum") / total
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
+        optimizer.step()
+        seen.append(float(loss))
+    return seen, model.state_dict()
+
+
+def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
+    expected, weights = reference
+    assert losses(two) == pytest.approx(expected, abs=1e-4)
+    assert expected[-1] < expected[0] - 0.5
+    from safetensors.torch import load_file
+
+    exported = load_file(two / "model" / "model.safetensors")
+    assert set(exported) == set(weights)
+    for name, tensor in exported.items():
+        assert torch.allclose(tensor, weights[name], atol=2e-3), name
+
+
+def test_one_process_gives_the_same_losses(orca, folder, two):
+    done = orca("train", "r.yaml", "-o", "name=one", "-o", "train.processes=1", "-o", "train.micro_batch=4")
+    assert done.returncode == 0, done.stderr
+    assert losses(folder / "runs" / "one") == pytest.approx(losses(two), abs=1e-4)
+
+
+def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
+    done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
+    assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
+    assert losses(folder / "runs" / "ds") == pytest.approx(losses(two), abs=1e-5)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder, two):
+    process = orca.start("train", "r.yaml", "-o", "name=stopped")
+    metrics = folder / "runs" / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command continues from it" in err
+    before = losses(folder / "runs" / "stopped")
+    assert 0 < len(before) < len(losses(two))
+    assert json.loads((folder / "runs/stopped/manifest.json").read_text())["status"] == "interrupted"
+    again = orca("train", "r.yaml", "-o", "name=stopped")
+    assert again.returncode == 0 and "continuing" in again.stdout
+    assert losses(folder / "runs" / "stopped") == pytest.approx(losses(two), abs=1e-5)
+
+
+def test_a_run_says_everything_about_itself(two):
+    manifest = json.loads((two / "manifest.json").read_text())
+    assert manifest["status"] == "finished" and manifest["steps"] == 12
+    assert {"torch", "deepspeed", "transformers"} <= set(manifest["libraries"])
+    assert manifest["records"][0]["rows"] == 92 and len(manifest["records"][0]["sha256"]) == 64
+    first = json.loads((two / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"step", "loss", "lr", "grad_norm", "tokens_per_second"} <= set(first)
+    recipe = recipes.load(two / "recipe.yaml")
+    assert recipe.train.betas == [0.9, 0.95]
+
+
+def test_the_exported_folder_is_a_plain_hugging_face_model(two):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, plain = AutoModelForCausalLM.from_pretrained(two / "model"), AutoTokenizer.from_pretrained(two / "model")
+    asked = plain.apply_chat_template(prompt.messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
+    assert model(**asked).logits.shape[-1] == len(plain)
+    assert not list((two / "model").glob("*.bin"))
+    assert tokenizers.check_folder(two / "model") is None
+
+
+def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, two):
+    assert "already trained" in orca("train", "r.yaml").stdout
+    said = orca.refused("train", "r.yaml", "-o", "train.lr=1e-4")
+    assert "train.lr was 0.005, now 0.0001" in said and "--fresh" in said
+
+
+def test_a_model_folder_can_be_trained_on_in_bf16(orca, folder, two):
+    words = [
+        "-o",
+        "name=tuned",
+        "-o",
+        "model.random=null",
+        "-o",
+        "model.tokenizer=null",
+        "-o",
+        f"model.base={two / 'model'}",
+    ]
+    done = orca("train", "r.yaml", *words, "-o", "train.precision=bf16", "-o", "train.gradient_checkpointing=true")
+    assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
+    tuned = losses(folder / "runs" / "tuned")
+    assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
+    from safetensors.torch import load_file
+
+    assert {t.dtype for t in load_file(folder / "runs/tuned/model/model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
+    done = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
+    assert done.returncode == 0
+    for said in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory a process", "lr: 0.005"):
+        assert said in done.stdout, done.stdout
+    assert not (folder / "runs" / "dry").exists()
+
+
+def test_a_dry_run_of_the_cards_recipe_says_what_it_cannot_know_without_the_hub(orca):
+    from orca_bench.files import shipped
+
+    done = orca("train", shipped("recipes") / "13b.yaml", "--dry-run")
+    assert done.returncode == 0 and "cannot be computed here" in done.stdout and "global_batch: 16" in done.stdout
