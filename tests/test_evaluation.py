@@ -158,7 +158,7 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
         read = rows.load(task, mini["mini:benchmarks"])
         folder, name, metric, filter_name = harness._PLAIN[task.name]
         manager = TaskManager(include_path=f"{lm_eval.__path__[0]}/tasks/{folder}", include_defaults=False)
-        parts = list(harness._parts(task, read, name))
+        parts = list(harness.parts(task, read, name))
         specs = [
             {"task": p, "num_fewshot": task.shots, "custom_dataset": harness._dataset(task, a, pool)}
             for p, _, a, pool in parts

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -122,6 +124,15 @@ def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
     assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
     assert losses(folder / "runs" / "ds") == pytest.approx(losses(two), abs=1e-5)
+
+
+def test_inside_torchrun_the_command_is_one_of_the_processes(folder, two):
+    words = ["--standalone", "--nproc-per-node", "2", "-m", "orca_bench", "train", "r.yaml", "-o", "name=outer"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert losses(folder / "runs" / "outer") == pytest.approx(losses(two), abs=1e-5)
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder, two):

@@ -11,7 +11,8 @@ import click
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
 @click.option("--limit", type=int, help="Ask only the first N questions of each task.")
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of recipes/mini.yaml.")
-def command(runs: Path, limit: int | None, overrides: tuple[str, ...]):
+@click.option("--fresh", is_flag=True, help="Train again where the student is trained already.")
+def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool):
     """The whole job on the embedded default, without a network, in minutes on two cores.
 
     Generates a corpus, a tokenizer and seven small tasks; evaluates a random student; trains it with DeepSpeed ZeRO-3 in two
@@ -28,7 +29,7 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...]):
     console.print("[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite")
     first = _evaluated(before, runs, limit)
     console.print("[bold]2. training[/] with DeepSpeed ZeRO-3")
-    run = training.train(recipe, runs)
+    run = training.train(recipe, runs, fresh=fresh)
     console.print("[bold]3. the student after training[/]")
     second = _evaluated(run.model, runs, limit)
     evaluating.show(first, second, headings=["before", "after"])

@@ -190,8 +190,8 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
     """Run lm-eval's own task files for one task of the suite over the given rows."""
     folder, name, metric, filter_name = _PLAIN[task.name]
     manager = TaskManager(include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False)
-    parts = list(_parts(task, rows, name))
-    for part_name, *_ in parts:
+    found = list(parts(task, rows, name))
+    for part_name, *_ in found:
         if part_name not in manager.all_tasks:
             raise UserError(
                 f"lm-eval has no task '{part_name}'",
@@ -201,13 +201,13 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     specs = [
         {"task": part, "num_fewshot": task.shots, "custom_dataset": _dataset(task, asked, pool)}
-        for part, _, asked, pool in parts
+        for part, _, asked, pool in found
     ]
     # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
     loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
     result = _simple_evaluate(lm, loaded, limit, log_samples=True)
     questions = []
-    for part, numbers, asked, _ in parts:
+    for part, numbers, asked, _ in found:
         samples = [s for s in result["samples"][part] if s["filter"] == filter_name]
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
             row = asked[sample["doc_id"]]
@@ -216,7 +216,7 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
     return Outcome(questions, _kept(result))
 
 
-def _parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
+def parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
     """(lm-eval task, row numbers, rows asked, rows of the pool) of each part of a task, in order."""
     if task.name != "mmlu":
         yield name, list(range(len(rows.asked))), rows.asked, rows.pool

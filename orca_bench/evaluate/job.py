@@ -14,14 +14,13 @@ from typing import Protocol as Interface
 
 from orca_bench import __version__, model_folder
 from orca_bench import tokenizer as tokenizers
-from orca_bench.errors import Interrupted, UserError
+from orca_bench.errors import Interrupted
 from orca_bench.evaluate import harness, results, rows
 from orca_bench.evaluate.model import OrcaLM, fingerprint, load_engine
 from orca_bench.evaluate.protocols import Document, Orca
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder
 
-PROTOCOLS = ("orca", "plain")
 _LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 
 
@@ -127,7 +126,7 @@ def requests_hash(documents: Sequence[Document]) -> str:
 
 def _plain_requests(task: Task, read: rows.Rows, limit: int | None) -> int:
     """How many requests lm-eval will make; two a question where a metric wants the choice without context too."""
-    parts = list(harness._parts(task, read, "{subject}"))
+    parts = list(harness.parts(task, read, "{subject}"))
     asked = [row for _, _, part, _ in parts for row in part[:limit]]
     return sum(1 if task.generates else len(task.pairs(row)) for row in asked)
 

@@ -28,6 +28,7 @@ TASKS = (
     ("drop", "DROP", 3, "f1"),
 )
 AVERAGES = ("all seven", "six without DROP")
+_AVERAGE_TITLES = {"all seven": "Average of all seven", "six without DROP": "Average without DROP"}
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A whole table: column headings for the results, lines, and notes on what may not be compared."""
+    """A whole table: a heading for each result, lines, and notes on what may not be compared."""
 
     title: str
-    reported_name: str
     columns: list[str]
     lines: list[Line]
     notes: list[str] = field(default_factory=list)
@@ -99,12 +99,11 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
     for name in AVERAGES:
         told = reported["averages"].get(name)
         cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
-        lines.append(Line(name, f"Average, {name}", None, "mean", told, cells))
+        lines.append(Line(name, _AVERAGE_TITLES[name], None, "mean", told, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
     notes = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
     return Table(
-        f"Suite {', '.join(suites) or reported['suite']} (percent ± standard error)",
-        reported["model"].split("/")[-1],
+        f"{', '.join(suites) or reported['suite']}: percent ± standard error; reported: {reported['model'].split('/')[-1]}",
         [label for label, _ in results],
         lines,
         notes,
@@ -201,51 +200,52 @@ def _measured(cell: Cell) -> str:
     return _number(cell.value) if cell.stderr is None else f"{_number(cell.value)} ± {cell.stderr:.2f}"
 
 
-def _heading(table: Table) -> list[str]:
-    heading = ["Task", "Shots", "Metric", f"{table.reported_name} reported"]
-    for label in table.columns:
-        heading += [label, "Δ", "n"]
-    return heading
-
-
-def _texts(line: Line) -> list[str]:
-    texts = [line.title, "" if line.shots is None else str(line.shots), line.metric, _number(line.reported)]
-    for cell in line.cells:
-        texts += [_measured(cell), _number(cell.difference, sign=True), "" if cell.n is None else str(cell.n)]
-    return texts
-
-
-def _shown_columns(table: Table) -> list[int]:
-    """Columns that say something: a difference column that is empty throughout is left out."""
-    heading, rows = _heading(table), [_texts(line) for line in table.lines]
-    return [i for i, name in enumerate(heading) if name != "Δ" or any(row[i] != "–" for row in rows)]
+def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of text. A difference that is empty throughout is left out; an n that all results share stands once."""
+    one_n = all(len({cell.n for cell in line.cells}) <= 1 for line in table.lines)
+    columns = [
+        ("Task", [line.title for line in table.lines]),
+        ("Shots", ["" if line.shots is None else str(line.shots) for line in table.lines]),
+        ("Metric", [line.metric for line in table.lines]),
+        ("Reported", [_number(line.reported) for line in table.lines]),
+    ]
+    for place, label in enumerate(table.columns):
+        cells = [line.cells[place] for line in table.lines]
+        columns.append((label, [_measured(cell) for cell in cells]))
+        if any(cell.difference is not None for cell in cells):
+            columns.append(("Δ", [_number(cell.difference, sign=True) for cell in cells]))
+        if not one_n or place == len(table.columns) - 1:
+            columns.append(("n", ["" if cell.n is None else str(cell.n) for cell in cells]))
+    return [heading for heading, _ in columns], [
+        list(row) for row in zip(*(texts for _, texts in columns), strict=True)
+    ]
 
 
 def to_rich(table: Table):
     """The table as a rich renderable, notes below it."""
+    from rich import box
     from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown, heading = _shown_columns(table), _heading(table)
-    drawn = RichTable(title=table.title, title_justify="left")
-    for i in shown:
-        drawn.add_column(Text(heading[i]), justify="left" if i in (0, 2) else "right", no_wrap=i == 0)
-    for number, line in enumerate(table.lines):
-        texts = _texts(line)
-        drawn.add_row(*(Text(texts[i]) for i in shown), end_section=number == len(TASKS) - 1)
+    headings, rows = _grid(table)
+    drawn = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for i, heading in enumerate(headings):
+        drawn.add_column(Text(heading), justify="left" if i in (0, 2) else "right", no_wrap=True, overflow="fold")
+    for number, row in enumerate(rows):
+        drawn.add_row(*map(Text, row), end_section=number == len(TASKS) - 1)
     return Group(drawn, *(Text(f"• {note}", style="dim") for note in table.notes))
 
 
 def to_markdown(table: Table) -> str:
     """The table in GitHub's Markdown, notes as a list below it."""
-    shown, heading = _shown_columns(table), _heading(table)
+    headings, rows = _grid(table)
 
     def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cells[i].replace("|", "\\|") for i in shown) + " |"
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-    rule = "|" + "|".join("---" if i in (0, 2) else "--:" for i in shown) + "|"
-    lines = [row(heading), rule, *(row(_texts(line)) for line in table.lines), ""]
+    rule = "|" + "|".join("---" if i in (0, 2) else "--:" for i in range(len(headings))) + "|"
+    lines = [row(headings), rule, *map(row, rows), ""]
     return "\n".join(lines + [f"- {note}" for note in table.notes]) + "\n"
 
 

@@ -26,6 +26,7 @@ from orca_bench.train.encode import Encoded, EncodingReport, encode
 from orca_bench.train.engine import prepare_environment
 from orca_bench.train.plan import Memory, Plan, estimate_memory
 from orca_bench.train.run import Run, environment
+from orca_bench.train.worker import work
 
 Say = Callable[[str], None]
 
@@ -104,20 +105,20 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
     user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
     """
+    if os.environ.get("RANK", "0") != "0":  # one of a launcher's processes: the first one speaks for all
+        if code := work(run):
+            raise SystemExit(code)
+        return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     started = time.time()
-    if "WORLD_SIZE" in os.environ:
-        code = _inside_launcher(run)
-    else:
-        code = _start_launcher(run, recipe, launcher, say)
+    code = work(run) if "WORLD_SIZE" in os.environ else _start_launcher(run, recipe, launcher, say)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     status = outcome.get("status", "failed")
-    if os.environ.get("RANK", "0") == "0":
-        seconds = run.manifest.get("seconds", 0) + time.time() - started
-        run.update(status=status, seconds=round(seconds, 1), finished=time.time() if status == "finished" else None)
-        run.outcome_file.unlink(missing_ok=True)
-        run.stop_file.unlink(missing_ok=True)
+    seconds = run.manifest.get("seconds", 0) + time.time() - started
+    run.update(status=status, seconds=round(seconds, 1), finished=time.time() if status == "finished" else None)
+    run.outcome_file.unlink(missing_ok=True)
+    run.stop_file.unlink(missing_ok=True)
     if status == "interrupted":
         raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints}, the same command continues from it")
     if status == "failed":
@@ -125,12 +126,6 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
         if outcome.get("code") == 2:
             raise UserError(message)
         raise RuntimeError(f"{message} (what the libraries said: {run.log_file})")
-
-
-def _inside_launcher(run: Run) -> int:
-    from orca_bench.train.worker import work
-
-    return work(run)
 
 
 def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
