@@ -229,9 +229,11 @@ def to_rich(table: Table):
     from rich.text import Text
 
     headings, rows = _grid(table)
-    drawn = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    drawn = RichTable(
+        title=table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for i, heading in enumerate(headings):
-        drawn.add_column(Text(heading), justify="left" if i in (0, 2) else "right", no_wrap=True, overflow="fold")
+        drawn.add_column(Text(heading), justify="left" if i in (0, 2) else "right", no_wrap=i > 0)
     for number, row in enumerate(rows):
         drawn.add_row(*map(Text, row), end_section=number == len(TASKS) - 1)
     return Group(drawn, *(Text(f"• {note}", style="dim") for note in table.notes))
