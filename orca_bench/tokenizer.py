@@ -211,6 +211,14 @@ def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
     return first_disagreement(Tokenizer(model_file), _plain(folder), probe_texts(probes))
 
 
+def explain(disagreement: Disagreement) -> str:
+    """What a person is told of a folder whose tokenizer is not its SentencePiece model."""
+    return (
+        f"as transformers loads it, this folder's tokenizer is not its SentencePiece model ({disagreement}); "
+        "SentencePiece's ids are used, and what is exported is repaired"
+    )
+
+
 # --- repair and export --------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,7 +180,15 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
     assert "train.lr was 0.005, now 0.0001" in said and "--fresh" in said
 
 
-def test_a_model_folder_can_be_trained_on_in_bf16(orca, folder, two):
+def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):
+    base = folder / "base"
+    base.mkdir()
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.model",
+    ):  # as LLaMA was first given out: no tokenizer.json
+        shutil.copy(two / "model" / name, base)
     words = [
         "-o",
         "name=tuned",
@@ -188,10 +197,13 @@ def test_a_model_folder_can_be_trained_on_in_bf16(orca, folder, two):
         "-o",
         "model.tokenizer=null",
         "-o",
-        f"model.base={two / 'model'}",
+        f"model.base={base}",
     ]
     done = orca("train", "r.yaml", *words, "-o", "train.precision=bf16", "-o", "train.gradient_checkpointing=true")
     assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
+    assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
+    assert tokenizers.check_folder(base) is not None
+    assert tokenizers.check_folder(folder / "runs" / "tuned" / "model") is None
     tuned = losses(folder / "runs" / "tuned")
     assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
     from safetensors.torch import load_file

@@ -9,6 +9,7 @@ from pathlib import Path
 from orca_bench import recipe as recipes
 from orca_bench.cli.console import console, counting, show_memory
 from orca_bench.errors import UserError
+from orca_bench.files import read_json
 
 _MINI = "mini:"
 
@@ -51,12 +52,17 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
             prepared = training.describe(recipe, progress)
         continues = training.prepare(prepared, run, fresh)
         _show_prepared(prepared)
+        _show_tokenizer(recipe)
         if continues:
             console.print("continuing from the newest checkpoint")
         (run.folder / ".ready").write_text(str(os.getppid()))
     training.launch(run, recipe, launcher, say=lambda line: console.print(line, highlight=False))
     (run.folder / ".ready").unlink(missing_ok=True)
     if os.environ.get("RANK", "0") == "0":
+        note = read_json(run.model / "orca_bench.json")
+        if "example" in note:
+            line = f"plain transformers still disagrees with the exported tokenizer's SentencePiece model: {note['example']}"
+            console.print(line, highlight=False, markup=False)
         console.print(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)", highlight=False)
     return run
 
@@ -66,6 +72,18 @@ def _wait_for_first(run) -> None:
     ready = run.folder / ".ready"
     while not (ready.is_file() and ready.read_text() == str(os.getppid())):
         time.sleep(0.2)
+
+
+def _show_tokenizer(recipe: recipes.Recipe) -> None:
+    """Say where the base folder's tokenizer is not its SentencePiece model; what is exported is repaired."""
+    from orca_bench import tokenizer as tokenizers
+
+    folder = recipe.model.base
+    if folder is None or not Path(folder).is_dir():
+        return
+    disagreement = tokenizers.check_folder(folder)
+    if disagreement is not None:
+        console.print(f"{folder}: {tokenizers.explain(disagreement)}", highlight=False, markup=False)
 
 
 def _show_prepared(prepared) -> None:

@@ -69,9 +69,7 @@ def evaluate(order: Order, display: Display) -> dict:
     engine, tokenizer = load_engine(order.model, order.dtype, None if order.protocol == "plain" else 2048)
     disagreement = tokenizers.check_folder(order.model) if Path(order.model).is_dir() else None
     if disagreement is not None:
-        display.say(
-            f"this folder's tokenizer is not its SentencePiece model ({disagreement}); SentencePiece's ids are used"
-        )
+        display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
     engine.check()
     lm = OrcaLM(engine, tokenizer, join="whole" if order.protocol == "plain" else "separate")
     lm.advance = lambda kind, count: display.advance(count)
