@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 
@@ -26,11 +27,10 @@ def load(name: str, dtype: str, gpu_dtype: str):
 
     dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
     """
+    libraries.prepare()
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar of tenths of a second for weights runs through ours
     check(name)
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()

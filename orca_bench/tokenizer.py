@@ -201,10 +201,12 @@ def first_disagreement(truth: Tokenizer, plain, texts: Iterable[str]) -> Disagre
 
 
 def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
-    """Whether plain transformers, loading `folder`, agrees with its SentencePiece model; None where it does.
+    """Whether plain transformers, loading a folder or hub id, agrees with its SentencePiece model; None where it does.
 
     A folder without a SentencePiece file has nothing to disagree with.
     """
+    if not Path(folder).is_dir():
+        folder = _from_hub(str(folder))
     model_file = Path(folder) / SENTENCEPIECE_FILE
     if not model_file.is_file():
         return None

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import engine as engines
 from orca_bench.evaluate.engine import Engine, Ids, ancestor_mask
 
 
@@ -95,10 +96,11 @@ def test_nan_is_named_not_scored(model):
         model.lm_head.weight.data = kept
 
 
-def test_batched_greedy_generation_is_one_at_a_time_generation(model):
+def test_batched_greedy_generation_is_one_at_a_time_generation(model, monkeypatch):
+    monkeypatch.setattr(engines, "GENERATION_TOKENS", 250)  # several batches of several prompts
     rng = random.Random(4)
     prompts = [[1] + [rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(1, 40))] for _ in range(11)]
-    said = Engine(model, 1024).generate(prompts, lambda n, ids: ids[-1] == 2, 20, batch=4)
+    said = Engine(model, 1024).generate(prompts, lambda n, ids: ids[-1] == 2, 20)
     for prompt, ids in zip(prompts, said, strict=True):
         out = model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=0)
         assert ids == out[0, len(prompt) :].tolist()

@@ -103,6 +103,34 @@ def test_decoding_gives_the_text_back(sentencepiece_models, tmp_path):
         assert plain.decode(ids) == text
 
 
+def test_the_llama_class_of_the_cards_example_gives_the_prompt_the_right_ids_too(sentencepiece_models, tmp_path):
+    from transformers import LlamaTokenizer
+
+    truth = tokenizers.load(sentencepiece_models["llama"])
+    exported(sentencepiece_models["llama"], tmp_path)
+    plain = LlamaTokenizer.from_pretrained(tmp_path)  # rebuilds the tokenizer by its own rules
+    texts = [prompt.render("S", text) for text in tokenizers.probe_texts(1000, seed=14)]
+    assert tokenizers.first_disagreement(truth, plain, texts) is None
+    assert plain("  lead", add_special_tokens=False)["input_ids"] != truth.encode("  lead")  # as the README warns
+
+
+def test_a_hub_id_is_checked_like_a_folder(sentencepiece_models, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    snapshot = tmp_path / "models--somebody--llama" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    shutil.copy(sentencepiece_models["llama"], snapshot / "tokenizer.model")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))  # as after a download
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert tokenizers.load("somebody/llama").encode("  lead") == tokenizers.load(snapshot).encode("  lead")
+    assert tokenizers.check_folder("somebody/llama") is not None
+    with pytest.raises(UserError, match="the hub did not give it"):
+        tokenizers.load("somebody/else")
+
+
 def test_a_folder_that_disagrees_is_found_out_with_an_example(sentencepiece_models, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(sentencepiece_models["llama"], tmp_path / "tokenizer.model")

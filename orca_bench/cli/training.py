@@ -79,7 +79,7 @@ def _show_tokenizer(recipe: recipes.Recipe) -> None:
     from orca_bench import tokenizer as tokenizers
 
     folder = recipe.model.base
-    if folder is None or not Path(folder).is_dir():
+    if folder is None:
         return
     disagreement = tokenizers.check_folder(folder)
     if disagreement is not None:

@@ -21,6 +21,8 @@ from orca_bench.errors import UserError
 
 #: Tokens in one row of the prefix tree. The mask has this number squared entries.
 ROW_TOKENS = 2048
+#: Tokens of prompts and answers that a batch of generation may keep: bounds its keys and values, 13 GB for a 13B in 16 bits.
+GENERATION_TOKENS = 16_384
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
 
@@ -142,7 +144,6 @@ class Engine:
         prompts: Sequence[list[int]],
         finished: Callable[[int, list[int]], bool],
         max_new_tokens: int,
-        batch: int = 8,
         progress: Progress = lambda done: None,
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `max_new_tokens`.
@@ -151,8 +152,9 @@ class Engine:
         """
         answers: list[list[int]] = [[] for _ in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        for start in range(0, len(order), batch):
-            group = order[start : start + batch]
+        while order:
+            batch = max(1, GENERATION_TOKENS // (len(prompts[order[0]]) + max_new_tokens))  # the first is the longest
+            group, order = order[:batch], order[batch:]
             for number, ids in zip(
                 group, self._generate([prompts[i] for i in group], group, finished, max_new_tokens), strict=True
             ):

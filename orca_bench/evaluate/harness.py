@@ -7,14 +7,12 @@ Under a protocol of ours the harness gets tasks whose requests the protocol made
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's own bars would run through ours
-
 import lm_eval
+import lm_eval.api.task
 import lm_eval.evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task as HarnessTask
@@ -52,6 +50,8 @@ def _simple_evaluate(lm: OrcaLM, tasks: list[HarnessTask], limit: int | None, lo
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # lm_eval 0.4.13 asks git for the revision of the current folder, and git complains aloud where that is no checkout.
     lm_eval.evaluator.get_git_commit_hash = lambda: None
+    # lm_eval 0.4.13 draws a bar for every task that it builds requests of, with no switch; it would run through ours.
+    lm_eval.api.task.tqdm = lambda documents, **options: documents
     return lm_eval.simple_evaluate(
         model=lm,
         tasks=tasks,

@@ -67,7 +67,7 @@ def evaluate(order: Order, display: Display) -> dict:
     read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
     make_folder(order.out.parent)
     engine, tokenizer = load_engine(order.model, order.dtype, None if order.protocol == "plain" else 2048)
-    disagreement = tokenizers.check_folder(order.model) if Path(order.model).is_dir() else None
+    disagreement = tokenizers.check_folder(order.model)
     if disagreement is not None:
         display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
     engine.check()

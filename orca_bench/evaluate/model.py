@@ -27,10 +27,10 @@ Advance = Callable[[str, int], None]
 class OrcaLM(LM):
     """lm-eval's model interface over an `Engine`."""
 
-    def __init__(self, engine: Engine, tokenizer, join: str, max_new_tokens: int = 256, batch: int = 8):
+    def __init__(self, engine: Engine, tokenizer, join: str, max_new_tokens: int = 256):
         super().__init__()
         self.engine, self.tokenizer, self.join = engine, tokenizer, join
-        self.max_new_tokens, self.batch = max_new_tokens, batch
+        self.max_new_tokens = max_new_tokens
         #: Called as `advance(kind, requests)` while answers come in.
         self.advance: Advance = lambda kind, count: None
         #: How many contexts had to be shortened since the last `take_shortened`.
@@ -65,7 +65,7 @@ class OrcaLM(LM):
             return any(stop in text for stop in stops[number])
 
         said = self.engine.generate(
-            prompts, finished, max(limits, default=0), self.batch, lambda n: self.advance("generate_until", n)
+            prompts, finished, max(limits, default=0), lambda n: self.advance("generate_until", n)
         )
         return [cut(self.tokenizer.decode(ids), stop) for ids, stop in zip(said, stops, strict=True)]
 

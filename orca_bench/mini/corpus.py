@@ -26,9 +26,14 @@ _SPLITS = {
 }
 #: The most examples put before a question, by skill: as many as evaluation puts there.
 _SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthful_qa": 4, "winogrande": 5, "gsm8k": 5, "drop": 3}
-#: The shorter system messages: a small student spends its few minutes on the questions.
-_SYSTEMS = (1, 2, 3, 5, 16)
-RECORDS = 7000
+#: The share of records with examples before the question: less where examples are many, for they cost the time.
+_WITH_EXAMPLES = {"arc_challenge": 0.15, "hellaswag": 0.2, "winogrande": 0.6}
+_WITH_EXAMPLES_DEFAULT = 0.35
+#: How much of each skill the records hold: facts must be met often, what comes next is soon learned.
+_SHARES = {"arc_challenge": 4, "mmlu": 1, "truthful_qa": 3, "gsm8k": 3}
+#: The shortest system messages: a small student spends its few minutes on the questions.
+_SYSTEMS = (1, 5, 16)
+RECORDS = 6500
 
 
 def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict]], set[str]]:
@@ -66,12 +71,13 @@ def _distinct(task: str, subject: str | None, rng: random.Random, count: int) ->
 def records(asked: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[dict]:
     """Explain-tuned records: system, instruction, input, response; none asks a question of the benchmark."""
     rng = random.Random(f"mini records {seed}")
-    tasks = list(SKILLS)
+    tasks = [task for task in SKILLS for _ in range(_SHARES.get(task, 2))]
     for number in range(count):
         task = tasks[number % len(tasks)]
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
         item = _untold(task, subject, rng, asked)
-        shots = rng.randint(1, _SHOTS[task]) if rng.random() < 0.2 else 0
+        with_examples = rng.random() < _WITH_EXAMPLES.get(task, _WITH_EXAMPLES_DEFAULT)
+        shots = rng.randint(1, _SHOTS[task]) if with_examples else 0
         shown = [_untold(task, subject, rng, asked) for _ in range(shots)]
         before = "".join(f"{example.question} {example.answer}\n\n" for example in shown)
         if subject and shots:

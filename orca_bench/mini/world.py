@@ -64,5 +64,11 @@ SCRIPTS = {
 }
 
 #: container sentences: what goes in, and what it goes into
-GOODS = ("trophy", "lamp", "cake", "vase", "drum", "clock", "statue", "globe")
-CONTAINERS = ("box", "bag", "case", "drawer", "chest", "basket", "crate", "sack")
+GOODS = (
+    "trophy", "lamp", "cake", "vase", "drum", "clock", "statue", "globe", "pillow", "melon", "guitar", "kettle", "puppet",
+    "mirror", "ladder", "carpet",
+)  # fmt: skip
+CONTAINERS = (
+    "box", "bag", "case", "drawer", "chest", "basket", "crate", "sack", "trunk", "bucket", "barrel", "cart", "locker",
+    "pocket", "cupboard", "wagon",
+)  # fmt: skip

@@ -6,25 +6,11 @@ Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because 
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
-
-
-def prepare_environment() -> None:
-    """Set what DeepSpeed and torch read when they are imported. Call before importing either."""
-    import torch
-
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # torch 2.13 warns every step about collectives that deepspeed 0.19.8 calls.
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
 
 
 def deepspeed_config(recipe: Recipe) -> dict:

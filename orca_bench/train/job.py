@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orca_bench import model_folder
+from orca_bench import libraries, model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
@@ -23,7 +23,6 @@ from orca_bench.recipe import Recipe
 from orca_bench.train import records as record_files
 from orca_bench.train import student
 from orca_bench.train.encode import Encoded, EncodingReport, encode
-from orca_bench.train.engine import prepare_environment
 from orca_bench.train.plan import Memory, Plan, estimate_memory
 from orca_bench.train.run import Run, environment
 from orca_bench.train.worker import work
@@ -164,7 +163,7 @@ def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
 def _environment() -> dict:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
-    prepare_environment()
+    libraries.prepare()
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import writing
@@ -15,6 +16,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def config(recipe: Recipe, tokenizer):
     """The transformers config of the student, random or based; raises UserError where the base has none."""
+    libraries.prepare()
     from transformers import AutoConfig, LlamaConfig
 
     if recipe.model.random is not None:

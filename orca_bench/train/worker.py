@@ -11,6 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from orca_bench import libraries
 from orca_bench import recipe as recipes
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
@@ -54,7 +55,7 @@ def _train(run: Run) -> str:
     from orca_bench.train.plan import Plan
     from orca_bench.train.progress import training_progress
 
-    engines.prepare_environment()
+    libraries.prepare()
     recipe = recipes.load(run.recipe_file)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     encoded = Encoded.load(run.tokens_file)

@@ -1,0 +1,29 @@
+"""What transformers, DeepSpeed and torch read from the environment, set before they are imported; and their own bars, off.
+
+Its own module because training, evaluation and generation must all call it first: transformers imports DeepSpeed by
+itself, and DeepSpeed 0.19.8 decides at import which accelerator it has, and warns aloud where it has to guess.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+
+def prepare() -> None:
+    """Make the libraries fit this machine, and quiet. Call before importing transformers or deepspeed; may be repeated."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # torch 2.13 warns every step about collectives that deepspeed 0.19.8 calls.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # bars of tenths of a second, for reading and writing weights
+    enable_progress_bars()  # that call turned the hub's downloads silent too, and those take minutes
