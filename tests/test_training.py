@@ -178,6 +178,12 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
     assert "already trained" in orca("train", "r.yaml").stdout
     said = orca.refused("train", "r.yaml", "-o", "train.lr=1e-4")
     assert "train.lr was 0.005, now 0.0001" in said and "--fresh" in said
+    records = orca.folder / "records.jsonl"
+    kept = records.read_text(encoding="utf-8")
+    records.write_text(kept.replace("Explanation", "Reason"), encoding="utf-8")
+    said = orca.refused("train", "r.yaml")
+    assert "records.jsonl: has changed since the run" in said and "--fresh" in said
+    records.write_text(kept, encoding="utf-8")
 
 
 def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):

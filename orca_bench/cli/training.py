@@ -43,6 +43,7 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
 
     run = Run(runs / recipe.name)
     if run.status == "finished" and not fresh and recipes.load(run.recipe_file) == recipe:
+        run.check_records()
         console.print(f"already trained: {run.model} (--fresh trains again)", highlight=False)
         return run
     if os.environ.get("RANK", "0") != "0":

@@ -64,7 +64,9 @@ def start(recipe: Recipe, tokenizer):
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
+    scored_only = ScoredOnly(model)  # before DeepSpeed's own hooks
     engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
+    engine.scored_only = scored_only
     engine.train()
     return engine
 
@@ -103,30 +105,36 @@ def _optimizer(recipe: Recipe, model):
     return torch.optim.AdamW(model.parameters(), **options)
 
 
+class ScoredOnly:
+    """Lets through to a model's output head only the positions whose next token is scored.
+
+    Most of a batch is prompt and padding, and the head's logits (positions × vocabulary) are the largest tensor of all. A
+    hook on the head, not a forward pass of our own, so that whatever a model does to its logits afterwards still happens.
+    """
+
+    def __init__(self, model):
+        self.scored = None
+        model.get_output_embeddings().register_forward_pre_hook(self)
+
+    def __call__(self, head, inputs: tuple) -> tuple:
+        (hidden,) = inputs
+        return (hidden[:, :-1][self.scored][None],)
+
+
 def summed_loss(engine, ids, labels):
     """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
 
-    ids, labels: int64 [rows, length], padded on the right; padding is id 0 with label -100. The output head runs only at
-    the positions that some row scores.
+    ids, labels: int64 [rows, length], padded on the right; padding is id 0 with label -100.
     """
     import torch
 
-    lengths = (labels != -100).int()
-    positions = torch.arange(ids.shape[1], device=ids.device)
-    last = torch.where(lengths.any(dim=1), (lengths * positions).amax(dim=1), torch.zeros_like(positions[:1]))
-    keep = (labels[:, 1:] != -100).any(dim=0).nonzero().squeeze(1)
-    if len(keep) == 0:
-        keep = positions[:1]
-    logits = engine(
-        input_ids=ids,
-        attention_mask=(positions[None, :] <= last[:, None]).long(),
-        logits_to_keep=keep,
-        use_cache=False,
-    ).logits
-    targets = labels[:, (keep + 1).clamp(max=ids.shape[1] - 1)]
-    return torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
-    )
+    targets = labels[:, 1:]
+    engine.scored_only.scored = scored = targets != -100
+    positions = torch.arange(1, ids.shape[1], device=ids.device)
+    last = (scored * positions).amax(dim=1)  # the last position of each row that is not padding
+    attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last[:, None]
+    logits = engine(input_ids=ids, attention_mask=attended.long(), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
 
 
 def gather_weights(engine) -> dict:

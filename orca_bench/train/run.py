@@ -21,7 +21,7 @@ from pathlib import Path
 from orca_bench import __version__
 from orca_bench import recipe as recipes
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, read_json, write_json, write_text
+from orca_bench.files import make_folder, read_json, sha256, write_json, write_text
 
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
@@ -57,10 +57,25 @@ class Run:
         """Write entries into the manifest."""
         write_json(self.manifest_file, self.manifest | entries)
 
+    def check_records(self) -> None:
+        """Raise UserError where a record file is no longer the one that this run was prepared with.
+
+        A file that is gone, and a hub set, which has no file, are passed over.
+        """
+        for source in self.manifest.get("records", []):
+            path = Path(source["name"])
+            if source["sha256"] and path.is_file() and sha256(path) != source["sha256"]:
+                raise UserError(
+                    f"has changed since the run in {self.folder} read it",
+                    where=path,
+                    hint="give the run another name (-o name=…) or start over with --fresh",
+                )
+
     def open(self, recipe: recipes.Recipe, fresh: bool) -> bool:
         """Make the folder ready for this recipe; True where there is something to continue.
 
-        Raises UserError where the folder holds a run of another recipe: nothing computed is thrown away unasked.
+        Raises UserError where the folder holds a run of another recipe or of other records: nothing computed is thrown
+        away unasked, and no run is half of one and half of another.
         """
         if fresh and self.folder.is_dir():
             shutil.rmtree(self.folder)
@@ -75,7 +90,10 @@ class Run:
                 )
         else:
             write_text(self.recipe_file, recipe.dump())
-        return self.status in ("interrupted", "failed", "prepared") and self.checkpoints.is_dir()
+        continues = self.status in ("interrupted", "failed", "prepared") and self.checkpoints.is_dir()
+        if continues:
+            self.check_records()
+        return continues
 
 
 def _first_difference(earlier: recipes.Recipe, recipe: recipes.Recipe) -> str:
