@@ -85,7 +85,7 @@ def test_csv_and_json_hold_what_the_table_shows():
     assert float(rows[0]["measured"]) == 50 and float(rows[1]["difference"]) == pytest.approx(25 - 42.06)
     parsed = json.loads(table.to_json(made))
     assert parsed["lines"][6]["measured"]["m plain"]["value"] == 25
-    assert parsed["lines"][7]["title"] == "Average of all seven"
+    assert parsed["lines"][7]["title"] == "Mean of all seven"
 
 
 def test_the_terminal_table_shows_every_task_and_both_averages():
@@ -97,9 +97,9 @@ def test_the_terminal_table_shows_every_task_and_both_averages():
     for said in (
         "ARC-Challenge",
         "DROP",
-        "Average of all seven",
+        "Mean of all seven",
         "37.06",
-        "Average without DROP",
+        "Mean without DROP",
         "41.36",
         "50.00 ± 1.00",
     ):

@@ -189,23 +189,12 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
 def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):
     base = folder / "base"
     base.mkdir()
-    for name in (
-        "config.json",
-        "model.safetensors",
-        "tokenizer.model",
-    ):  # as LLaMA was first given out: no tokenizer.json
+    # as LLaMA was first given out: without a tokenizer.json
+    for name in ("config.json", "model.safetensors", "tokenizer.model"):
         shutil.copy(two / "model" / name, base)
-    words = [
-        "-o",
-        "name=tuned",
-        "-o",
-        "model.random=null",
-        "-o",
-        "model.tokenizer=null",
-        "-o",
-        f"model.base={base}",
-    ]
-    done = orca("train", "r.yaml", *words, "-o", "train.precision=bf16", "-o", "train.gradient_checkpointing=true")
+    keys = ["name=tuned", "model.random=null", "model.tokenizer=null", f"model.base={base}"]
+    keys += ["train.precision=bf16", "train.gradient_checkpointing=true"]
+    done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
     assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
     assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
     assert tokenizers.check_folder(base) is not None

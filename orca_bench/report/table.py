@@ -28,7 +28,7 @@ TASKS = (
     ("drop", "DROP", 3, "f1"),
 )
 AVERAGES = ("all seven", "six without DROP")
-_AVERAGE_TITLES = {"all seven": "Average of all seven", "six without DROP": "Average without DROP"}
+_AVERAGE_TITLES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
 
 
 @dataclass(frozen=True)
