@@ -28,7 +28,7 @@ def order(model, tasks, protocol, system, benchmarks, limit, dtype, runs: Path, 
         from orca_bench.mini import materialize
 
         benchmarks = materialize(runs)["mini:benchmarks"]
-    model = str(model) if model else _newest(runs)
+    model = str(model) if model else newest_model(runs)
     text = system_message(system)
 
     from orca_bench.evaluate import job
@@ -37,7 +37,8 @@ def order(model, tasks, protocol, system, benchmarks, limit, dtype, runs: Path, 
     return job.Order(model, select(tasks), protocol, text, benchmarks, limit, dtype, out)
 
 
-def _newest(runs: Path) -> str:
+def newest_model(runs: Path) -> str:
+    """The model folder of the newest finished run, or UserError where there is none."""
     from orca_bench.train.run import newest_finished
 
     run = newest_finished(runs)

@@ -35,12 +35,12 @@ def command(instruction, context, system, model, greedy, temperature, top_p, top
       orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
-    from orca_bench.cli.evaluating import _newest
+    from orca_bench.cli.evaluating import newest_model
     from orca_bench.generate import Generator, Sampling
     from orca_bench.system_messages import system_message
 
     text = system_message(system)
-    generator = Generator(model or _newest(runs))
+    generator = Generator(model or newest_model(runs))
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for piece in generator.answer(text, instruction, context, sampling):
         click.echo(piece, nl=False)
