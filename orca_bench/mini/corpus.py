@@ -33,7 +33,7 @@ _WITH_EXAMPLES_DEFAULT = 0.35
 _SHARES = {"arc_challenge": 4, "mmlu": 1, "truthful_qa": 3, "gsm8k": 3}
 #: The shortest system messages: a small student spends its few minutes on the questions.
 _SYSTEMS = (1, 5, 16)
-RECORDS = 6500
+RECORDS = 5800
 
 
 def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict]], set[str]]:
