@@ -33,11 +33,12 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     console.print("[bold]3. the student after training[/]")
     second = _evaluated(run.model, runs, limit)
     evaluating.show(first, second, headings=["before", "after"])
-    console.print(
-        f'\nask it yourself: orca-bench generate "Ann has 3 cups and gets 4 more. How many cups does Ann have now?" --greedy '
-        f"--runs {runs}",
-        highlight=False,
-    )
+    console.print(f"\nask it something that it was taught: {_question(runs)}", highlight=False, markup=False)
+
+
+def _question(runs: Path) -> str:
+    elsewhere = "" if runs == Path("runs") else f" --runs {runs}"
+    return rf"orca-bench generate $'Q: Where does the frog live?\nA:' --greedy{elsewhere}"
 
 
 def _untrained(recipe, runs: Path) -> Path:
