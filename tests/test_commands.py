@@ -79,6 +79,21 @@ def test_instruction_files_become_records(command, tmp_path):
     assert (tmp_path / "again.jsonl").read_text() == text
 
 
+def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path):
+    words = ["demo", "--limit", 1, "-o", "train.max_steps=2"]
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Reported +before +after", done.stdout) and "not comparable" in done.stdout
+    for name in ("mini-untrained", "mini"):
+        result = json.loads((tmp_path / "runs" / name / "results" / "orca-limit1.json").read_text())
+        assert result["complete"] and result["suite"]["name"] == "mini"
+    assert "it/s]" not in done.stderr  # no library's bar runs through ours
+    again = command(*words)
+    assert again.returncode == 0 and "already trained" in again.stdout
+    suggested = re.search(r"orca-bench generate \$'(.*)' --greedy", again.stdout).group(1).replace("\\n", "\n")
+    assert command("generate", suggested, "--greedy", "--max-new-tokens", 4).returncode == 0
+
+
 # --- generate ---------------------------------------------------------------------------------------------------------
 
 
