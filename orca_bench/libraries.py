@@ -26,4 +26,5 @@ def prepare() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # bars of tenths of a second, for reading and writing weights
-    enable_progress_bars()  # that call turned the hub's downloads silent too, and those take minutes
+    if not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
+        enable_progress_bars()  # that call turned the hub's downloads silent too, and those take minutes
