@@ -203,8 +203,10 @@ def first_disagreement(truth: Tokenizer, plain, texts: Iterable[str]) -> Disagre
 def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
     """Whether plain transformers, loading a folder or hub id, agrees with its SentencePiece model; None where it does.
 
-    A folder without a SentencePiece file has nothing to disagree with.
+    A folder without a SentencePiece file, and such a file alone, have nothing to disagree with.
     """
+    if Path(folder).is_file():
+        return None
     if not Path(folder).is_dir():
         folder = _from_hub(str(folder))
     model_file = Path(folder) / SENTENCEPIECE_FILE
@@ -217,7 +219,7 @@ def explain(disagreement: Disagreement) -> str:
     """What a person is told of a folder whose tokenizer is not its SentencePiece model."""
     return (
         f"as transformers loads it, this folder's tokenizer is not its SentencePiece model ({disagreement}); "
-        "SentencePiece's ids are used, and what is exported is repaired"
+        "SentencePiece's ids are used, and what training exports is repaired"
     )
 
 

@@ -13,9 +13,12 @@ import torch
 from orca_bench import prompt
 from orca_bench import recipe as recipes
 from orca_bench import tokenizer as tokenizers
+from orca_bench import train as training
+from orca_bench.errors import UserError
 from orca_bench.train import student
 from orca_bench.train.encode import Encoded
 from orca_bench.train.plan import Plan
+from orca_bench.train.run import Run
 
 RECIPE = """\
 name: {name}
@@ -184,6 +187,19 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
     said = orca.refused("train", "r.yaml")
     assert "records.jsonl: has changed since the run" in said and "--fresh" in said
     records.write_text(kept, encoding="utf-8")
+
+
+def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    recipe = recipes.load("r.yaml", ("name=changed",))
+    prepared, run = training.describe(recipe), Run(folder / "runs" / "changed")
+    assert not training.prepare(prepared, run)
+    run.checkpoints.mkdir()
+    run.update(status="interrupted")
+    assert training.prepare(prepared, run)
+    run.update(status="interrupted", tokenizer_sha256="0" * 64)
+    with pytest.raises(UserError, match="not the one that the run in .* began with"):
+        training.prepare(prepared, run)
 
 
 def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):

@@ -76,15 +76,13 @@ def _wait_for_first(run) -> None:
 
 
 def _show_tokenizer(recipe: recipes.Recipe) -> None:
-    """Say where the base folder's tokenizer is not its SentencePiece model; what is exported is repaired."""
+    """Say where the folder that the tokenizer comes from disagrees with its SentencePiece model; the export is repaired."""
     from orca_bench import tokenizer as tokenizers
 
-    folder = recipe.model.base
-    if folder is None:
-        return
-    disagreement = tokenizers.check_folder(folder)
+    where = recipe.model.tokenizer or recipe.model.base
+    disagreement = tokenizers.check_folder(where)
     if disagreement is not None:
-        console.print(f"{folder}: {tokenizers.explain(disagreement)}", highlight=False, markup=False)
+        console.print(f"{where}: {tokenizers.explain(disagreement)}", highlight=False, markup=False)
 
 
 def _show_prepared(prepared) -> None:

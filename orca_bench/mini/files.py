@@ -52,7 +52,8 @@ def materialize(runs: Path) -> dict[str, Path]:
 def _source_hash() -> str:
     """A SHA-256 over the code that makes the files, so that changed code makes them anew."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parents[1]
+    for source in [*sorted(package.glob("mini/*.py")), package / "prompt.py", package / "system_messages.py"]:
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

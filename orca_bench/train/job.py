@@ -75,12 +75,18 @@ def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done,
 def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:
     """Lay out the run's folder; True where it continues an interrupted run.
 
-    Raises UserError where the folder holds another recipe's run or cannot be written.
+    Raises UserError where the folder cannot be written, or holds a run of another recipe, other records or another tokenizer.
     """
     recipe = prepared.recipe
     continues = run.open(recipe, fresh)
-    prepared.encoded.save(run.tokens_file)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
+        raise UserError(
+            f"this tokenizer is not the one that the run in {run.folder} began with",
+            where=tokenizer.source,
+            hint="give the run another name (-o name=…) or start over with --fresh",
+        )
+    prepared.encoded.save(run.tokens_file)
     run.update(
         status="prepared",
         name=recipe.name,
