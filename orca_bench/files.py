@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from orca_bench.errors import UserError
 
@@ -43,17 +44,31 @@ def make_folder(folder: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step; raises UserError where the disk does not take it."""
+    with replacing(path) as handle:
+        handle.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Yield a UTF-8 text handle whose content replaces `path` in one step at the end, and not at all where anything fails.
+
+    A name that ends in .gz is compressed, without a time in it: the same text gives the same bytes. Raises UserError where
+    the disk does not take it.
+    """
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
-            handle.write(text)
+            yield handle
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):
-            with open(temporary, "w", encoding="utf-8", newline="\n") as handle:
-                handle.write(text)
-                handle.flush()
-                os.fsync(handle.fileno())
+            with open(temporary, "wb") as raw:
+                packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as handle:
+                    yield handle
+                    handle.flush()
+                    if packed is raw:
+                        os.fsync(raw.fileno())
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):

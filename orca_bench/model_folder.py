@@ -50,3 +50,21 @@ def load(name: str, dtype: str, gpu_dtype: str):
             hint="this folder's tokenizer is another model's",
         )
     return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+
+
+def window(config) -> int:
+    """The context window in tokens of a model's configuration; 2,048 where it names none."""
+    return getattr(config, "max_position_embeddings", None) or 2048
+
+
+def window_of(name: str) -> int:
+    """The context window of a model folder or hub id, from its config.json alone; raises UserError where there is none."""
+    libraries.prepare()
+    from transformers import AutoConfig
+
+    try:
+        return window(AutoConfig.from_pretrained(name))
+    except Exception as error:
+        raise UserError(
+            f"no configuration that transformers can read ({' '.join(str(error).split())[:200]})", where=name
+        ) from error

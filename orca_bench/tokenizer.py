@@ -71,6 +71,16 @@ class Tokenizer:
         return self._processor.decode([int(i) for i in ids])
 
     @property
+    def eos_text(self) -> str:
+        """EOS as it is spelled: `</s>`."""
+        return self._processor.id_to_piece(self.eos_id)
+
+    @property
+    def unk_id(self) -> int:
+        """The id of the unknown piece."""
+        return self._processor.unk_id()
+
+    @property
     def fingerprint(self) -> str:
         """The SHA-256 of the SentencePiece file."""
         return sha256(self.source)
@@ -99,6 +109,16 @@ class FolderTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    @property
+    def eos_text(self) -> str:
+        """EOS as it is spelled."""
+        return self._tokenizer.eos_token
+
+    @property
+    def unk_id(self) -> int | None:
+        """The id of the unknown token; None where there is none."""
+        return self._tokenizer.unk_token_id
 
     @property
     def fingerprint(self) -> str:

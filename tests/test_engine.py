@@ -42,7 +42,7 @@ def random_sequences(model, count, seed=0):
 @pytest.mark.parametrize("budget", [8, 100, 2048])
 def test_packed_log_probabilities_are_the_plain_ones(model, budget):
     sequences = random_sequences(model, 120)
-    answers = Engine(model, 1024, row_tokens=budget).log_likelihoods(sequences)
+    answers = Engine(model, row_tokens=budget).log_likelihoods(sequences)
     for sequence, (logprob, greedy) in zip(sequences, answers, strict=True):
         expected, expected_greedy = plain(model, sequence)
         assert logprob == pytest.approx(expected, abs=1e-4)
@@ -50,7 +50,7 @@ def test_packed_log_probabilities_are_the_plain_ones(model, budget):
 
 
 def test_a_greedy_continuation_is_flagged(model):
-    engine = Engine(model, 1024)
+    engine = Engine(model)
     start = [1, 5, 9, 3]
     said = engine.generate([start], lambda n, ids: False, 6)[0]
     wrong = [*said[:-1], (said[-1] + 1) % model.config.vocab_size]
@@ -60,12 +60,12 @@ def test_a_greedy_continuation_is_flagged(model):
 
 def test_progress_counts_every_request(model):
     seen = []
-    Engine(model, 1024, row_tokens=64).log_likelihoods(random_sequences(model, 50), seen.append)
+    Engine(model, row_tokens=64).log_likelihoods(random_sequences(model, 50), seen.append)
     assert sum(seen) == 55
 
 
 def test_the_start_up_check_passes_here_and_catches_an_ignored_mask(model):
-    engine = Engine(model, 1024)
+    engine = Engine(model)
     assert engine.check() < 1e-4
 
     class Deaf(torch.nn.Module):
@@ -91,7 +91,7 @@ def test_nan_is_named_not_scored(model):
     model.lm_head.weight.data[3] = float("nan")
     try:
         with pytest.raises(UserError, match="request"):
-            Engine(model, 1024).log_likelihoods(random_sequences(model, 3))
+            Engine(model).log_likelihoods(random_sequences(model, 3))
     finally:
         model.lm_head.weight.data = kept
 
@@ -100,7 +100,7 @@ def test_batched_greedy_generation_is_one_at_a_time_generation(model, monkeypatc
     monkeypatch.setattr(engines, "GENERATION_TOKENS", 250)  # several batches of several prompts
     rng = random.Random(4)
     prompts = [[1] + [rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(1, 40))] for _ in range(11)]
-    said = Engine(model, 1024).generate(prompts, lambda n, ids: ids[-1] == 2, 20)
+    said = Engine(model).generate(prompts, lambda n, ids: ids[-1] == 2, 20)
     for prompt, ids in zip(prompts, said, strict=True):
         out = model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=0)
         assert ids == out[0, len(prompt) :].tolist()

@@ -7,8 +7,8 @@ import pytest
 from orca_bench import prompt
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
-from orca_bench.evaluate import protocols, rows
-from orca_bench.evaluate.model import OrcaLM, cut, load_engine
+from orca_bench.evaluate import encoding, protocols, rows
+from orca_bench.evaluate.encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding, cut
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.train.encode import encode_record
 from orca_bench.train.records import Record
@@ -17,9 +17,8 @@ BY_NAME = {task.name: task for task in SUITE}
 
 
 @pytest.fixture(scope="module")
-def lm(tiny_model):
-    engine, tokenizer = load_engine(str(tiny_model))
-    return OrcaLM(engine, tokenizer, "separate")
+def tokenizer(tiny_model):
+    return tokenizers.load(tiny_model)
 
 
 def documents(mini, name, limit=None, system="S"):
@@ -57,53 +56,147 @@ def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
 
 
 @pytest.mark.parametrize("task", [t.name for t in SUITE])
-def test_what_evaluation_scores_is_what_training_would_train_on(mini, lm, task):
+def test_what_evaluation_scores_is_what_training_would_train_on(mini, tokenizer, task):
+    rule = OrcaEncoding(tokenizer, 10**6)
     for document in documents(mini, task, 5):
         for request in document.requests:
-            head = prompt.head("S")
-            instruction = request.context.removeprefix(head).removesuffix("\n\n### Response:\n")
-            trained, prompt_length = encode_record(
-                Record("S", instruction, "", request.continuation or "x"), lm.tokenizer, 10**6
-            )
+            instruction = request.context.removeprefix(prompt.head("S")).removesuffix("\n\n### Response:\n")
+            record = Record("S", instruction, "", request.continuation or "x")
+            trained, prompt_length = encode_record(record, tokenizer, 10**6)
             if request.continuation is None:
-                assert lm.prompt_ids(request.context, 1)[:30] == trained[:prompt_length][:30]
-                continue
-            sequence = lm.sequence(request.context, request.continuation)
-            if len(trained) <= lm.engine.max_length:
-                assert sequence.ids == trained[:-1] and sequence.start == prompt_length
+                assert rule.start(request.context, request.head).ids == trained[:prompt_length]
+            else:
+                pair = rule.pair(request.context, request.continuation, request.head)
+                assert pair.ids == trained[:-1] and pair.start == prompt_length  # all but EOS
 
 
-def test_a_context_too_long_keeps_its_head_and_its_end(mini, lm):
-    document = documents(mini, "arc_challenge", 1, system="Be brief.")[0]
-    request = document.requests[0]
-    lm.remember_heads([request])
-    lm.take_shortened()
-    window, lm.engine.max_length = lm.engine.max_length, 80
-    try:
-        sequence = lm.sequence(request.context, request.continuation)
-    finally:
-        lm.engine.max_length = window
-    text = lm.tokenizer.decode(sequence.ids[: sequence.start])
-    assert len(sequence.ids) == 81
+# What breaks tokenizers: spaces that meet, markers, special tokens spelled out, headers, other scripts, bytes without a piece.
+_PARTS = [
+    "word",
+    "The answer",
+    " ",
+    "  ",
+    "\n",
+    "\n\n",
+    "\t",
+    "</s>",
+    "<s>",
+    "<unk>",
+    "▁",
+    "### Response:\n",
+    "é",
+    "漢字",
+    "🐋",
+]
+
+
+def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentencepiece_models):
+    """In every tokenizer: what is scored is BOS + prompt + response of training, and its mask begins where the loss does."""
+    generator = random.Random(7)
+    for file in sentencepiece_models.values():
+        tokenizer = tokenizers.load(file)
+        rule = OrcaEncoding(tokenizer, 10**6)
+        for _ in range(300):
+            system, instruction, input, response = (
+                "".join(generator.choices(_PARTS, k=generator.randint(0, 8))) for _ in range(4)
+            )
+            trained, prompt_length = encode_record(Record(system, instruction, input, response), tokenizer, 10**6)
+            context = prompt.render(system, instruction, input)
+            if tokenizer.encode(response):
+                pair = rule.pair(context, response)
+                assert (pair.ids, pair.start) == (trained[:-1], prompt_length), (context, response)
+            assert rule.start(context).ids == trained[:prompt_length]
+
+
+def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
+    import gzip
+    import json
+
+    tokenizer = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    rule = OrcaEncoding(tokenizer, 10**6)
+    checked = 0
+    with gzip.open(shared / "instructions" / "dolly" / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in list(lines)[::30]:
+            row = json.loads(line)
+            fields = row["instruction"], row.get("context", ""), row["response"]
+            trained, prompt_length = encode_record(Record("S", *fields), tokenizer, 10**6)
+            pair = rule.pair(prompt.render("S", fields[0], fields[1]), fields[2])
+            assert (pair.ids, pair.start) == (trained[:-1], prompt_length)
+            checked += 1
+    assert checked > 400
+
+
+def test_a_context_too_long_keeps_its_head_and_its_end(mini, tokenizer):
+    request = documents(mini, "arc_challenge", 1, system="Be brief.")[0].requests[0]
+    rule = OrcaEncoding(tokenizer, 80)
+    pair = rule.pair(request.context, request.continuation, request.head)
+    text = tokenizer.decode(pair.ids[: pair.start])
+    assert len(pair.ids) == 81
     assert text.startswith(prompt.head("Be brief.")) and text.endswith("\n\n### Response:\n")
-    assert lm.take_shortened() == 1 and lm.take_shortened() == 0
+    assert rule.shortened == 1
 
 
-def test_whole_encoding_splits_as_lm_evals_hf_class(tiny_model):
+PAIRS = [("Question: a b\nAnswer:", " yes"), ("one two ", "three"), ("x  ", " y  z"), ("a\n", "b"), ("wor", "d s")]
+
+
+@pytest.mark.parametrize(("rule", "bos"), [(HarnessEncoding, True), (LeaderboardEncoding, False)])
+def test_encoding_together_splits_as_lm_evals_hf_class(tiny_model, tokenizer, rule, bos):
     from lm_eval.models.huggingface import HFLM
 
-    engine, tokenizer = load_engine(str(tiny_model))
-    ours = OrcaLM(engine, tokenizer, "whole")
-    theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", add_bos_token=True)
-    for context, continuation in (
-        ("Question: a b\nAnswer:", " yes"),
-        ("one two ", "three"),
-        ("x  ", " y  z"),
-        ("a\n", "b"),
-    ):
+    ours = rule(tokenizer, 1024)
+    theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", add_bos_token=bos)
+    for context, continuation in PAIRS:
         context_ids, continuation_ids = theirs._encode_pair(context, continuation)
-        sequence = ours.sequence(context, continuation)
-        assert (sequence.ids, sequence.start) == (context_ids + continuation_ids, len(context_ids))
+        pair = ours.pair(context, continuation)
+        assert (pair.ids, pair.start) == (context_ids + continuation_ids, len(context_ids))
+
+
+def test_the_leaderboard_has_no_bos_and_an_empty_context_is_eos(tokenizer):
+    rule = LeaderboardEncoding(tokenizer, 1024)
+    assert tokenizer.bos_id not in rule.pair("a", " b").ids and tokenizer.bos_id not in rule.start("a b").ids
+    pair = rule.pair("", "word")
+    assert (pair.ids, pair.start) == ([tokenizer.eos_id, *tokenizer.encode("word")], 1)
+
+
+def test_the_leaderboard_cuts_from_the_left_and_throws_as_many_tokens_of_the_answer_away(tokenizer):
+    rule = LeaderboardEncoding(tokenizer, 300)
+    context = "the cat saw the dog. " * 60
+    ids = tokenizer.encode(context)
+    start = rule.start(context)
+    assert (start.ids, start.discard) == (ids[-44:], len(ids) - 44)
+    pair = rule.pair(context, "it ran")
+    assert len(pair.ids) == 301 and pair.ids[: pair.start] == tokenizer.encode(context.rstrip())[-pair.start :]
+    assert rule.shortened == 2
+    short = rule.start("the cat")
+    assert (short.ids, short.discard) == (tokenizer.encode("the cat"), 0)
+    assert OrcaEncoding(tokenizer, 300).start(context).discard == 0
+
+
+def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokenizer):
+    rule = LeaderboardEncoding(tokenizer, 300)
+    ids = tokenizer.encode("so it is: the cat saw the dog")
+    reach = len(tokenizer.encode(":"))
+    said = [rule.finished(ids[: i + 1], [":"]) for i in range(len(ids))]
+    assert said == [":" in tokenizer.decode(ids[max(0, i + 1 - reach) : i + 1]) for i in range(len(ids))]
+    assert any(said) and not said[-1]
+    assert rule.finished([tokenizer.eos_id], [":"]) and not rule.finished(ids[:1], [":"])
+    assert rule.text([*ids, tokenizer.eos_id], [":", "Question"]) == "so it is"
+    assert rule.text(tokenizer.encode("a </s> b"), ["."]) == "a "  # EOS spelled out ends the text, not the generation
+
+
+def test_a_continuation_that_cannot_be_scored_is_refused(tokenizer):
+    with pytest.raises(UserError, match="has no token of its own"):
+        OrcaEncoding(tokenizer, 300).pair("a", "")
+    with pytest.raises(UserError, match="does not fit the context window"):
+        LeaderboardEncoding(tokenizer, 20).pair("a", " word" * 30)
+    with pytest.raises(UserError, match="256 new tokens do not fit a context window of 200"):
+        LeaderboardEncoding(tokenizer, 200).start("a")
+
+
+def test_each_protocol_has_its_window(tokenizer):
+    windows = {name: encoding.of(name, tokenizer, 4096).max_length for name in ("orca", "leaderboard", "plain")}
+    assert windows == {"orca": 2048, "leaderboard": 4096, "plain": 4096}
+    assert encoding.of("orca", tokenizer, 1024).max_length == 1024
 
 
 def test_a_text_is_cut_at_each_stop_in_turn():
@@ -119,15 +212,15 @@ def test_rows_that_are_missing_or_wrong_are_named(tmp_path):
         rows.load(task, tmp_path)
     folder = tmp_path / "gsm8k"
     folder.mkdir()
-    (folder / "test.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    (folder / "test.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n')
     with pytest.raises(
         UserError, match="the split 'train' of gsm8k is missing; present: test.jsonl|present: test.jsonl"
     ):
         rows.load(task, tmp_path)
-    (folder / "train.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    (folder / "train.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n')
     with pytest.raises(UserError, match="1 rows, and 5 examples"):
         rows.load(task, tmp_path)
-    (folder / "test.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": "q", "anser": "a"}\n')
+    (folder / "test.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n{"question": "q", "anser": "a"}\n')
     with pytest.raises(UserError, match=r"test.jsonl:2: no column 'answer'.*did you mean 'anser'"):
         rows.load(task, tmp_path)
     (folder / "test.jsonl").write_text('{"question": "q", "answer": 3}\n')
@@ -141,5 +234,5 @@ def test_the_mini_suite_says_that_it_is_not_the_leaderboard(mini):
     assert rows.suite(None).comparable
 
 
-def test_tokenizer_of_the_model_is_sentencepiece(lm):
-    assert isinstance(lm.tokenizer, tokenizers.Tokenizer)
+def test_tokenizer_of_the_model_is_sentencepiece(tokenizer):
+    assert isinstance(tokenizer, tokenizers.Tokenizer)

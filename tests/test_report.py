@@ -10,11 +10,20 @@ from orca_bench.errors import UserError
 from orca_bench.report import table
 
 NAMES = [name for name, *_ in table.TASKS]
+TITLES = {name: title for name, title, *_ in table.TASKS}
 
 
 def result(comparable=True, limit=None, protocol="orca", names=NAMES, value=0.5):
     tasks = {
-        n: {"title": n, "metric": "acc", "value": value, "stderr": 0.01, "n": 100, "rows": 100, "full_size": 100}
+        n: {
+            "title": TITLES[n],
+            "metric": "acc",
+            "value": value,
+            "stderr": 0.01,
+            "n": 100,
+            "rows": 100,
+            "full_size": 100,
+        }
         for n in names
     }
     whole = {"value": value, "stderr": 0.004} if len(names) == 7 else {"value": None, "stderr": None}
@@ -74,17 +83,17 @@ def test_a_missing_task_is_a_dash_and_has_no_average():
 
 def test_rows_that_are_missing_are_said():
     one = result()
-    one["tasks"]["drop"]["full_size"] = 9536
-    assert any("100 rows here and 9536 in full" in note for note in built(one).notes)
+    one["tasks"]["drop"]["warnings"] = ["100 rows here and 9,536 in full"]
+    assert "m DROP: 100 rows here and 9,536 in full" in built(one).notes
 
 
 def test_csv_and_json_hold_what_the_table_shows():
     made = built(result(), result(protocol="plain", value=0.25))
     rows = list(csv.DictReader(io.StringIO(table.to_csv(made))))
-    assert len(rows) == 18 and {row["result"] for row in rows} == {"m orca", "m plain"}
+    assert len(rows) == 18 and {row["result"] for row in rows} == {"orca", "plain"}
     assert float(rows[0]["measured"]) == 50 and float(rows[1]["difference"]) == pytest.approx(25 - 42.06)
     parsed = json.loads(table.to_json(made))
-    assert parsed["lines"][6]["measured"]["m plain"]["value"] == 25
+    assert parsed["lines"][6]["measured"]["plain"]["value"] == 25
     assert parsed["lines"][7]["title"] == "Mean of all seven"
 
 

@@ -44,7 +44,7 @@ class EvaluationDisplay:
         )
 
         self._progress = Progress(
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<26}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("requests"),
@@ -55,6 +55,7 @@ class EvaluationDisplay:
             disable=not progress_console.is_terminal,
         )
         self._bar = None
+        self._protocol = ""
         self._started = 0.0
 
     def __enter__(self) -> EvaluationDisplay:
@@ -67,8 +68,9 @@ class EvaluationDisplay:
     def say(self, line: str) -> None:
         progress_console.print(line, highlight=False, markup=False)
 
-    def begin(self, task, requests: int) -> None:
-        self._bar = self._progress.add_task(task.title, total=requests)
+    def begin(self, task, protocol: str, requests: int) -> None:
+        self._bar = self._progress.add_task(f"{protocol} {task.title}", total=requests)
+        self._protocol = protocol
         self._started = time.monotonic()
 
     def advance(self, count: int) -> None:
@@ -81,7 +83,9 @@ class EvaluationDisplay:
         seconds = time.monotonic() - self._started
         error = "" if summary["stderr"] is None else f" ± {100 * summary['stderr']:.2f}"
         value = f"{100 * summary['value']:.2f}{error}"
-        self.say(f"{task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s")
+        self.say(
+            f"{self._protocol} {task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s"
+        )
 
 
 def show_memory(memory, processes: int, stage: int) -> None:

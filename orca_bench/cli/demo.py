@@ -60,4 +60,4 @@ def _evaluated(model: Path, runs: Path, limit: int | None) -> dict:
     from orca_bench.cli import evaluating
 
     order = evaluating.order(model, "all", "orca", "5", Path(evaluating.MINI), limit, "auto", runs, None)
-    return evaluating.run(order)
+    return evaluating.run(order)["orca"]

@@ -12,10 +12,11 @@ import click
 @click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
 @click.option(
     "--protocol",
-    type=click.Choice(["orca", "plain"]),
+    type=click.Choice(["orca", "leaderboard", "both", "plain"]),
     default="orca",
     show_default=True,
-    help="orca: the question in the Orca prompt, scored as trained. plain: lm-eval's own prompts, no wrapper.",
+    help="orca: the question in the Orca prompt, scored as trained. leaderboard: as Open LLM Leaderboard v1 asked and scored, "
+    "comparable with reported scores. both: these two, side by side. plain: today's lm-eval, its own prompts.",
 )
 @click.option(
     "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
@@ -34,30 +35,29 @@ import click
     help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
 )
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
-@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: runs/NAME/results/PROTOCOL.json]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL.json]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, as_json):
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
     few-shot examples stand in the User turn, and the answer is scored behind the Response header, tokenized as in
-    training. Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
+    training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported scores sent.
+    Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
     one JSON Lines file with every question's prediction, gold and score. Both grow task by task: Ctrl-C keeps what is done.
 
     \b
       orca-bench eval --tasks all
       orca-bench eval --tasks arc_challenge,mmlu --limit 100 --benchmarks path/to/benchmarks
-      orca-bench eval --model psmathur/orca_mini_13b --protocol plain
+      orca-bench eval --model psmathur/orca_mini_13b --protocol both
     """
     from orca_bench.cli import evaluating
 
     evaluating.check(tasks, limit)  # cheap errors before the heavy imports
     order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out)
-    result = evaluating.run(order)
-    if as_json:
-        import json
-
-        click.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str))
-        return
-    evaluating.show(result)
-    click.echo(f"\nresult: {order.out}\nquestions: {order.out.with_suffix('.questions.jsonl')}")
+    results = evaluating.run(order)
+    evaluating.report([(order.outs[name], result) for name, result in results.items()], as_json)

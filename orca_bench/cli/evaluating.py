@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from orca_bench.cli.console import EvaluationDisplay, console
 from orca_bench.errors import UserError
 from orca_bench.system_messages import system_message
@@ -20,21 +22,40 @@ def check(tasks: str, limit: int | None) -> None:
         raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
 
 
-def order(model, tasks, protocol, system, benchmarks, limit, dtype, runs: Path, out: Path | None):
-    """An Order for `evaluate`, defaults filled in."""
+def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: Path, out: Path | None):
+    """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca."""
     from orca_bench.evaluate.tasks import select
 
-    if benchmarks is not None and str(benchmarks) == MINI:
-        from orca_bench.mini import materialize
-
-        benchmarks = materialize(runs)["mini:benchmarks"]
+    benchmarks = _rows(benchmarks, runs)
     model = str(model) if model else newest_model(runs)
     text = system_message(system)
 
     from orca_bench.evaluate import job
 
-    out = out or job.default_out(model, runs, protocol, limit)
-    return job.Order(model, select(tasks), protocol, text, benchmarks, limit, dtype, out)
+    names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
+    outs = {name: out or job.default_out(model, runs, name, limit) for name in names}
+    if out and len(names) > 1:
+        outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
+    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype)
+
+
+def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):
+    """What `requests` and `score` are about, checked."""
+    check(tasks, limit)
+    text, benchmarks = system_message(system), _rows(benchmarks, runs)
+
+    from orca_bench.evaluate import offline
+    from orca_bench.evaluate.tasks import select
+
+    return offline.Asked(select(tasks), protocol, text, benchmarks, limit)
+
+
+def _rows(benchmarks: Path | None, runs: Path) -> Path | None:
+    if benchmarks is None or str(benchmarks) != MINI:
+        return benchmarks
+    from orca_bench.mini import materialize
+
+    return materialize(runs)["mini:benchmarks"]
 
 
 def newest_model(runs: Path) -> str:
@@ -47,12 +68,26 @@ def newest_model(runs: Path) -> str:
     return str(run.model)
 
 
-def run(order) -> dict:
-    """Evaluate, with progress on standard error."""
+def run(order) -> dict[str, dict]:
+    """Evaluate, with progress on standard error; the results by protocol."""
     from orca_bench.evaluate import job
 
     with EvaluationDisplay() as display:
         return job.evaluate(order, display)
+
+
+def report(written: list[tuple[Path, dict]], as_json: bool) -> None:
+    """Print results and where they lie; as JSON, one result alone and several in a list."""
+    if as_json:
+        import json
+
+        results = [result for _, result in written]
+        found = results[0] if len(results) == 1 else results
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        return
+    show(*(result for _, result in written))
+    for out, _ in written:
+        click.echo(f"\nresult: {out}\nquestions: {out.with_suffix('.questions.jsonl')}")
 
 
 def show(*results: dict, headings: list[str] | None = None) -> None:

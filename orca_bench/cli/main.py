@@ -21,6 +21,8 @@ _COMMANDS = {
     "data": ("data", "Make records from instruction files."),
     "train": ("train", "Records → model: train a recipe with DeepSpeed ZeRO-3."),
     "eval": ("eval", "Model → results: the seven tasks through lm-evaluation-harness."),
+    "requests": ("requests", "The exact requests that eval would send, as JSON Lines; no model."),
+    "score": ("score", "Answers made anywhere → results."),
     "table": ("table", "Results → table, beside the reported scores."),
     "generate": ("generate", "One answer in the Orca prompt, streamed."),
 }

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.encoding import Ids
 
 #: Tokens in one row of the prefix tree. The mask has this number squared entries.
 ROW_TOKENS = 2048
@@ -27,14 +28,6 @@ _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [p
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
 
 Progress = Callable[[int], None]
-
-
-@dataclass
-class Ids:
-    """One request as ids: `ids[i]` for i ≥ `start` is scored from what stands before it."""
-
-    ids: list[int]
-    start: int
 
 
 @dataclass
@@ -51,10 +44,9 @@ class _Row:
 class Engine:
     """A causal language model on one device."""
 
-    def __init__(self, model, max_length: int, row_tokens: int = ROW_TOKENS):
+    def __init__(self, model, row_tokens: int = ROW_TOKENS):
         self.model = model.eval()
         self.device = next(model.parameters()).device
-        self.max_length = max_length
         self.row_tokens = row_tokens
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------

@@ -8,41 +8,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lm_eval
 import lm_eval.api.task
 import lm_eval.evaluator
 from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task as HarnessTask
 from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 from lm_eval.tasks import TaskManager
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import protocols, rows
 from orca_bench.evaluate.model import OrcaLM
-from orca_bench.evaluate.protocols import Document, Protocol
+from orca_bench.evaluate.protocols import Answer, Document, Protocol
+from orca_bench.evaluate.requests import Key, digest_of, numbered
 from orca_bench.evaluate.rows import Rows
+from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.tasks import select
 from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
 
 
 @dataclass(frozen=True)
-class Question:
-    """One answered question: lm-eval task name, place in the protocol's order, row number, score, and the answers."""
-
-    task: str
-    index: int
-    row_number: int
-    score: Score
-    answers: list
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What running one task gave: its questions in order, and lm-eval's own result."""
+class PlainOutcome:
+    """What lm-eval's own task gave: its questions in order, a hash of all requests, and lm-eval's own result."""
 
     questions: list[Question]
+    requests_sha256: str
     lm_eval: dict
 
 
@@ -72,7 +67,10 @@ def _kept(result: dict) -> dict:
 
 
 class ProtocolTask(HarnessTask):
-    """One lm-eval task over documents that a protocol made (for MMLU: one subject)."""
+    """One lm-eval task over documents that a protocol made (for MMLU: one subject).
+
+    Any model of lm-eval can be asked with it. `answers` holds what was answered, by request.
+    """
 
     VERSION = 1
 
@@ -88,7 +86,7 @@ class ProtocolTask(HarnessTask):
         )
         self._filters = [build_filter_ensemble("none", [["take_first", None]])]
         self._training_docs = self._fewshot_docs = self._instances = None
-        self.answered: dict[int, Question] = {}
+        self.answers: dict[Key, Answer] = {}
 
     def has_training_docs(self) -> bool:
         return False
@@ -129,32 +127,53 @@ class ProtocolTask(HarnessTask):
 
     def process_results(self, doc: dict, results: list) -> dict:
         document = self._documents[doc["index"]]
-        answers = list(results) if self._task.generates else [logprob for logprob, _ in results]
-        score = self._protocol.score(self._task, document, answers)
-        self.answered[document.index] = Question(document.task, document.index, document.row_number, score, answers)
-        return {self._task.metric: score.value}
+        given = [Answer(r) if self._task.generates else Answer(float(r[0]), bool(r[1])) for r in results]
+        for number, answer in enumerate(given):
+            self.answers[document.task, document.index, number] = answer
+        return {self._task.metric: self._protocol.score(self._task, document, given).value}
 
     def aggregation(self) -> dict:
-        return {self._task.metric: _mean}
+        return {self._task.metric: mean}
 
     def higher_is_better(self) -> dict:
         return {self._task.metric: True}
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def run_protocol(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> Outcome:
-    """Ask all documents of a task; MMLU's subjects are lm-eval tasks of their own."""
+def as_tasks(task: Task, protocol: Protocol, documents: list[Document]) -> list[ProtocolTask]:
+    """The documents of a task as lm-eval tasks; MMLU's subjects are tasks of their own."""
     by_name: dict[str, list[Document]] = {}
     for document in documents:
         by_name.setdefault(document.task, []).append(document)
-        lm.remember_heads(document.requests)
-    tasks = [ProtocolTask(task, protocol, group) for group in by_name.values()]
+    return [ProtocolTask(task, protocol, group) for group in by_name.values()]
+
+
+def protocol_tasks(
+    names: str, protocol: str, benchmarks: Path | None = None, limit: int | None = None, system: str = ""
+) -> list[ProtocolTask]:
+    """Tasks for `lm_eval.simple_evaluate(model, tasks=…)` with any of lm-eval's models.
+
+    `names` is `all` or a comma-separated list, `protocol` is leaderboard or orca; without `benchmarks`, rows come from the
+    hub. Such a model makes tokens of the strings by its own rules, so the leaderboard's numbers need `add_bos_token=False`,
+    and only `orca-bench eval` tokenizes the Orca prompt as training does.
+    """
+    made = protocols.named(protocol, system)
+    return [
+        part
+        for task in select(names)
+        for part in as_tasks(task, made, made.documents(task, rows.load(task, benchmarks), limit))
+    ]
+
+
+def ask(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> tuple[dict[Key, Answer], dict]:
+    """Requests in, answers out, through lm-eval's evaluator: the answer to each request, and lm-eval's own result."""
+    tasks = as_tasks(task, protocol, documents)
+    lm.expect(request for document in documents for request in document.requests)
     result = _simple_evaluate(lm, tasks, limit=None, log_samples=False)
-    lm.head_of.clear()
-    return Outcome([t.answered[i] for t in tasks for i in sorted(t.answered)], _kept(result))
+    answers = {key: answer for part in tasks for key, answer in part.answers.items()}
+    for key, request in numbered(documents):
+        if request.context in lm.whole:
+            answers[key] = replace(answers[key], whole=lm.whole[request.context])
+    return answers, _kept(result)
 
 
 # --- lm-eval's own prompts ----------------------------------------------------------------------------------------
@@ -176,6 +195,10 @@ class Plain:
 
     name, version = "plain", 1
 
+    def warnings(self, task: Task) -> list[str]:
+        """None of its own."""
+        return []
+
     def describe(self) -> dict:
         return {
             "name": self.name,
@@ -186,7 +209,7 @@ class Plain:
         }
 
 
-def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
+def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOutcome:
     """Run lm-eval's own task files for one task of the suite over the given rows."""
     folder, name, metric, filter_name = _PLAIN[task.name]
     manager = TaskManager(include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False)
@@ -205,15 +228,17 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> Outcome:
     ]
     # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
     loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
+    lm.expect([])
     result = _simple_evaluate(lm, loaded, limit, log_samples=True)
-    questions = []
+    questions, sent = [], []
     for part, numbers, asked, _ in found:
         samples = [s for s in result["samples"][part] if s["filter"] == filter_name]
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
             row = asked[sample["doc_id"]]
             score, answers = _plain_score(task, row, sample, metric)
             questions.append(Question(part, sample["doc_id"], numbers[sample["doc_id"]], score, answers))
-    return Outcome(questions, _kept(result))
+            sent += [list(arguments) for arguments in sample["arguments"]]
+    return PlainOutcome(questions, digest_of(sent), _kept(result))
 
 
 def parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
@@ -240,11 +265,11 @@ def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:
     return splits
 
 
-def _plain_score(task: Task, row: dict, sample: dict, metric: str) -> tuple[Score, list]:
+def _plain_score(task: Task, row: dict, sample: dict, metric: str) -> tuple[Score, list[Answer]]:
     value = float(sample[metric])
     if isinstance(task, ChoiceTask):
-        answers = [float(response[0]) for response in sample["filtered_resps"]]
-        own = task.score(row, answers)
+        answers = [Answer(float(logprob), bool(greedy)) for logprob, greedy in sample["filtered_resps"]]
+        own = task.score(row, [answer.value for answer in answers])
         return Score(value, own.prediction, own.gold, {}), answers
     text = sample["resps"][0][0]
-    return Score(value, sample["filtered_resps"][0], sample["target"], {}), [text]
+    return Score(value, sample["filtered_resps"][0], sample["target"], {}), [Answer(text)]

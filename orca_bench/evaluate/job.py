@@ -1,41 +1,38 @@
-"""The whole of one evaluation: check every input, load the model, run task after task, keep what is done."""
+"""The whole of one evaluation: check every input, load the model, run task after task, keep what is done.
+
+Requests → answers → score: `protocol.documents` makes the requests, `harness.ask` answers them, `scoring.score` scores the
+answers. The three know nothing of one another; here they meet.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import __version__, model_folder
+from orca_bench import model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted
-from orca_bench.evaluate import harness, results, rows
+from orca_bench.evaluate import encoding, harness, protocols, requests, results, rows, scoring
+from orca_bench.evaluate.engine import Engine
 from orca_bench.evaluate.model import OrcaLM, fingerprint, load_engine
-from orca_bench.evaluate.protocols import Document, Orca
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder
-
-_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be evaluated, and how."""
+    """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order."""
 
     model: str
     tasks: Sequence[Task]
-    protocol: str
+    outs: Mapping[str, Path]
     system: str
     benchmarks: Path | None
     limit: int | None
     dtype: str
-    out: Path
 
 
 class Display(Interface):
@@ -44,7 +41,7 @@ class Display(Interface):
     def say(self, line: str) -> None:
         """A line for the person."""
 
-    def begin(self, task: Task, requests: int) -> None:
+    def begin(self, task: Task, protocol: str, requests: int) -> None:
         """A task begins; so many requests are to be answered."""
 
     def advance(self, count: int) -> None:
@@ -54,72 +51,110 @@ class Display(Interface):
         """A task is done."""
 
 
-def evaluate(order: Order, display: Display) -> dict:
-    """Run an evaluation and write its result; returns the result.
+@dataclass(frozen=True)
+class _Loaded:
+    """What the protocols of one order share: rows by task, engine, tokenizer, and what a result says of the model."""
 
-    The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input, and
-    Interrupted, naming the partial result, where the user stops it.
+    suite: rows.Suite
+    rows: Mapping[str, rows.Rows]
+    engine: Engine
+    tokenizer: object
+    model: dict
+
+
+def evaluate(order: Order, display: Display) -> dict[str, dict]:
+    """Run an evaluation and write its results; returns them by protocol.
+
+    The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input,
+    and Interrupted, naming the partial result, where the user stops it.
     """
+    loaded = _load(order, display)
+    done: dict[str, dict] = {}
+    for name, out in order.outs.items():
+        try:
+            done[name] = _run(order, name, out, loaded, display)
+        except Interrupted as stopped:
+            before = "".join(f"{other} is in {order.outs[other]}; " for other in done)
+            raise Interrupted(f"{before}{stopped}") from None
+    return done
+
+
+def _load(order: Order, display: Display) -> _Loaded:
     model_folder.check(order.model)
     if Path(order.model).is_dir():
         tokenizers.load(order.model)
     suite = rows.suite(order.benchmarks)
     read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
-    make_folder(order.out.parent)
-    engine, tokenizer = load_engine(order.model, order.dtype, None if order.protocol == "plain" else 2048)
+    for out in order.outs.values():
+        make_folder(out.parent)
+    engine, tokenizer = load_engine(order.model, order.dtype)
     disagreement = tokenizers.check_folder(order.model)
     if disagreement is not None:
         display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
     engine.check()
-    lm = OrcaLM(engine, tokenizer, join="whole" if order.protocol == "plain" else "separate")
+    model = {
+        "path": order.model,
+        "name": model_name(order.model),
+        "fingerprint": fingerprint(engine.model),
+        "tokenizer_sha256": tokenizer.fingerprint,
+        "tokenizer_note": None if disagreement is None else str(disagreement),
+        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        "dtype": str(engine.model.dtype).removeprefix("torch."),
+        "device": str(engine.device),
+    }
+    return _Loaded(suite, read, engine, tokenizer, model)
+
+
+def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) -> dict:
+    """All tasks under one protocol; the result is written after each."""
+    protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
+    lm = OrcaLM(loaded.engine, encoding.of(name, loaded.tokenizer, model_folder.window(loaded.engine.model.config)))
     lm.advance = lambda kind, count: display.advance(count)
-    protocol = harness.Plain() if order.protocol == "plain" else Orca(order.system)
-    result = _header(order, suite, protocol, engine, tokenizer, disagreement)
-    questions: list[harness.Question] = []
-    started = time.time()
+    result = results.start(loaded.suite, protocol, order.limit, loaded.model)
+    result["protocol"]["max_length"] = lm.encoding.max_length
+    questions: list[scoring.Question] = []
+    began = time.time()
     try:
         for task in order.tasks:
-            outcome, entry = _run_task(order, task, read[task.name], protocol, lm, display)
-            questions += outcome.questions
-            result["tasks"][task.name] = entry
-            result["lm_eval"][task.name] = outcome.lm_eval
-            result["data_hashes"][task.name] = read[task.name].hashes
-            result["averages"] = results.averages(result["tasks"])
+            entry, scored = _run_task(order, task, protocol, lm, loaded.rows[task.name], result, display)
+            questions += scored
             result["complete"] = len(result["tasks"]) == len(order.tasks)
-            result["seconds"] = round(time.time() - started, 1)
-            results.write(order.out, result, questions)
+            result["seconds"] = round(time.time() - began, 1)
+            results.write(out, result, questions)
             display.end(task, entry)
     except KeyboardInterrupt:
         done = ", ".join(result["tasks"]) or "no task"
-        where = f", kept in {order.out}" if result["tasks"] else ""
-        raise Interrupted(f"stopped after {done}{where}") from None
+        where = f", kept in {out}" if result["tasks"] else ""
+        raise Interrupted(f"stopped after {done} of protocol {name}{where}") from None
     return result
 
 
-def _run_task(order: Order, task: Task, read: rows.Rows, protocol, lm: OrcaLM, display: Display):
-    started = time.time()
-    entry: dict = {}
-    if order.protocol == "plain":
-        display.begin(task, _plain_requests(task, read, order.limit))
+def _run_task(
+    order: Order, task: Task, protocol, lm: OrcaLM, read: rows.Rows, result: dict, display: Display
+) -> tuple[dict, list[scoring.Question]]:
+    began = time.time()
+    lm.encoding.shortened = 0
+    if protocol.name == "plain":
+        display.begin(task, protocol.name, _plain_requests(task, read, order.limit))
         outcome = harness.run_plain(lm, task, read, order.limit)
+        questions, digest, told = outcome.questions, outcome.requests_sha256, outcome.lm_eval
     else:
         documents = protocol.documents(task, read, order.limit)
-        display.begin(task, sum(len(d.requests) for d in documents))
-        entry["requests_sha256"] = requests_hash(documents)
-        outcome = harness.run_protocol(lm, task, protocol, documents)
-    entry = results.summarize(task, outcome.questions) | entry
-    entry |= {"rows": len(read.asked), "shortened": lm.take_shortened(), "seconds": round(time.time() - started, 1)}
-    return outcome, entry
-
-
-def requests_hash(documents: Sequence[Document]) -> str:
-    """A SHA-256 over every string that is sent, in order."""
-    digest = hashlib.sha256()
-    for document in documents:
-        for request in document.requests:
-            sent = [request.context, request.continuation, list(request.until)]
-            digest.update(json.dumps(sent, ensure_ascii=False).encode())
-    return digest.hexdigest()
+        display.begin(task, protocol.name, sum(len(d.requests) for d in documents))
+        answers, told = harness.ask(lm, task, protocol, documents)
+        questions, digest = scoring.score(task, protocol, documents, answers), requests.digest(documents)
+    result["lm_eval"][task.name] = told
+    entry = results.add(
+        result,
+        task,
+        read,
+        protocol,
+        questions,
+        digest,
+        shortened=lm.encoding.shortened,
+        seconds=round(time.time() - began, 1),
+    )
+    return entry, questions
 
 
 def _plain_requests(task: Task, read: rows.Rows, limit: int | None) -> int:
@@ -127,37 +162,6 @@ def _plain_requests(task: Task, read: rows.Rows, limit: int | None) -> int:
     parts = list(harness.parts(task, read, "{subject}"))
     asked = [row for _, _, part, _ in parts for row in part[:limit]]
     return sum(1 if task.generates else len(task.pairs(row)) for row in asked)
-
-
-def _header(order: Order, suite: rows.Suite, protocol, engine, tokenizer, disagreement) -> dict:
-    model = engine.model
-    return {
-        "format": results.FORMAT,
-        "complete": False,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "suite": {"name": suite.name, "comparable": suite.comparable, "note": suite.note},
-        "protocol": protocol.describe() | {"max_length": engine.max_length},
-        "limit": order.limit,
-        "model": {
-            "path": order.model,
-            "name": model_name(order.model),
-            "fingerprint": fingerprint(model),
-            "tokenizer_sha256": tokenizer.fingerprint,
-            "tokenizer_note": None if disagreement is None else str(disagreement),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(engine.device),
-        },
-        "tasks": {},
-        "averages": {},
-        "data_hashes": {},
-        "versions": {
-            "orca_bench": __version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
-        },
-        "lm_eval": {},
-    }
 
 
 def model_name(path: str) -> str:

@@ -119,7 +119,7 @@ def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], 
             if not isinstance(row[column], kind):
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
         try:
-            task.example(row)
+            task.check(row)
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())

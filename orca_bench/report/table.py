@@ -61,6 +61,8 @@ class Table:
     columns: list[str]
     lines: list[Line]
     notes: list[str] = field(default_factory=list)
+    #: By column: protocol, its version, a hash of all requests, and by task such a hash and the warnings.
+    sources: dict[str, dict] = field(default_factory=dict)
 
 
 def read_result(path: Path) -> dict:
@@ -101,13 +103,39 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
         cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
         lines.append(Line(name, _AVERAGE_TITLES[name], None, "mean", told, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
-    notes = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
+    said = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
+    measured = list(dict.fromkeys(result["model"]["name"] for _, result in results))
+    # Where the headings do not name the one model, the title does.
+    of = f"{measured[0]}, " if len(measured) == 1 and measured[0] not in results[0][0] else ""
     return Table(
-        f"{', '.join(suites) or reported['suite']}: percent ± standard error; reported: {reported['model'].split('/')[-1]}",
+        f"{of}{', '.join(suites) or reported['suite']}: percent ± standard error; "
+        f"reported: {reported['model'].split('/')[-1]}",
         [label for label, _ in results],
         lines,
-        notes,
+        _merged(said),
+        {label: _source(result) for label, result in results},
     )
+
+
+def _source(result: dict) -> dict:
+    return {
+        "model": result["model"]["name"],
+        "protocol": result["protocol"]["name"],
+        "version": result["protocol"].get("version"),
+        "requests_sha256": result.get("requests_sha256"),
+        "tasks": {
+            name: {"requests_sha256": entry.get("requests_sha256"), "warnings": entry.get("warnings", [])}
+            for name, entry in result["tasks"].items()
+        },
+    }
+
+
+def _merged(said: list[tuple[str, str]]) -> list[str]:
+    """Notes as `subject: text`; subjects of which the same is said share one line."""
+    subjects: dict[str, list[str]] = {}
+    for subject, text in said:
+        subjects.setdefault(text, []).append(subject)
+    return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in subjects.items()]
 
 
 def comparable(result: dict) -> bool:
@@ -116,10 +144,16 @@ def comparable(result: dict) -> bool:
 
 
 def labels(results: list[dict]) -> list[str]:
-    """A short heading for each result, told apart by protocol and limit where names are the same."""
+    """A short heading for each result, told apart by protocol and limit where names are the same.
+
+    Results of one model under different protocols are called by the protocol alone.
+    """
     names = [result["model"]["name"] for result in results]
     if len(set(names)) == len(names):
         return names
+    kinds = [result["protocol"]["name"] for result in results]
+    if len(set(names)) == 1 and len(set(kinds)) == len(kinds):
+        return kinds
     made = [f"{r['model']['name']} {r['protocol']['name']}" for r in results]
     if len(set(made)) < len(made):
         made = [f"{label} n≤{r['limit']}" if r.get("limit") else label for label, r in zip(made, results, strict=True)]
@@ -150,43 +184,55 @@ def _metric(results: list[tuple[str, dict]], name: str, default: str) -> str:
     return next((r["tasks"][name]["metric"] for _, r in results if name in r["tasks"]), default)
 
 
-def _reported_notes(reported: dict) -> list[str]:
-    notes = [f"reported: {reported['model']}, {reported['source']}"]
-    return notes + [f"reported {name}: {text}" for name, text in reported.get("notes", {}).items()]
+def _reported_notes(reported: dict) -> list[tuple[str, str]]:
+    notes = [("reported", f"{reported['model']}, {reported['source']}")]
+    titles = {name: title for name, title, *_ in TASKS}
+    return notes + [(f"reported {titles.get(name, name)}", text) for name, text in reported.get("notes", {}).items()]
 
 
-def _notes(label: str, result: dict) -> list[str]:
-    notes = []
-    protocol = result["protocol"]
+def _notes(label: str, result: dict) -> list[tuple[str, str]]:
+    """(subject, text) of all that a reader must know of a result before comparing it."""
+    notes = [(label, _identity(result))]
     if not comparable(result):
         notes.append(
-            f"{label}: measured on the {result['suite']['name']} suite, not on the leaderboard's questions; "
-            "not comparable with reported scores, so no difference is shown"
-        )
-    elif protocol["name"] == "orca":
-        notes.append(
-            f"{label}: protocol orca (the question in the Orca prompt, scored as trained); the reported scores were "
-            "measured without the prompt, so a difference mixes model and protocol"
-        )
-    elif protocol["name"] == "plain":
-        notes.append(
-            f"{label}: protocol plain (lm-eval {protocol.get('lm_eval')}'s own prompts); the reported scores come from a "
-            "2023 harness with other prompts, draws and stop rules"
-        )
-    if result.get("limit"):
-        notes.append(f"{label}: only the first {result['limit']} questions of each task (of each MMLU subject)")
-    if not result.get("complete"):
-        notes.append(f"{label}: unfinished; tasks without a number were not run")
-    for entry in result["tasks"].values():
-        if comparable(result) and entry.get("rows") and entry["rows"] != entry.get("full_size"):
-            notes.append(f"{label}: {entry['title']} has {entry['rows']} rows here and {entry['full_size']} in full")
-        if entry.get("shortened"):
-            notes.append(
-                f"{label}: {entry['title']}: {entry['shortened']} contexts were longer than the model's window and cut"
+            (
+                label,
+                f"measured on the {result['suite']['name']} suite, not on the leaderboard's questions; "
+                "not comparable with reported scores, so no difference is shown",
             )
+        )
+    elif result["protocol"]["name"] in _UNFAIR:
+        notes.append((label, _UNFAIR[result["protocol"]["name"]]))
+    if result.get("limit"):
+        notes.append((label, f"only the first {result['limit']} questions of each task (of each MMLU subject)"))
+    if not result.get("complete"):
+        notes.append((label, "unfinished; tasks without a number were not run"))
+    for text in (result.get("answers") or {}).get("notes", []):
+        notes.append((label, text))
+    for entry in result["tasks"].values():
+        about = f"{label} {entry['title']}"
+        notes += [(about, warning) for warning in entry.get("warnings", [])]
+        if entry.get("shortened"):
+            notes.append((about, f"contexts longer than the model's window, which were cut: {entry['shortened']}"))
         if entry.get("n", 2) < 2:
-            notes.append(f"{label}: {entry['title']}: one question has no standard error")
+            notes.append((about, "one question has no standard error"))
     return notes
+
+
+_UNFAIR = {
+    "orca": "the question in the Orca prompt, scored as trained; the reported scores were measured without the prompt, so a "
+    "difference mixes model and protocol",
+    "plain": "lm-eval's own prompts of today; the reported scores come from a 2023 harness with other prompts, draws and stop "
+    "rules",
+}
+
+
+def _identity(result: dict) -> str:
+    protocol = result["protocol"]
+    version = f" v{protocol['version']}" if "version" in protocol else ""
+    harness = f" (lm-eval {protocol['lm_eval']})" if "lm_eval" in protocol else ""
+    sent = f", requests {result['requests_sha256'][:16]}" if result.get("requests_sha256") else ""
+    return f"protocol {protocol['name']}{version}{harness}{sent}"
 
 
 # --- the four forms -------------------------------------------------------------------------------------------------
@@ -221,22 +267,54 @@ def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+#: What a terminal that is too narrow does without, in this order.
+_SPARE = ("Metric", "Shots", "n", "Δ")
+
+
 def to_rich(table: Table):
-    """The table as a rich renderable, notes below it."""
-    from rich import box
+    """The table as a rich renderable, notes below it; a narrow terminal gets fewer columns."""
     from rich.console import Group
-    from rich.table import Table as RichTable
     from rich.text import Text
 
-    headings, rows = _grid(table)
-    drawn = RichTable(
-        title=table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-    )
-    for i, heading in enumerate(headings):
-        drawn.add_column(Text(heading), justify="left" if i in (0, 2) else "right", no_wrap=i > 0)
-    for number, row in enumerate(rows):
-        drawn.add_row(*map(Text, row), end_section=number == len(TASKS) - 1)
-    return Group(drawn, *(Text(f"• {note}", style="dim") for note in table.notes))
+    return Group(_Fitting(table), *(Text(f"• {note}", style="dim") for note in table.notes))
+
+
+class _Fitting:
+    """A table that leaves columns out until it fits the console."""
+
+    def __init__(self, table: Table):
+        self._table = table
+
+    def __rich_console__(self, console, options):
+        from rich.measure import Measurement
+
+        headings, rows = _grid(self._table)
+        spare = [name for name in _SPARE if name in headings]
+        while True:
+            drawn = self._drawn(headings, rows)
+            if (
+                Measurement.get(console, options.update(max_width=10_000), drawn).maximum <= options.max_width
+                or not spare
+            ):
+                break
+            kept = [i for i, heading in enumerate(headings) if heading != spare[0]]
+            headings, rows = [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
+            spare.pop(0)
+        yield drawn
+
+    def _drawn(self, headings: list[str], rows: list[list[str]]):
+        from rich import box
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        drawn = RichTable(
+            title=self._table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
+        )
+        for heading in headings:
+            drawn.add_column(Text(heading), justify="left" if heading in ("Task", "Metric") else "right", no_wrap=True)
+        for number, row in enumerate(rows):
+            drawn.add_row(*map(Text, row), end_section=number == len(TASKS) - 1)
+        return drawn
 
 
 def to_markdown(table: Table) -> str:
@@ -255,9 +333,28 @@ def to_csv(table: Table) -> str:
     """One line a task and result, full precision; empty where unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference"])
+    writer.writerow(
+        [
+            "task",
+            "shots",
+            "metric",
+            "reported",
+            "result",
+            "measured",
+            "stderr",
+            "n",
+            "difference",
+            "protocol",
+            "requests_sha256",
+            "warnings",
+        ]
+    )
     for line in table.lines:
         for label, cell in zip(table.columns, line.cells, strict=True) if line.cells else [("", Cell())]:
+            source = table.sources.get(label, {"protocol": None, "version": None, "requests_sha256": None, "tasks": {}})
+            protocol = " v".join(str(part) for part in (source["protocol"], source["version"]) if part is not None)
+            known = {"requests_sha256": source["requests_sha256"], "warnings": []}
+            of = source["tasks"].get(line.name, known if line.name in AVERAGES else known | {"requests_sha256": None})
             writer.writerow(
                 [
                     line.name,
@@ -269,13 +366,16 @@ def to_csv(table: Table) -> str:
                     cell.stderr,
                     cell.n,
                     cell.difference,
+                    protocol,
+                    of["requests_sha256"],
+                    "; ".join(of["warnings"]),
                 ]
             )
     return out.getvalue()
 
 
 def to_json(table: Table) -> str:
-    """The table as JSON: `lines` with reported and measured numbers in percent, and `notes`."""
+    """The table as JSON: `lines` with reported and measured numbers in percent, `results` with protocols and hashes, `notes`."""
     lines = [
         {
             "task": line.name,
@@ -287,4 +387,5 @@ def to_json(table: Table) -> str:
         }
         for line in table.lines
     ]
-    return json.dumps({"title": table.title, "lines": lines, "notes": table.notes}, indent=1, ensure_ascii=False) + "\n"
+    whole = {"title": table.title, "lines": lines, "results": table.sources, "notes": table.notes}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"

@@ -6,6 +6,7 @@ from orca_bench.evaluate.tasks.base import LETTERS, NormalizedChoiceTask
 class ArcChallenge(NormalizedChoiceTask):
     name, title, shots = "arc_challenge", "ARC-Challenge", 25
     hub, split, pool, full_size = ("allenai/ai2_arc", "ARC-Challenge"), "test", "train", 1172
+    pool_size = 1119
     columns = {"question": str, "choices": dict, "answerKey": str}
 
     def question(self, row: dict) -> str:

@@ -6,6 +6,7 @@ become requests.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,8 +42,9 @@ class Task(ABC):
     split: str
     pool: str | None
     columns: dict[str, type | tuple[type, ...]]
-    #: How many rows `split` has in the leaderboard's data, so that a result can say what is missing.
+    #: How many rows `split` and `pool` have in the leaderboard's data, so that a result can say what is missing.
     full_size: int
+    pool_size: int = 0
     generates = False
 
     def description(self, row: dict) -> str:
@@ -56,6 +58,10 @@ class Task(ABC):
     @abstractmethod
     def target(self, row: dict) -> str:
         """What follows `question` in a few-shot example; begins with a space."""
+
+    def check(self, row: dict) -> None:
+        """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be asked and scored."""
+        self.example(row)
 
     def example(self, row: dict) -> str:
         """One few-shot example."""
@@ -81,6 +87,10 @@ class ChoiceTask(Task):
         """(question text, continuation) of each choice; the continuation begins with a space."""
         return [(self.question(row), " " + choice) for choice in self.choices(row)]
 
+    def harness_pairs(self, row: dict) -> list[tuple[str, str]]:
+        """The pairs that the leaderboard's harness sent, where they are others than `pairs`."""
+        return self.pairs(row)
+
     def target(self, row: dict) -> str:
         return " " + self.choices(row)[self.gold(row)]
 
@@ -90,6 +100,10 @@ class ChoiceTask(Task):
         gold = self.gold(row)
         return Score(float(best == gold), best, gold, {})
 
+    def harness_score(self, row: dict, logprobs: Sequence[float]) -> Score:
+        """The score from the log-probabilities of `harness_pairs`, in order."""
+        return self.score(row, logprobs)
+
     def best(self, row: dict, logprobs: Sequence[float]) -> int:
         """The index of the chosen pair: the highest log-probability, the first of equals."""
         return max(range(len(logprobs)), key=lambda i: (logprobs[i], -i))
@@ -98,16 +112,20 @@ class ChoiceTask(Task):
 class NormalizedChoiceTask(ChoiceTask):
     """acc_norm: log-probability divided by the choice's length in characters, its leading space not counted.
 
-    Source: lm-evaluation-harness b281b092, MultipleChoiceTask.process_results.
+    Source: lm-evaluation-harness b281b092, MultipleChoiceTask.process_results. An empty choice, whose log-probability
+    that divides by zero, is never chosen. `acc`, without the division, stands beside it.
     """
 
     metric = "acc_norm"
 
+    def score(self, row: dict, logprobs: Sequence[float]) -> Score:
+        score = super().score(row, logprobs)
+        acc = float(super().best(row, logprobs) == score.gold)
+        return Score(score.value, score.prediction, score.gold, {"acc": acc})
+
     def best(self, row: dict, logprobs: Sequence[float]) -> int:
-        normalized = [
-            logprob / max(1, len(choice)) for logprob, choice in zip(logprobs, self.choices(row), strict=True)
-        ]
-        return super().best(row, normalized)
+        lengths = [len(choice) for choice in self.choices(row)]
+        return super().best(row, [p / n if n else -math.inf for p, n in zip(logprobs, lengths, strict=True)])
 
 
 class GenerationTask(Task):
@@ -118,3 +136,7 @@ class GenerationTask(Task):
     @abstractmethod
     def score_text(self, row: dict, text: str) -> Score:
         """The score of one question from the text that the model wrote."""
+
+    def harness_score(self, row: dict, text: str) -> Score:
+        """The score by the rule of the leaderboard's harness, where it is another."""
+        return self.score_text(row, text)

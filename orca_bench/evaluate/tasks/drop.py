@@ -13,6 +13,7 @@ _PUNCTUATION = frozenset(string.punctuation)
 class Drop(GenerationTask):
     name, title, shots, metric = "drop", "DROP", 3, "f1"
     hub, split, pool, full_size = ("EleutherAI/drop", None), "validation", "train", 9536
+    pool_size = 77409
     columns = {"passage": str, "question": str, "answer": dict, "validated_answers": dict}
 
     def question(self, row: dict) -> str:
@@ -80,11 +81,11 @@ def _bag_f1(said: set[str], wanted: set[str]) -> float:
 
 def _normalize(text: str) -> str:
     """Lower case, punctuation and articles out, numbers in one form, single spaces; hyphens part words."""
-    return " ".join(_words(re.split(" |-", text.lower()))).strip()
+    return " ".join(_words(re.split(" |-", text))).strip()
 
 
 def _words(tokens: Iterable[str]) -> Iterable[str]:
-    for token in tokens:
+    for token in map(str.lower, tokens):
         if not _is_number(token):
             token = "".join(letter for letter in token if letter not in _PUNCTUATION)
         if _is_number(token):

@@ -23,6 +23,7 @@ def last_number(text: str) -> str | None:
 class Gsm8k(GenerationTask):
     name, title, shots, metric = "gsm8k", "GSM8K", 5, "acc"
     hub, split, pool, full_size = ("openai/gsm8k", "main"), "test", "train", 1319
+    pool_size = 7473
     columns = {"question": str, "answer": str}
 
     def question(self, row: dict) -> str:
@@ -30,6 +31,11 @@ class Gsm8k(GenerationTask):
 
     def target(self, row: dict) -> str:
         return " " + row["answer"]
+
+    def check(self, row: dict) -> None:
+        super().check(row)
+        if marked_answer(row["answer"]) is None:
+            raise ValueError("no '#### NUMBER' in the answer")
 
     def score_text(self, row: dict, text: str) -> Score:
         """Right where the number equals the gold one: the one behind `####`, else the last number of the text.
@@ -42,3 +48,8 @@ class Gsm8k(GenerationTask):
             prediction, rule = last_number(text), "last number"
         right = prediction is not None and prediction.rstrip(".") == gold
         return Score(float(right), prediction, gold, {"rule": rule if prediction is not None else "no number"})
+
+    def harness_score(self, row: dict, text: str) -> Score:
+        """Right where the number behind the first `#### ` equals the gold one, character by character; nothing else counts."""
+        gold, prediction = marked_answer(row["answer"]), marked_answer(text)
+        return Score(float(prediction == gold), prediction, gold, {})

@@ -15,6 +15,7 @@ def clean(text: str) -> str:
 class HellaSwag(NormalizedChoiceTask):
     name, title, shots = "hellaswag", "HellaSwag", 10
     hub, split, pool, full_size = ("Rowan/hellaswag", None), "validation", "train", 10042
+    pool_size = 39905
     columns = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
 
     def question(self, row: dict) -> str:

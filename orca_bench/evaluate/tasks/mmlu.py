@@ -14,6 +14,7 @@ SUBJECTS = 57
 class Mmlu(ChoiceTask):
     name, title, shots, metric = "mmlu", "MMLU", 5, "acc"
     hub, split, pool, full_size = ("cais/mmlu", "all"), "test", "dev", 14042
+    pool_size = 285
     columns = {"question": str, "subject": str, "choices": list, "answer": int}
 
     def description(self, row: dict) -> str:
@@ -21,7 +22,7 @@ class Mmlu(ChoiceTask):
         return f"The following are multiple choice questions (with answers) about {subject}."
 
     def question(self, row: dict) -> str:
-        options = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, row["choices"], strict=False))
+        options = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS[:4], row["choices"], strict=False))
         return f"{row['question'].strip()}\n{options}Answer:"
 
     def choices(self, row: dict) -> list[str]:

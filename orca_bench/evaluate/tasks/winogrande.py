@@ -10,6 +10,7 @@ from orca_bench.evaluate.tasks.base import ChoiceTask
 class Winogrande(ChoiceTask):
     name, title, shots, metric = "winogrande", "Winogrande", 5, "acc"
     hub, split, pool, full_size = ("allenai/winogrande", "winogrande_xl"), "validation", "train", 1267
+    pool_size = 40398
     columns = {"sentence": str, "option1": str, "option2": str, "answer": str}
 
     def question(self, row: dict) -> str:

@@ -1,0 +1,61 @@
+"""`orca-bench requests`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("requests")
+@click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["leaderboard", "orca"]),
+    default="leaderboard",
+    show_default=True,
+    help="leaderboard: as Open LLM Leaderboard v1 asked. orca: the question in the Orca prompt.",
+)
+@click.option(
+    "--system", default="5", show_default=True, help="orca's system message: an id of the Orca paper (1–16) or a text."
+)
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
+)
+@click.option("--limit", type=int, help="Only the first N questions of each task (of each MMLU subject).")
+@click.option("--tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
+@click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="JSON Lines file; compressed where it ends in .gz."
+)
+def command(tasks, protocol, system, benchmarks, limit, tokens, model, runs, out):
+    """Write the exact requests that `eval` would send, one JSON line each; no model is loaded.
+
+    A line has `task` (for MMLU mmlu_SUBJECT), `index` (the document's place in the protocol's order, from 0), `request` (from 0
+    within the document), `context`, and `continuation` to be scored or `until`, the strings that end an answer. The same rows
+    give the same bytes. With --tokens a line has also `context_ids` and `continuation_ids`, or `context_ids`,
+    `max_new_tokens` and `discard`: how many tokens of the answer the protocol throws away.
+
+    \b
+    Add `answer` to each line (the continuation's log-probability in nats, or the text), with any engine, and score them:
+      orca-bench requests --tasks arc_challenge --limit 100 --out requests.jsonl
+      orca-bench score answers.jsonl --protocol leaderboard --limit 100
+    """
+    from orca_bench.cli import evaluating
+    from orca_bench.cli.console import counting
+    from orca_bench.errors import UserError
+
+    if tokens and not model:
+        raise UserError("--tokens needs a tokenizer", where="--model", hint="name a model folder")
+    if model and not tokens:
+        raise UserError("without --tokens no model is needed", where="--model", hint="add --tokens, or leave it out")
+    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs)
+
+    from orca_bench.evaluate import offline
+
+    with counting("requests, by task") as report:
+        written = offline.write_requests(asked, out, model if tokens else None, report)
+    click.echo(f"{written:,} requests of protocol {protocol}: {out}", err=True)

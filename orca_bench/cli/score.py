@@ -1,0 +1,60 @@
+"""`orca-bench score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("score")
+@click.argument("answers", type=click.Path(path_type=Path))
+@click.option(
+    "--protocol",
+    type=click.Choice(["leaderboard", "orca"]),
+    required=True,
+    help="The protocol that the requests were made with.",
+)
+@click.option("--tasks", help="all, or a comma-separated list, which must be answered.  [default: those that are]")
+@click.option(
+    "--system", default="5", show_default=True, help="orca's system message: an id of the Orca paper (1–16) or a text."
+)
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
+)
+@click.option("--limit", type=int, help="Only the first N questions of each task were asked (of each MMLU subject).")
+@click.option(
+    "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."
+)
+@click.option("--name", help="What the table calls the model.  [default: the name of ANSWERS]")
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs, out, as_json):
+    """Turn answers made anywhere into a result, by the same scoring as `eval`.
+
+    ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or
+    the text, without the stop string. `greedy` (true or false) is kept where it is there. The strings of a line may be left
+    out; where they are there they must be those that are asked. Every request must have its answer. A text is scored as it
+    is; where the leaderboard threw tokens away (`discard` of `requests --tokens`), `answer` is the text without them and
+    `whole` may be the text with them.
+
+    \b
+      orca-bench score answers.jsonl --protocol leaderboard --limit 100
+      orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --json
+    """
+    from orca_bench.cli import evaluating
+    from orca_bench.cli.console import progress_console
+
+    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs)
+    stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
+    out = out or answers.with_name(f"{stem}.result.json")
+
+    from orca_bench.evaluate import offline
+
+    result = offline.score_answers(answers, asked, out, name or stem, cut, every=tasks is not None)
+    for note in result["answers"]["notes"]:
+        progress_console.print(f"{answers}: {note}", highlight=False, markup=False)
+    evaluating.report([(out, result)], as_json)

@@ -1,0 +1,192 @@
+"""Strings to token ids and back: how each protocol's requests become what the model is fed, and its tokens an answer.
+
+Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training.
+`HarnessEncoding`: context and continuation encoded together, as today's lm-eval. `LeaderboardEncoding`: the same without
+BOS, with the cuts and the stop rules of the harness behind Open LLM Leaderboard v1. No model is needed here, so the ids of
+a request can be shown, and answered by another engine, without loading one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orca_bench.errors import UserError
+
+#: The most tokens of a generated answer, of all protocols (b281b092, models/huggingface.py, max_gen_toks).
+MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Ids:
+    """One request as ids: `ids[i]` for i ≥ `start` is scored from what stands before it."""
+
+    ids: list[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a generation starts from: ids, how many tokens it may have, and how many of its first are thrown away."""
+
+    ids: list[int]
+    room: int
+    discard: int = 0
+
+
+class Encoding(ABC):
+    """One protocol's rule for a tokenizer and a context window of `max_length` tokens.
+
+    `shortened` counts the contexts that were too long and lost tokens.
+    """
+
+    #: Whether a context that was cut by n tokens costs the answer its first n.
+    discards = False
+
+    def __init__(self, tokenizer, max_length: int):
+        self.tokenizer, self.max_length = tokenizer, max_length
+        self.shortened = 0
+
+    @abstractmethod
+    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """The ids of a context and of its continuation, uncut."""
+
+    @abstractmethod
+    def _context(self, context: str) -> list[int]:
+        """The ids of a context that is generated after, uncut."""
+
+    def pair(self, context: str, continuation: str, head: int = 0) -> Ids:
+        """The ids that are scored for one pair; at most `max_length` of them are fed, for the last is never fed.
+
+        `head` is how many characters of the context must stay. Raises UserError for a continuation that has no token of
+        its own or does not fit the window.
+        """
+        asked, answered = self._split(context, continuation)
+        if not answered:
+            raise UserError(f"the continuation {continuation!r} has no token of its own, so it cannot be scored")
+        room = self.max_length + 1 - len(answered)
+        if room < 1:
+            raise UserError(
+                f"a continuation of {len(answered)} tokens does not fit the context window: {continuation[:60]!r}…"
+            )
+        asked = self._fit(context, asked, room, head)
+        return Ids(asked + answered, len(asked))
+
+    def start(self, context: str, head: int = 0, room: int = MAX_NEW_TOKENS) -> Start:
+        """What a generation of at most `room` tokens starts from; raises UserError where the window has no place for it."""
+        if self.max_length <= room:
+            raise UserError(f"{room} new tokens do not fit a context window of {self.max_length}")
+        ids = self._context(context)
+        kept = self._fit(context, ids, self.max_length - room, head)
+        return Start(kept, room, len(ids) - len(kept) if self.discards else 0)
+
+    def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+        """Whether a generation is over: it said EOS, or a stop string."""
+        if ids[-1] == self.tokenizer.eos_id:
+            return True
+        text = self.tokenizer.decode(ids)
+        return any(stop in text for stop in stops)
+
+    def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
+        """The answer: the text of generated ids up to the first occurrence of each stop string in turn."""
+        return cut(self.tokenizer.decode(ids), stops)
+
+    def _fit(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
+        if len(ids) <= room:
+            return ids
+        self.shortened += 1
+        return self._shorten(context, ids, room, head)
+
+    def _shorten(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
+        return ids[-room:]
+
+
+class OrcaEncoding(Encoding):
+    """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens behind its head."""
+
+    def __init__(self, tokenizer, max_length: int):
+        super().__init__(tokenizer, max_length)
+        self._heads: dict[str, int] = {}  # head → how many tokens it has
+
+    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self._context(context), self.tokenizer.encode(continuation)
+
+    def _context(self, context: str) -> list[int]:
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(context)]
+
+    def _shorten(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
+        text = context[:head]
+        if text not in self._heads:
+            self._heads[text] = len(self._context(text)) if text else 0
+        kept = min(self._heads[text], room)
+        return ids[:kept] + (ids[-(room - kept) :] if room > kept else [])
+
+
+class HarnessEncoding(Encoding):
+    """As lm_eval 0.4.13's `hf` class with BOS (models/huggingface.py): encoded together, cut from the left."""
+
+    bos = True
+
+    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        # White space at the context's end belongs to the continuation. The context keeps its own ids, whether the whole
+        # begins with them or not.
+        asked = self._context(context.rstrip())
+        return asked, self._context(context + continuation)[len(asked) :]
+
+    def _context(self, context: str) -> list[int]:
+        return [self.tokenizer.bos_id] * self.bos + self.tokenizer.encode(context)
+
+
+class LeaderboardEncoding(HarnessEncoding):
+    """As `hf-causal-experimental` of lm-evaluation-harness b281b092 at batch size 1 (base.py, models/huggingface.py).
+
+    No BOS; an empty context is EOS. Its `_model_generate` took the answer from behind the *uncut* context, so that of a
+    context that was cut by n tokens the answer's first n are thrown away. A stop string is looked for in the last tokens
+    only, as many as it has when encoded alone.
+    """
+
+    bos, discards = False, True
+
+    def __init__(self, tokenizer, max_length: int):
+        super().__init__(tokenizer, max_length)
+        self._lengths: dict[str, int] = {}
+
+    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if not context.strip():
+            return [self.tokenizer.eos_id], self.tokenizer.encode(context + continuation)
+        return super()._split(context, continuation)
+
+    def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+        """Whether the last token is EOS, or the last few hold a stop string."""
+        if ids[-1] == self.tokenizer.eos_id:
+            return True
+        return any(stop in self.tokenizer.decode(ids[-self._length(stop) :]) for stop in stops)
+
+    def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
+        """The text without special tokens, up to each stop string in turn, the spelled-out EOS last."""
+        spoken = [i for i in ids if i != self.tokenizer.unk_id]
+        return cut(self.tokenizer.decode(spoken), [*stops, self.tokenizer.eos_text])
+
+    def _length(self, stop: str) -> int:
+        if stop not in self._lengths:
+            self._lengths[stop] = len(self.tokenizer.encode(stop))
+        return self._lengths[stop]
+
+
+def of(protocol: str, tokenizer, window: int) -> Encoding:
+    """The encoding of a protocol for a model whose context window is `window` tokens.
+
+    `orca` uses at most 2,048 of them, the window that the student was made with; the two others, as their harnesses do, all.
+    """
+    if protocol == "orca":
+        return OrcaEncoding(tokenizer, min(window, 2048))
+    return {"leaderboard": LeaderboardEncoding, "plain": HarnessEncoding}[protocol](tokenizer, window)
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """A generated text up to the first occurrence of each stop string in turn."""
+    for stop in stops:
+        if stop:
+            text = text.split(stop)[0]
+    return text

@@ -1,0 +1,90 @@
+"""Evaluation with the model elsewhere: requests out to a file, answers back in, a result.
+
+Neither loads a model: what is sent and how it is scored is settled by the protocol and the rows alone, so the answers may
+come from any engine on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench import model_folder
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import UserError
+from orca_bench.evaluate import encoding, protocols, requests, results, rows, scoring
+from orca_bench.evaluate.tasks import Task
+from orca_bench.files import replacing, sha256
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: tasks, protocol, rows."""
+
+    tasks: Sequence[Task]
+    protocol: str
+    system: str
+    benchmarks: Path | None
+    limit: int | None
+
+
+def write_requests(
+    asked: Asked, out: Path, tokens_of: str | None = None, progress: Progress = lambda n, of: None
+) -> int:
+    """Write every request as one JSON line, in order; returns how many.
+
+    With `tokens_of`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
+    before anything is written.
+    """
+    rows.suite(asked.benchmarks)
+    read = {task.name: rows.load(task, asked.benchmarks) for task in asked.tasks}
+    rule = None
+    if tokens_of is not None:
+        rule = encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
+    protocol = protocols.named(asked.protocol, asked.system)
+    written = 0
+    with replacing(out) as handle:
+        for number, task in enumerate(asked.tasks):
+            progress(number, len(asked.tasks))
+            for line in requests.lines(protocol.documents(task, read[task.name], asked.limit), rule):
+                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+                written += 1
+    return written
+
+
+def score_answers(
+    path: Path, asked: Asked, out: Path | None, name: str, cut: bool = False, every: bool = False
+) -> dict:
+    """Score a file of answers; returns the result, and writes it to `out` where that is given.
+
+    The tasks are those of `asked` that the file answers; with `every`, all of them must be. Every answer is checked before
+    anything is written. With `cut`, a text ends where a stop string of its request begins.
+    """
+    answers = scoring.read(path)
+    tasks = [task for task in asked.tasks if every or task.name in answers.tasks()]
+    if not tasks:
+        raise UserError(
+            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answers.tasks())[:5])})",
+            where=path,
+            hint="answers are the lines of `orca-bench requests`, each with 'answer'",
+        )
+    suite = rows.suite(asked.benchmarks)
+    protocol = protocols.named(asked.protocol, asked.system)
+    read = {task.name: rows.load(task, asked.benchmarks) for task in tasks}
+    documents = {task.name: protocol.documents(task, read[task.name], asked.limit) for task in tasks}
+    found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
+    result = results.start(suite, protocol, asked.limit, {"name": name, "path": None})
+    result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answers.notes}
+    questions: list[scoring.Question] = []
+    for task in tasks:
+        scored = scoring.score(task, protocol, documents[task.name], found)
+        results.add(result, task, read[task.name], protocol, scored, requests.digest(documents[task.name]))
+        questions += scored
+    result["complete"] = True
+    if out is not None:
+        results.write(out, result, questions)
+    return result

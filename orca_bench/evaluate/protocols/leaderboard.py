@@ -1,0 +1,81 @@
+"""Open LLM Leaderboard v1's protocol: the requests and the scores of lm-evaluation-harness b281b092, byte for byte.
+
+The harness of the reported scores no longer installs, and today's asks other questions in other words. What is kept here,
+slips included, was read in commit b281b0921b636bc36ad05c0b0b0763bd6dd43463 (evaluator.py, base.py, models/huggingface.py,
+tasks/*.py); `tests/against_b281b092.py` runs that commit's own evaluator beside it and compares. How its strings become
+tokens, the cut contexts and the stop rules are in encoding.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn
+from orca_bench.evaluate.rows import Rows
+from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
+
+COMMIT = "b281b0921b636bc36ad05c0b0b0763bd6dd43463"
+
+#: tasks/gsm8k.py and tasks/drop.py of that commit; EOS ends a text besides.
+STOPS = {"gsm8k": (":", "Question:", "Question"), "drop": (".",)}
+
+#: In the words of results/reported/, so that a table says them once.
+_WARNINGS = {
+    "gsm8k": "scored on the text before the first colon: a model that writes 'Answer:' or 'Step 1:' is cut off before "
+    "its answer",
+    "drop": "scored on the text before the first full stop: 12.25 becomes 12; the leaderboard later withdrew DROP",
+}
+
+
+class Leaderboard:
+    """The question as Open LLM Leaderboard v1 asked it: no prompt wrapper, no BOS."""
+
+    name, version = "leaderboard", 1
+
+    def describe(self) -> dict:
+        """Name, version, the harness's commit and how strings become tokens."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "harness": f"lm-evaluation-harness {COMMIT}",
+            "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
+            "max_new_tokens": 256,
+        }
+
+    def documents(self, task: Task, rows: Rows, limit: int | None) -> list[Document]:
+        """The documents of a task in the harness's order, with the examples that it drew."""
+        return [
+            Document(name, index, number, row, tuple(_requests(task, row, context_before(task, row, shown))))
+            for name, index, number, row, shown in drawn(task, rows, limit)
+        ]
+
+    def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
+        """The task's metric; all metrics that the harness gave for the document stand in `extra`.
+
+        A text is scored as it is: the answering part has cut it at the stop strings. Where tokens were thrown away, the
+        score of the whole text stands in `extra` too.
+        """
+        if isinstance(task, ChoiceTask):
+            return task.harness_score(document.row, [answer.value for answer in answers])
+        score = task.harness_score(document.row, answers[0].value)
+        if answers[0].whole is None:
+            return score
+        whole = task.harness_score(document.row, answers[0].whole)
+        return Score(score.value, score.prediction, score.gold, score.extra | {"whole_score": whole.value})
+
+    def warnings(self, task: Task) -> list[str]:
+        """The warning that belongs to GSM8K's and DROP's numbers."""
+        return [_WARNINGS[task.name]] if task.name in _WARNINGS else []
+
+
+def _requests(task: Task, row: dict, before: str) -> Iterator[Request]:
+    if not isinstance(task, ChoiceTask):
+        yield Request(before + task.question(row), until=STOPS[task.name])
+    elif task.name == "winogrande":
+        # The harness put the filled sentence in the place of everything behind the last blank line of the context.
+        shown = (before + task.question(row)).split("\n\n")[:-1]
+        for question, continuation in task.pairs(row):
+            yield Request("\n\n".join([*shown, question]), continuation)
+    else:
+        for question, continuation in task.harness_pairs(row):
+            yield Request(before + question, continuation)
