@@ -24,6 +24,8 @@ def writing(folder: str | os.PathLike) -> Iterator[None]:
     """Turn what the operating system says while writing below `folder` (disk full, no permission) into a UserError."""
     try:
         yield
+    except BrokenPipeError:  # the reader has gone, which is its right
+        raise
     except OSError as error:
         raise UserError(
             f"cannot write: {error.strerror or error}",
@@ -59,6 +61,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle
         return
+    path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):

@@ -16,7 +16,7 @@ from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import encoding, protocols, requests, results, rows, scoring
 from orca_bench.evaluate.tasks import Task
-from orca_bench.files import replacing, sha256
+from orca_bench.files import make_folder, replacing, sha256
 
 Progress = Callable[[int, int], None]
 
@@ -47,6 +47,8 @@ def write_requests(
         rule = encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
     protocol = protocols.named(asked.protocol, asked.system)
     written = 0
+    if not out.parent.exists():
+        make_folder(out.parent)
     with replacing(out) as handle:
         for number, task in enumerate(asked.tasks):
             progress(number, len(asked.tasks))
@@ -56,10 +58,8 @@ def write_requests(
     return written
 
 
-def score_answers(
-    path: Path, asked: Asked, out: Path | None, name: str, cut: bool = False, every: bool = False
-) -> dict:
-    """Score a file of answers; returns the result, and writes it to `out` where that is given.
+def score_answers(path: Path, asked: Asked, out: Path, name: str, cut: bool = False, every: bool = False) -> dict:
+    """Score a file of answers and write the result; returns it.
 
     The tasks are those of `asked` that the file answers; with `every`, all of them must be. Every answer is checked before
     anything is written. With `cut`, a text ends where a stop string of its request begins.
@@ -85,6 +85,6 @@ def score_answers(
         results.add(result, task, read[task.name], protocol, scored, requests.digest(documents[task.name]))
         questions += scored
     result["complete"] = True
-    if out is not None:
-        results.write(out, result, questions)
+    make_folder(out.parent)
+    results.write(out, result, questions)
     return result

@@ -120,8 +120,11 @@ def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], 
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
         try:
             task.check(row)
+            line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode())
+        digest.update(line)
         rows.append(row)
     return rows, digest.hexdigest()

@@ -90,7 +90,11 @@ def match(answers: Answers, documents: Sequence[Document], cut_texts: bool = Fal
     missing = [key for key in asked if key not in found]
     if missing:
         named = ", ".join(map(_place, missing[:5])) + (", …" if len(missing) > 5 else "")
-        raise UserError(f"{len(missing)} of {len(asked)} answers are missing: {named}", where=answers.path)
+        raise UserError(
+            f"{len(missing)} of {len(asked)} answers are missing: {named}",
+            where=answers.path,
+            hint="give the --limit that the requests were made with",
+        )
     if cut_texts:
         found = {key: _cut(answer, asked[key].until) for key, answer in found.items()}
     answers.notes += _notes(asked, found)
@@ -122,14 +126,29 @@ def _answer(answers: Answers, key: Key, request: Request) -> Answer:
     if greedy is not None and not isinstance(greedy, bool):
         raise UserError(f"'greedy' is {greedy!r}, not true or false", where=where)
     if request.continuation is None:
-        if not isinstance(value, str):
-            raise UserError(f"answer {value!r} to {_place(key)} is not a text", where=where)
-        if whole is not None and not isinstance(whole, str):
-            raise UserError(f"'whole' is {whole!r}, not a text", where=where)
+        if not _is_text(value):
+            raise UserError(f"answer {str(value)[:60]!a} to {_place(key)} is not a text", where=where)
+        if whole is not None and not _is_text(whole):
+            raise UserError(f"'whole' is {str(whole)[:60]!a}, not a text", where=where)
         return Answer(value, greedy, whole)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f"answer {value!r} to {_place(key)} is not a finite number", where=where, hint=_NATS)
+    if not _is_finite(value):
+        raise UserError(f"answer {str(value)[:60]!a} to {_place(key)} is not a finite number", where=where, hint=_NATS)
     return Answer(float(value), greedy)
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a text that can be written: JSON may hold half of a surrogate pair."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
 
 
 _KINDS = {str: "a text", int: "a whole number"}
