@@ -54,7 +54,8 @@ def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs
 
     from orca_bench.evaluate import offline
 
-    result = offline.score_answers(answers, asked, out, name or stem, cut, every=tasks is not None)
+    with progress_console.status("reading, matching and scoring answers"):
+        result = offline.score_answers(answers, asked, out, name or stem, cut, every=tasks is not None)
     for note in result["answers"]["notes"]:
         progress_console.print(f"{answers}: {note}", highlight=False, markup=False)
     evaluating.report([(out, result)], as_json)

@@ -6,6 +6,7 @@ Under a protocol of ours the harness gets tasks whose requests the protocol made
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from orca_bench.evaluate.rows import Rows
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import select
 from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
+from orca_bench.system_messages import system_message
 
 
 @dataclass(frozen=True)
@@ -148,15 +150,15 @@ def as_tasks(task: Task, protocol: Protocol, documents: list[Document]) -> list[
 
 
 def protocol_tasks(
-    names: str, protocol: str, benchmarks: Path | None = None, limit: int | None = None, system: str = ""
+    names: str, protocol: str, benchmarks: Path | None = None, limit: int | None = None, system: str = "5"
 ) -> list[ProtocolTask]:
     """Tasks for `lm_eval.simple_evaluate(model, tasks=…)` with any of lm-eval's models.
 
-    `names` is `all` or a comma-separated list, `protocol` is leaderboard or orca; without `benchmarks`, rows come from the
-    hub. Such a model makes tokens of the strings by its own rules, so the leaderboard's numbers need `add_bos_token=False`,
-    and only `orca-bench eval` tokenizes the Orca prompt as training does.
+    `names` is `all` or a comma-separated list, `protocol` is leaderboard or orca (`system`: a message's id or a text);
+    without `benchmarks`, rows come from the hub. Such a model makes tokens of the strings by its own rules: the
+    leaderboard's numbers need `add_bos_token=False`, and only `orca-bench eval` tokenizes the Orca prompt as training does.
     """
-    made = protocols.named(protocol, system)
+    made = protocols.named(protocol, system_message(system))
     return [
         part
         for task in select(names)
@@ -226,8 +228,9 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
         {"task": part, "num_fewshot": task.shots, "custom_dataset": _dataset(task, asked, pool)}
         for part, _, asked, pool in found
     ]
-    # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
-    loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
+    with _without_bars():
+        # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
+        loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
     lm.expect([])
     result = _simple_evaluate(lm, loaded, limit, log_samples=True)
     questions, sent = [], []
@@ -239,6 +242,20 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
             questions.append(Question(part, sample["doc_id"], numbers[sample["doc_id"]], score, answers))
             sent += [list(arguments) for arguments in sample["arguments"]]
     return PlainOutcome(questions, digest_of(sent), _kept(result))
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing a bar for every split that lm-eval maps over; its downloads keep theirs."""
+    import datasets
+
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
