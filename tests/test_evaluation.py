@@ -186,6 +186,20 @@ def test_ctrl_c_keeps_the_tasks_that_are_done(orca, tiny_model, mini):
     assert shown.returncode == 0 and "unfinished" in shown.stdout
 
 
+def test_ctrl_c_in_the_second_protocol_keeps_the_first(orca, tiny_model, mini):
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 20, "--tasks", "arc,mmlu,gsm8k", "--protocol", "both"]
+    process = orca.start("eval", "--model", tiny_model, *words, "--out", "two.json")
+    second = orca.folder / "two-orca.json"
+    deadline = time.monotonic() + 120
+    while not second.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "leaderboard is in two-leaderboard.json; stopped after arc_challenge" in err
+    assert json.loads((orca.folder / "two-leaderboard.json").read_text())["complete"]
+    assert not json.loads(second.read_text())["complete"]
+
+
 def test_real_rows_in_the_orca_prompt(orca, shared, tiny_model):
     out = orca.folder / "real.json"
     words = [

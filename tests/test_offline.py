@@ -195,11 +195,11 @@ def test_our_tasks_in_lm_evals_own_hf_class_give_our_answers(tiny_model, mini, e
 def answered(command, mini):
     """GSM8K and ARC, two questions each, with answers; and the words that score them."""
     out = command.folder / "requests.jsonl"
-    words = ["--tasks", "arc,gsm8k", "--benchmarks", mini["mini:benchmarks"], "--limit", 2]
-    assert command("requests", *words, "--out", out).returncode == 0
+    words = ["--protocol", "leaderboard", "--benchmarks", mini["mini:benchmarks"], "--limit", 2]
+    assert command("requests", "--tasks", "arc,gsm8k", *words, "--out", out).returncode == 0
     lines = [line | {"answer": "#### 1" if "until" in line else -1.0} for line in lines_of(out)]
     out.unlink()
-    return lines, ["--protocol", "leaderboard", *words[2:]]
+    return lines, words
 
 
 def refused(command, answered, change):

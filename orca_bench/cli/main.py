@@ -35,6 +35,8 @@ The workflow:
   orca-bench data convert FILE… --out R.jsonl  instruction files → records
   orca-bench train recipes/13b.yaml            records → runs/NAME/model
   orca-bench eval --tasks all                  model → runs/NAME/results/orca.json
+  orca-bench eval --protocol leaderboard       the same, as the reported scores were measured
+  orca-bench requests --out R.jsonl            what eval would send, for another engine; score takes its answers
   orca-bench table                             reported beside measured
   orca-bench generate "Why is the sky blue?"   ask the model
 

@@ -11,10 +11,10 @@ import click
 @click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
 @click.option(
     "--protocol",
-    type=click.Choice(["leaderboard", "orca"]),
-    default="leaderboard",
+    type=click.Choice(["orca", "leaderboard"]),
+    default="orca",
     show_default=True,
-    help="leaderboard: as Open LLM Leaderboard v1 asked. orca: the question in the Orca prompt.",
+    help="orca: the question in the Orca prompt. leaderboard: as Open LLM Leaderboard v1 asked.",
 )
 @click.option(
     "--system", default="5", show_default=True, help="orca's system message: an id of the Orca paper (1–16) or a text."
@@ -41,7 +41,7 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, runs, out
 
     \b
     Add `answer` to each line (the continuation's log-probability in nats, or the text), with any engine, and score them:
-      orca-bench requests --tasks arc_challenge --limit 100 --out requests.jsonl
+      orca-bench requests --tasks arc_challenge --protocol leaderboard --limit 100 --out requests.jsonl
       orca-bench score answers.jsonl --protocol leaderboard --limit 100
     """
     from orca_bench.cli import evaluating

@@ -11,7 +11,7 @@ import click
 @click.argument("answers", type=click.Path(path_type=Path))
 @click.option(
     "--protocol",
-    type=click.Choice(["leaderboard", "orca"]),
+    type=click.Choice(["orca", "leaderboard"]),
     required=True,
     help="The protocol that the requests were made with.",
 )
