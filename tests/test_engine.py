@@ -2,14 +2,15 @@
 
 import random
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import attention
 from orca_bench.evaluate import engine as engines
-from orca_bench.evaluate.engine import Engine, Ids, ancestor_mask
+from orca_bench.evaluate.encoding import Ids
+from orca_bench.evaluate.engine import Engine
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,11 @@ def random_sequences(model, count, seed=0):
     return sequences + sequences[:5]
 
 
-@pytest.mark.parametrize("budget", [8, 100, 2048])
-def test_packed_log_probabilities_are_the_plain_ones(model, budget):
+@pytest.mark.parametrize("kind", attention.KINDS)
+@pytest.mark.parametrize("budget", [1, 8, 100, 2048])
+def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
     sequences = random_sequences(model, 120)
-    answers = Engine(model, row_tokens=budget).log_likelihoods(sequences)
+    answers = Engine(model, budget, kind).log_likelihoods(sequences)
     for sequence, (logprob, greedy) in zip(sequences, answers, strict=True):
         expected, expected_greedy = plain(model, sequence)
         assert logprob == pytest.approx(expected, abs=1e-4)
@@ -64,26 +66,53 @@ def test_progress_counts_every_request(model):
     assert sum(seen) == 55
 
 
-def test_the_start_up_check_passes_here_and_catches_an_ignored_mask(model):
-    engine = Engine(model)
-    assert engine.check() < 1e-4
+def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
+    for kind in attention.KINDS:
+        assert Engine(model, attention=kind).check() < 1e-4
 
-    class Deaf(torch.nn.Module):
-        """A model body that does not look at its mask."""
+    def deaf(tree, layer, query, key, value, groups, scaling):
+        """Plain causal attention over the row, whatever the tree says."""
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
 
-        def __init__(self, body):
-            super().__init__()
-            self.body = body
+    monkeypatch.setattr(attention.Tree, "attend", deaf)
+    with pytest.raises(RuntimeError, match="differ"):
+        Engine(model).check()
 
-        def forward(self, attention_mask=None, **rest):
-            return self.body(**rest)
 
-    body, model.model = model.model, Deaf(model.model)
+def test_scoring_leaves_the_models_own_attention_in_place(model):
+    before = model.config._attn_implementation
+    Engine(model).check()
+    assert model.config._attn_implementation == before
+
+
+def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
+    sequences = random_sequences(model, 60)
+    expected = Engine(model).log_likelihoods(sequences)
+    engine, seen, whole = Engine(model, row_tokens=256), [], Engine._hidden
+
+    def small(self, row, path, keep):
+        if len(row.tokens) > 70 or (len(row.tokens) == 64 and seen.count("second") < 1 and sum(map(bool, seen)) > 2):
+            seen.append("second")
+            raise torch.OutOfMemoryError("as a GPU would")
+        return whole(self, row, path, keep)
+
+    monkeypatch.setattr(Engine, "_hidden", small)
+    answers = engine.log_likelihoods(sequences, seen.append)
+    assert engine.row_tokens in (32, 64) and sum(n for n in seen if n != "second") == len(sequences)
+    for (logprob, greedy), (wanted, wanted_greedy) in zip(answers, expected, strict=True):
+        assert logprob == pytest.approx(wanted, abs=1e-4) and greedy == wanted_greedy
+    monkeypatch.setattr(Engine, "_hidden", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
+        engine.log_likelihoods(sequences)
+
+
+def test_a_sliding_window_narrower_than_the_input_is_refused(model):
+    model.config.sliding_window = 20
     try:
-        with pytest.raises(RuntimeError, match="differ"):
-            engine.check()
+        with pytest.raises(RuntimeError, match="slides over 20 tokens"):
+            Engine(model).log_likelihoods(random_sequences(model, 60))
     finally:
-        model.model = body
+        del model.config.sliding_window
 
 
 def test_nan_is_named_not_scored(model):
@@ -104,14 +133,3 @@ def test_batched_greedy_generation_is_one_at_a_time_generation(model, monkeypatc
     for prompt, ids in zip(prompts, said, strict=True):
         out = model.generate(torch.tensor([prompt]), max_new_tokens=20, do_sample=False, pad_token_id=0)
         assert ids == out[0, len(prompt) :].tolist()
-
-
-def test_a_row_sees_its_ancestors_only():
-    parents = [-1, 0, 1, 0, 3, -1, 5]
-    expected = np.zeros((7, 7), bool)
-    for i in range(7):
-        j = i
-        while j >= 0:
-            expected[i, j] = True
-            j = parents[j]
-    assert np.array_equal(ancestor_mask(parents), expected)

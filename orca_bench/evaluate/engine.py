@@ -1,6 +1,6 @@
 """Token ids in, log-probabilities and generated ids out: the model behind an evaluation.
 
-Log-likelihoods: the sequences of many requests are laid into one row as a prefix tree. A token that several sequences
+Log-likelihoods: the sequences of all requests form a prefix tree. A token that several sequences
 share (a question before its four choices, five examples before a hundred questions) is computed once; each token attends
 to its ancestors only, at the position that is its depth, and the output head runs only where a continuation is scored.
 This is exact, not an approximation: `check` compares it with a plain forward pass before anything is scored.
@@ -12,42 +12,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import tree
+from orca_bench.evaluate.attention import Path, Tree, tree_attention
 from orca_bench.evaluate.encoding import Ids
+from orca_bench.evaluate.tree import Row
 
-#: Tokens in one row of the prefix tree. The mask has this number squared entries.
-ROW_TOKENS = 2048
+#: New tokens in one row of the prefix tree.
+ROW_TOKENS = {"cpu": 1024, "gpu": 4096}
 #: Tokens of prompts and answers that a batch of generation may keep: bounds its keys and values, 13 GB for a 13B in 16 bits.
 GENERATION_TOKENS = 16_384
+_LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
 
 Progress = Callable[[int], None]
 
 
-@dataclass
-class _Row:
-    """Tokens of one packed row: parent of each (-1 for a root), depth, and what is scored where."""
-
-    tokens: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    #: (number of the request, places whose next token is scored, the tokens scored)
-    scored: list[tuple[int, list[int], list[int]]] = field(default_factory=list)
-
-
 class Engine:
     """A causal language model on one device."""
 
-    def __init__(self, model, row_tokens: int = ROW_TOKENS):
+    def __init__(self, model, row_tokens: int | None = None, attention: str | None = None):
         self.model = model.eval()
         self.device = next(model.parameters()).device
-        self.row_tokens = row_tokens
+        on_cpu = self.device.type == "cpu"
+        self.row_tokens = row_tokens or ROW_TOKENS["cpu" if on_cpu else "gpu"]
+        self.attention = attention or ("runs" if on_cpu else "mask")
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
@@ -57,39 +51,81 @@ class Engine:
     ) -> list[tuple[float, bool]]:
         """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
 
-        `progress(n)` is called with the number of requests just answered. Raises UserError, with the number of the
-        request, where a log-probability is not a finite number.
+        `progress(n)` is called with the number of requests just answered. Out of memory, the engine goes on with rows of half
+        the size. Raises UserError, with the number of the request, where a log-probability is not a finite number.
         """
-        answers: list[tuple[float, bool]] = [(0.0, True)] * len(sequences)
-        for row in _rows(sequences, self.row_tokens):
-            for number, logprob, greedy in self._score(row):
-                if not math.isfinite(logprob):
+        self._check_window(sequences)
+        answers: dict[int, tuple[float, bool]] = {}
+        while len(answers) < len(sequences):
+            open_ = [number for number in range(len(sequences)) if number not in answers]
+            try:
+                for found in self._answers(sequences, open_):
+                    answers |= found
+                    progress(len(found))
+            except torch.OutOfMemoryError:
+                if self.row_tokens <= _LEAST_TOKENS:
                     raise UserError(
-                        f"the model gave log-probability {logprob} to request {number}; its weights are broken"
-                    )
-                answers[number] = (logprob, greedy)
-            progress(len(row.scored))
-        return answers
+                        f"out of memory with {self.row_tokens} tokens at once", hint="the model needs a larger device"
+                    ) from None
+                self.row_tokens //= 2
+                torch.cuda.empty_cache()
+        return [answers[number] for number in range(len(sequences))]
 
-    def _score(self, row: _Row) -> Iterator[tuple[int, float, bool]]:
-        hidden = self._hidden(row)
-        places = np.concatenate([places for _, places, _ in row.scored]).astype(np.int64)
-        targets = np.concatenate([targets for _, _, targets in row.scored]).astype(np.int64)
+    def _answers(self, sequences: Sequence[Ids], asked: list[int]) -> Iterator[dict[int, tuple[float, bool]]]:
+        """The answers that each row completes, by the number of the sequence; those of `asked` only."""
+        started: dict[int, tuple[float, bool]] = {}
+        path = Path()
+        for row, keep in _with_next(tree.rows([sequences[number] for number in asked], self.row_tokens)):
+            hidden, path = self._hidden(row, path, keep)
+            found = {}
+            for place, logprob, greedy, complete in self._scores(row, hidden):
+                number = asked[place]
+                so_far, so_greedy = started.pop(number, (0.0, True))
+                answer = (so_far + logprob, so_greedy and greedy)
+                if not math.isfinite(answer[0]):
+                    raise UserError(
+                        f"the model gave log-probability {answer[0]} to request {number}; its weights are broken"
+                    )
+                (found if complete else started)[number] = answer
+            yield found
+
+    def _check_window(self, sequences: Sequence[Ids]) -> None:
+        """Raise RuntimeError where a model attends in a sliding window that is narrower than what it is to be fed."""
+        window = getattr(self.model.config, "sliding_window", None)
+        longest = max((len(sequence.ids) - 1 for sequence in sequences), default=0)
+        if window and longest > window:
+            raise RuntimeError(f"this model's attention slides over {window} tokens and {longest} are to be fed")
+
+    def _scores(self, row: Row, hidden) -> Iterator[tuple[int, float, bool, bool]]:
+        if not row.scored:
+            return
+        places = np.concatenate([places for _, places, _, _ in row.scored]).astype(np.int64)
+        targets = np.concatenate([targets for _, _, targets, _ in row.scored]).astype(np.int64)
         logprobs, greedy = self._head(hidden, torch.from_numpy(places), torch.from_numpy(targets))
         start = 0
-        for number, _, tokens in row.scored:
+        for number, _, tokens, complete in row.scored:
             end = start + len(tokens)
-            yield number, float(logprobs[start:end].sum()), bool(greedy[start:end].all())
+            yield number, float(logprobs[start:end].sum()), bool(greedy[start:end].all()), complete
             start = end
 
-    def _hidden(self, row: _Row):
-        """The last hidden states of a packed row, [tokens, hidden]."""
-        mask = torch.from_numpy(ancestor_mask(row.parents)).to(self.device)
-        ids = torch.tensor([row.tokens], device=self.device)
-        positions = torch.tensor([row.depths], device=self.device)
-        # With a cache, transformers 5.23 builds a mask of its own and lets packed sequences see one another.
-        out = self.model.model(input_ids=ids, attention_mask=mask[None, None], position_ids=positions, use_cache=False)
-        return out.last_hidden_state[0]
+    def _hidden(self, row: Row, path: Path, keep: list[int]) -> tuple[torch.Tensor, Path]:
+        """The last hidden states of the kept path and a row, [kept + tokens, hidden], and the path for the next row."""
+        shape = Tree(row, path, keep, self.attention, self.device, self.model.dtype)
+        with tree_attention(self.model.config):
+            out = self.model.model(
+                input_ids=torch.tensor([row.tokens], device=self.device),
+                position_ids=torch.tensor([row.depths], device=self.device),
+                # Four dimensions, so that transformers 5.23 takes it for a mask of our own and builds none.
+                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
+                use_cache=False,
+                tree=shape,
+            )
+        hidden = out.last_hidden_state[0]
+        if path.hidden is not None:
+            hidden = torch.cat([path.hidden, hidden])
+        if keep:
+            shape.after.hidden = hidden.index_select(0, shape.keep)
+        return hidden, shape.after
 
     def _head(self, hidden, places, targets):
         """Log-probability (float64) and greedy flag of each target at its place; each distinct place computed once."""
@@ -98,26 +134,31 @@ class Engine:
         greedy = torch.empty(len(places), dtype=torch.bool)
         for start in range(0, len(distinct), _HEAD_ROWS):
             chunk = distinct[start : start + _HEAD_ROWS].to(self.device)
-            table = self.model.lm_head(hidden[chunk]).float().log_softmax(dim=-1)
+            logits = self.model.lm_head(hidden[chunk]).float()
             mine = ((inverse >= start) & (inverse < start + _HEAD_ROWS)).nonzero().squeeze(1)
             rows = (inverse[mine] - start).to(self.device)
             wanted = targets[mine].to(self.device)
-            logprobs[mine] = table[rows, wanted].double().cpu()
-            greedy[mine] = (table.argmax(dim=-1)[rows] == wanted).cpu()
+            chosen = logits[rows, wanted] - logits.logsumexp(dim=-1)[rows]
+            logprobs[mine] = chosen.double().cpu()
+            greedy[mine] = (logits.argmax(dim=-1)[rows] == wanted).cpu()
         return logprobs, greedy
 
     @torch.inference_mode()
     def check(self) -> float:
-        """Compare the packed path with plain forward passes on a small input; returns the largest difference in nats.
+        """Compare the tree with plain forward passes on a small input; returns the largest difference in nats.
 
-        Raises RuntimeError where it is more than rounding: a library that ignores the mask must not score silently.
+        Raises RuntimeError where it is more than rounding: a library that ignores the tree must not score silently.
         """
         vocabulary = self.model.config.vocab_size
         random = np.random.default_rng(0)
         stem = random.integers(0, vocabulary, 12).tolist()
         tails = [random.integers(0, vocabulary, n).tolist() for n in (1, 3, 5, 2)]
         sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
-        packed = self.log_likelihoods(sequences)
+        whole, self.row_tokens = self.row_tokens, 7  # several rows, so that the kept path is checked too
+        try:
+            packed = self.log_likelihoods(sequences)
+        finally:
+            self.row_tokens = whole
         worst = 0.0
         for sequence, (logprob, _) in zip(sequences, packed, strict=True):
             ids = torch.tensor([sequence.ids], device=self.device)
@@ -125,7 +166,7 @@ class Engine:
             plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
             worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
         if worst > _TOLERANCE[next(self.model.parameters()).dtype]:
-            raise RuntimeError(f"packed and plain forward passes differ by {worst:.2g} nats a token on this device")
+            raise RuntimeError(f"tree and plain forward passes differ by {worst:.2g} nats a token on this device")
         return worst
 
     # --- generation -----------------------------------------------------------------------------------------------
@@ -188,55 +229,10 @@ class Engine:
         return said
 
 
-def ancestor_mask(parents: Sequence[int]) -> np.ndarray:
-    """Who sees whom in a packed row: bool [tokens, tokens], true where the column is the row's token or its ancestor.
-
-    Runs of tokens that follow one another are filled at once, so the work is in the runs, not in the tokens.
-    """
-    size = len(parents)
-    mask = np.zeros((size, size), dtype=bool)
-    start = 0
-    while start < size:
-        end = start + 1
-        while end < size and parents[end] == end - 1:
-            end += 1
-        if parents[start] >= 0:
-            mask[start:end] = mask[parents[start]]
-        mask[start:end, start:end] = np.tri(end - start, dtype=bool)
-        start = end
-    return mask
-
-
-def _rows(sequences: Sequence[Ids], budget: int) -> Iterator[_Row]:
-    """Lay sequences into rows of at most `budget` tokens; a sequence longer than that has a row of its own.
-
-    In lexicographic order the longest prefix that a sequence shares with any earlier one, it shares with the one before.
-    """
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i].ids)
-    row, path, before = _Row(), [], []
-    for number in order:
-        sequence = sequences[number]
-        fed = sequence.ids[:-1]  # the last token is scored, never fed
-        shared = _shared(before, fed)
-        if row.tokens and len(row.tokens) + len(fed) - shared > budget:
-            yield row
-            row, path, shared = _Row(), [], 0
-        path = path[:shared]
-        for token in fed[shared:]:
-            row.parents.append(path[-1] if path else -1)
-            row.depths.append(len(path))
-            path.append(len(row.tokens))
-            row.tokens.append(token)
-        row.scored.append((number, path[sequence.start - 1 :], sequence.ids[sequence.start :]))
-        before = fed
-    if row.scored:
-        yield row
-
-
-def _shared(one: list[int], other: list[int]) -> int:
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def _with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:
+    """Each row with the places that the row after it keeps."""
+    row = next(rows, None)
+    while row is not None:
+        after = next(rows, None)
+        yield row, after.kept if after else []
+        row = after

@@ -1,0 +1,112 @@
+"""Many sequences in, rows of a prefix tree out, in which each distinct prefix is one token that is computed once.
+
+In lexicographic order the longest prefix that a sequence shares with any earlier one it shares with the one before. So the
+tree is walked along the sorted sequences, and of all that was computed only the current path, from the root to the last
+token, can be needed again. A row holds at most `budget` new tokens; what the next row needs of the path is kept. Nothing is
+computed twice, whatever the budget. Knows no model; the engine feeds the rows to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from orca_bench.evaluate.encoding import Ids
+
+
+@dataclass
+class Run:
+    """Tokens `start` to `end` of a row, each following the one before it; `before` are the places of its ancestors."""
+
+    start: int
+    end: int
+    before: list[int]
+
+
+@dataclass
+class Row:
+    """New tokens of the tree. Places 0…k−1 are the k kept tokens of the path, places from k on the row's own.
+
+    `kept` are the places, in the numbering of the row before, that are kept. `scored` has (number of the sequence, places
+    whose next token is scored, the tokens scored, whether the sequence is complete with them).
+    """
+
+    kept: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    scored: list[tuple[int, list[int], list[int], bool]] = field(default_factory=list)
+
+    def mask(self) -> np.ndarray:
+        """Who sees whom: bool [tokens, kept + tokens], true where the column is the row's token itself or an ancestor."""
+        kept = len(self.kept)
+        seen = np.zeros((len(self.tokens), kept + len(self.tokens)), dtype=bool)
+        for run in self.runs:
+            seen[run.start : run.end, run.before] = True
+            size = run.end - run.start
+            seen[run.start : run.end, kept + run.start : kept + run.end] = np.tri(size, dtype=bool)
+        return seen
+
+
+def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
+    """The rows of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
+
+    A sequence's last token is scored and never fed, so it is no token of the tree.
+    """
+    row, path, before = Row(), [], []  # path: the place of each token from the root
+    for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
+        sequence = sequences[number]
+        fed = sequence.ids[:-1]
+        shared = _shared(before, fed)
+        del path[shared:]
+        told = sequence.start - 1  # the next place whose next token is to be scored
+        for token in fed[shared:]:
+            if len(row.tokens) == budget:
+                told = _score(row, number, sequence, path, told)
+                yield row
+                row, path = Row(kept=path), list(range(len(path)))
+            _grow(row, path, token)
+        _score(row, number, sequence, path, told)
+        before = fed
+    if row.scored:
+        yield row
+
+
+def distinct(sequences: Sequence[Ids]) -> int:
+    """How many tokens the prefix tree has: the least that any engine must compute."""
+    count, before = 0, []
+    for ids in sorted(sequence.ids for sequence in sequences):
+        count += len(ids) - 1 - _shared(before, ids[:-1])
+        before = ids[:-1]
+    return count
+
+
+def _grow(row: Row, path: list[int], token: int) -> None:
+    place, here = len(row.kept) + len(row.tokens), len(row.tokens)
+    if row.runs and path and path[-1] == place - 1:
+        row.runs[-1].end = here + 1
+    else:
+        row.runs.append(Run(here, here + 1, path.copy()))
+    row.tokens.append(token)
+    row.depths.append(len(path))
+    path.append(place)
+
+
+def _score(row: Row, number: int, sequence: Ids, path: list[int], told: int) -> int:
+    """Note what of a sequence can be scored from the path as far as it goes; returns where the rest begins."""
+    places = path[told:]
+    complete = len(path) == len(sequence.ids) - 1
+    if places or complete:
+        row.scored.append((number, places, sequence.ids[told + 1 : len(path) + 1], complete))
+    return max(told, len(path))
+
+
+def _shared(one: list[int], other: list[int]) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
