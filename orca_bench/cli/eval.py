@@ -40,15 +40,17 @@ import click
     type=click.Path(path_type=Path),
     help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL.json]",
 )
+@click.option("--fresh", is_flag=True, help="Ask everything again, where an earlier run of the same kept its answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, as_json):
+def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, as_json):
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
     few-shot examples stand in the User turn, and the answer is scored behind the Response header, tokenized as in
     training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported scores sent.
     Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
-    one JSON Lines file with every question's prediction, gold and score. Both grow task by task: Ctrl-C keeps what is done.
+    one JSON Lines file with every question's prediction, gold and score. Both grow task by task, and answers.sqlite keeps
+    every answer within seconds: a run that was stopped, however it was, goes on by the same command.
 
     \b
       orca-bench eval --tasks all
@@ -58,6 +60,6 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     from orca_bench.cli import evaluating
 
     evaluating.check(tasks, limit)  # cheap errors before the heavy imports
-    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out)
+    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh)
     results = evaluating.run(order)
     evaluating.report([(order.outs[name], result) for name, result in results.items()], as_json)

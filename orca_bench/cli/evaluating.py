@@ -22,7 +22,7 @@ def check(tasks: str, limit: int | None) -> None:
         raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
 
 
-def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: Path, out: Path | None):
+def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: Path, out: Path | None, fresh=False):
     """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca."""
     from orca_bench.evaluate.tasks import select
 
@@ -36,7 +36,7 @@ def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: P
     outs = {name: out or job.default_out(model, runs, name, limit) for name in names}
     if out and len(names) > 1:
         outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
-    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype)
+    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh)
 
 
 def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):

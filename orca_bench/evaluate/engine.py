@@ -33,6 +33,14 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  #
 Progress = Callable[[int], None]
 
 
+class NotFinite(UserError):
+    """The model gave NaN or infinity to the sequence of this number."""
+
+    def __init__(self, number: int, value: float):
+        self.number = number
+        super().__init__(f"the model gave log-probability {value} to request {number}", hint="its weights are broken")
+
+
 class Engine:
     """A causal language model on one device."""
 
@@ -52,7 +60,7 @@ class Engine:
         """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
 
         `progress(n)` is called with the number of requests just answered. Out of memory, the engine goes on with rows of half
-        the size. Raises UserError, with the number of the request, where a log-probability is not a finite number.
+        the size. Raises NotFinite, with the number of the request, where a log-probability is not a finite number.
         """
         self._check_window(sequences)
         answers: dict[int, tuple[float, bool]] = {}
@@ -83,9 +91,7 @@ class Engine:
                 so_far, so_greedy = started.pop(number, (0.0, True))
                 answer = (so_far + logprob, so_greedy and greedy)
                 if not math.isfinite(answer[0]):
-                    raise UserError(
-                        f"the model gave log-probability {answer[0]} to request {number}; its weights are broken"
-                    )
+                    raise NotFinite(number, answer[0])
                 (found if complete else started)[number] = answer
             yield found
 
@@ -184,10 +190,7 @@ class Engine:
         `finished(number, ids)` says after each token whether the continuation of that prompt is complete.
         """
         answers: list[list[int]] = [[] for _ in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        while order:
-            batch = max(1, GENERATION_TOKENS // (len(prompts[order[0]]) + max_new_tokens))  # the first is the longest
-            group, order = order[:batch], order[batch:]
+        for group in batches(prompts, max_new_tokens):
             for number, ids in zip(
                 group, self._generate([prompts[i] for i in group], group, finished, max_new_tokens), strict=True
             ):
@@ -227,6 +230,17 @@ class Engine:
             mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
             positions = positions[:, -1:] + 1
         return said
+
+
+def batches(prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
+    """The numbers of all prompts in batches of like length, the longest first, as many as `GENERATION_TOKENS` allows."""
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    made = []
+    while order:
+        size = max(1, GENERATION_TOKENS // (len(prompts[order[0]]) + max_new_tokens))  # the first is the longest
+        made.append(order[:size])
+        order = order[size:]
+    return made
 
 
 def _with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:

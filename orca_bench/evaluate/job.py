@@ -14,17 +14,24 @@ from typing import Protocol as Interface
 
 from orca_bench import model_folder
 from orca_bench import tokenizer as tokenizers
-from orca_bench.errors import Interrupted
+from orca_bench.errors import Interrupted, UserError
 from orca_bench.evaluate import encoding, harness, protocols, requests, results, rows, scoring
-from orca_bench.evaluate.engine import Engine
-from orca_bench.evaluate.model import OrcaLM, fingerprint, load_engine
+from orca_bench.evaluate.engine import Engine, NotFinite
+from orca_bench.evaluate.model import PORTION_TOKENS, OrcaLM, fingerprint, load_engine
+from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder
+
+#: The file, beside the results, that keeps answers as they are computed.
+ANSWERS = "answers.sqlite"
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order."""
+    """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order.
+
+    With `fresh`, answers that an earlier evaluation kept are not used.
+    """
 
     model: str
     tasks: Sequence[Task]
@@ -33,6 +40,7 @@ class Order:
     benchmarks: Path | None
     limit: int | None
     dtype: str
+    fresh: bool = False
 
 
 class Display(Interface):
@@ -91,7 +99,10 @@ def _load(order: Order, display: Display) -> _Loaded:
     disagreement = tokenizers.check_folder(order.model)
     if disagreement is not None:
         display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
-    engine.check()
+    try:
+        engine.check()
+    except NotFinite:
+        raise UserError("the model gives NaN or infinity", where=order.model, hint="its weights are broken") from None
     model = {
         "path": order.model,
         "name": model_name(order.model),
@@ -108,10 +119,12 @@ def _load(order: Order, display: Display) -> _Loaded:
 def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) -> dict:
     """All tasks under one protocol; the result is written after each."""
     protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
-    lm = OrcaLM(loaded.engine, encoding.of(name, loaded.tokenizer, model_folder.window(loaded.engine.model.config)))
-    lm.advance = lambda kind, count: display.advance(count)
+    rule = encoding.of(name, loaded.tokenizer, model_folder.window(loaded.engine.model.config))
     result = results.start(loaded.suite, protocol, order.limit, loaded.model)
-    result["protocol"]["max_length"] = lm.encoding.max_length
+    result["protocol"]["max_length"] = rule.max_length
+    store = Store(out.parent / ANSWERS, _identity(loaded, result), order.fresh)
+    lm = OrcaLM(loaded.engine, rule, store)
+    lm.advance = lambda kind, count: display.advance(count)
     questions: list[scoring.Question] = []
     began = time.time()
     try:
@@ -122,18 +135,35 @@ def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) 
             result["seconds"] = round(time.time() - began, 1)
             results.write(out, result, questions)
             display.end(task, entry)
+            if lm.found:
+                display.say(f"{task.title}: {lm.found} answers were kept by an earlier run in {store.path}")
     except KeyboardInterrupt:
         done = ", ".join(result["tasks"]) or "no task"
         where = f", kept in {out}" if result["tasks"] else ""
-        raise Interrupted(f"stopped after {done} of protocol {name}{where}") from None
+        raise Interrupted(
+            f"stopped after {done} of protocol {name}{where}; the same command goes on from there"
+        ) from None
+    finally:
+        store.close()
     return result
+
+
+def _identity(loaded: _Loaded, result: dict) -> dict:
+    """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
+    model, engine = loaded.model, loaded.engine
+    return {
+        **{name: model[name] for name in ("fingerprint", "tokenizer_sha256", "dtype", "device")},
+        "protocol": result["protocol"],
+        "versions": {name: result["versions"][name] for name in ("torch", "transformers", "orca_bench")},
+        "engine": [engine.attention, engine.row_tokens, PORTION_TOKENS],
+    }
 
 
 def _run_task(
     order: Order, task: Task, protocol, lm: OrcaLM, read: rows.Rows, result: dict, display: Display
 ) -> tuple[dict, list[scoring.Question]]:
     began = time.time()
-    lm.encoding.shortened = 0
+    lm.encoding.shortened = lm.found = 0
     if protocol.name == "plain":
         display.begin(task, protocol.name, _plain_requests(task, read, order.limit))
         outcome = harness.run_plain(lm, task, read, order.limit)

@@ -15,6 +15,8 @@ import numpy as np
 
 from orca_bench.evaluate.encoding import Ids
 
+_LITTLE = 64  # tokens that a portion would rather compute again than be any longer
+
 
 @dataclass
 class Run:
@@ -72,6 +74,26 @@ def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
         before = fed
     if row.scored:
         yield row
+
+
+def portions(sequences: Sequence[Ids], tokens: int) -> list[list[int]]:
+    """The numbers of all sequences, parted into portions of about `tokens` tokens of the tree; each is a tree of its own.
+
+    Each portion computes again what it shares with the one before, so a portion ends, once it is three quarters full, where
+    the next sequence shares little.
+    """
+    made: list[list[int]] = [[]]
+    size, before = 0, []
+    for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
+        fed = sequences[number].ids[:-1]
+        shared = _shared(before, fed)
+        if made[-1] and (size >= tokens or (size >= 0.75 * tokens and shared < _LITTLE)):
+            made.append([])
+            size, shared = 0, 0
+        made[-1].append(number)
+        size += len(fed) - shared
+        before = fed
+    return made if sequences else []
 
 
 def distinct(sequences: Sequence[Ids]) -> int:

@@ -1,0 +1,172 @@
+"""An evaluation that is killed goes on: no answer is lost, none is another model's, and the result is the same bytes."""
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.store import Store
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, command_in):
+    return command_in(tmp_path_factory.mktemp("resume"))
+
+
+def words(tiny_model, mini, out, *more):
+    tasks = ["--tasks", "hellaswag,mmlu,truthful_qa,drop", "--limit", 25]
+    return ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], *tasks, "--out", out, *more]
+
+
+def but_for_time(path):
+    result = json.loads(path.read_text())
+    del result["created"], result["seconds"]
+    for entry in result["tasks"].values():
+        del entry["seconds"]
+    return result, path.with_suffix(".questions.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(orca, tiny_model, mini):
+    done = orca(*words(tiny_model, mini, "whole/r.json"))
+    assert done.returncode == 0, done.stderr
+    return orca.folder / "whole" / "r.json"
+
+
+def kept(folder):
+    try:
+        return sqlite3.connect(folder / "answers.sqlite").execute("SELECT count(*) FROM portions").fetchone()[0]
+    except sqlite3.Error:
+        return 0
+
+
+def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undisturbed, tiny_model, mini):
+    """SIGKILL at random instants after the first answer is on disk, each time at least one portion further on."""
+    rng, folder, before = random.Random(3), orca.folder / "killed", 0
+    for _ in range(3):
+        process = orca.start(*words(tiny_model, mini, "killed/r.json"))
+        deadline = time.monotonic() + 120
+        while kept(folder) <= before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.random())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert kept(folder) > before or process.returncode == 0
+        before = kept(folder)
+    done = orca(*words(tiny_model, mini, "killed/r.json"))
+    assert done.returncode == 0 and "answers were kept by an earlier run in killed/answers.sqlite" in done.stderr
+    assert but_for_time(folder / "r.json") == but_for_time(undisturbed)
+    assert kept(folder) == kept(undisturbed.parent)
+
+
+def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(
+    orca, undisturbed, tiny_model, mini, tmp_path
+):
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    other = tmp_path / "model"
+    shutil.copytree(tiny_model, other)
+    weights = load_file(other / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * torch.tensor(1.5)
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    same = words(tiny_model, mini, "whole/again.json", "--tasks", "truthful_qa")
+    assert "TruthfulQA: 100 answers were kept" in orca(*same).stderr
+    for more in (
+        ["--protocol", "leaderboard"],
+        ["--dtype", "bfloat16"],
+        ["--fresh"],
+        ["--system", "7"],
+        ["--model", other],
+    ):
+        done = orca(*same, *more)
+        assert done.returncode == 0 and "were kept by" not in done.stderr, more
+
+
+def test_two_processes_share_one_store(orca, undisturbed, tiny_model, mini):
+    processes = [orca.start(*words(tiny_model, mini, f"shared/{i}.json")) for i in range(2)]
+    for process in processes:
+        assert process.wait(timeout=300) == 0, process.stderr.read()
+    for i in range(2):
+        assert but_for_time(orca.folder / "shared" / f"{i}.json") == but_for_time(undisturbed)
+
+
+def test_what_is_put_is_found_by_its_identity_and_requests(tmp_path):
+    path = tmp_path / "a.sqlite"
+    first = Store(path, {"model": "a"})
+    first.put([[1, 2], 1], [[-0.1, True]])
+    assert first.get([[1, 2], 1]) == [[-0.1, True]] and first.get([[1, 2], 2]) is None
+    assert Store(path, {"model": "b"}).get([[1, 2], 1]) is None
+    assert Store(path, {"model": "a"}, fresh=True).get([[1, 2], 1]) is None
+    number = 0.1 + 0.2
+    first.put([[3]], [number])
+    assert Store(path, {"model": "a"}).get([[3]]) == [number]  # to the last bit
+
+
+def test_a_file_that_is_no_store_is_named(tmp_path):
+    (tmp_path / "a.sqlite").write_text("something else, and long enough to be looked at " * 20)
+    with pytest.raises(UserError, match=r"a.sqlite: cannot keep answers: file is not a database"):
+        Store(tmp_path / "a.sqlite", 0)
+
+
+def test_a_full_disk_is_named_and_what_was_answered_stays(orca, tiny_model, mini):
+    # a file-size limit fails a write the way a full disk does, without filling one
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, 24_000));"
+        "from orca_bench.cli.main import main; sys.argv = ['orca-bench', *sys.argv[1:]]; main()"
+    )
+    order = list(map(str, words(tiny_model, mini, "full/r.json", "--tasks", "arc,hellaswag")))
+    done = subprocess.run([sys.executable, "-c", script, *order], cwd=orca.folder, capture_output=True, text=True)
+    assert done.returncode == 2 and "cannot" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
+    import torch
+
+    from orca_bench.evaluate import encoding, harness, protocols, rows
+    from orca_bench.evaluate.model import OrcaLM, load_engine
+    from orca_bench.evaluate.tasks import select
+
+    engine, tokenizer = load_engine(str(tiny_model))
+    (task,) = select("truthful_qa")
+    protocol = protocols.Orca("")
+    documents = protocol.documents(task, rows.load(task, mini["mini:benchmarks"]), 8)
+    rule = encoding.of("orca", tokenizer, 1024)
+    fed = {  # what only one request is fed
+        (d.index, n): set(rule.pair(r.context, r.continuation).ids[:-1])
+        for d in documents
+        for n, r in enumerate(d.requests)
+    }
+    (index, number), rare = next(
+        (place, min(own))
+        for place, ids in fed.items()
+        if (own := ids - set().union(*(o for p, o in fed.items() if p != place)))
+    )
+    with torch.no_grad():
+        engine.model.model.embed_tokens.weight[rare] = float("nan")
+    with pytest.raises(UserError, match=f"truthful_qa document {index} request {number}: the model gave no finite"):
+        harness.ask(OrcaLM(engine, rule), task, protocol, documents)
+    with pytest.raises(UserError, match="truthful_qa document 0 request 0: a continuation of"):
+        harness.ask(OrcaLM(engine, encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
+
+
+def test_a_model_of_nan_is_refused(orca, tiny_model, mini, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "model"
+    shutil.copytree(tiny_model, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["lm_head.weight"][5:9] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    assert f"{broken}: the model gives NaN or infinity" in orca.refused(*words(broken, mini, "nan/r.json"))
