@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test bench lint setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -14,6 +14,9 @@ demo: setup  ## the whole job on the embedded default
 test: setup  ## every test
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
+	$(BIN)/python tests/bench_evaluation.py
 
 lint: setup
 	$(BIN)/ruff check .
