@@ -61,5 +61,16 @@ def test_a_row_keeps_only_the_path_that_the_next_one_needs():
     assert kept == [0, 3]
 
 
+@pytest.mark.parametrize("tokens", [1, 30, 10_000])
+def test_portions_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
+    sequences = random_sequences(80, 1)
+    made = tree.portions(sequences, tokens)
+    assert sorted(number for portion in made for number in portion.numbers) == list(range(len(sequences)))
+    for portion in made:
+        assert portion.tokens == tree.distinct([sequences[number] for number in portion.numbers])
+        assert portion.tokens < tokens + max(len(s.ids) for s in sequences)
+    assert (len(made) == 1) == (tokens == 10_000)
+
+
 def test_no_sequences_make_no_rows():
     assert list(tree.rows([], 8)) == []

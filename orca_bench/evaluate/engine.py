@@ -59,7 +59,7 @@ class Engine:
     ) -> list[tuple[float, bool]]:
         """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
 
-        `progress(n)` is called with the number of requests just answered. Out of memory, the engine goes on with rows of half
+        `progress(n)` is called with the number of tokens just computed. Out of memory, the engine goes on with rows of half
         the size. Raises NotFinite, with the number of the request, where a log-probability is not a finite number.
         """
         self._check_window(sequences)
@@ -67,9 +67,9 @@ class Engine:
         while len(answers) < len(sequences):
             open_ = [number for number in range(len(sequences)) if number not in answers]
             try:
-                for found in self._answers(sequences, open_):
+                for found, tokens in self._answers(sequences, open_):
                     answers |= found
-                    progress(len(found))
+                    progress(tokens)
             except torch.OutOfMemoryError:
                 if self.row_tokens <= _LEAST_TOKENS:
                     raise UserError(
@@ -79,8 +79,8 @@ class Engine:
                 torch.cuda.empty_cache()
         return [answers[number] for number in range(len(sequences))]
 
-    def _answers(self, sequences: Sequence[Ids], asked: list[int]) -> Iterator[dict[int, tuple[float, bool]]]:
-        """The answers that each row completes, by the number of the sequence; those of `asked` only."""
+    def _answers(self, sequences: Sequence[Ids], asked: list[int]) -> Iterator[tuple[dict, int]]:
+        """(the answers that a row completes, by the number of the sequence, its tokens) of each row; those of `asked` only."""
         started: dict[int, tuple[float, bool]] = {}
         path = Path()
         for row, keep in _with_next(tree.rows([sequences[number] for number in asked], self.row_tokens)):
@@ -93,7 +93,7 @@ class Engine:
                 if not math.isfinite(answer[0]):
                     raise NotFinite(number, answer[0])
                 (found if complete else started)[number] = answer
-            yield found
+            yield found, len(row.tokens)
 
     def _check_window(self, sequences: Sequence[Ids]) -> None:
         """Raise RuntimeError where a model attends in a sliding window that is narrower than what it is to be fed."""
@@ -187,7 +187,8 @@ class Engine:
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `max_new_tokens`.
 
-        `finished(number, ids)` says after each token whether the continuation of that prompt is complete.
+        `finished(number, ids)` says after each token whether the continuation of that prompt is complete; `progress(n)` is
+        called with the number of prompts just answered.
         """
         answers: list[list[int]] = [[] for _ in prompts]
         for group in batches(prompts, max_new_tokens):

@@ -17,7 +17,7 @@ from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.evaluate import encoding, harness, protocols, requests, results, rows, scoring
 from orca_bench.evaluate.engine import Engine, NotFinite
-from orca_bench.evaluate.model import PORTION_TOKENS, OrcaLM, fingerprint, load_engine
+from orca_bench.evaluate.model import PORTION_TOKENS, OrcaLM, Watcher, fingerprint, load_engine
 from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder
@@ -43,17 +43,14 @@ class Order:
     fresh: bool = False
 
 
-class Display(Interface):
+class Display(Watcher, Interface):
     """What an evaluation tells while it runs."""
 
     def say(self, line: str) -> None:
         """A line for the person."""
 
-    def begin(self, task: Task, protocol: str, requests: int) -> None:
-        """A task begins; so many requests are to be answered."""
-
-    def advance(self, count: int) -> None:
-        """So many requests were just answered."""
+    def begin(self, task: Task, protocol: str) -> None:
+        """A task begins."""
 
     def end(self, task: Task, summary: dict) -> None:
         """A task is done."""
@@ -124,7 +121,7 @@ def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) 
     result["protocol"]["max_length"] = rule.max_length
     store = Store(out.parent / ANSWERS, _identity(loaded, result), order.fresh)
     lm = OrcaLM(loaded.engine, rule, store)
-    lm.advance = lambda kind, count: display.advance(count)
+    lm.watcher = display
     questions: list[scoring.Question] = []
     began = time.time()
     try:
@@ -164,13 +161,12 @@ def _run_task(
 ) -> tuple[dict, list[scoring.Question]]:
     began = time.time()
     lm.encoding.shortened = lm.found = 0
+    display.begin(task, protocol.name)
     if protocol.name == "plain":
-        display.begin(task, protocol.name, _plain_requests(task, read, order.limit))
         outcome = harness.run_plain(lm, task, read, order.limit)
         questions, digest, told = outcome.questions, outcome.requests_sha256, outcome.lm_eval
     else:
         documents = protocol.documents(task, read, order.limit)
-        display.begin(task, protocol.name, sum(len(d.requests) for d in documents))
         answers, told = harness.ask(lm, task, protocol, documents)
         questions, digest = scoring.score(task, protocol, documents, answers), requests.digest(documents)
     result["lm_eval"][task.name] = told
@@ -185,13 +181,6 @@ def _run_task(
         seconds=round(time.time() - began, 1),
     )
     return entry, questions
-
-
-def _plain_requests(task: Task, read: rows.Rows, limit: int | None) -> int:
-    """How many requests lm-eval will make; two a question where a metric wants the choice without context too."""
-    parts = list(harness.parts(task, read, "{subject}"))
-    asked = [row for _, _, part, _ in parts for row in part[:limit]]
-    return sum(1 if task.generates else len(task.pairs(row)) for row in asked)
 
 
 def model_name(path: str) -> str:

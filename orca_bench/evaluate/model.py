@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol as Interface
 
 from lm_eval.api.model import LM
 
@@ -20,7 +21,24 @@ from orca_bench.evaluate.protocols import Request
 from orca_bench.evaluate.store import Store
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-Advance = Callable[[str, int], None]
+
+
+class Watcher(Interface):
+    """What is told of the work while answers are computed."""
+
+    def plan(self, unit: str, total: int, sent: int) -> None:
+        """So many units (tokens, or texts) are to be computed, for requests that have `sent` tokens in all."""
+
+    def advance(self, count: int) -> None:
+        """So many units were just computed, or found."""
+
+
+class _Nobody:
+    def plan(self, unit: str, total: int, sent: int) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
 
 
 #: Tokens of the prefix tree that are computed, and kept, together. What two portions share is computed in both: with a
@@ -34,8 +52,7 @@ class OrcaLM(LM):
     def __init__(self, engine: Engine, encoding: Encoding, store: Store | None = None):
         super().__init__()
         self.engine, self.encoding, self.store = engine, encoding, store
-        #: Called as `advance(kind, requests)` while answers come in.
-        self.advance: Advance = lambda kind, count: None
+        self.watcher: Watcher = _Nobody()
         #: How many answers were found in the store.
         self.found = 0
         #: The whole text generated after a context, where the encoding threw the first tokens of it away.
@@ -56,18 +73,21 @@ class OrcaLM(LM):
             with _named(request):
                 sequences.append(self.encoding.pair(*request.args, head=self._heads.get(request.args[0], 0)))
         answers: dict[int, tuple[float, bool]] = {}
-        for portion in tree.portions(sequences, PORTION_TOKENS):
-            part = [sequences[number] for number in portion]
+        portions = tree.portions(sequences, PORTION_TOKENS)
+        sent = sum(len(sequence.ids) - 1 for sequence in sequences)
+        self.watcher.plan("tokens", sum(portion.tokens for portion in portions), sent)
+        for portion in portions:
+            part = [sequences[number] for number in portion.numbers]
             asked = [[sequence.ids, sequence.start] for sequence in part]
-            found = self._kept("loglikelihood", asked)
+            found = self._kept(asked, portion.tokens)
             if found is None:
                 try:
-                    found = self.engine.log_likelihoods(part, lambda n: self.advance("loglikelihood", n))
+                    found = self.engine.log_likelihoods(part, self.watcher.advance)
                 except NotFinite as error:
-                    with _named(requests[portion[error.number]]):
+                    with _named(requests[portion.numbers[error.number]]):
                         raise UserError("the model gave no finite log-probability", hint=error.hint) from None
                 self._keep(asked, found)
-            answers |= {number: tuple(answer) for number, answer in zip(portion, found, strict=True)}
+            answers |= {number: tuple(answer) for number, answer in zip(portion.numbers, found, strict=True)}
         return [answers[number] for number in range(len(requests))]
 
     def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
@@ -81,17 +101,18 @@ class OrcaLM(LM):
                 starts.append(encoding.start(context, self._heads.get(context, 0), room))
         room = max((start.room for start in starts), default=0)
         said: dict[int, list[int]] = {}
+        self.watcher.plan("texts", len(starts), sum(len(start.ids) for start in starts))
         for batch in batches([start.ids for start in starts], room):
             prompts = [starts[number].ids for number in batch]
             asked = [[starts[number].ids, starts[number].room, stops[number]] for number in batch]
-            found = self._kept("generate_until", asked)
+            found = self._kept(asked, len(asked))
             if found is None:
 
                 def finished(place: int, ids: list[int], batch=batch) -> bool:
                     number = batch[place]
                     return len(ids) >= starts[number].room or encoding.finished(ids, stops[number])
 
-                found = self.engine.generate(prompts, finished, room, lambda n: self.advance("generate_until", n))
+                found = self.engine.generate(prompts, finished, room, self.watcher.advance)
                 self._keep(asked, found)
             said |= dict(zip(batch, found, strict=True))
         for number, start in enumerate(starts):
@@ -99,11 +120,11 @@ class OrcaLM(LM):
                 self.whole[requests[number].args[0]] = encoding.text(said[number], stops[number])
         return [encoding.text(said[n][start.discard :], stops[n]) for n, start in enumerate(starts)]
 
-    def _kept(self, kind: str, asked: list) -> list | None:
+    def _kept(self, asked: list, work: int) -> list | None:
         found = None if self.store is None else self.store.get(asked)
         if found is not None:
             self.found += len(found)
-            self.advance(kind, len(found))
+            self.watcher.advance(work)
         return found
 
     def _keep(self, asked: list, answers: list) -> None:

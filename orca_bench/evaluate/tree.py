@@ -76,22 +76,30 @@ def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
         yield row
 
 
-def portions(sequences: Sequence[Ids], tokens: int) -> list[list[int]]:
-    """The numbers of all sequences, parted into portions of about `tokens` tokens of the tree; each is a tree of its own.
+@dataclass
+class Portion:
+    """The numbers of some sequences, and how many tokens their tree has."""
+
+    numbers: list[int] = field(default_factory=list)
+    tokens: int = 0
+
+
+def portions(sequences: Sequence[Ids], tokens: int) -> list[Portion]:
+    """All sequences, parted into portions of about `tokens` tokens; each is a tree of its own.
 
     Each portion computes again what it shares with the one before, so a portion ends, once it is three quarters full, where
     the next sequence shares little.
     """
-    made: list[list[int]] = [[]]
-    size, before = 0, []
+    made, before = [Portion()], []
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         fed = sequences[number].ids[:-1]
         shared = _shared(before, fed)
-        if made[-1] and (size >= tokens or (size >= 0.75 * tokens and shared < _LITTLE)):
-            made.append([])
-            size, shared = 0, 0
-        made[-1].append(number)
-        size += len(fed) - shared
+        full = made[-1].tokens >= tokens or (made[-1].tokens >= 0.75 * tokens and shared < _LITTLE)
+        if made[-1].numbers and full:
+            made.append(Portion())
+            shared = 0
+        made[-1].numbers.append(number)
+        made[-1].tokens += len(fed) - shared
         before = fed
     return made if sequences else []
 
