@@ -65,30 +65,50 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
     assert kept(folder) == kept(undisturbed.parent)
 
 
-def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(
-    orca, undisturbed, tiny_model, mini, tmp_path
-):
+class Listener:
+    """A display that only listens."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, line):
+        self.said.append(line)
+
+    def begin(self, task, protocol):
+        pass
+
+    plan = advance = end = lambda self, *_: None
+
+
+def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny_model, mini, tmp_path):
     import shutil
+    from dataclasses import replace
 
     import torch
     from safetensors.torch import load_file, save_file
+
+    from orca_bench.evaluate import job
+    from orca_bench.evaluate.tasks import select
+
+    def reused(order):
+        listener = Listener()
+        job.evaluate(order, listener)
+        return any("answers were kept by an earlier run" in line for line in listener.said)
 
     other = tmp_path / "model"
     shutil.copytree(tiny_model, other)
     weights = load_file(other / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * torch.tensor(1.5)
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
-    same = words(tiny_model, mini, "whole/again.json", "--tasks", "truthful_qa")
-    assert "TruthfulQA: 100 answers were kept" in orca(*same).stderr
-    for more in (
-        ["--protocol", "leaderboard"],
-        ["--dtype", "bfloat16"],
-        ["--fresh"],
-        ["--system", "7"],
-        ["--model", other],
-    ):
-        done = orca(*same, *more)
-        assert done.returncode == 0 and "were kept by" not in done.stderr, more
+    outs = {"orca": tmp_path / "r.json"}
+    order = job.Order(str(tiny_model), select("truthful_qa"), outs, "S", mini["mini:benchmarks"], 10, "float32")
+    assert [reused(order), reused(order)] == [False, True]
+    assert not reused(replace(order, outs={"leaderboard": tmp_path / "r.json"}))
+    assert not reused(replace(order, dtype="bfloat16"))
+    assert not reused(replace(order, system="T"))
+    assert not reused(replace(order, model=str(other)))
+    assert not reused(replace(order, fresh=True))
+    assert reused(order)
 
 
 def test_two_processes_share_one_store(orca, undisturbed, tiny_model, mini):
