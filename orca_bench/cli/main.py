@@ -36,7 +36,8 @@ The workflow:
   orca-bench train recipes/13b.yaml            records → runs/NAME/model
   orca-bench eval --tasks all                  model → runs/NAME/results/orca.json
   orca-bench eval --protocol leaderboard       the same, as the reported scores were measured
-  orca-bench requests --out R.jsonl            what eval would send, for another engine; score takes its answers
+  orca-bench requests --out R.jsonl            what eval would send, for another engine
+  orca-bench score ANSWERS --protocol orca     what that engine answered → results
   orca-bench table                             reported beside measured
   orca-bench generate "Why is the sky blue?"   ask the model
 
