@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("eval")
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
@@ -18,14 +20,8 @@ import click
     help="orca: the question in the Orca prompt, scored as trained. leaderboard: as Open LLM Leaderboard v1 asked and scored, "
     "comparable with reported scores. both: these two, side by side. plain: today's lm-eval, its own prompts.",
 )
-@click.option(
-    "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
-)
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
-)
+@options.system
+@options.benchmarks
 @click.option("--limit", type=int, help="Ask only the first N questions of each task (of each MMLU subject).")
 @click.option(
     "--dtype",

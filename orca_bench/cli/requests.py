@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("requests")
 @click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
@@ -16,14 +18,8 @@ import click
     show_default=True,
     help="orca: the question in the Orca prompt. leaderboard: as Open LLM Leaderboard v1 asked.",
 )
-@click.option(
-    "--system", default="5", show_default=True, help="orca's system message: an id of the Orca paper (1–16) or a text."
-)
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
-)
+@options.system
+@options.benchmarks
 @click.option("--limit", type=int, help="Only the first N questions of each task (of each MMLU subject).")
 @click.option("--tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
 @click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("score")
 @click.argument("answers", type=click.Path(path_type=Path))
@@ -16,14 +18,8 @@ import click
     help="The protocol that the requests were made with.",
 )
 @click.option("--tasks", help="all, or a comma-separated list, which must be answered.  [default: those that are]")
-@click.option(
-    "--system", default="5", show_default=True, help="orca's system message: an id of the Orca paper (1–16) or a text."
-)
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
-)
+@options.system
+@options.benchmarks
 @click.option("--limit", type=int, help="Only the first N questions of each task were asked (of each MMLU subject).")
 @click.option(
     "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."

@@ -1,9 +1,9 @@
 """Attention in a prefix tree: each token of a row sees the kept path and, of the row, its own ancestors.
 
 Registered with transformers as one more attention implementation, so that any of its models whose attention goes through
-that interface can be asked. Two ways of the same thing: `runs` attends run by run, each to just its own ancestors, and is
-the faster where kernels are small (CPUs); `mask` gives one kernel a boolean mask, and is the faster where launching a kernel
-costs more than what the mask wastes (GPUs).
+that interface can be asked. Two ways of the same thing: `runs` attends run by run, each to just its own ancestors, and was
+the faster on CPUs; `mask` gives one kernel a boolean mask, for GPUs, where launching many kernels should cost more than the
+mask wastes (not measured).
 """
 
 from __future__ import annotations

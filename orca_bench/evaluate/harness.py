@@ -184,7 +184,7 @@ def ask(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -
 _PLAIN = {
     "arc_challenge": ("arc", "arc_challenge", "acc_norm", "none"),
     "hellaswag": ("hellaswag", "hellaswag", "acc_norm", "none"),
-    "mmlu": ("mmlu/default", "mmlu_{subject}", "acc", "none"),
+    "mmlu": ("mmlu/default", "mmlu", "acc", "none"),
     "truthful_qa": ("truthfulqa", "truthfulqa_mc2", "acc", "none"),
     "winogrande": ("winogrande", "winogrande", "acc", "none"),
     "gsm8k": ("gsm8k", "gsm8k", "exact_match", "strict-match"),
@@ -260,13 +260,8 @@ def _without_bars() -> Iterator[None]:
 
 def parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
     """(lm-eval task, row numbers, rows asked, rows of the pool) of each part of a task, in order."""
-    if task.name != "mmlu":
-        yield name, list(range(len(rows.asked))), rows.asked, rows.pool
-        return
-    for subject in sorted({row["subject"] for row in rows.asked}):
-        numbers = [i for i, row in enumerate(rows.asked) if row["subject"] == subject]
-        pool = [row for row in rows.pool if row["subject"] == subject]
-        yield name.format(subject=subject), numbers, [rows.asked[i] for i in numbers], pool
+    for part, numbers, pool in protocols.base.parts(task, rows):
+        yield part if task.name == "mmlu" else name, numbers, [rows.asked[i] for i in numbers], pool
 
 
 def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:

@@ -20,8 +20,6 @@ from orca_bench.evaluate.engine import Engine, NotFinite, batches
 from orca_bench.evaluate.protocols import Request
 from orca_bench.evaluate.store import Store
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
 
 class Watcher(Interface):
     """What is told of the work while answers are computed."""
