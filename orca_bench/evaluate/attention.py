@@ -15,10 +15,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from orca_bench.evaluate.tree import Row
+from orca_bench.evaluate.tree import Row, Run
 
 NAME = "orca_bench_tree"
 KINDS = ("runs", "mask")
+_PART = 256  # tokens of a run that attend together under a mask
 
 
 class Path:
@@ -53,32 +54,50 @@ class Tree:
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
         if self.kind == "mask":
             return scaled_dot_product_attention(query, key, value, attn_mask=self.mask, scale=scaling)
-        parts = []
-        for start, end, seen, mask, causal in self.runs:
-            keys, values = (
-                (key[:, :, :seen], value[:, :, :seen])
-                if isinstance(seen, int)
-                else (key.index_select(2, seen), value.index_select(2, seen))
-            )
-            parts.append(
-                scaled_dot_product_attention(
-                    query[:, :, start:end], keys, values, attn_mask=mask, is_causal=causal, scale=scaling
+        done = []
+        for seen, parts in self.runs:
+            if isinstance(seen, slice):
+                keys, values = key[:, :, seen], value[:, :, seen]
+            else:
+                keys, values = key.index_select(2, seen), value.index_select(2, seen)
+            for start, end, length, mask, causal in parts:
+                asked = query[:, :, start:end]
+                done.append(
+                    scaled_dot_product_attention(
+                        asked,
+                        keys[:, :, :length],
+                        values[:, :, :length],
+                        attn_mask=mask,
+                        is_causal=causal,
+                        scale=scaling,
+                    )
                 )
-            )
-        return torch.cat(parts, dim=2)
+        return torch.cat(done, dim=2)
 
 
-def _run(row: Row, run, device, dtype):
-    """(start, end, what is seen: a length from place 0 or an index, mask, whether plain causal) of one run."""
+def _run(row: Row, run: Run, device, dtype):
+    """(the places that a run sees, its parts); a part is (start, end, how much of those it sees, mask, plain causal).
+
+    A long run behind other tokens is parted, so that no part computes much of what its mask then hides.
+    """
     own = range(len(row.kept) + run.start, len(row.kept) + run.end)
-    size, before = run.end - run.start, len(run.before)
-    contiguous = before == own.start
-    seen = own.stop if contiguous else torch.tensor([*run.before, *own], dtype=torch.long, device=device)
-    if size == 1 or before == 0:
-        return run.start, run.end, seen, None, size > 1
-    mask = torch.zeros((size, before + size), dtype=dtype, device=device)
-    mask[:, before:] = torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu(1)
-    return run.start, run.end, seen, mask, False
+    before = len(run.before)
+    if before in (0, own.start):
+        places = slice(own.start - before, own.stop)
+    else:
+        places = torch.tensor([*run.before, *own], dtype=torch.long, device=device)
+    if before == 0:
+        return places, [(run.start, run.end, len(own), None, True)]
+    parts = []
+    for start in range(run.start, run.end, _PART):
+        end = min(start + _PART, run.end)
+        size, seen = end - start, before + end - run.start
+        mask = None
+        if size > 1:
+            mask = torch.zeros((size, seen), dtype=dtype, device=device)
+            mask[:, seen - size :] = torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu(1)
+        parts.append((start, end, seen, mask, False))
+    return places, parts
 
 
 def _attend(module, query, key, value, attention_mask, scaling=None, tree: Tree | None = None, **_):
