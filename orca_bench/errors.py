@@ -24,6 +24,14 @@ class UserError(Exception):
         super().__init__(" ".join(line.split()))
 
 
+class NotFinite(UserError):
+    """A model gave NaN or infinity to the request of this number."""
+
+    def __init__(self, number: int, value: float):
+        self.number = number
+        super().__init__(f"the model gave {value} to request {number}", hint="its weights are broken")
+
+
 class Interrupted(Exception):
     """The user pressed Ctrl-C; `str()` says what was finished and where it lies. Exit code 130."""
 

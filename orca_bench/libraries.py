@@ -28,3 +28,11 @@ def prepare() -> None:
     transformers_logging.disable_progress_bar()  # bars of tenths of a second, for reading and writing weights
     if not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
         enable_progress_bars()  # that call turned the hub's downloads silent too, and those take minutes
+
+
+def share_processor(processes: int) -> None:
+    """Leave this process its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
+    import torch
+
+    if processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

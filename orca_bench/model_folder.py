@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from orca_bench import libraries
@@ -22,10 +23,11 @@ def check(name: str) -> None:
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
 
 
-def load(name: str, dtype: str, gpu_dtype: str):
-    """(model in evaluation mode, tokenizer); on a GPU where there is one.
+def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
+    """(model in evaluation mode, tokenizer); on a GPU where there is one, of several that of LOCAL_RANK.
 
     dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
+    `device_map` is transformers': with `auto` the model is spread over all devices.
     """
     libraries.prepare()
     import torch
@@ -35,9 +37,10 @@ def load(name: str, dtype: str, gpu_dtype: str):
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()
     wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
+    spread = {} if device_map is None else {"device_map": device_map}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=wanted if wanted == "auto" else getattr(torch, wanted), attn_implementation="sdpa"
+            name, dtype=wanted if wanted == "auto" else getattr(torch, wanted), attn_implementation="sdpa", **spread
         )
     except Exception as error:  # another architecture, a broken file, an unreachable hub: one thing to the user
         raise UserError(
@@ -49,7 +52,22 @@ def load(name: str, dtype: str, gpu_dtype: str):
             where=name,
             hint="this folder's tokenizer is another model's",
         )
-    return model.to("cuda" if on_gpu else "cpu").eval(), tokenizer
+    if device_map is None:
+        model = model.to(_device(on_gpu))
+    return model.eval(), tokenizer
+
+
+def _device(on_gpu: bool) -> str:
+    if not on_gpu:
+        return "cpu"
+    import torch
+
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise UserError(
+            f"process {number} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
+        )
+    return f"cuda:{number}"
 
 
 def window(config) -> int:

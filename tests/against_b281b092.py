@@ -200,11 +200,12 @@ def compare_model(
 ) -> dict:
     """Compare the answers of their model class with ours; returns the largest difference, counts of texts and of cut ones."""
     from orca_bench.evaluate import encoding, harness, protocols, rows
-    from orca_bench.evaluate.model import OrcaLM, load_engine
+    from orca_bench.evaluate import engine as engines
+    from orca_bench.evaluate.model import OrcaLM
     from orca_bench.evaluate.tasks import select
     from orca_bench.model_folder import window as window_of
 
-    engine, tokenizer = load_engine(str(model))
+    engine, tokenizer = engines.load(str(model))
     length = window or window_of(engine.model.config)
     protocol = protocols.Leaderboard()
     ours: dict = {}

@@ -74,9 +74,10 @@ def one(contender: str, model: Path, benchmarks: Path, scale: float) -> dict:
     fed = [0]
     if contender == "ours":
         from orca_bench.evaluate import encoding, tree
-        from orca_bench.evaluate.model import OrcaLM, load_engine
+        from orca_bench.evaluate import engine as engines
+        from orca_bench.evaluate.model import OrcaLM
 
-        engine, tokenizer = load_engine(str(model))
+        engine, tokenizer = engines.load(str(model))
         lm = OrcaLM(engine, encoding.LeaderboardEncoding(tokenizer, 2048))
         body = engine.model
     else:

@@ -161,10 +161,11 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     import torch
 
     from orca_bench.evaluate import encoding, harness, protocols, rows
-    from orca_bench.evaluate.model import OrcaLM, load_engine
+    from orca_bench.evaluate import engine as engines
+    from orca_bench.evaluate.model import OrcaLM
     from orca_bench.evaluate.tasks import select
 
-    engine, tokenizer = load_engine(str(tiny_model))
+    engine, tokenizer = engines.load(str(tiny_model))
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
     documents = protocol.documents(task, rows.load(task, mini["mini:benchmarks"]), 8)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from orca_bench.evaluate import tree
+from orca_bench.evaluate import attention, tree
 from orca_bench.evaluate.encoding import Ids
 
 
@@ -25,7 +25,7 @@ def walked(sequences, budget):
     kept: list[tuple] = []  # the prefix that each place stands for
     for row in tree.rows(sequences, budget):
         kept = [kept[place] for place in row.kept]
-        mask, here = row.mask(), list(kept)
+        mask, here = attention.mask(row, "cpu").numpy(), list(kept)
         for i, (token, depth) in enumerate(zip(row.tokens, row.depths, strict=True)):
             ancestors = np.flatnonzero(mask[i])[:-1]
             assert len(ancestors) == depth and np.flatnonzero(mask[i])[-1] == len(row.kept) + i

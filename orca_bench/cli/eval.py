@@ -36,9 +36,25 @@ from orca_bench.cli import options
     type=click.Path(path_type=Path),
     help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL.json]",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["hf", "vllm", "api"]),
+    default="hf",
+    show_default=True,
+    help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server, started and ended here. api: an "
+    "OpenAI-compatible completions server with log-probabilities; --model is then the folder of its tokenizer.",
+)
+@click.option(
+    "--processes", type=int, help="hf: so many processes share the work.  [default: one a GPU; 1 without GPUs]"
+)
+@click.option("--device-map", help="hf: `auto` spreads a model that is larger than a GPU over all; one process.")
+@click.option("--tensor-parallel", type=int, help="vllm: GPUs that share each layer.  [default: 1]")
+@click.option("--base-url", help="api: the server's address: http://127.0.0.1:8000/v1. Its key: OPENAI_API_KEY.")
+@click.option("--served-model", help="api: the name that the server has for the model.  [default: the only one]")
+@click.option("--concurrency", type=int, help="vllm, api: requests at a time.  [default: 16]")
 @click.option("--fresh", is_flag=True, help="Ask everything again, where an earlier run of the same kept its answers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, as_json):
+def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, as_json, **engine):
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
@@ -46,16 +62,22 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported scores sent.
     Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
     one JSON Lines file with every question's prediction, gold and score. Both grow task by task, and answers.sqlite keeps
-    every answer within seconds: a run that was stopped, however it was, goes on by the same command.
+    every answer within seconds: a run that was stopped, however it was, goes on by the same command. Under torchrun the command
+    is one of the processes that share the work.
 
     \b
       orca-bench eval --tasks all
       orca-bench eval --tasks arc_challenge,mmlu --limit 100 --benchmarks path/to/benchmarks
       orca-bench eval --model psmathur/orca_mini_13b --protocol both
+      orca-bench eval --model /models/llama-65b --device-map auto
+      orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
     """
     from orca_bench.cli import evaluating
 
     evaluating.check(tasks, limit)  # cheap errors before the heavy imports
-    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh)
+    choice = evaluating.choice(**engine)
+    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, choice)
     results = evaluating.run(order)
+    if not results:
+        return  # one of a launcher's processes: the first one speaks for all
     evaluating.report([(order.outs[name], result) for name, result in results.items()], as_json)

@@ -22,8 +22,47 @@ def check(tasks: str, limit: int | None) -> None:
         raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
 
 
-def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: Path, out: Path | None, fresh=False):
-    """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca."""
+def choice(engine: str, processes, device_map, tensor_parallel, base_url, served_model, concurrency):
+    """An engines.Choice; raises UserError for an option of another engine, and for a number that is not positive."""
+    given = {
+        "--processes": (processes, ("hf",)),
+        "--device-map": (device_map, ("hf",)),
+        "--tensor-parallel": (tensor_parallel, ("vllm",)),
+        "--base-url": (base_url, ("api",)),
+        "--served-model": (served_model, ("api",)),
+        "--concurrency": (concurrency, ("vllm", "api")),
+    }
+    for name, (value, of) in given.items():
+        if value is not None and engine not in of:
+            raise UserError(f"not an option of --engine {engine}", where=name, hint=f"it is one of {' and '.join(of)}")
+        if isinstance(value, int) and value < 1:
+            raise UserError(f"{value} is not a number of them", where=name, hint="give 1 or more")
+    if engine == "api" and base_url is None:
+        raise UserError("--engine api needs a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
+    if device_map is not None and (processes or 1) > 1:
+        raise UserError("a model that is spread over all devices is run by one process", where="--processes")
+
+    from orca_bench.evaluate.engines import Choice, default_processes
+
+    if processes is None:
+        processes = default_processes() if engine == "hf" and device_map is None else 1
+    return Choice(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
+
+
+def order(
+    model,
+    tasks,
+    protocol: str,
+    system,
+    benchmarks,
+    limit,
+    dtype,
+    runs: Path,
+    out: Path | None,
+    fresh: bool = False,
+    engine=None,
+):
+    """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own."""
     from orca_bench.evaluate.tasks import select
 
     benchmarks = _rows(benchmarks, runs)
@@ -36,7 +75,8 @@ def order(model, tasks, protocol: str, system, benchmarks, limit, dtype, runs: P
     outs = {name: out or job.default_out(model, runs, name, limit) for name in names}
     if out and len(names) > 1:
         outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
-    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh)
+    chosen = {} if engine is None else {"engine": engine}
+    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh, **chosen)
 
 
 def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):

@@ -5,27 +5,26 @@ share (a question before its four choices, five examples before a hundred questi
 to its ancestors only, at the position that is its depth, and the output head runs only where a continuation is scored.
 This is exact, not an approximation: `check` compares it with a plain forward pass before anything is scored.
 
-Generation: greedy, in batches padded on the left.
+Generation: see `generation`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from orca_bench.errors import UserError
-from orca_bench.evaluate import tree
-from orca_bench.evaluate.attention import Path, Tree, tree_attention
-from orca_bench.evaluate.encoding import Ids
+from orca_bench import model_folder
+from orca_bench.errors import NotFinite, UserError
+from orca_bench.evaluate import budget, tree
+from orca_bench.evaluate.attention import Path, Seen, Slots, Tree, own_attention
+from orca_bench.evaluate.encoding import Encoding, Ids, Start
+from orca_bench.evaluate.generation import Finished, Generation, NotANumber
 from orca_bench.evaluate.tree import Row
 
-#: New tokens in one row of the prefix tree.
-ROW_TOKENS = {"cpu": 1024, "gpu": 4096}
-#: Tokens of prompts and answers that a batch of generation may keep: bounds its keys and values, 13 GB for a 13B in 16 bits.
-GENERATION_TOKENS = 16_384
 _LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
@@ -33,23 +32,21 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  #
 Progress = Callable[[int], None]
 
 
-class NotFinite(UserError):
-    """The model gave NaN or infinity to the sequence of this number."""
-
-    def __init__(self, number: int, value: float):
-        self.number = number
-        super().__init__(f"the model gave log-probability {value} to request {number}", hint="its weights are broken")
-
-
 class Engine:
-    """A causal language model on one device."""
+    """A causal language model on one device, or spread over several.
 
-    def __init__(self, model, row_tokens: int | None = None, attention: str | None = None):
+    At most `row_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are found
+    from the memory that is free.
+    """
+
+    def __init__(
+        self, model, row_tokens: int | None = None, attention: str | None = None, kept_tokens: int | None = None
+    ):
         self.model = model.eval()
-        self.device = next(model.parameters()).device
-        on_cpu = self.device.type == "cpu"
-        self.row_tokens = row_tokens or ROW_TOKENS["cpu" if on_cpu else "gpu"]
-        self.attention = attention or ("runs" if on_cpu else "mask")
+        self.device = _device(model)
+        self.row_tokens = row_tokens or budget.row_tokens(model)
+        self.kept_tokens = kept_tokens or budget.kept_tokens(model)
+        self.attention = attention or ("runs" if self.device.type == "cpu" else "mask")
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
@@ -62,7 +59,7 @@ class Engine:
         `progress(n)` is called with the number of tokens just computed. Out of memory, the engine goes on with rows of half
         the size. Raises NotFinite, with the number of the request, where a log-probability is not a finite number.
         """
-        self._check_window(sequences)
+        self._check_window(max((len(sequence.ids) - 1 for sequence in sequences), default=0))
         answers: dict[int, tuple[float, bool]] = {}
         while len(answers) < len(sequences):
             open_ = [number for number in range(len(sequences)) if number not in answers]
@@ -71,20 +68,15 @@ class Engine:
                     answers |= found
                     progress(tokens)
             except torch.OutOfMemoryError:
-                if self.row_tokens <= _LEAST_TOKENS:
-                    raise UserError(
-                        f"out of memory with {self.row_tokens} tokens at once", hint="the model needs a larger device"
-                    ) from None
-                self.row_tokens //= 2
-                torch.cuda.empty_cache()
+                self._halve()
         return [answers[number] for number in range(len(sequences))]
 
     def _answers(self, sequences: Sequence[Ids], asked: list[int]) -> Iterator[tuple[dict, int]]:
         """(the answers that a row completes, by the number of the sequence, its tokens) of each row; those of `asked` only."""
         started: dict[int, tuple[float, bool]] = {}
         path = Path()
-        for row, keep in _with_next(tree.rows([sequences[number] for number in asked], self.row_tokens)):
-            hidden, path = self._hidden(row, path, keep)
+        for row, keep in tree.with_next(tree.rows([sequences[number] for number in asked], self.row_tokens)):
+            hidden, path = self.row(row, path, keep)
             found = {}
             for place, logprob, greedy, complete in self._scores(row, hidden):
                 number = asked[place]
@@ -95,10 +87,20 @@ class Engine:
                 (found if complete else started)[number] = answer
             yield found, len(row.tokens)
 
-    def _check_window(self, sequences: Sequence[Ids]) -> None:
+    def _halve(self) -> None:
+        """Go on with half the memory; raises UserError where little is left to halve."""
+        if self.row_tokens <= _LEAST_TOKENS:
+            raise UserError(
+                f"out of memory with {self.row_tokens} tokens at once",
+                hint="the model needs a larger device, or --device-map auto to be spread over several",
+            ) from None
+        self.row_tokens //= 2
+        self.kept_tokens //= 2
+        torch.cuda.empty_cache()
+
+    def _check_window(self, longest: int) -> None:
         """Raise RuntimeError where a model attends in a sliding window that is narrower than what it is to be fed."""
         window = getattr(self.model.config, "sliding_window", None)
-        longest = max((len(sequence.ids) - 1 for sequence in sequences), default=0)
         if window and longest > window:
             raise RuntimeError(f"this model's attention slides over {window} tokens and {longest} are to be fed")
 
@@ -114,24 +116,36 @@ class Engine:
             yield number, float(logprobs[start:end].sum()), bool(greedy[start:end].all()), complete
             start = end
 
-    def _hidden(self, row: Row, path: Path, keep: list[int]) -> tuple[torch.Tensor, Path]:
-        """The last hidden states of the kept path and a row, [kept + tokens, hidden], and the path for the next row."""
-        shape = Tree(row, path, keep, self.attention, self.device, self.model.dtype)
-        with tree_attention(self.model.config):
-            out = self.model.model(
-                input_ids=torch.tensor([row.tokens], device=self.device),
-                position_ids=torch.tensor([row.depths], device=self.device),
-                # Four dimensions, so that transformers 5.23 takes it for a mask of our own and builds none.
-                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
-                use_cache=False,
-                tree=shape,
-            )
-        hidden = out.last_hidden_state[0]
+    def row(
+        self, row: Row, path: Path, keep: list[int], slots: Slots | None = None, taken: Sequence = ()
+    ) -> tuple[torch.Tensor, Path]:
+        """The last hidden states of the kept path and a row, [kept + tokens, hidden], and the path for the next row.
+
+        The sequences of `taken`, (slot, places of its path), get their keys and values into `slots`.
+        """
+        seen = Tree(row, path, keep, self.attention, self.device, self.model.dtype)
+        if taken:
+            seen.take(slots, taken)
+        ids = torch.tensor([row.tokens], device=self.device)
+        hidden = self.forward(ids, torch.tensor([row.depths], device=self.device), seen)[0]
         if path.hidden is not None:
             hidden = torch.cat([path.hidden, hidden])
         if keep:
-            shape.after.hidden = hidden.index_select(0, shape.keep)
-        return hidden, shape.after
+            seen.after.hidden = hidden.index_select(0, seen.keep.to(hidden.device))
+        return hidden, seen.after
+
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor, seen: Seen) -> torch.Tensor:
+        """The last hidden states, [batch, tokens, hidden], of ids and positions, [batch, tokens], that see what `seen` says."""
+        with own_attention(self.model.config):
+            out = self.model.model(
+                input_ids=ids,
+                position_ids=positions,
+                # Four dimensions, so that transformers 5.23 takes it for a mask of our own and builds none.
+                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
+                use_cache=False,
+                seen=seen,
+            )
+        return out.last_hidden_state
 
     def _head(self, hidden, places, targets):
         """Log-probability (float64) and greedy flag of each target at its place; each distinct place computed once."""
@@ -139,115 +153,163 @@ class Engine:
         logprobs = torch.empty(len(places), dtype=torch.float64)
         greedy = torch.empty(len(places), dtype=torch.bool)
         for start in range(0, len(distinct), _HEAD_ROWS):
-            chunk = distinct[start : start + _HEAD_ROWS].to(self.device)
+            chunk = distinct[start : start + _HEAD_ROWS].to(hidden.device)
             logits = self.model.lm_head(hidden[chunk]).float()
             mine = ((inverse >= start) & (inverse < start + _HEAD_ROWS)).nonzero().squeeze(1)
-            rows = (inverse[mine] - start).to(self.device)
-            wanted = targets[mine].to(self.device)
+            rows = (inverse[mine] - start).to(logits.device)
+            wanted = targets[mine].to(logits.device)
             chosen = logits[rows, wanted] - logits.logsumexp(dim=-1)[rows]
             logprobs[mine] = chosen.double().cpu()
             greedy[mine] = (logits.argmax(dim=-1)[rows] == wanted).cpu()
         return logprobs, greedy
-
-    @torch.inference_mode()
-    def check(self) -> float:
-        """Compare the tree with plain forward passes on a small input; returns the largest difference in nats.
-
-        Raises RuntimeError where it is more than rounding: a library that ignores the tree must not score silently.
-        """
-        vocabulary = self.model.config.vocab_size
-        random = np.random.default_rng(0)
-        stem = random.integers(0, vocabulary, 12).tolist()
-        tails = [random.integers(0, vocabulary, n).tolist() for n in (1, 3, 5, 2)]
-        sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
-        whole, self.row_tokens = self.row_tokens, 7  # several rows, so that the kept path is checked too
-        try:
-            packed = self.log_likelihoods(sequences)
-        finally:
-            self.row_tokens = whole
-        worst = 0.0
-        for sequence, (logprob, _) in zip(sequences, packed, strict=True):
-            ids = torch.tensor([sequence.ids], device=self.device)
-            table = self.model(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(dim=-1)
-            plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
-            worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
-        if worst > _TOLERANCE[next(self.model.parameters()).dtype]:
-            raise RuntimeError(f"tree and plain forward passes differ by {worst:.2g} nats a token on this device")
-        return worst
 
     # --- generation -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def generate(
         self,
-        prompts: Sequence[list[int]],
-        finished: Callable[[int, list[int]], bool],
-        max_new_tokens: int,
+        prompts: Sequence[Sequence[int]],
+        finished: Finished,
+        room: int,
         progress: Progress = lambda done: None,
     ) -> list[list[int]]:
-        """Greedy continuation ids of each prompt, at most `max_new_tokens`.
+        """Greedy continuation ids of each prompt, at most `room`.
 
         `finished(number, ids)` says after each token whether the continuation of that prompt is complete; `progress(n)` is
-        called with the number of prompts just answered.
+        called with the number of prompts just answered. Out of memory, the engine goes on with half as many at once. Raises
+        NotFinite, with the number of the prompt, where its logits are not finite.
         """
-        answers: list[list[int]] = [[] for _ in prompts]
-        for group in batches(prompts, max_new_tokens):
-            for number, ids in zip(
-                group, self._generate([prompts[i] for i in group], group, finished, max_new_tokens), strict=True
-            ):
-                answers[number] = ids
-            progress(len(group))
-        return answers
+        self._check_window(max(map(len, prompts), default=0) + room - 1)
+        said: dict[int, list[int]] = {}
 
-    def _generate(self, prompts, numbers, finished, max_new_tokens) -> list[list[int]]:
-        longest = max(map(len, prompts))
-        ids = torch.zeros((len(prompts), longest), dtype=torch.long, device=self.device)
-        mask = torch.zeros_like(ids)
-        for place, tokens in enumerate(prompts):
-            ids[place, longest - len(tokens) :] = torch.tensor(tokens, device=self.device)
-            mask[place, longest - len(tokens) :] = 1
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        said: list[list[int]] = [[] for _ in prompts]
-        open_ = set(range(len(prompts)))
-        cache = None
-        for _ in range(max_new_tokens):
-            out = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
+        def over(number: int, ids: list[int]) -> bool:
+            return len(ids) >= room or finished(number, ids)
+
+        while open_ := [number for number in range(len(prompts)) if number not in said]:
+            asked = [prompts[number] for number in open_]
+            run = Generation(
+                self, asked, lambda place, ids, open_=open_: over(open_[place], ids), room, self.kept_tokens
             )
-            cache = out.past_key_values
-            chosen = out.logits[:, -1].argmax(dim=-1)
-            for place in sorted(open_):
-                said[place].append(int(chosen[place]))
-                if finished(numbers[place], said[place]):
-                    open_.discard(place)
-            if not open_:
-                break
-            ids = chosen[:, None]
-            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-            positions = positions[:, -1:] + 1
-        return said
+            full = False
+            try:
+                for ended in run.run():
+                    progress(ended)
+            except NotANumber as error:
+                raise NotFinite(open_[error.number], error.value) from None
+            except torch.OutOfMemoryError:
+                full = True
+            said |= {open_[place]: ids for place, ids in run.said.items()}
+            del run  # and with it the memory of its slots
+            if full:
+                self._halve()
+        return [said[number] for number in range(len(prompts))]
+
+    def texts(
+        self,
+        starts: Sequence[Start],
+        stops: Sequence[Sequence[str]],
+        encoding: Encoding,
+        progress: Progress = lambda done: None,
+    ) -> list[tuple[str, str | None]]:
+        """(text, the whole of it where its first tokens are thrown away, else None) behind each start; see `generate`."""
+
+        def finished(number: int, ids: list[int]) -> bool:
+            return len(ids) >= starts[number].room or encoding.finished(ids, stops[number])
+
+        room = max((start.room for start in starts), default=0)
+        said = self.generate([start.ids for start in starts], finished, room, progress)
+        return [
+            (encoding.text(ids[start.discard :], stop), encoding.text(ids, stop) if start.discard else None)
+            for ids, start, stop in zip(said, starts, stops, strict=True)
+        ]
+
+    # --- the check ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def check(self) -> float:
+        """Compare both with plain forward passes on small inputs; returns the largest difference in nats.
+
+        Raises RuntimeError where it is more than rounding: a library that ignores what is seen must not score silently.
+        """
+        random = np.random.default_rng(0)
+        stem, *tails = (random.integers(0, self.model.config.vocab_size, n).tolist() for n in (12, 1, 3, 5, 2))
+        whole = self.row_tokens, self.kept_tokens
+        self.row_tokens, self.kept_tokens = 7, 50  # several rows, so that the kept path is checked too; two slots
+        try:
+            worst = max(self._check_scores(stem, tails), self._check_texts(stem, tails))
+        finally:
+            self.row_tokens, self.kept_tokens = whole
+        if worst > _TOLERANCE[self.model.dtype]:
+            raise RuntimeError(
+                f"this engine and plain forward passes differ by {worst:.2g} nats a token on this device"
+            )
+        return worst
+
+    def _check_scores(self, stem: list[int], tails: list[list[int]]) -> float:
+        sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
+        worst = 0.0
+        for sequence, (logprob, _) in zip(sequences, self.log_likelihoods(sequences), strict=True):
+            table = self._plain(sequence.ids)
+            plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
+            worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
+        return worst
+
+    def _check_texts(self, stem: list[int], tails: list[list[int]]) -> float:
+        """How far the tokens said are below the likeliest: two that are as likely may change places."""
+        prompts = [stem + tail for tail in tails]
+        worst = 0.0
+        for number, said in enumerate(self.generate(prompts, lambda number, ids: len(ids) > number, 4)):
+            table = self._plain(prompts[number] + said)[-len(said) :]
+            chosen = table[range(len(said)), said]
+            worst = max(worst, float((table.max(dim=-1).values - chosen).max()))
+        return worst
+
+    def _plain(self, ids: list[int]) -> torch.Tensor:
+        """The log-probabilities of each next token, [tokens - 1, vocabulary]."""
+        out = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
+        return out.logits[0, :-1].float().log_softmax(dim=-1)
 
 
-def batches(prompts: Sequence[list[int]], max_new_tokens: int) -> list[list[int]]:
-    """The numbers of all prompts in batches of like length, the longest first, as many as `GENERATION_TOKENS` allows."""
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    made = []
-    while order:
-        size = max(1, GENERATION_TOKENS // (len(prompts[order[0]]) + max_new_tokens))  # the first is the longest
-        made.append(order[:size])
-        order = order[size:]
-    return made
+def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[Engine, object]:
+    """The engine and tokenizer of a model folder or hub id; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
+
+    A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
+    """
+    model, tokenizer = model_folder.load(folder, dtype, gpu_dtype="auto", device_map=device_map)
+    return Engine(model), tokenizer
 
 
-def _with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:
-    """Each row with the places that the row after it keeps."""
-    row = next(rows, None)
-    while row is not None:
-        after = next(rows, None)
-        yield row, after.kept if after else []
-        row = after
+def fingerprint(model) -> str:
+    """A SHA-256 over the weights' names, shapes and bytes, and the architecture: the same for the same model, anywhere."""
+    digest = hashlib.sha256(repr(sorted(_architecture(model.config).items())).encode())
+    for name, tensor in sorted(_weights(model).items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _device(model) -> torch.device:
+    """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
+    embeddings = model.get_input_embeddings()
+    device = embeddings.weight.device
+    return torch.device(embeddings._hf_hook.execution_device) if device.type == "meta" else device
+
+
+def _weights(model) -> dict[str, torch.Tensor]:
+    if all(parameter.device.type != "meta" for parameter in model.parameters()):
+        return model.state_dict()
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(model)
+
+
+def _architecture(config) -> dict:
+    keys = (
+        "model_type",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "rms_norm_eps",
+    )
+    return {key: getattr(config, key, None) for key in keys}

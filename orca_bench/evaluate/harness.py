@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,14 +50,20 @@ def _simple_evaluate(lm: OrcaLM, tasks: list[HarnessTask], limit: int | None, lo
     lm_eval.evaluator.get_git_commit_hash = lambda: None
     # lm_eval 0.4.13 draws a bar for every task that it builds requests of, with no switch; it would run through ours.
     lm_eval.api.task.tqdm = lambda documents, **options: documents
-    return lm_eval.simple_evaluate(
-        model=lm,
-        tasks=tasks,
-        limit=limit,
-        bootstrap_iters=0,  # standard errors are ours, by the right unit
-        log_samples=log_samples,
-        task_manager=TaskManager(include_defaults=False),
-    )
+    # lm_eval 0.4.13 gives its result only where LOCAL_RANK is 0; our processes part the work by themselves.
+    rank = os.environ.pop("LOCAL_RANK", None)
+    try:
+        return lm_eval.simple_evaluate(
+            model=lm,
+            tasks=tasks,
+            limit=limit,
+            bootstrap_iters=0,  # standard errors are ours, by the right unit
+            log_samples=log_samples,
+            task_manager=TaskManager(include_defaults=False),
+        )
+    finally:
+        if rank is not None:
+            os.environ["LOCAL_RANK"] = rank
 
 
 def _kept(result: dict) -> dict:

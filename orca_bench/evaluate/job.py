@@ -6,20 +6,22 @@ answers. The three know nothing of one another; here they meet.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import model_folder
+from orca_bench import libraries, model_folder
 from orca_bench import tokenizer as tokenizers
-from orca_bench.errors import Interrupted, UserError
-from orca_bench.evaluate import encoding, harness, protocols, requests, results, rows, scoring
-from orca_bench.evaluate.engine import Engine, NotFinite
-from orca_bench.evaluate.model import PORTION_TOKENS, OrcaLM, Watcher, fingerprint, load_engine
+from orca_bench.errors import Interrupted
+from orca_bench.evaluate import encoding, engines, harness, protocols, requests, results, rows, scoring
+from orca_bench.evaluate import team as teams
+from orca_bench.evaluate.model import OrcaLM, Watcher
 from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.tasks import Task
+from orca_bench.evaluate.team import Alone, Team
 from orca_bench.files import make_folder
 
 #: The file, beside the results, that keeps answers as they are computed.
@@ -41,6 +43,7 @@ class Order:
     limit: int | None
     dtype: str
     fresh: bool = False
+    engine: engines.Choice = engines.Choice()
 
 
 class Display(Watcher, Interface):
@@ -58,75 +61,97 @@ class Display(Watcher, Interface):
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What the protocols of one order share: rows by task, engine, tokenizer, and what a result says of the model."""
+    """What the protocols of one order share: rows by task, and the engine."""
 
     suite: rows.Suite
     rows: Mapping[str, rows.Rows]
-    engine: Engine
-    tokenizer: object
-    model: dict
+    ready: engines.Ready
+    team: Alone | Team
+
+
+class _Silent:
+    """The display of a helper."""
+
+    say = begin = end = plan = advance = lambda self, *_: None
 
 
 def evaluate(order: Order, display: Display) -> dict[str, dict]:
-    """Run an evaluation and write its results; returns them by protocol.
+    """Run an evaluation and write its results; returns them by protocol, and nothing in a launcher's other processes.
 
     The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input,
     and Interrupted, naming the partial result, where the user stops it.
     """
-    loaded = _load(order, display)
-    done: dict[str, dict] = {}
-    for name, out in order.outs.items():
-        try:
-            done[name] = _run(order, name, out, loaded, display)
-        except Interrupted as stopped:
-            before = "".join(f"{other} is in {order.outs[other]}; " for other in done)
-            raise Interrupted(f"{before}{stopped}") from None
+    suite, read = _read(order)
+    if teams.launched():
+        team = teams.from_environment()
+        if not team.first:
+            assist(order, team)
+            return {}
+        started = contextlib.nullcontext(team)
+    else:
+        started = teams.helpers(order.engine.processes, order)
+    with started as team, _ready(order, team, display) as ready:
+        team.say = display.say
+        loaded = _Loaded(suite, read, ready, team)
+        done: dict[str, dict] = {}
+        for name, out in order.outs.items():
+            try:
+                done[name] = _run(order, name, out, loaded, display)
+            except Interrupted as stopped:
+                before = "".join(f"{other} is in {order.outs[other]}; " for other in done)
+                raise Interrupted(f"{before}{stopped}") from None
     return done
 
 
-def _load(order: Order, display: Display) -> _Loaded:
-    model_folder.check(order.model)
+def assist(order: Order, team: Team) -> None:
+    """Do a helper's part of an evaluation: its share of the answers. What is wrong with the input the first process says."""
+    suite, read = _read(order)
+    with _ready(order, team, _Silent()) as ready:
+        for name in order.outs:
+            _run(order, name, None, _Loaded(suite, read, ready, team), _Silent())
+
+
+def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
+    """All rows, with every input checked that can be without loading the model."""
+    if order.engine.name == "hf":
+        model_folder.check(order.model)
     if Path(order.model).is_dir():
         tokenizers.load(order.model)
     suite = rows.suite(order.benchmarks)
     read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
     for out in order.outs.values():
         make_folder(out.parent)
-    engine, tokenizer = load_engine(order.model, order.dtype)
-    disagreement = tokenizers.check_folder(order.model)
-    if disagreement is not None:
-        display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
-    try:
-        engine.check()
-    except NotFinite:
-        raise UserError("the model gives NaN or infinity", where=order.model, hint="its weights are broken") from None
-    model = {
-        "path": order.model,
-        "name": model_name(order.model),
-        "fingerprint": fingerprint(engine.model),
-        "tokenizer_sha256": tokenizer.fingerprint,
-        "tokenizer_note": None if disagreement is None else str(disagreement),
-        "parameters": sum(p.numel() for p in engine.model.parameters()),
-        "dtype": str(engine.model.dtype).removeprefix("torch."),
-        "device": str(engine.device),
-    }
-    return _Loaded(suite, read, engine, tokenizer, model)
+    return suite, read
 
 
-def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) -> dict:
-    """All tasks under one protocol; the result is written after each."""
+@contextlib.contextmanager
+def _ready(order: Order, team: Alone | Team, display: Display) -> Iterator[engines.Ready]:
+    libraries.share_processor(team.size)
+    with engines.ready(order.engine, order.model, model_name(order.model), order.dtype, display.say) as ready:
+        disagreement = tokenizers.check_folder(order.model)
+        if disagreement is not None:
+            display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
+        ready.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
+        yield ready
+
+
+def _run(order: Order, name: str, out: Path | None, loaded: _Loaded, display: Display) -> dict:
+    """All tasks under one protocol; the result is written after each, to nowhere in a helper."""
     protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
-    rule = encoding.of(name, loaded.tokenizer, model_folder.window(loaded.engine.model.config))
-    result = results.start(loaded.suite, protocol, order.limit, loaded.model)
+    ready = loaded.ready
+    rule = encoding.of(name, ready.tokenizer, ready.window)
+    result = results.start(loaded.suite, protocol, order.limit, ready.model)
     result["protocol"]["max_length"] = rule.max_length
-    store = Store(out.parent / ANSWERS, _identity(loaded, result), order.fresh)
-    lm = OrcaLM(loaded.engine, rule, store)
+    store = None if out is None else Store(out.parent / ANSWERS, _identity(ready, result), order.fresh)
+    lm = OrcaLM(ready.engine, rule, store, loaded.team)
     lm.watcher = display
     questions: list[scoring.Question] = []
     began = time.time()
     try:
         for task in order.tasks:
             entry, scored = _run_task(order, task, protocol, lm, loaded.rows[task.name], result, display)
+            if out is None:
+                continue
             questions += scored
             result["complete"] = len(result["tasks"]) == len(order.tasks)
             result["seconds"] = round(time.time() - began, 1)
@@ -141,18 +166,16 @@ def _run(order: Order, name: str, out: Path, loaded: _Loaded, display: Display) 
             f"stopped after {done} of protocol {name}{where}; the same command goes on from there"
         ) from None
     finally:
-        store.close()
+        if store is not None:
+            store.close()
     return result
 
 
-def _identity(loaded: _Loaded, result: dict) -> dict:
+def _identity(ready: engines.Ready, result: dict) -> dict:
     """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
-    model, engine = loaded.model, loaded.engine
-    return {
-        **{name: model[name] for name in ("fingerprint", "tokenizer_sha256", "dtype", "device")},
+    return ready.identity | {
         "protocol": result["protocol"],
         "versions": {name: result["versions"][name] for name in ("torch", "transformers", "orca_bench")},
-        "engine": [engine.attention, engine.row_tokens, PORTION_TOKENS],
     }
 
 

@@ -1,24 +1,22 @@
-"""A model folder in, a language model that lm-evaluation-harness can ask out.
+"""What lm-evaluation-harness asks: its strings become ids, portions of them are handed out, and the answers are kept.
 
-`OrcaLM` hands the harness's strings to an encoding, the ids to the engine, and the engine's ids back through the encoding.
+`OrcaLM` hands the harness's strings to an encoding and the ids to an engine. It knows neither a model nor a server.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol as Interface
 
 from lm_eval.api.model import LM
 
-from orca_bench import model_folder
-from orca_bench.errors import UserError
+from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate import tree
-from orca_bench.evaluate.encoding import MAX_NEW_TOKENS, Encoding
-from orca_bench.evaluate.engine import Engine, NotFinite, batches
+from orca_bench.evaluate.encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
 from orca_bench.evaluate.protocols import Request
 from orca_bench.evaluate.store import Store
+from orca_bench.evaluate.team import Alone, Team
 
 
 class Watcher(Interface):
@@ -42,14 +40,44 @@ class _Nobody:
 #: Tokens of the prefix tree that are computed, and kept, together. What two portions share is computed in both: with a
 #: prefix of 2,000 tokens 6 % of it all at the worst.
 PORTION_TOKENS = 32_768
+#: The same for generation, where each prompt counts the tokens that its answer may have too. Towards the end of a portion
+#: there is nothing left to fill the batch with, so portions are not small.
+GENERATION_PORTION_TOKENS = 65_536
+
+
+class Engine(Interface):
+    """What computes answers: a model here (`engine.Engine`) or behind a server (`api.Api`)."""
+
+    def log_likelihoods(self, sequences: Sequence[Ids], progress: Callable[[int], None]) -> list[tuple[float, bool]]:
+        """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
+
+        `progress(n)`: so many tokens of the prefix tree are done. Raises NotFinite with the number of a sequence.
+        """
+
+    def texts(
+        self,
+        starts: Sequence[Start],
+        stops: Sequence[Sequence[str]],
+        encoding: Encoding,
+        progress: Callable[[int], None],
+    ) -> list[tuple[str, str | None]]:
+        """(greedy text, the whole of it where the encoding throws its first tokens away, else None) behind each start.
+
+        `progress(n)`: so many texts are done. Raises NotFinite with the number of a start.
+        """
 
 
 class OrcaLM(LM):
-    """lm-eval's model interface over an `Engine` and an `Encoding`, with answers kept in a `Store` where there is one."""
+    """lm-eval's model interface over an `Engine` and an `Encoding`, with answers kept in a `Store` where there is one.
 
-    def __init__(self, engine: Engine, encoding: Encoding, store: Store | None = None):
+    In a helper of a team the answers are placeholders: only the first process has them all.
+    """
+
+    def __init__(
+        self, engine: Engine, encoding: Encoding, store: Store | None = None, team: Alone | Team | None = None
+    ):
         super().__init__()
-        self.engine, self.encoding, self.store = engine, encoding, store
+        self.engine, self.encoding, self.store, self.team = engine, encoding, store, team or Alone()
         self.watcher: Watcher = _Nobody()
         #: How many answers were found in the store.
         self.found = 0
@@ -70,67 +98,98 @@ class OrcaLM(LM):
         for request in requests:
             with _named(request):
                 sequences.append(self.encoding.pair(*request.args, head=self._heads.get(request.args[0], 0)))
-        answers: dict[int, tuple[float, bool]] = {}
         portions = tree.portions(sequences, PORTION_TOKENS)
-        sent = sum(len(sequence.ids) - 1 for sequence in sequences)
-        self.watcher.plan("tokens", sum(portion.tokens for portion in portions), sent)
-        for portion in portions:
-            part = [sequences[number] for number in portion.numbers]
-            asked = [[sequence.ids, sequence.start] for sequence in part]
-            found = self._kept(asked, portion.tokens)
-            if found is None:
-                try:
-                    found = self.engine.log_likelihoods(part, self.watcher.advance)
-                except NotFinite as error:
-                    with _named(requests[portion.numbers[error.number]]):
-                        raise UserError("the model gave no finite log-probability", hint=error.hint) from None
-                self._keep(asked, found)
-            answers |= {number: tuple(answer) for number, answer in zip(portion.numbers, found, strict=True)}
-        return [answers[number] for number in range(len(requests))]
+        self.watcher.plan("tokens", sum(p.tokens for p in portions), sum(len(s.ids) - 1 for s in sequences))
+
+        def compute(numbers: list[int]) -> list:
+            return self.engine.log_likelihoods([sequences[n] for n in numbers], self.watcher.advance)
+
+        asked = [[sequence.ids, sequence.start] for sequence in sequences]
+        work = _Portions(self, requests, portions, asked, compute, [portion.tokens for portion in portions])
+        return [tuple(answer) for answer in work.answers((0.0, False))]
 
     def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
-        encoding = self.encoding
         stops = [_stop_list(request.args[1]) for request in requests]
         starts = []
         for request in requests:
             context, options = request.args
             with _named(request):
                 room = options.get("max_gen_toks", MAX_NEW_TOKENS)
-                starts.append(encoding.start(context, self._heads.get(context, 0), room))
+                starts.append(self.encoding.start(context, self._heads.get(context, 0), room))
+        prompts = [Ids([*start.ids, 0], len(start.ids)) for start in starts]
         room = max((start.room for start in starts), default=0)
-        said: dict[int, list[int]] = {}
+        portions = tree.portions(prompts, GENERATION_PORTION_TOKENS, each=room)
         self.watcher.plan("texts", len(starts), sum(len(start.ids) for start in starts))
-        for batch in batches([start.ids for start in starts], room):
-            prompts = [starts[number].ids for number in batch]
-            asked = [[starts[number].ids, starts[number].room, stops[number]] for number in batch]
-            found = self._kept(asked, len(asked))
-            if found is None:
 
-                def finished(place: int, ids: list[int], batch=batch) -> bool:
-                    number = batch[place]
-                    return len(ids) >= starts[number].room or encoding.finished(ids, stops[number])
+        def compute(numbers: list[int]) -> list:
+            asked = [starts[n] for n in numbers], [stops[n] for n in numbers]
+            return self.engine.texts(*asked, self.encoding, self.watcher.advance)
 
-                found = self.engine.generate(prompts, finished, room, self.watcher.advance)
-                self._keep(asked, found)
-            said |= dict(zip(batch, found, strict=True))
-        for number, start in enumerate(starts):
-            if start.discard:
-                self.whole[requests[number].args[0]] = encoding.text(said[number], stops[number])
-        return [encoding.text(said[n][start.discard :], stops[n]) for n, start in enumerate(starts)]
-
-    def _kept(self, asked: list, work: int) -> list | None:
-        found = None if self.store is None else self.store.get(asked)
-        if found is not None:
-            self.found += len(found)
-            self.watcher.advance(work)
-        return found
-
-    def _keep(self, asked: list, answers: list) -> None:
-        if self.store is not None:
-            self.store.put(asked, answers)
+        asked = [[start.ids, start.room, start.discard, stop] for start, stop in zip(starts, stops, strict=True)]
+        work = _Portions(self, requests, portions, asked, compute, [len(portion.numbers) for portion in portions])
+        answers = work.answers(("", None))
+        for request, (_, whole) in zip(requests, answers, strict=True):
+            if whole is not None:
+                self.whole[request.args[0]] = whole
+        return [text for text, _ in answers]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True):
         raise NotImplementedError("no task of the suite asks for a rolling log-likelihood")
+
+
+class _Portions:
+    """The portions of one call as the work of a team: each looked up in the store, computed, kept.
+
+    `asked` says what the answer to each request depends on, `sizes` how many units each portion has.
+    """
+
+    def __init__(
+        self, lm: OrcaLM, requests, portions, asked: list, compute: Callable[[list[int]], list], sizes: list[int]
+    ):
+        self._lm, self._requests, self._portions = lm, requests, portions
+        self._asked, self._compute, self._sizes = asked, compute, sizes
+
+    def answers(self, placeholder) -> list:
+        """The answer to each request, in order; in a helper of a team the placeholder."""
+        shared = self._lm.team.share(self)
+        if shared is None:
+            return [placeholder] * len(self._requests)
+        found = {
+            number: answer
+            for portion, answers in zip(self._portions, shared, strict=True)
+            for number, answer in zip(portion.numbers, answers, strict=True)
+        }
+        return [found[number] for number in range(len(self._requests))]
+
+    def __len__(self) -> int:
+        return len(self._portions)
+
+    def kept(self, place: int) -> list | None:
+        store = self._lm.store
+        found = None if store is None else store.get(self._key(place))
+        if found is not None:
+            self._lm.found += len(found)
+            self._lm.watcher.advance(self._sizes[place])
+        return found
+
+    def compute(self, place: int) -> list:
+        numbers = self._portions[place].numbers
+        try:
+            return self._compute(numbers)
+        except NotFinite as error:
+            with _named(self._requests[numbers[error.number]]):
+                raise UserError("the model gave NaN or infinity", hint=error.hint) from None
+
+    def keep(self, place: int, answers: list) -> None:
+        if self._lm.store is not None:
+            self._lm.store.put(self._key(place), answers)
+
+    def receive(self, place: int, answers: list) -> None:
+        self._lm.watcher.advance(self._sizes[place])
+        self.keep(place, answers)
+
+    def _key(self, place: int) -> list:
+        return [self._asked[number] for number in self._portions[place].numbers]
 
 
 @contextmanager
@@ -148,32 +207,3 @@ def _named(request) -> Iterator[None]:
 def _stop_list(options: dict) -> list[str]:
     until = options.get("until") or []
     return [until] if isinstance(until, str) else list(until)
-
-
-def load_engine(folder: str, dtype: str = "auto") -> tuple[Engine, object]:
-    """The engine and tokenizer of a model folder or hub id; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU."""
-    model, tokenizer = model_folder.load(folder, dtype, gpu_dtype="auto")
-    return Engine(model), tokenizer
-
-
-def fingerprint(model) -> str:
-    """A SHA-256 over the weights' names, shapes and bytes, and the architecture: the same for the same model, anywhere."""
-    import torch
-
-    digest = hashlib.sha256(repr(sorted(_architecture(model.config).items())).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _architecture(config) -> dict:
-    keys = (
-        "model_type",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "rms_norm_eps",
-    )
-    return {key: getattr(config, key, None) for key in keys}

@@ -32,7 +32,8 @@ class Row:
     """New tokens of the tree. Places 0…k−1 are the k kept tokens of the path, places from k on the row's own.
 
     `kept` are the places, in the numbering of the row before, that are kept. `scored` has (number of the sequence, places
-    whose next token is scored, the tokens scored, whether the sequence is complete with them).
+    whose next token is scored, the tokens scored, whether the sequence is complete with them). `ended` has (number of the
+    sequence, the places of its whole path) of each that ends here, where `rows` was asked for paths.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -40,22 +41,28 @@ class Row:
     depths: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     scored: list[tuple[int, list[int], list[int], bool]] = field(default_factory=list)
+    ended: list[tuple[int, list[int]]] = field(default_factory=list)
 
-    def mask(self) -> np.ndarray:
-        """Who sees whom: bool [tokens, kept + tokens], true where the column is the row's token itself or an ancestor."""
-        kept = len(self.kept)
-        seen = np.zeros((len(self.tokens), kept + len(self.tokens)), dtype=bool)
+    def ends(self) -> np.ndarray:
+        """int64 [kept + tokens]: the place behind the last descendant of each place, so that q sees k where k ≤ q < ends[k].
+
+        A row is walked depth first, so the descendants of a place follow it without a gap.
+        """
+        count = len(self.kept) + len(self.tokens)
+        ends = np.full(count, count, dtype=np.int64)
+        path = list(range(len(self.kept)))
         for run in self.runs:
-            seen[run.start : run.end, run.before] = True
-            size = run.end - run.start
-            seen[run.start : run.end, kept + run.start : kept + run.end] = np.tri(size, dtype=bool)
-        return seen
+            first = len(self.kept) + run.start
+            ends[path[len(run.before) :]] = first  # of the path, what is not kept on is over here
+            path[len(run.before) :] = range(first, len(self.kept) + run.end)
+        return ends
 
 
-def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
+def rows(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> Iterator[Row]:
     """The rows of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
 
-    A sequence's last token is scored and never fed, so it is no token of the tree.
+    A sequence's last token is scored and never fed, so it is no token of the tree. With `ending`, at most so many sequences
+    end in a row, and rows tell the paths of those that do.
     """
     row, path, before = Row(), [], []  # path: the place of each token from the root
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
@@ -64,6 +71,13 @@ def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
         shared = _shared(before, fed)
         del path[shared:]
         told = sequence.start - 1  # the next place whose next token is to be scored
+        if len(row.ended) == ending:
+            shared = min(
+                shared, len(fed) - 1
+            )  # of a sequence that comes again a token is computed again: no row is empty
+            del path[shared:]
+            yield row
+            row, path = Row(kept=path), list(range(len(path)))
         for token in fed[shared:]:
             if len(row.tokens) == budget:
                 told = _score(row, number, sequence, path, told)
@@ -71,9 +85,20 @@ def rows(sequences: Sequence[Ids], budget: int) -> Iterator[Row]:
                 row, path = Row(kept=path), list(range(len(path)))
             _grow(row, path, token)
         _score(row, number, sequence, path, told)
+        if ending:
+            row.ended.append((number, path.copy()))
         before = fed
     if row.scored:
         yield row
+
+
+def with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:
+    """Each row with the places that the row after it keeps."""
+    row = next(rows, None)
+    while row is not None:
+        after = next(rows, None)
+        yield row, after.kept if after else []
+        row = after
 
 
 @dataclass
@@ -84,11 +109,11 @@ class Portion:
     tokens: int = 0
 
 
-def portions(sequences: Sequence[Ids], tokens: int) -> list[Portion]:
+def portions(sequences: Sequence[Ids], tokens: int, each: int = 0) -> list[Portion]:
     """All sequences, parted into portions of about `tokens` tokens; each is a tree of its own.
 
     Each portion computes again what it shares with the one before, so a portion ends, once it is three quarters full, where
-    the next sequence shares little.
+    the next sequence shares little. `each` is what a sequence counts besides its tokens.
     """
     made, before = [Portion()], []
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
@@ -99,18 +124,22 @@ def portions(sequences: Sequence[Ids], tokens: int) -> list[Portion]:
             made.append(Portion())
             shared = 0
         made[-1].numbers.append(number)
-        made[-1].tokens += len(fed) - shared
+        made[-1].tokens += len(fed) - shared + each
         before = fed
     return made if sequences else []
 
 
 def distinct(sequences: Sequence[Ids]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
-    count, before = 0, []
-    for ids in sorted(sequence.ids for sequence in sequences):
-        count += len(ids) - 1 - _shared(before, ids[:-1])
-        before = ids[:-1]
-    return count
+    return sum(fresh(sorted(sequences, key=lambda sequence: sequence.ids)))
+
+
+def fresh(ordered: Sequence[Ids]) -> Iterator[int]:
+    """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
+    before = []
+    for sequence in ordered:
+        yield len(sequence.ids) - 1 - _shared(before, sequence.ids[:-1])
+        before = sequence.ids[:-1]
 
 
 def _grow(row: Row, path: list[int], token: int) -> None:

@@ -1,0 +1,69 @@
+"""How many tokens to compute at once, and how many to keep, from the memory that is free.
+
+Both are powers of two, so that a little more or less free memory gives the same batches and with them the same rounding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+#: The most new tokens in one row of the prefix tree. Larger rows were no faster on CPUs; not measured on GPUs.
+MOST_ROW_TOKENS = {"cpu": 1024, "gpu": 4096}
+#: The most tokens of prompts and answers that a batch of generation keeps.
+MOST_KEPT_TOKENS = {"cpu": 65_536, "gpu": 262_144}
+_LEAST_ROW_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
+# Shares of the free memory; the rest is for the output head, the allocator's gaps, and whoever else is there.
+_ROW_SHARE, _KEPT_SHARE = 0.15, 0.4
+
+
+def row_tokens(model) -> int:
+    """New tokens in one row: what their activations, keys and values take fits a share of the free memory."""
+    config, kind = model.config, _kind(model)
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
+    activations = (8 * config.hidden_size + 3 * inner) * model.dtype.itemsize
+    mask = 4 * 2048  # a float for each of the tokens that a row may see
+    return _power(
+        _ROW_SHARE * free_bytes(model) / (activations + _kept_bytes(model) + mask),
+        _LEAST_ROW_TOKENS,
+        MOST_ROW_TOKENS[kind],
+    )
+
+
+def kept_tokens(model) -> int:
+    """Tokens whose keys and values generation may keep, in a share of the free memory."""
+    return _power(
+        _KEPT_SHARE * free_bytes(model) / _kept_bytes(model), _LEAST_KEPT_TOKENS, MOST_KEPT_TOKENS[_kind(model)]
+    )
+
+
+def free_bytes(model) -> int:
+    """The free memory of the model's device: of its GPUs the fullest, or the machine's."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    if devices:
+        return min(torch.cuda.mem_get_info(device)[0] for device in devices)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 4 * 2**30  # not Linux
+
+
+def _kept_bytes(model) -> int:
+    """Bytes of keys and values that one token leaves in all layers."""
+    config = model.config
+    heads = config.num_attention_heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * config.num_hidden_layers * kept * size * model.dtype.itemsize
+
+
+def _kind(model) -> str:
+    return "gpu" if any(parameter.device.type == "cuda" for parameter in model.parameters()) else "cpu"
+
+
+def _power(count: float, least: int, most: int) -> int:
+    """The largest power of two that is at most `count`, within bounds."""
+    return max(least, min(most, 1 << max(0, int(count).bit_length() - 1)))

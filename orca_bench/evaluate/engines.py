@@ -1,0 +1,151 @@
+"""Which engine computes the answers: this process's own (hf), a vLLM server started here, or a server that runs already.
+
+Gives back a ready engine with the model's tokenizer, and what a result and the store of answers must know of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench import model_folder
+from orca_bench import tokenizer as tokenizers
+from orca_bench.errors import NotFinite, UserError
+
+NAMES = ("hf", "vllm", "api")
+_START_S = 1800  # a server that loads 100 GB from a slow disk
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which engine, and its options; those of another engine are None.
+
+    `device_map` and `processes` are hf's, `tensor_parallel` is vllm's, `base_url` and `served_model` are api's, and
+    `concurrency`, requests at a time, is of both servers.
+    """
+
+    name: str = "hf"
+    processes: int = 1
+    device_map: str | None = None
+    tensor_parallel: int = 1
+    base_url: str | None = None
+    served_model: str | None = None
+    concurrency: int = 16
+
+
+def default_processes() -> int:
+    """One a GPU, and one without GPUs."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+@dataclass(frozen=True)
+class Ready:
+    """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
+
+    `identity` is all that answers depend on besides protocol and requests.
+    """
+
+    engine: object
+    tokenizer: object
+    window: int
+    model: dict
+    identity: dict
+
+
+@contextlib.contextmanager
+def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Iterator[Ready]:
+    """The chosen engine for a model folder or hub id, checked; it ends with the block."""
+    if choice.name == "hf":
+        yield _own(choice, model, name, dtype)
+        return
+    tokenizer, window = tokenizers.load(model), model_folder.window_of(model)
+    told = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint}
+    with _vllm(choice, model, dtype, say) if choice.name == "vllm" else contextlib.nullcontext(choice.base_url) as url:
+        from orca_bench.evaluate.api import Api
+
+        engine = Api(url, choice.served_model, choice.concurrency)
+        engine.check()
+        served = {"name": choice.name, "served_model": engine.model}
+        if choice.name == "api":
+            served["base_url"] = url
+        identity = {"tokenizer_sha256": tokenizer.fingerprint, "engine": served, "model": model, "dtype": dtype}
+        yield Ready(engine, tokenizer, window, told | {"engine": served}, identity)
+
+
+def _own(choice: Choice, model: str, name: str, dtype: str) -> Ready:
+    from orca_bench.evaluate import engine as own
+
+    engine, tokenizer = own.load(model, dtype, choice.device_map)
+    try:
+        engine.check()
+    except NotFinite:
+        raise UserError("the model gives NaN or infinity", where=model, hint="its weights are broken") from None
+    told = {
+        "path": model,
+        "name": name,
+        "fingerprint": own.fingerprint(engine.model),
+        "tokenizer_sha256": tokenizer.fingerprint,
+        "parameters": sum(p.numel() for p in engine.model.parameters()),
+        "dtype": str(engine.model.dtype).removeprefix("torch."),
+        "device": str(engine.device),
+        "engine": {"name": "hf", "processes": choice.processes},
+    }
+    identity = {key: told[key] for key in ("fingerprint", "tokenizer_sha256", "dtype")}
+    identity |= {"device": engine.device.type, "attention": engine.attention}
+    return Ready(engine, tokenizer, model_folder.window(engine.model.config), told, identity)
+
+
+@contextlib.contextmanager
+def _vllm(choice: Choice, model: str, dtype: str, say: Callable[[str], None]) -> Iterator[str]:
+    """The address of a vLLM server that is started for a model here, and ended with the block."""
+    program = shutil.which("vllm")
+    if program is None:
+        raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
+    port = _free_port()
+    command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
+    command += ["--dtype", dtype, "--tensor-parallel-size", str(choice.tensor_parallel), "--enable-prefix-caching"]
+    with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    say(f"vLLM is starting; what it says: {log.name}")
+    try:
+        _await(process, port, log.name)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _await(process: subprocess.Popen, port: int, log: str) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = f": {lines[-1].strip()[:200]}" if lines else ""
+            raise UserError(f"vLLM ended with exit code {process.returncode}{said}", where=log)
+        with (
+            contextlib.suppress(urllib.error.URLError, OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5),
+        ):
+            return
+        time.sleep(0.2)
+    raise UserError(f"vLLM did not start within {_START_S} s", where=log)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,151 @@
+"""The engine behind a server: over real HTTP, the answers of the engine here, and every failure named."""
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate import encoding, tree
+from orca_bench.evaluate import engine as engines
+from orca_bench.evaluate.api import Api
+from orca_bench.evaluate.encoding import Ids, Start
+from orca_bench.evaluate.engines import Choice, ready
+
+sys.path.insert(0, str(Path(__file__).parent))
+import completions_server
+
+
+@pytest.fixture
+def served(tiny_model, monkeypatch):
+    """A factory of servers with a fault; gives (address, server)."""
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    running = []
+
+    def start(fault=None):
+        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", server
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
+    own, tokenizer = engines.load(str(tiny_model))
+    said = own.generate([[1, 5, 9]], lambda n, ids: False, 3)[0]
+    sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *said], 3), Ids([4, 8], 1)]
+    seen = []
+    found = Api(served()[0]).log_likelihoods(sequences, seen.append)
+    for mine, theirs in zip(found, own.log_likelihoods(sequences), strict=True):
+        assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
+    assert [greedy for _, greedy in found].count(True) >= 1
+    assert sum(seen) == tree.distinct(sequences)
+
+
+@pytest.mark.parametrize("name", ["orca", "leaderboard"])
+def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
+    own, tokenizer = engines.load(str(tiny_model))
+    rule = encoding.of(name, tokenizer, 1024)
+    starts = [
+        Start(tokenizer.encode(f"Where does the {animal} live?"), 12, n) for n, animal in enumerate(["frog", "bee"])
+    ]
+    stops = [["e"], []]
+    assert Api(served()[0]).texts(starts, stops, rule) == own.texts(starts, stops, rule)
+
+
+def test_the_whole_suite_through_a_server_gives_the_result_of_the_engine_here(
+    served, tiny_model, mini, tmp_path_factory, command_in
+):
+    command = command_in(tmp_path_factory.mktemp("api"))
+    url, server = served()
+    eval_ = ["eval", "--benchmarks", mini["mini:benchmarks"], "--limit", 1, "--tasks", "truthful_qa,gsm8k"]
+    eval_ += ["--protocol", "leaderboard"]
+    own = command(*eval_, "--model", tiny_model, "--out", "own.json", "--json")
+    through = ["--model", tiny_model, "--engine", "api", "--base-url", url, "--out", "api/r.json", "--json"]
+    done = command(*eval_, *through, env={"OPENAI_API_KEY": "k"})
+    assert done.returncode == 0, done.stderr
+    mine, theirs = json.loads(done.stdout), json.loads(own.stdout)
+    assert mine["model"]["engine"] == {"name": "api", "served_model": "tiny", "base_url": url}
+    assert mine["requests_sha256"] == theirs["requests_sha256"]
+    for task, entry in theirs["tasks"].items():
+        assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
+    asked = len(server.seen)
+    again = command(*eval_, *through, env={"OPENAI_API_KEY": "k"})
+    assert "answers were kept by an earlier run" in again.stderr
+    assert len(server.seen) == asked + 2  # the check at the start asks two things anew
+
+
+def test_a_busy_server_is_asked_again(served):
+    url, server = served("busy")
+    assert len(Api(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
+    assert len(server.seen) > 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("strings", "3 token ids were sent and 1 log-probabilities came back; the server must take token ids"),
+        ("html", "not an answer of a completions server"),
+    ],
+)
+def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, said):
+    url, _ = served(fault)
+    with pytest.raises(UserError, match=said):
+        Api(url).check()
+
+
+def test_refusals_unknown_models_and_absent_servers_are_named(served):
+    with pytest.raises(UserError, match=r"refused \(400\): .*the context window is 20 tokens"):
+        Api(served("small")[0]).log_likelihoods([Ids(list(range(1, 30)), 5)])
+    with pytest.raises(UserError, match="the server has no model 'x'; it has tiny"):
+        Api(served()[0], "x")
+    with pytest.raises(UserError, match="cannot reach the server .*is it running"):
+        Api("http://127.0.0.1:9/v1")
+
+
+def test_nan_from_a_server_is_named_by_its_request(served, tiny_model, mini, command):
+    eval_ = ["eval", "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande"]
+    line = command.refused(*eval_, "--model", tiny_model, "--engine", "api", "--base-url", served("nan")[0])
+    assert "winogrande document" in line and "NaN or infinity" in line
+
+
+@pytest.fixture
+def vllm(tmp_path, monkeypatch):
+    """Puts our server in vLLM's place on the PATH, with a fault."""
+
+    def install(fault=None):
+        program = tmp_path / "bin" / "vllm"
+        program.parent.mkdir(exist_ok=True)
+        more = f" --fault {fault}" if fault else ""
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {completions_server.__file__} "$@"{more}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return install
+
+
+def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
+    vllm()
+    lines, choice = [], Choice("vllm", tensor_parallel=2, concurrency=2)
+    with ready(choice, str(tiny_model), "tiny", "auto", lines.append) as started:
+        assert started.engine.log_likelihoods([Ids([1, 5, 9], 1)])[0][0] < 0
+        url = started.engine.base_url
+    assert "vLLM is starting; what it says: " in lines[0]
+    with pytest.raises(UserError, match="cannot reach"):
+        Api(url)
+
+
+def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):
+    vllm("dead")
+    with pytest.raises(UserError, match="vLLM ended with exit code 1: ValueError: no GPU here"):
+        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="vLLM is not installed; pip install 'orca-bench\\[vllm\\]'"):
+        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
