@@ -2,10 +2,12 @@
 
     make bench                                    # results/bench/evaluation.md
     python tests/bench_evaluation.py --benchmarks DIR --sizes 15m --batches 1,8 --scale 0.2
+    python tests/bench_evaluation.py --trained runs/mine/model     # results/bench/generation.md
 
-Both answer the leaderboard protocol's log-likelihood requests of some documents of each task: real rows where --benchmarks has
-them, the mini suite otherwise. The models are LLaMAs of random weights with 32,000 words. Each contender runs in a process of
-its own, so that its peak memory is its own; the smallest and the median of the ratios are what a reader should believe.
+Both answer the leaderboard protocol's requests of some documents of each task: real rows where --benchmarks has them, the mini
+suite otherwise. For log-likelihoods the models are LLaMAs of random weights with 32,000 words; texts, with --trained, are those
+of a model folder, since how long they get is what matters. Each contender runs in a process of its own, so that its peak memory is
+its own. The best batch size of `hf` is taken for each task.
 """
 
 import argparse
@@ -28,6 +30,8 @@ SHAPES = {
 #: Documents of each task (MMLU: of each of the first `SUBJECTS`), for the 15M model; the 110M gets a quarter.
 DOCUMENTS = {"arc_challenge": 30, "hellaswag": 30, "mmlu": 24, "truthful_qa": 30, "winogrande": 100}
 SUBJECTS = 4
+#: Documents of each task that generates.
+GENERATED = {"gsm8k": 32, "drop": 32}
 
 
 def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str]]]:
@@ -44,6 +48,24 @@ def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str
             documents = [document for document in documents if document.task in subjects]
         found[task.name] = [(r.context, r.continuation) for d in documents for r in d.requests]
     return found
+
+
+def prompts_of(benchmarks: Path, scale: float, protocol: str) -> dict[str, list]:
+    """The requests of the tasks that generate, one a document, by task."""
+    from orca_bench.evaluate import protocols, rows
+    from orca_bench.evaluate.tasks import select
+    from orca_bench.system_messages import system_message
+
+    made = protocols.named(protocol, system_message("5"))
+    return {
+        task.name: [
+            document.requests[0]
+            for document in made.documents(
+                task, rows.load(task, benchmarks), max(2, round(GENERATED[task.name] * scale))
+            )
+        ]
+        for task in select(",".join(GENERATED))
+    }
 
 
 def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
@@ -68,50 +90,83 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
     student.save(model, model.state_dict(), tokenizer, folder)
 
 
-def one(contender: str, model: Path, benchmarks: Path, scale: float) -> dict:
-    """Let one contender answer everything; seconds, tokens fed and answers by task, and the peak memory in GiB."""
-    asked = requests_of(benchmarks, scale)
-    fed = [0]
+def asker(contender: str, model: Path, protocol: str):
+    """(lm-eval's interface over a contender, its transformers model, its encoding where it is ours)."""
     if contender == "ours":
-        from orca_bench.evaluate import encoding, tree
+        from orca_bench.evaluate import encoding
         from orca_bench.evaluate import engine as engines
         from orca_bench.evaluate.model import OrcaLM
 
         engine, tokenizer = engines.load(str(model))
-        lm = OrcaLM(engine, encoding.LeaderboardEncoding(tokenizer, 2048))
-        body = engine.model
-    else:
-        from lm_eval.models.huggingface import HFLM
+        rule = encoding.of(protocol, tokenizer, 2048)
+        return OrcaLM(engine, rule), engine.model, rule
+    from lm_eval.models.huggingface import HFLM
 
-        lm = HFLM(
-            pretrained=str(model),
-            device="cpu",
-            dtype="float32",
-            batch_size=int(contender.removeprefix("hf")),
-            add_bos_token=False,
-        )
-        body = lm.model
+    lm = HFLM(
+        pretrained=str(model),
+        device="cpu",
+        dtype="float32",
+        batch_size=int(contender.removeprefix("hf")),
+        add_bos_token=protocol == "orca",
+    )
+    return lm, lm.model, None
+
+
+def one(contender: str, model: Path, benchmarks: Path, scale: float, texts: str | None) -> dict:
+    """Let one contender answer everything; seconds, tokens fed and answers by task, and the peak memory in GiB.
+
+    `texts` is the protocol whose texts are asked for, or None for the leaderboard protocol's log-likelihoods.
+    """
+    lm, body, rule = asker(contender, model, texts or "leaderboard")
+    fed = [0]
     body.model.register_forward_pre_hook(
         lambda _, args, kw: fed.__setitem__(0, fed[0] + _tokens(args, kw)), with_kwargs=True
     )
+    told: dict = {"tasks": {}}
+    asked = prompts_of(benchmarks, scale, texts) if texts else requests_of(benchmarks, scale)
+    for task, requests in asked.items():
+        fed[0] = 0
+        told["tasks"][task] = (_generated if texts else _scored)(lm, rule, task, requests)
+        told["tasks"][task]["fed"] = fed[0]
+    told["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return told
+
+
+def _scored(lm, rule, task: str, pairs: list) -> dict:
     from lm_eval.api.instance import Instance
 
-    told: dict = {"tasks": {}}
-    for task, pairs in asked.items():
-        instances = [Instance("loglikelihood", {}, pair, 0, metadata=(task, i, 1)) for i, pair in enumerate(pairs)]
-        fed[0] = 0
-        began = time.perf_counter()
-        answers = lm.loglikelihood(instances, disable_tqdm=True)
-        told["tasks"][task] = {
-            "seconds": time.perf_counter() - began,
-            "fed": fed[0],
-            "answers": [[float(logprob), bool(greedy)] for logprob, greedy in answers],
-        }
-        if contender == "ours":
-            sequences = [lm.encoding.pair(*pair) for pair in pairs]
-            told["tasks"][task]["distinct"] = tree.distinct(sequences)
-            told["tasks"][task]["sent"] = sum(len(sequence.ids) - 1 for sequence in sequences)
-    told["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    from orca_bench.evaluate import tree
+
+    instances = [Instance("loglikelihood", {}, pair, 0, metadata=(task, i, 1)) for i, pair in enumerate(pairs)]
+    began = time.perf_counter()
+    answers = lm.loglikelihood(instances, disable_tqdm=True)
+    told = {"seconds": time.perf_counter() - began, "answers": [[float(lp), bool(greedy)] for lp, greedy in answers]}
+    if rule is not None:
+        sequences = [rule.pair(*pair) for pair in pairs]
+        told |= {"distinct": tree.distinct(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
+    return told
+
+
+def _generated(lm, rule, task: str, requests: list) -> dict:
+    from lm_eval.api.instance import Instance
+
+    instances = [
+        Instance(
+            "generate_until", {}, (r.context, {"until": list(r.until), "max_gen_toks": 256, "do_sample": False}), 0
+        )
+        for r in requests
+    ]
+    for number, instance in enumerate(instances):
+        instance.metadata = (task, number, 1)
+    if rule is not None:
+        lm.expect(requests)
+    began = time.perf_counter()
+    answers = lm.generate_until(instances, disable_tqdm=True)
+    told = {"seconds": time.perf_counter() - began, "answers": answers}
+    if rule is not None:
+        told["said"] = [
+            len(rule.tokenizer.encode(lm.whole.get(r.context, text))) for r, text in zip(requests, answers, strict=True)
+        ]
     return told
 
 
@@ -120,22 +175,18 @@ def _tokens(args, kwargs) -> int:
     return 0 if ids is None else ids.numel()
 
 
-def compare(size: str, batches: list[int], benchmarks: Path, tokenizer_file: Path, scale: float) -> dict:
+def compare(model: Path, batches: list[int], options, scale: float, texts: str | None = None) -> dict:
     """All contenders on one model; the first is ours."""
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        make_model(Path(folder) / "model", size, tokenizer_file)
-        for contender in ["ours", *(f"hf{batch}" for batch in batches)]:
-            order = [sys.executable, __file__, "--one", contender, "--model", f"{folder}/model"]
-            done = subprocess.run(
-                [*order, "--benchmarks", str(benchmarks), "--scale", str(scale)], capture_output=True, text=True
-            )
-            if done.returncode:
-                sys.exit(done.stderr)
-            found[contender] = json.loads(done.stdout.splitlines()[-1])
-            print(
-                f"{size} {contender}: {sum(t['seconds'] for t in found[contender]['tasks'].values()):.1f} s", flush=True
-            )
+    for contender in ["ours", *(f"hf{batch}" for batch in batches)]:
+        order = [sys.executable, __file__, "--one", contender, "--model", str(model), "--scale", str(scale)]
+        order += ["--benchmarks", str(options.benchmarks), *(["--texts", texts] if texts else [])]
+        done = subprocess.run(order, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        found[contender] = json.loads(done.stdout.splitlines()[-1])
+        seconds = sum(task["seconds"] for task in found[contender]["tasks"].values())
+        print(f"{model} {texts or 'log-likelihoods'} {contender}: {seconds:.1f} s", flush=True)
     return found
 
 
@@ -164,16 +215,46 @@ def section(size: str, found: dict) -> list[str]:
     lines += [
         f"| all | | | | | | {total[0]:.1f} s | {total[1]:.1f} s | **{total[0] / total[1]:.1f}** | | |",
         "",
+        _whole(found),
+        "",
+    ]
+    return lines
+
+
+def _whole(found: dict) -> str:
+    return (
         "Whole runs, seconds and peak memory: "
         + "; ".join(
             f"{'here' if name == 'ours' else name.replace('hf', '`hf` batch ')} "
             f"{sum(t['seconds'] for t in told['tasks'].values()):.1f} s, {told['memory']:.2f} GiB"
             for name, told in found.items()
         )
-        + ".",
+        + "."
+    )
+
+
+def text_section(protocol: str, found: dict) -> list[str]:
+    """The record of one protocol's texts as Markdown."""
+    ours, others = found["ours"], {name: told for name, told in found.items() if name != "ours"}
+    lines = [
+        f"### Protocol {protocol}",
         "",
+        "| task | prompts | tokens of the texts: least, median, most | `hf`, best batch | here | ratio | texts that differ |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    return lines
+    total = [0.0, 0.0]
+    for task, mine in ours["tasks"].items():
+        best = min(others, key=lambda name: others[name]["tasks"][task]["seconds"])
+        theirs, said = others[best]["tasks"][task], sorted(mine["said"])
+        differ = sum(a.strip() != b.strip() for a, b in zip(mine["answers"], theirs["answers"], strict=True))
+        total = [total[0] + theirs["seconds"], total[1] + mine["seconds"]]
+        lines.append(
+            f"| {task} | {len(said)} | {said[0]}, {said[len(said) // 2]}, {said[-1]} "
+            f"| {theirs['seconds']:.1f} s ({best.removeprefix('hf')}) | {mine['seconds']:.1f} s "
+            f"| **{theirs['seconds'] / mine['seconds']:.1f}** | {differ} |"
+        )
+    both = f"{total[0]:.1f} s | {total[1]:.1f} s | **{total[0] / total[1]:.1f}**"
+    return [*lines, f"| both | | | {both} | |", "", _whole(found), ""]
 
 
 def main() -> None:
@@ -185,12 +266,14 @@ def main() -> None:
     parser.add_argument("--sizes", default="15m,110m")
     parser.add_argument("--batches", default="1,4,8,16")
     parser.add_argument("--scale", type=float, default=1.0, help="of the documents")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "evaluation.md")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--trained", type=Path, help="time the texts of this model instead of log-likelihoods")
+    parser.add_argument("--out", type=Path, help="default: evaluation.md or generation.md in results/bench/")
+    for hidden in ("--one", "--texts"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(options.one, options.model, options.benchmarks, options.scale)))
+        print(json.dumps(one(options.one, options.model, options.benchmarks, options.scale, options.texts)))
         return
     rows = "real rows"
     if not options.benchmarks.is_dir():
@@ -198,26 +281,57 @@ def main() -> None:
 
         made = materialize(Path(tempfile.mkdtemp()))
         options.benchmarks, options.tokenizer, rows = made["mini:benchmarks"], made["mini:tokenizer"], "the mini suite"
-    import torch
-    import transformers
-
     batches = [int(batch) for batch in options.batches.split(",")]
+    lines = texts(options, batches, rows) if options.trained else log_likelihoods(options, batches, rows)
+    out = options.out or ROOT / "results" / "bench" / ("generation.md" if options.trained else "evaluation.md")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("\n".join(lines), encoding="utf-8")
+    print(f"record: {out}")
+
+
+def log_likelihoods(options, batches: list[int], rows: str) -> list[str]:
     lines = [
         "# Log-likelihoods: the engine beside lm-eval's `hf` class",
         "",
-        f"`{' '.join(['python', 'tests/bench_evaluation.py', *sys.argv[1:]])}`, {time.strftime('%Y-%m-%d')}; {rows}, "
-        f"requests of the leaderboard protocol; {torch.get_num_threads()} threads of {_processor()}, float32; torch "
-        f"{torch.__version__}, transformers {transformers.__version__}. `hf` at the best of batch sizes "
+        f"{_conditions()}; {rows}, requests of the leaderboard protocol. `hf` at the best of batch sizes "
         f"{', '.join(map(str, batches))} for each task. Tokens: *sent* in all requests, *computed by `hf`* with its grouping of "
         "one-token answers and its padding, *distinct* the least that any engine must compute.",
         "",
     ]
     for size in options.sizes.split(","):
         scale = options.scale * (1 if size == "15m" else 0.25)
-        lines += section(size, compare(size, batches, options.benchmarks, options.tokenizer, scale))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(lines), encoding="utf-8")
-    print(f"record: {options.out}")
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / size
+            make_model(model, size, options.tokenizer)
+            lines += section(size, compare(model, batches, options, scale))
+    return lines
+
+
+def texts(options, batches: list[int], rows: str) -> list[str]:
+    lines = [
+        "# Texts: the engine beside lm-eval's `hf` class",
+        "",
+        f"{_conditions()}; {rows}; the model of a run, at most 256 tokens a text. `hf` at the best of batch sizes "
+        f"{', '.join(map(str, batches))} for each task; it encodes the Orca prompt by its own rules, and keeps what the "
+        "leaderboard protocol throws away of a cut context's answer.",
+        "",
+    ]
+    for protocol in ("leaderboard", "orca"):
+        found = compare(options.trained, batches, options, options.scale, protocol)
+        lines += text_section(protocol, found)
+    return lines
+
+
+def _conditions() -> str:
+    import torch
+    import transformers
+
+    words = " ".join(word for word in sys.argv[1:])
+    return (
+        f"`python tests/bench_evaluation.py{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
+        f"{torch.get_num_threads()} threads of {_processor()}, float32; torch {torch.__version__}, transformers "
+        f"{transformers.__version__}"
+    )
 
 
 def _processor() -> str:

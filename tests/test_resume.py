@@ -182,7 +182,7 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     )
     with torch.no_grad():
         engine.model.model.embed_tokens.weight[rare] = float("nan")
-    with pytest.raises(UserError, match=f"truthful_qa document {index} request {number}: the model gave no finite"):
+    with pytest.raises(UserError, match=f"truthful_qa document {index} request {number}: the model gave NaN"):
         harness.ask(OrcaLM(engine, rule), task, protocol, documents)
     with pytest.raises(UserError, match="truthful_qa document 0 request 0: a continuation of"):
         harness.ask(OrcaLM(engine, encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
