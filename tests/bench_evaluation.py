@@ -6,8 +6,8 @@
 
 Both answer the leaderboard protocol's requests of some documents of each task: real rows where --benchmarks has them, the mini
 suite otherwise. For log-likelihoods the models are LLaMAs of random weights with 32,000 words; texts, with --trained, are those
-of a model folder, since how long they get is what matters. Each contender runs in a process of its own, so that its peak memory is
-its own. The best batch size of `hf` is taken for each task.
+of a model folder, since how long they get is what matters. Each contender runs in a process of its own, so that its peak memory
+is its own. The best batch size of `hf` is taken for each task.
 """
 
 import argparse
