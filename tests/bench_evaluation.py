@@ -3,6 +3,7 @@
     make bench                                    # results/bench/evaluation.md
     python tests/bench_evaluation.py --benchmarks DIR --sizes 15m --batches 1,8 --scale 0.2
     python tests/bench_evaluation.py --trained runs/mine/model     # results/bench/generation.md
+    python tests/bench_evaluation.py --flips runs/mine/model       # results/bench/bfloat16.md: no times, but predictions
 
 Both answer the leaderboard protocol's requests of some documents of each task: real rows where --benchmarks has them, the mini
 suite otherwise. For log-likelihoods the models are LLaMAs of random weights with 32,000 words; texts, with --trained, are those
@@ -34,8 +35,8 @@ SUBJECTS = 4
 GENERATED = {"gsm8k": 32, "drop": 32}
 
 
-def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str]]]:
-    """(context, continuation) of each request, by task."""
+def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str, int]]]:
+    """(context, continuation, number of its document) of each request, by task."""
     from orca_bench.evaluate import protocols, rows
     from orca_bench.evaluate.tasks import select
 
@@ -46,7 +47,7 @@ def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str
         if task.name == "mmlu":
             subjects = sorted({document.task for document in documents})[:SUBJECTS]
             documents = [document for document in documents if document.task in subjects]
-        found[task.name] = [(r.context, r.continuation) for d in documents for r in d.requests]
+        found[task.name] = [(r.context, r.continuation, n) for n, d in enumerate(documents) for r in d.requests]
     return found
 
 
@@ -90,14 +91,14 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
     student.save(model, model.state_dict(), tokenizer, folder)
 
 
-def asker(contender: str, model: Path, protocol: str):
+def asker(contender: str, model: Path, protocol: str, dtype: str):
     """(lm-eval's interface over a contender, its transformers model, its encoding where it is ours)."""
     if contender == "ours":
         from orca_bench.evaluate import encoding
         from orca_bench.evaluate import engine as engines
         from orca_bench.evaluate.model import OrcaLM
 
-        engine, tokenizer = engines.load(str(model))
+        engine, tokenizer = engines.load(str(model), dtype)
         rule = encoding.of(protocol, tokenizer, 2048)
         return OrcaLM(engine, rule), engine.model, rule
     from lm_eval.models.huggingface import HFLM
@@ -105,19 +106,19 @@ def asker(contender: str, model: Path, protocol: str):
     lm = HFLM(
         pretrained=str(model),
         device="cpu",
-        dtype="float32",
+        dtype=dtype,
         batch_size=int(contender.removeprefix("hf")),
         add_bos_token=protocol == "orca",
     )
     return lm, lm.model, None
 
 
-def one(contender: str, model: Path, benchmarks: Path, scale: float, texts: str | None) -> dict:
+def one(contender: str, model: Path, benchmarks: Path, scale: float, texts: str | None, dtype: str) -> dict:
     """Let one contender answer everything; seconds, tokens fed and answers by task, and the peak memory in GiB.
 
     `texts` is the protocol whose texts are asked for, or None for the leaderboard protocol's log-likelihoods.
     """
-    lm, body, rule = asker(contender, model, texts or "leaderboard")
+    lm, body, rule = asker(contender, model, texts or "leaderboard", dtype)
     fed = [0]
     body.model.register_forward_pre_hook(
         lambda _, args, kw: fed.__setitem__(0, fed[0] + _tokens(args, kw)), with_kwargs=True
@@ -137,12 +138,16 @@ def _scored(lm, rule, task: str, pairs: list) -> dict:
 
     from orca_bench.evaluate import tree
 
-    instances = [Instance("loglikelihood", {}, pair, 0, metadata=(task, i, 1)) for i, pair in enumerate(pairs)]
+    instances = [Instance("loglikelihood", {}, pair[:2], 0, metadata=(task, i, 1)) for i, pair in enumerate(pairs)]
     began = time.perf_counter()
     answers = lm.loglikelihood(instances, disable_tqdm=True)
-    told = {"seconds": time.perf_counter() - began, "answers": [[float(lp), bool(greedy)] for lp, greedy in answers]}
+    told = {
+        "seconds": time.perf_counter() - began,
+        "answers": [[float(lp), bool(greedy)] for lp, greedy in answers],
+        "documents": [document for *_, document in pairs],
+    }
     if rule is not None:
-        sequences = [rule.pair(*pair) for pair in pairs]
+        sequences = [rule.pair(*pair[:2]) for pair in pairs]
         told |= {"distinct": tree.distinct(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
     return told
 
@@ -164,6 +169,8 @@ def _generated(lm, rule, task: str, requests: list) -> dict:
     answers = lm.generate_until(instances, disable_tqdm=True)
     told = {"seconds": time.perf_counter() - began, "answers": answers}
     if rule is not None:
+        # `hf` throws nothing away of a cut context's answer, so the whole of ours is held against it.
+        told["answers"] = [lm.whole.get(r.context, text) for r, text in zip(requests, answers, strict=True)]
         told["said"] = [
             len(rule.tokenizer.encode(lm.whole.get(r.context, text))) for r, text in zip(requests, answers, strict=True)
         ]
@@ -181,6 +188,7 @@ def compare(model: Path, batches: list[int], options, scale: float, texts: str |
     for contender in ["ours", *(f"hf{batch}" for batch in batches)]:
         order = [sys.executable, __file__, "--one", contender, "--model", str(model), "--scale", str(scale)]
         order += ["--benchmarks", str(options.benchmarks), *(["--texts", texts] if texts else [])]
+        order += ["--dtype", "bfloat16" if options.flips else "float32"]
         done = subprocess.run(order, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -268,12 +276,15 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the documents")
     parser.add_argument("--trained", type=Path, help="time the texts of this model instead of log-likelihoods")
     parser.add_argument("--out", type=Path, help="default: evaluation.md or generation.md in results/bench/")
-    for hidden in ("--one", "--texts"):
+    parser.add_argument("--flips", type=Path, help="count the predictions of this model that turn in bfloat16")
+    for hidden in ("--one", "--texts", "--dtype"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(one(options.one, options.model, options.benchmarks, options.scale, options.texts)))
+        print(
+            json.dumps(one(options.one, options.model, options.benchmarks, options.scale, options.texts, options.dtype))
+        )
         return
     rows = "real rows"
     if not options.benchmarks.is_dir():
@@ -282,8 +293,13 @@ def main() -> None:
         made = materialize(Path(tempfile.mkdtemp()))
         options.benchmarks, options.tokenizer, rows = made["mini:benchmarks"], made["mini:tokenizer"], "the mini suite"
     batches = [int(batch) for batch in options.batches.split(",")]
-    lines = texts(options, batches, rows) if options.trained else log_likelihoods(options, batches, rows)
-    out = options.out or ROOT / "results" / "bench" / ("generation.md" if options.trained else "evaluation.md")
+    if options.flips:
+        lines, name = flips(options, rows), "bfloat16.md"
+    elif options.trained:
+        lines, name = texts(options, batches, rows), "generation.md"
+    else:
+        lines, name = log_likelihoods(options, batches, rows), "evaluation.md"
+    out = options.out or ROOT / "results" / "bench" / name
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("\n".join(lines), encoding="utf-8")
     print(f"record: {out}")
@@ -312,8 +328,8 @@ def texts(options, batches: list[int], rows: str) -> list[str]:
         "# Texts: the engine beside lm-eval's `hf` class",
         "",
         f"{_conditions()}; {rows}; the model of a run, at most 256 tokens a text. `hf` at the best of batch sizes "
-        f"{', '.join(map(str, batches))} for each task; it encodes the Orca prompt by its own rules, and keeps what the "
-        "leaderboard protocol throws away of a cut context's answer.",
+        f"{', '.join(map(str, batches))} for each task; it encodes the Orca prompt by its own rules; of a cut "
+        "context's answer the whole is compared.",
         "",
     ]
     for protocol in ("leaderboard", "orca"):
@@ -322,14 +338,53 @@ def texts(options, batches: list[int], rows: str) -> list[str]:
     return lines
 
 
-def _conditions() -> str:
+def flips(options, rows: str) -> list[str]:
+    """How many predictions turn in bfloat16: `hf` between batch sizes 1 and 8, and the engine against each of them."""
+    found = compare(options.flips, [1, 8], options, options.scale)
+    pairs = (("hf1", "hf8"), ("ours", "hf1"), ("ours", "hf8"))
+    lines = [
+        "# bfloat16: predictions that turn",
+        "",
+        f"{_conditions(dtype='bfloat16')}; {rows}, requests of the leaderboard protocol, the model of a run. A prediction is the "
+        "choice with the highest log-probability. Rounding in 16 bits moves log-probabilities by the order in which things are "
+        "added; the engine should turn no more predictions than another batch size of lm-eval's `hf` does.",
+        "",
+        "| task | questions | " + " | ".join(f"{_name(a)} / {_name(b)}: turned, largest Δ" for a, b in pairs) + " |",
+        "|---|--:|" + "--:|" * len(pairs),
+    ]
+    total = [0] * len(pairs)
+    for task, mine in found["ours"]["tasks"].items():
+        cells = []
+        for place, (a, b) in enumerate(pairs):
+            turned, gap = _turned(found[a]["tasks"][task], found[b]["tasks"][task])
+            total[place] += turned
+            cells.append(f"{turned}, {gap:.3f}")
+        lines.append(f"| {task} | {len(set(mine['documents']))} | " + " | ".join(cells) + " |")
+    return [*lines, "| all | | " + " | ".join(map(str, total)) + " |", ""]
+
+
+def _name(contender: str) -> str:
+    return "here" if contender == "ours" else f"`hf` {contender.removeprefix('hf')}"
+
+
+def _turned(one: dict, other: dict) -> tuple[int, float]:
+    """(questions whose best choice differs, the largest difference of a log-probability)."""
+    best: list[dict[int, tuple[float, int]]] = [{}, {}]
+    for place, told in enumerate((one, other)):
+        for number, (document, (logprob, _)) in enumerate(zip(told["documents"], told["answers"], strict=True)):
+            best[place][document] = max(best[place].get(document, (float("-inf"), 0)), (logprob, -number))
+    gap = max(abs(a[0] - b[0]) for a, b in zip(one["answers"], other["answers"], strict=True))
+    return sum(best[0][d][1] != best[1][d][1] for d in best[0]), gap
+
+
+def _conditions(dtype: str = "float32") -> str:
     import torch
     import transformers
 
     words = " ".join(word for word in sys.argv[1:])
     return (
         f"`python tests/bench_evaluation.py{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
-        f"{torch.get_num_threads()} threads of {_processor()}, float32; torch {torch.__version__}, transformers "
+        f"{torch.get_num_threads()} threads of {_processor()}, {dtype}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
     )
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from orca_bench import result_file
 from orca_bench.errors import UserError
 from orca_bench.report import table
 
@@ -128,11 +129,4 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, text, said):
     path = tmp_path / "r.json"
     path.write_text(text)
     with pytest.raises(UserError, match=said):
-        table.read_result(path)
-
-
-def test_one_question_has_no_standard_error():
-    from orca_bench.evaluate.results import standard_error
-
-    assert standard_error([1.0]) is None
-    assert standard_error([1.0, 0.0, 1.0, 0.0]) == pytest.approx((1 / 3 / 4) ** 0.5)
+        result_file.read_result(path)

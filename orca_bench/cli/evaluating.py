@@ -65,7 +65,7 @@ def order(
     """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own."""
     from orca_bench.evaluate.tasks import select
 
-    benchmarks = _rows(benchmarks, runs)
+    benchmarks = rows(benchmarks, runs)
     model = str(model) if model else newest_model(runs)
     text = system_message(system)
 
@@ -82,7 +82,7 @@ def order(
 def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):
     """What `requests` and `score` are about, checked."""
     check(tasks, limit)
-    text, benchmarks = system_message(system), _rows(benchmarks, runs)
+    text, benchmarks = system_message(system), rows(benchmarks, runs)
 
     from orca_bench.evaluate import offline
     from orca_bench.evaluate.tasks import select
@@ -90,7 +90,8 @@ def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):
     return offline.Asked(select(tasks), protocol, text, benchmarks, limit)
 
 
-def _rows(benchmarks: Path | None, runs: Path) -> Path | None:
+def rows(benchmarks: Path | None, runs: Path) -> Path | None:
+    """The benchmarks directory that an option names; `mini:` is laid out below `runs`, None is the hub."""
     if benchmarks is None or str(benchmarks) != MINI:
         return benchmarks
     from orca_bench.mini import materialize

@@ -24,6 +24,11 @@ _COMMANDS = {
     "requests": ("requests", "The exact requests that eval would send, as JSON Lines; no model."),
     "score": ("score", "Answers made anywhere → results."),
     "table": ("table", "Results → table, beside the reported scores."),
+    "compare": ("compare", "Is B better than A? Paired differences, with intervals and tests."),
+    "check": ("check", "The gate for CI: exit 1 where a result is worse than its baseline."),
+    "verify": ("verify", "Recompute a result's scores from its kept answers."),
+    "plot": ("plot", "Results → pictures: scores, MMLU by subject, checkpoints over steps."),
+    "publish": ("publish", "Results → tables and a model card with the scores."),
     "generate": ("generate", "One answer in the Orca prompt, streamed."),
 }
 
@@ -39,6 +44,11 @@ The workflow:
   orca-bench requests --out R.jsonl            what eval would send, for another engine
   orca-bench score ANSWERS --protocol orca     what that engine answered → results
   orca-bench table                             reported beside measured
+  orca-bench compare A B                       is B better than A?
+  orca-bench check RESULT --baseline B         the gate for CI
+  orca-bench plot RESULT                       pictures of it
+  orca-bench publish RESULT                    tables, pictures and model card
+  orca-bench verify RESULT                     do the kept answers give these scores?
   orca-bench generate "Why is the sky blue?"   ask the model
 
 `orca-bench COMMAND --help` explains each. Recipes are YAML files; any key can be overridden: -o train.lr=1e-5.

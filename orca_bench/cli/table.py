@@ -6,40 +6,97 @@ from pathlib import Path
 
 import click
 
+_FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
+
 
 @click.command("table")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
 @click.option(
+    "--layout",
+    type=click.Choice(["auto", "tasks", "models"]),
+    default="auto",
+    show_default=True,
+    help="tasks: a line each, results side by side. models: a line each, as on the leaderboard. auto: models from three on.",
+)
+@click.option(
     "--format",
     "form",
-    type=click.Choice(["terminal", "markdown", "csv", "json"]),
+    type=click.Choice(_FORMS),
     default="terminal",
     show_default=True,
-    help="terminal and markdown round to two places; csv and json do not.",
+    help="csv and json do not round, and are of the layout `tasks`.",
 )
 @click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
-def command(results: tuple[Path, ...], reported: str, form: str, runs: Path):
+def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path):
     """Show RESULT files beside the reported scores, with difference, standard error and n.
 
-    Without RESULT: the newest result below runs/. The notes say where protocol, limit or suite make the comparison unfair.
+    RESULT is a result file, or a folder of which all are taken. Without RESULT: the newest result below runs/. The notes say
+    where protocol, limit or suite make the comparison unfair. As on the leaderboard (layout models), the best of a column is
+    bold only where it is significantly best.
 
     \b
       orca-bench table
       orca-bench table runs/a/results/orca.json runs/b/results/orca.json --format markdown
+      orca-bench table runs/ --layout models --format latex
     """
-    from orca_bench.report import table
+    from orca_bench import result_file
+    from orca_bench.report import forms, leaderboard, table
 
-    files = list(results) or [_newest(runs)]
-    read = [table.read_result(path) for path in files]
-    built = table.build(list(zip(table.labels(read), read, strict=True)), table.read_reported(reported))
+    files = _files(results) or [_newest(runs)]
+    read = [result_file.read_result(path) for path in files]
+    labels = table.labels(read)
+    told = table.read_reported(reported)
+    if layout == "models" or (layout == "auto" and len(read) > 2 and form not in ("csv", "json")):
+        if form in ("csv", "json"):
+            from orca_bench.errors import UserError
+
+            raise UserError(f"{form} is of the layout tasks", where="--layout", hint="it has a line for each number")
+        grid = leaderboard.build([_whole(path, label) for path, label in zip(files, labels, strict=True)], [told])
+    else:
+        built = table.build(list(zip(labels, read, strict=True)), told)
+        if form in ("csv", "json"):
+            click.echo({"csv": table.to_csv, "json": table.to_json}[form](built), nl=False)
+            return
+        grid = table.grid(built)
     if form == "terminal":
         from orca_bench.cli.console import console
 
-        console.print(table.to_rich(built))
-    else:
-        write = {"markdown": table.to_markdown, "csv": table.to_csv, "json": table.to_json}[form]
-        click.echo(write(built), nl=False)
+        console.print(forms.to_rich(grid))
+        return
+    write = {"markdown": forms.to_markdown, "latex": forms.to_latex, "html": forms.to_html}[form]
+    click.echo(write(grid), nl=False)
+
+
+def _whole(path: Path, label: str):
+    """A result with its questions, where they are beside it."""
+    from orca_bench import result_file
+
+    if result_file.questions_file(path).is_file():
+        return result_file.read(path, label)
+    return result_file.Result(path, label, result_file.read_result(path))
+
+
+def _files(named: tuple[Path, ...]) -> list[Path]:
+    """The result files that are named; of a folder all below it."""
+    from orca_bench.errors import UserError
+
+    files: list[Path] = []
+    for path in named:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(file for file in path.rglob("*.json") if _is_result(file))
+        if not found:
+            raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a JSON file says at its beginning that it is a result."""
+    with open(path, "rb") as handle:
+        return b'"orca-bench result ' in handle.read(200)
 
 
 def _newest(runs: Path) -> Path:

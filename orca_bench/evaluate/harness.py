@@ -246,7 +246,8 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
             row = asked[sample["doc_id"]]
             score, answers = _plain_score(task, row, sample, metric)
-            questions.append(Question(part, sample["doc_id"], numbers[sample["doc_id"]], score, answers))
+            number = numbers[sample["doc_id"]]
+            questions.append(Question(part, sample["doc_id"], number, score, answers, task.cluster(row)))
             sent += [list(arguments) for arguments in sample["arguments"]]
     return PlainOutcome(questions, digest_of(sent), _kept(result))
 

@@ -1,8 +1,9 @@
 """A result: what one evaluation found, as one JSON file and one JSON Lines file of questions beside it.
 
-The JSON holds, by task, value and standard error (fractions of 1), n, metric, shots, a hash of all requests and the warnings
-that belong to the number; the protocol, the suite, the model's fingerprint, versions and data hashes; and lm-eval's own
-result. It is written after every task, so an evaluation that is stopped leaves a readable one that says `complete: false`.
+The JSON holds, by task, value, standard error and 95 % interval (fractions of 1), n, metric, shots, a hash of all requests and
+the warnings that belong to the number; the protocol, the suite, the model's fingerprint, versions, data hashes and the hash
+of the file of questions; and lm-eval's own result. It is written after every task, so an evaluation that is stopped leaves a
+readable one that says `complete: false`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from orca_bench import __version__
+from orca_bench import __version__, statistics
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.requests import digest_of
 from orca_bench.evaluate.rows import Rows, Suite
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Task
-from orca_bench.files import write_json, write_json_lines
+from orca_bench.files import sha256, write_json, write_json_lines
 
-FORMAT = "orca-bench result 1"
+FORMAT = "orca-bench result 2"
 _LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 
 
@@ -92,23 +93,14 @@ def _whole_warning(entry: dict) -> list[str]:
     ]
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """The standard error of a mean, sqrt(s² / n) with the sample variance s²; None for fewer than two values."""
-    n = len(values)
-    if n < 2:
-        return None
-    mean = sum(values) / n
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
-
-
 def summarize(task: Task, questions: Sequence[Question]) -> dict:
-    """Value, standard error and n of one task, fractions of 1.
+    """Value, standard error, interval and n of one task, fractions of 1.
 
-    MMLU is the plain mean of its subjects' accuracies, as on the leaderboard; its standard error that of such a mean,
-    sqrt(Σ se²) / subjects, and None where a subject has a single question. `whole` is the score with the tokens that a
+    MMLU is the plain mean of its subjects' accuracies, as on the leaderboard. `whole` is the score with the tokens that a
     protocol threw away.
     """
     values = [question.score.value for question in questions]
+    clusters = None if questions[0].cluster is None else [question.cluster for question in questions]
     entry = {
         "title": task.title,
         "metric": task.metric,
@@ -119,24 +111,25 @@ def summarize(task: Task, questions: Sequence[Question]) -> dict:
     wholes = [question.score.extra.get("whole_score") for question in questions]
     if any(whole is not None for whole in wholes):
         kept = [value if whole is None else whole for value, whole in zip(values, wholes, strict=True)]
-        entry["whole"] = {
-            "value": sum(kept) / len(kept),
-            "stderr": standard_error(kept),
-            "questions": sum(whole is not None for whole in wholes),
+        entry["whole"] = _told(statistics.mean(kept, clusters)) | {
+            "questions": sum(whole is not None for whole in wholes)
         }
     if task.name != "mmlu":
-        return entry | {"value": sum(values) / len(values), "stderr": standard_error(values)}
+        estimate = statistics.mean(values, clusters)
+        return entry | _told(estimate) | ({} if clusters is None else {"clusters": estimate.clusters})
+    names = [question.task.removeprefix("mmlu_") for question in questions]
     subjects: dict[str, list[float]] = {}
-    for question in questions:
-        subjects.setdefault(question.task.removeprefix("mmlu_"), []).append(question.score.value)
-    means = {name: sum(scores) / len(scores) for name, scores in subjects.items()}
-    errors = [standard_error(scores) for scores in subjects.values()]
-    known = all(error is not None for error in errors)
-    return entry | {
-        "value": sum(means.values()) / len(means),
-        "stderr": math.sqrt(sum(e * e for e in errors)) / len(means) if known else None,
-        "subjects": {name: {"value": means[name], "n": len(subjects[name])} for name in subjects},
-    }
+    for name, value in zip(names, values, strict=True):
+        subjects.setdefault(name, []).append(value)
+    return (
+        entry
+        | _told(statistics.mean(values, strata=names))
+        | {"subjects": {name: _told(statistics.mean(own)) | {"n": len(own)} for name, own in subjects.items()}}
+    )
+
+
+def _told(estimate: statistics.Estimate) -> dict:
+    return {"value": estimate.value, "stderr": estimate.stderr, "interval": [estimate.low, estimate.high]}
 
 
 def averages(tasks: dict[str, dict]) -> dict:
@@ -146,10 +139,18 @@ def averages(tasks: dict[str, dict]) -> dict:
     def mean(wanted: Iterable[str]) -> dict:
         wanted = list(wanted)
         if any(name not in tasks for name in wanted):
-            return {"value": None, "stderr": None}
+            return {"value": None, "stderr": None, "interval": None}
+        value = sum(tasks[name]["value"] for name in wanted) / len(wanted)
         errors = [tasks[name]["stderr"] for name in wanted]
-        error = None if None in errors else math.sqrt(sum(e * e for e in errors)) / len(wanted)
-        return {"value": sum(tasks[name]["value"] for name in wanted) / len(wanted), "stderr": error}
+        if None in errors:
+            return {"value": value, "stderr": None, "interval": None}
+        # A task without spread still has an interval: half of it stands for two standard errors.
+        widths = [
+            e or (tasks[n]["interval"][1] - tasks[n]["interval"][0]) / 4 for n, e in zip(wanted, errors, strict=True)
+        ]
+        error = math.sqrt(sum(e * e for e in errors)) / len(wanted)
+        width = math.sqrt(sum(w * w for w in widths)) / len(wanted)
+        return {"value": value, "stderr": error, "interval": list(statistics.normal_interval(value, width, 0.0))}
 
     return {"all seven": mean(names), "six without DROP": mean(name for name in names if name != "drop")}
 
@@ -157,6 +158,7 @@ def averages(tasks: dict[str, dict]) -> dict:
 def write(path: Path, result: dict, questions: Sequence[Question]) -> None:
     """Write the result and, beside it, every question's prediction, gold and score."""
     write_json_lines(questions_file(path), [_line(question) for question in questions])
+    result["questions_sha256"] = sha256(questions_file(path))
     write_json(path, result)
 
 
@@ -167,20 +169,24 @@ def questions_file(path: Path) -> Path:
 
 def _line(question: Question) -> dict:
     score = question.score
-    return {
-        "task": question.task,
-        "index": question.index,
-        "row": question.row_number,
-        "prediction": score.prediction,
-        "gold": score.gold,
-        "score": score.value,
-        **score.extra,
-        "answers": [answer.value for answer in question.answers],
-    } | {
-        name: values
-        for name, values in (
-            ("greedy", [answer.greedy for answer in question.answers]),
-            ("whole", [answer.whole for answer in question.answers]),
-        )
-        if any(value is not None for value in values)
-    }
+    return (
+        {
+            "task": question.task,
+            "index": question.index,
+            "row": question.row_number,
+            "prediction": score.prediction,
+            "gold": score.gold,
+            "score": score.value,
+            **score.extra,
+            "answers": [answer.value for answer in question.answers],
+        }
+        | {
+            name: values
+            for name, values in (
+                ("greedy", [answer.greedy for answer in question.answers]),
+                ("whole", [answer.whole for answer in question.answers]),
+            )
+            if any(value is not None for value in values)
+        }
+        | ({} if question.cluster is None else {"cluster": question.cluster})
+    )

@@ -17,13 +17,17 @@ from orca_bench.files import read_json_lines
 
 @dataclass(frozen=True)
 class Question:
-    """One answered question: lm-eval task name, place in the protocol's order, row number, score, and the answers."""
+    """One answered question: lm-eval task name, place in the protocol's order, row number, score, and the answers.
+
+    Questions of one `cluster` are not independent; None where each stands alone.
+    """
 
     task: str
     index: int
     row_number: int
     score: Score
     answers: Sequence[Answer]
+    cluster: str | None = None
 
 
 def score(
@@ -34,7 +38,8 @@ def score(
     for document in documents:
         given = [answers[document.task, document.index, number] for number in range(len(document.requests))]
         scored = protocol.score(task, document, given)
-        questions.append(Question(document.task, document.index, document.row_number, scored, given))
+        cluster = task.cluster(document.row)
+        questions.append(Question(document.task, document.index, document.row_number, scored, given, cluster))
     return questions
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, shipped
-
-_FORMAT = "orca-bench result "
+from orca_bench.report import forms
+from orca_bench.report.forms import Grid
 
 #: The suite's tasks in the leaderboard's order: name, title, shots, metric.
 TASKS = (
@@ -27,18 +28,29 @@ TASKS = (
     ("gsm8k", "GSM8K", 5, "acc"),
     ("drop", "DROP", 3, "f1"),
 )
+#: How many questions each task has in full: behind a reported score stand so many.
+FULL_SIZES = {
+    "arc_challenge": 1172,
+    "hellaswag": 10042,
+    "mmlu": 14042,
+    "truthful_qa": 817,
+    "winogrande": 1267,
+    "gsm8k": 1319,
+    "drop": 9536,
+}
 AVERAGES = ("all seven", "six without DROP")
-_AVERAGE_TITLES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
+AVERAGE_TITLES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measured number in percent: value, standard error, n, difference to the reported one; None where unknown."""
+    """One measured number in percent: value, standard error, n, difference to the reported one, interval; None: unknown."""
 
     value: float | None = None
     stderr: float | None = None
     n: int | None = None
     difference: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,22 +77,6 @@ class Table:
     sources: dict[str, dict] = field(default_factory=dict)
 
 
-def read_result(path: Path) -> dict:
-    """Read a result file; raises UserError where it is not one."""
-    result = read_json(path)
-    if not isinstance(result, dict) or not str(result.get("format", "")).startswith(_FORMAT):
-        raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
-    missing = [
-        key for key in ("tasks", "averages", "protocol", "suite", "model") if not isinstance(result.get(key), dict)
-    ]
-    if missing:
-        raise UserError(f"a result without '{missing[0]}'", where=path, hint="evaluate again")
-    for name, entry in result["tasks"].items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("value"), (int, float)):
-            raise UserError(f"task '{name}' has no value", where=path, hint="evaluate again")
-    return result
-
-
 def read_reported(name: str = "orca_mini_13b") -> dict:
     """The reported scores of a model, as data with their source."""
     path = Path(name) if name.endswith(".json") else shipped("reported") / f"{name}.json"
@@ -101,7 +97,7 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
     for name in AVERAGES:
         told = reported["averages"].get(name)
         cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
-        lines.append(Line(name, _AVERAGE_TITLES[name], None, "mean", told, cells))
+        lines.append(Line(name, AVERAGE_TITLES[name], None, "mean", told, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
     said = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
     measured = list(dict.fromkeys(result["model"]["name"] for _, result in results))
@@ -164,20 +160,26 @@ def _task_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
     entry = result["tasks"].get(name)
     if entry is None:
         return Cell()
-    return _cell(entry["value"], entry.get("stderr"), entry.get("n"), told, fair)
+    return _cell(entry, told, fair)
 
 
 def _average_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
     entry = result["averages"].get(name) or {}
     if entry.get("value") is None:
         return Cell()
-    return _cell(entry["value"], entry.get("stderr"), None, told, fair)
+    return _cell(entry, told, fair)
 
 
-def _cell(value: float, stderr: float | None, n: int | None, told: float | None, fair: bool) -> Cell:
-    percent = 100 * value
+def _cell(entry: dict, told: float | None, fair: bool) -> Cell:
+    percent, stderr, interval = 100 * entry["value"], entry.get("stderr"), entry.get("interval")
     difference = percent - told if fair and told is not None else None
-    return Cell(percent, None if stderr is None else 100 * stderr, n, difference)
+    return Cell(
+        percent,
+        None if stderr is None else 100 * stderr,
+        entry.get("n"),
+        difference,
+        None if interval is None else (100 * interval[0], 100 * interval[1]),
+    )
 
 
 def _metric(results: list[tuple[str, dict]], name: str, default: str) -> str:
@@ -235,19 +237,34 @@ def _identity(result: dict) -> str:
     return f"protocol {protocol['name']}{version}{harness}{sent}"
 
 
-# --- the four forms -------------------------------------------------------------------------------------------------
+# --- the forms ------------------------------------------------------------------------------------------------------
 
 
 def _number(value: float | None, sign: bool = False) -> str:
     return "–" if value is None else f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
+def measured(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> str:
+    """A number in percent with its standard error, of fractions of 1.
+
+    Where all scores are the same their spread is nothing, which says nothing: the 95 % interval stands for it.
+    """
+    if value is None:
+        return "–"
+    if stderr == 0 and interval:
+        return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+    return f"{100 * value:.2f}" if not stderr else f"{100 * value:.2f} ± {100 * stderr:.2f}"
+
+
 def _measured(cell: Cell) -> str:
-    return _number(cell.value) if cell.stderr is None else f"{_number(cell.value)} ± {cell.stderr:.2f}"
+    if cell.value is None:
+        return "–"
+    share = None if cell.interval is None else [edge / 100 for edge in cell.interval]
+    return measured(cell.value / 100, None if cell.stderr is None else cell.stderr / 100, share)
 
 
-def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text. A difference that is empty throughout is left out; an n that all results share stands once."""
+def grid(table: Table) -> Grid:
+    """The grid of a table. A difference that is empty throughout is left out; an n that all results share stands once."""
     one_n = all(len({cell.n for cell in line.cells}) <= 1 for line in table.lines)
     columns = [
         ("Task", [line.title for line in table.lines]),
@@ -262,71 +279,26 @@ def _grid(table: Table) -> tuple[list[str], list[list[str]]]:
             columns.append(("Δ", [_number(cell.difference, sign=True) for cell in cells]))
         if not one_n or place == len(table.columns) - 1:
             columns.append(("n", ["" if cell.n is None else str(cell.n) for cell in cells]))
-    return [heading for heading, _ in columns], [
-        list(row) for row in zip(*(texts for _, texts in columns), strict=True)
-    ]
-
-
-#: What a terminal that is too narrow does without, in this order.
-_SPARE = ("Metric", "Shots", "n", "Δ")
+    rows = [[forms.Cell(text) for text in row] for row in zip(*(texts for _, texts in columns), strict=True)]
+    return Grid(
+        [heading for heading, _ in columns],
+        rows,
+        table.notes,
+        table.title,
+        frozenset({0, 2}),
+        len(TASKS) - 1,
+        ("Metric", "Shots", "n", "Δ"),
+    )
 
 
 def to_rich(table: Table):
     """The table as a rich renderable, notes below it; a narrow terminal gets fewer columns."""
-    from rich.console import Group
-    from rich.text import Text
-
-    return Group(_Fitting(table), *(Text(f"• {note}", style="dim") for note in table.notes))
-
-
-class _Fitting:
-    """A table that leaves columns out until it fits the console."""
-
-    def __init__(self, table: Table):
-        self._table = table
-
-    def __rich_console__(self, console, options):
-        from rich.measure import Measurement
-
-        headings, rows = _grid(self._table)
-        spare = [name for name in _SPARE if name in headings]
-        while True:
-            drawn = self._drawn(headings, rows)
-            if (
-                Measurement.get(console, options.update(max_width=10_000), drawn).maximum <= options.max_width
-                or not spare
-            ):
-                break
-            kept = [i for i, heading in enumerate(headings) if heading != spare[0]]
-            headings, rows = [headings[i] for i in kept], [[row[i] for i in kept] for row in rows]
-            spare.pop(0)
-        yield drawn
-
-    def _drawn(self, headings: list[str], rows: list[list[str]]):
-        from rich import box
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        drawn = RichTable(
-            title=self._table.title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-        )
-        for heading in headings:
-            drawn.add_column(Text(heading), justify="left" if heading in ("Task", "Metric") else "right", no_wrap=True)
-        for number, row in enumerate(rows):
-            drawn.add_row(*map(Text, row), end_section=number == len(TASKS) - 1)
-        return drawn
+    return forms.to_rich(grid(table))
 
 
 def to_markdown(table: Table) -> str:
     """The table in GitHub's Markdown, notes as a list below it."""
-    headings, rows = _grid(table)
-
-    def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "|" + "|".join("---" if i in (0, 2) else "--:" for i in range(len(headings))) + "|"
-    lines = [row(headings), rule, *map(row, rows), ""]
-    return "\n".join(lines + [f"- {note}" for note in table.notes]) + "\n"
+    return forms.to_markdown(grid(table))
 
 
 def to_csv(table: Table) -> str:

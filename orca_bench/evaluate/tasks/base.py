@@ -59,6 +59,10 @@ class Task(ABC):
     def target(self, row: dict) -> str:
         """What follows `question` in a few-shot example; begins with a space."""
 
+    def cluster(self, row: dict) -> str | None:
+        """A name for what several questions have in common, so that they are not independent; None where each stands alone."""
+        return None
+
     def check(self, row: dict) -> None:
         """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be asked and scored."""
         self.example(row)

@@ -1,5 +1,6 @@
 """DROP, 3-shot, f1. Hub: EleutherAI/drop. Dua et al. 2019, arXiv 1903.00161; metric as in the paper's own evaluator."""
 
+import hashlib
 import re
 import string
 from collections.abc import Iterable
@@ -21,6 +22,10 @@ class Drop(GenerationTask):
 
     def target(self, row: dict) -> str:
         return " " + ", ".join(gold_answers(row)[0])
+
+    def cluster(self, row: dict) -> str:
+        """The passage, by the beginning of its SHA-256: several questions ask about one."""
+        return hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
 
     def score_text(self, row: dict, text: str) -> Score:
         """The best F1 over the gold answers; exact match stands beside it."""

@@ -1,0 +1,56 @@
+"""`orca-bench compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("compare")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("others", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--reported", help="Compare FIRST with reported scores: a name (orca_mini_13b), or a JSON file.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "markdown", "json"]),
+    default="terminal",
+    show_default=True,
+    help="terminal and markdown are in percent; json in fractions of 1.",
+)
+def command(first: Path, others: tuple[Path, ...], reported: str | None, form: str):
+    """Is B better than A? Paired differences of results, task by task, with intervals, tests and a verdict.
+
+    FIRST is the base; each of OTHERS is held against it on the questions that both answered. Right-or-wrong scores are tested
+    by the exact McNemar test, others by a paired t (DROP: by passage), corrected by Holm over all tasks. "No difference
+    shown" says how large one had to be to be shown. Against reported scores, where only the number is known, the comparison
+    is unpaired and weaker.
+
+    \b
+      orca-bench compare runs/a/results/orca.json runs/b/results/orca.json
+      orca-bench compare runs/a/results/leaderboard.json --reported orca_mini_13b
+    """
+    import json
+
+    from orca_bench import result_file
+    from orca_bench.cli.console import console
+    from orca_bench.errors import UserError
+    from orca_bench.report import compare, forms, table
+
+    if not others and reported is None:
+        raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
+    paths = [first, *others]
+    labels = table.labels([result_file.read_result(path) for path in paths])
+    read = [result_file.read(path, label) for path, label in zip(paths, labels, strict=True)]
+    made = compare.compare(read[0], read[1:])
+    if reported is not None:
+        made.append(compare.against_reported(read[0], table.read_reported(reported)))
+    if form == "json":
+        click.echo(json.dumps(compare.to_json(made), indent=1, ensure_ascii=False))
+        return
+    for number, comparison in enumerate(made):
+        if form == "markdown":
+            click.echo(("\n" if number else "") + forms.to_markdown(compare.grid(comparison)), nl=False)
+        else:
+            console.print(*(["\n"] if number else []), forms.to_rich(compare.grid(comparison)))

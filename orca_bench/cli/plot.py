@@ -1,0 +1,47 @@
+"""`orca-bench plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("plot")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="plots", show_default=True, help="The folder of the pictures."
+)
+@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
+@click.option("--over-steps", is_flag=True, help="RESULTS are checkpoints of one run: draw them over their steps.")
+@click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as in its name: step-100]")
+def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None):
+    """Draw RESULTS, each picture as PNG and SVG.
+
+    scores: by task, with 95 % intervals, reported scores and chance. mmlu: the subjects of the first RESULT, sorted. With
+    --over-steps: each task over the steps of a run.
+
+    \b
+      orca-bench plot runs/mine/results/leaderboard.json runs/mine/results/orca.json
+      orca-bench plot early.json late.json --over-steps --steps 100,800
+    """
+    from orca_bench import result_file
+    from orca_bench.errors import UserError
+    from orca_bench.report import pictures, table
+
+    read = [result_file.read_result(path) for path in results]
+    labels = table.labels(read)
+    made = [result_file.Result(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
+    if over_steps or steps:
+        at = None
+        if steps:
+            if not all(part.strip().isdigit() for part in steps.split(",")):
+                raise UserError(f"'{steps}' is no list of numbers", where="--steps", hint="--steps 100,200")
+            at = [int(part) for part in steps.split(",")]
+        paths = pictures.steps(made, at, out)
+    else:
+        paths = pictures.scores(made, table.read_reported(reported), out)
+        if "mmlu" in read[0]["tasks"]:
+            paths += pictures.mmlu(made[0], out)
+    for path in paths:
+        click.echo(path)

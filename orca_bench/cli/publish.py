@@ -1,0 +1,68 @@
+"""`orca-bench publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("publish")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), default="results", show_default=True, help="Where tables are kept."
+)
+@click.option("--name", help="The model's name on the card.  [default: the result's]")
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    help="The model card.  [default: README.md of the model folder, else of TO/NAME]",
+)
+@click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
+@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
+@click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    help="The rows that were asked, as for eval: the page then shows the exact requests.  [default: those of the mini suite "
+    "for its results]",
+)
+@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
+def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source_url, reported, benchmarks, runs, push):
+    """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
+
+    TO/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
+    with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
+    `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that is there
+    keeps its text and all other metadata. Scores of another protocol than the leaderboard's, or of some questions only, say
+    so in the name of the data set; scores of the mini suite stay off the card.
+
+    \b
+      orca-bench publish runs/mine/results/leaderboard.json runs/mine/results/orca.json
+      orca-bench publish runs/mine/results/leaderboard.json --push me/my_model
+    """
+    from orca_bench.report import publish
+
+    published = publish.publish(results, to, name, card, source_url, reported, _requests(results, benchmarks, runs))
+    for path in published.files:
+        click.echo(path)
+    for note in published.notes:
+        click.echo(f"note: {note}", err=True)
+    if push:
+        click.echo(publish.push(published.card, push))
+
+
+def _requests(results: tuple[Path, ...], benchmarks: Path | None, runs: Path):
+    """What gives a result's requests, or None where the rows are not at hand."""
+    from orca_bench.cli import evaluating
+    from orca_bench.result_file import read_result
+
+    if benchmarks is None and all(read_result(path)["suite"].get("name") == "mini" for path in results):
+        benchmarks = Path(evaluating.MINI)
+    if benchmarks is None:
+        return None
+    folder = evaluating.rows(benchmarks, runs)
+
+    from orca_bench.evaluate.asked import requests_of
+
+    return lambda result: requests_of(result, folder)

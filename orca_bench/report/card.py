@@ -1,0 +1,166 @@
+"""A result and a model card in, the card with the result's scores in its `model-index` out.
+
+The metadata is built by huggingface_hub's own classes and read back by them, so that the hub shows it. An existing card keeps
+its text and all other metadata, key for key; of its model-index only this model's results from the same source are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench.errors import UserError
+
+_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the scores come from, as the hub links it."""
+
+    name: str
+    url: str
+
+
+#: Our task: the data set's title on a card, its hub id, configuration and split, and the metric's type and name, as on the
+#: card of orca_mini_13b; DROP, which that card leaves out, in the same way.
+_DATASETS = {
+    "arc_challenge": (
+        "AI2 Reasoning Challenge (25-Shot)",
+        "ai2_arc",
+        "ARC-Challenge",
+        "test",
+        "acc_norm",
+        "normalized accuracy",
+    ),
+    "hellaswag": ("HellaSwag (10-Shot)", "hellaswag", None, "validation", "acc_norm", "normalized accuracy"),
+    "mmlu": ("MMLU (5-Shot)", "cais/mmlu", "all", "test", "acc", "accuracy"),
+    "truthful_qa": ("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", "validation", "mc2", None),
+    "winogrande": ("Winogrande (5-shot)", "winogrande", "winogrande_xl", "validation", "acc", "accuracy"),
+    "gsm8k": ("GSM8k (5-shot)", "gsm8k", "main", "test", "acc", "accuracy"),
+    "drop": ("DROP (3-shot)", "drop", None, "validation", "f1", "f1 score"),
+}
+_SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthful_qa": 0, "winogrande": 5, "gsm8k": 5, "drop": 3}
+
+
+def eval_results(scores: dict[str, float], source: Source | None, verified_note: str | None = None) -> list:
+    """huggingface_hub's EvalResult of each task; `scores` in percent by task, in the order that the card shall have."""
+    from huggingface_hub import EvalResult
+
+    linked = {} if source is None else {"source_name": source.name, "source_url": source.url}
+    made = []
+    for task, value in scores.items():
+        title, kind, config, split, metric, metric_name = _DATASETS[task]
+        made.append(
+            EvalResult(
+                task_type="text-generation",
+                task_name="Text Generation",
+                dataset_type=kind,
+                dataset_name=title if verified_note is None else f"{title}, {verified_note}",
+                dataset_config=config,
+                dataset_split=split,
+                dataset_args={"num_few_shot": _SHOTS[task]},
+                metric_type=metric,
+                metric_value=value,
+                metric_name=metric_name,
+                **linked,
+            )
+        )
+    return made
+
+
+def scores_of(result: dict) -> tuple[dict[str, float], str | None]:
+    """(percent by task, rounded to two places; what must stand behind the data set's name, or None) of a result.
+
+    Nothing is needed behind the name of the leaderboard's own questions under its own protocol, in full. Raises UserError
+    for a suite whose scores say nothing on a card.
+    """
+    if not result["suite"].get("comparable"):
+        raise UserError(
+            f"scores on the {result['suite'].get('name')} suite do not belong on a model card",
+            hint="evaluate on the leaderboard's rows",
+        )
+    notes = []
+    if result["protocol"]["name"] != "leaderboard":
+        notes.append(f"protocol {result['protocol']['name']} v{result['protocol'].get('version')}")
+    if result.get("limit"):
+        notes.append(f"first {result['limit']} questions")
+    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items() if task in _DATASETS}
+    return scores, ", ".join(notes) or None
+
+
+def update(text: str | None, name: str, results: list, where: Path) -> str:
+    """A card's text with the results of the model `name` in its metadata; a new card where there is none.
+
+    Raises UserError where the card's metadata is not YAML, or not a mapping.
+    """
+    front, body = split(text, where) if text is not None else ({"library_name": "transformers"}, f"# {name}\n")
+    index = front.get("model-index") or []
+    if not isinstance(index, list) or not all(isinstance(entry, dict) for entry in index):
+        raise UserError("'model-index' is not a list of models", where=where)
+    mine = _index(name, results)
+    kept = [entry for entry in index if entry.get("name") != name]
+    before = next((entry for entry in index if entry.get("name") == name), {"results": []})
+    ours = {_identity(result) for result in mine["results"]}
+    others = [result for result in before.get("results") or [] if _identity(result) not in ours]
+    front = {**front, "model-index": [*kept, {"name": name, "results": others + mine["results"]}]}
+    return f"---\n{_yaml(front)}---\n{body}"
+
+
+def split(text: str, where: Path) -> tuple[dict, str]:
+    """(metadata, text) of a card; no metadata where it has no front matter. Raises UserError for broken YAML."""
+    import yaml
+
+    found = _FRONT.match(text)
+    if found is None:
+        if re.match(r"\A---[ \t]*\r?\n", text):
+            raise UserError("the front matter has no end", where=f"{where}:1", hint="close it with a line of ---")
+        return {}, text
+    try:
+        front = yaml.safe_load(found.group(1))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 2}" if mark else where
+        raise UserError(
+            f"the front matter is not YAML: {getattr(error, 'problem', None) or error}", where=place
+        ) from None
+    if front is None:
+        front = {}
+    if not isinstance(front, dict):
+        raise UserError("the front matter is not a mapping", where=where)
+    return front, text[found.end() :]
+
+
+def _index(name: str, results: list) -> dict:
+    """The model-index entry of some EvalResults, made and read back by huggingface_hub.
+
+    huggingface_hub 2.4 puts the metrics of one data set into one entry whatever the data set's name says, so each kind of
+    measurement (the name, which says the protocol) is made by itself.
+    """
+    from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+
+    groups: dict[str, list] = {}
+    for result in results:
+        groups.setdefault(result.dataset_name, []).append(result)
+    made = [entry for group in groups.values() for entry in eval_results_to_model_index(name, group)[0]["results"]]
+    index = {"name": name, "results": made}
+    read_name, read = model_index_to_eval_results([index])
+    if read_name != name or len(read) != len(results):
+        raise RuntimeError("huggingface_hub does not read back the model-index that it made")
+    return index
+
+
+def _identity(result: dict) -> tuple:
+    """What two results on a card must have in common to be the same: data set, configuration, split, source, metrics."""
+    dataset, source = result.get("dataset") or {}, result.get("source") or {}
+    metrics = tuple(
+        sorted(str(metric.get("type")) for metric in result.get("metrics") or [] if isinstance(metric, dict))
+    )
+    return (*(str(dataset.get(key)) for key in ("type", "config", "split", "name")), str(source.get("url")), metrics)
+
+
+def _yaml(front: dict) -> str:
+    import yaml
+
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10_000)

@@ -1,0 +1,311 @@
+"""Two results in, paired differences out: is the second better than the first, task by task, and in all?
+
+The same questions are compared, so that what is common to both, how hard a question is, falls out (Miller 2024, arXiv
+2411.00640, section 4). Where only a reported number is known there are no pairs, and the comparison is weaker; it says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from orca_bench import statistics
+from orca_bench.errors import UserError
+from orca_bench.report.forms import Cell, Grid
+from orca_bench.report.table import AVERAGE_TITLES, AVERAGES, TASKS
+from orca_bench.result_file import Result, Scored, clusters
+from orca_bench.statistics import Difference
+
+LEVEL = 0.05  # of all tests together
+_LEAST_COMMON = 0.1  # of the smaller result's questions
+
+
+@dataclass(frozen=True)
+class Line:
+    """One task or average: both values and their difference, fractions of 1; `adjusted` is Holm's p, None for averages.
+
+    `difference` is None where nothing could be compared, and `note` says why.
+    """
+
+    name: str
+    title: str
+    metric: str
+    first: float | None = None
+    second: float | None = None
+    difference: Difference | None = None
+    adjusted: float | None = None
+    note: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The comparison in words."""
+        found = self.difference
+        if found is None:
+            return self.note or "not compared"
+        p = found.p if self.adjusted is None else self.adjusted
+        if p < LEVEL:
+            return "better" if found.value > 0 else "worse"
+        if found.smallest is None:
+            return "no difference shown"
+        return f"no difference shown; one of {100 * found.smallest:.1f} would be, mostly"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Second against first: a line for each task and average, and notes."""
+
+    first: str
+    second: str
+    lines: list[Line]
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, name: str) -> Line | None:
+        """The line of a task or average."""
+        return next((line for line in self.lines if line.name == name), None)
+
+
+def compare(first: Result, others: Sequence[Result]) -> list[Comparison]:
+    """Each of the others against the first; all tests of the call are corrected together by Holm.
+
+    Raises UserError where two results have no task, or too few questions, in common.
+    """
+    return _corrected([_pair(first, other) for other in others])
+
+
+def pair(first: Result, second: Result, name: str) -> Line | None:
+    """One task, or average, of two results; None where it is in neither, or cannot be had."""
+    titles = {task: (title, metric) for task, title, _, metric in TASKS}
+    if name in titles:
+        return _task(first, second, name, *titles[name], [])
+    lines = [line for task in titles if (line := pair(first, second, task)) is not None]
+    return next((line for line in _averages(lines) if line.name == name), None)
+
+
+def against_reported(result: Result, reported: dict) -> Comparison:
+    """A result against reported scores, of which only the number is known: unpaired, and weaker.
+
+    The reported score's own standard error is taken as that of right-or-wrong scores over the task's full number of
+    questions, which is the most that scores between 0 and 1 can have.
+    """
+    if not result.data["suite"].get("comparable"):
+        raise UserError(
+            f"measured on the {result.data['suite']['name']} suite, which no reported score is of", where=result.path
+        )
+    lines = []
+    for name, title, _, metric in TASKS:
+        told, entry = reported["tasks"].get(name), result.data["tasks"].get(name)
+        if told is None or entry is None or name not in result.tasks:
+            lines.append(Line(name, title, metric, note="not in both"))
+            continue
+        estimate = result.tasks[name].estimate(name == "mmlu")
+        lines.append(_unpaired(name, title, metric, told / 100, entry["full_size"], estimate))
+    notes = [
+        "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard error "
+        "is taken as that of right-or-wrong scores over all its questions"
+    ]
+    if result.data["protocol"]["name"] != "leaderboard":
+        own = result.data["protocol"]["name"]
+        notes.append(f"{result.label}: protocol {own}, reported: leaderboard; a difference mixes model and protocol")
+    made = Comparison(f"reported {reported['model'].split('/')[-1]}", result.label, lines, notes)
+    return _corrected([made])[0]
+
+
+# --- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _pair(first: Result, second: Result) -> Comparison:
+    lines, notes = [], _notes(first, second)
+    for name, title, _, metric in TASKS:
+        line = _task(first, second, name, title, metric, notes)
+        if line is not None:
+            lines.append(line)
+    if not any(line.difference for line in lines):
+        reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
+        raise UserError(f"nothing to compare with {first.path} ({reasons})", where=second.path)
+    return Comparison(first.label, second.label, lines + _averages(lines), notes)
+
+
+def _task(first: Result, second: Result, name: str, title: str, metric: str, notes: list[str]) -> Line | None:
+    mine, theirs = first.tasks.get(name), second.tasks.get(name)
+    if mine is None and theirs is None:
+        return None
+    if mine is None or theirs is None:
+        return Line(name, title, metric, note=f"not in {(first if mine is None else second).label}")
+    if _asked_hash(first, name) != _asked_hash(second, name):
+        return Line(name, title, metric, note="other rows")
+    common = [key for key in mine.questions if key in theirs.questions]
+    fewer = min(len(mine.questions), len(theirs.questions))
+    if len(common) < _LEAST_COMMON * fewer or not common:
+        return Line(name, title, metric, note=f"{len(common)} questions in common, of {fewer}")
+    if len(common) < max(len(mine.questions), len(theirs.questions)):
+        notes.append(
+            f"{title}: {len(common):,} questions in common, of {len(mine.questions):,} and {len(theirs.questions):,}"
+        )
+    a, b = [mine.questions[key] for key in common], [theirs.questions[key] for key in common]
+    return _compared(name, title, metric, a, b, [part for part, _ in common] if name == "mmlu" else None)
+
+
+def _compared(name: str, title: str, metric: str, a: list[Scored], b: list[Scored], strata: list[str] | None) -> Line:
+    before, after = [question.score for question in a], [question.score for question in b]
+    found = statistics.difference(before, after, clusters(a), strata)
+    first = statistics.mean(before, strata=strata).value
+    return Line(name, title, metric, first, first + found.value, found)
+
+
+def _unpaired(name: str, title: str, metric: str, told: float, n: int, estimate: statistics.Estimate) -> Line:
+    low, high = statistics.wilson(told, n)
+    theirs = math.sqrt(told * (1 - told) / n) or (high - low) / 4
+    mine = estimate.stderr or (estimate.high - estimate.low) / 4
+    error, value = math.hypot(theirs, mine), estimate.value - told
+    low, high = statistics.normal_interval(value, error)
+    found = Difference(
+        value,
+        error,
+        low,
+        high,
+        statistics.normal_p(value, error),
+        "unpaired z",
+        estimate.n,
+        estimate.clusters,
+        0,
+        0,
+        statistics.smallest_shown(error),
+    )
+    return Line(name, title, metric, told, estimate.value, found)
+
+
+def _averages(lines: list[Line]) -> list[Line]:
+    """The two averages, where all their tasks were compared."""
+    made = []
+    compared = {line.name: line for line in lines if line.difference}
+    for name in AVERAGES:
+        wanted = [task for task, *_ in TASKS if name == "all seven" or task != "drop"]
+        if any(task not in compared for task in wanted):
+            continue
+        parts = [compared[task] for task in wanted]
+        value, error = statistics.mean_of([line.difference for line in parts])
+        if not error:
+            continue
+        low, high = statistics.normal_interval(value, error)
+        n = sum(line.difference.n for line in parts)
+        found = Difference(
+            value,
+            error,
+            low,
+            high,
+            statistics.normal_p(value, error),
+            "paired z",
+            n,
+            n,
+            0,
+            0,
+            statistics.smallest_shown(error),
+        )
+        first = sum(line.first for line in parts) / len(parts)
+        made.append(Line(name, AVERAGE_TITLES[name], "mean", first, first + value, found))
+    return made
+
+
+def _corrected(made: list[Comparison]) -> list[Comparison]:
+    """Holm's correction over the tasks of all comparisons."""
+    tested = [
+        (i, j)
+        for i, comparison in enumerate(made)
+        for j, line in enumerate(comparison.lines)
+        if line.difference and line.name not in AVERAGES
+    ]
+    adjusted = statistics.holm([made[i].lines[j].difference.p for i, j in tested])
+    for (i, j), p in zip(tested, adjusted, strict=True):
+        made[i].lines[j] = replace(made[i].lines[j], adjusted=p)
+    return made
+
+
+def _asked_hash(result: Result, name: str) -> str | None:
+    """The hash of the rows that were asked: the first of a task's splits."""
+    hashes = (result.data.get("data_hashes") or {}).get(name) or {}
+    return next(iter(hashes.values()), None)
+
+
+def _notes(first: Result, second: Result) -> list[str]:
+    notes = []
+    protocols = [r.data["protocol"] for r in (first, second)]
+    if protocols[0] != protocols[1]:
+        named = [f"{p['name']} v{p.get('version')}" for p in protocols]
+        if named[0] == named[1]:
+            named = [f"{n} ({p.get('system') or p.get('max_length')})" for n, p in zip(named, protocols, strict=True)]
+        notes.append(f"protocols {named[0]} and {named[1]}: a difference mixes model and protocol")
+    for result in (first, second):
+        if not result.data.get("complete"):
+            notes.append(f"{result.label}: unfinished")
+    return notes
+
+
+# --- the forms ------------------------------------------------------------------------------------------------------
+
+
+def _percent(value: float | None, sign: bool = False) -> str:
+    return "–" if value is None else f"{100 * value:+.2f}" if sign else f"{100 * value:.2f}"
+
+
+def _p(line: Line) -> str:
+    if line.difference is None:
+        return "–"
+    p = line.difference.p if line.adjusted is None else line.adjusted
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def grid(made: Comparison) -> Grid:
+    """The grid of a comparison, percent."""
+    headings = ["Task", made.first, made.second, "Δ", "95 % interval", "p (Holm)", "↑", "↓", "n", "verdict"]
+    rows = []
+    for line in made.lines:
+        found = line.difference
+        if found is None:
+            rows.append([line.title, "–", "–", "–", "–", "–", "", "", "", line.verdict])
+            continue
+        paired = line.name not in AVERAGES and found.test != "unpaired z"
+        rows.append(
+            [
+                line.title,
+                _percent(line.first),
+                _percent(line.second),
+                _percent(found.value, sign=True),
+                f"{_percent(found.low, True)} … {_percent(found.high, True)}",
+                _p(line),
+                str(found.better) if paired else "",
+                str(found.worse) if paired else "",
+                str(found.n),
+                line.verdict,
+            ]
+        )
+    colours = {"better": "green", "worse": "red"}
+    cells = [[*map(Cell, row[:-1]), Cell(row[-1], style=colours.get(row[-1], ""))] for row in rows]
+    tasks = sum(line.name not in AVERAGES for line in made.lines)
+    spare = ("↑", "↓", "n", "p (Holm)", made.first)
+    return Grid(headings, cells, legend(made), left=frozenset({0, len(headings) - 1}), rule=tasks - 1, spare=spare)
+
+
+def legend(made: Comparison) -> list[str]:
+    """What the columns mean, and the notes."""
+    tests = ", ".join(dict.fromkeys(line.difference.test for line in made.lines if line.difference))
+    return [
+        f"Δ is {made.second} minus {made.first}, in points, on the same questions; ↑ ↓ questions whose score rose, fell",
+        f"p by {tests}; corrected over the tasks by Holm, not for the averages; better or worse: p < {LEVEL}",
+        *made.notes,
+    ]
+
+
+def to_json(made: Sequence[Comparison]) -> list[dict]:
+    """All facts of some comparisons, fractions of 1."""
+    import dataclasses
+
+    return [
+        {
+            "first": comparison.first,
+            "second": comparison.second,
+            "lines": [dataclasses.asdict(line) | {"verdict": line.verdict} for line in comparison.lines],
+            "notes": comparison.notes,
+        }
+        for comparison in made
+    ]

@@ -1,0 +1,223 @@
+"""Results in, pictures out: scores by task, MMLU by subject, checkpoints over steps; each as PNG and SVG.
+
+Readable in grey and by the colour-blind: results differ in marker as well as in colour (Okabe and Ito's palette, whose
+colours also differ in lightness), and every number has its 95 % interval.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import make_folder, writing
+from orca_bench.report.table import TASKS
+from orca_bench.result_file import Result
+
+# Okabe and Ito 2008, without yellow, from dark to light and back, so that neighbours differ in grey too.
+_COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+#: What guessing scores, percent: four choices for ARC, HellaSwag and MMLU, two for Winogrande.
+_CHANCE = {"arc_challenge": 25.0, "hellaswag": 25.0, "mmlu": 25.0, "winogrande": 50.0}
+
+
+def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> list[Path]:
+    """Scores by task with 95 % intervals; reported ones as crosses, chance as ticks."""
+    plot = _plot()
+    shown = [(name, title, metric) for name, title, _, metric in TASKS if any(name in r.data["tasks"] for r in results)]
+    count = len(results)
+    figure, axes = plot.subplots(figsize=(8, 1.1 + len(shown) * (0.34 + 0.16 * count)), layout="constrained")
+    for number, result in enumerate(results):
+        offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
+        points = [
+            (place + offset, *_percent(result.data["tasks"][name]))
+            for place, (name, *_) in enumerate(shown)
+            if name in result.data["tasks"]
+        ]
+        _points(axes, points, number, result.label)
+    if reported is not None and all(result.data["suite"].get("comparable") for result in results):
+        told = [(place, reported["tasks"][name]) for place, (name, *_) in enumerate(shown) if name in reported["tasks"]]
+        label = f"reported, {reported['model'].split('/')[-1]}"
+        axes.plot(
+            [v for _, v in told],
+            [p for p, _ in told],
+            "x",
+            color="#555555",
+            markersize=8,
+            markeredgewidth=2,
+            label=label,
+        )
+    for place, (name, *_) in enumerate(shown):
+        if name in _CHANCE:
+            axes.plot(
+                [_CHANCE[name]] * 2,
+                [place - 0.42, place + 0.42],
+                color="#888888",
+                linestyle=":",
+                linewidth=1.4,
+                label="chance" if name == "mmlu" or place == 0 else None,
+            )
+    axes.set_yticks(range(len(shown)), [f"{title}\n{metric}" for _, title, metric in shown])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    _finish(axes, "score, percent; bars are 95 % intervals")
+    return _save(figure, folder, "scores")
+
+
+def mmlu(result: Result, folder: Path) -> list[Path]:
+    """MMLU's subjects, the best on top, with 95 % intervals and their mean. Raises UserError where there are none."""
+    subjects = (result.data["tasks"].get("mmlu") or {}).get("subjects")
+    if not subjects:
+        raise UserError("no MMLU subjects in this result", where=result.path)
+    from orca_bench import statistics
+
+    rows = []
+    for name, entry in subjects.items():
+        interval = entry.get("interval") or statistics.wilson(entry["value"], entry["n"])
+        rows.append((100 * entry["value"], 100 * interval[0], 100 * interval[1], entry["n"], name.replace("_", " ")))
+    rows.sort(key=lambda row: (row[0], row[4]))
+    plot = _plot()
+    figure, axes = plot.subplots(figsize=(8, 1.2 + 0.19 * len(rows)), layout="constrained")
+    places = range(len(rows))
+    values = [row[0] for row in rows]
+    axes.errorbar(
+        values,
+        places,
+        xerr=[[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]],
+        fmt=_MARKERS[0],
+        color=_COLOURS[0],
+        markersize=4,
+        elinewidth=1,
+        label="subject",
+    )
+    value = 100 * result.data["tasks"]["mmlu"]["value"]
+    axes.axvline(value, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {value:.2f}")
+    axes.axvline(25, color="#888888", linestyle=":", linewidth=1.4, label="chance")
+    axes.set_yticks(places, [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
+    axes.set_ylim(-0.8, len(rows) - 0.2)
+    axes.set_xlim(0, 100)
+    axes.set_title(f"{result.label}: MMLU by subject (questions)", loc="left", fontsize=11)
+    _finish(axes, "accuracy, percent; bars are 95 % intervals")
+    return _save(figure, folder, "mmlu")
+
+
+def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> list[Path]:
+    """Checkpoints of one run over their steps, a small picture a task. `at` are the steps; None reads them off the names.
+
+    Raises UserError where a step cannot be told.
+    """
+    if at is not None and len(at) != len(results):
+        raise UserError(f"{len(at)} steps for {len(results)} results", where="--steps")
+    known = list(at) if at is not None else [_step(result) for result in results]
+    order = sorted(range(len(results)), key=lambda i: known[i])
+    shown = [(name, title, metric) for name, title, _, metric in TASKS if any(name in r.data["tasks"] for r in results)]
+    plot = _plot()
+    columns = min(4, len(shown))
+    lines = -(-len(shown) // columns)
+    figure, grid = plot.subplots(
+        lines, columns, figsize=(2.6 * columns, 0.6 + 2.2 * lines), layout="constrained", squeeze=False
+    )
+    for place, (name, title, metric) in enumerate(shown):
+        axes = grid[place // columns][place % columns]
+        points = [
+            (known[i], *_percent(results[i].data["tasks"][name])) for i in order if name in results[i].data["tasks"]
+        ]
+        xs, ys = [p[0] for p in points], [p[1] for p in points]
+        axes.errorbar(
+            xs,
+            ys,
+            yerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
+            fmt=f"-{_MARKERS[0]}",
+            color=_COLOURS[0],
+            markersize=4,
+            elinewidth=1,
+            capsize=2,
+        )
+        if name in _CHANCE:
+            axes.axhline(_CHANCE[name], color="#888888", linestyle=":", linewidth=1.2)
+        axes.set_title(f"{title} ({metric})", loc="left", fontsize=9)
+        axes.set_ylim(0, 100)
+        axes.tick_params(labelsize=8)
+        axes.grid(True, color="#e5e5e5", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for empty in range(len(shown), lines * columns):
+        grid[empty // columns][empty % columns].set_visible(False)
+    figure.supxlabel("step", fontsize=9)
+    figure.supylabel("percent; bars are 95 % intervals, dots chance", fontsize=9)
+    return _save(figure, folder, "steps")
+
+
+# --- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _plot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "orca-bench"  # the same results give the same bytes
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
+    import matplotlib.pyplot as plot
+
+    return plot
+
+
+def _percent(entry: dict) -> tuple[float, float, float]:
+    """(value, low, high) in percent; a result without intervals shows two standard errors."""
+    value, interval = entry["value"], entry.get("interval")
+    if interval is None:
+        margin = 1.96 * (entry.get("stderr") or 0.0)
+        interval = (max(0.0, value - margin), min(1.0, value + margin))
+    return 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value)
+
+
+def _points(axes, points: list[tuple[float, float, float, float]], number: int, label: str) -> None:
+    axes.errorbar(
+        [p[1] for p in points],
+        [p[0] for p in points],
+        xerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
+        fmt=_MARKERS[number % len(_MARKERS)],
+        color=_COLOURS[number % len(_COLOURS)],
+        markersize=6,
+        elinewidth=1.5,
+        capsize=3,
+        label=label,
+    )
+
+
+def _finish(axes, label: str) -> None:
+    axes.set_xlabel(label, fontsize=9)
+    axes.grid(True, axis="x", color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.08 if axes.get_figure().get_figheight() > 6 else -0.14),
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _step(result: Result) -> int:
+    """The step in the name of a model's folder or of the result: step-500, checkpoint_500, global_step500."""
+    for text in (str(result.data["model"].get("path")), result.label, result.path.stem):
+        found = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
+        if found:
+            return int(found[-1])
+    raise UserError("no step in the name of this result or its model", where=result.path, hint="give --steps 100,200,…")
+
+
+def _save(figure, folder: Path, name: str) -> list[Path]:
+    import matplotlib.pyplot as plot
+
+    make_folder(folder)
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    try:
+        for path in paths:
+            with writing(path):
+                figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    finally:
+        plot.close(figure)
+    return paths

@@ -1,0 +1,166 @@
+"""Results of one model in; a folder with its results and tables, and its model card, out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import make_folder, replacing, write_text, writing
+from orca_bench.report import card as cards
+from orca_bench.report import forms, page, pictures, table
+from orca_bench.result_file import Result, questions_file, read, read_result
+
+
+@dataclass
+class Published:
+    """What was written, and what a person should know of it."""
+
+    card: Path
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def publish(
+    paths: Sequence[Path],
+    to: Path,
+    name: str | None,
+    card: Path | None,
+    source_url: str | None,
+    reported: str,
+    requests: Callable[[dict], tuple[page.Requests, list[str]]] | None = None,
+) -> Published:
+    """Write everything; all input is read and checked before the first file is written.
+
+    `requests`, of a result, gives a function that gives the requests of its questions, and notes.
+    """
+    results = [read_result(path) for path in paths]
+    models = list(dict.fromkeys(result["model"].get("name", "model") for result in results))
+    if len(models) > 1:
+        raise UserError(f"results of {len(models)} models: {', '.join(models)}", hint="publish one model at a time")
+    _check_fingerprints(paths, results)
+    name = name or models[0]
+    if "/" in name or name in ("", ".", ".."):
+        raise UserError(f"'{name}' is no name of a folder", where="--name")
+    folder = to / name
+    card = card or _card_of(results[0], folder)
+    built = table.build(list(zip(table.labels(results), results, strict=True)), table.read_reported(reported))
+    made = Published(card)
+    asked = [None if requests is None else _asked(requests, result, made) for result in results]
+    text = _card_text(card, name, list(zip(paths, results, strict=True)), source_url, made)
+    make_folder(folder)
+    for path in paths:
+        _copy(path, folder, made)
+    grid = table.grid(built)
+    forms_ = {".md": forms.to_markdown(grid), ".csv": table.to_csv(built), ".tex": forms.to_latex(grid)}
+    forms_[".html"] = forms.to_html(grid)
+    shown = [_read(path, label, data) for path, label, data in zip(paths, built.columns, results, strict=True)]
+    drawn = [("scores by task", pictures.scores(shown, table.read_reported(reported), folder))]
+    with_subjects = next((result for result in shown if "subjects" in result.data["tasks"].get("mmlu", {})), None)
+    if with_subjects is not None:
+        drawn.append(("MMLU by subject", pictures.mmlu(with_subjects, folder)))
+    made.files += [path for _, files in drawn for path in files]
+    for ending, content in forms_.items():
+        _write(folder / f"table{ending}", content, made)
+    svgs = [(caption, next(f for f in files if f.suffix == ".svg")) for caption, files in drawn]
+    with replacing(folder / "index.html") as handle:
+        for piece in page.build(f"{name}: orca-bench", shown, grid, svgs, asked):
+            handle.write(piece)
+    made.files.append(folder / "index.html")
+    if text is not None:
+        make_folder(card.parent)
+        _write(card, text, made)
+    return made
+
+
+def push(card: Path, repository: str) -> str:
+    """Upload a card to a model repository of the hub; returns its address. Raises UserError where that fails."""
+    from huggingface_hub import HfApi
+
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
+    if not card.is_file():
+        raise UserError("there is no card to upload", where=card)
+    try:
+        done = HfApi(token=token).upload_file(
+            path_or_fileobj=card,
+            path_in_repo="README.md",
+            repo_id=repository,
+            commit_message="Scores measured with orca-bench",
+        )
+    except Exception as error:  # of many kinds: no such repository, no right to it, no network
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"the hub did not take the card ({type(error).__name__}: {said})", where=repository) from None
+    return str(done)
+
+
+def _read(path: Path, label: str, data: dict) -> Result:
+    return read(path, label) if questions_file(path).is_file() else Result(path, label, data)
+
+
+def _asked(requests, result: dict, made: Published) -> page.Requests:
+    of, notes = requests(result)
+    made.notes += notes
+    return of
+
+
+def _check_fingerprints(paths: Sequence[Path], results: Sequence[dict]) -> None:
+    prints = {result["model"].get("fingerprint") for result in results} - {None}
+    if len(prints) > 1:
+        raise UserError(
+            "these results are of models with other weights",
+            where=", ".join(map(str, paths)),
+            hint="publish results of one model",
+        )
+
+
+def _card_of(result: dict, folder: Path) -> Path:
+    model = result["model"].get("path")
+    if model and Path(model).is_dir():
+        return Path(model) / "README.md"
+    return folder / "README.md"
+
+
+def _card_text(
+    card: Path, name: str, results: list[tuple[Path, dict]], source_url: str | None, made: Published
+) -> str | None:
+    try:
+        text = card.read_text(encoding="utf-8") if card.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the card: {error}", where=card) from None
+    source = None if source_url is None else cards.Source("orca-bench", source_url)
+    found = []
+    for path, result in results:
+        try:
+            scores, note = cards.scores_of(result)
+        except UserError as error:
+            made.notes.append(f"{path}: {error}")
+            continue
+        if not result.get("complete"):
+            made.notes.append(f"{path}: unfinished; only its finished tasks are on the card")
+        found += cards.eval_results(scores, source, note)
+    if not found:
+        made.notes.append("no score belongs on the card, so it was left as it is")
+        return None
+    return cards.update(text, name, found, card)
+
+
+def _copy(path: Path, folder: Path, made: Published) -> None:
+    for file in (path, questions_file(path)):
+        if not file.is_file():
+            made.notes.append(f"{file} is not there, so the published result cannot be verified")
+            continue
+        target = folder / file.name
+        if target.resolve() != file.resolve():
+            with writing(folder):
+                shutil.copyfile(file, target)
+        made.files.append(target)
+
+
+def _write(path: Path, text: str, made: Published) -> None:
+    write_text(path, text)
+    made.files.append(path)

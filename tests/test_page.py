@@ -1,0 +1,208 @@
+"""The page in a real browser: nothing of a model runs, everything is shown, and tens of thousands of questions open at once."""
+
+import json
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from orca_bench import result_file
+from orca_bench.report import leaderboard, page, table
+
+HOSTILE = [
+    "<script>document.title='owned'</script>",
+    "</script><script>document.title='owned'</script>",
+    "<img src=x onerror=\"document.title='owned'\">",
+    '"><svg onload=document.title="owned">',
+    "<!-- <script>",
+    "javascript:document.title='owned'",
+    "{{constructor.constructor('document.title=1')()}}",
+    "half a pair \ud800 and \udfff, \u2028 \u2029 \x00 \x07 \ufeff, and \u202eright to left",
+    "é" * 1_000_000,
+]
+
+
+def write(folder, name, questions, label="m"):
+    """A result of some questions: (part, row, score, prediction, answers)."""
+    tasks = {
+        n: {"title": t, "metric": m, "value": 0.5, "stderr": 0.1, "n": 2, "interval": [0.3, 0.7]}
+        for n, t, _, m in table.TASKS
+    }
+    mean = {"value": 0.5, "stderr": 0.1, "interval": [0.3, 0.7]}
+    told = {
+        "format": "orca-bench result 2",
+        "complete": True,
+        "suite": {"name": "s", "comparable": False},
+        "protocol": {"name": "orca", "version": 1},
+        "model": {"name": label},
+        "tasks": tasks,
+        "averages": {"all seven": mean, "six without DROP": mean},
+    }
+    path = folder / name
+    path.write_text(json.dumps(told))
+    with open(result_file.questions_file(path), "w") as handle:
+        for index, (part, row, score, prediction, answers) in enumerate(questions):
+            line = {
+                "task": part,
+                "index": index,
+                "row": row,
+                "prediction": prediction,
+                "gold": prediction,
+                "score": score,
+            }
+            handle.write(json.dumps(line | {"answers": answers}) + "\n")
+    return result_file.read(path, label)
+
+
+def build(folder, results, requests):
+    file = folder / "index.html"
+    with open(file, "w", encoding="utf-8") as handle:
+        for piece in page.build("t <b>", results, leaderboard.build(results), [], requests):
+            handle.write(piece)
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium with a page to open files in."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=program, args=[*quiet, "--disable-sync", "--no-first-run"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Open a file; gives the page and all that its console and its network said."""
+    context = browser.new_context()
+    tab, said = context.new_page(), []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: (said.append("dialog"), dialog.dismiss()))
+    tab.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or said.append(request.url))
+
+    def open_(file, link=""):
+        tab.goto(f"{Path(file).as_uri()}{link}")
+        tab.wait_for_selector("html[data-ready]", state="attached")
+        return tab, said
+
+    yield open_
+    context.close()
+
+
+def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path):
+    text = HOSTILE[0]
+    result = write(tmp_path, "r.json", [("gsm8k", 0, 0.0, text, [text])], label="<script>alert(1)</script>")
+    made = build(tmp_path, [result], [lambda part, index: [(text, None, [text])]]).read_text(encoding="utf-8")
+    assert "document.title='owned'" not in made and "<script>alert" not in made
+    assert made.count("<script") == 3  # the index, one chunk, and the page's own
+    assert "http" not in made.split("<body>")[0].replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("place", range(len(HOSTILE)))
+def test_whatever_a_model_wrote_is_shown_and_does_not_run(opened, tmp_path, place):
+    text = HOSTILE[place]
+    questions = [("gsm8k", 7, 0.0, text, [text]), ("drop", 1, 1.0, "x", ["x"])]
+    result = write(tmp_path, "r.json", questions, label=text[:40].encode("utf-8", "replace").decode())
+    tab, said = opened(build(tmp_path, [result], [lambda part, index: [(text, None, [text])]]))
+    title = tab.title()
+    tab.click("#rows .q >> nth=0")
+    tab.wait_for_selector("#detail pre")
+    shown = tab.locator("#detail pre").first.text_content()
+    assert shown.startswith("half a pair ") if "half a pair" in text else shown == text[:20_000]
+    if len(text) > 20_000:
+        assert len(shown) == 20_000
+        tab.click("#detail button.more >> nth=0")
+        assert len(tab.locator("#detail pre").first.text_content()) == len(text)
+    assert tab.title() == title and not said
+    assert tab.locator("#detail script, #detail img, #detail svg").count() == 0
+
+
+def test_filters_sorting_links_and_keys(opened, tmp_path):
+    a = write(tmp_path, "a.json", [("arc_challenge", n, float(n % 2), n, [-1.0, -2.0]) for n in range(10)], "A")
+    b = write(tmp_path, "b.json", [("arc_challenge", n, float(n < 5), n, [-1.0, -2.0]) for n in range(10)], "B")
+    requests = [lambda part, index: [("the question", " yes", ()), ("the question", " no", ())]] * 2
+    tab, said = opened(build(tmp_path, [a, b], requests), "#arc_challenge/3")
+    tab.wait_for_selector("#detail pre")
+    assert "arc_challenge, row 3" in tab.text_content("#detail")
+    assert "The same contexts as above." in tab.text_content("#detail")
+    tab.select_option("#outcome", label="A right, B wrong")
+    assert tab.text_content("#count") == "3 of 10 questions"  # 5, 7, 9
+    tab.focus("#list")
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowDown")
+    assert tab.wait_for_selector(".q.chosen").text_content().startswith("ARC-Challenge · row 7")
+    tab.fill("#row", "9")
+    assert tab.text_content("#count") == "1 of 10 questions"
+    tab.click("#scores th >> nth=0")
+    assert tab.get_attribute("#scores th >> nth=0", "aria-sort") == "descending"
+    assert not said
+
+
+def test_twenty_eight_thousand_questions_open_in_two_seconds_and_scroll(opened, tmp_path):
+    """Contexts as long as MMLU's and ARC's; the speed asked for is a bound on the page, not a comparison."""
+    rng = random.Random(0)
+    words = [f"w{rng.randrange(10**6)}" for _ in range(5000)]
+    shots = [" ".join(rng.choices(words, k=500)) for _ in range(50)]
+    questions = [("hellaswag", n, float(n % 3 == 0), n % 4, [-10.5 - n % 7] * 4) for n in range(28_000)]
+    result = write(tmp_path, "r.json", questions)
+    context = [(shots[n % 50] + " ".join(rng.choices(words, k=60))) for n in range(2000)]
+    file = build(
+        tmp_path, [result], [lambda part, index: [(context[index % 2000], f" choice {k}", ()) for k in range(4)]]
+    )
+    tab, said = opened(file)
+    ready = int(tab.get_attribute("html", "data-ready"))
+    print(f"{file.stat().st_size / 2**20:.1f} MiB, ready after {ready} ms")
+    assert ready < 2000
+    frames = tab.evaluate(
+        """() => new Promise((done) => {
+            const list = document.getElementById("list"), times = [];
+            let last = performance.now(), n = 0;
+            const step = (now) => {
+                times.push(now - last); last = now;
+                list.scrollTop = (n * 7919) % (28000 * 28);
+                if (++n < 60) requestAnimationFrame(step); else done(times.slice(2));
+            };
+            requestAnimationFrame(step);
+        })"""
+    )
+    assert sorted(frames)[len(frames) // 2] < 50
+    assert tab.locator("#rows .q").count() < 100
+    tab.evaluate("document.getElementById('list').scrollTop = 27999 * 28")
+    began = time.monotonic()
+    tab.click("#rows .q >> nth=-1")
+    tab.wait_for_selector("#detail pre")
+    assert "hellaswag, row 27999" in tab.text_content("#detail") and time.monotonic() - began < 2
+    assert not said
+
+
+def test_a_published_page_has_the_exact_requests(opened, tiny_model, mini, tmp_path_factory, command_in):
+    command = command_in(tmp_path_factory.mktemp("page"))
+    eval_ = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--out", "r.json"]
+    assert command(*eval_, "--tasks", "winogrande,mmlu").returncode == 0
+    done = command("publish", "r.json")
+    assert done.returncode == 0, done.stderr
+    folder = command.folder / "results" / "model"
+    if not folder.is_dir():
+        folder = next((command.folder / "results").iterdir())
+    sent = command(
+        "requests", "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "q.jsonl"
+    )
+    assert sent.returncode == 0, sent.stderr
+    first = json.loads((command.folder / "q.jsonl").read_text().splitlines()[0])
+    tab, said = opened(folder / "index.html")
+    tab.select_option("#task", label="Winogrande")
+    tab.click("#rows .q >> nth=0")
+    tab.wait_for_selector("#detail pre")
+    shown = [tab.locator("#detail pre").nth(n).text_content() for n in range(tab.locator("#detail pre").count())]
+    assert first["context"] in shown and first["continuation"] in shown
+    assert tab.locator("#pictures img").count() == 2 and not said
+    assert os.path.getsize(folder / "index.html") > 10_000
