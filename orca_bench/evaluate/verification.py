@@ -164,7 +164,7 @@ def _value(result: dict, task: Task, questions: Sequence[Question]) -> Finding:
 
 
 def _averages(result: dict) -> Finding:
-    tasks = {name: {"stderr": None, **entry} for name, entry in result["tasks"].items()}
+    tasks = {name: {"stderr": None, "interval": [0.0, 1.0], **entry} for name, entry in result["tasks"].items()}
     wrong = []
     for name, found in results.averages(tasks).items():
         told = (result["averages"].get(name) or {}).get("value")

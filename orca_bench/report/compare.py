@@ -46,9 +46,7 @@ class Line:
         p = found.p if self.adjusted is None else self.adjusted
         if p < LEVEL:
             return "better" if found.value > 0 else "worse"
-        if found.smallest is None:
-            return "no difference shown"
-        return f"no difference shown; one of {100 * found.smallest:.1f} would be, mostly"
+        return "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -257,12 +255,24 @@ def _p(line: Line) -> str:
 
 def grid(made: Comparison) -> Grid:
     """The grid of a comparison, percent."""
-    headings = ["Task", made.first, made.second, "Δ", "95 % interval", "p (Holm)", "↑", "↓", "n", "verdict"]
+    headings = [
+        "Task",
+        made.first,
+        made.second,
+        "Δ",
+        "95 % interval",
+        "p (Holm)",
+        "shows from",
+        "↑",
+        "↓",
+        "n",
+        "verdict",
+    ]
     rows = []
     for line in made.lines:
         found = line.difference
         if found is None:
-            rows.append([line.title, "–", "–", "–", "–", "–", "", "", "", line.verdict])
+            rows.append([line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict])
             continue
         paired = line.name not in AVERAGES and found.test != "unpaired z"
         rows.append(
@@ -273,6 +283,7 @@ def grid(made: Comparison) -> Grid:
                 _percent(found.value, sign=True),
                 f"{_percent(found.low, True)} … {_percent(found.high, True)}",
                 _p(line),
+                "" if found.smallest is None else f"{100 * found.smallest:.1f}",
                 str(found.better) if paired else "",
                 str(found.worse) if paired else "",
                 str(found.n),
@@ -282,16 +293,20 @@ def grid(made: Comparison) -> Grid:
     colours = {"better": "green", "worse": "red"}
     cells = [[*map(Cell, row[:-1]), Cell(row[-1], style=colours.get(row[-1], ""))] for row in rows]
     tasks = sum(line.name not in AVERAGES for line in made.lines)
-    spare = ("↑", "↓", "n", "p (Holm)", made.first)
+    spare = ("n", "↑", "↓", "shows from", "p (Holm)", made.first)
     return Grid(headings, cells, legend(made), left=frozenset({0, len(headings) - 1}), rule=tasks - 1, spare=spare)
 
 
 def legend(made: Comparison) -> list[str]:
     """What the columns mean, and the notes."""
-    tests = ", ".join(dict.fromkeys(line.difference.test for line in made.lines if line.difference))
+    tests = list(dict.fromkeys(line.difference.test for line in made.lines if line.difference))
+    unpaired = tests == ["unpaired z"]
+    same = "" if unpaired else ", on the same questions; ↑ ↓ questions whose score rose, fell"
+    averages = "" if unpaired else ", not for the averages"
     return [
-        f"Δ is {made.second} minus {made.first}, in points, on the same questions; ↑ ↓ questions whose score rose, fell",
-        f"p by {tests}; corrected over the tasks by Holm, not for the averages; better or worse: p < {LEVEL}",
+        f"Δ is {made.second} minus {made.first}, in points{same}",
+        f"p by {', '.join(tests)}; corrected over the tasks by Holm{averages}; better or worse: p < {LEVEL}",
+        "shows from: the smallest true difference that a comparison of this size shows four times in five",
         *made.notes,
     ]
 

@@ -211,10 +211,16 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
     for name, title, *_ in TASKS:
         if name in hashes[0] and name in hashes[1] and hashes[0][name] != hashes[1][name]:
             reasons.append(f"other rows of {title} than in {baseline.path.name}")
+        elif not reasons and _sent(result, name) != _sent(baseline, name):
+            reasons.append(f"other requests of {title} than in {baseline.path.name}: the prompt is not what it was")
     for read in (result, baseline):
         if not read.data.get("complete"):
             reasons.append(f"{read.path.name} is unfinished")
     return reasons
+
+
+def _sent(result: Result, name: str) -> str | None:
+    return (result.data["tasks"].get(name) or {}).get("requests_sha256")
 
 
 def _protocol(result: Result) -> str:

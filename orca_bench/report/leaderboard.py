@@ -30,6 +30,8 @@ class _Row:
 
     def __init__(self, label: str, result: Result | None, numbers: dict[str, tuple[float, float | None, list | None]]):
         self.label, self.result, self.numbers = label, result, numbers
+        self.model = label if result is None else result.data["model"]["name"]
+        self.protocol = "reported" if result is None else result.data["protocol"]["name"]
 
 
 def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
@@ -37,17 +39,19 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
     rows = [_measured(result) for result in results] + [_reported(told) for told in reported]
     rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
     best = _best(rows)
+    named = [(row.model, row.protocol) for row in rows]
     headings = ["Model", "Protocol", *(_HEADINGS.get(name) or _title(name) for name in _COLUMNS), "n"]
     lines = []
     for number, row in enumerate(rows):
-        protocol = "reported" if row.result is None else row.result.data["protocol"]["name"]
+        # Two results of one model and protocol are told apart by their headings.
+        label = row.model if named.count((row.model, row.protocol)) == 1 else row.label
         n = "" if row.result is None else f"{sum(e.get('n', 0) for e in row.result.data['tasks'].values()):,}"
         cells = [Cell(_text(row.numbers.get(name)), best.get(name) == number) for name in _COLUMNS]
-        lines.append([Cell(row.label), Cell(protocol), *cells, Cell(n)])
+        lines.append([Cell(label), Cell(row.protocol), *cells, Cell(n)])
     notes = ["percent ± standard error; bold: best of its column, and significantly so"]
     if any(not table.comparable(result.data) for result in results) and reported:
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
-    if len({row.result.data["protocol"]["name"] for row in rows if row.result}) > 1:
+    if len({row.protocol for row in rows if row.result}) > 1:
         notes.append("rows of different protocols are numbers of different kinds")
     limits = {result.data.get("limit") for result in results} - {None}
     if limits:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
 from orca_bench.report.table import TASKS
@@ -46,8 +47,10 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
             color="#555555",
             markersize=8,
             markeredgewidth=2,
+            clip_on=False,
             label=label,
         )
+    named = False
     for place, (name, *_) in enumerate(shown):
         if name in _CHANCE:
             axes.plot(
@@ -56,8 +59,9 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
                 color="#888888",
                 linestyle=":",
                 linewidth=1.4,
-                label="chance" if name == "mmlu" or place == 0 else None,
+                label=None if named else "chance",
             )
+            named = True
     axes.set_yticks(range(len(shown)), [f"{title}\n{metric}" for _, title, metric in shown])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -70,8 +74,6 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
     subjects = (result.data["tasks"].get("mmlu") or {}).get("subjects")
     if not subjects:
         raise UserError("no MMLU subjects in this result", where=result.path)
-    from orca_bench import statistics
-
     rows = []
     for name, entry in subjects.items():
         interval = entry.get("interval") or statistics.wilson(entry["value"], entry["n"])
@@ -163,11 +165,12 @@ def _plot():
 
 
 def _percent(entry: dict) -> tuple[float, float, float]:
-    """(value, low, high) in percent; a result without intervals shows two standard errors."""
+    """(value, low, high) in percent; a result of version 1 has no interval, so it is made of its standard error."""
     value, interval = entry["value"], entry.get("interval")
-    if interval is None:
-        margin = 1.96 * (entry.get("stderr") or 0.0)
-        interval = (max(0.0, value - margin), min(1.0, value + margin))
+    if interval is None and entry.get("stderr"):
+        interval = statistics.normal_interval(value, entry["stderr"], 0.0)
+    elif interval is None:
+        interval = statistics.wilson(value, entry.get("n", 1))
     return 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value)
 
 
@@ -181,6 +184,7 @@ def _points(axes, points: list[tuple[float, float, float, float]], number: int, 
         markersize=6,
         elinewidth=1.5,
         capsize=3,
+        clip_on=False,
         label=label,
     )
 
@@ -191,13 +195,7 @@ def _finish(axes, label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.08 if axes.get_figure().get_figheight() > 6 else -0.14),
-        ncols=3,
-        frameon=False,
-        fontsize=9,
-    )
+    axes.get_figure().legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
 def _step(result: Result) -> int:

@@ -251,7 +251,7 @@ def measured(value: float | None, stderr: float | None, interval: Sequence[float
     """
     if value is None:
         return "–"
-    if stderr == 0 and interval:
+    if not stderr and interval:
         return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
     return f"{100 * value:.2f}" if not stderr else f"{100 * value:.2f} ± {100 * stderr:.2f}"
 
