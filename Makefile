@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench lint setup clean
+.PHONY: demo test bench gate lint setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -17,6 +17,9 @@ test: setup  ## every test
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
 	$(BIN)/python tests/bench_evaluation.py
+
+gate: setup  ## the demo's student against its baselines, and deliberate breaks that must be found
+	$(BIN)/python tests/gate_mini.py
 
 lint: setup
 	$(BIN)/ruff check .
