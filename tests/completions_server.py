@@ -30,9 +30,11 @@ class Model:
     @torch.inference_mode()
     def complete(self, ids: list[int], room: int, stops: list[str], echo: bool) -> dict:
         with self.lock:
-            said, before = [], self.tokenizer.decode(ids)
+            said, before, fed, cache = [], self.tokenizer.decode(ids), ids, None
             for _ in range(room):
-                said.append(int(self.model(torch.tensor([ids + said])).logits[0, -1].argmax()))
+                out = self.model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
+                said.append(int(out.logits[0, -1].argmax()))
+                fed, cache = said[-1:], out.past_key_values
                 text = self.tokenizer.decode(ids + said)[len(before) :]
                 if said[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
                     break

@@ -40,7 +40,9 @@ def command(*words: str) -> None:
 
 
 def evaluated(model: Path, out: Path) -> result_file.Result:
-    order = evaluating.order(str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True)
+    order = evaluating.order(
+        str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
+    )
     job.evaluate(order, Silent())
     return result_file.read(out)
 
@@ -102,7 +104,9 @@ def main() -> None:
             broken = evaluated(model, out / f"{break_.__name__}.json")
         _must_fail(break_.__name__, broken, baselines, rules)
     command("train", "recipes/mini.yaml", "-o", "name=mini-half", "-o", "train.max_steps=181")
-    _must_fail("half the training", evaluated(ROOT / "runs" / "mini-half" / "model", out / "half.json"), baselines, rules)
+    _must_fail(
+        "half the training", evaluated(ROOT / "runs" / "mini-half" / "model", out / "half.json"), baselines, rules
+    )
 
 
 def _must_fail(name: str, broken, baselines, rules) -> None:

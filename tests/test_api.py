@@ -1,15 +1,16 @@
 """The engine behind a server: over real HTTP, the answers of the engine here, and every failure named."""
 
-import json
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
-from orca_bench.evaluate import encoding, tree
+from orca_bench.evaluate import encoding, job, tree
 from orca_bench.evaluate import engine as engines
 from orca_bench.evaluate.api import Api
 from orca_bench.evaluate.encoding import Ids, Start
@@ -60,25 +61,37 @@ def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
     assert Api(served()[0]).texts(starts, stops, rule) == own.texts(starts, stops, rule)
 
 
-def test_the_whole_suite_through_a_server_gives_the_result_of_the_engine_here(
-    served, tiny_model, mini, tmp_path_factory, command_in
-):
-    command = command_in(tmp_path_factory.mktemp("api"))
+class Listener:
+    """A display that only listens."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, line):
+        self.said.append(line)
+
+    begin = end = plan = advance = lambda self, *_: None
+
+
+def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_model, mini, tmp_path):
     url, server = served()
-    eval_ = ["eval", "--benchmarks", mini["mini:benchmarks"], "--limit", 1, "--tasks", "truthful_qa,gsm8k"]
-    eval_ += ["--protocol", "leaderboard"]
-    own = command(*eval_, "--model", tiny_model, "--out", "own.json", "--json")
-    through = ["--model", tiny_model, "--engine", "api", "--base-url", url, "--out", "api/r.json", "--json"]
-    done = command(*eval_, *through, env={"OPENAI_API_KEY": "k"})
-    assert done.returncode == 0, done.stderr
-    mine, theirs = json.loads(done.stdout), json.loads(own.stdout)
+    rows = mini["mini:benchmarks"]
+
+    def run(folder, choice):
+        out = tmp_path / folder / "r.json"
+        order = evaluating.order(tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out)
+        listener = Listener()
+        return job.evaluate(replace(order, engine=choice), listener)["leaderboard"], listener.said
+
+    theirs, _ = run("own", Choice())
+    mine, _ = run("api", Choice("api", base_url=url))
     assert mine["model"]["engine"] == {"name": "api", "served_model": "tiny", "base_url": url}
     assert mine["requests_sha256"] == theirs["requests_sha256"]
     for task, entry in theirs["tasks"].items():
         assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
     asked = len(server.seen)
-    again = command(*eval_, *through, env={"OPENAI_API_KEY": "k"})
-    assert "answers were kept by an earlier run" in again.stderr
+    _, said = run("api", Choice("api", base_url=url))
+    assert any("answers were kept by an earlier run" in line for line in said)
     assert len(server.seen) == asked + 2  # the check at the start asks two things anew
 
 
