@@ -6,19 +6,22 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench gate lint setup clean
+.PHONY: demo test bench gate breaks lint setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
 
 test: setup  ## every test
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
 	$(BIN)/python tests/bench_evaluation.py
 
-gate: setup  ## the demo's student against its baselines, and deliberate breaks that must be found
+gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
+	$(BIN)/orca-bench check runs/mini/results/orca.json $(foreach b,$(wildcard results/baselines/mini-?.json),--baseline $(b))
+
+breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/gate_mini.py
 
 lint: setup

@@ -239,6 +239,7 @@ def test_rules_that_are_none_are_named(tmp_path, text, said):
         (lambda r: r["data_hashes"].update(drop={"validation": "0"}), "other rows of DROP"),
         (lambda r: r.update(complete=False), "is unfinished"),
         (lambda r: r["tasks"]["mmlu"].update(requests_sha256="0"), "other requests of MMLU"),
+        (lambda r: r["tasks"]["drop"].update(tokens_sha256="0"), "other token ids of DROP"),
     ],
 )
 def test_what_cannot_be_compared_fails(good, whole, said):

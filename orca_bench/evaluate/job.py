@@ -183,7 +183,7 @@ def _run_task(
     order: Order, task: Task, protocol, lm: OrcaLM, read: rows.Rows, result: dict, display: Display
 ) -> tuple[dict, list[scoring.Question]]:
     began = time.time()
-    lm.encoding.shortened = lm.found = 0
+    lm.begin()
     display.begin(task, protocol.name)
     if protocol.name == "plain":
         outcome = harness.run_plain(lm, task, read, order.limit)
@@ -200,6 +200,7 @@ def _run_task(
         protocol,
         questions,
         digest,
+        tokens_sha256=lm.tokens_sha256,
         shortened=lm.encoding.shortened,
         seconds=round(time.time() - began, 1),
     )

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol as Interface
 
+import numpy as np
 from lm_eval.api.model import LM
 
 from orca_bench.errors import NotFinite, UserError
@@ -79,12 +81,23 @@ class OrcaLM(LM):
         super().__init__()
         self.engine, self.encoding, self.store, self.team = engine, encoding, store, team or Alone()
         self.watcher: Watcher = _Nobody()
-        #: How many answers were found in the store.
+        #: How many answers were found in the store, since `begin`.
         self.found = 0
+        self._fed = hashlib.sha256()
         #: The whole text generated after a context, where the encoding threw the first tokens of it away.
         self.whole: dict[str, str] = {}
         # How much of a context must stay is known to the protocol; the harness passes strings only.
         self._heads: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """A task begins: count, and hash what is fed, anew."""
+        self.encoding.shortened = self.found = 0
+        self._fed = hashlib.sha256()
+
+    @property
+    def tokens_sha256(self) -> str:
+        """A hash of all token ids that were fed since `begin`, and of where the scored ones start."""
+        return self._fed.hexdigest()
 
     def expect(self, requests: Iterable[Request]) -> None:
         """Be told which requests are coming: forget those before, and note how much of each context must stay."""
@@ -98,6 +111,7 @@ class OrcaLM(LM):
         for request in requests:
             with _named(request):
                 sequences.append(self.encoding.pair(*request.args, head=self._heads.get(request.args[0], 0)))
+        self._feed((sequence.ids, sequence.start) for sequence in sequences)
         portions = tree.portions(sequences, PORTION_TOKENS)
         self.watcher.plan("tokens", sum(p.tokens for p in portions), sum(len(s.ids) - 1 for s in sequences))
 
@@ -116,6 +130,7 @@ class OrcaLM(LM):
             with _named(request):
                 room = options.get("max_gen_toks", MAX_NEW_TOKENS)
                 starts.append(self.encoding.start(context, self._heads.get(context, 0), room))
+        self._feed((start.ids, start.room) for start in starts)
         prompts = [Ids([*start.ids, 0], len(start.ids)) for start in starts]
         room = max((start.room for start in starts), default=0)
         portions = tree.portions(prompts, GENERATION_PORTION_TOKENS, each=room)
@@ -132,6 +147,10 @@ class OrcaLM(LM):
             if whole is not None:
                 self.whole[request.args[0]] = whole
         return [text for text, _ in answers]
+
+    def _feed(self, told: Iterable[tuple[list[int], int]]) -> None:
+        for ids, place in told:
+            self._fed.update(np.asarray([len(ids), place, *ids], dtype="<i4").tobytes())
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True):
         raise NotImplementedError("no task of the suite asks for a rolling log-likelihood")

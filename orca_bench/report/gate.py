@@ -180,7 +180,7 @@ def _verdict(name, title, result, baselines, rules: Rules, found, p: float | Non
         return say(
             False, f"not comparable: {'not in the baseline' if where is not None else 'other rows or questions'}"
         )
-    loss = 100 * (before - after)
+    loss = round(100 * (before - after), 2) + 0.0  # and no minus zero
     if loss > 0 and p < rules.level:
         if loss >= rules.smallest_loss:
             return say(False, f"worse by {loss:.2f} points (p {_p(p)})")
@@ -189,7 +189,7 @@ def _verdict(name, title, result, baselines, rules: Rules, found, p: float | Non
         )
     if loss < 0 and p < rules.level:
         return say(True, f"better by {-loss:.2f} points (p {_p(p)})")
-    return say(True, f"no loss shown ({-loss:+.2f} points, p {_p(p)})")
+    return say(True, f"no loss shown ({0.0 - loss:+.2f} points, p {_p(p)})")
 
 
 def _turned(result: Result, baseline: Result, name: str) -> list[tuple[tuple[str, int], Scored, Scored]]:
@@ -208,19 +208,23 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
         if mine != theirs:
             reasons.append(f"other {what}: {_shown(mine)} here, {_shown(theirs)} in {baseline.path.name}")
     hashes = [r.data.get("data_hashes") or {} for r in (result, baseline)]
+    same_tokenizer = len({r.data["model"].get("tokenizer_sha256") for r in (result, baseline)}) == 1
     for name, title, *_ in TASKS:
         if name in hashes[0] and name in hashes[1] and hashes[0][name] != hashes[1][name]:
-            reasons.append(f"other rows of {title} than in {baseline.path.name}")
-        elif not reasons and _sent(result, name) != _sent(baseline, name):
-            reasons.append(f"other requests of {title} than in {baseline.path.name}: the prompt is not what it was")
+            reasons.append(f"other rows of {title}")
+        elif not reasons and _differ(result, baseline, name, "requests_sha256"):
+            reasons.append(f"other requests of {title}: the prompt is not what it was")
+        elif not reasons and same_tokenizer and _differ(result, baseline, name, "tokens_sha256"):
+            reasons.append(f"other token ids of {title}: tokenization is not what it was")
     for read in (result, baseline):
         if not read.data.get("complete"):
             reasons.append(f"{read.path.name} is unfinished")
     return reasons
 
 
-def _sent(result: Result, name: str) -> str | None:
-    return (result.data["tasks"].get(name) or {}).get("requests_sha256")
+def _differ(one: Result, other: Result, name: str, hash_: str) -> bool:
+    """Whether a hash of a task is told by both results, and another one."""
+    return len({(read.data["tasks"].get(name) or {}).get(hash_) for read in (one, other)} - {None}) > 1
 
 
 def _protocol(result: Result) -> str:
