@@ -182,13 +182,15 @@ def _tokens(args, kwargs) -> int:
     return 0 if ids is None else ids.numel()
 
 
-def compare(model: Path, batches: list[int], options, scale: float, texts: str | None = None) -> dict:
+def compare(
+    model: Path, batches: list[int], options, scale: float, texts: str | None = None, dtype: str = "float32"
+) -> dict:
     """All contenders on one model; the first is ours."""
     found = {}
     for contender in ["ours", *(f"hf{batch}" for batch in batches)]:
         order = [sys.executable, __file__, "--one", contender, "--model", str(model), "--scale", str(scale)]
         order += ["--benchmarks", str(options.benchmarks), *(["--texts", texts] if texts else [])]
-        order += ["--dtype", "bfloat16" if options.flips else "float32"]
+        order += ["--dtype", dtype]
         done = subprocess.run(order, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -339,15 +341,17 @@ def texts(options, batches: list[int], rows: str) -> list[str]:
 
 
 def flips(options, rows: str) -> list[str]:
-    """How many predictions turn in bfloat16: `hf` between batch sizes 1 and 8, and the engine against each of them."""
-    found = compare(options.flips, [1, 8], options, options.scale)
-    pairs = (("hf1", "hf8"), ("ours", "hf1"), ("ours", "hf8"))
+    """How many predictions turn in bfloat16: `hf` between batch sizes, and both against the engine in float32."""
+    found = compare(options.flips, [1, 8], options, options.scale, dtype="bfloat16")
+    found["float32"] = compare(options.flips, [], options, options.scale)["ours"]
+    pairs = (("hf1", "hf8"), ("ours", "hf1"), ("hf1", "float32"), ("ours", "float32"))
     lines = [
         "# bfloat16: predictions that turn",
         "",
-        f"{_conditions(dtype='bfloat16')}; {rows}, requests of the leaderboard protocol, the model of a run. A prediction is the "
-        "choice with the highest log-probability. Rounding in 16 bits moves log-probabilities by the order in which things are "
-        "added; the engine should turn no more predictions than another batch size of lm-eval's `hf` does.",
+        f"{_conditions(dtype='bfloat16')}; {rows}, requests of the leaderboard protocol, the model of a run. A prediction is "
+        "the choice with the highest log-probability; Δ is of log-probabilities, in nats. `float32` is the engine in that dtype. "
+        "lm-eval 0.4.13 takes the log-softmax, and the sum over a continuation's tokens, in the model's own dtype "
+        "(a sum of −200 has steps of 1 there); here both are taken in 32 bits and more.",
         "",
         "| task | questions | " + " | ".join(f"{_name(a)} / {_name(b)}: turned, largest Δ" for a, b in pairs) + " |",
         "|---|--:|" + "--:|" * len(pairs),
@@ -364,7 +368,8 @@ def flips(options, rows: str) -> list[str]:
 
 
 def _name(contender: str) -> str:
-    return "here" if contender == "ours" else f"`hf` {contender.removeprefix('hf')}"
+    names = {"ours": "here", "float32": "float32"}
+    return names.get(contender) or f"`hf` {contender.removeprefix('hf')}"
 
 
 def _turned(one: dict, other: dict) -> tuple[int, float]:
