@@ -88,6 +88,7 @@ def test_a_card_without_metadata_gets_some_and_keeps_its_text(text):
         ("---\n- a\n---\n", "not a mapping"),
         ("---\na: 1\n", "no end"),
         ("---\nmodel-index: 3\n---\n", "not a list of models"),
+        ("---\nmodel-index:\n- name: m\n  results: [x]\n---\n", "not a list of models"),
     ],
 )
 def test_broken_metadata_is_refused(text, said):

@@ -95,8 +95,11 @@ def _files(named: tuple[Path, ...]) -> list[Path]:
 
 def _is_result(path: Path) -> bool:
     """Whether a JSON file says at its beginning that it is a result."""
-    with open(path, "rb") as handle:
-        return b'"orca-bench result ' in handle.read(200)
+    try:
+        with open(path, "rb") as handle:
+            return b'"orca-bench result ' in handle.read(200)
+    except OSError:
+        return False
 
 
 def _newest(runs: Path) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from orca_bench import model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import NotFinite, UserError
+from orca_bench.files import sha256
 
 NAMES = ("hf", "vllm", "api")
 _START_S = 1800  # a server that loads 100 GB from a slow disk
@@ -80,6 +81,8 @@ def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str]
         if choice.name == "api":
             served["base_url"] = url
         identity = {"tokenizer_sha256": tokenizer.fingerprint, "engine": served, "model": model, "dtype": dtype}
+        if choice.name == "vllm":  # of a server's weights nothing is known but the name
+            identity["weights"] = [sha256(file) for file in sorted(Path(model).glob("*.safetensors"))]
         yield Ready(engine, tokenizer, window, told | {"engine": served}, identity)
 
 

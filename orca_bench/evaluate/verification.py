@@ -67,6 +67,10 @@ def _lines(file: Path) -> dict[str, list[dict]]:
         missing = [name for name in ("task", "index", "row", "score", "answers") if name not in line]
         if missing:
             raise UserError(f"a question without '{missing[0]}'", where=f"{file}:{number}", hint="evaluate again")
+        try:
+            _question(line)
+        except (TypeError, ValueError):
+            raise UserError("not a question of a result", where=f"{file}:{number}", hint="evaluate again") from None
         lines.setdefault(task_of(str(line["task"])), []).append(line | {"": number})
     return lines
 

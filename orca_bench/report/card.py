@@ -97,7 +97,7 @@ def update(text: str | None, name: str, results: list, where: Path) -> str:
     """
     front, body = split(text, where) if text is not None else ({"library_name": "transformers"}, f"# {name}\n")
     index = front.get("model-index") or []
-    if not isinstance(index, list) or not all(isinstance(entry, dict) for entry in index):
+    if not isinstance(index, list) or not all(isinstance(e, dict) and _are_results(e.get("results")) for e in index):
         raise UserError("'model-index' is not a list of models", where=where)
     mine = _index(name, results)
     kept = [entry for entry in index if entry.get("name") != name]
@@ -149,6 +149,17 @@ def _index(name: str, results: list) -> dict:
     if read_name != name or len(read) != len(results):
         raise RuntimeError("huggingface_hub does not read back the model-index that it made")
     return index
+
+
+def _are_results(results: object) -> bool:
+    """Whether the results of a model-index entry are mappings, and their data sets and sources too."""
+    return results is None or (
+        isinstance(results, list)
+        and all(
+            isinstance(r, dict) and all(isinstance(r.get(key) or {}, dict) for key in ("dataset", "source"))
+            for r in results
+        )
+    )
 
 
 def _identity(result: dict) -> tuple:

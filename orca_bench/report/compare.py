@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from orca_bench import statistics
 from orca_bench.errors import UserError
-from orca_bench.report.forms import Cell, Grid
+from orca_bench.report.forms import Cell, Grid, p_value
 from orca_bench.report.table import AVERAGE_TITLES, AVERAGES, TASKS
 from orca_bench.result_file import Result, Scored, clusters
 from orca_bench.statistics import Difference
@@ -250,7 +250,7 @@ def _p(line: Line) -> str:
     if line.difference is None:
         return "–"
     p = line.difference.p if line.adjusted is None else line.adjusted
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+    return p_value(p)
 
 
 def grid(made: Comparison) -> Grid:

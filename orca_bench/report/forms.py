@@ -33,6 +33,11 @@ class Grid:
     spare: Sequence[str] = ()
 
 
+def p_value(p: float) -> str:
+    """A p in as many digits as a reader needs."""
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
 def to_rich(grid: Grid):
     """A rich renderable, notes below it; a narrow terminal gets fewer columns."""
     from rich.console import Group

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 from orca_bench import statistics
 from orca_bench.errors import UserError, nearest
 from orca_bench.report.compare import compare
+from orca_bench.report.forms import p_value
 from orca_bench.report.table import TASKS
 from orca_bench.result_file import Result, Scored
 from orca_bench.statistics import Difference
@@ -183,13 +184,13 @@ def _verdict(name, title, result, baselines, rules: Rules, found, p: float | Non
     loss = round(100 * (before - after), 2) + 0.0  # and no minus zero
     if loss > 0 and p < rules.level:
         if loss >= rules.smallest_loss:
-            return say(False, f"worse by {loss:.2f} points (p {_p(p)})")
+            return say(False, f"worse by {loss:.2f} points (p {p_value(p)})")
         return say(
-            True, f"worse by {loss:.2f} points (p {_p(p)}), less than the smallest loss of {rules.smallest_loss:g}"
+            True, f"worse by {loss:.2f} points (p {p_value(p)}), less than the smallest loss of {rules.smallest_loss:g}"
         )
     if loss < 0 and p < rules.level:
-        return say(True, f"better by {-loss:.2f} points (p {_p(p)})")
-    return say(True, f"no loss shown ({0.0 - loss:+.2f} points, p {_p(p)})")
+        return say(True, f"better by {-loss:.2f} points (p {p_value(p)})")
+    return say(True, f"no loss shown ({0.0 - loss:+.2f} points, p {p_value(p)})")
 
 
 def _turned(result: Result, baseline: Result, name: str) -> list[tuple[tuple[str, int], Scored, Scored]]:
@@ -235,10 +236,6 @@ def _protocol(result: Result) -> str:
 
 def _shown(value: object) -> str:
     return "none" if value is None else str(value)
-
-
-def _p(p: float) -> str:
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 
 # --- the forms ------------------------------------------------------------------------------------------------------

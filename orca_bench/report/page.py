@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from orca_bench.errors import UserError
 from orca_bench.report.forms import Grid
 from orca_bench.result_file import Result, task_of
 
@@ -153,5 +154,8 @@ def _table(grid: Grid) -> str:
 
 def _json(value: object) -> str:
     """JSON in which no tag, comment or line separator can begin."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError:
+        raise UserError("a number in the questions is not finite", hint="evaluate again") from None
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
