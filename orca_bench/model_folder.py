@@ -8,6 +8,7 @@ from pathlib import Path
 from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
+from orca_bench.files import read_json
 
 
 def check(name: str) -> None:
@@ -68,6 +69,16 @@ def _device(on_gpu: bool) -> str:
             f"process {number} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
         )
     return f"cuda:{number}"
+
+
+def step(name: str) -> int | None:
+    """The training step after which a model folder was written, where it says so: those that orca-bench trained do."""
+    note = Path(name) / "orca_bench.json"
+    if not note.is_file():
+        return None
+    told = read_json(note)
+    found = told.get("step") if isinstance(told, dict) else None
+    return found if isinstance(found, int) else None
 
 
 def window(config) -> int:

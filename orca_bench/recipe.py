@@ -74,6 +74,8 @@ class Train(_Section):
     offload: Literal["none", "cpu"] = "none"
     gradient_checkpointing: bool = True
     checkpoint_every: Positive = 500
+    #: Every so many steps a model folder too, to be evaluated on its own; none but the last where it is left out.
+    export_every: Positive | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
 

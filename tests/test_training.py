@@ -45,6 +45,7 @@ train:
   precision: fp32
   gradient_checkpointing: false
   checkpoint_every: 5
+  export_every: 5
 """
 
 
@@ -78,7 +79,7 @@ def losses(run):
 
 @pytest.fixture(scope="module")
 def reference(folder, two):
-    """The same training in plain PyTorch: one process, whole batches, torch's AdamW. Losses and final weights."""
+    """The same training in plain PyTorch: one process, whole batches, torch's AdamW. Losses, and the weights after 5 and after all steps."""
     recipe = recipes.load(two / "recipe.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     encoded = Encoded.load(two / "tokens.npz")
@@ -87,7 +88,7 @@ def reference(folder, two):
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
     )
-    seen = []
+    seen, weights = [], {}
     for step in range(plan.steps):
         optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
         batch = [i for i in plan.batch(step) if i >= 0]
@@ -103,19 +104,42 @@ def reference(folder, two):
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
         optimizer.step()
         seen.append(float(loss))
-    return seen, model.state_dict()
+        weights[step + 1] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return seen, {5: weights[5], "all": weights[plan.steps]}
 
 
 def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
     expected, weights = reference
     assert losses(two) == pytest.approx(expected, abs=1e-4)
     assert expected[-1] < expected[0] - 0.5
+    assert_weights(two / "model", weights["all"])
+
+
+def assert_weights(folder, expected):
     from safetensors.torch import load_file
 
-    exported = load_file(two / "model" / "model.safetensors")
-    assert set(exported) == set(weights)
+    exported = load_file(folder / "model.safetensors")
+    assert set(exported) == set(expected)
     for name, tensor in exported.items():
-        assert torch.allclose(tensor, weights[name], atol=2e-3), name
+        assert torch.allclose(tensor, expected[name], atol=2e-3), name
+
+
+def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_over_steps(orca, two, reference):
+    assert {folder.name for folder in (two / "exports").iterdir()} == {"step-5", "step-10"}
+    assert_weights(two / "exports" / "step-5", reference[1][5])
+    with pytest.raises(AssertionError):
+        assert_weights(two / "exports" / "step-5", reference[1]["all"])
+    asked = ["--tasks", "winogrande", "--benchmarks", "mini:", "--limit", "2"]
+    for model, result, name, step in (
+        ("exports/step-5", "step-5/orca-limit2.json", "two-step-5", 5),
+        ("model", "orca-limit2.json", "two", 12),
+    ):
+        done = orca("eval", "--model", f"runs/two/{model}", *asked)
+        assert done.returncode == 0, done.stderr
+        told = json.loads((two / "results" / result).read_text())["model"]
+        assert (told["name"], told["step"]) == (name, step)
+    files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
+    assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
 
 
 def test_one_process_gives_the_same_losses(orca, folder, two):

@@ -105,7 +105,7 @@ def _is_result(path: Path) -> bool:
 def _newest(runs: Path) -> Path:
     from orca_bench.errors import UserError
 
-    files = [path for path in runs.glob("*/results/*.json")]
+    files = [path for path in runs.glob("*/results/**/*.json") if _is_result(path)]
     if not files:
         raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
     return max(files, key=lambda path: path.stat().st_mtime)

@@ -131,6 +131,7 @@ def _ready(order: Order, team: Alone | Team, display: Display) -> Iterator[engin
         disagreement = tokenizers.check_folder(order.model)
         if disagreement is not None:
             display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
+        ready.model["step"] = model_folder.step(order.model)
         ready.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
         yield ready
 
@@ -208,15 +209,18 @@ def _run_task(
 
 
 def model_name(path: str) -> str:
-    """A name for a model folder: its run's name where it is runs/NAME/model, else the folder's."""
+    """A name for a model folder: NAME for runs/NAME/model, NAME-step-N for runs/NAME/exports/step-N, else the folder's own."""
     folder = Path(path).resolve()
+    if folder.parent.name == "exports":
+        return f"{folder.parents[1].name}-{folder.name}"
     return folder.parent.name if folder.name == "model" else (folder.name if Path(path).is_dir() else path)
 
 
 def default_out(model: str, runs: Path, protocol: str, limit: int | None) -> Path:
     """Where a result goes unless said otherwise: into the model's run, or into a folder under `runs` named after it."""
-    folder = Path(model).resolve()
-    in_run = folder.name == "model" and (folder.parent / "manifest.json").is_file()
-    home = Path(model).parent if in_run else runs / model_name(model).replace("/", "--")
-    name = protocol if limit is None else f"{protocol}-limit{limit}"
-    return home / "results" / f"{name}.json"
+    folder, name = Path(model).resolve(), protocol if limit is None else f"{protocol}-limit{limit}"
+    if folder.name == "model" and (folder.parent / "manifest.json").is_file():
+        return Path(model).parent / "results" / f"{name}.json"
+    if folder.parent.name == "exports" and (folder.parents[1] / "manifest.json").is_file():
+        return Path(model).parents[1] / "results" / folder.name / f"{name}.json"
+    return runs / model_name(model).replace("/", "--") / "results" / f"{name}.json"

@@ -199,7 +199,9 @@ def _finish(axes, label: str) -> None:
 
 
 def _step(result: Result) -> int:
-    """The step in the name of a model's folder or of the result: step-500, checkpoint_500, global_step500."""
+    """The step that the model's folder told, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
+    if isinstance(told := result.data["model"].get("step"), int):
+        return told
     for text in (str(result.data["model"].get("path")), result.label, result.path.stem):
         found = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
         if found:

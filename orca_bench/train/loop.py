@@ -11,6 +11,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,9 @@ def train(run: Run, recipe, engine, encoded: Encoded, plan: Plan, tokenizer, rep
                 handle.write(json.dumps(metrics) + "\n")
             report(metrics)
         done = step + 1
+        # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
+        if done % (recipe.train.export_every or plan.steps) == 0 and done < plan.steps:
+            _export(run, engine, tokenizer, done, run.exports / f"step-{done}")
         if stop or (done % recipe.train.checkpoint_every == 0 and done < plan.steps):
             engines.save_checkpoint(engine, run.checkpoints, done)
             saved = done
@@ -69,11 +73,18 @@ def train(run: Run, recipe, engine, encoded: Encoded, plan: Plan, tokenizer, rep
             return "interrupted"
     if saved < done:
         engines.save_checkpoint(engine, run.checkpoints, done)
-    weights = engines.gather_weights(engine)
-    if first:
-        student.save(engine.module, weights, tokenizer, run.model)
-    torch.distributed.barrier()
+    _export(run, engine, tokenizer, done, run.model)
     return "finished"
+
+
+def _export(run: Run, engine, tokenizer, step: int, folder: Path) -> None:
+    """Write the student as it is after `step` steps as a model folder. A collective."""
+    import torch
+
+    weights = engines.gather_weights(engine)
+    if torch.distributed.get_rank() == 0:
+        student.save(engine.module, weights, tokenizer, folder, {"run": run.folder.name, "step": step})
+    torch.distributed.barrier()
 
 
 def _step(engine, encoded: Encoded, plan: Plan, step: int, stopping) -> tuple[float, bool, float]:

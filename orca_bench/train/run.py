@@ -5,6 +5,7 @@ runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, s
 runs/NAME/tokens.npz       the encoded records
 runs/NAME/metrics.jsonl    one line a step
 runs/NAME/checkpoints/     DeepSpeed's, the newest two
+runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
 runs/NAME/train.log        what the libraries said
 """
@@ -36,6 +37,7 @@ class Run:
         self.tokens_file = folder / "tokens.npz"
         self.metrics_file = folder / "metrics.jsonl"
         self.checkpoints = folder / "checkpoints"
+        self.exports = folder / "exports"
         self.model = folder / "model"
         self.log_file = folder / "train.log"
         #: Written by the command to ask the training processes to stop after the step they are at.

@@ -61,17 +61,18 @@ def random_model(model_config, seed: int):
     return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
 
 
-def save(model, state: dict, tokenizer, folder: Path) -> None:
+def save(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
-    `state` maps parameter names to whole tensors, in the dtype they are to be kept in.
+    `state` maps parameter names to whole tensors, in the dtype they are to be kept in. `origin`, the run and the step, goes
+    with what was found of the tokenizer into orca_bench.json.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder, state_dict=state)
     window = getattr(model.config, "max_position_embeddings", None)
     disagreement = tokenizers.export(tokenizer, folder, window)
-    note = {"tokenizer_agrees_with_sentencepiece": disagreement is None}
+    note = origin | {"tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
         note["example"] = str(disagreement)
     (folder / "orca_bench.json").write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
