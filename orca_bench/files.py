@@ -80,12 +80,17 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as indented JSON in one step."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_text(path, _whole(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
 def write_json_lines(path: Path, rows: list[dict]) -> None:
     """Replace `path` by one JSON object a line in one step."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(_whole(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
+
+
+def _whole(text: str) -> str:
+    """JSON in which half a surrogate pair, which UTF-8 cannot hold, is the escape that JSON has for it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def open_text(path: Path):

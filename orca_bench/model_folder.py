@@ -71,14 +71,12 @@ def _device(on_gpu: bool) -> str:
     return f"cuda:{number}"
 
 
-def step(name: str) -> int | None:
-    """The training step after which a model folder was written, where it says so: those that orca-bench trained do."""
+def origin(name: str) -> dict:
+    """The `run` that a model folder comes from and the `step` after which it was written; nothing where it does not say so."""
     note = Path(name) / "orca_bench.json"
-    if not note.is_file():
-        return None
-    told = read_json(note)
-    found = told.get("step") if isinstance(told, dict) else None
-    return found if isinstance(found, int) else None
+    told = read_json(note) if note.is_file() else {}
+    kinds = {"run": str, "step": int}
+    return {key: told[key] for key, kind in kinds.items() if isinstance(told, dict) and isinstance(told.get(key), kind)}
 
 
 def window(config) -> int:

@@ -111,6 +111,12 @@ def smallest_shown(error: float) -> float:
     return (_quantile(None) + _normal_quantile(_POWER)) * error
 
 
+def normal_difference(value: float, error: float, test: str, n: int, clusters: int) -> Difference:
+    """A difference of which only value and standard error are known, taken as normal: nothing is paired by question."""
+    low, high = normal_interval(value, error)
+    return Difference(value, error, low, high, normal_p(value, error), test, n, clusters, 0, 0, smallest_shown(error))
+
+
 def new_one_p(known: Sequence[float], value: float) -> float:
     """The two-sided p that one more run is of the kind of some known ones: Student's t with the spread of a prediction.
 

@@ -88,7 +88,7 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
         **SHAPES[size],
     )
     model = LlamaForCausalLM(config)
-    student.save(model, model.state_dict(), tokenizer, folder)
+    student.save(model, model.state_dict(), tokenizer, folder, {})
 
 
 def asker(contender: str, model: Path, protocol: str, dtype: str):

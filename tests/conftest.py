@@ -94,7 +94,7 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
-    student.save(model, model.state_dict(), tokenizer, folder)
+    student.save(model, model.state_dict(), tokenizer, folder, {})
     return folder
 
 

@@ -1,50 +1,22 @@
 """The leaderboard's table and its forms, and the pictures: what is bold, what is escaped, what is drawn."""
 
 import json
-import random
 import re
 from xml.etree import ElementTree
 
 import pytest
+from made_results import drawn
 
-from orca_bench import result_file
 from orca_bench.errors import UserError
-from orca_bench.evaluate import results
-from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.evaluate.tasks.base import Score
 from orca_bench.report import forms, leaderboard, pictures, table
-
-
-def made(folder, label, share, seed=0, comparable=True, tasks=None, path=None):
-    """A result of 80 questions a task that are right with a share by task, written and read as any other."""
-    rng = random.Random(seed)
-    told = {"format": results.FORMAT, "complete": True, "limit": None}
-    told |= {"protocol": {"name": "leaderboard", "version": 1}, "suite": {"name": "s", "comparable": comparable}}
-    told |= {"model": {"name": label, "path": path}, "tasks": {}}
-    questions = []
-    for task in SUITE:
-        if tasks and task.name not in tasks:
-            continue
-        own = []
-        for n in range(80):
-            part = f"mmlu_subject_{n % 4}" if task.name == "mmlu" else task.name
-            right = float(rng.random() < (share[task.name] if isinstance(share, dict) else share))
-            cluster = str(n // 2) if task.name == "drop" else None
-            own.append(Question(part, n, n, Score(right, 0, 0, {}), [], cluster))
-        told["tasks"][task.name] = results.summarize(task, own)
-        questions += own
-    told["averages"] = results.averages(told["tasks"])
-    results.write(folder / f"{label}.json", told, questions)
-    return result_file.read(folder / f"{label}.json", label)
-
 
 SAME = {task.name: 0.5 for task in SUITE}
 
 
 def test_only_a_significantly_best_score_is_bold(tmp_path):
-    good = made(tmp_path, "good", SAME | {"hellaswag": 0.95, "arc_challenge": 0.52}, seed=1)
-    grid = leaderboard.build([made(tmp_path, "plain", SAME, seed=2), good, made(tmp_path, "third", SAME, seed=3)])
+    good = drawn(tmp_path, "good", SAME | {"hellaswag": 0.95, "arc_challenge": 0.52}, seed=1)
+    grid = leaderboard.build([drawn(tmp_path, "plain", SAME, seed=2), good, drawn(tmp_path, "third", SAME, seed=3)])
     bold = {
         (row[0].text, heading)
         for row in grid.rows
@@ -55,7 +27,7 @@ def test_only_a_significantly_best_score_is_bold(tmp_path):
 
 
 def test_a_reported_row_stands_among_the_others_and_can_be_best(tmp_path):
-    weak = made(tmp_path, "weak", 0.1)
+    weak = drawn(tmp_path, "weak", 0.1)
     grid = leaderboard.build([weak], [table.read_reported()])
     assert [(row[0].text, row[1].text) for row in grid.rows] == [("orca_mini_13b", "reported"), ("weak", "leaderboard")]
     bold = {
@@ -69,8 +41,8 @@ def test_a_reported_row_stands_among_the_others_and_can_be_best(tmp_path):
 
 
 def test_a_result_of_few_tasks_stands_last_and_mini_is_not_compared_with_reported(tmp_path):
-    part = made(tmp_path, "part", 0.9, tasks=["gsm8k"], comparable=False)
-    grid = leaderboard.build([part, made(tmp_path, "whole", 0.2, comparable=False)], [table.read_reported()])
+    part = drawn(tmp_path, "part", 0.9, tasks=["gsm8k"], comparable=False)
+    grid = leaderboard.build([part, drawn(tmp_path, "whole", 0.2, comparable=False)], [table.read_reported()])
     assert [row[0].text for row in grid.rows] == ["orca_mini_13b", "whole", "part"]
     assert any("numbers of two kinds" in note for note in grid.notes)
     assert not any(cell.bold for row in grid.rows for cell in row if row[1].text == "reported")
@@ -88,7 +60,7 @@ def test_every_form_escapes_what_it_must():
 
 def test_the_command_takes_a_folder_and_every_form(tmp_path, command):
     for number, label in enumerate(("a", "b", "c")):
-        made(tmp_path, label, 0.3 + 0.1 * number, seed=number)
+        drawn(tmp_path, label, 0.3 + 0.1 * number, seed=number)
     (tmp_path / "other.json").write_text("{}")
     shown = command("table", ".", env={"COLUMNS": "250"})
     assert shown.returncode == 0, shown.stderr
@@ -108,7 +80,7 @@ def texts(svg):
 
 
 def test_pictures_have_every_task_every_result_and_the_same_bytes_again(tmp_path):
-    pair = [made(tmp_path, "one", 0.4), made(tmp_path, "two", 1.0, seed=1)]
+    pair = [drawn(tmp_path, "one", 0.4), drawn(tmp_path, "two", 1.0, seed=1)]
     png, svg = pictures.scores(pair, table.read_reported(), tmp_path / "p")
     said = texts(svg)
     assert {"one", "two", "chance", "reported, orca_mini_13b"} <= said
@@ -122,19 +94,33 @@ def test_pictures_have_every_task_every_result_and_the_same_bytes_again(tmp_path
 
 
 def test_mmlu_is_sorted_and_has_its_mean(tmp_path):
-    result = made(tmp_path, "m", 0.6)
+    result = drawn(tmp_path, "m", 0.6)
     said = texts(pictures.mmlu(result, tmp_path)[1])
     assert {f"subject {n} (20)" for n in range(4)} <= said and any("mean of 4 subjects" in text for text in said)
     with pytest.raises(UserError, match="no MMLU subjects"):
-        pictures.mmlu(made(tmp_path, "none", 0.5, tasks=["drop"]), tmp_path)
+        pictures.mmlu(drawn(tmp_path, "none", 0.5, tasks=["drop"]), tmp_path)
 
 
 def test_steps_are_read_off_the_names_or_given(tmp_path):
-    named = [made(tmp_path, f"m{n}", 0.2 * n, path=f"runs/x/step-{100 * n}") for n in (2, 1, 3)]
+    named = [drawn(tmp_path, f"m{n}", 0.2 * n, path=f"runs/x/step-{100 * n}") for n in (2, 1, 3)]
     assert "MMLU (acc)" in texts(pictures.steps(named, None, tmp_path)[1])
-    bare = [made(tmp_path, label, 0.5) for label in ("u", "v")]
+    bare = [drawn(tmp_path, label, 0.5) for label in ("u", "v")]
     with pytest.raises(UserError, match="no step in the name"):
         pictures.steps(bare, None, tmp_path)
     with pytest.raises(UserError, match="1 steps for 2 results"):
         pictures.steps(bare, [1], tmp_path)
     assert pictures.steps(bare, [1, 2], tmp_path)[0].is_file()
+
+
+def test_results_that_know_their_run_and_step_are_drawn_over_steps_a_line_a_protocol(tmp_path):
+    known = [
+        drawn(tmp_path, "m", 0.2 + 0.1 * n, file=f"{protocol}{n}.json", protocol=protocol, run="m", step=100 * n)
+        for n in (1, 2)
+        for protocol in ("orca", "leaderboard")
+    ]
+    captions = {caption: files for caption, files in pictures.draw(known, table.read_reported(), tmp_path / "p")}
+    assert list(captions) == ["scores by task", "MMLU by subject", "scores over the steps of the run"]
+    assert {"orca", "leaderboard", "chance"} <= texts(captions["scores over the steps of the run"][1])
+    assert len(pictures.draw(known[:2], None, tmp_path / "q")) == 2  # of one step
+    with pytest.raises(UserError, match="two results of step 100"):
+        pictures.steps([known[0], known[0]], None, tmp_path)

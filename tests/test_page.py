@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from made_results import drawn, given
 
-from orca_bench import result_file
-from orca_bench.report import leaderboard, page, table
+from orca_bench.report import leaderboard, page
 
 HOSTILE = [
     "<script>document.title='owned'</script>",
@@ -23,38 +23,6 @@ HOSTILE = [
     "half a pair \ud800 and \udfff, \u2028 \u2029 \x00 \x07 \ufeff, and \u202eright to left",
     "é" * 1_000_000,
 ]
-
-
-def write(folder, name, questions, label="m"):
-    """A result of some questions: (part, row, score, prediction, answers)."""
-    tasks = {
-        n: {"title": t, "metric": m, "value": 0.5, "stderr": 0.1, "n": 2, "interval": [0.3, 0.7]}
-        for n, t, _, m in table.TASKS
-    }
-    mean = {"value": 0.5, "stderr": 0.1, "interval": [0.3, 0.7]}
-    told = {
-        "format": "orca-bench result 2",
-        "complete": True,
-        "suite": {"name": "s", "comparable": False},
-        "protocol": {"name": "orca", "version": 1},
-        "model": {"name": label},
-        "tasks": tasks,
-        "averages": {"all seven": mean, "six without DROP": mean},
-    }
-    path = folder / name
-    path.write_text(json.dumps(told))
-    with open(result_file.questions_file(path), "w") as handle:
-        for index, (part, row, score, prediction, answers) in enumerate(questions):
-            line = {
-                "task": part,
-                "index": index,
-                "row": row,
-                "prediction": prediction,
-                "gold": prediction,
-                "score": score,
-            }
-            handle.write(json.dumps(line | {"answers": answers}) + "\n")
-    return result_file.read(path, label)
 
 
 def build(folder, results, requests):
@@ -100,7 +68,7 @@ def opened(browser):
 
 def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path):
     text = HOSTILE[0]
-    result = write(tmp_path, "r.json", [("gsm8k", 0, 0.0, text, [text])], label="<script>alert(1)</script>")
+    result = given(tmp_path / "r.json", "<script>alert(1)</script>", [("gsm8k", 0, 0.0, text, [text])])
     made = build(tmp_path, [result], [lambda part, index: [(text, None, [text])]]).read_text(encoding="utf-8")
     assert "document.title='owned'" not in made and "<script>alert" not in made
     assert made.count("<script") == 3  # the index, one chunk, and the page's own
@@ -111,7 +79,7 @@ def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path)
 def test_whatever_a_model_wrote_is_shown_and_does_not_run(opened, tmp_path, place):
     text = HOSTILE[place]
     questions = [("gsm8k", 7, 0.0, text, [text]), ("drop", 1, 1.0, "x", ["x"])]
-    result = write(tmp_path, "r.json", questions, label=text[:40].encode("utf-8", "replace").decode())
+    result = given(tmp_path / "r.json", text[:40].encode("utf-8", "replace").decode(), questions)
     tab, said = opened(build(tmp_path, [result], [lambda part, index: [(text, None, [text])]]))
     title = tab.title()
     tab.click("#rows .q >> nth=0")
@@ -127,8 +95,8 @@ def test_whatever_a_model_wrote_is_shown_and_does_not_run(opened, tmp_path, plac
 
 
 def test_filters_sorting_links_and_keys(opened, tmp_path):
-    a = write(tmp_path, "a.json", [("arc_challenge", n, float(n % 2), n, [-1.0, -2.0]) for n in range(10)], "A")
-    b = write(tmp_path, "b.json", [("arc_challenge", n, float(n < 5), n, [-1.0, -2.0]) for n in range(10)], "B")
+    a = given(tmp_path / "a.json", "A", [("arc_challenge", n, float(n % 2), n, [-1.0, -2.0]) for n in range(10)])
+    b = given(tmp_path / "b.json", "B", [("arc_challenge", n, float(n < 5), n, [-1.0, -2.0]) for n in range(10)])
     requests = [lambda part, index: [("the question", " yes", ()), ("the question", " no", ())]] * 2
     tab, said = opened(build(tmp_path, [a, b], requests), "#arc_challenge/3")
     tab.wait_for_selector("#detail pre")
@@ -153,7 +121,7 @@ def test_twenty_eight_thousand_questions_open_in_two_seconds_and_scroll(opened, 
     words = [f"w{rng.randrange(10**6)}" for _ in range(5000)]
     shots = [" ".join(rng.choices(words, k=500)) for _ in range(50)]
     questions = [("hellaswag", n, float(n % 3 == 0), n % 4, [-10.5 - n % 7] * 4) for n in range(28_000)]
-    result = write(tmp_path, "r.json", questions)
+    result = given(tmp_path / "r.json", "m", questions)
     context = [(shots[n % 50] + " ".join(rng.choices(words, k=60))) for n in range(2000)]
     file = build(
         tmp_path, [result], [lambda part, index: [(context[index % 2000], f" choice {k}", ()) for k in range(4)]]
@@ -206,3 +174,30 @@ def test_a_published_page_has_the_exact_requests(opened, tiny_model, mini, tmp_p
     assert first["context"] in shown and first["continuation"] in shown
     assert tab.locator("#pictures img").count() == 2 and not said
     assert os.path.getsize(folder / "index.html") > 10_000
+
+
+def test_the_command_puts_models_side_by_side_and_finds_where_they_part(opened, tmp_path, command):
+    for label, share, step in (("early", 0.2, 10), ("late", 0.9, 20)):
+        drawn(tmp_path, label, share, seed=step, run="r", step=step)
+    done = command("page", "early.json", "late.json", "--out", "pages/both.html", "--title", "two <checkpoints>")
+    assert done.returncode == 0 and done.stdout.strip() == "pages/both.html", done.stderr
+    tab, said = opened(tmp_path / "pages" / "both.html")
+    assert tab.title() == "two <checkpoints>"
+    captions = ["scores by task", "MMLU by subject", "scores over the steps of the run"]
+    assert tab.locator("figcaption").all_text_contents() == captions
+    assert tab.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    tab.select_option("#outcome", label="late right, early wrong")
+    apart = int(tab.text_content("#count").split()[0])
+    assert 300 < apart < 500  # 0.9 × 0.8 of 560
+    tab.select_option("#outcome", label="early right, late wrong")
+    assert int(tab.text_content("#count").split()[0]) < 40
+    assert not said
+
+
+def test_a_page_needs_the_questions_and_refuses_what_is_no_result(tmp_path, command):
+    drawn(tmp_path, "m", 0.5)
+    (tmp_path / "m.questions.jsonl").unlink()
+    assert "not beside it" in command.refused("page", "m.json")
+    (tmp_path / "x.json").write_text("[1]")
+    assert "not an orca-bench result" in command.refused("page", "x.json")
+    assert not (tmp_path / "page.html").exists()

@@ -1,11 +1,16 @@
 """Publishing: the card of the seed from its scores, cards that keep their text, and what does not belong on one."""
 
+import base64
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
+from made_results import drawn
 
 from orca_bench.errors import UserError
 from orca_bench.report import card, table
@@ -96,25 +101,8 @@ def test_broken_metadata_is_refused(text, said):
         card.update(text, "m", card.eval_results({"mmlu": 30.0}, None), Path("card"))
 
 
-def result(tmp_path, name="r.json", comparable=True, protocol="leaderboard", fingerprint="f", limit=None):
-    tasks = {
-        n: {"title": t, "metric": m, "value": 0.25, "stderr": 0.01, "n": 10, "interval": [0.2, 0.3]}
-        for n, t, _, m in table.TASKS
-    }
-    mean = {"value": 0.25, "stderr": 0.01, "interval": [0.23, 0.27]}
-    told = {
-        "format": "orca-bench result 2",
-        "complete": True,
-        "suite": {"name": "s", "comparable": comparable},
-        "protocol": {"name": protocol, "version": 1},
-        "model": {"name": "m", "path": None, "fingerprint": fingerprint},
-        "limit": limit,
-        "tasks": tasks,
-        "averages": {"all seven": mean, "six without DROP": mean},
-    }
-    (tmp_path / name).write_text(json.dumps(told))
-    (tmp_path / name).with_suffix(".questions.jsonl").write_text("")
-    return tmp_path / name
+def result(tmp_path, name="r.json", **heading):
+    return drawn(tmp_path, "m", 0.25, file=name, **({"fingerprint": "f"} | heading)).path
 
 
 def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_path):
@@ -125,7 +113,18 @@ def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_pat
     folder = tmp_path / "results" / "m"
     assert {path.name for path in folder.iterdir()} == {
         *("r.json", "r.questions.jsonl", "orca.json", "orca.questions.jsonl"),
-        *("table.md", "table.csv", "table.tex", "table.html", "README.md", "index.html", "scores.png", "scores.svg"),
+        *(
+            "table.md",
+            "table.csv",
+            "table.tex",
+            "table.html",
+            "README.md",
+            "index.html",
+            "scores.png",
+            "scores.svg",
+            "mmlu.png",
+            "mmlu.svg",
+        ),
     }
     front, _ = card.split((folder / "README.md").read_text(), folder)
     names = [entry["dataset"]["name"] for entry in front["model-index"][0]["results"]]
@@ -145,9 +144,83 @@ def test_what_cannot_be_published_is_refused_before_anything_is_written(command,
     result(tmp_path)
     result(tmp_path, "b.json", fingerprint="g")
     assert "models with other weights" in command.refused("publish", "r.json", "b.json")
+    (tmp_path / "other").mkdir()
+    result(tmp_path / "other")
+    assert "has the same file name" in command.refused("publish", "r.json", "other/r.json")
     (tmp_path / "card.md").write_text("---\na: [\n---\n")
     assert "card.md:" in command.refused("publish", "r.json", "--card", "card.md")
     assert not (tmp_path / "results").exists()
     environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | {"HF_TOKEN": ""}
     done = command("publish", "r.json", "--push", "me/m", env=environment)
     assert done.returncode == 2 and "set HF_TOKEN" in done.stderr
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The addresses of the hub's API that a commit of a card goes through; keeps what it got."""
+
+    got: ClassVar[list] = []
+    refuses = False
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.got.append((self.path, self.headers["Authorization"], body))
+        if self.refuses:
+            return self._say(403, {"error": "You have no right to write here"})
+        if self.path == "/api/validate-yaml":
+            return self._say(200, {"errors": [], "warnings": []})
+        if "/preupload/" in self.path:
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
+            return self._say(200, {"files": files})
+        return self._say(
+            200, {"commitUrl": "https://huggingface.co/me/m/commit/0", "commitOid": "0", "pullRequestUrl": None}
+        )
+
+    def _say(self, code, told):
+        sent = json.dumps(told).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(sent)))
+        self.end_headers()
+        self.wfile.write(sent)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr(Hub, "got", [])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"}
+    server.shutdown()
+    server.server_close()
+
+
+def test_push_uploads_the_card_with_the_token_of_the_environment_and_only_when_asked(command, tmp_path, hub):
+    result(tmp_path)
+    assert command("publish", "r.json", env=hub).returncode == 0 and not Hub.got
+    done = command("publish", "r.json", "--push", "me/m", env=hub)
+    assert done.returncode == 0, done.stderr
+    assert [(path, token) for path, token, _ in Hub.got] == [
+        ("/api/validate-yaml", "Bearer hf_secret"),
+        ("/api/models/me/m/preupload/main", "Bearer hf_secret"),
+        ("/api/models/me/m/commit/main", "Bearer hf_secret"),
+    ]
+    lines = [json.loads(line) for line in Hub.got[-1][2].splitlines()]
+    (file,) = [line["value"] for line in lines if line["key"] == "file"]
+    assert file["path"] == "README.md"
+    assert base64.b64decode(file["content"]) == (tmp_path / "results" / "m" / "README.md").read_bytes()
+    assert done.stdout.splitlines()[-1] == "https://huggingface.co/me/m/commit/0"
+    assert "hf_secret" not in done.stdout + done.stderr
+
+
+def test_a_push_that_the_hub_refuses_is_said_in_one_line(command, tmp_path, hub, monkeypatch):
+    monkeypatch.setattr(Hub, "refuses", True)
+    result(tmp_path)
+    done = command("publish", "r.json", "--push", "me/m", env=hub)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "me/m: the hub did not take the card" in done.stderr and "hf_secret" not in done.stderr
+    assert (tmp_path / "results" / "m" / "README.md").is_file()

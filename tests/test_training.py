@@ -79,7 +79,7 @@ def losses(run):
 
 @pytest.fixture(scope="module")
 def reference(folder, two):
-    """The same training in plain PyTorch: one process, whole batches, torch's AdamW. Losses, and the weights after 5 and after all steps."""
+    """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
     recipe = recipes.load(two / "recipe.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     encoded = Encoded.load(two / "tokens.npz")

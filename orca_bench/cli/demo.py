@@ -52,7 +52,7 @@ def _untrained(recipe, runs: Path) -> Path:
     folder = runs / f"{recipe.name}-untrained" / "model"
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     model = student.random_model(student.config(recipe, tokenizer), recipe.train.seed)
-    student.save(model, model.state_dict(), tokenizer, folder)
+    student.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder
 
 

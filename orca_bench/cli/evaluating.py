@@ -99,6 +99,21 @@ def rows(benchmarks: Path | None, runs: Path) -> Path | None:
     return materialize(runs)["mini:benchmarks"]
 
 
+def requests_at_hand(results: tuple[Path, ...], benchmarks: Path | None, runs: Path):
+    """What gives a result's requests, made again from the rows, or None where the rows are not at hand."""
+    from orca_bench.result_file import read_result
+
+    if benchmarks is None and all(read_result(path)["suite"].get("name") == "mini" for path in results):
+        benchmarks = Path(MINI)
+    if benchmarks is None:
+        return None
+    folder = rows(benchmarks, runs)
+
+    from orca_bench.evaluate.asked import requests_of
+
+    return lambda result: requests_of(result, folder)
+
+
 def newest_model(runs: Path) -> str:
     """The model folder of the newest finished run, or UserError where there is none."""
     from orca_bench.train.run import newest_finished

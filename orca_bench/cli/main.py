@@ -28,6 +28,7 @@ _COMMANDS = {
     "check": ("check", "The gate for CI: exit 1 where a result is worse than its baseline."),
     "verify": ("verify", "Recompute a result's scores from its kept answers."),
     "plot": ("plot", "Results → pictures: scores, MMLU by subject, checkpoints over steps."),
+    "page": ("page", "Results → one HTML page with a viewer of every question."),
     "publish": ("publish", "Results → tables and a model card with the scores."),
     "generate": ("generate", "One answer in the Orca prompt, streamed."),
 }
@@ -47,6 +48,7 @@ The workflow:
   orca-bench compare A B                       is B better than A?
   orca-bench check RESULT --baseline B         the gate for CI
   orca-bench plot RESULT                       pictures of it
+  orca-bench page A B                          one HTML page, with every question
   orca-bench publish RESULT                    tables, pictures and model card
   orca-bench verify RESULT                     do the kept answers give these scores?
   orca-bench generate "Why is the sky blue?"   ask the model

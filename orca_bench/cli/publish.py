@@ -41,28 +41,14 @@ def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source
       orca-bench publish runs/mine/results/leaderboard.json runs/mine/results/orca.json
       orca-bench publish runs/mine/results/leaderboard.json --push me/my_model
     """
+    from orca_bench.cli import evaluating
     from orca_bench.report import publish
 
-    published = publish.publish(results, to, name, card, source_url, reported, _requests(results, benchmarks, runs))
+    asked = evaluating.requests_at_hand(results, benchmarks, runs)
+    published = publish.publish(results, to, name, card, source_url, reported, asked)
     for path in published.files:
         click.echo(path)
     for note in published.notes:
         click.echo(f"note: {note}", err=True)
     if push:
         click.echo(publish.push(published.card, push))
-
-
-def _requests(results: tuple[Path, ...], benchmarks: Path | None, runs: Path):
-    """What gives a result's requests, or None where the rows are not at hand."""
-    from orca_bench.cli import evaluating
-    from orca_bench.result_file import read_result
-
-    if benchmarks is None and all(read_result(path)["suite"].get("name") == "mini" for path in results):
-        benchmarks = Path(evaluating.MINI)
-    if benchmarks is None:
-        return None
-    folder = evaluating.rows(benchmarks, runs)
-
-    from orca_bench.evaluate.asked import requests_of
-
-    return lambda result: requests_of(result, folder)

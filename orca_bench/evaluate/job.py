@@ -131,7 +131,7 @@ def _ready(order: Order, team: Alone | Team, display: Display) -> Iterator[engin
         disagreement = tokenizers.check_folder(order.model)
         if disagreement is not None:
             display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
-        ready.model["step"] = model_folder.step(order.model)
+        ready.model.update(model_folder.origin(order.model))
         ready.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
         yield ready
 

@@ -156,20 +156,7 @@ def _unpaired(name: str, title: str, metric: str, told: float, n: int, estimate:
     theirs = math.sqrt(told * (1 - told) / n) or (high - low) / 4
     mine = estimate.stderr or (estimate.high - estimate.low) / 4
     error, value = math.hypot(theirs, mine), estimate.value - told
-    low, high = statistics.normal_interval(value, error)
-    found = Difference(
-        value,
-        error,
-        low,
-        high,
-        statistics.normal_p(value, error),
-        "unpaired z",
-        estimate.n,
-        estimate.clusters,
-        0,
-        0,
-        statistics.smallest_shown(error),
-    )
+    found = statistics.normal_difference(value, error, "unpaired z", estimate.n, estimate.clusters)
     return Line(name, title, metric, told, estimate.value, found)
 
 
@@ -185,21 +172,8 @@ def _averages(lines: list[Line]) -> list[Line]:
         value, error = statistics.mean_of([line.difference for line in parts])
         if not error:
             continue
-        low, high = statistics.normal_interval(value, error)
         n = sum(line.difference.n for line in parts)
-        found = Difference(
-            value,
-            error,
-            low,
-            high,
-            statistics.normal_p(value, error),
-            "paired z",
-            n,
-            n,
-            0,
-            0,
-            statistics.smallest_shown(error),
-        )
+        found = statistics.normal_difference(value, error, "paired z", n, n)
         first = sum(line.first for line in parts) / len(parts)
         made.append(Line(name, AVERAGE_TITLES[name], "mean", first, first + value, found))
     return made

@@ -13,9 +13,12 @@ import hashlib
 import html
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.files import replacing
+from orca_bench.report import leaderboard, table
 from orca_bench.report.forms import Grid
 from orca_bench.result_file import Result, task_of
 
@@ -25,6 +28,26 @@ _HERE = Path(__file__).parent
 #: Gives the requests of a question, [(context, continuation or None, stop strings)], by task part and place in the protocol's
 #: order; None where they cannot be had.
 Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]
+
+
+def write(
+    out: Path,
+    title: str,
+    results: Sequence[Result],
+    reported: dict,
+    drawn: Sequence[tuple[str, Sequence[Path]]],
+    requests: Sequence[Requests | None],
+) -> None:
+    """Write the page of some results: models as rows from three on. `drawn` are pictures as `pictures.draw` gives them."""
+    by_task = table.build([(result.label, result.data) for result in results], reported)
+    grid = table.grid(by_task)
+    if len(results) > 2:
+        models = leaderboard.build(results, [reported])
+        grid = replace(models, title=by_task.title, notes=list(dict.fromkeys(models.notes + by_task.notes)))
+    svgs = [(caption, next(file for file in files if file.suffix == ".svg")) for caption, files in drawn]
+    with replacing(out) as handle:
+        for piece in build(title, results, grid, svgs, requests):
+            handle.write(piece)
 
 
 def build(

@@ -23,6 +23,22 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _CHANCE = {"arc_challenge": 25.0, "hellaswag": 25.0, "mmlu": 25.0, "winogrande": 50.0}
 
 
+def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
+    """All pictures that there are of some results: (caption, files) of each."""
+    drawn = [("scores by task", scores(results, reported, folder))]
+    with_subjects = next((r for r in results if (r.data["tasks"].get("mmlu") or {}).get("subjects")), None)
+    if with_subjects is not None:
+        drawn.append(("MMLU by subject", mmlu(with_subjects, folder)))
+    origins = {(result.data["model"].get("run"), result.data["model"].get("step")) for result in results}
+    if (
+        len(origins) > 1
+        and len({run for run, _ in origins}) == 1
+        and not {None} & {part for o in origins for part in o}
+    ):
+        drawn.append(("scores over the steps of the run", steps(results, None, folder)))
+    return drawn
+
+
 def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> list[Path]:
     """Scores by task with 95 % intervals; reported ones as crosses, chance as ticks."""
     plot = _plot()
@@ -105,39 +121,52 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
 
 
 def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> list[Path]:
-    """Checkpoints of one run over their steps, a small picture a task. `at` are the steps; None reads them off the names.
+    """Checkpoints of one run over their steps, a small picture a task and in it a line a protocol.
 
-    Raises UserError where a step cannot be told.
+    `at` are the steps; None reads them off the results. Raises UserError where a step cannot be told, or stands twice.
     """
     if at is not None and len(at) != len(results):
         raise UserError(f"{len(at)} steps for {len(results)} results", where="--steps")
-    known = list(at) if at is not None else [_step(result) for result in results]
-    order = sorted(range(len(results)), key=lambda i: known[i])
+    series: dict[str, dict[int, Result]] = {}
+    for place, result in enumerate(results):
+        step = _step(result) if at is None else at[place]
+        line = series.setdefault(result.data["protocol"]["name"], {})
+        if step in line:
+            raise UserError(f"two results of step {step}", where=result.path, hint="give one result of each step")
+        line[step] = result
     shown = [(name, title, metric) for name, title, _, metric in TASKS if any(name in r.data["tasks"] for r in results)]
     plot = _plot()
     columns = min(4, len(shown))
     lines = -(-len(shown) // columns)
     figure, grid = plot.subplots(
-        lines, columns, figsize=(2.6 * columns, 0.6 + 2.2 * lines), layout="constrained", squeeze=False
+        lines, columns, figsize=(2.6 * columns, 0.9 + 2.2 * lines), layout="constrained", squeeze=False
     )
+    # Lines of two protocols side by side, so that their intervals can be told apart.
+    every = sorted({step for line in series.values() for step in line})
+    aside = 0.012 * (every[-1] - every[0])
     for place, (name, title, metric) in enumerate(shown):
         axes = grid[place // columns][place % columns]
-        points = [
-            (known[i], *_percent(results[i].data["tasks"][name])) for i in order if name in results[i].data["tasks"]
-        ]
-        xs, ys = [p[0] for p in points], [p[1] for p in points]
-        axes.errorbar(
-            xs,
-            ys,
-            yerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
-            fmt=f"-{_MARKERS[0]}",
-            color=_COLOURS[0],
-            markersize=4,
-            elinewidth=1,
-            capsize=2,
-        )
+        for number, (protocol, line) in enumerate(series.items()):
+            points = [
+                (step + aside * (2 * number - len(series) + 1), *_percent(line[step].data["tasks"][name]))
+                for step in sorted(line)
+                if name in line[step].data["tasks"]
+            ]
+            axes.errorbar(
+                [p[0] for p in points],
+                [p[1] for p in points],
+                yerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
+                fmt=f"-{_MARKERS[number % len(_MARKERS)]}",
+                color=_COLOURS[number % len(_COLOURS)],
+                markersize=4,
+                elinewidth=1,
+                capsize=2,
+                label=protocol if place == 0 else None,
+            )
         if name in _CHANCE:
-            axes.axhline(_CHANCE[name], color="#888888", linestyle=":", linewidth=1.2)
+            axes.axhline(
+                _CHANCE[name], color="#888888", linestyle=":", linewidth=1.2, label=None if place else "chance"
+            )
         axes.set_title(f"{title} ({metric})", loc="left", fontsize=9)
         axes.set_ylim(0, 100)
         axes.tick_params(labelsize=8)
@@ -146,7 +175,8 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
     for empty in range(len(shown), lines * columns):
         grid[empty // columns][empty % columns].set_visible(False)
     figure.supxlabel("step", fontsize=9)
-    figure.supylabel("percent; bars are 95 % intervals, dots chance", fontsize=9)
+    figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return _save(figure, folder, "steps")
 
 

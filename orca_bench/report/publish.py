@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, replacing, write_text, writing
+from orca_bench.files import make_folder, write_text, writing
 from orca_bench.report import card as cards
 from orca_bench.report import forms, page, pictures, table
 from orca_bench.result_file import Result, questions_file, read, read_result
@@ -42,12 +42,14 @@ def publish(
     if len(models) > 1:
         raise UserError(f"results of {len(models)} models: {', '.join(models)}", hint="publish one model at a time")
     _check_fingerprints(paths, results)
+    _check_names(paths)
     name = name or models[0]
     if "/" in name or name in ("", ".", ".."):
         raise UserError(f"'{name}' is no name of a folder", where="--name")
     folder = to / name
     card = card or _card_of(results[0], folder)
-    built = table.build(list(zip(table.labels(results), results, strict=True)), table.read_reported(reported))
+    told = table.read_reported(reported)
+    built = table.build(list(zip(table.labels(results), results, strict=True)), told)
     made = Published(card)
     asked = [None if requests is None else _asked(requests, result, made) for result in results]
     text = _card_text(card, name, list(zip(paths, results, strict=True)), source_url, made)
@@ -58,17 +60,11 @@ def publish(
     forms_ = {".md": forms.to_markdown(grid), ".csv": table.to_csv(built), ".tex": forms.to_latex(grid)}
     forms_[".html"] = forms.to_html(grid)
     shown = [_read(path, label, data) for path, label, data in zip(paths, built.columns, results, strict=True)]
-    drawn = [("scores by task", pictures.scores(shown, table.read_reported(reported), folder))]
-    with_subjects = next((result for result in shown if "subjects" in result.data["tasks"].get("mmlu", {})), None)
-    if with_subjects is not None:
-        drawn.append(("MMLU by subject", pictures.mmlu(with_subjects, folder)))
+    drawn = pictures.draw(shown, told, folder)
     made.files += [path for _, files in drawn for path in files]
     for ending, content in forms_.items():
         _write(folder / f"table{ending}", content, made)
-    svgs = [(caption, next(f for f in files if f.suffix == ".svg")) for caption, files in drawn]
-    with replacing(folder / "index.html") as handle:
-        for piece in page.build(f"{name}: orca-bench", shown, grid, svgs, asked):
-            handle.write(piece)
+    page.write(folder / "index.html", f"{name}: orca-bench", shown, told, drawn, asked)
     made.files.append(folder / "index.html")
     if text is not None:
         make_folder(card.parent)
@@ -77,7 +73,7 @@ def publish(
 
 
 def push(card: Path, repository: str) -> str:
-    """Upload a card to a model repository of the hub; returns its address. Raises UserError where that fails."""
+    """Upload a card to a model repository of the hub; returns the address of the commit. Raises UserError where that fails."""
     from huggingface_hub import HfApi
 
     token = os.environ.get("HF_TOKEN")
@@ -116,6 +112,17 @@ def _check_fingerprints(paths: Sequence[Path], results: Sequence[dict]) -> None:
             where=", ".join(map(str, paths)),
             hint="publish results of one model",
         )
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """Results are copied into one folder under their own names."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.name in seen:
+            raise UserError(
+                f"{seen[path.name]} has the same file name, and both go into one folder", where=path, hint="rename one"
+            )
+        seen[path.name] = path
 
 
 def _card_of(result: dict, folder: Path) -> Path:
