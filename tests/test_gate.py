@@ -277,7 +277,7 @@ def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(good):
 def test_a_result_matches_its_kept_answers(evaluated, mini):
     done = evaluated("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "every number matches the kept answers" in done.stdout and done.stdout.count("✓") == 1 + 4 * 7 + 1
+    assert "every number matches the kept answers" in done.stdout and done.stdout.count("✓") == 1 + 4 * 7 + 2
     assert evaluated("verify", "a.json", "--no-rows", "--json").returncode == 0
 
 
@@ -297,9 +297,15 @@ def test_a_changed_digit_is_found_wherever_it_is(evaluated, mini):
     value, answer = result["tasks"]["mmlu"]["value"], line["answers"][line["prediction"]]
     for ending, old, new, found in (
         (".json", f'"value": {value}', f'"value": {value + 0.001}', ["MMLU: value", "averages"]),
-        (".json", result["tasks"]["drop"]["requests_sha256"], "0" * 64, ["DROP: requests"]),
+        (".json", result["tasks"]["drop"]["requests_sha256"], "0" * 64, ["DROP: requests", "hash of all requests"]),
         (".json", result["data_hashes"]["gsm8k"]["test"], "0" * 64, ["GSM8K: rows"]),
-        (".json", f'"stderr": {result["tasks"]["winogrande"]["stderr"]}', '"stderr": 0.001', ["Winogrande: value"]),
+        (".json", f'"rows": {result["tasks"]["arc_challenge"]["rows"]}', '"rows": 7', ["ARC-Challenge: rows"]),
+        (
+            ".json",
+            f'"stderr": {result["tasks"]["winogrande"]["stderr"]}',
+            '"stderr": 0.001',
+            ["Winogrande: value", "averages"],
+        ),
         (".questions.jsonl", f'"score": {line["score"]}', f'"score": {1 - line["score"]}', None),
         (".questions.jsonl", str(answer), str(answer - 500), None),
     ):
@@ -311,6 +317,36 @@ def test_a_changed_digit_is_found_wherever_it_is(evaluated, mini):
         )
     edited(folder, ".questions.jsonl", line["task"], line["task"])
     assert not [f for f in verify(folder / "edited.json", rows) if f.matches is False]
+
+
+def numbers(tree, path=()):
+    """The place of every number in a tree of JSON."""
+    if isinstance(tree, bool):
+        return
+    if isinstance(tree, (int, float)):
+        yield path
+    for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ():
+        yield from numbers(value, (*path, key))
+
+
+def test_any_number_of_any_task_and_average_that_changes_is_found(evaluated):
+    from orca_bench.evaluate.verification import verify
+
+    folder = evaluated.folder
+    shutil.copy(folder / "a.questions.jsonl", folder / "digit.questions.jsonl")
+    whole = json.loads((folder / "a.json").read_text())
+    places = [(part, *place) for part in ("tasks", "averages") for place in numbers(whole[part])]
+    # What only the evaluation itself can know.
+    places = [place for place in places if place[-1] not in ("seconds", "shortened", "rows")]
+    assert len(places) > 70
+    for place in places:
+        changed = json.loads(json.dumps(whole))
+        holder = changed
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] += 1e-6 if isinstance(holder[place[-1]], float) else 1
+        (folder / "digit.json").write_text(json.dumps(changed))
+        assert any(f.matches is False for f in verify(folder / "digit.json", None, with_rows=False)), place
 
 
 def test_verify_says_what_it_cannot_read(evaluated, mini):

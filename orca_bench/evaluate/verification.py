@@ -57,7 +57,7 @@ def verify(
                 Finding(f"{task.title}: scores", None, "scored by lm-eval's own task, which is not run here")
             )
         findings.append(_value(result, task, questions))
-    findings.append(_averages(result))
+    findings += [_averages(result), _whole_digest(result)]
     return findings
 
 
@@ -110,8 +110,14 @@ def _rescored(
     documents = {(d.task, d.index): d for d in protocol.documents(task, read, result.get("limit"))}
     digest = requests.digest(documents.values())
     sent = result["tasks"][task.name].get("requests_sha256")
+    rows_told = result["tasks"][task.name].get("rows")
+    hashes = ", ".join(f"{split} {found[:8]}" for split, found in read.hashes.items())
     findings = [
-        Finding(f"{task.title}: rows", True, ", ".join(f"{split} {found[:8]}" for split, found in read.hashes.items())),
+        Finding(
+            f"{task.title}: rows",
+            rows_told == len(read.asked),
+            hashes if rows_told == len(read.asked) else f"{rows_told} told, {len(read.asked)} by the rows",
+        ),
         Finding(
             f"{task.title}: requests",
             digest == sent,
@@ -159,22 +165,35 @@ def _value(result: dict, task: Task, questions: Sequence[Question]) -> Finding:
     wrong = [
         f"{name} {entry.get(name)!r:.60} told, {value!r:.60} by the scores"
         for name, value in recomputed.items()
-        if name in entry and not _same(value, entry[name])
+        if not _same(value, entry.get(name))
     ]
     if result["format"].endswith(" 1"):  # whose standard errors knew no clusters
-        wrong = [line for line in wrong if not line.startswith(("stderr", "subjects", "whole"))]
+        wrong = [
+            line for line in wrong if line.split()[0] in entry and not line.startswith(("stderr", "subjects", "whole"))
+        ]
     shown = f"{task.metric} {100 * recomputed['value']:.2f}, {recomputed['n']:,} questions"
     return Finding(what, not wrong, "; ".join(wrong) or shown)
 
 
 def _averages(result: dict) -> Finding:
     tasks = {name: {"stderr": None, "interval": [0.0, 1.0], **entry} for name, entry in result["tasks"].items()}
+    old = result["format"].endswith(" 1")
     wrong = []
     for name, found in results.averages(tasks).items():
-        told = (result["averages"].get(name) or {}).get("value")
-        if not _same(found["value"], told):
-            wrong.append(f"{name} {told!r} told, {found['value']!r} by the values")
+        told = result["averages"].get(name) or {}
+        for part, value in found.items():
+            if not _same(value, told.get(part)) and not (old and part != "value"):
+                wrong.append(f"{name}, {part}: {told.get(part)!r} told, {value!r} by the tasks")
     return Finding("averages", not wrong, "; ".join(wrong) or "the means of the values")
+
+
+def _whole_digest(result: dict) -> Finding:
+    """The hash of all requests, which is one over those of the tasks."""
+    found = requests.digest_of([name, entry.get("requests_sha256")] for name, entry in result["tasks"].items())
+    told = str(result.get("requests_sha256"))
+    return Finding(
+        "hash of all requests", found == told, found[:16] if found == told else f"{found[:16]}, told {told[:16]}"
+    )
 
 
 def _same(one: object, other: object) -> bool:
