@@ -59,7 +59,7 @@ class Model:
 
 
 def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> ThreadingHTTPServer:
-    """A server that is ready to `serve_forever`; `seen` counts its requests."""
+    """A server that is ready to `serve_forever`; `seen` are its requests, `model` is what answers them."""
     model = Model(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -102,7 +102,7 @@ def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> Th
             self._say(200, {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]})
 
     server = ThreadingHTTPServer((host, port), Handler)
-    server.seen = []
+    server.seen, server.model = [], model.model
     return server
 
 

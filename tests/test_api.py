@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
@@ -85,7 +86,8 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
     theirs, _ = run("own", Choice())
     mine, _ = run("api", Choice("api", base_url=url))
-    assert mine["model"]["engine"] == {"name": "api", "served_model": "tiny", "base_url": url}
+    engine = mine["model"]["engine"]
+    assert engine.pop("probe") < 0 and engine == {"name": "api", "served_model": "tiny", "base_url": url}
     assert mine["requests_sha256"] == theirs["requests_sha256"]
     for task, entry in theirs["tasks"].items():
         assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
@@ -104,7 +106,7 @@ def test_a_busy_server_is_asked_again(served):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("strings", "3 token ids were sent and 1 log-probabilities came back; the server must take token ids"),
+        ("strings", "16 token ids were sent and 1 log-probabilities came back; the server must take token ids"),
         ("html", "not an answer of a completions server"),
     ],
 )
@@ -162,3 +164,21 @@ def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, mon
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="vLLM is not installed; pip install 'orca-bench\\[vllm\\]'"):
         ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+
+
+def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_for_this_models(
+    served, tiny_model, mini, command, tmp_path
+):
+    url, server = served()
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "r.json"]
+    asked = ["eval", "--model", tiny_model, "--engine", "api", "--base-url", url, *words]
+    assert command(*asked).returncode == 0
+    before = len(server.seen)
+    again = command(*asked)
+    assert again.returncode == 0 and len(server.seen) == before + 2  # the check alone
+    with torch.no_grad():
+        for parameter in server.model.parameters():
+            parameter.mul_(1.1)
+    assert "of another model than the one that the server has now" in command.refused(*asked)
+    assert command(*asked, "--fresh").returncode == 0
+    assert command(*asked).returncode == 0  # and is known from then on

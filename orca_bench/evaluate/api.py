@@ -17,6 +17,7 @@ from orca_bench.evaluate import tree
 from orca_bench.evaluate.encoding import Encoding, Ids, Start, cut
 
 Progress = Callable[[int], None]
+_PROBE = 16  # token ids
 _RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
 
 
@@ -56,10 +57,14 @@ class Api:
             )
         return names[0]
 
-    def check(self) -> None:
-        """Ask for one log-likelihood and one token; raises UserError where the server cannot answer them."""
-        self.log_likelihoods([Ids([1, 2, 3], 1)])
+    def check(self) -> float:
+        """Ask for one token and for one log-likelihood, which is returned, in nats: of some ids, so that it tells models apart.
+
+        Raises UserError where the server cannot answer.
+        """
         self._complete([1, 2], max_tokens=1)
+        ((value, _),) = self.log_likelihoods([Ids(list(range(1, _PROBE + 1)), 1)])
+        return value
 
     def log_likelihoods(
         self, sequences: Sequence[Ids], progress: Progress = lambda n: None

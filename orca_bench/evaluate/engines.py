@@ -54,7 +54,8 @@ def default_processes() -> int:
 class Ready:
     """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
 
-    `identity` is all that answers depend on besides protocol and requests.
+    `identity` is all that answers depend on besides protocol and requests; of a server's weights nothing is known, and
+    `probe`, its answer to a fixed question in nats, stands for them.
     """
 
     engine: object
@@ -62,6 +63,7 @@ class Ready:
     window: int
     model: dict
     identity: dict
+    probe: float | None = None
 
 
 @contextlib.contextmanager
@@ -76,14 +78,14 @@ def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str]
         from orca_bench.evaluate.api import Api
 
         engine = Api(url, choice.served_model, choice.concurrency)
-        engine.check()
+        probe = engine.check()
         served = {"name": choice.name, "served_model": engine.model}
         if choice.name == "api":
             served["base_url"] = url
         identity = {"tokenizer_sha256": tokenizer.fingerprint, "engine": served, "model": model, "dtype": dtype}
         if choice.name == "vllm":  # of a server's weights nothing is known but the name
             identity["weights"] = [sha256(file) for file in sorted(Path(model).glob("*.safetensors"))]
-        yield Ready(engine, tokenizer, window, told | {"engine": served}, identity)
+        yield Ready(engine, tokenizer, window, told | {"engine": served | {"probe": probe}}, identity, probe)
 
 
 def _own(choice: Choice, model: str, name: str, dtype: str) -> Ready:

@@ -18,24 +18,47 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID"
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS probes (identity BLOB PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
+)
+_SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
 _WAIT_S = 60  # how long a process waits for another that is writing
 
 
 class Store:
     """The portions of one file, for one identity: a JSON value of all that answers depend on besides the requests.
 
-    A `fresh` store finds nothing. Raises UserError where the file is not such a store or the disk does not take an answer.
+    A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats.
+    Raises UserError where the file is not such a store, the disk does not take an answer, or the model that gave the kept
+    answers said something else to that question.
     """
 
-    def __init__(self, path: Path, identity: object, fresh: bool = False):
+    def __init__(self, path: Path, identity: object, fresh: bool = False, probe: float | None = None):
         self.path, self.fresh = path, fresh
         self._identity = json.dumps(identity, sort_keys=True).encode()
         with self._said():
             self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut the last portions
-            self._database.execute(_SCHEMA)
+            for table in _SCHEMA:
+                self._database.execute(table)
+        if probe is not None:
+            self._compare(probe)
+
+    def _compare(self, probe: float) -> None:
+        key = hashlib.sha256(self._identity).digest()
+        with self._said():
+            kept = self._database.execute("SELECT value FROM probes WHERE identity = ?", (key,)).fetchone()
+            if kept is None or self.fresh:
+                self._database.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (key, probe))
+        if kept is not None and not self.fresh and abs(kept[0] - probe) > _SAME_NATS:
+            raise UserError(
+                "the answers kept here are of another model than the one that the server has now, under the same name "
+                f"(a fixed question: {kept[0]:.3f} nats then, {probe:.3f} now)",
+                where=self.path,
+                hint="--fresh asks everything again; another --out keeps both",
+            )
 
     def get(self, asked: object) -> list | None:
         """The answers to a portion, or None where it has none; `asked` is a JSON value of all its requests."""
