@@ -82,7 +82,8 @@ def difference(
     """The paired difference of two scores of each question, second minus first.
 
     Right or wrong: the exact McNemar test, and the interval of Bonett and Price (2012), which adds one pair to each kind of
-    disagreement and so is never empty. Other scores, and clustered ones: Student's t of the paired differences.
+    disagreement and so is never empty. Of strata a difference is shown where McNemar's test and Student's t of the strata's
+    mean both show it. Other scores, and clustered ones: Student's t of the paired differences.
     """
     _check(first)
     _check(second)
@@ -93,6 +94,10 @@ def difference(
     if binary and clusters is None:
         low, high, error = _binary_interval(value, error, degrees, better, worse, len(change), strata is not None)
         p, test = mcnemar(better, worse), "exact McNemar"
+        if strata is not None:
+            # McNemar's test counts questions, and a mean of strata may go the other way: both must show a difference.
+            p = 1.0 if value * (better - worse) < 0 else max(p, _student(value / error, degrees))
+            test = "exact McNemar and t by stratum"
     elif error:
         margin = _quantile(degrees) * error
         low, high = max(-1.0, value - margin), min(1.0, value + margin)

@@ -61,6 +61,18 @@ def test_a_continuous_difference_is_the_paired_t_test():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
+def test_a_mean_of_strata_and_a_count_of_questions_that_go_different_ways_show_nothing():
+    strata = ["large"] * 100 + [f"small {n}" for n in range(9) for _ in range(5)]
+    first = [0.0] * 100 + [1.0] * 45
+    second = [1.0] * 30 + [0.0] * 70 + [1.0, 1.0, 1.0, 0.0, 1.0] * 9
+    found = statistics.difference(first, second, strata=strata)
+    assert (found.better, found.worse) == (30, 9) and statistics.mcnemar(30, 9) < 0.01
+    assert found.value < 0 and found.p == 1
+    same = statistics.difference(first, [1.0] * 30 + [0.0] * 70 + [1.0] * 45, strata=strata)
+    assert same.value > 0 and 0 < same.p < 1e-6 and same.low > 0
+    assert same.p > statistics.mcnemar(30, 0)
+
+
 def test_holm_is_the_textbooks_step_down():
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([]) == []

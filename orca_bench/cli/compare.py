@@ -23,9 +23,9 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
     """Is B better than A? Paired differences of results, task by task, with intervals, tests and a verdict.
 
     FIRST is the base; each of OTHERS is held against it on the questions that both answered. Right-or-wrong scores are tested
-    by the exact McNemar test, others by a paired t (DROP: by passage), corrected by Holm over all tasks. "No difference
-    shown" says how large one had to be to be shown. Against reported scores, where only the number is known, the comparison
-    is unpaired and weaker.
+    by the exact McNemar test (MMLU: and by a t over its subjects), others by a paired t (DROP: by passage), corrected by Holm
+    over all tasks. "No difference shown" says how large one had to be to be shown. Against reported scores, where only the
+    number is known, the comparison is unpaired and weaker.
 
     \b
       orca-bench compare runs/a/results/orca.json runs/b/results/orca.json
