@@ -101,7 +101,9 @@ def test_filters_sorting_links_and_keys(opened, tmp_path):
     tab, said = opened(build(tmp_path, [a, b], requests), "#arc_challenge/3")
     tab.wait_for_selector("#detail pre")
     assert "arc_challenge, row 3" in tab.text_content("#detail")
-    assert "The same contexts as above." in tab.text_content("#detail")
+    assert "asked of A, B" in tab.text_content("#detail")
+    assert tab.locator("#detail pre.context").all_text_contents() == ["the question"]
+    assert tab.text_content("#columns") == "A · B"
     tab.select_option("#outcome", label="A right, B wrong")
     assert tab.text_content("#count") == "3 of 10 questions"  # 5, 7, 9
     tab.focus("#list")
@@ -112,6 +114,20 @@ def test_filters_sorting_links_and_keys(opened, tmp_path):
     assert tab.text_content("#count") == "1 of 10 questions"
     tab.click("#scores th >> nth=0")
     assert tab.get_attribute("#scores th >> nth=0", "aria-sort") == "descending"
+    assert not said
+
+
+def test_choices_of_mc1_before_those_of_mc2_are_not_mistaken_for_them(opened, tmp_path):
+    """The leaderboard protocol sends both sets, and prediction and gold count in the second."""
+    result = given(tmp_path / "r.json", "m", [("truthful_qa", 0, 0.25, 1, [-1.0, -2.0, -1.0, -2.0, -3.0])])
+    result.tasks["truthful_qa"].questions["truthful_qa", 0].line["mc1"] = 1.0
+    choices = ["a", "b", "a", "b", "c"]
+    tab, said = opened(build(tmp_path, [result], [lambda part, index: [("q", choice, ()) for choice in choices]]))
+    tab.click("#rows .q >> nth=0")
+    tab.wait_for_selector("#detail pre")
+    assert tab.locator("#detail .choices .said").all_text_contents() == choices
+    assert tab.locator("#detail .choices .taken").count() == 0
+    assert "mc1's choices before mc2's" in tab.text_content("#detail") and "m: 0.2500" in tab.text_content("#detail")
     assert not said
 
 
@@ -166,13 +182,16 @@ def test_a_published_page_has_the_exact_requests(opened, tiny_model, mini, tmp_p
     )
     assert sent.returncode == 0, sent.stderr
     first = json.loads((command.folder / "q.jsonl").read_text().splitlines()[0])
-    tab, said = opened(folder / "index.html")
+    tab, logged = opened(folder / "index.html")
     tab.select_option("#task", label="Winogrande")
     tab.click("#rows .q >> nth=0")
     tab.wait_for_selector("#detail pre")
-    shown = [tab.locator("#detail pre").nth(n).text_content() for n in range(tab.locator("#detail pre").count())]
-    assert first["context"] in shown and first["continuation"] in shown
-    assert tab.locator("#pictures img").count() == 2 and not said
+    assert first["context"] in tab.locator("#detail pre.context").all_text_contents()
+    said = tab.locator("#detail .choices .said").all_text_contents()
+    assert said[0] == f"context 1: {first['continuation']}" and len(said) == 2
+    assert tab.locator("#detail .choices .taken").count() == 1  # the right one is marked, and the one taken
+    assert tab.locator("#detail .choices .ok").all_text_contents().count("✓") == 1
+    assert tab.locator("#pictures img").count() == 2 and not logged
     assert os.path.getsize(folder / "index.html") > 10_000
 
 

@@ -10,7 +10,8 @@
   };
   const index = JSON.parse(at("index").textContent);
   const names = index.results;
-  const titles = Object.fromEntries(index.tasks);
+  const titles = Object.fromEntries(index.tasks.map(([name, title]) => [name, title]));
+  const metrics = Object.fromEntries(index.tasks.map(([name, , metric]) => [name, metric]));
   const HEIGHT = 28, MOST = 20000; // pixels of a line of the list; characters of a text that are shown at once
 
   // --- the table: a click on a heading sorts -------------------------------------------------------------------
@@ -52,6 +53,7 @@
   names.forEach((name, a) => names.forEach((other, b) => {
     if (a !== b) outcomes.push([`${name} right, ${other} wrong`, (q) => right(a, q) && wrong(b, q)]);
   }));
+  at("columns").textContent = names.join(" · ");
   outcomes.forEach(([text], place) => option(at("outcome"), place, text));
 
   // --- the list: only the lines in sight are elements ----------------------------------------------------------
@@ -67,7 +69,9 @@
     names.forEach((_, result) => {
       const score = index.scores[result][q];
       const text = score === null ? "–" : score === 1 ? "✓" : score === 0 ? "✗" : score.toFixed(2);
-      made.append(make("span", text, score === 1 ? "ok" : score === null ? "" : "bad"));
+      const mark = make("span", text, score === 1 ? "ok" : score === null ? "" : "bad");
+      mark.title = names[result];
+      made.append(mark);
     });
     return made;
   };
@@ -125,38 +129,66 @@
     more.addEventListener("click", () => { block.textContent = whole; more.remove(); });
     return [block, more];
   };
-  const detail = (q, told) => {
-    const [name] = part(q);
-    const nodes = [make("h3", `${name}, row ${index.row[q]}`)];
-    let before = "";
-    told.forEach((one, result) => {
-      if (one === null) return;
-      nodes.push(make("h3", `${names[result]}: ${one.score === 1 ? "right" : one.score === 0 ? "wrong" : one.score}`));
-      const asked = one.asked;
-      if (asked === null) {
-        nodes.push(make("p", "The requests are not in this page; publish with the rows (--benchmarks) to have them.", "hint"));
-      } else if (JSON.stringify(asked.contexts) === before) {
-        nodes.push(make("p", "The same contexts as above.", "hint"));
-      } else {
-        before = JSON.stringify(asked.contexts);
-        asked.contexts.forEach((context, place) => {
-          nodes.push(make("h4", asked.contexts.length > 1 ? `context ${place + 1}` : "context"), ...text(context));
-        });
+  const context = (value) => {
+    const nodes = text(value, "context");
+    requestAnimationFrame(() => { nodes[0].scrollTop = nodes[0].scrollHeight; }); // the question stands at the end
+    return nodes;
+  };
+  const answers = (one, asked) => (one.answers || []).flatMap((answer, place) => {
+    const until = asked && asked.requests[place] ? asked.requests[place][2] : [];
+    const nodes = [make("h4", `answer${until.length ? `, ends at ${JSON.stringify(until)}` : ""}`), ...text(answer, "picked")];
+    const whole = one.whole && one.whole[place];
+    if (whole) nodes.push(make("h4", "the whole of it, of which the protocol throws the first tokens away"), ...text(whole));
+    return nodes;
+  });
+  // Choices as a table: a line a choice, a column a result. ✓ is the right one, bold is the one that was taken.
+  const isChoices = (one) => Array.isArray(one.answers) && one.answers.length && one.answers.every((a) => typeof a === "number");
+  const isRight = (one, place) => one.counted && (Array.isArray(one.gold) ? one.gold.includes(place) : one.gold === place);
+  const table = (given, asked, metric) => {
+    const requests = asked ? asked.requests : [], several = asked && asked.contexts.length > 1;
+    const made = make("table", undefined, "choices"), head = make("tr");
+    head.append(...["", "choice", ...given.map(([, name]) => name)].map((name) => make("th", name)));
+    made.append(head);
+    given[0][0].answers.forEach((_, place) => {
+      const [number, continuation] = requests[place] || [0, null], line = make("tr");
+      const said = continuation === null ? `${place}` : `${several ? `context ${number + 1}: ` : ""}${continuation.slice(0, MOST)}`;
+      line.append(make("td", isRight(given[0][0], place) ? "✓" : "", "ok"), make("td", said, "said"));
+      for (const [one] of given) {
+        line.append(make("td", one.answers[place].toFixed(3), one.counted && one.prediction === place ? "number taken" : "number"));
       }
-      (one.answers || []).forEach((answer, place) => {
-        const [context, continuation, until] = asked ? asked.requests[place] || [0, null, []] : [0, null, []];
-        if (typeof answer === "number") {
-          const where = asked && asked.contexts.length > 1 ? `, context ${context + 1}` : "";
-          nodes.push(make("h4", `choice ${place}${where}: log-probability ${answer.toFixed(3)}`));
-          if (continuation !== null) nodes.push(...text(continuation, place === one.prediction ? "picked" : ""));
-        } else {
-          nodes.push(make("h4", `answer${until.length ? `, ends at ${JSON.stringify(until)}` : ""}`), ...text(answer, "picked"));
-          const whole = one.whole && one.whole[place];
-          if (whole) nodes.push(make("h4", "the whole of it, of which the protocol throws the first tokens away"), ...text(whole));
-        }
-      });
-      nodes.push(make("h4", "taken as"), ...text(one.prediction), make("h4", "right is"), ...text(one.gold));
+      made.append(line);
     });
+    const rule = metric === "acc_norm" ? ": the highest per character" : metric === "mc2" ? ": the highest; the score is the share of the right ones" : ": the highest";
+    const note = given[0][0].counted ? `log-probabilities; ✓ right, bold taken${rule}` : "log-probabilities, mc1's choices before mc2's";
+    return [made, make("p", note, "hint")];
+  };
+  const verdict = (score) => (score === 1 ? "right" : score === 0 ? "wrong" : score.toFixed(4));
+  const detail = (q, told) => {
+    const nodes = [make("h3", `${part(q)[0]}, row ${index.row[q]}`)];
+    const given = told.results.map((one, result) => [one, names[result]]).filter(([one]) => one !== null);
+    const forms = new Map(); // what was asked, and of which results
+    for (const pair of given) forms.set(pair[0].asked, [...(forms.get(pair[0].asked) || []), pair]);
+    const golds = new Set(given.map(([one]) => JSON.stringify(one.gold)));
+    const tables = given.every(([one]) => isChoices(one));
+    if (golds.size === 1 && !(tables && given[0][0].counted)) nodes.push(make("h4", "right is"), ...text(given[0][0].gold));
+    for (const [one, name] of given) {
+      nodes.push(make("h3", `${name}: ${verdict(one.score)}`, one.score === 1 ? "ok" : "bad"));
+      if (!isChoices(one)) nodes.push(...answers(one, one.asked === null ? null : told.asked[one.asked]));
+      if (!isChoices(one) || !one.counted) nodes.push(make("h4", "taken as"), ...text(one.prediction));
+      if (golds.size > 1) nodes.push(make("h4", "right is"), ...text(one.gold));
+    }
+    for (const [form, pairs] of forms) {
+      const asked = form === null ? null : told.asked[form], choices = pairs.filter(([one]) => isChoices(one));
+      nodes.push(make("h3", `asked of ${pairs.map(([, name]) => name).join(", ")}`));
+      if (choices.length) nodes.push(...table(choices, asked, metrics[part(q)[1]]));
+      if (asked === null) {
+        nodes.push(make("p", "What was asked is not in this page; write it with the rows (--benchmarks).", "hint"));
+        continue;
+      }
+      asked.contexts.forEach((value, place) => {
+        nodes.push(make("h4", asked.contexts.length > 1 ? `context ${place + 1}` : "context"), ...context(value));
+      });
+    }
     at("detail").replaceChildren(...nodes);
     at("detail").scrollTop = 0;
   };

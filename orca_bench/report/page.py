@@ -105,12 +105,12 @@ def _index(results: Sequence[Result], keys: Sequence[tuple[str, str, int]]) -> d
             scored = result.tasks[task].questions.get((part, row)) if task in result.tasks else None
             column.append(None if scored is None else round(scored.score, 4))
         columns.append(column)
-    titles = {}
+    tasks = {}
     for result in results:
-        titles |= {name: entry.get("title", name) for name, entry in result.data["tasks"].items()}
+        tasks |= {name: [entry.get("title", name), entry.get("metric")] for name, entry in result.data["tasks"].items()}
     return {
         "results": [result.label for result in results],
-        "tasks": [[name, titles.get(name, name)] for name in dict.fromkeys(task for task, _, _ in keys)],
+        "tasks": [[name, *tasks.get(name, [name, None])] for name in dict.fromkeys(task for task, _, _ in keys)],
         "parts": [[part, task_of(part)] for part in parts],
         "part": [places[part] for _, part, _ in keys],
         "row": [row for _, _, row in keys],
@@ -119,10 +119,10 @@ def _index(results: Sequence[Result], keys: Sequence[tuple[str, str, int]]) -> d
     }
 
 
-def _question(results: Sequence[Result], requests: Sequence[Requests | None], key: tuple[str, str, int]) -> list:
-    """For each result what was asked and answered of one question, null where it was not asked."""
+def _question(results: Sequence[Result], requests: Sequence[Requests | None], key: tuple[str, str, int]) -> dict:
+    """Of one question what was asked, each form of it once, and what each result has of it, null where it was not asked."""
     task, part, row = key
-    told = []
+    told, forms = [], []
     for result, of in zip(results, requests, strict=True):
         scored = result.tasks[task].questions.get((part, row)) if task in result.tasks else None
         if scored is None:
@@ -130,6 +130,9 @@ def _question(results: Sequence[Result], requests: Sequence[Requests | None], ke
             continue
         line = scored.line
         asked = of(part, line.get("index")) if of else None
+        form = None if asked is None else _asked(asked)
+        if form is not None and form not in forms:
+            forms.append(form)
         told.append(
             {
                 "score": scored.score,
@@ -137,10 +140,12 @@ def _question(results: Sequence[Result], requests: Sequence[Requests | None], ke
                 "gold": line.get("gold"),
                 "answers": line.get("answers"),
                 "whole": line.get("whole"),
-                "asked": None if asked is None else _asked(asked),
+                # TruthfulQA's mc1, which one protocol asks too, stands before the choices that prediction and gold count.
+                "counted": "mc1" not in line,
+                "asked": None if form is None else forms.index(form),
             }
         )
-    return told
+    return {"asked": forms, "results": told}
 
 
 def _asked(asked: Sequence[tuple[str, str | None, Sequence[str]]]) -> dict:
