@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def read_result(path: Path) -> dict:
                 f"task '{name}' has no value between 0 and 1 ({value!r})", where=path, hint="evaluate again"
             )
     return result
+
+
+def files(named: Sequence[Path]) -> list[Path]:
+    """The result files that are named, each once; of a folder all below it. Raises UserError for a folder without one."""
+    found: list[Path] = []
+    for path in named:
+        below = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
+        if not below:
+            raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
+        found += below
+    return list(dict.fromkeys(found))
+
+
+def is_result(path: Path) -> bool:
+    """Whether a JSON file says at its beginning that it is a result."""
+    try:
+        with open(path, "rb") as handle:
+            return f'"{_FORMAT}'.encode() in handle.read(200)
+    except OSError:
+        return False
 
 
 def questions_file(path: Path) -> Path:

@@ -25,11 +25,11 @@ def command(
 ):
     """Write one HTML page of RESULTS, of any models: table, pictures, warnings, and a viewer of every question.
 
-    The page needs no server and no network. Its viewer finds the questions that one result has right and another wrong,
-    and shows the exact request and answer of each.
+    RESULTS are files, or folders of which all are taken. The page needs no server and no network. Its viewer finds the
+    questions that one result has right and another wrong, and shows the exact request and answer of each.
 
     \b
-      orca-bench page runs/mine/results/orca.json
+      orca-bench page runs/mine/results
       orca-bench page early.json late.json --benchmarks path/to/benchmarks --out early-late.html
     """
     from orca_bench import result_file
@@ -37,6 +37,7 @@ def command(
     from orca_bench.files import make_folder
     from orca_bench.report import page, pictures, table
 
+    results = result_file.files(results)
     told, read = table.read_reported(reported), [result_file.read_result(path) for path in results]
     shown = [result_file.read(path, label) for path, label in zip(results, table.labels(read), strict=True)]
     of = evaluating.requests_at_hand(results, benchmarks, runs)

@@ -13,15 +13,16 @@ import click
     "--out", type=click.Path(path_type=Path), default="plots", show_default=True, help="The folder of the pictures."
 )
 @click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
-@click.option("--over-steps", is_flag=True, help="RESULTS are checkpoints of one run: draw them over their steps.")
-@click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as in its name: step-100]")
+@click.option("--over-steps", is_flag=True, help="Draw checkpoints of one run over their steps, and nothing else.")
+@click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")
 def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None):
-    """Draw RESULTS, each picture as PNG and SVG.
+    """Draw RESULTS, files or folders of them, each picture as PNG and SVG.
 
-    scores: by task, with 95 % intervals, reported scores and chance. mmlu: the subjects of the first RESULT, sorted. With
-    --over-steps: each task over the steps of a run.
+    scores: by task, with 95 % intervals, reported scores and chance. mmlu: the subjects of the first RESULT, sorted. steps:
+    each task over the steps of a run, where the results are of its checkpoints; with --over-steps, this alone.
 
     \b
+      orca-bench plot runs/mine/results
       orca-bench plot runs/mine/results/leaderboard.json runs/mine/results/orca.json
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
@@ -29,6 +30,7 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
     from orca_bench.errors import UserError
     from orca_bench.report import pictures, table
 
+    results = result_file.files(results)
     read = [result_file.read_result(path) for path in results]
     labels = table.labels(read)
     made = [result_file.Result(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
@@ -40,8 +42,6 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
             at = [int(part) for part in steps.split(",")]
         paths = pictures.steps(made, at, out)
     else:
-        paths = pictures.scores(made, table.read_reported(reported), out)
-        if "mmlu" in read[0]["tasks"]:
-            paths += pictures.mmlu(made[0], out)
+        paths = [path for _, files in pictures.draw(made, table.read_reported(reported), out) for path in files]
     for path in paths:
         click.echo(path)

@@ -43,7 +43,7 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
     from orca_bench import result_file
     from orca_bench.report import forms, leaderboard, table
 
-    files = _files(results) or [_newest(runs)]
+    files = result_file.files(results) or [_newest(runs)]
     read = [result_file.read_result(path) for path in files]
     labels = table.labels(read)
     told = table.read_reported(reported)
@@ -77,35 +77,11 @@ def _whole(path: Path, label: str):
     return result_file.Result(path, label, result_file.read_result(path))
 
 
-def _files(named: tuple[Path, ...]) -> list[Path]:
-    """The result files that are named; of a folder all below it."""
-    from orca_bench.errors import UserError
-
-    files: list[Path] = []
-    for path in named:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*.json") if _is_result(file))
-        if not found:
-            raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
-        files += found
-    return list(dict.fromkeys(files))
-
-
-def _is_result(path: Path) -> bool:
-    """Whether a JSON file says at its beginning that it is a result."""
-    try:
-        with open(path, "rb") as handle:
-            return b'"orca-bench result ' in handle.read(200)
-    except OSError:
-        return False
-
-
 def _newest(runs: Path) -> Path:
     from orca_bench.errors import UserError
+    from orca_bench.result_file import is_result
 
-    files = [path for path in runs.glob("*/results/**/*.json") if _is_result(path)]
+    files = [path for path in runs.glob("*/results/**/*.json") if is_result(path)]
     if not files:
         raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
     return max(files, key=lambda path: path.stat().st_mtime)
