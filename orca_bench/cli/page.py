@@ -34,6 +34,7 @@ def command(
     """
     from orca_bench import result_file
     from orca_bench.cli import evaluating
+    from orca_bench.cli.console import counting
     from orca_bench.files import make_folder
     from orca_bench.report import page, pictures, table
 
@@ -44,9 +45,9 @@ def command(
     asked = [None if of is None else of(result) for result in read]
     title = title or ", ".join(dict.fromkeys(result["model"]["name"] for result in read))
     make_folder(out.parent)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, counting("writing questions") as progress:
         drawn = pictures.draw(shown, told, Path(folder))
-        page.write(out, title, shown, told, drawn, [None if found is None else found[0] for found in asked])
+        page.write(out, title, shown, told, drawn, [None if found is None else found[0] for found in asked], progress)
     click.echo(out)
     for note in dict.fromkeys(note for found in asked if found is not None for note in found[1]):
         click.echo(f"note: {note}", err=True)

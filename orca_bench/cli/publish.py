@@ -42,10 +42,12 @@ def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source
       orca-bench publish runs/mine/results/leaderboard.json --push me/my_model
     """
     from orca_bench.cli import evaluating
+    from orca_bench.cli.console import counting
     from orca_bench.report import publish
 
     asked = evaluating.requests_at_hand(results, benchmarks, runs)
-    published = publish.publish(results, to, name, card, source_url, reported, asked)
+    with counting("writing questions") as progress:
+        published = publish.publish(results, to, name, card, source_url, reported, asked, progress)
     for path in published.files:
         click.echo(path)
     for note in published.notes:

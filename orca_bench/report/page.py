@@ -25,6 +25,7 @@ from orca_bench.result_file import Result, task_of
 _CHUNK = 100  # questions that are unpacked together
 _HERE = Path(__file__).parent
 
+Progress = Callable[[int, int], None]
 #: Gives the requests of a question, [(context, continuation or None, stop strings)], by task part and place in the protocol's
 #: order; None where they cannot be had.
 Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]
@@ -37,8 +38,12 @@ def write(
     reported: dict,
     drawn: Sequence[tuple[str, Sequence[Path]]],
     requests: Sequence[Requests | None],
+    progress: Progress = lambda done, total: None,
 ) -> None:
-    """Write the page of some results: models as rows from three on. `drawn` are pictures as `pictures.draw` gives them."""
+    """Write the page of some results: models as rows from three on. `drawn` are pictures as `pictures.draw` gives them.
+
+    `progress` is told of questions.
+    """
     by_task = table.build([(result.label, result.data) for result in results], reported)
     grid = table.grid(by_task)
     if len(results) > 2:
@@ -46,7 +51,7 @@ def write(
         grid = replace(models, title=by_task.title, notes=list(dict.fromkeys(models.notes + by_task.notes)))
     svgs = [(caption, next(file for file in files if file.suffix == ".svg")) for caption, files in drawn]
     with replacing(out) as handle:
-        for piece in build(title, results, grid, svgs, requests):
+        for piece in build(title, results, grid, svgs, requests, progress):
             handle.write(piece)
 
 
@@ -56,6 +61,7 @@ def build(
     grid: Grid,
     pictures: Sequence[tuple[str, Path]],
     requests: Sequence[Requests | None],
+    progress: Progress = lambda done, total: None,
 ) -> Iterator[str]:
     """The page in pieces of text. `pictures` are (caption, SVG file); `requests` has one entry a result."""
     keys = _keys(results)
@@ -78,6 +84,7 @@ def build(
     yield (_HERE / "page.html").read_text(encoding="utf-8")
     yield f'<script type="application/json" id="index">{_json(_index(results, keys))}</script>\n'
     for number, start in enumerate(range(0, len(keys), _CHUNK)):
+        progress(start, len(keys))
         part = [_question(results, requests, key) for key in keys[start : start + _CHUNK]]
         packed = base64.b64encode(gzip.compress(_json(part).encode(), 6, mtime=0)).decode()
         yield f'<script type="text/plain" id="chunk-{number}">{packed}</script>\n'

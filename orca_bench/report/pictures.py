@@ -79,6 +79,7 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
             )
             named = True
     axes.set_yticks(range(len(shown)), [f"{title}\n{metric}" for _, title, metric in shown])
+    axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     _finish(axes, "score, percent; bars are 95 % intervals")

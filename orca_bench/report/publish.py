@@ -32,10 +32,12 @@ def publish(
     source_url: str | None,
     reported: str,
     requests: Callable[[dict], tuple[page.Requests, list[str]]] | None = None,
+    progress: page.Progress = lambda done, total: None,
 ) -> Published:
     """Write everything; all input is read and checked before the first file is written.
 
-    `requests`, of a result, gives a function that gives the requests of its questions, and notes.
+    `requests`, of a result, gives a function that gives the requests of its questions, and notes. `progress` is told of
+    questions.
     """
     results = [read_result(path) for path in paths]
     models = list(dict.fromkeys(result["model"].get("name", "model") for result in results))
@@ -64,7 +66,7 @@ def publish(
     made.files += [path for _, files in drawn for path in files]
     for ending, content in forms_.items():
         _write(folder / f"table{ending}", content, made)
-    page.write(folder / "index.html", f"{name}: orca-bench", shown, told, drawn, asked)
+    page.write(folder / "index.html", f"{name}: orca-bench", shown, told, drawn, asked, progress)
     made.files.append(folder / "index.html")
     if text is not None:
         make_folder(card.parent)
