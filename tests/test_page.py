@@ -95,8 +95,10 @@ def test_whatever_a_model_wrote_is_shown_and_does_not_run(opened, tmp_path, plac
 
 
 def test_filters_sorting_links_and_keys(opened, tmp_path):
-    a = given(tmp_path / "a.json", "A", [("arc_challenge", n, float(n % 2), n, [-1.0, -2.0]) for n in range(10)])
-    b = given(tmp_path / "b.json", "B", [("arc_challenge", n, float(n < 5), n, [-1.0, -2.0]) for n in range(10)])
+    choices = [-1.0, -2.0]
+    of_a = [*(("arc_challenge", n, float(n % 2), n, choices) for n in range(10)), ("truthful_qa", 0, 0.9, 0, choices)]
+    of_b = [*(("arc_challenge", n, float(n < 5), n, choices) for n in range(10)), ("truthful_qa", 0, 0.2, 0, choices)]
+    a, b = given(tmp_path / "a.json", "A", of_a), given(tmp_path / "b.json", "B", of_b)
     requests = [lambda part, index: [("the question", " yes", ()), ("the question", " no", ())]] * 2
     tab, said = opened(build(tmp_path, [a, b], requests), "#arc_challenge/3")
     tab.wait_for_selector("#detail pre")
@@ -105,13 +107,13 @@ def test_filters_sorting_links_and_keys(opened, tmp_path):
     assert tab.locator("#detail pre.context").all_text_contents() == ["the question"]
     assert tab.text_content("#columns") == "A · B"
     tab.select_option("#outcome", label="A right, B wrong")
-    assert tab.text_content("#count") == "3 of 10 questions"  # 5, 7, 9
+    assert tab.text_content("#count") == "4 of 11 questions"  # 5, 7, 9, and 0.9 against 0.2
     tab.focus("#list")
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowDown")
     assert tab.wait_for_selector(".q.chosen").text_content().startswith("ARC-Challenge · row 7")
     tab.fill("#row", "9")
-    assert tab.text_content("#count") == "1 of 10 questions"
+    assert tab.text_content("#count") == "1 of 11 questions"
     tab.click("#scores th >> nth=0")
     assert tab.get_attribute("#scores th >> nth=0", "aria-sort") == "descending"
     assert not said

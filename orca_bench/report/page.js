@@ -45,8 +45,9 @@
   option(at("task"), "", "all");
   for (const [name, title] of index.tasks) option(at("task"), name, title);
   const outcomes = [["all", () => true]];
-  const right = (result, q) => index.scores[result][q] === 1;
-  const wrong = (result, q) => index.scores[result][q] !== null && index.scores[result][q] < 1;
+  const good = (score) => score !== null && score >= 0.5; // of F1 and mc2 too, which are seldom 1
+  const right = (result, q) => good(index.scores[result][q]);
+  const wrong = (result, q) => index.scores[result][q] !== null && !right(result, q);
   names.forEach((name, a) => {
     outcomes.push([`${name}: right`, (q) => right(a, q)], [`${name}: wrong`, (q) => wrong(a, q)]);
   });
@@ -69,7 +70,7 @@
     names.forEach((_, result) => {
       const score = index.scores[result][q];
       const text = score === null ? "–" : score === 1 ? "✓" : score === 0 ? "✗" : score.toFixed(2);
-      const mark = make("span", text, score === 1 ? "ok" : score === null ? "" : "bad");
+      const mark = make("span", text, good(score) ? "ok" : score === null ? "" : "bad");
       mark.title = names[result];
       made.append(mark);
     });
@@ -172,7 +173,7 @@
     const tables = given.every(([one]) => isChoices(one));
     if (golds.size === 1 && !(tables && given[0][0].counted)) nodes.push(make("h4", "right is"), ...text(given[0][0].gold));
     for (const [one, name] of given) {
-      nodes.push(make("h3", `${name}: ${verdict(one.score)}`, one.score === 1 ? "ok" : "bad"));
+      nodes.push(make("h3", `${name}: ${verdict(one.score)}`, good(one.score) ? "ok" : "bad"));
       if (!isChoices(one)) nodes.push(...answers(one, one.asked === null ? null : told.asked[one.asked]));
       if (!isChoices(one) || !one.counted) nodes.push(make("h4", "taken as"), ...text(one.prediction));
       if (golds.size > 1) nodes.push(make("h4", "right is"), ...text(one.gold));
