@@ -73,6 +73,20 @@ def test_the_command_takes_a_folder_and_every_form(tmp_path, command):
     assert "no result in this folder" in command.refused("table", "empty")
 
 
+def test_a_narrow_terminal_leaves_errors_out_before_it_cuts_any_number(tmp_path, command):
+    for protocol in ("orca", "leaderboard"):
+        for share in (0.3, 0.6):
+            drawn(tmp_path, f"a-model-at-{share}", share, file=f"{protocol}{share}.json", protocol=protocol)
+    wide, middle, narrow = (command("table", ".", env={"COLUMNS": str(n)}).stdout for n in (200, 120, 80))
+    assert "±" in wide.split("•")[0] and "reported" in wide
+    for shown in (middle, narrow):
+        rows = shown.split("•")[0]
+        assert "±" not in rows and "…" not in rows and "42.06" in rows and "WinoG" in rows
+        assert max(map(len, rows.splitlines())) <= 120
+    assert max(len(line) for line in narrow.split("•")[0].splitlines()) <= 80
+    assert "leaderboard" in middle.split("•")[0] and "leaderboard" in narrow.split("•")[0]  # still told apart
+
+
 def texts(svg):
     return {
         "".join(node.itertext()).strip() for node in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}text")

@@ -85,7 +85,7 @@ def test_a_lost_task_is_found_and_the_others_are_left_alone(good):
 
 def test_the_table_says_it_in_words_and_in_markdown(good):
     shown = good("compare", "good.json", "bad.json", "a.json", env={"COLUMNS": "200"}).stdout
-    assert shown.count("HellaSwag") >= 2 and "worse" in shown and "corrected over the tasks by Holm" in shown
+    assert shown.count("HellaSwag") >= 2 and "worse" in shown and "corrected by Holm over all lines" in shown
     markdown = good("compare", "good.json", "bad.json", "--format", "markdown").stdout
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1 and len(rows) == 2 + 7 + 2

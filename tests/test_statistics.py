@@ -159,17 +159,18 @@ def test_intervals_of_paired_differences_cover_the_truth():
 
 
 def test_without_a_difference_the_corrected_tests_cry_wolf_in_at_most_one_of_twenty():
+    """Seven tasks, one of them in strata and one continuous and in clusters, and the two averages: all that has a verdict."""
     rng, wolves = random.Random(10), 0
+    labels, strata = [i // 3 for i in range(60)], [i % 5 for i in range(60)]
     for _ in range(EVALUATIONS):
-        ps = []
+        found = []
         for task in range(7):
             hard = [rng.random() for _ in range(60)]
             scores = [[float(rng.random() < h) for h in hard] for _ in range(2)]
-            if task == 6:  # DROP: continuous, by passage
-                labels = [i // 3 for i in range(60)]
+            if task == 6:
                 scores = [[rng.random() * h for h in hard] for _ in range(2)]
-                ps.append(statistics.difference(*scores, labels).p)
-            else:
-                ps.append(statistics.difference(*scores).p)
+            found.append(statistics.difference(*scores, labels if task == 6 else None, strata if task == 5 else None))
+        ps = [difference.p for difference in found]
+        ps += [statistics.normal_p(*statistics.mean_of(parts)) for parts in (found, found[:6])]
         wolves += min(statistics.holm(ps)) < 0.05
     assert 0 < wolves / EVALUATIONS <= 0.05

@@ -24,8 +24,8 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
 
     FIRST is the base; each of OTHERS is held against it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU: and by a t over its subjects), others by a paired t (DROP: by passage), corrected by Holm
-    over all tasks. "No difference shown" says how large one had to be to be shown. Against reported scores, where only the
-    number is known, the comparison is unpaired and weaker.
+    over tasks and averages. "No difference shown" says how large one had to be to be shown. Against reported scores, where
+    only the number is known, the comparison is unpaired and weaker.
 
     \b
       orca-bench compare runs/a/results/orca.json runs/b/results/orca.json

@@ -23,7 +23,7 @@ _LEAST_COMMON = 0.1  # of the smaller result's questions
 
 @dataclass(frozen=True)
 class Line:
-    """One task or average: both values and their difference, fractions of 1; `adjusted` is Holm's p, None for averages.
+    """One task or average: both values and their difference, fractions of 1; `adjusted` is Holm's p.
 
     `difference` is None where nothing could be compared, and `note` says why.
     """
@@ -180,13 +180,8 @@ def _averages(lines: list[Line]) -> list[Line]:
 
 
 def _corrected(made: list[Comparison]) -> list[Comparison]:
-    """Holm's correction over the tasks of all comparisons."""
-    tested = [
-        (i, j)
-        for i, comparison in enumerate(made)
-        for j, line in enumerate(comparison.lines)
-        if line.difference and line.name not in AVERAGES
-    ]
+    """Holm's correction over all lines of all comparisons: whatever gets a verdict is one of the tests that may cry wolf."""
+    tested = [(i, j) for i, comparison in enumerate(made) for j, line in enumerate(comparison.lines) if line.difference]
     adjusted = statistics.holm([made[i].lines[j].difference.p for i, j in tested])
     for (i, j), p in zip(tested, adjusted, strict=True):
         made[i].lines[j] = replace(made[i].lines[j], adjusted=p)
@@ -276,10 +271,10 @@ def legend(made: Comparison) -> list[str]:
     tests = list(dict.fromkeys(line.difference.test for line in made.lines if line.difference))
     unpaired = tests == ["unpaired z"]
     same = "" if unpaired else ", on the same questions; ↑ ↓ questions whose score rose, fell"
-    averages = "" if unpaired else ", not for the averages"
     return [
         f"Δ is {made.second} minus {made.first}, in points{same}",
-        f"p by {', '.join(tests)}; corrected over the tasks by Holm{averages}; better or worse: p < {LEVEL}",
+        f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: p < {LEVEL}",
+        "95 % interval: of each line by itself, not corrected",
         "shows from: the smallest true difference that a comparison of this size shows four times in five",
         *made.notes,
     ]

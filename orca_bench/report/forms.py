@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, bold or not, in a colour of the terminal or in none."""
+    """A text, bold or not, in a colour of the terminal or in none; `short` stands for it where there is no room."""
 
     text: str
     bold: bool = False
     style: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Grid:
     """Headings, rows of cells, and notes below.
 
     `left` are the columns that begin at the left; a line is drawn behind row `rule` (None: nowhere). `spare` are headings of
-    columns that a terminal which is too narrow does without, in this order.
+    columns that a terminal which is too narrow does without, in this order; `shorts` are headings in short.
     """
 
     headings: list[str]
@@ -31,6 +32,7 @@ class Grid:
     left: frozenset[int] = frozenset({0})
     rule: int | None = None
     spare: Sequence[str] = ()
+    shorts: Mapping[str, str] = field(default_factory=dict)
 
 
 def p_value(p: float) -> str:
@@ -47,7 +49,7 @@ def to_rich(grid: Grid):
 
 
 class _Fitting:
-    """A table that leaves columns out until it fits the console."""
+    """A table that leaves columns out, and says cells in short, until it fits the console; at last, first columns are folded."""
 
     def __init__(self, grid: Grid):
         self._grid = grid
@@ -55,15 +57,24 @@ class _Fitting:
     def __rich_console__(self, console, options):
         from rich.measure import Measurement
 
-        kept = list(range(len(self._grid.headings)))
-        for name in [None, *(name for name in self._grid.spare if name in self._grid.headings)]:
-            kept = [i for i in kept if self._grid.headings[i] != name]
-            drawn = self._drawn(kept)
+        for kept, short in self._attempts():
+            drawn = self._drawn(kept, short)
             if Measurement.get(console, options.update(max_width=10_000), drawn).maximum <= options.max_width:
                 break
         yield drawn
 
-    def _drawn(self, kept: list[int]):
+    def _attempts(self) -> Iterator[tuple[list[int], bool]]:
+        """(columns, whether in short): from the whole table to the least of it."""
+        fewer = [list(range(len(self._grid.headings)))]
+        for name in self._grid.spare:
+            fewer.append([i for i in fewer[-1] if self._grid.headings[i] != name])
+        shorter = any(cell.short for row in self._grid.rows for cell in row)
+        whole = fewer[:2] if shorter else fewer
+        yield from ((kept, False) for kept in whole)
+        if shorter:
+            yield from ((kept, True) for kept in fewer[1:])
+
+    def _drawn(self, kept: list[int], short: bool):
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -72,10 +83,21 @@ class _Fitting:
         drawn = Table(
             title=grid.title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
         )
+        said = [[(cell.short if short else "") or cell.text for cell in row] for row in grid.rows]
         for i in kept:
-            drawn.add_column(Text(grid.headings[i]), justify="left" if i in grid.left else "right", no_wrap=True)
-        for number, row in enumerate(grid.rows):
-            cells = [Text(row[i].text, style="bold" if row[i].bold else row[i].style) for i in kept]
+            left, heading = i in grid.left, grid.headings[i]
+            heading = grid.shorts.get(heading, heading) if short else heading
+            # A number is never cut: where nothing fits, names are folded.
+            least = None if left else max([len(heading), *(len(texts[i]) for texts in said)])
+            drawn.add_column(
+                Text(heading),
+                justify="left" if left else "right",
+                no_wrap=not left,
+                min_width=least,
+                overflow="fold",
+            )
+        for number, (row, texts) in enumerate(zip(grid.rows, said, strict=True)):
+            cells = [Text(texts[i], style="bold" if row[i].bold else row[i].style) for i in kept]
             drawn.add_row(*cells, end_section=number == grid.rule)
         return drawn
 

@@ -128,7 +128,7 @@ def _task(path: Path, key: str, name: object) -> str:
 def check(result: Result, baselines: Sequence[Result], rules: Rules) -> Gate:
     """Hold a result against its baselines; the first is the one that questions are compared with by name."""
     reasons = [reason for baseline in baselines for reason in _incomparable(result, baseline)]
-    label = baselines[0].path.name if len(baselines) == 1 else f"{len(baselines)} baselines"
+    label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
     if reasons:
         return Gate(str(result.path), label, [], list(dict.fromkeys(reasons)))
     held = [
@@ -207,7 +207,7 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
         ("limit", result.data.get("limit"), baseline.data.get("limit")),
     ):
         if mine != theirs:
-            reasons.append(f"other {what}: {_shown(mine)} here, {_shown(theirs)} in {baseline.path.name}")
+            reasons.append(f"other {what}: {_shown(mine)} here, {_shown(theirs)} in {baseline.path}")
     hashes = [r.data.get("data_hashes") or {} for r in (result, baseline)]
     same_tokenizer = len({r.data["model"].get("tokenizer_sha256") for r in (result, baseline)}) == 1
     for name, title, *_ in TASKS:
@@ -219,7 +219,7 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
             reasons.append(f"other token ids of {title}: tokenization is not what it was")
     for read in (result, baseline):
         if not read.data.get("complete"):
-            reasons.append(f"{read.path.name} is unfinished")
+            reasons.append(f"{read.path} is unfinished")
     return reasons
 
 

@@ -25,6 +25,15 @@ _HEADINGS = {
 }
 
 
+_SHORTS = {
+    "Mean of 6": "Mean 6",
+    "Mean of 7": "Mean 7",
+    "HellaSwag": "HSwag",
+    "TruthfulQA": "TQA",
+    "Winogrande": "WinoG",
+}
+
+
 class _Row:
     """One row: its label, and by column value, standard error and interval, fractions of 1; a result, or None where reported."""
 
@@ -46,8 +55,12 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
         # Two results of one model and protocol are told apart by their headings.
         label = row.model if named.count((row.model, row.protocol)) == 1 else row.label
         n = "" if row.result is None else f"{sum(e.get('n', 0) for e in row.result.data['tasks'].values()):,}"
-        cells = [Cell(_text(row.numbers.get(name)), best.get(name) == number) for name in _COLUMNS]
-        lines.append([Cell(label), Cell(row.protocol), *cells, Cell(n)])
+        cells = [
+            Cell(_text(row.numbers.get(name)), best.get(name) == number, short=_bare(row.numbers.get(name)))
+            for name in _COLUMNS
+        ]
+        # Without the column of protocols the label has to tell the rows apart.
+        lines.append([Cell(label, short=row.label), Cell(row.protocol), *cells, Cell(n)])
     notes = ["percent ± standard error; bold: best of its column, and significantly so"]
     if any(not table.comparable(result.data) for result in results) and reported:
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
@@ -60,7 +73,7 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
         f"{row.label}: {told['source']}"
         for row, told in zip([r for r in rows if r.result is None], reported, strict=True)
     ]
-    return Grid(headings, lines, notes, left=frozenset({0, 1}), spare=("n", "Protocol", "Mean of 7"))
+    return Grid(headings, lines, notes, left=frozenset({0, 1}), spare=("n", "Mean of 7", "Protocol"), shorts=_SHORTS)
 
 
 def _title(name: str) -> str:
@@ -90,6 +103,11 @@ def _text(number: tuple | None) -> str:
     if number is None:
         return "–"
     return table.measured(*number)
+
+
+def _bare(number: tuple | None) -> str:
+    """A number without its error, for where there is no room."""
+    return "–" if number is None else f"{100 * number[0]:.2f}"
 
 
 def _best(rows: list[_Row]) -> dict[str, int]:

@@ -6,6 +6,7 @@ colours also differ in lightness), and every number has its 95 % interval.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,7 +170,8 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
                 _CHANCE[name], color="#888888", linestyle=":", linewidth=1.2, label=None if place else "chance"
             )
         axes.set_title(f"{title} ({metric})", loc="left", fontsize=9)
-        axes.set_ylim(0, 100)
+        highest = max(_percent(r.data["tasks"][name])[2] for r in results if name in r.data["tasks"])
+        axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
         axes.tick_params(labelsize=8)
         axes.grid(True, color="#e5e5e5", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -177,7 +179,7 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
         grid[empty // columns][empty % columns].set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     return _save(figure, folder, "steps")
 
 
