@@ -20,7 +20,7 @@ from orca_bench.errors import UserError
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS probes (identity BLOB PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
 _SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
 _WAIT_S = 60  # how long a process waits for another that is writing
@@ -29,9 +29,9 @@ _WAIT_S = 60  # how long a process waits for another that is writing
 class Store:
     """The portions of one file, for one identity: a JSON value of all that answers depend on besides the requests.
 
-    A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats.
-    Raises UserError where the file is not such a store, the disk does not take an answer, or the model that gave the kept
-    answers said something else to that question.
+    A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats: it
+    belongs to the identity, up to the noise of 16-bit arithmetic. Raises UserError where the file is not such a store or the
+    disk does not take an answer.
     """
 
     def __init__(self, path: Path, identity: object, fresh: bool = False, probe: float | None = None):
@@ -44,21 +44,17 @@ class Store:
             for table in _SCHEMA:
                 self._database.execute(table)
         if probe is not None:
-            self._compare(probe)
+            self._identity += json.dumps(self._known(probe)).encode()
 
-    def _compare(self, probe: float) -> None:
+    def _known(self, probe: float) -> float:
+        """The probe that is kept of this model, which noise sets apart from `probe`; `probe` where there is none yet."""
         key = hashlib.sha256(self._identity).digest()
         with self._said():
-            kept = self._database.execute("SELECT value FROM probes WHERE identity = ?", (key,)).fetchone()
-            if kept is None or self.fresh:
-                self._database.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (key, probe))
-        if kept is not None and not self.fresh and abs(kept[0] - probe) > _SAME_NATS:
-            raise UserError(
-                "the answers kept here are of another model than the one that the server has now, under the same name "
-                f"(a fixed question: {kept[0]:.3f} nats then, {probe:.3f} now)",
-                where=self.path,
-                hint="--fresh asks everything again; another --out keeps both",
-            )
+            near = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
+            kept = self._database.execute(near, (key, probe, _SAME_NATS, probe)).fetchone()
+            if kept is None:
+                self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (key, probe))
+        return probe if kept is None else kept[0]
 
     def get(self, asked: object) -> list | None:
         """The answers to a portion, or None where it has none; `asked` is a JSON value of all its requests."""
