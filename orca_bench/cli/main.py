@@ -17,7 +17,7 @@ from orca_bench.errors import Interrupted, UserError
 
 #: Command name: module below orca_bench.cli, and the line that the group's help shows.
 _COMMANDS = {
-    "demo": ("demo", "The whole job on the embedded default: no network, minutes on two cores."),
+    "demo": ("demo", "The whole job on the embedded default, without a network."),
     "data": ("data", "Make records from instruction files."),
     "train": ("train", "Records → model: train a recipe with DeepSpeed ZeRO-3."),
     "eval": ("eval", "Model → results: the seven tasks through lm-evaluation-harness."),
@@ -27,7 +27,7 @@ _COMMANDS = {
     "compare": ("compare", "Is B better than A? Paired differences, with intervals and tests."),
     "check": ("check", "The gate for CI: exit 1 where a result is worse than its baseline."),
     "verify": ("verify", "Recompute a result's scores from its kept answers."),
-    "plot": ("plot", "Results → pictures: scores, MMLU by subject, checkpoints over steps."),
+    "plot": ("plot", "Results → pictures: scores, MMLU by subject, checkpoints."),
     "page": ("page", "Results → one HTML page with a viewer of every question."),
     "publish": ("publish", "Results → tables and a model card with the scores."),
     "generate": ("generate", "One answer in the Orca prompt, streamed."),
