@@ -136,5 +136,7 @@ def test_results_that_know_their_run_and_step_are_drawn_over_steps_a_line_a_prot
     assert list(captions) == ["scores by task", "MMLU by subject", "scores over the steps of the run"]
     assert {"orca", "leaderboard", "chance"} <= texts(captions["scores over the steps of the run"][1])
     assert len(pictures.draw(known[:2], None, tmp_path / "q")) == 2  # of one step
+    shorter = drawn(tmp_path, "m", 0.5, file="limit.json", protocol="orca", run="m", step=100, limit=80)
+    assert len(pictures.draw([*known, shorter], None, tmp_path / "q")) == 2  # which of two is step 100's?
     with pytest.raises(UserError, match="two results of step 100"):
         pictures.steps([known[0], known[0]], None, tmp_path)

@@ -130,6 +130,12 @@ def test_choices_of_mc1_before_those_of_mc2_are_not_mistaken_for_them(opened, tm
     assert tab.locator("#detail .choices .said").all_text_contents() == choices
     assert tab.locator("#detail .choices .taken").count() == 0
     assert "mc1's choices before mc2's" in tab.text_content("#detail") and "m: 0.2500" in tab.text_content("#detail")
+    # Without the rows it is not known what was asked; one set and two of them are still two tables.
+    other = given(tmp_path / "o.json", "o", [("truthful_qa", 0, 0.5, 1, [-1.0, -2.0, -3.0])])
+    tab, said = opened(build(tmp_path, [result, other], [None, None]))
+    tab.click("#rows .q >> nth=0")
+    tab.wait_for_selector("#detail .choices")
+    assert [tab.locator("#detail .choices").nth(n).locator(".said").count() for n in range(2)] == [5, 3]
     assert not said
 
 

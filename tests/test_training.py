@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from orca_bench import recipe as recipes
 from orca_bench import tokenizer as tokenizers
 from orca_bench import train as training
 from orca_bench.errors import UserError
+from orca_bench.evaluate import job
 from orca_bench.train import student
 from orca_bench.train.encode import Encoded
 from orca_bench.train.plan import Plan
@@ -124,7 +126,9 @@ def assert_weights(folder, expected):
         assert torch.allclose(tensor, expected[name], atol=2e-3), name
 
 
-def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_over_steps(orca, two, reference):
+def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_over_steps(
+    orca, two, reference, monkeypatch
+):
     assert {folder.name for folder in (two / "exports").iterdir()} == {"step-5", "step-10"}
     assert_weights(two / "exports" / "step-5", reference[1][5])
     with pytest.raises(AssertionError):
@@ -138,6 +142,13 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
         assert done.returncode == 0, done.stderr
         told = json.loads((two / "results" / result).read_text())["model"]
         assert (told["name"], told["step"]) == (name, step)
+    here = orca.folder
+    elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run keeps its own name
+    shutil.copytree(two / "exports" / "step-5", elsewhere)
+    assert job.model_name(str(elsewhere)) == "step-5"
+    monkeypatch.chdir(two / "exports" / "step-5")
+    out = job.default_out(".", Path("runs"), "orca", None)
+    assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("demo")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option("--limit", type=int, help="Ask only the first N questions of each task.")
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of recipes/mini.yaml.")
 @click.option("--fresh", is_flag=True, help="Train again where the student is trained already.")

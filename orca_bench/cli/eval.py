@@ -30,7 +30,7 @@ from orca_bench.cli import options
     show_default=True,
     help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
 )
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -111,7 +112,16 @@ def requests_at_hand(results: tuple[Path, ...], benchmarks: Path | None, runs: P
 
     from orca_bench.evaluate.asked import requests_of
 
-    return lambda result: requests_of(result, folder)
+    made: dict[str, object] = {}
+
+    def of(result: dict):
+        sent = {name: entry.get("requests_sha256") for name, entry in result["tasks"].items()}
+        key = json.dumps([result["protocol"], result.get("limit"), sent], sort_keys=True)
+        if key not in made:  # results that were asked the same share it
+            made[key] = requests_of(result, folder)
+        return made[key]
+
+    return of
 
 
 def newest_model(runs: Path) -> str:

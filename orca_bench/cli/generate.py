@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+from orca_bench.cli import options
 
 _LETTER = (
     "Write a letter to Sam Altman, CEO of OpenAI, requesting him to convert GPT4 a private model by OpenAI to an open "
@@ -25,7 +25,7 @@ _LETTER = (
 @click.option("--top-k", type=click.IntRange(min=0), default=50, show_default=True, help="0 keeps all.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
 @click.option("--seed", type=int, help="Makes sampling repeatable.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 def command(instruction, context, system, model, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs):
     """Answer INSTRUCTION in the Orca prompt and stream the answer.
 

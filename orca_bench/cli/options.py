@@ -17,3 +17,15 @@ benchmarks = click.option(
     type=click.Path(path_type=Path),
     help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
 )
+rows_asked = click.option(
+    "--benchmarks",
+    type=click.Path(path_type=Path),
+    help="The rows that were asked, as for eval: the page then shows the exact requests.  [default: those of the mini suite "
+    "for its results]",
+)
+reported = click.option(
+    "--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file."
+)
+runs = click.option(
+    "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept."
+)

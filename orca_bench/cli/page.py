@@ -7,19 +7,16 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("page")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), default="page.html", show_default=True, help="The page.")
 @click.option("--title", help="Its title.  [default: the models' names]")
-@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="The rows that were asked, as for eval: the page then shows the exact requests.  [default: those of the mini suite "
-    "for its results]",
-)
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.reported
+@options.rows_asked
+@options.runs
 def command(
     results: tuple[Path, ...], out: Path, title: str | None, reported: str, benchmarks: Path | None, runs: Path
 ):

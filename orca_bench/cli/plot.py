@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("plot")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), default="plots", show_default=True, help="The folder of the pictures."
 )
-@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
+@options.reported
 @click.option("--over-steps", is_flag=True, help="Draw checkpoints of one run over their steps, and nothing else.")
 @click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")
 def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None):

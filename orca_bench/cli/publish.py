@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("publish")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -19,14 +21,9 @@ import click
     help="The model card.  [default: README.md of the model folder, else of TO/NAME]",
 )
 @click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
-@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
-@click.option(
-    "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="The rows that were asked, as for eval: the page then shows the exact requests.  [default: those of the mini suite "
-    "for its results]",
-)
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.reported
+@options.rows_asked
+@options.runs
 @click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
 def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source_url, reported, benchmarks, runs, push):
     """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.

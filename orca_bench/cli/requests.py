@@ -23,7 +23,7 @@ from orca_bench.cli import options
 @click.option("--limit", type=int, help="Only the first N questions of each task (of each MMLU subject).")
 @click.option("--tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
 @click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="JSON Lines file; compressed where it ends in .gz."
 )

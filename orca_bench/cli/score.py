@@ -25,7 +25,7 @@ from orca_bench.cli import options
     "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."
 )
 @click.option("--name", help="What the table calls the model.  [default: the name of ANSWERS]")
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs, out, as_json):

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
 
 
 @click.command("table")
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file.")
+@options.reported
 @click.option(
     "--layout",
     type=click.Choice(["auto", "tasks", "models"]),
@@ -27,7 +29,7 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     show_default=True,
     help="csv and json do not round, and are of the layout `tasks`.",
 )
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path):
     """Show RESULT files beside the reported scores, with difference, standard error and n.
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("train")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option(
     "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
 )
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option("--dry-run", is_flag=True, help="Show sizes, steps, memory and the resolved recipe; train nothing.")
 @click.option("--fresh", is_flag=True, help="Throw away what a run of this name holds and start over.")
 @click.option(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("verify")
 @click.argument("result", type=click.Path(path_type=Path))
@@ -18,7 +20,7 @@ import click
 @click.option(
     "--no-rows", is_flag=True, help="Take each question's score as it is kept; check values and hashes alone."
 )
-@click.option("--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept.")
+@options.runs
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
 def command(result: Path, benchmarks: Path | None, no_rows: bool, runs: Path, as_json: bool) -> int:
     """Recompute the scores of RESULT from its kept answers; exit 1 where anything does not match.

@@ -7,6 +7,7 @@ answers. The three know nothing of one another; here they meet.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -210,17 +211,24 @@ def _run_task(
 
 def model_name(path: str) -> str:
     """A name for a model folder: NAME for runs/NAME/model, NAME-step-N for runs/NAME/exports/step-N, else the folder's own."""
-    folder = Path(path).resolve()
-    if folder.parent.name == "exports":
-        return f"{folder.parents[1].name}-{folder.name}"
+    folder, run = Path(path).resolve(), _run_of(path)
+    if run is not None and folder.parent != run:
+        return f"{run.name}-{folder.name}"
     return folder.parent.name if folder.name == "model" else (folder.name if Path(path).is_dir() else path)
 
 
 def default_out(model: str, runs: Path, protocol: str, limit: int | None) -> Path:
     """Where a result goes unless said otherwise: into the model's run, or into a folder under `runs` named after it."""
-    folder, name = Path(model).resolve(), protocol if limit is None else f"{protocol}-limit{limit}"
-    if folder.name == "model" and (folder.parent / "manifest.json").is_file():
-        return Path(model).parent / "results" / f"{name}.json"
-    if folder.parent.name == "exports" and (folder.parents[1] / "manifest.json").is_file():
-        return Path(model).parents[1] / "results" / folder.name / f"{name}.json"
-    return runs / model_name(model).replace("/", "--") / "results" / f"{name}.json"
+    name, run = protocol if limit is None else f"{protocol}-limit{limit}", _run_of(model)
+    if run is None:
+        return runs / model_name(model).replace("/", "--") / "results" / f"{name}.json"
+    folder = Path(model).resolve()
+    results = Path(os.path.relpath(run)) / "results"
+    return (results if folder.parent == run else results / folder.name) / f"{name}.json"
+
+
+def _run_of(model: str) -> Path | None:
+    """The run whose model, or one of whose exports, a folder is."""
+    folder = Path(model).resolve()
+    run = folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None
+    return run if run is not None and (run / "manifest.json").is_file() else None

@@ -167,8 +167,11 @@
   const detail = (q, told) => {
     const nodes = [make("h3", `${part(q)[0]}, row ${index.row[q]}`)];
     const given = told.results.map((one, result) => [one, names[result]]).filter(([one]) => one !== null);
-    const forms = new Map(); // what was asked, and of which results
-    for (const pair of given) forms.set(pair[0].asked, [...(forms.get(pair[0].asked) || []), pair]);
+    const forms = new Map(); // what was asked, and of which results; where that is not known, by how many answers there are
+    for (const pair of given) {
+      const key = pair[0].asked ?? `unknown ${(pair[0].answers || []).length}`;
+      forms.set(key, [...(forms.get(key) || []), pair]);
+    }
     const golds = new Set(given.map(([one]) => JSON.stringify(one.gold)));
     const tables = given.every(([one]) => isChoices(one));
     if (golds.size === 1 && !(tables && given[0][0].counted)) nodes.push(make("h4", "right is"), ...text(given[0][0].gold));
@@ -178,8 +181,8 @@
       if (!isChoices(one) || !one.counted) nodes.push(make("h4", "taken as"), ...text(one.prediction));
       if (golds.size > 1) nodes.push(make("h4", "right is"), ...text(one.gold));
     }
-    for (const [form, pairs] of forms) {
-      const asked = form === null ? null : told.asked[form], choices = pairs.filter(([one]) => isChoices(one));
+    for (const pairs of forms.values()) {
+      const form = pairs[0][0].asked, asked = form === null ? null : told.asked[form], choices = pairs.filter(([one]) => isChoices(one));
       nodes.push(make("h3", `asked of ${pairs.map(([, name]) => name).join(", ")}`));
       if (choices.length) nodes.push(...table(choices, asked, metrics[part(q)[1]]));
       if (asked === null) {

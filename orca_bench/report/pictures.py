@@ -30,12 +30,10 @@ def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list
     with_subjects = next((r for r in results if (r.data["tasks"].get("mmlu") or {}).get("subjects")), None)
     if with_subjects is not None:
         drawn.append(("MMLU by subject", mmlu(with_subjects, folder)))
-    origins = {(result.data["model"].get("run"), result.data["model"].get("step")) for result in results}
-    if (
-        len(origins) > 1
-        and len({run for run, _ in origins}) == 1
-        and not {None} & {part for o in origins for part in o}
-    ):
+    origins = [(result.data["model"].get("run"), result.data["model"].get("step")) for result in results]
+    lines = [(result.data["protocol"]["name"], step) for result, (_, step) in zip(results, origins, strict=True)]
+    one_run = len({run for run, _ in origins}) == 1 and all(None not in origin for origin in origins)
+    if one_run and len(set(origins)) > 1 and len(set(lines)) == len(lines):
         drawn.append(("scores over the steps of the run", steps(results, None, folder)))
     return drawn
 
