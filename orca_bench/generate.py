@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from orca_bench import model_folder, prompt
+from orca_bench import prompt
 from orca_bench.errors import UserError
+from orca_bench.models import folder as model_folder
 
 
 @dataclass(frozen=True)

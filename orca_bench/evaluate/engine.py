@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from orca_bench import model_folder
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate import budget, tree
 from orca_bench.evaluate.attention import Path, Seen, Slots, Tree, own_attention
 from orca_bench.evaluate.encoding import Encoding, Ids, Start
 from orca_bench.evaluate.generation import Finished, Generation, NotANumber
 from orca_bench.evaluate.tree import Row
+from orca_bench.models import folder as model_folder
 
 _LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.files import sha256
+from orca_bench.models import folder as model_folder
 
 NAMES = ("hf", "vllm", "api")
 _START_S = 1800  # a server that loads 100 GB from a slow disk

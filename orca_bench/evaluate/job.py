@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import libraries, model_folder
+from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted
 from orca_bench.evaluate import encoding, engines, harness, protocols, requests, results, rows, scoring
@@ -24,6 +24,7 @@ from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.tasks import Task
 from orca_bench.evaluate.team import Alone, Team
 from orca_bench.files import make_folder
+from orca_bench.models import folder as model_folder
 
 #: The file, beside the results, that keeps answers as they are computed.
 ANSWERS = "answers.sqlite"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import model_folder
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import encoding, protocols, requests, results, rows, scoring
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder, replacing, sha256
+from orca_bench.models import folder as model_folder
 
 Progress = Callable[[int, int], None]
 

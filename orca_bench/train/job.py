@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orca_bench import libraries, model_folder
+from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
+from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import records as record_files
 from orca_bench.train import student
