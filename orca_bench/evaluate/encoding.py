@@ -47,6 +47,7 @@ class Encoding(ABC):
     def __init__(self, tokenizer, max_length: int):
         self.tokenizer, self.max_length = tokenizer, max_length
         self.shortened = 0
+        self._last: tuple[str, list[int]] | None = None  # a context and its ids
 
     @abstractmethod
     def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -55,6 +56,12 @@ class Encoding(ABC):
     @abstractmethod
     def _context(self, context: str) -> list[int]:
         """The ids of a context that is generated after, uncut."""
+
+    def _shared_context(self, context: str) -> list[int]:
+        """`_context`, computed once for neighbouring requests with the same context: the choices of a question."""
+        if self._last is None or self._last[0] != context:
+            self._last = (context, self._context(context))
+        return self._last[1]
 
     def pair(self, context: str, continuation: str, head: int = 0) -> Ids:
         """The ids that are scored for one pair; at most `max_length` of them are fed, for the last is never fed.
@@ -110,7 +117,7 @@ class OrcaEncoding(Encoding):
         self._heads: dict[str, int] = {}  # head → how many tokens it has
 
     def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        return self._context(context), self.tokenizer.encode(continuation)
+        return self._shared_context(context), self.tokenizer.encode(continuation)
 
     def _context(self, context: str) -> list[int]:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(context)]
@@ -131,7 +138,7 @@ class HarnessEncoding(Encoding):
     def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         # White space at the context's end belongs to the continuation. The context keeps its own ids, whether the whole
         # begins with them or not.
-        asked = self._context(context.rstrip())
+        asked = self._shared_context(context.rstrip())
         return asked, self._context(context + continuation)[len(asked) :]
 
     def _context(self, context: str) -> list[int]:
