@@ -10,6 +10,7 @@ from pathlib import Path
 from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, read_json_lines
+from orca_bench.suite import task_of
 
 _FORMAT = "orca-bench result "
 _VERSIONS = ("1", "2")  # of which 1 has no intervals and no clusters
@@ -118,11 +119,6 @@ def read(path: Path, label: str | None = None) -> Result:
             raise UserError(f"row {row} of {part} stands here a second time", where=where)
         found[part, row] = Scored(float(score), line.get("cluster"), line)
     return Result(path, label or data["model"].get("name", path.stem), data, tasks)
-
-
-def task_of(part: str) -> str:
-    """The task that a part belongs to: `mmlu` for MMLU's subjects."""
-    return "mmlu" if part.startswith("mmlu_") else part
 
 
 def clusters(questions: list[Scored]) -> list[str] | None:

@@ -8,6 +8,7 @@ from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Score
+from orca_bench.suite import task_of
 
 
 def drawn(folder, label, share, seed=0, tasks=None, file=None, **heading):
@@ -40,7 +41,7 @@ def write(target, label, questions, comparable=True, protocol="leaderboard", lim
     told |= {"protocol": {"name": protocol, "version": 1}, "suite": {"name": "s", "comparable": comparable}}
     told |= {"model": {"name": label, "path": None} | model, "tasks": {}}
     for task in SUITE:
-        own = [question for question in questions if result_file.task_of(question.task) == task.name]
+        own = [question for question in questions if task_of(question.task) == task.name]
         if own:
             told["tasks"][task.name] = results.summarize(task, own)
     told["averages"] = results.averages(told["tasks"])

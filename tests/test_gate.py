@@ -10,6 +10,7 @@ import pytest
 from orca_bench import result_file
 from orca_bench.errors import UserError
 from orca_bench.report import compare, gate, table
+from orca_bench.suite import task_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def change(folder, source, target, edit, whole=lambda result: None):
     file = result_file.questions_file(folder / target)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for task in SUITE:
-        own = [verification._question(line) for line in lines if result_file.task_of(line["task"]) == task.name]
+        own = [verification._question(line) for line in lines if task_of(line["task"]) == task.name]
         if own:
             result["tasks"][task.name] |= results.summarize(task, own)
         else:
@@ -51,7 +52,7 @@ def scores(seed, **by_task):
     rng = random.Random(seed)
 
     def edit(line):
-        task = result_file.task_of(line["task"])
+        task = task_of(line["task"])
         if task in by_task:
             line["score"] = float(rng.random() < by_task[task])
 

@@ -9,9 +9,10 @@ import pytest
 from orca_bench import result_file
 from orca_bench.errors import UserError
 from orca_bench.report import table
+from orca_bench.suite import BY_NAME
 
-NAMES = [name for name, *_ in table.TASKS]
-TITLES = {name: title for name, title, *_ in table.TASKS}
+NAMES = list(BY_NAME)
+TITLES = {name: task.title for name, task in BY_NAME.items()}
 
 
 def result(comparable=True, limit=None, protocol="orca", names=NAMES, value=0.5):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orca_bench.evaluate import protocols, requests, rows
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.result_file import task_of
+from orca_bench.suite import task_of
 
 #: [(context, continuation or None, stop strings)] of a question, by task part and place in the protocol's order.
 Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]

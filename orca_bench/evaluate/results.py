@@ -12,7 +12,7 @@ import importlib.metadata
 import math
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench import __version__, statistics
@@ -20,9 +20,9 @@ from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.requests import digest_of
 from orca_bench.evaluate.rows import Rows, Suite
 from orca_bench.evaluate.scoring import Question
-from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Task
 from orca_bench.files import sha256, write_json, write_json_lines
+from orca_bench.suite import AVERAGE_TASKS
 
 FORMAT = "orca-bench result 2"
 _LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
@@ -74,11 +74,12 @@ def add(
 
 def _row_warnings(task: Task, rows: Rows) -> list[str]:
     warnings = []
-    if len(rows.asked) != task.full_size:
-        warnings.append(f"{len(rows.asked):,} rows here and {task.full_size:,} in full")
-    if task.pool and len(rows.pool) != task.pool_size:
+    sizes = task.facts.sizes
+    if len(rows.asked) != sizes[task.split]:
+        warnings.append(f"{len(rows.asked):,} rows here and {sizes[task.split]:,} in full")
+    if task.pool and len(rows.pool) != sizes[task.pool]:
         warnings.append(
-            f"{len(rows.pool):,} rows to draw examples from here and {task.pool_size:,} in full: other examples are drawn"
+            f"{len(rows.pool):,} rows to draw examples from here and {sizes[task.pool]:,} in full: other examples are drawn"
         )
     return warnings
 
@@ -106,7 +107,7 @@ def summarize(task: Task, questions: Sequence[Question]) -> dict:
         "metric": task.metric,
         "shots": task.shots,
         "n": len(values),
-        "full_size": task.full_size,
+        "full_size": task.facts.full_size,
     }
     wholes = [question.score.extra.get("whole_score") for question in questions]
     if any(whole is not None for whole in wholes):
@@ -134,10 +135,8 @@ def _told(estimate: statistics.Estimate) -> dict:
 
 def averages(tasks: dict[str, dict]) -> dict:
     """The two averages that are reported: over all seven tasks, and over the six without DROP; None where one is missing."""
-    names = [task.name for task in SUITE]
 
-    def mean(wanted: Iterable[str]) -> dict:
-        wanted = list(wanted)
+    def mean(wanted: Sequence[str]) -> dict:
         if any(name not in tasks for name in wanted):
             return {"value": None, "stderr": None, "interval": None}
         value = sum(tasks[name]["value"] for name in wanted) / len(wanted)
@@ -152,7 +151,7 @@ def averages(tasks: dict[str, dict]) -> dict:
         width = math.sqrt(sum(w * w for w in widths)) / len(wanted)
         return {"value": value, "stderr": error, "interval": list(statistics.normal_interval(value, width, 0.0))}
 
-    return {"all seven": mean(names), "six without DROP": mean(name for name in names if name != "drop")}
+    return {name: mean(wanted) for name, wanted in AVERAGE_TASKS.items()}
 
 
 def write(path: Path, result: dict, questions: Sequence[Question]) -> None:

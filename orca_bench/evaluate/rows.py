@@ -96,7 +96,7 @@ def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[
 def _from_hub(task: Task, split: str) -> Iterable[tuple[str, dict]]:
     from datasets import load_dataset
 
-    name, configuration = task.hub
+    name, configuration = task.facts.hub
     try:
         rows = load_dataset(name, configuration, split=split)
     except Exception as error:  # many kinds; for the user they are one

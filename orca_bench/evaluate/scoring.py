@@ -13,6 +13,7 @@ from orca_bench.evaluate.protocols import Answer, Document, Protocol, Request
 from orca_bench.evaluate.requests import Key, numbered
 from orca_bench.evaluate.tasks.base import Score, Task
 from orca_bench.files import read_json_lines
+from orca_bench.suite import task_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Answers:
 
     def tasks(self) -> set[str]:
         """The tasks that have an answer; MMLU's subjects are `mmlu`."""
-        return {"mmlu" if name.startswith("mmlu_") else name for name, _, _ in self.lines}
+        return {task_of(name) for name, _, _ in self.lines}
 
 
 def read(path: Path) -> Answers:

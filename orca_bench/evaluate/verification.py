@@ -19,7 +19,8 @@ from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Score, Task
 from orca_bench.files import read_json_lines, sha256
-from orca_bench.result_file import questions_file, read_result, task_of
+from orca_bench.result_file import questions_file, read_result
+from orca_bench.suite import task_of
 
 _SHOWN = 5  # differences of one kind that are named
 Progress = Callable[[int, int], None]

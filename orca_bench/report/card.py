@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.suite import BY_NAME
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
@@ -23,47 +24,26 @@ class Source:
     url: str
 
 
-#: Our task: the data set's title on a card, its hub id, configuration and split, and the metric's type and name, as on the
-#: card of orca_mini_13b; DROP, which that card leaves out, in the same way.
-_DATASETS = {
-    "arc_challenge": (
-        "AI2 Reasoning Challenge (25-Shot)",
-        "ai2_arc",
-        "ARC-Challenge",
-        "test",
-        "acc_norm",
-        "normalized accuracy",
-    ),
-    "hellaswag": ("HellaSwag (10-Shot)", "hellaswag", None, "validation", "acc_norm", "normalized accuracy"),
-    "mmlu": ("MMLU (5-Shot)", "cais/mmlu", "all", "test", "acc", "accuracy"),
-    "truthful_qa": ("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", "validation", "mc2", None),
-    "winogrande": ("Winogrande (5-shot)", "winogrande", "winogrande_xl", "validation", "acc", "accuracy"),
-    "gsm8k": ("GSM8k (5-shot)", "gsm8k", "main", "test", "acc", "accuracy"),
-    "drop": ("DROP (3-shot)", "drop", None, "validation", "f1", "f1 score"),
-}
-_SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthful_qa": 0, "winogrande": 5, "gsm8k": 5, "drop": 3}
-
-
 def eval_results(scores: dict[str, float], source: Source | None, verified_note: str | None = None) -> list:
     """huggingface_hub's EvalResult of each task; `scores` in percent by task, in the order that the card shall have."""
     from huggingface_hub import EvalResult
 
     linked = {} if source is None else {"source_name": source.name, "source_url": source.url}
     made = []
-    for task, value in scores.items():
-        title, kind, config, split, metric, metric_name = _DATASETS[task]
+    for name, value in scores.items():
+        task, entry = BY_NAME[name], BY_NAME[name].card
         made.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=kind,
-                dataset_name=title if verified_note is None else f"{title}, {verified_note}",
-                dataset_config=config,
-                dataset_split=split,
-                dataset_args={"num_few_shot": _SHOTS[task]},
-                metric_type=metric,
+                dataset_type=entry.dataset,
+                dataset_name=entry.title if verified_note is None else f"{entry.title}, {verified_note}",
+                dataset_config=entry.configuration,
+                dataset_split=task.split,
+                dataset_args={"num_few_shot": task.shots},
+                metric_type=task.metric,
                 metric_value=value,
-                metric_name=metric_name,
+                metric_name=entry.metric_name,
                 **linked,
             )
         )
@@ -86,7 +66,7 @@ def scores_of(result: dict) -> tuple[dict[str, float], str | None]:
         notes.append(f"protocol {result['protocol']['name']} v{result['protocol'].get('version')}")
     if result.get("limit"):
         notes.append(f"first {result['limit']} questions")
-    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items() if task in _DATASETS}
+    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items() if task in BY_NAME}
     return scores, ", ".join(notes) or None
 
 

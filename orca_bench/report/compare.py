@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.report.forms import Cell, Grid, p_value
-from orca_bench.report.table import AVERAGE_TITLES, AVERAGES, TASKS
 from orca_bench.result_file import Result, Scored, clusters
 from orca_bench.statistics import Difference
+from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS, TaskFacts
 
 LEVEL = 0.05  # of all tests together
 _LEAST_COMMON = 0.1  # of the smaller result's questions
@@ -73,10 +73,9 @@ def compare(first: Result, others: Sequence[Result]) -> list[Comparison]:
 
 def pair(first: Result, second: Result, name: str) -> Line | None:
     """One task, or average, of two results; None where it is in neither, or cannot be had."""
-    titles = {task: (title, metric) for task, title, _, metric in TASKS}
-    if name in titles:
-        return _task(first, second, name, *titles[name], [])
-    lines = [line for task in titles if (line := pair(first, second, task)) is not None]
+    if name in BY_NAME:
+        return _task(first, second, BY_NAME[name], [])
+    lines = [line for task in BY_NAME if (line := pair(first, second, task)) is not None]
     return next((line for line in _averages(lines) if line.name == name), None)
 
 
@@ -91,13 +90,13 @@ def against_reported(result: Result, reported: dict) -> Comparison:
             f"measured on the {result.data['suite']['name']} suite, which no reported score is of", where=result.path
         )
     lines = []
-    for name, title, _, metric in TASKS:
-        told, entry = reported["tasks"].get(name), result.data["tasks"].get(name)
-        if told is None or entry is None or name not in result.tasks:
-            lines.append(Line(name, title, metric, note="not in both"))
+    for task in TASKS:
+        told, entry = reported["tasks"].get(task.name), result.data["tasks"].get(task.name)
+        if told is None or entry is None or task.name not in result.tasks:
+            lines.append(Line(task.name, task.title, task.metric, note="not in both"))
             continue
-        estimate = result.tasks[name].estimate(name == "mmlu")
-        lines.append(_unpaired(name, title, metric, told / 100, entry["full_size"], estimate))
+        estimate = result.tasks[task.name].estimate(task.name == "mmlu")
+        lines.append(_unpaired(task, told / 100, estimate))
     notes = [
         "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard error "
         "is taken as that of right-or-wrong scores over all its questions"
@@ -114,8 +113,8 @@ def against_reported(result: Result, reported: dict) -> Comparison:
 
 def _pair(first: Result, second: Result) -> Comparison:
     lines, notes = [], _notes(first, second)
-    for name, title, _, metric in TASKS:
-        line = _task(first, second, name, title, metric, notes)
+    for task in TASKS:
+        line = _task(first, second, task, notes)
         if line is not None:
             lines.append(line)
     if not any(line.difference for line in lines):
@@ -124,7 +123,8 @@ def _pair(first: Result, second: Result) -> Comparison:
     return Comparison(first.label, second.label, lines + _averages(lines), notes)
 
 
-def _task(first: Result, second: Result, name: str, title: str, metric: str, notes: list[str]) -> Line | None:
+def _task(first: Result, second: Result, task: TaskFacts, notes: list[str]) -> Line | None:
+    name, title, metric = task.name, task.title, task.metric
     mine, theirs = first.tasks.get(name), second.tasks.get(name)
     if mine is None and theirs is None:
         return None
@@ -151,21 +151,22 @@ def _compared(name: str, title: str, metric: str, a: list[Scored], b: list[Score
     return Line(name, title, metric, first, first + found.value, found)
 
 
-def _unpaired(name: str, title: str, metric: str, told: float, n: int, estimate: statistics.Estimate) -> Line:
+def _unpaired(task: TaskFacts, told: float, estimate: statistics.Estimate) -> Line:
+    n = task.full_size
     low, high = statistics.wilson(told, n)
     theirs = math.sqrt(told * (1 - told) / n) or (high - low) / 4
     mine = estimate.stderr or (estimate.high - estimate.low) / 4
     error, value = math.hypot(theirs, mine), estimate.value - told
     found = statistics.normal_difference(value, error, "unpaired z", estimate.n, estimate.clusters)
-    return Line(name, title, metric, told, estimate.value, found)
+    return Line(task.name, task.title, task.metric, told, estimate.value, found)
 
 
 def _averages(lines: list[Line]) -> list[Line]:
     """The two averages, where all their tasks were compared."""
     made = []
     compared = {line.name: line for line in lines if line.difference}
-    for name in AVERAGES:
-        wanted = [task for task, *_ in TASKS if name == "all seven" or task != "drop"]
+    for name, title in AVERAGES.items():
+        wanted = AVERAGE_TASKS[name]
         if any(task not in compared for task in wanted):
             continue
         parts = [compared[task] for task in wanted]
@@ -175,7 +176,7 @@ def _averages(lines: list[Line]) -> list[Line]:
         n = sum(line.difference.n for line in parts)
         found = statistics.normal_difference(value, error, "paired z", n, n)
         first = sum(line.first for line in parts) / len(parts)
-        made.append(Line(name, AVERAGE_TITLES[name], "mean", first, first + value, found))
+        made.append(Line(name, title, "mean", first, first + value, found))
     return made
 
 

@@ -18,9 +18,9 @@ from orca_bench import statistics
 from orca_bench.errors import UserError, nearest
 from orca_bench.report.compare import compare
 from orca_bench.report.forms import p_value
-from orca_bench.report.table import TASKS
 from orca_bench.result_file import Result, Scored
 from orca_bench.statistics import Difference
+from orca_bench.suite import BY_NAME, TASKS
 
 _SHOWN = 10  # turned questions that are named
 
@@ -117,7 +117,7 @@ def _number(path: Path, key: str, value: object, least: float, most: float) -> f
 
 
 def _task(path: Path, key: str, name: object) -> str:
-    known = [task for task, *_ in TASKS]
+    known = list(BY_NAME)
     if name not in known:
         raise UserError(
             f"no task '{name}'", where=f"{path}: {key}", hint=nearest(str(name), known) or f"known: {', '.join(known)}"
@@ -132,9 +132,10 @@ def check(result: Result, baselines: Sequence[Result], rules: Rules) -> Gate:
     if reasons:
         return Gate(str(result.path), label, [], list(dict.fromkeys(reasons)))
     held = [
-        (name, title)
-        for name, title, *_ in TASKS
-        if (rules.tasks is None and any(name in b.tasks for b in baselines)) or name in (rules.tasks or rules.floors)
+        (task.name, task.title)
+        for task in TASKS
+        if (rules.tasks is None and any(task.name in b.tasks for b in baselines))
+        or task.name in (rules.tasks or rules.floors)
     ]
     ps: dict[str, float] = {}
     found: dict[str, tuple[float, float, Difference]] = {}
@@ -210,7 +211,7 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
             reasons.append(f"other {what}: {_shown(mine)} here, {_shown(theirs)} in {baseline.path}")
     hashes = [r.data.get("data_hashes") or {} for r in (result, baseline)]
     same_tokenizer = len({r.data["model"].get("tokenizer_sha256") for r in (result, baseline)}) == 1
-    for name, title, *_ in TASKS:
+    for name, title in ((task.name, task.title) for task in TASKS):
         if name in hashes[0] and name in hashes[1] and hashes[0][name] != hashes[1][name]:
             reasons.append(f"other rows of {title}")
         elif not reasons and _differ(result, baseline, name, "requests_sha256"):

@@ -13,10 +13,10 @@ from orca_bench import statistics
 from orca_bench.report import table
 from orca_bench.report.compare import LEVEL, pair
 from orca_bench.report.forms import Cell, Grid
-from orca_bench.report.table import AVERAGES, TASKS
 from orca_bench.result_file import Result
+from orca_bench.suite import AVERAGES, BY_NAME
 
-_COLUMNS = (*AVERAGES, *(name for name, *_ in TASKS))
+_COLUMNS = (*AVERAGES, *BY_NAME)
 _HEADINGS = {
     "all seven": "Mean of 7",
     "six without DROP": "Mean of 6",
@@ -49,7 +49,7 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
     rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
     best = _best(rows)
     named = [(row.model, row.protocol) for row in rows]
-    headings = ["Model", "Protocol", *(_HEADINGS.get(name) or _title(name) for name in _COLUMNS), "n"]
+    headings = ["Model", "Protocol", *(_HEADINGS.get(name) or BY_NAME[name].title for name in _COLUMNS), "n"]
     lines = []
     for number, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
@@ -74,10 +74,6 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
         for row, told in zip([r for r in rows if r.result is None], reported, strict=True)
     ]
     return Grid(headings, lines, notes, left=frozenset({0, 1}), spare=("n", "Mean of 7", "Protocol"), shorts=_SHORTS)
-
-
-def _title(name: str) -> str:
-    return next(title for task, title, *_ in TASKS if task == name)
 
 
 def _measured(result: Result) -> _Row:
@@ -146,6 +142,6 @@ def _error(row: _Row, name: str) -> float:
         return stderr
     if interval:
         return (interval[1] - interval[0]) / 4
-    n = table.FULL_SIZES[name]
+    n = BY_NAME[name].full_size
     low, high = statistics.wilson(value, n)
     return math.sqrt(value * (1 - value) / n) or (high - low) / 4

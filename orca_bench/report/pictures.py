@@ -14,14 +14,12 @@ from pathlib import Path
 from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
-from orca_bench.report.table import TASKS
 from orca_bench.result_file import Result
+from orca_bench.suite import BY_NAME, TASKS
 
 # Okabe and Ito 2008, without yellow, from dark to light and back, so that neighbours differ in grey too.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-#: What guessing scores, percent: four choices for ARC, HellaSwag and MMLU, two for Winogrande.
-_CHANCE = {"arc_challenge": 25.0, "hellaswag": 25.0, "mmlu": 25.0, "winogrande": 50.0}
 
 
 def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
@@ -41,19 +39,19 @@ def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list
 def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> list[Path]:
     """Scores by task with 95 % intervals; reported ones as crosses, chance as ticks."""
     plot = _plot()
-    shown = [(name, title, metric) for name, title, _, metric in TASKS if any(name in r.data["tasks"] for r in results)]
+    shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
     count = len(results)
     figure, axes = plot.subplots(figsize=(8, 1.1 + len(shown) * (0.34 + 0.16 * count)), layout="constrained")
     for number, result in enumerate(results):
         offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [
-            (place + offset, *_percent(result.data["tasks"][name]))
-            for place, (name, *_) in enumerate(shown)
-            if name in result.data["tasks"]
+            (place + offset, *_percent(result.data["tasks"][task.name]))
+            for place, task in enumerate(shown)
+            if task.name in result.data["tasks"]
         ]
         _points(axes, points, number, result.label)
     if reported is not None and all(result.data["suite"].get("comparable") for result in results):
-        told = [(place, reported["tasks"][name]) for place, (name, *_) in enumerate(shown) if name in reported["tasks"]]
+        told = [(place, reported["tasks"][t.name]) for place, t in enumerate(shown) if t.name in reported["tasks"]]
         label = f"reported, {reported['model'].split('/')[-1]}"
         axes.plot(
             [v for _, v in told],
@@ -66,10 +64,10 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
             label=label,
         )
     named = False
-    for place, (name, *_) in enumerate(shown):
-        if name in _CHANCE:
+    for place, task in enumerate(shown):
+        if task.chance is not None:
             axes.plot(
-                [_CHANCE[name]] * 2,
+                [task.chance] * 2,
                 [place - 0.42, place + 0.42],
                 color="#888888",
                 linestyle=":",
@@ -77,7 +75,7 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
                 label=None if named else "chance",
             )
             named = True
-    axes.set_yticks(range(len(shown)), [f"{title}\n{metric}" for _, title, metric in shown])
+    axes.set_yticks(range(len(shown)), [f"{task.title}\n{task.metric}" for task in shown])
     axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
@@ -111,7 +109,7 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
     )
     value = 100 * result.data["tasks"]["mmlu"]["value"]
     axes.axvline(value, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {value:.2f}")
-    axes.axvline(25, color="#888888", linestyle=":", linewidth=1.4, label="chance")
+    axes.axvline(BY_NAME["mmlu"].chance, color="#888888", linestyle=":", linewidth=1.4, label="chance")
     axes.set_yticks(places, [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
     axes.set_ylim(-0.8, len(rows) - 0.2)
     axes.set_xlim(0, 100)
@@ -134,7 +132,7 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
         if step in line:
             raise UserError(f"two results of step {step}", where=result.path, hint="give one result of each step")
         line[step] = result
-    shown = [(name, title, metric) for name, title, _, metric in TASKS if any(name in r.data["tasks"] for r in results)]
+    shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
     plot = _plot()
     columns = min(4, len(shown))
     lines = -(-len(shown) // columns)
@@ -144,7 +142,8 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
     # Lines of two protocols side by side, so that their intervals can be told apart.
     every = sorted({step for line in series.values() for step in line})
     aside = 0.012 * (every[-1] - every[0])
-    for place, (name, title, metric) in enumerate(shown):
+    for place, task in enumerate(shown):
+        name = task.name
         axes = grid[place // columns][place % columns]
         for number, (protocol, line) in enumerate(series.items()):
             points = [
@@ -163,11 +162,9 @@ def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> 
                 capsize=2,
                 label=protocol if place == 0 else None,
             )
-        if name in _CHANCE:
-            axes.axhline(
-                _CHANCE[name], color="#888888", linestyle=":", linewidth=1.2, label=None if place else "chance"
-            )
-        axes.set_title(f"{title} ({metric})", loc="left", fontsize=9)
+        if task.chance is not None:
+            axes.axhline(task.chance, color="#888888", linestyle=":", linewidth=1.2, label=None if place else "chance")
+        axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
         highest = max(_percent(r.data["tasks"][name])[2] for r in results if name in r.data["tasks"])
         axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
         axes.tick_params(labelsize=8)

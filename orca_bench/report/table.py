@@ -17,29 +17,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import read_json, shipped
 from orca_bench.report import forms
 from orca_bench.report.forms import Grid
-
-#: The suite's tasks in the leaderboard's order: name, title, shots, metric.
-TASKS = (
-    ("arc_challenge", "ARC-Challenge", 25, "acc_norm"),
-    ("hellaswag", "HellaSwag", 10, "acc_norm"),
-    ("mmlu", "MMLU", 5, "acc"),
-    ("truthful_qa", "TruthfulQA", 0, "mc2"),
-    ("winogrande", "Winogrande", 5, "acc"),
-    ("gsm8k", "GSM8K", 5, "acc"),
-    ("drop", "DROP", 3, "f1"),
-)
-#: How many questions each task has in full: behind a reported score stand so many.
-FULL_SIZES = {
-    "arc_challenge": 1172,
-    "hellaswag": 10042,
-    "mmlu": 14042,
-    "truthful_qa": 817,
-    "winogrande": 1267,
-    "gsm8k": 1319,
-    "drop": 9536,
-}
-AVERAGES = ("all seven", "six without DROP")
-AVERAGE_TITLES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
+from orca_bench.suite import AVERAGES, TASKS
 
 
 @dataclass(frozen=True)
@@ -90,14 +68,15 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
     """The table of some results, each with its column heading, beside the reported scores."""
     fair = [comparable(result) for _, result in results]
     lines = []
-    for name, title, shots, metric in TASKS:
-        told = reported["tasks"].get(name)
-        cells = [_task_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
-        lines.append(Line(name, title, shots, _metric(results, name, metric), told, cells))
-    for name in AVERAGES:
+    for task in TASKS:
+        told = reported["tasks"].get(task.name)
+        cells = [_task_cell(result, task.name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
+        metric = _metric(results, task.name, task.metric)
+        lines.append(Line(task.name, task.title, task.shots, metric, told, cells))
+    for name, title in AVERAGES.items():
         told = reported["averages"].get(name)
         cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
-        lines.append(Line(name, AVERAGE_TITLES[name], None, "mean", told, cells))
+        lines.append(Line(name, title, None, "mean", told, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
     said = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
     measured = list(dict.fromkeys(result["model"]["name"] for _, result in results))
@@ -188,7 +167,7 @@ def _metric(results: list[tuple[str, dict]], name: str, default: str) -> str:
 
 def _reported_notes(reported: dict) -> list[tuple[str, str]]:
     notes = [("reported", f"{reported['model']}, {reported['source']}")]
-    titles = {name: title for name, title, *_ in TASKS}
+    titles = {task.name: task.title for task in TASKS}
     return notes + [(f"reported {titles.get(name, name)}", text) for name, text in reported.get("notes", {}).items()]
 
 

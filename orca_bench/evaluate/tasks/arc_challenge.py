@@ -1,12 +1,11 @@
 """ARC-Challenge, 25-shot, acc_norm. Hub: allenai/ai2_arc (ARC-Challenge). Clark et al. 2018, arXiv 1803.05457."""
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import LETTERS, NormalizedChoiceTask
 
 
 class ArcChallenge(NormalizedChoiceTask):
-    name, title, shots = "arc_challenge", "ARC-Challenge", 25
-    hub, split, pool, full_size = ("allenai/ai2_arc", "ARC-Challenge"), "test", "train", 1172
-    pool_size = 1119
+    facts = suite.ARC_CHALLENGE
     columns = {"question": str, "choices": dict, "answerKey": str}
 
     def question(self, row: dict) -> str:

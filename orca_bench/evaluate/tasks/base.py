@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orca_bench.suite import TaskFacts
+
 LETTERS = "ABCDE"
 
 
@@ -28,24 +30,37 @@ class Score:
 
 
 class Task(ABC):
-    """One of the seven tasks: where its rows are, how many shots, which metric, and its texts.
+    """One of the seven tasks: its facts (orca_bench/suite.py), the columns that it reads of a row, and its texts."""
 
-    `name` is its folder under a benchmarks directory, `hub` the data set's id and configuration, `split` the rows that
-    are asked, `pool` those that few-shot examples come from (None where there are none).
-    """
-
-    name: str
-    title: str
-    shots: int
-    metric: str
-    hub: tuple[str, str | None]
-    split: str
-    pool: str | None
+    facts: TaskFacts
     columns: dict[str, type | tuple[type, ...]]
-    #: How many rows `split` and `pool` have in the leaderboard's data, so that a result can say what is missing.
-    full_size: int
-    pool_size: int = 0
     generates = False
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def title(self) -> str:
+        return self.facts.title
+
+    @property
+    def shots(self) -> int:
+        return self.facts.shots
+
+    @property
+    def metric(self) -> str:
+        return self.facts.metric
+
+    @property
+    def split(self) -> str:
+        """The rows that are asked."""
+        return self.facts.split
+
+    @property
+    def pool(self) -> str | None:
+        """The rows that few-shot examples come from; None where there are none."""
+        return self.facts.pool
 
     def description(self, row: dict) -> str:
         """Text before the few-shot examples, or nothing."""
@@ -119,8 +134,6 @@ class NormalizedChoiceTask(ChoiceTask):
     Source: lm-evaluation-harness b281b092, MultipleChoiceTask.process_results. An empty choice, whose log-probability
     that divides by zero, is never chosen. `acc`, without the division, stands beside it.
     """
-
-    metric = "acc_norm"
 
     def score(self, row: dict, logprobs: Sequence[float]) -> Score:
         score = super().score(row, logprobs)

@@ -5,6 +5,7 @@ import re
 import string
 from collections.abc import Iterable
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import GenerationTask, Score
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
@@ -12,9 +13,7 @@ _PUNCTUATION = frozenset(string.punctuation)
 
 
 class Drop(GenerationTask):
-    name, title, shots, metric = "drop", "DROP", 3, "f1"
-    hub, split, pool, full_size = ("EleutherAI/drop", None), "validation", "train", 9536
-    pool_size = 77409
+    facts = suite.DROP
     columns = {"passage": str, "question": str, "answer": dict, "validated_answers": dict}
 
     def question(self, row: dict) -> str:

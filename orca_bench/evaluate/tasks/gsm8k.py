@@ -2,6 +2,7 @@
 
 import re
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import GenerationTask, Score
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
@@ -21,9 +22,7 @@ def last_number(text: str) -> str | None:
 
 
 class Gsm8k(GenerationTask):
-    name, title, shots, metric = "gsm8k", "GSM8K", 5, "acc"
-    hub, split, pool, full_size = ("openai/gsm8k", "main"), "test", "train", 1319
-    pool_size = 7473
+    facts = suite.GSM8K
     columns = {"question": str, "answer": str}
 
     def question(self, row: dict) -> str:

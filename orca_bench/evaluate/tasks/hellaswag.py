@@ -2,6 +2,7 @@
 
 import re
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import NormalizedChoiceTask
 
 _TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
@@ -13,9 +14,7 @@ def clean(text: str) -> str:
 
 
 class HellaSwag(NormalizedChoiceTask):
-    name, title, shots = "hellaswag", "HellaSwag", 10
-    hub, split, pool, full_size = ("Rowan/hellaswag", None), "validation", "train", 10042
-    pool_size = 39905
+    facts = suite.HELLASWAG
     columns = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
 
     def question(self, row: dict) -> str:

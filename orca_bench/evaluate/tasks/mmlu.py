@@ -6,15 +6,14 @@ split in order; the leaderboard's MMLU is the plain mean of the subjects' accura
 
 from collections.abc import Sequence
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import LETTERS, ChoiceTask
 
 SUBJECTS = 57
 
 
 class Mmlu(ChoiceTask):
-    name, title, shots, metric = "mmlu", "MMLU", 5, "acc"
-    hub, split, pool, full_size = ("cais/mmlu", "all"), "test", "dev", 14042
-    pool_size = 285
+    facts = suite.MMLU
     columns = {"question": str, "subject": str, "choices": list, "answer": int}
 
     def description(self, row: dict) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import ChoiceTask, Score
 
 #: exp() of less than minus this is no longer a normal float64.
@@ -35,8 +36,7 @@ PRESET = "\n\n".join(
 
 
 class TruthfulQa(ChoiceTask):
-    name, title, shots, metric = "truthful_qa", "TruthfulQA", 0, "mc2"
-    hub, split, pool, full_size = ("truthfulqa/truthful_qa", "multiple_choice"), "validation", None, 817
+    facts = suite.TRUTHFUL_QA
     columns = {"question": str, "mc1_targets": dict, "mc2_targets": dict}
 
     def question(self, row: dict) -> str:

@@ -4,13 +4,12 @@ Partial evaluation: the sentence up to the blank, filled with each option in tur
 sentence is the continuation of both (Trinh and Le 2018, arXiv 1806.02847).
 """
 
+from orca_bench import suite
 from orca_bench.evaluate.tasks.base import ChoiceTask
 
 
 class Winogrande(ChoiceTask):
-    name, title, shots, metric = "winogrande", "Winogrande", 5, "acc"
-    hub, split, pool, full_size = ("allenai/winogrande", "winogrande_xl"), "validation", "train", 1267
-    pool_size = 40398
+    facts = suite.WINOGRANDE
     columns = {"sentence": str, "option1": str, "option2": str, "answer": str}
 
     def question(self, row: dict) -> str:

@@ -1,0 +1,171 @@
+"""The facts of the seven tasks of Open LLM Leaderboard v1, once: for evaluation, tables, pictures and model cards.
+
+Nothing comes in; `TASKS`, in the leaderboard's order, goes out. Its own module because tasks, rows, results, reports and
+cards all need these facts, and none of them may import another to get them. How a task asks and scores stands with the task,
+in evaluate/tasks/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class CardEntry:
+    """How a task stands in the `model-index` of a card, as on that of orca_mini_13b (DROP, which it leaves out, likewise).
+
+    `title` is the data set's name, `dataset` and `configuration` its id there, `metric_name` the metric in words.
+    """
+
+    title: str
+    dataset: str
+    configuration: str | None
+    metric_name: str | None
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """One task. `name` is its folder under a benchmarks directory; `hub` is the data set's id and configuration.
+
+    `split` holds the rows that are asked, `pool` those that few-shot examples come from (None: there are none); `sizes` says
+    how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (evaluate/rows.py says over what);
+    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number.
+    """
+
+    name: str
+    title: str
+    shots: int
+    metric: str
+    hub: tuple[str, str | None]
+    split: str
+    pool: str | None
+    sizes: Mapping[str, int]
+    card: CardEntry
+    chance: float | None = None
+    true_rows: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_size(self) -> int:
+        """How many questions the task has in full."""
+        return self.sizes[self.split]
+
+
+# The hashes: GSM8K, ARC, Winogrande and MMLU were computed from copies equal, row by row, to the hub's (MMLU but for the line
+# ends of one dev row, which the hash does not see); TruthfulQA from the file that the hub's loading script names. No verified
+# copy of HellaSwag or DROP was at hand; `orca-bench verify --rows DIR` prints what belongs here.
+ARC_CHALLENGE = TaskFacts(
+    name="arc_challenge",
+    title="ARC-Challenge",
+    shots=25,
+    metric="acc_norm",
+    hub=("allenai/ai2_arc", "ARC-Challenge"),
+    split="test",
+    pool="train",
+    sizes={"test": 1172, "train": 1119},
+    card=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
+    chance=25.0,
+    true_rows={
+        "test": "e3402028a943d73165955d5d3d5341aea01bc55b269c8f6985c3ce71f670cc1e",
+        "train": "c3b8b99e5eaa94ff9958f20be81da855940aae2d76d221750968a2b2e3c85641",
+    },
+)
+HELLASWAG = TaskFacts(
+    name="hellaswag",
+    title="HellaSwag",
+    shots=10,
+    metric="acc_norm",
+    hub=("Rowan/hellaswag", None),
+    split="validation",
+    pool="train",
+    sizes={"validation": 10042, "train": 39905},
+    card=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
+    chance=25.0,
+)
+MMLU = TaskFacts(
+    name="mmlu",
+    title="MMLU",
+    shots=5,
+    metric="acc",
+    hub=("cais/mmlu", "all"),
+    split="test",
+    pool="dev",
+    sizes={"test": 14042, "dev": 285},
+    card=CardEntry("MMLU (5-Shot)", "cais/mmlu", "all", "accuracy"),
+    chance=25.0,
+    true_rows={
+        "test": "8918e500863c6478a9eed42d180de8d1a81e0f3d1c7720dc0142269062343e42",
+        "dev": "20109e7650b830331b8c45ec7c738ea118de5e762e9c5b25100f69fb83032119",
+    },
+)
+TRUTHFUL_QA = TaskFacts(
+    name="truthful_qa",
+    title="TruthfulQA",
+    shots=0,
+    metric="mc2",
+    hub=("truthfulqa/truthful_qa", "multiple_choice"),
+    split="validation",
+    pool=None,
+    sizes={"validation": 817},
+    card=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
+    true_rows={
+        "validation": "3f131e3f5a013e7a0e6efe9347728a47ebc897d55e7304b11a279d165ab31f45",
+    },
+)
+WINOGRANDE = TaskFacts(
+    name="winogrande",
+    title="Winogrande",
+    shots=5,
+    metric="acc",
+    hub=("allenai/winogrande", "winogrande_xl"),
+    split="validation",
+    pool="train",
+    sizes={"validation": 1267, "train": 40398},
+    card=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
+    chance=50.0,
+    true_rows={
+        "validation": "107b28ed11d47c6ef804585e5f1998f2bf88e8e44e2fbbd52a3a4c4afaadc482",
+        "train": "f52448b09ee2775833a643688536d3564dc1f1a2f04555a60edf7fdbbcdc5e0c",
+    },
+)
+GSM8K = TaskFacts(
+    name="gsm8k",
+    title="GSM8K",
+    shots=5,
+    metric="acc",
+    hub=("openai/gsm8k", "main"),
+    split="test",
+    pool="train",
+    sizes={"test": 1319, "train": 7473},
+    card=CardEntry("GSM8k (5-shot)", "gsm8k", "main", "accuracy"),
+    true_rows={
+        "test": "51b901a6559b123df91167acbe3ed6d6d5d404ee6fa0773a4da19fd9d44c767a",
+        "train": "9556bf9d7dba73d7fcaaeff6ca814c71684db1d8e8d485d83ec62f1c428b888d",
+    },
+)
+DROP = TaskFacts(
+    name="drop",
+    title="DROP",
+    shots=3,
+    metric="f1",
+    hub=("EleutherAI/drop", None),
+    split="validation",
+    pool="train",
+    sizes={"validation": 9536, "train": 77409},
+    card=CardEntry("DROP (3-shot)", "drop", None, "f1 score"),
+)
+
+TASKS = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K, DROP)
+BY_NAME = {task.name: task for task in TASKS}
+
+#: The averages that are reported: their titles, and the tasks that each is the plain mean of.
+AVERAGES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
+AVERAGE_TASKS = {
+    "all seven": tuple(task.name for task in TASKS),
+    "six without DROP": tuple(task.name for task in TASKS if task is not DROP),
+}
+
+
+def task_of(part: str) -> str:
+    """The task that a part belongs to: `mmlu` for MMLU's subjects, which are `mmlu_SUBJECT`."""
+    return MMLU.name if part.startswith("mmlu_") else part

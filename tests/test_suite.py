@@ -1,0 +1,18 @@
+"""The facts of the suite stand once, and every part that needs them reads them there."""
+
+from orca_bench import suite
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.report import table
+
+
+def test_the_tasks_are_those_of_the_suite_in_its_order():
+    assert [task.facts for task in SUITE] == list(suite.TASKS)
+    assert list(table.read_reported()["tasks"]) == [task.name for task in suite.TASKS]
+
+
+def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
+    for task in suite.TASKS:
+        splits = {task.split, task.pool} - {None}
+        assert set(task.sizes) == splits and set(task.true_rows) <= splits
+        assert all(len(digest) == 64 for digest in task.true_rows.values())
+        assert (task.pool is None) == (task.shots == 0)
