@@ -12,7 +12,6 @@ import time
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -129,24 +128,6 @@ def test_two_processes_share_one_store(orca, tiny_model, mini):
         assert process.returncode == 0, err
     first, second = (but_for_time(orca.folder / "shared" / f"{i}.json") for i in range(2))
     assert first == second and first[0]["complete"] and kept(orca.folder / "shared") > 1
-
-
-def test_what_is_put_is_found_by_its_identity_and_requests(tmp_path):
-    path = tmp_path / "a.sqlite"
-    first = Store(path, {"model": "a"})
-    first.put([[1, 2], 1], [[-0.1, True]])
-    assert first.get([[1, 2], 1]) == [[-0.1, True]] and first.get([[1, 2], 2]) is None
-    assert Store(path, {"model": "b"}).get([[1, 2], 1]) is None
-    assert Store(path, {"model": "a"}, fresh=True).get([[1, 2], 1]) is None
-    number = 0.1 + 0.2
-    first.put([[3]], [number])
-    assert Store(path, {"model": "a"}).get([[3]]) == [number]  # to the last bit
-
-
-def test_a_file_that_is_no_store_is_named(tmp_path):
-    (tmp_path / "a.sqlite").write_text("something else, and long enough to be looked at " * 20)
-    with pytest.raises(UserError, match=r"a.sqlite: cannot keep answers: file is not a database"):
-        Store(tmp_path / "a.sqlite", 0)
 
 
 def test_a_full_disk_is_named_and_what_was_answered_stays(orca, tiny_model, mini):

@@ -146,6 +146,8 @@ def _run(order: Order, name: str, out: Path | None, loaded: _Loaded, display: Di
     result = results.start(loaded.suite, protocol, order.limit, ready.model)
     result["protocol"]["max_length"] = rule.max_length
     store = None if out is None else Store(out.parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
+    if store is not None and store.note:
+        display.say(store.note)
     lm = OrcaLM(ready.engine, rule, store, loaded.team)
     lm.watcher = display
     questions: list[scoring.Question] = []

@@ -3,8 +3,11 @@
 What is kept are *portions*: the answers to some requests that are computed together, some seconds' work. A portion's key is
 a hash of everything that its answers depend on: model, dtype, device, libraries, and the token ids of all its requests. So
 nothing of another model, tokenizer, protocol or dtype is ever found, and an evaluation that goes on computes the rest in the
-very portions in which it would have been computed, which gives the very same numbers. SQLite in WAL mode: a kill at any
-instant loses at most the portion that was being computed, and several processes may share one file.
+very portions in which it would have been computed, which gives the very same numbers.
+
+SQLite in WAL mode: a kill at any instant loses at most the portion that was being computed, and several processes may share
+one file. WAL needs memory that all processes share, which a network's file system does not give (https://sqlite.org/wal.html),
+so there a rollback journal is used, which is as safe and waits for the disk at each portion.
 """
 
 from __future__ import annotations
@@ -18,72 +21,159 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 
+#: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
+FORMAT = "orca-bench answers 2"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
 _SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
-_WAIT_S = 60  # how long a process waits for another that is writing
+#: How the file systems begin, in /proc/mounts, whose files may be open on several machines or that map no shared memory.
+_NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse",
+    "9p",
+    "afs",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "glusterfs",
+    "panfs",
+    "vboxsf",
+)
+_NETWORK += ("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs")
 
 
 class Store:
     """The portions of one file, for one identity: a JSON value of all that answers depend on besides the requests.
 
     A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats: it
-    belongs to the identity, up to the noise of 16-bit arithmetic. Raises UserError where the file is not such a store or the
-    disk does not take an answer.
+    belongs to the identity, up to the noise of 16-bit arithmetic. `note` says, for the person, why the file is written more
+    slowly than usual; None where it is not. A process waits `wait_s` seconds for another that is writing. Raises UserError
+    where the file is not such a store, is damaged or locked, or the disk does not take an answer; nothing is deleted.
     """
 
-    def __init__(self, path: Path, identity: object, fresh: bool = False, probe: float | None = None):
-        self.path, self.fresh = path, fresh
-        self._identity = json.dumps(identity, sort_keys=True).encode()
-        with self._said():
-            self._database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
+    def __init__(
+        self,
+        path: Path,
+        identity: object,
+        fresh: bool = False,
+        probe: float | None = None,
+        mounts: Path = Path("/proc/mounts"),
+        wait_s: float = 60,
+    ):
+        self.path, self.fresh, self._wait_s = path, fresh, wait_s
+        self._identity = json.dumps([FORMAT, identity], sort_keys=True).encode()
+        with self._faults_named():
+            self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
+            self.note = self._choose_journal(file_system(path, mounts))
             self._database.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut the last portions
             for table in _SCHEMA:
                 self._database.execute(table)
         if probe is not None:
             self._identity += json.dumps(self._known(probe)).encode()
 
+    def _choose_journal(self, system: str | None) -> str | None:
+        """Set WAL mode where it can be had, else a rollback journal; returns why not."""
+        why = f"it lies on a {system} file system"
+        if not (system or "").startswith(_NETWORK):
+            if self._journal("WAL") == "wal":
+                return None
+            why = "SQLite has no WAL mode there"
+        self._journal("DELETE")
+        return f"{self.path} is kept with a rollback journal, because {why}: each portion waits for the disk"
+
+    def _journal(self, mode: str) -> str:
+        return self._database.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
+
     def _known(self, probe: float) -> float:
         """The probe that is kept of this model, which noise sets apart from `probe`; `probe` where there is none yet."""
         key = hashlib.sha256(self._identity).digest()
-        with self._said():
+        with self._faults_named():
             near = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
-            kept = self._database.execute(near, (key, probe, _SAME_NATS, probe)).fetchone()
-            if kept is None:
+            nearest = self._database.execute(near, (key, probe, _SAME_NATS, probe)).fetchone()
+            if nearest is None:
                 self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (key, probe))
-        return probe if kept is None else kept[0]
+        return probe if nearest is None else nearest[0]
 
-    def get(self, asked: object) -> list | None:
-        """The answers to a portion, or None where it has none; `asked` is a JSON value of all its requests."""
+    def has(self, requests: object) -> bool:
+        """Whether a portion's answers are kept; `requests` is a JSON value of all that its requests are."""
+        if self.fresh:
+            return False
+        with self._faults_named():
+            query = "SELECT 1 FROM portions WHERE key = ?"
+            return self._database.execute(query, (self._key(requests),)).fetchone() is not None
+
+    def get(self, requests: object) -> list | None:
+        """The answers to a portion, or None where it has none; `requests` as in `has`."""
         if self.fresh:
             return None
-        with self._said():
-            row = self._database.execute("SELECT answers FROM portions WHERE key = ?", (self._key(asked),)).fetchone()
-        return None if row is None else json.loads(row[0])
+        with self._faults_named():
+            query = "SELECT answers FROM portions WHERE key = ?"
+            row = self._database.execute(query, (self._key(requests),)).fetchone()
+            return None if row is None else json.loads(row[0])
 
-    def put(self, asked: object, answers: list) -> None:
+    def put(self, requests: object, answers: list) -> None:
         """Keep the answers to a portion."""
-        with self._said():
-            self._database.execute(
-                "INSERT OR REPLACE INTO portions VALUES (?, ?)", (self._key(asked), json.dumps(answers))
-            )
+        row = (self._key(requests), json.dumps(answers))
+        with self._faults_named():
+            self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", row)
 
     def close(self) -> None:
         """Close the file."""
-        with self._said():
+        with self._faults_named():
             self._database.close()
 
-    def _key(self, asked: object) -> bytes:
-        return hashlib.sha256(self._identity + json.dumps(asked).encode()).digest()
+    def _key(self, requests: object) -> bytes:
+        return hashlib.sha256(self._identity + json.dumps(requests).encode()).digest()
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
+    def _faults_named(self) -> Iterator[None]:
+        """Turn what SQLite raises into one line that says what would help."""
         try:
             yield
         except sqlite3.Error as error:
-            raise UserError(
-                f"cannot keep answers: {error}", where=self.path, hint="free space, or move the file away"
-            ) from error
+            what, hint = _explain(error, self.path, self._wait_s)
+            raise UserError(what, where=self.path, hint=hint) from error
+        except (ValueError, TypeError) as error:  # what is kept is not JSON text
+            raise UserError("the kept answers are damaged", where=self.path, hint=_move(self.path)) from error
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
+    """The name of the file system that a path lies on, as /proc/mounts has it; None where there is no such file."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    place = path.resolve()
+    points = [(Path(_unescaped(words[1])), words[2]) for line in lines if len(words := line.split()) > 2]
+    # Of two that are mounted on one folder the later one is seen.
+    above = [(len(point.parts), number) for number, (point, _) in enumerate(points) if place.is_relative_to(point)]
+    return points[max(above)[1]][1] if above else None
+
+
+def _unescaped(name: str) -> str:
+    """A name in /proc/mounts, where blanks and backslashes are octal: `\\040`."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        name = name.replace(code, character)
+    return name
+
+
+def _explain(error: sqlite3.Error, path: Path, wait_s: float) -> tuple[str, str]:
+    """What is wrong, and what would help."""
+    code = getattr(error, "sqlite_errorname", None) or ""
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        what = f"another process has been writing the kept answers for {wait_s:.0f} s"
+        return what, "wait until it has ended, or write the result to another folder with --out"
+    if code.startswith("SQLITE_NOTADB"):
+        return "this is not a file of kept answers", _move(path)
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
+        return f"the kept answers are damaged ({error})", _move(path)
+    return f"cannot keep answers: {error}", "free space, make the folder writable, or choose another one with --out"
+
+
+def _move(path: Path) -> str:
+    return f"move it away (mv {path.name} {path.name}.damaged), and its answers are computed again"
