@@ -12,9 +12,10 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from orca_bench.errors import UserError
 
@@ -61,21 +62,66 @@ def replacing(path: Path) -> Iterator[TextIO]:
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle
         return
+    with replacing_bytes(path) as raw:
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as handle:
+            yield handle
+
+
+@contextlib.contextmanager
+def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
+    """Yield a binary handle whose content replaces `path` in one step at the end, and not at all where anything fails."""
     path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):
-            with open(temporary, "wb") as raw:
-                packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as handle:
-                    yield handle
-                    handle.flush()
-                    if packed is raw:
-                        os.fsync(raw.fileno())
+            with open(temporary, "wb") as handle:
+                yield handle
+            _to_disk(temporary)
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its place at the end, and is removed where anything fails.
+
+    A kill in the middle leaves the old folder or none, never half of one; `remove_temporary` clears what it leaves beside.
+    Raises UserError where the disk does not take it.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old.tmp"))
+    try:
+        with writing(path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _to_disk(file)
+            if path.exists():
+                os.replace(path, previous)
+            os.replace(temporary, path)
+            shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _to_disk(file: Path) -> None:
+    """Wait until the disk has the file's bytes, so that its new name never stands for fewer, not after a power cut either."""
+    with open(file, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what a killed process left half-written in `folder`: the temporary names of this module."""
+    for entry in folder.glob(".*.tmp"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from orca_bench import libraries
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
-from orca_bench.files import writing
+from orca_bench.files import replacing_folder
 from orca_bench.recipe import Architecture, Recipe
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -64,12 +64,17 @@ def random_model(model_config, seed: int):
 def save(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
+    The folder appears whole or not at all, and takes the place of an earlier one.
+
     `state` maps parameter names to whole tensors, in the dtype they are to be kept in. `origin`, the run and the step, goes
     with what was found of the tokenizer into orca_bench.json.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(folder, state_dict=state)
+    with replacing_folder(folder) as whole:
+        _write(model, state, tokenizer, whole, origin)
+
+
+def _write(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
+    model.save_pretrained(folder, state_dict=state)
     window = getattr(model.config, "max_position_embeddings", None)
     disagreement = tokenizers.export(tokenizer, folder, window)
     note = origin | {"tokenizer_agrees_with_sentencepiece": disagreement is None}

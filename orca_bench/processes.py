@@ -1,0 +1,129 @@
+"""Processes that do not outlive the command that started them.
+
+In: the command's environment. Out: a `Lifeline`, whose environment a started process gets and hands down to all that it
+starts in turn; at the end all that carry it are killed, wherever they are by then (torch gives each of torchrun's workers
+a session of its own, so that killing a process group does not reach them). The other direction, a command that is killed
+itself, needs the help of the started process: `follow` ends it within a second. Its own module because a command's death
+has to be noticed by code that imports nothing heavy.
+
+The lifeline is a named pipe in a temporary folder. Only the command holds its writing end, which no other process
+inherits, and the system closes it however the command ends: what reads the pipe then sees its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+_LIFELINE = "ORCA_BENCH_LIFELINE"
+_PURPOSE = "ORCA_BENCH_PURPOSE"
+_POLL_S = 0.5
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+class Lifeline:
+    """Holds together a command and the processes that it starts; a context manager that ends them all.
+
+    `purpose` names what they do, so that another command can ask whether they still run.
+    """
+
+    def __init__(self, purpose: str):
+        self.purpose = purpose
+        self._folder = Path(tempfile.mkdtemp(prefix="orca-bench-"))
+        self._pipe = self._folder / "lifeline"
+        os.mkfifo(self._pipe, 0o600)
+        # Opened for reading too: opening for writing alone fails where nobody reads yet.
+        self._end = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What to add to the environment of a process that is started."""
+        return {_LIFELINE: str(self._pipe), _PURPOSE: self.purpose}
+
+    def __enter__(self) -> Lifeline:
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._end)
+        _kill(_LIFELINE, str(self._pipe))
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def follow() -> None:
+    """From now on this process ends when the command that started it ends, or its parent does.
+
+    It ends at once and without a word: nobody is left to read one. Does nothing in a process without a lifeline.
+    """
+    pipe, parent = os.environ.get(_LIFELINE), os.getppid()
+    if not pipe:
+        return
+    if sys.platform == "linux":  # reaches a process that never comes round to its threads
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    try:
+        descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:  # the command has ended and cleared up
+        _end_here()
+    threading.Thread(target=_watch, args=(descriptor, parent), daemon=True).start()
+
+
+def follow_parent() -> None:
+    """From now on this process ends when its parent does: for a process that somebody else's launcher started."""
+    threading.Thread(target=_watch, args=(None, os.getppid()), daemon=True).start()
+
+
+def _watch(descriptor: int | None, parent: int) -> None:
+    while os.getppid() == parent and (descriptor is None or _held(descriptor)):
+        time.sleep(_POLL_S)
+    with contextlib.suppress(OSError, KeyError):
+        shutil.rmtree(Path(os.environ[_LIFELINE]).parent)
+    _end_here()
+
+
+def _held(descriptor: int) -> bool:
+    """Whether a command still holds the other end of the pipe. It never writes, so there is nothing to read or the end."""
+    try:
+        return os.read(descriptor, 1) != b""
+    except BlockingIOError:
+        return True
+
+
+def _end_here() -> None:
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):  # compilers that DeepSpeed has started, say
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    os._exit(1)
+
+
+def running(purpose: str) -> list[int]:
+    """The ids of this machine's processes that carry a lifeline of this purpose."""
+    return [process.pid for process in _carrying(_PURPOSE, purpose)]
+
+
+def _carrying(name: str, value: str) -> list:
+    carriers = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
+            if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
+                carriers.append(process)
+    return carriers
+
+
+def _kill(name: str, value: str, patience: float = 5.0) -> None:
+    """Kill all that carry the variable, again until none is left: one may have been starting another."""
+    deadline = time.monotonic() + patience
+    while (carriers := _carrying(name, value)) and time.monotonic() < deadline:
+        for process in carriers:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(carriers, timeout=0.5)
