@@ -1,5 +1,7 @@
 """Records to ids and loss mask, ids to batches, steps to learning rates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from orca_bench import prompt
 from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 from orca_bench.recipe import Train
-from orca_bench.train.encode import Encoded, encode, encode_record
+from orca_bench.train.encode import Encoded, cache_key, encode, encode_record, load_cached, save
 from orca_bench.train.plan import EMPTY, Plan, estimate_memory
 from orca_bench.train.records import Record
 
@@ -52,11 +54,43 @@ def test_a_record_whose_response_is_cut_away_is_left_out_and_counted(tokenizer):
         encode(RECORDS[2:], tokenizer, 10)
 
 
-def test_encoded_records_survive_the_disk(tokenizer, tmp_path):
-    encoded, _ = encode(RECORDS, tokenizer, 200)
-    encoded.save(tmp_path / "t.npz")
-    again = Encoded.load(tmp_path / "t.npz")
-    assert all(np.array_equal(getattr(encoded, k), getattr(again, k)) for k in ("ids", "offsets", "prompt_lengths"))
+def test_encoded_records_are_read_again_while_nothing_has_changed(tokenizer, tmp_path):
+    encoded, report = encode(RECORDS, tokenizer, 60)
+    key = cache_key(RECORDS, tokenizer, 60)
+    save(tmp_path / "t.npz", encoded, report, key)
+    again, its_report = load_cached(tmp_path / "t.npz", key)
+    assert its_report == report and again.records.tolist() == [0, 1]
+    assert all(np.array_equal(getattr(encoded, name), getattr(again, name)) for name in vars(encoded))
+    assert Encoded.load(tmp_path / "t.npz").ids.dtype == np.int32
+
+
+def test_what_tokens_are_computed_from_is_their_key(tokenizer, sentencepiece_models):
+    keys = [
+        cache_key(RECORDS, tokenizer, 200),
+        cache_key(RECORDS, tokenizer, 201),
+        cache_key(RECORDS, tokenizers.load(sentencepiece_models["default"]), 200),
+        cache_key(RECORDS[::-1], tokenizer, 200),
+        *(
+            cache_key([replace(RECORDS[0], **{name: value}), *RECORDS[1:]], tokenizer, 200)
+            for name in ("system", "instruction", "input", "response")
+            for value in ("other", "S ", "\ud800")
+        ),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == cache_key(RECORDS, tokenizer, 200)
+
+
+def test_a_file_of_tokens_that_is_broken_or_of_other_records_is_passed_over(tokenizer, tmp_path):
+    path, key = tmp_path / "t.npz", cache_key(RECORDS, tokenizer, 200)
+    assert load_cached(path, key) is None
+    save(path, *encode(RECORDS, tokenizer, 200), key)
+    assert load_cached(path, "another") is None
+    whole = path.read_bytes()
+    for content in (b"", b"PK", whole[:-40], whole[:100], b"other"):
+        path.write_bytes(content)
+        assert load_cached(path, key) is None
+    np.savez(path, ids=np.zeros(3))
+    assert load_cached(path, key) is None
 
 
 def plan_of(examples, **options):

@@ -50,7 +50,7 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
         _wait_for_first(run)
     else:
         with counting("encoding records") as progress:
-            prepared = training.describe(recipe, progress)
+            prepared = training.describe(recipe, progress, run.tokens_file)
         continues = training.prepare(prepared, run, fresh)
         _show_prepared(prepared)
         _show_tokenizer(recipe)

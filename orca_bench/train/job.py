@@ -21,9 +21,10 @@ from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Recipe
+from orca_bench.train import encode as encoding
 from orca_bench.train import records as record_files
 from orca_bench.train import student
-from orca_bench.train.encode import Encoded, EncodingReport, encode
+from orca_bench.train.encode import Encoded, EncodingReport
 from orca_bench.train.plan import Memory, Plan, estimate_memory
 from orca_bench.train.run import Run, environment
 from orca_bench.train.worker import work
@@ -39,15 +40,19 @@ class Prepared:
     sources: list[record_files.Source]
     encoded: Encoded
     report: EncodingReport
+    cache_key: str
     plan: Plan
     parameters: int
     memory: Memory
 
 
-def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None) -> Prepared:
+def describe(
+    recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None, cache: Path | None = None
+) -> Prepared:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
-    `progress(done, total)` counts records. Raises UserError for whatever is wrong with the recipe's input.
+    `progress(done, total)` counts records. Where the file `cache` holds the tokens of the same texts, tokenizer and cut,
+    they are read from it. Raises UserError for whatever is wrong with the recipe's input.
     """
     if recipe.model.base is not None:
         model_folder.check(recipe.model.base)
@@ -60,7 +65,11 @@ def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done,
             where=recipe.model.tokenizer or recipe.model.base,
             hint="use the model's own tokenizer",
         )
-    encoded, report = encode(read, tokenizer, recipe.data.max_length, lambda done: progress(done, len(read)))
+    max_length = recipe.data.max_length
+    key = encoding.cache_key(read, tokenizer, max_length)
+    encoded, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
+        read, tokenizer, max_length, lambda done: progress(done, len(read))
+    )
     parameters = student.count_parameters(model_config)
     memory = estimate_memory(
         parameters,
@@ -70,7 +79,7 @@ def describe(recipe: Recipe, progress: Callable[[int, int], None] = lambda done,
         recipe.train,
         int(encoded.lengths.max()),
     )
-    return Prepared(recipe, sources, encoded, report, Plan(encoded.lengths, recipe.train), parameters, memory)
+    return Prepared(recipe, sources, encoded, report, key, Plan(encoded.lengths, recipe.train), parameters, memory)
 
 
 def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:
@@ -87,7 +96,7 @@ def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    prepared.encoded.save(run.tokens_file)
+    encoding.save(run.tokens_file, prepared.encoded, prepared.report, prepared.cache_key)
     run.update(
         status="prepared",
         name=recipe.name,
