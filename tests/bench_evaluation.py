@@ -74,7 +74,7 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
     from orca_bench.train import student
 
     tokenizer = tokenizers.load(tokenizer_file)

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 from transformers import AutoModelForCausalLM
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 
 
 class Model:

@@ -72,7 +72,7 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
     """A tiny LLaMA from random weights as a plain model folder; weights large enough that answers differ."""
     import torch
 
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
     from orca_bench.recipe import Architecture, Data, Model, Recipe
     from orca_bench.train import student
 

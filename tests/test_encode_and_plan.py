@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from orca_bench import prompt
-from orca_bench import tokenizer as tokenizers
+from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.recipe import Train
 from orca_bench.train.encode import Encoded, cache_key, encode, encode_record, load_cached, save

@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from orca_bench import prompt
-from orca_bench import tokenizer as tokenizers
+from orca_bench import prompt, tokenizers
 from orca_bench.evaluate import protocols, rows
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.system_messages import system_message
+from orca_bench.tokenizers import hugging_face
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
     truth = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     tokenizers.export(truth, tmp_path)
-    plain = tokenizers._plain(tmp_path)
+    plain = hugging_face.load_plain(tmp_path)
     texts = []
     for task in SUITE:
         for document in protocols.Orca("S").documents(task, rows.load(task, shared / "benchmarks"), 3):

@@ -2,7 +2,7 @@
 
 import json
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 from orca_bench.evaluate import rows
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.mini import corpus, materialize

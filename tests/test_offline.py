@@ -85,7 +85,7 @@ def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
 
 
 def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
 
     tokenizer = tokenizers.load(tiny_model)
     for protocol in protocols.OURS:
@@ -110,7 +110,7 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
     import torch
     from transformers import AutoModelForCausalLM
 
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = tokenizers.load(tiny_model)

@@ -4,8 +4,7 @@ import random
 
 import pytest
 
-from orca_bench import prompt
-from orca_bench import tokenizer as tokenizers
+from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import encoding, protocols, rows
 from orca_bench.evaluate.encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding, cut

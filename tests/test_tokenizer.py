@@ -7,8 +7,7 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer
 
-from orca_bench import prompt
-from orca_bench import tokenizer as tokenizers
+from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 
 KINDS = ("llama", "default", "casefold", "no_prefix", "symbols")

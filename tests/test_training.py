@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from orca_bench import prompt
+from orca_bench import prompt, tokenizers
 from orca_bench import recipe as recipes
-from orca_bench import tokenizer as tokenizers
 from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate import job

@@ -45,7 +45,7 @@ def _question(runs: Path) -> str:
 
 def _untrained(recipe, runs: Path) -> Path:
     """The model that training starts from, as a folder."""
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
     from orca_bench.errors import UserError
     from orca_bench.train import student
 

@@ -77,7 +77,7 @@ def _wait_for_first(run) -> None:
 
 def _show_tokenizer(recipe: recipes.Recipe) -> None:
     """Say where the folder that the tokenizer comes from disagrees with its SentencePiece model; the export is repaired."""
-    from orca_bench import tokenizer as tokenizers
+    from orca_bench import tokenizers
 
     where = recipe.model.tokenizer or recipe.model.base
     disagreement = tokenizers.check_folder(where)

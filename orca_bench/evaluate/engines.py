@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.files import sha256
 from orca_bench.models import folder as model_folder

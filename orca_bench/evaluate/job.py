@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import libraries
-from orca_bench import tokenizer as tokenizers
+from orca_bench import libraries, tokenizers
 from orca_bench.errors import Interrupted
 from orca_bench.evaluate import encoding, engines, harness, protocols, requests, results, rows, scoring
 from orca_bench.evaluate import team as teams

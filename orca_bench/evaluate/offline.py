@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import encoding, protocols, requests, results, rows, scoring
 from orca_bench.evaluate.tasks import Task

@@ -15,8 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orca_bench import libraries
-from orca_bench import tokenizer as tokenizers
+from orca_bench import libraries, tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import folder as model_folder

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orca_bench import libraries
-from orca_bench import tokenizer as tokenizers
+from orca_bench import libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import replacing_folder
 from orca_bench.recipe import Architecture, Recipe

@@ -11,9 +11,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from orca_bench import libraries
+from orca_bench import libraries, tokenizers
 from orca_bench import recipe as recipes
-from orca_bench import tokenizer as tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
 from orca_bench.train.run import Run

@@ -1,0 +1,27 @@
+"""Text to token ids, exactly as SentencePiece: what is loaded, checked, repaired and exported.
+
+In: a model folder, a SentencePiece `.model` file, or a hub id. Out: a tokenizer whose `encode` gives SentencePiece's own
+ids, never adds BOS or EOS (the caller does), and never reads a special token out of text. `export` writes a
+`tokenizer.json` built from the SentencePiece file itself, with which plain transformers agrees.
+"""
+
+from orca_bench.tokenizers.conversion import build_fast
+from orca_bench.tokenizers.export import export
+from orca_bench.tokenizers.hugging_face import FolderTokenizer
+from orca_bench.tokenizers.loading import load
+from orca_bench.tokenizers.probes import Disagreement, check_folder, explain, first_disagreement, probe_texts
+from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, Tokenizer
+
+__all__ = [
+    "SENTENCEPIECE_FILE",
+    "Disagreement",
+    "FolderTokenizer",
+    "Tokenizer",
+    "build_fast",
+    "check_folder",
+    "explain",
+    "export",
+    "first_disagreement",
+    "load",
+    "probe_texts",
+]
