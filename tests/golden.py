@@ -24,7 +24,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).res
 
 from against_b281b092 import answer_of
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 from orca_bench.evaluate import encoding, protocols, requests, rows
 from orca_bench.evaluate.protocols import Answer, Document, Protocol
 from orca_bench.evaluate.tasks import SUITE, Task

@@ -5,7 +5,7 @@ import json
 import golden
 import pytest
 
-from orca_bench import tokenizer as tokenizers
+from orca_bench import tokenizers
 from orca_bench.evaluate import protocols
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.system_messages import system_message

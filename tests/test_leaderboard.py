@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orca_bench.evaluate import protocols, requests, rows
+from orca_bench.evaluate import protocols
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.rows import Rows
 from orca_bench.evaluate.tasks import SUITE
