@@ -170,10 +170,9 @@ def _generated(lm, rule, task: str, requests: list) -> dict:
     told = {"seconds": time.perf_counter() - began, "answers": answers}
     if rule is not None:
         # `hf` throws nothing away of a cut context's answer, so the whole of ours is held against it.
-        told["answers"] = [lm.whole.get(r.context, text) for r, text in zip(requests, answers, strict=True)]
-        told["said"] = [
-            len(rule.tokenizer.encode(lm.whole.get(r.context, text))) for r, text in zip(requests, answers, strict=True)
-        ]
+        wholes = [lm.texts[r.context].whole or text for r, text in zip(requests, answers, strict=True)]
+        told["answers"] = wholes
+        told["said"] = [len(rule.tokenizer.encode(whole)) for whole in wholes]
     return told
 
 

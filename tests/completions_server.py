@@ -30,13 +30,14 @@ class Model:
     @torch.inference_mode()
     def complete(self, ids: list[int], room: int, stops: list[str], echo: bool) -> dict:
         with self.lock:
-            said, before, fed, cache = [], self.tokenizer.decode(ids), ids, None
+            said, before, fed, cache, reason = [], self.tokenizer.decode(ids), ids, None, "length"
             for _ in range(room):
                 out = self.model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
                 said.append(int(out.logits[0, -1].argmax()))
                 fed, cache = said[-1:], out.past_key_values
                 text = self.tokenizer.decode(ids + said)[len(before) :]
                 if said[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
+                    reason = "stop"
                     break
             spoken = [i for i in said if i != self.tokenizer.eos_id]
             grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
@@ -55,7 +56,7 @@ class Model:
         ]
         pieces = [b[len(a) :] for a, b in zip(grown, grown[1:], strict=False)]
         logprobs = {"token_logprobs": values, "top_logprobs": tops, "tokens": pieces if not echo else [""] * len(whole)}
-        return {"index": 0, "text": text, "finish_reason": "stop", "logprobs": logprobs}
+        return {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs}
 
 
 def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> ThreadingHTTPServer:

@@ -32,10 +32,11 @@ def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs
     """Turn answers made anywhere into a result, by the same scoring as `eval`.
 
     ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or
-    the text, without the stop string. `greedy` (true or false) is kept where it is there. The strings of a line may be left
-    out; where they are there they must be those that are asked. Every request must have its answer. A text is scored as it
-    is; where the leaderboard threw tokens away (`discard` of `requests --tokens`), `answer` is the text without them and
-    `whole` may be the text with them.
+    the text, without the stop string. `greedy` (true or false: greedy decoding would say it) and `ran_out` (true or false: the
+    text had not ended when it had all its tokens) are kept where they are there. The strings of a line may be left out; where
+    they are there they must be those that are asked. Every request must have its answer. A text is scored as it is; where
+    the leaderboard threw tokens away (`discard` of `requests --tokens`), `answer` is the text without them and `whole` may be
+    the text with them.
 
     \b
       orca-bench score answers.jsonl --protocol leaderboard --limit 100

@@ -84,8 +84,9 @@ class Api:
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = lambda n: None,
-    ) -> list[tuple[str, str | None]]:
-        """(greedy text, the whole of it where its first tokens are thrown away, else None) behind each start.
+    ) -> list[tuple[str, str | None, bool | None]]:
+        """(greedy text, the whole of it where its first tokens are thrown away, else None, whether it ran out of room, None
+        where the server does not say why it ended) behind each start.
 
         The server ends a text at a stop string; the encoding's own rule may look for it in the last tokens only, but cuts
         the text at its first occurrence all the same.
@@ -134,22 +135,23 @@ class Api:
         greedy = all(values[place] >= max((tops[place] or {"": math.inf}).values()) for place in scored if tops)
         return value, bool(tops) and greedy
 
-    def _text(self, start: Start, stops: Sequence[str], encoding: Encoding) -> tuple[str, str | None]:
+    def _text(self, start: Start, stops: Sequence[str], encoding: Encoding) -> tuple[str, str | None, bool | None]:
         options = {"stop": list(stops)} if stops else {}
         if start.discard:
             options["logprobs"] = 1  # tells the tokens apart, of which the first are thrown away
         choice = self._complete(start.ids, max_tokens=start.room, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
+        ran_out = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes behind the prompt has the space that SentencePiece takes from a text's first word.
         whole = choice.text.removeprefix(" ")
         if not start.discard:
-            return cut(whole, stops), None
+            return cut(whole, stops), None, ran_out
         if choice.logprobs is None or choice.logprobs.tokens is None:
             raise UserError(
                 "the server does not tell the tokens of a text", where=self.base_url, hint="`logprobs` is needed"
             )
         thrown = "".join(choice.logprobs.tokens[: start.discard])
-        return cut(choice.text[len(thrown) :].removeprefix(" "), stops), cut(whole, stops)
+        return cut(choice.text[len(thrown) :].removeprefix(" "), stops), cut(whole, stops), ran_out
 
     def _complete(self, ids: list[int], **options):
         completion = self._ask(

@@ -89,7 +89,11 @@ class Encoding(ABC):
         return Start(kept, room, len(ids) - len(kept) if self.discards else 0)
 
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
-        """Whether a generation is over: it said EOS, or a stop string."""
+        """Whether a generation is over, asked after each token."""
+        return self.complete(ids, stops)
+
+    def complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+        """Whether generated ids hold a whole answer: they end in EOS, or have a stop string."""
         if ids[-1] == self.tokenizer.eos_id:
             return True
         text = self.tokenizer.decode(ids)

@@ -210,8 +210,9 @@ class Engine:
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = lambda done: None,
-    ) -> list[tuple[str, str | None]]:
-        """(text, the whole of it where its first tokens are thrown away, else None) behind each start; see `generate`."""
+    ) -> list[tuple[str, str | None, bool]]:
+        """(text, the whole of it where its first tokens are thrown away, else None, whether it ran out of room) behind each
+        start; see `generate`."""
 
         def finished(number: int, ids: list[int]) -> bool:
             return len(ids) >= starts[number].room or encoding.finished(ids, stops[number])
@@ -219,7 +220,11 @@ class Engine:
         room = max((start.room for start in starts), default=0)
         said = self.generate([start.ids for start in starts], finished, room, progress)
         return [
-            (encoding.text(ids[start.discard :], stop), encoding.text(ids, stop) if start.discard else None)
+            (
+                encoding.text(ids[start.discard :], stop),
+                encoding.text(ids, stop) if start.discard else None,
+                not encoding.complete(ids, stop),
+            )
             for ids, start, stop in zip(said, starts, stops, strict=True)
         ]
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import lm_eval
@@ -180,8 +180,8 @@ def ask(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -
     result = _simple_evaluate(lm, tasks, limit=None, log_samples=False)
     answers = {key: answer for part in tasks for key, answer in part.answers.items()}
     for key, request in numbered(documents):
-        if request.context in lm.whole:
-            answers[key] = replace(answers[key], whole=lm.whole[request.context])
+        if task.generates:
+            answers[key] = lm.texts[request.context]
     return answers, _kept(result)
 
 
@@ -245,7 +245,7 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
         samples = [s for s in result["samples"][part] if s["filter"] == filter_name]
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
             row = asked[sample["doc_id"]]
-            score, answers = _plain_score(task, row, sample, metric)
+            score, answers = _plain_score(task, row, sample, metric, lm.texts.get(sample["arguments"][0][0]))
             number = numbers[sample["doc_id"]]
             questions.append(Question(part, sample["doc_id"], number, score, answers, task.cluster(row)))
             sent += [list(arguments) for arguments in sample["arguments"]]
@@ -285,11 +285,12 @@ def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:
     return splits
 
 
-def _plain_score(task: Task, row: dict, sample: dict, metric: str) -> tuple[Score, list[Answer]]:
+def _plain_score(
+    task: Task, row: dict, sample: dict, metric: str, generated: Answer | None
+) -> tuple[Score, list[Answer]]:
     value = float(sample[metric])
     if isinstance(task, ChoiceTask):
         answers = [Answer(float(logprob), bool(greedy)) for logprob, greedy in sample["filtered_resps"]]
         own = task.score(row, [answer.value for answer in answers])
         return Score(value, own.prediction, own.gold, {}), answers
-    text = sample["resps"][0][0]
-    return Score(value, sample["filtered_resps"][0], sample["target"], {}), [Answer(text)]
+    return Score(value, sample["filtered_resps"][0], sample["target"], {}), [generated]

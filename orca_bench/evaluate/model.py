@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate import tree
 from orca_bench.evaluate.encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
-from orca_bench.evaluate.protocols import Request
+from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.team import Alone, Team
 
@@ -62,8 +62,9 @@ class Engine(Interface):
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Callable[[int], None],
-    ) -> list[tuple[str, str | None]]:
-        """(greedy text, the whole of it where the encoding throws its first tokens away, else None) behind each start.
+    ) -> list[tuple[str, str | None, bool | None]]:
+        """(greedy text, the whole of it where the encoding throws its first tokens away, else None, whether it ran out of
+        room, None where that is not known) behind each start.
 
         `progress(n)`: so many texts are done. Raises NotFinite with the number of a start.
         """
@@ -84,8 +85,8 @@ class OrcaLM(LM):
         #: How many answers were found in the store, since `begin`.
         self.found = 0
         self._fed = hashlib.sha256()
-        #: The whole text generated after a context, where the encoding threw the first tokens of it away.
-        self.whole: dict[str, str] = {}
+        #: What was generated after a context: lm-eval takes the text alone.
+        self.texts: dict[str, Answer] = {}
         # How much of a context must stay is known to the protocol; the harness passes strings only.
         self._heads: dict[str, int] = {}
 
@@ -101,7 +102,7 @@ class OrcaLM(LM):
 
     def expect(self, requests: Iterable[Request]) -> None:
         """Be told which requests are coming: forget those before, and note how much of each context must stay."""
-        self.whole.clear()
+        self.texts.clear()
         self._heads = {request.context: request.head for request in requests if request.head}
 
     # --- lm-eval's interface --------------------------------------------------------------------------------------
@@ -142,11 +143,10 @@ class OrcaLM(LM):
 
         asked = [[start.ids, start.room, start.discard, stop] for start, stop in zip(starts, stops, strict=True)]
         work = _Portions(self, requests, portions, asked, compute, [len(portion.numbers) for portion in portions])
-        answers = work.answers(("", None))
-        for request, (_, whole) in zip(requests, answers, strict=True):
-            if whole is not None:
-                self.whole[request.args[0]] = whole
-        return [text for text, _ in answers]
+        answers = work.answers(("", None, None))
+        for request, (text, whole, ran_out) in zip(requests, answers, strict=True):
+            self.texts[request.args[0]] = Answer(text, whole=whole, ran_out=ran_out)
+        return [text for text, *_ in answers]
 
     def _feed(self, told: Iterable[tuple[list[int], int]]) -> None:
         for ids, place in told:

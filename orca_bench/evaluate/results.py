@@ -62,7 +62,7 @@ def add(
 ) -> dict:
     """Put a task's scored questions into a result; returns the task's entry. `more` are further facts of the entry."""
     entry = summarize(task, questions) | {"rows": len(rows.asked), "requests_sha256": requests_sha256} | more
-    entry["warnings"] = protocol.warnings(task) + _whole_warning(entry)
+    entry["warnings"] = protocol.warnings(task) + _whole_warning(entry) + _ran_out_warning(entry)
     if result["suite"]["comparable"]:
         entry["warnings"] += _row_warnings(task, rows)
     result["tasks"][task.name] = entry
@@ -94,11 +94,17 @@ def _whole_warning(entry: dict) -> list[str]:
     ]
 
 
+def _ran_out_warning(entry: dict) -> list[str]:
+    if not entry.get("ran_out"):
+        return []
+    return [f"{entry['ran_out']} of {entry['n']} answers ran out of room before they ended, and are scored as they are"]
+
+
 def summarize(task: Task, questions: Sequence[Question]) -> dict:
     """Value, standard error, interval and n of one task, fractions of 1.
 
     MMLU is the plain mean of its subjects' accuracies, as on the leaderboard. `whole` is the score with the tokens that a
-    protocol threw away.
+    protocol threw away, `ran_out` the number of texts that ran out of room, where that is known.
     """
     values = [question.score.value for question in questions]
     clusters = None if questions[0].cluster is None else [question.cluster for question in questions]
@@ -109,6 +115,9 @@ def summarize(task: Task, questions: Sequence[Question]) -> dict:
         "n": len(values),
         "full_size": task.facts.full_size,
     }
+    ran_out = [answer.ran_out for question in questions for answer in question.answers if answer.ran_out is not None]
+    if ran_out:
+        entry["ran_out"] = sum(ran_out)
     wholes = [question.score.extra.get("whole_score") for question in questions]
     if any(whole is not None for whole in wholes):
         kept = [value if whole is None else whole for value, whole in zip(values, wholes, strict=True)]
@@ -184,6 +193,7 @@ def _line(question: Question) -> dict:
             for name, values in (
                 ("greedy", [answer.greedy for answer in question.answers]),
                 ("whole", [answer.whole for answer in question.answers]),
+                ("ran_out", [answer.ran_out for answer in question.answers]),
             )
             if any(value is not None for value in values)
         }

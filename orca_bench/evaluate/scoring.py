@@ -128,18 +128,24 @@ def _answer(answers: Answers, key: Key, request: Request) -> Answer:
                 where=where,
                 hint="score with the protocol, rows, limit and system message that the requests were made with",
             )
-    value, greedy, whole = line["answer"], line.get("greedy"), line.get("whole")
-    if greedy is not None and not isinstance(greedy, bool):
-        raise UserError(f"'greedy' is {greedy!r}, not true or false", where=where)
+    value, whole = line["answer"], line.get("whole")
+    greedy, ran_out = (_flag(line, name, where) for name in ("greedy", "ran_out"))
     if request.continuation is None:
         if not _is_text(value):
             raise UserError(f"answer {str(value)[:60]!a} to {_place(key)} is not a text", where=where)
         if whole is not None and not _is_text(whole):
             raise UserError(f"'whole' is {str(whole)[:60]!a}, not a text", where=where)
-        return Answer(value, greedy, whole)
+        return Answer(value, greedy, whole, ran_out)
     if not _is_finite(value):
         raise UserError(f"answer {str(value)[:60]!a} to {_place(key)} is not a finite number", where=where, hint=_NATS)
     return Answer(float(value), greedy)
+
+
+def _flag(line: dict, name: str, where: str) -> bool | None:
+    value = line.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"'{name}' is {value!r}, not true or false", where=where)
+    return value
 
 
 def _is_text(value: object) -> bool:

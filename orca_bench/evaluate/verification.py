@@ -94,8 +94,8 @@ def _question(line: dict) -> Question:
 
 def _answers(line: dict) -> list[Answer]:
     values = line["answers"]
-    greedy, whole = line.get("greedy") or [None] * len(values), line.get("whole") or [None] * len(values)
-    return [Answer(*parts) for parts in zip(values, greedy, whole, strict=True)]
+    facts = [line.get(name) or [None] * len(values) for name in ("greedy", "whole", "ran_out")]
+    return [Answer(*parts) for parts in zip(values, *facts, strict=True)]
 
 
 def _rescored(

@@ -50,11 +50,13 @@ class Answer:
 
     `value` is a log-probability in nats, or a text; `greedy` says whether greedy decoding would have said the continuation,
     None where that is not known. `whole` is the text before a protocol threw tokens of it away, None where it threw none.
+    `ran_out` says whether a text had all the tokens of its room and had not ended, None where that is not known.
     """
 
     value: float | str
     greedy: bool | None = None
     whole: str | None = None
+    ran_out: bool | None = None
 
 
 class Protocol(Interface):
