@@ -22,7 +22,7 @@ from pathlib import Path
 from orca_bench.errors import UserError
 
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
-FORMAT = "orca-bench answers 2"
+FORMAT = "orca-bench answers 3"
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
