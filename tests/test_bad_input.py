@@ -87,7 +87,7 @@ def test_a_model_folder_that_is_absent_or_lacks_something(command, recipe, tmp_p
     (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
     shutil.copy(tiny_model / "tokenizer.model", tmp_path / "model")
     line = command.refused("eval", "--model", "model", "--benchmarks", mini["mini:benchmarks"])
-    assert "transformers cannot load a model here" in line
+    assert "model.safetensors: not a whole safetensors file" in line
     assert "no such model folder" in command.refused(
         "eval", "--model", "./absent", "--benchmarks", mini["mini:benchmarks"]
     )

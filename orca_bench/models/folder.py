@@ -8,19 +8,30 @@ from pathlib import Path
 from orca_bench import libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
+from orca_bench.models import weights
 
 
-def check(name: str) -> None:
-    """Raise UserError where `name` is a folder without a model, or a path to nothing; hub ids are found out by loading."""
+def check(name: str) -> list[str]:
+    """Raise UserError where a folder holds no whole model, or a path leads to nothing; returns the weights that are not used.
+
+    See `weights.check`. Hub ids are checked when they are loaded.
+    """
     folder = Path(name)
     if not folder.exists():
         if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
             raise UserError("no such model folder", where=name)
-        return
+        return []
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            "a PEFT adapter, not a whole model",
+            where=folder / "adapter_config.json",
+            hint="merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
+        )
     if not (folder / "config.json").is_file():
         raise UserError("no config.json: not a model folder", where=name)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
+    return weights.check(name)
 
 
 def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
@@ -38,14 +49,10 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
     on_gpu = torch.cuda.is_available()
     wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
     spread = {} if device_map is None else {"device_map": device_map}
-    try:
+    with weights.loading(name):
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=wanted if wanted == "auto" else getattr(torch, wanted), attn_implementation="sdpa", **spread
         )
-    except Exception as error:  # another architecture, a broken file, an unreachable hub: one thing to the user
-        raise UserError(
-            f"transformers cannot load a model here ({' '.join(str(error).split())[:200]})", where=name
-        ) from error
     if model.config.vocab_size < tokenizer.vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.vocab_size} pieces and the model {model.config.vocab_size} rows",

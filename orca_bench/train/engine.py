@@ -76,6 +76,7 @@ def _student(recipe: Recipe, tokenizer, configuration: dict):
     from transformers import AutoModelForCausalLM
     from transformers.integrations import HfDeepSpeedConfig
 
+    from orca_bench.models import weights
     from orca_bench.train import student
 
     if recipe.model.random is not None:
@@ -83,11 +84,10 @@ def _student(recipe: Recipe, tokenizer, configuration: dict):
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
     shards = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            recipe.model.base, dtype=getattr(torch, student.DTYPES[recipe.train.precision])
-        )
-    except OSError as error:
-        raise UserError(f"transformers cannot load this model: {error}", where=recipe.model.base) from error
+        with weights.loading(recipe.model.base):
+            model = AutoModelForCausalLM.from_pretrained(
+                recipe.model.base, dtype=getattr(torch, student.DTYPES[recipe.train.precision])
+            )
     finally:
         del shards
     return model

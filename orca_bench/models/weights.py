@@ -1,0 +1,195 @@
+"""A model folder in, nothing out where its weights are those that its config.json describes; else an error that names them.
+
+transformers 5.23 gives random numbers to a weight that it does not find, and only logs it: a folder with prefixed names, or
+without its head, is evaluated at chance and trained from nothing. So the loading report is asked for, on torch's meta device:
+file headers are read, no tensor is, and it takes seconds for a model of any size. Its own module because evaluation,
+generation and training all need it before they load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from orca_bench import libraries
+from orca_bench.errors import UserError
+from orca_bench.files import read_json
+
+INDEX = "model.safetensors.index.json"
+_NAMED = 3  # names of weights in one message
+#: What wrappers put into the names of weights, by the library that does it.
+_WRAPPERS = {
+    "_orig_mod": "torch.compile",
+    "module": "DataParallel or DeepSpeed",
+    "_fsdp_wrapped_module": "FSDP",
+    "_checkpoint_wrapped_module": "activation checkpointing",
+    "_forward_module": "Lightning",
+}
+_ADAPTER = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\b")
+#: Buffers that older versions of transformers saved and newer ones compute: not weights.
+_BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|cos_cached|sin_cached|position_ids)$|\.(attn|attention)\.bias$")
+
+
+def check(folder: str | Path) -> list[str]:
+    """Refuse a folder whose weights are incomplete, of another shape or of another model; returns the names of unused ones.
+
+    Unused are weights of parts that a causal language model does not have, such as a value head or an image encoder.
+    Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
+    place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
+    """
+    _check_files(Path(folder))
+    libraries.prepare()
+    from transformers import AutoModelForCausalLM
+
+    with loading(folder):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    _check_shapes(report["mismatched_keys"], folder)
+    if missing:
+        raise UserError(
+            f"the files lack {_count(missing)} of the model ({_names(missing)}), which would be random numbers",
+            where=folder,
+            hint=_reason(missing, unexpected),
+        )
+    if report["error_msgs"]:
+        raise UserError(f"the weights cannot be loaded ({_line(report['error_msgs'])})", where=folder)
+    surplus = [name for name in unexpected if not _BUFFERS.search(name)]
+    misplaced = [name for name in surplus if _belongs(name, model)]
+    if misplaced:
+        raise UserError(
+            f"the files hold {_count(misplaced)} without a place in the model of config.json ({_names(misplaced)})",
+            where=folder,
+            hint=_reason([], misplaced) or "config.json is another model's, or says fewer layers or no biases",
+        )
+    return surplus
+
+
+@contextlib.contextmanager
+def loading(folder: str | Path) -> Iterator[None]:
+    """Around transformers' loading: its own report is not shown, and whatever it raises is a UserError."""
+    logged: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        logged.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # another architecture, a broken file, no memory: one thing to the user
+        what = _conversion(logged) or f"transformers cannot load a model here ({_line(error)})"
+        raise UserError(what, where=folder) from error
+    finally:
+        logger.removeFilter(keep)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise UserError for a shard that is absent, an index that is absent, and a safetensors file that is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / INDEX
+    shards = sorted(folder.glob("model-*-of-*.safetensors"))
+    if index.is_file():
+        content = read_json(index)
+        entries = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+            raise UserError("not an index of weights: it has no 'weight_map'", where=index)
+        absent = sorted(name for name in set(entries.values()) if not (folder / name).is_file())
+        if absent:
+            raise UserError(
+                f"of {len(set(entries.values()))} files of weights {len(absent)} are absent ({_names(absent)})",
+                where=folder,
+                hint="copy the folder again",
+            )
+    elif shards and not (folder / "model.safetensors").is_file():
+        raise UserError(
+            f"shards of weights ({shards[0].name}, …) without their index {INDEX}", where=folder, hint="copy it too"
+        )
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(
+                f"not a whole safetensors file ({_line(error)})", where=file, hint="copy or download it again"
+            ) from None
+
+
+def _check_shapes(mismatched: Iterable, folder: str | Path) -> None:
+    described = [
+        f"{name} is {_shape(here)} and should be {_shape(wanted)}" for name, here, wanted in sorted(mismatched)
+    ]
+    if described:
+        raise UserError(
+            f"{_count(described)} of another shape than config.json says: {_names(described)}",
+            where=folder,
+            hint="config.json and weights are of two models",
+        )
+
+
+def _shape(size: Iterable[int]) -> str:
+    return "×".join(str(length) for length in size)
+
+
+def _belongs(name: str, model) -> bool:
+    """Whether a weight would stand inside a part that the model has, so that the model without it is another one."""
+    if _ADAPTER.search(name):
+        return True
+    modules = {path for path, _ in model.named_modules()}
+    prefix = model.base_model_prefix
+    parts = name.split(".")[:-1]
+    for length in range(len(parts), 0, -1):
+        path = ".".join(parts[:length])
+        if path in modules or f"{prefix}.{path}" in modules:
+            return path != prefix
+    return False
+
+
+def _reason(missing: list[str], surplus: list[str]) -> str | None:
+    """Why names do not fit, and what to do about it, where it can be told."""
+    if any(_ADAPTER.search(name) for name in surplus):
+        return "an adapter was not merged: use peft's merge_and_unload() and save_pretrained()"
+    for wrapper, library in _WRAPPERS.items():
+        inside = [name for name in surplus if wrapper in name.split(".")]
+        if inside and (not missing or any(_unwrapped(name) in missing for name in inside)):
+            return f"the names in the files hold '{wrapper}.', which {library} adds: save the model that it wraps"
+    for name in surplus:
+        prefix = next((name.removesuffix(wanted) for wanted in missing if name.endswith(f".{wanted}")), None)
+        if prefix:
+            return f"the names in the files begin with '{prefix}': save them without it"
+    if missing and all(name.startswith(("lm_head.", "embed_out.")) for name in missing):
+        return (
+            "the output head was not saved; where it shares the embeddings, config.json says tie_word_embeddings: true"
+        )
+    return "the folder is incomplete, or config.json is another model's" if missing else None
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def _conversion(logged: list[str]) -> str | None:
+    """What transformers' report says of weights that it could not merge into the model's own, such as one expert of many."""
+    lines = [line for text in logged for line in text.splitlines() if "| CONVERSION" in line]
+    names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
+    return f"the files lack parts of {_count(names)} ({_names(names)})" if names else None
+
+
+def _count(names: list[str]) -> str:
+    return "1 weight" if len(names) == 1 else f"{len(names)} weights"
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())[:200]
