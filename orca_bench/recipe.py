@@ -6,21 +6,22 @@ command line overrides one. Its own module because training, planning, the demo 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orca_bench import yaml_files
 from orca_bench.errors import UserError, nearest
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=2**40)]  # no size or count of a run is near it; larger ones overflow libraries
 Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]  # torch.optim.AdamW's bounds
+Place = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]  # a path or a hub id
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Architecture(_Section):
@@ -40,15 +41,15 @@ class Architecture(_Section):
 class Model(_Section):
     """Where the student starts: a model folder or hub id (`base`), or random weights (`random`) and a tokenizer."""
 
-    base: str | None = None
+    base: Place | None = None
     random: Architecture | None = None
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
 
 
 class Data(_Section):
     """The records to train on: JSON Lines files (.jsonl, .jsonl.gz) or hub ids."""
 
-    records: list[str] = Field(min_length=1)
+    records: list[Place] = Field(min_length=1)
     max_length: Positive = 1024
 
 
@@ -62,7 +63,7 @@ class Train(_Section):
     accumulation: Positive = 1
     processes: Positive = 8
     lr: Annotated[float, Field(gt=0)] = 2e-5
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.95]
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = [0.9, 0.95]
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
     grad_clip: Annotated[float, Field(ge=0)] = 1.0
@@ -76,20 +77,20 @@ class Train(_Section):
     checkpoint_every: Positive = 500
     #: Every so many steps a model folder too, to be evaluated on its own; none but the last where it is left out.
     export_every: Positive | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 class Recipe(_Section):
     """Everything a training run depends on."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     model: Model
     data: Data
     train: Train = Train()
 
     def dump(self) -> str:
         """The recipe as YAML with every default written out; `load` gives an equal recipe back."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+        return yaml_files.dump(self.model_dump())
 
 
 def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -99,7 +100,9 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     batch numbers that do not multiply.
     """
     path = Path(path)
-    tree, lines = _read_yaml(path)
+    tree, lines = yaml_files.read(path, "recipe", hint="recipes that come with orca-bench are in recipes/")
+    if not isinstance(tree, dict):
+        raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
     overridden = {}
     for override in overrides:
         key = _apply(tree, override)
@@ -119,71 +122,18 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise _explain(first, where(first["loc"])) from None
     _check_model(recipe, where)
     _check_batch(recipe, where)
+    _check_offload(recipe, where)
     return recipe
 
 
-# --- reading YAML ---------------------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML with `2e-5` a number, as every other YAML reader has it (YAML 1.2), and a key given twice an error."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _read_yaml(path: Path) -> tuple[dict, dict[tuple, int]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            "no such recipe", where=path, hint="recipes that come with orca-bench are in recipes/"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the recipe: {error}", where=path) from None
-    try:
-        tree = yaml.load(text, Loader=_Loader)
-        node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise UserError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from None
-    if not isinstance(tree, dict):
-        raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
-    lines: dict[tuple, int] = {}
-    _collect_lines(node, (), lines)
-    return tree, lines
-
-
-def _collect_lines(node, location: tuple, lines: dict[tuple, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            inner = (*location, key.value)
-            lines[inner] = key.start_mark.line + 1
-            _collect_lines(value, inner, lines)
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _apply(tree: dict, override: str) -> str:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        raise UserError(f"'{text}' is not a YAML value", where=f"-o {override}") from None
+    value, _ = yaml_files.parse(text, f"-o {override}")
     *sections, last = key.split(".")
     place = tree
     for section in sections:
@@ -252,6 +202,11 @@ def _check_model(recipe: Recipe, where) -> None:
             f"num_attention_heads {heads} is not a multiple of num_key_value_heads {shape.num_key_value_heads}",
             where=where(("model", "random", "num_key_value_heads")),
         )
+    if (shape.hidden_size // heads) % 2:
+        raise UserError(
+            f"heads of {shape.hidden_size // heads} numbers: rotary embeddings need an even number",
+            where=where(("model", "random", "num_attention_heads")),
+        )
     if recipe.data.max_length > shape.max_position_embeddings:
         raise UserError(
             f"max_length {recipe.data.max_length} is more than max_position_embeddings {shape.max_position_embeddings}",
@@ -277,3 +232,12 @@ def _check_batch(recipe: Recipe, where) -> None:
         where=where(("train", "global_batch")),
         hint=change,
     )
+
+
+def _check_offload(recipe: Recipe, where) -> None:
+    if recipe.train.offload == "cpu" and recipe.train.zero_stage == 0:
+        raise UserError(
+            "offload needs a ZeRO stage that divides the optimizer's states",
+            where=where(("train", "offload")),
+            hint="set zero_stage to 1, 2 or 3, or offload to none",
+        )

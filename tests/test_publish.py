@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-import yaml
 from made_results import drawn
 
+from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.report import card, table
 
@@ -34,7 +34,7 @@ def test_the_seeds_card_comes_out_of_its_scores(seed):
     scores = {task: value for task, value in reported["tasks"].items() if task != "drop"}
     made = card.eval_results(scores, card.Source("Open LLM Leaderboard", url))
     bare = {key: value for key, value in front.items() if key != "model-index"}
-    rest = f"---\n{yaml.safe_dump(bare, sort_keys=False)}---\n{body}"
+    rest = f"---\n{yaml_files.dump(bare)}---\n{body}"
     again_front, again_body = card.split(card.update(rest, "orca_mini_13b", made, Path("card")), Path("card"))
     assert again_front == front and again_body == body
     # Put upon the card that has them, nothing changes.
@@ -65,6 +65,12 @@ model-index:
 
 --- not front matter
 """
+
+
+def test_an_existing_card_keeps_comments_quotes_and_norwegian():
+    text = "---\n# why this licence\nlicense: 'mit'  # as the data\nlanguage:\n- no\nversion: 1.10\ndate: 2024-01-02\n---\nbody\n"
+    after = card.update(text, "m", card.eval_results({"mmlu": 30.0}, None), Path("card"))
+    assert after.startswith(text.split("---\nbody")[0]) and after.endswith("---\nbody\n")
 
 
 def test_an_existing_card_keeps_its_text_its_metadata_and_other_models():

@@ -75,10 +75,28 @@ def test_an_unknown_key_names_the_nearest_one_and_the_line(tmp_path):
         ("lr: 1e-4", "epochs: 2.5", "2.5: should be a valid integer"),
         ("lr: 1e-4", "epochs: true", "True: should be a valid integer"),
         ("lr: 1e-4", "lr: -1", "should be greater than 0"),
+        ("lr: 1e-4", "lr: .inf", "inf: should be a finite number"),
+        ("lr: 1e-4", "eps: .nan", "nan: should be a finite number"),
+        ("lr: 1e-4", "weight_decay: .inf", "inf: should be a finite number"),
+        ("lr: 1e-4", "betas: [0.9, 1.0]", "1.0: should be less than 1"),
+        ("lr: 1e-4", "offload: cpu\n  zero_stage: 0", "offload needs a ZeRO stage"),
+        ("lr: 1e-4", "epochs: 99999999999999999999", "should be less than or equal to"),
+        ("lr: 1e-4", f"seed: {2**63}", "should be less than"),
+        ("lr: 1e-4", f"seed: {'9' * 5000}", "r.yaml: not YAML"),
+        ("lr: 1e-4", "lr: &x [*x]", "r.yaml:7: an alias that contains itself"),
+        ("lr: 1e-4", "lr: &x {a: *x}", "r.yaml:7: an alias that contains itself"),
+        ("lr: 1e-4", "? [a, b]\n  : 1", "r.yaml:6: train: the key ('a', 'b') is no text"),
+        ("lr: 1e-4", "1: 2", "the key 1 is no text"),
+        ("lr: 1e-4", "lr: !!timestamp x", "r.yaml:7: not YAML"),
+        ("lr: 1e-4", "lr: 2020-13-45", "r.yaml: not YAML"),
+        ("lr: 1e-4", "lr: !other x", "a value of a kind that is not read here"),
+        ("lr: 1e-4", f"lr: {'[' * 3000}", "nested too deeply"),
+        ("records: [a.jsonl]", 'records: ["a\\0b"]', "should match pattern"),
+        ("records: [a.jsonl]", 'records: [""]', "at least 1 character"),
         ("records: [a.jsonl]", "records: a.jsonl", "should be a valid list"),
         ("name: x", "name: a/b", "should match pattern"),
         ("  base: some/model", "  base: some/model\n  random: {hidden_size: 8}", "model.random.intermediate_size"),
-        ("  lr: 1e-4", "  lr: 1e-4\n  lr: 1e-5", "given twice"),
+        ("  lr: 1e-4", "  lr: 1e-4\n  lr: 1e-5", "found duplicate key"),
         ("name: x", "name: [x", "not YAML"),
     ],
 )
@@ -100,12 +118,30 @@ def test_a_batch_that_does_not_multiply_says_which_number_to_change(tmp_path, li
     assert said in refusal(tmp_path, GOOD + f"  {lines}\n")
 
 
+def test_aliases_that_multiply_end_in_one_line(tmp_path):
+    levels = "".join(f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    assert "aliases multiply values" in refusal(tmp_path, "k0: &k0 [1]\n" + levels + GOOD)
+
+
+def test_a_recipe_with_a_byte_order_mark_or_windows_line_ends_is_read(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert recipe.load(tmp_path / "r.yaml").train.lr == 1e-4
+
+
+def test_a_recipe_in_another_encoding_is_refused_by_name(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(GOOD.encode("utf-16"))
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        recipe.load(tmp_path / "r.yaml")
+
+
 def test_random_weights_need_a_tokenizer_and_fitting_heads(tmp_path):
     shape = "{hidden_size: 10, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 4}"
     text = GOOD.replace("base: some/model", f"random: {shape}")
     assert "need a tokenizer" in refusal(tmp_path, text)
     text = text.replace("random:", "tokenizer: t\n  random:")
     assert "not a multiple of num_attention_heads" in refusal(tmp_path, text)
+    odd = text.replace("hidden_size: 10", "hidden_size: 12")
+    assert "rotary embeddings need an even number" in refusal(tmp_path, odd)
 
 
 def test_a_file_that_is_not_there_or_not_a_mapping(tmp_path):

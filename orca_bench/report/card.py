@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.suite import BY_NAME
 
@@ -84,27 +85,19 @@ def update(text: str | None, name: str, results: list, where: Path) -> str:
     before = next((entry for entry in index if entry.get("name") == name), {"results": []})
     ours = {_identity(result) for result in mine["results"]}
     others = [result for result in before.get("results") or [] if _identity(result) not in ours]
-    front = {**front, "model-index": [*kept, {"name": name, "results": others + mine["results"]}]}
-    return f"---\n{_yaml(front)}---\n{body}"
+    # Put into ruamel.yaml's own mapping, which keeps comments, quotes and order of all other keys.
+    front["model-index"] = [*kept, {"name": name, "results": others + mine["results"]}]
+    return f"---\n{yaml_files.dump(front)}---\n{body}"
 
 
 def split(text: str, where: Path) -> tuple[dict, str]:
     """(metadata, text) of a card; no metadata where it has no front matter. Raises UserError for broken YAML."""
-    import yaml
-
     found = _FRONT.match(text)
     if found is None:
         if re.match(r"\A---[ \t]*\r?\n", text):
             raise UserError("the front matter has no end", where=f"{where}:1", hint="close it with a line of ---")
         return {}, text
-    try:
-        front = yaml.safe_load(found.group(1))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 2}" if mark else where
-        raise UserError(
-            f"the front matter is not YAML: {getattr(error, 'problem', None) or error}", where=place
-        ) from None
+    front = yaml_files.load(found.group(1), where, first_line=2)
     if front is None:
         front = {}
     if not isinstance(front, dict):
@@ -149,9 +142,3 @@ def _identity(result: dict) -> tuple:
         sorted(str(metric.get("type")) for metric in result.get("metrics") or [] if isinstance(metric, dict))
     )
     return (*(str(dataset.get(key)) for key in ("type", "config", "split", "name")), str(source.get("url")), metrics)
-
-
-def _yaml(front: dict) -> str:
-    import yaml
-
-    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10_000)

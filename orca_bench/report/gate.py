@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from orca_bench import statistics
+from orca_bench import statistics, yaml_files
 from orca_bench.errors import UserError, nearest
 from orca_bench.report.compare import compare
 from orca_bench.report.forms import p_value
@@ -74,18 +74,7 @@ def read_rules(path: Path | None) -> Rules:
     """Rules from a YAML file; raises UserError, with the key, for what is no rule."""
     if path is None:
         return Rules()
-    import yaml
-
-    try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such file", where=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the rules: {error}", where=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else path
-        raise UserError(f"not YAML: {getattr(error, 'problem', None) or error}", where=place) from None
+    said, _ = yaml_files.read(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
     if said is None:
         return Rules()
     if not isinstance(said, dict):

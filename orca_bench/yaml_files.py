@@ -1,0 +1,151 @@
+"""YAML text in, plain Python values and the line of each key out; plain values in, YAML text out.
+
+ruamel.yaml reads (YAML 1.2: `2e-5` is a number, `no` is a text, a key given twice is an error). Its round-trip mode alone has
+line marks, and gives values of types of its own: they are made plain here, and what it accepts and no recipe or rule can mean
+is refused: an alias cycle, aliases that multiply without bound, a key that is no text, a tag of another program.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+from pathlib import Path
+from typing import Any
+
+from orca_bench.errors import UserError
+
+#: The place of a value: the keys that lead to it.
+Location = tuple[str, ...]
+_MOST_VALUES = 100_000  # aliases of aliases can say more values than fit any memory
+
+
+def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[Location, int]]:
+    """The value of a YAML file and the line, from 1, of each key; `what` names the file's kind in an error.
+
+    `hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file that cannot
+    be read and for text that is no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no such {what}", where=path, hint=hint) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 text ({error.reason})", where=path, hint="save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot read this {what}: {error.strerror or error}", where=path) from None
+    except ValueError as error:  # a path with a null character
+        raise UserError(f"cannot read this {what}: {error}", where=repr(str(path))) from None
+    return parse(text, path)
+
+
+def parse(text: str, where: object, first_line: int = 1) -> tuple[Any, dict[Location, int]]:
+    """The value of some YAML text and the line of each key; the text begins at line `first_line` of the file `where`."""
+    tree = load(text, where, first_line)
+    return _Plain(where, first_line).convert(tree)
+
+
+def load(text: str, where: object, first_line: int = 1) -> Any:
+    """The text as ruamel.yaml's own round-trip values, which keep comments and order; raises UserError as `read` does."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        _refuse_cycles(_yaml().compose(text), where, first_line, {})
+        return _yaml().load(text)
+    except UserError:
+        raise
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = where if mark is None else f"{where}:{mark.line + first_line}"
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"not YAML: {problem.splitlines()[0]}", where=place) from None
+    except RecursionError:
+        raise UserError("not YAML: nested too deeply", where=where) from None
+    except Exception as error:  # a value that says it is a number or a date, and is none: of any type in ruamel.yaml 0.19.1
+        raise UserError(f"not YAML: {str(error) or type(error).__name__}", where=where) from None
+
+
+def _refuse_cycles(node: Any, where: object, first_line: int, complete: dict[int, bool]) -> None:
+    """Raise UserError where a node contains itself: ruamel.yaml 0.19.1 builds such a mapping, and of a list makes None.
+
+    `complete` says of each node's id whether the walk below it is over, so that each node is walked once.
+    """
+    if node is None or isinstance(node.value, str) or not node.value:
+        return
+    if id(node) in complete:
+        if not complete[id(node)]:
+            raise UserError("an alias that contains itself", where=f"{where}:{node.start_mark.line + first_line}")
+        return
+    complete[id(node)] = False
+    for child in node.value:
+        for part in child if isinstance(child, tuple) else (child,):
+            _refuse_cycles(part, where, first_line, complete)
+    complete[id(node)] = True
+
+
+def dump(value: Any) -> str:
+    """A value as YAML text, in blocks, keys in their order."""
+    text = io.StringIO()
+    _yaml().dump(value, text)
+    return text.getvalue()
+
+
+def _yaml():
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="rt")
+    yaml.width = 10_000
+    yaml.allow_unicode = True
+    yaml.preserve_quotes = True
+    return yaml
+
+
+class _Plain:
+    """Turns one tree of ruamel.yaml into plain values, and notes the line of each key."""
+
+    def __init__(self, where: object, first_line: int):
+        self._where, self._first_line = where, first_line
+        self._lines: dict[Location, int] = {}
+        self._count = 0
+
+    def convert(self, tree: Any) -> tuple[Any, dict[Location, int]]:
+        try:
+            return self._value(tree, ()), self._lines
+        except RecursionError:
+            raise UserError("nested too deeply", where=self._where) from None
+
+    def _value(self, node: Any, location: Location) -> Any:
+        self._count += 1
+        if self._count > _MOST_VALUES:
+            raise UserError(f"more than {_MOST_VALUES:,} values", where=self._where, hint="aliases multiply values")
+        if isinstance(node, (dict, list)):
+            return self._collection(node, location)
+        for kind in (bool, int, float, str):  # bool before int: it is one
+            if isinstance(node, kind):
+                return kind(node)
+        if node is None or isinstance(node, (datetime.date, datetime.datetime)):
+            return node
+        if type(node).__name__ == "ScalarBoolean":  # an anchored one; ruamel.yaml 0.19.1 makes it an int
+            return bool(node)
+        raise UserError(f"a value of a kind that is not read here ({type(node).__name__})", where=self._place(location))
+
+    def _collection(self, node: dict | list, location: Location) -> dict | list:
+        if isinstance(node, list):
+            return [self._value(item, location) for item in node]
+        plain = {}
+        for key, item in node.items():
+            if not isinstance(key, str):
+                raise UserError(f"the key {key!r} is no text", where=self._place(location), hint="put it in quotes")
+            inner = (*location, str(key))
+            self._note_line(node, key, inner)
+            plain[str(key)] = self._value(item, inner)
+        return plain
+
+    def _note_line(self, node: dict, key: str, location: Location) -> None:
+        marks = getattr(node, "lc", None)
+        if marks is not None and marks.data and key in marks.data:
+            self._lines[location] = marks.data[key][0] + self._first_line
+
+    def _place(self, location: Location) -> str:
+        line = next((self._lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self._lines), None)
+        place = str(self._where) if line is None else f"{self._where}:{line}"
+        return f"{place}: {'.'.join(location)}" if location else place
