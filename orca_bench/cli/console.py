@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-console = Console(soft_wrap=True)
-progress_console = Console(stderr=True, soft_wrap=True)
+# What is printed holds names of files and texts of models: brackets and colons in them are no markup and no emoji.
+console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
+progress_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
@@ -61,7 +62,7 @@ class EvaluationDisplay:
         self._progress.stop()
 
     def say(self, line: str) -> None:
-        progress_console.print(line, highlight=False, markup=False)
+        progress_console.print(line)
 
     def begin(self, task, protocol: str) -> None:
         self._bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")

@@ -28,14 +28,16 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     evaluating.check("all", limit)
     recipe = training.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
     before = _untrained(recipe, runs)
-    console.print("[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite")
+    console.print(
+        "[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite", markup=True
+    )
     first = _evaluated(before, runs, limit)
-    console.print("[bold]2. training[/] with DeepSpeed ZeRO-3")
+    console.print("[bold]2. training[/] with DeepSpeed ZeRO-3", markup=True)
     run = training.train(recipe, runs, fresh=fresh)
-    console.print("[bold]3. the student after training[/]")
+    console.print("[bold]3. the student after training[/]", markup=True)
     second = _evaluated(run.model, runs, limit)
     evaluating.show(first, second, headings=["before", "after"])
-    console.print(f"\nask it something that it was taught: {_question(runs)}", highlight=False, markup=False)
+    console.print(f"\nask it something that it was taught: {_question(runs)}")
 
 
 def _question(runs: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import traceback
 
 import click
 
@@ -75,36 +76,56 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(__version__, prog_name="orca-bench")
-def cli() -> None:
-    """The group itself does nothing."""
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand behind the command too.")
+def cli(debug: bool) -> None:
+    """The group itself does nothing; `main` reads --debug."""
 
 
 def main() -> None:
-    """Run the command line; every error a user can cause becomes one line and exit code 2."""
+    """Run the command line; every error a user can cause becomes one line and exit code 2.
+
+    With --debug, the traceback of whatever went wrong stands before that line.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+    for stream in (sys.stdout, sys.stderr):  # a file name or an encoding that cannot say a character is no reason to fail
+        stream.reconfigure(errors="backslashreplace")
+    words, debug = _without_debug(sys.argv[1:])
     try:
-        code = cli.main(prog_name="orca-bench", standalone_mode=False)
+        code = cli.main(words, prog_name="orca-bench", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _say("interrupted")
-        sys.exit(130)
-    except Interrupted as error:
-        _say(f"interrupted: {error}")
-        sys.exit(130)
-    except UserError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: `orca-bench table | head`
         sys.exit(0)
-    except RuntimeError as error:
-        if type(error) is not RuntimeError:
-            raise
-        _say(f"failed: {error}")
-        sys.exit(1)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug and not isinstance(error, click.Abort):
+            traceback.print_exc()
+        sys.exit(_explain(error))
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    """The words of the command line without --debug, and whether it was among them; behind `--` stand arguments only."""
+    end = words.index("--") if "--" in words else len(words)
+    options = [word for word in words[:end] if word != "--debug"]
+    return options + words[end:], len(options) < end
+
+
+def _explain(error: BaseException) -> int:
+    """Say an error in one line on standard error; returns the exit code."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    if isinstance(error, (click.Abort, KeyboardInterrupt, Interrupted)):
+        _say(f"interrupted: {error}" if isinstance(error, Interrupted) else "interrupted")
+        return 130
+    if isinstance(error, UserError):
+        _say(f"error: {error}")
+        return 2
+    line = " ".join(str(error).split())
+    if type(error) is not RuntimeError:  # ours are of that very type and say all that there is to say
+        line = f"{type(error).__name__}: {line}" if line else type(error).__name__
+        line = f"{line[:500]} (the same command with --debug shows where)"
+    _say(f"failed: {line}")
+    return 1
 
 
 def _say(line: str) -> None:

@@ -39,7 +39,7 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
     if over_steps or steps:
         at = None
         if steps:
-            if not all(part.strip().isdigit() for part in steps.split(",")):
+            if not all(part.strip().isdecimal() and len(part.strip()) < 16 for part in steps.split(",")):
                 raise UserError(f"'{steps}' is no list of numbers", where="--steps", hint="--steps 100,200")
             at = [int(part) for part in steps.split(",")]
         paths = pictures.steps(made, at, out)

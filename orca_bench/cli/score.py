@@ -54,5 +54,5 @@ def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs
     with progress_console.status("reading, matching and scoring answers"):
         result = offline.score_answers(answers, asked, out, name or stem, cut, every=tasks is not None)
     for note in result["answers"]["notes"]:
-        progress_console.print(f"{answers}: {note}", highlight=False, markup=False)
+        progress_console.print(f"{answers}: {note}")
     evaluating.report([(out, result)], as_json)

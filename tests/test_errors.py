@@ -1,0 +1,59 @@
+"""What becomes of errors on the command line: one line, an exit code, and the traceback only where it is asked for."""
+
+import pytest
+
+from orca_bench import system_messages
+from orca_bench.errors import UserError
+
+
+@pytest.mark.parametrize("words", [("--debug", "train", "absent.yaml"), ("train", "absent.yaml", "--debug")])
+def test_debug_shows_the_traceback_before_the_line(command, words):
+    done = command(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback") and done.stderr.rstrip().endswith("recipes/")
+    assert "Traceback" not in command("train", "absent.yaml").stderr
+
+
+def test_an_argument_behind_two_dashes_is_no_option(command):
+    assert "no finished run" in command.refused("generate", "--", "--debug")
+
+
+def test_an_error_that_nobody_expected_is_one_line_and_exit_1(command):
+    """Here: a package that is needed cannot be imported."""
+    (command.folder / "pydantic.py").write_text("raise ZeroDivisionError('broken\\ninstallation')")
+    done = command("train", "x.yaml")
+    assert done.returncode == 1
+    assert done.stderr == "failed: ZeroDivisionError: broken installation (the same command with --debug shows where)\n"
+
+
+def test_a_terminal_that_cannot_say_a_character_gets_its_escape(command):
+    done = command("--help", env={"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"})
+    assert done.returncode == 0 and "\\u2026" in done.stdout
+
+
+def test_names_with_brackets_are_no_markup(command, tiny_model):
+    """A runs folder `[red]` and one `[/]` are shown as they are."""
+    for name in ("[red]runs", "[/]", ":smile:"):
+        words = ("--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--runs", name)
+        done = command("eval", "--model", tiny_model, *words)
+        assert done.returncode == 0, done.stderr
+        assert f"result: {name}/" in done.stdout
+        again = command("eval", "--model", tiny_model, *words)
+        assert f"in {name}/" in again.stderr
+
+
+@pytest.mark.parametrize("text", ["²", "①", "५²", "-5", "5.0", "five"])
+def test_a_system_message_that_is_no_id_is_a_text(text):
+    assert system_messages.system_message(text) == text
+
+
+@pytest.mark.parametrize("text", ["0", "17", "9" * 5000, "10005"])
+def test_an_id_that_no_message_has_is_refused(text):
+    with pytest.raises(UserError, match="ids run from 1 to 16"):
+        system_messages.system_message(text)
+
+
+def test_an_id_may_have_zeros_in_front():
+    assert system_messages.system_message("0005") == system_messages.system_message("00000000005")
+    assert system_messages.system_message(5) == system_messages.SYSTEM_MESSAGES[5]
+
