@@ -8,7 +8,7 @@ from pathlib import Path
 from orca_bench import libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
-from orca_bench.models import weights
+from orca_bench.models import architecture, weights
 
 
 def check(name: str) -> list[str]:
@@ -31,7 +31,14 @@ def check(name: str) -> list[str]:
         raise UserError("no config.json: not a model folder", where=name)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
+    check_architecture(name)
     return weights.check(name)
+
+
+def check_architecture(name: str) -> None:
+    """Raise UserError where the configuration of a folder or hub id says that its model is no causal one of text."""
+    if reason := architecture.refusal(_config(name)):
+        raise UserError(f"{reason}; only causal language models of text can be used", where=name)
 
 
 def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
@@ -45,17 +52,19 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
     from transformers import AutoModelForCausalLM
 
     check(name)
+    check_architecture(name)
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()
     wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
     spread = {} if device_map is None else {"device_map": device_map}
+    options = {"dtype": wanted if wanted == "auto" else getattr(torch, wanted), **spread}
     with weights.loading(name):
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=wanted if wanted == "auto" else getattr(torch, wanted), attn_implementation="sdpa", **spread
+        model = architecture.with_attention(
+            lambda kind: AutoModelForCausalLM.from_pretrained(name, attn_implementation=kind, **options)
         )
-    if model.config.vocab_size < tokenizer.vocab_size:
+    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {model.config.vocab_size} rows",
+            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {vocabulary} rows",
             where=name,
             hint="this folder's tokenizer is another model's",
         )
@@ -87,17 +96,21 @@ def origin(name: str) -> dict:
 
 def window(config) -> int:
     """The context window in tokens of a model's configuration; 2,048 where it names none."""
-    return getattr(config, "max_position_embeddings", None) or 2048
+    return architecture.window(config)
 
 
 def window_of(name: str) -> int:
     """The context window of a model folder or hub id, from its config.json alone; raises UserError where there is none."""
+    return window(_config(name))
+
+
+def _config(name: str):
     libraries.prepare()
     from transformers import AutoConfig
 
     try:
-        return window(AutoConfig.from_pretrained(name))
-    except Exception as error:
+        return AutoConfig.from_pretrained(name)
+    except Exception as error:  # absent, unreachable or malformed: one thing to the user
         raise UserError(
             f"no configuration that transformers can read ({' '.join(str(error).split())[:200]})", where=name
         ) from error

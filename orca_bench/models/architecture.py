@@ -1,0 +1,67 @@
+"""What a model's configuration says before its weights are read: whether it can be evaluated, its window, its attention.
+
+Its own module because configurations name the same thing in many ways, and whoever needs one should not know them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+#: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
+_OTHER_INPUTS = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
+#: Names of the context window in configurations of transformers 5.23, the most usual first.
+_WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
+_DEFAULT_WINDOW = 2048
+#: Models whose first learned positions are padding's (modeling_roberta.py, create_position_ids_from_input_ids).
+_PADDED_POSITIONS = ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+
+Model = TypeVar("Model")
+
+
+def refusal(config) -> str | None:
+    """Why a model of this configuration cannot be evaluated here, as far as that can be known without it; None where it can."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = config.model_type
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    if config.is_encoder_decoder:
+        return f"{kind} is an encoder and a decoder"
+    if name is None:
+        return f"{kind or 'this'} is no causal language model of transformers"
+    if name.endswith("ForConditionalGeneration") or kind in _OTHER_INPUTS:
+        return f"{kind} is made for pictures or sounds beside text"
+    if kind == "xlnet" or (kind == "xlm" and not config.causal):
+        return f"{kind} is not causal: it predicts a token from both sides"
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind != "xlm" and not getattr(config, "is_decoder", False):
+        return f"{kind} is an encoder, unless its config.json says is_decoder"
+    return None
+
+
+def window(config) -> int:
+    """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models)."""
+    for part in (config, config.get_text_config(decoder=True)):
+        for name in _WINDOWS:
+            tokens = getattr(part, name, None)
+            if isinstance(tokens, int) and tokens > 0:
+                return tokens - (part.pad_token_id or 0) - 1 if part.model_type in _PADDED_POSITIONS else tokens
+    return _DEFAULT_WINDOW
+
+
+def vocabulary(config) -> int:
+    """How many ids a model of this configuration takes."""
+    return config.get_text_config(decoder=True).vocab_size
+
+
+def with_attention(load: Callable[[str], Model]) -> Model:
+    """What `load(implementation)` gives with sdpa, or with eager attention where the model has no other."""
+    try:
+        return load("sdpa")
+    except ValueError as error:
+        # transformers 5.23 (modeling_utils._sdpa_can_dispatch) says it before any weight is read, by this name only.
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+    return load("eager")
