@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import attention, tree
+from orca_bench.evaluate.attention import Unfit
 from orca_bench.evaluate.encoding import Ids
 from orca_bench.evaluate.engine import Engine
 
@@ -69,21 +70,21 @@ def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model
     for kind in attention.KINDS:
         assert Engine(model, attention=kind).check() < 1e-4
 
-    def deaf(tree, layer, query, key, value, scaling):
+    def deaf(tree, layer, query, key, value, variant):
         """Plain causal attention over the row, whatever the tree says."""
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=variant.scaling)
 
     with monkeypatch.context() as patched:
         patched.setattr(attention.Tree, "attend", deaf)
-        with pytest.raises(RuntimeError, match="differ"):
+        with pytest.raises(Unfit, match="differ"):
             Engine(model).check()
 
-    def forgetful(step, layer, query, key, value, scaling):
+    def forgetful(step, layer, query, key, value, variant):
         """Each new token sees itself alone."""
         return value
 
     monkeypatch.setattr(attention.Step, "attend", forgetful)
-    with pytest.raises(RuntimeError, match="differ"):
+    with pytest.raises(Unfit, match="differ"):
         Engine(model).check()
 
 
@@ -112,15 +113,6 @@ def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
     monkeypatch.setattr(Engine, "row", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
         engine.log_likelihoods(sequences)
-
-
-def test_a_sliding_window_narrower_than_the_input_is_refused(model):
-    model.config.sliding_window = 20
-    try:
-        with pytest.raises(RuntimeError, match="slides over 20 tokens"):
-            Engine(model).log_likelihoods(random_sequences(model, 60))
-    finally:
-        del model.config.sliding_window
 
 
 def test_nan_is_named_not_scored(model):

@@ -18,25 +18,26 @@ _LEAST_ROW_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
 _ROW_SHARE, _KEPT_SHARE = 0.15, 0.4
 
 
-def row_tokens(model) -> int:
-    """New tokens in one row: what their activations, keys and values take fits a share of the free memory."""
-    config, kind = model.config, _kind(model)
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+def row_tokens(model, width: int, kept_bytes: int) -> int:
+    """New tokens in one row: what their activations, keys and values take fits a share of the free memory.
+
+    `width` is the size of the hidden state, `kept_bytes` what the keys and values of one token take in all layers.
+    """
+    inner = getattr(model.config.get_text_config(), "intermediate_size", None)
+    inner = inner if isinstance(inner, int) else 4 * width
     # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
-    activations = (8 * config.hidden_size + 3 * inner) * model.dtype.itemsize
+    activations = (8 * width + 3 * inner) * model.dtype.itemsize
     mask = 4 * 2048  # a float for each of the tokens that a row may see
     return _power(
-        _ROW_SHARE * free_bytes(model) / (activations + _kept_bytes(model) + mask),
+        _ROW_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
         _LEAST_ROW_TOKENS,
-        MOST_ROW_TOKENS[kind],
+        MOST_ROW_TOKENS[_kind(model)],
     )
 
 
-def kept_tokens(model) -> int:
-    """Tokens whose keys and values generation may keep, in a share of the free memory."""
-    return _power(
-        _KEPT_SHARE * free_bytes(model) / _kept_bytes(model), _LEAST_KEPT_TOKENS, MOST_KEPT_TOKENS[_kind(model)]
-    )
+def kept_tokens(model, kept_bytes: int) -> int:
+    """Tokens whose keys and values, `kept_bytes` a token, generation may keep in a share of the free memory."""
+    return _power(_KEPT_SHARE * free_bytes(model) / kept_bytes, _LEAST_KEPT_TOKENS, MOST_KEPT_TOKENS[_kind(model)])
 
 
 def free_bytes(model) -> int:
@@ -49,15 +50,6 @@ def free_bytes(model) -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return 4 * 2**30  # not Linux
-
-
-def _kept_bytes(model) -> int:
-    """Bytes of keys and values that one token leaves in all layers."""
-    config = model.config
-    heads = config.num_attention_heads
-    kept = getattr(config, "num_key_value_heads", None) or heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * config.num_hidden_layers * kept * size * model.dtype.itemsize
 
 
 def _kind(model) -> str:

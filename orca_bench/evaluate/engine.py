@@ -3,7 +3,8 @@
 Log-likelihoods: the sequences of all requests form a prefix tree. A token that several sequences
 share (a question before its four choices, five examples before a hundred questions) is computed once; each token attends
 to its ancestors only, at the position that is its depth, and the output head runs only where a continuation is scored.
-This is exact, not an approximation: `check` compares it with a plain forward pass before anything is scored.
+This is exact, not an approximation: `choose_path` compares it with plain forward passes before anything is scored. What no
+tree fits, a whole model or its longest sequences, goes the way of `plain`.
 
 Generation: see `generation`.
 """
@@ -18,16 +19,18 @@ import numpy as np
 import torch
 
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.evaluate import budget, tree
-from orca_bench.evaluate.attention import Path, Seen, Slots, Tree, own_attention
+from orca_bench.evaluate import budget, layout, tree
+from orca_bench.evaluate.attention import Path, Seen, Slots, Tree, Unfit, attending
 from orca_bench.evaluate.encoding import Encoding, Ids, Start
 from orca_bench.evaluate.generation import Finished, Generation, NotANumber
+from orca_bench.evaluate.plain import Plain, vocabulary
 from orca_bench.evaluate.tree import Row
 from orca_bench.models import folder as model_folder
 
 _LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
+_LEAK = 0.05  # of the largest hidden value: more than rounding, for `check`
 
 Progress = Callable[[int], None]
 
@@ -35,8 +38,9 @@ Progress = Callable[[int], None]
 class Engine:
     """A causal language model on one device, or spread over several.
 
-    At most `row_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are found
-    from the memory that is free.
+    At most `row_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are derived
+    from the memory that is free. `path` is "tree" or "plain", `reason` why not the tree, and `limit` the number of tokens up to
+    which sequences are computed in it (None: all).
     """
 
     def __init__(
@@ -44,9 +48,45 @@ class Engine:
     ):
         self.model = model.eval()
         self.device = _device(model)
-        self.row_tokens = row_tokens or budget.row_tokens(model)
-        self.kept_tokens = kept_tokens or budget.kept_tokens(model)
         self.attention = attention or ("runs" if self.device.type == "cpu" else "mask")
+        self.plain = Plain(model, self.device)
+        self.path, self.reason, self.limit = "tree", None, None
+        self.row_tokens, self.kept_tokens = row_tokens, kept_tokens
+        try:
+            self.decoder, self.layout = layout.decoder_of(model), layout.of(model)
+            self.limit = self.layout.limit
+            bytes_ = self.layout.kept_bytes
+            self.row_tokens = row_tokens or budget.row_tokens(model, self.layout.width, bytes_)
+            self.kept_tokens = kept_tokens or budget.kept_tokens(model, bytes_)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a model raises that was not made for this
+            self._leave_tree(error)
+        self._output: type | None = None
+
+    def _leave_tree(self, error: Exception) -> None:
+        reason = str(error) if isinstance(error, Unfit) else f"its code raises {type(error).__name__} in a tree"
+        self.path, self.reason, self.limit = "plain", reason, 0
+
+    @property
+    def description(self) -> dict:
+        """What a result says of the path: `path`, and where they apply `reason` and `tree_limit` in tokens."""
+        described = {"path": self.path, "reason": self.reason, "tree_limit": self.limit or None}
+        return {key: value for key, value in described.items() if value is not None}
+
+    @property
+    def note(self) -> str | None:
+        """A line for the person where not everything is computed in the tree."""
+        if self.path == "plain":
+            cache = "" if self.plain.cache else "; texts are generated without a cache"
+            return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache}"
+        if self.limit is not None:
+            return f"requests of more than {self.limit} tokens are computed by plain forward passes, which is slower"
+        return None
+
+    def _fits(self, tokens: int) -> bool:
+        """Whether a sequence of which so many tokens are fed is computed in the tree."""
+        return self.limit is None or tokens <= self.limit
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
@@ -59,17 +99,33 @@ class Engine:
         `progress(n)` is called with the number of tokens just computed. Out of memory, the engine goes on with rows of half
         the size. Raises NotFinite, with the number of the request, where a log-probability is not a finite number.
         """
-        self._check_window(max((len(sequence.ids) - 1 for sequence in sequences), default=0))
         answers: dict[int, tuple[float, bool]] = {}
-        while len(answers) < len(sequences):
-            open_ = [number for number in range(len(sequences)) if number not in answers]
+        in_tree = [number for number, sequence in enumerate(sequences) if self._fits(len(sequence.ids) - 1)]
+        while open_ := [number for number in in_tree if number not in answers]:
             try:
-                for found, tokens in self._answers(sequences, open_):
-                    answers |= found
+                for row_answers, tokens in self._answers(sequences, open_):
+                    answers |= row_answers
                     progress(tokens)
             except torch.OutOfMemoryError:
                 self._halve()
+        alone = [number for number in range(len(sequences)) if number not in answers]
+        answers |= self._plain_answers(sequences, alone, progress)
         return [answers[number] for number in range(len(sequences))]
+
+    def _plain_answers(self, sequences: Sequence[Ids], numbers: list[int], progress: Progress) -> dict:
+        """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
+        answers: dict[int, tuple[float, bool]] = {}
+        within = tree.distinct(sequences) - tree.distinct([s for n, s in enumerate(sequences) if n not in set(numbers)])
+        counted = 0
+        try:
+            for group in self.plain.log_likelihoods([sequences[number] for number in numbers]):
+                answers |= {numbers[place]: answer for place, answer in group.items()}
+                now = within * len(answers) // len(numbers)
+                progress(now - counted)
+                counted = now
+        except NotFinite as error:
+            raise NotFinite(numbers[error.number], error.value) from None
+        return answers
 
     def _answers(self, sequences: Sequence[Ids], asked: list[int]) -> Iterator[tuple[dict, int]]:
         """(the answers that a row completes, by the number of the sequence, its tokens) of each row; those of `asked` only."""
@@ -98,12 +154,6 @@ class Engine:
         self.kept_tokens //= 2
         torch.cuda.empty_cache()
 
-    def _check_window(self, longest: int) -> None:
-        """Raise RuntimeError where a model attends in a sliding window that is narrower than what it is to be fed."""
-        window = getattr(self.model.config, "sliding_window", None)
-        if window and longest > window:
-            raise RuntimeError(f"this model's attention slides over {window} tokens and {longest} are to be fed")
-
     def _scores(self, row: Row, hidden) -> Iterator[tuple[int, float, bool, bool]]:
         if not row.scored:
             return
@@ -123,7 +173,7 @@ class Engine:
 
         The sequences of `taken`, (slot, places of its path), get their keys and values into `slots`.
         """
-        seen = Tree(row, path, keep, self.attention, self.device, self.model.dtype)
+        seen = Tree(row, path, keep, self.attention, self.device, self.model.dtype, self.layout.windows)
         if taken:
             seen.take(slots, taken)
         ids = torch.tensor([row.tokens], device=self.device)
@@ -136,16 +186,28 @@ class Engine:
 
     def forward(self, ids: torch.Tensor, positions: torch.Tensor, seen: Seen) -> torch.Tensor:
         """The last hidden states, [batch, tokens, hidden], of ids and positions, [batch, tokens], that see what `seen` says."""
-        with own_attention(self.model.config):
-            out = self.model.model(
-                input_ids=ids,
-                position_ids=positions,
-                # Four dimensions, so that transformers 5.23 takes it for a mask of our own and builds none.
-                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=self.device),
-                use_cache=False,
-                seen=seen,
-            )
+        with attending(self.decoder.config, seen):
+            out = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)
+        if seen.layers != self.layout.layers:
+            raise RuntimeError(f"this model attended {seen.layers} times, and {self.layout.layers} times before")
+        self._output = type(out)
         return out.last_hidden_state
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits, [positions, vocabulary], of last hidden states, [positions, hidden].
+
+        The model's own forward pass with its decoder's part given, so that whatever it does to its logits happens.
+        """
+        own = self.decoder.__dict__.get("forward")
+        self.decoder.forward = lambda *_, **__: self._output(last_hidden_state=hidden[None])
+        try:
+            ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=self.device)
+            return self.model(input_ids=ids, use_cache=False).logits[0]
+        finally:
+            if own is None:
+                del self.decoder.forward
+            else:
+                self.decoder.forward = own
 
     def _head(self, hidden, places, targets):
         """Log-probability (float64) and greedy flag of each target at its place; each distinct place computed once."""
@@ -154,7 +216,7 @@ class Engine:
         greedy = torch.empty(len(places), dtype=torch.bool)
         for start in range(0, len(distinct), _HEAD_ROWS):
             chunk = distinct[start : start + _HEAD_ROWS].to(hidden.device)
-            logits = self.model.lm_head(hidden[chunk]).float()
+            logits = self.logits(hidden[chunk]).float()
             mine = ((inverse >= start) & (inverse < start + _HEAD_ROWS)).nonzero().squeeze(1)
             rows = (inverse[mine] - start).to(logits.device)
             wanted = targets[mine].to(logits.device)
@@ -179,16 +241,19 @@ class Engine:
         called with the number of prompts just answered. Out of memory, the engine goes on with half as many at once. Raises
         NotFinite, with the number of the prompt, where its logits are not finite.
         """
-        self._check_window(max(map(len, prompts), default=0) + room - 1)
-        said: dict[int, list[int]] = {}
+        answers: dict[int, list[int]] = {}
 
         def over(number: int, ids: list[int]) -> bool:
             return len(ids) >= room or finished(number, ids)
 
-        while open_ := [number for number in range(len(prompts)) if number not in said]:
-            asked = [prompts[number] for number in open_]
+        in_tree = [number for number, prompt in enumerate(prompts) if self._fits(len(prompt) + room - 1)]
+        while open_ := [number for number in in_tree if number not in answers]:
             run = Generation(
-                self, asked, lambda place, ids, open_=open_: over(open_[place], ids), room, self.kept_tokens
+                self,
+                [prompts[number] for number in open_],
+                lambda place, ids, open_=open_: over(open_[place], ids),
+                room,
+                self.kept_tokens,
             )
             full = False
             try:
@@ -198,11 +263,15 @@ class Engine:
                 raise NotFinite(open_[error.number], error.value) from None
             except torch.OutOfMemoryError:
                 full = True
-            said |= {open_[place]: ids for place, ids in run.said.items()}
+            answers |= {open_[place]: ids for place, ids in run.said.items()}
             del run  # and with it the memory of its slots
             if full:
                 self._halve()
-        return [said[number] for number in range(len(prompts))]
+        for number, prompt in enumerate(prompts):
+            if number not in answers:
+                answers[number] = self.plain.generate(prompt, number, over, room)
+                progress(1)
+        return [answers[number] for number in range(len(prompts))]
 
     def texts(
         self,
@@ -231,48 +300,79 @@ class Engine:
     # --- the check ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def check(self) -> float:
-        """Compare both with plain forward passes on small inputs; returns the largest difference in nats.
+    def choose_path(self) -> None:
+        """Decide between the tree and plain passes, by trying both on small inputs.
 
-        Raises RuntimeError where it is more than rounding: a library that ignores what is seen must not score silently.
+        Raises UserError where the model cannot be evaluated at all, and NotFinite where it gives NaN or infinity.
+        """
+        if self.path == "tree":
+            try:
+                self.check()
+            except (UserError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # whatever a model raises that was not made for this
+                self._leave_tree(error)
+        if self.limit is not None:
+            self.plain.check(self._tolerance)
+
+    @property
+    def _tolerance(self) -> float:
+        return _TOLERANCE[self.model.dtype]
+
+    @torch.inference_mode()
+    def check(self) -> float:
+        """Compare the tree with plain forward passes on small inputs; returns the largest difference in nats.
+
+        Raises Unfit where it is more than rounding: a library that ignores what is seen must not score silently.
         """
         random = np.random.default_rng(0)
-        stem, *tails = (random.integers(0, self.model.config.vocab_size, n).tolist() for n in (12, 1, 3, 5, 2))
+        size = vocabulary(self.model)
+        stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
         whole = self.row_tokens, self.kept_tokens
         self.row_tokens, self.kept_tokens = 7, 50  # several rows, so that the kept path is checked too; two slots
         try:
             worst = max(self._check_scores(stem, tails), self._check_texts(stem, tails))
+        except NotFinite:  # so is the model, or what the tree makes of it
+            worst = math.nan
         finally:
             self.row_tokens, self.kept_tokens = whole
-        if worst > _TOLERANCE[self.model.dtype]:
-            raise RuntimeError(
-                f"this engine and plain forward passes differ by {worst:.2g} nats a token on this device"
-            )
+        if not worst <= self._tolerance:
+            raise Unfit(f"in a tree its answers differ from those of plain forward passes by {worst:.2g} nats a token")
+        self._check_branches(stem, *(random.integers(0, size, n).tolist() for n in (40, 6)))
         return worst
 
     def _check_scores(self, stem: list[int], tails: list[list[int]]) -> float:
         sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
         worst = 0.0
         for sequence, (logprob, _) in zip(sequences, self.log_likelihoods(sequences), strict=True):
-            table = self._plain(sequence.ids)
+            table = self.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
             plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
             worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
         return worst
 
     def _check_texts(self, stem: list[int], tails: list[list[int]]) -> float:
-        """How far the tokens said are below the likeliest: two that are as likely may change places."""
+        """How far the generated tokens are below the likeliest: two that are as likely may change places."""
         prompts = [stem + tail for tail in tails]
         worst = 0.0
-        for number, said in enumerate(self.generate(prompts, lambda number, ids: len(ids) > number, 4)):
-            table = self._plain(prompts[number] + said)[-len(said) :]
-            chosen = table[range(len(said)), said]
-            worst = max(worst, float((table.max(dim=-1).values - chosen).max()))
+        for number, new in enumerate(self.generate(prompts, lambda number, ids: len(ids) > number, 4)):
+            table = self.plain.log_probabilities(prompts[number] + new[:-1], trimmed=False)[-len(new) :]
+            worst = max(worst, float((table.max(dim=-1).values - table[range(len(new)), new]).max()))
         return worst
 
-    def _plain(self, ids: list[int]) -> torch.Tensor:
-        """The log-probabilities of each next token, [tokens - 1, vocabulary]."""
-        out = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False)
-        return out.logits[0, :-1].float().log_softmax(dim=-1)
+    def _check_branches(self, stem: list[int], other: list[int], branch: list[int]) -> None:
+        """Raise Unfit where a branch is not the same beside another one and alone.
+
+        Low precision hides small errors from a comparison of log-probabilities. Here nothing differs but what must not
+        matter: the tokens of the other branch, and the place in the row.
+        """
+        other, branch = [0, *other], [1, *branch]  # in this order in the row
+        hidden = []
+        for tails in ([branch], [other, branch]):
+            (row,) = tree.rows([Ids([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
+            hidden.append(self.row(row, Path(), [])[0][-len(branch) :].float())
+        difference = float((hidden[0] - hidden[1]).abs().max())
+        if not difference <= _LEAK * float(hidden[0].abs().max()):
+            raise Unfit("a token is changed by tokens that it must not see, or by its place in the row")
 
 
 def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[Engine, object]:

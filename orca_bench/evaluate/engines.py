@@ -70,7 +70,7 @@ class Ready:
 def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Iterator[Ready]:
     """The chosen engine for a model folder or hub id, checked; it ends with the block."""
     if choice.name == "hf":
-        yield _own(choice, model, name, dtype)
+        yield _own(choice, model, name, dtype, say)
         return
     tokenizer, window = tokenizers.load(model), model_folder.window_of(model)
     told = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint}
@@ -88,14 +88,18 @@ def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str]
         yield Ready(engine, tokenizer, window, told | {"engine": served | {"probe": probe}}, identity, probe)
 
 
-def _own(choice: Choice, model: str, name: str, dtype: str) -> Ready:
+def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Ready:
     from orca_bench.evaluate import engine as own
 
     engine, tokenizer = own.load(model, dtype, choice.device_map)
     try:
-        engine.check()
+        engine.choose_path()
     except NotFinite:
         raise UserError("the model gives NaN or infinity", where=model, hint="its weights are broken") from None
+    except UserError as error:
+        raise UserError(error.what, where=model, hint=error.hint) from None
+    if note := engine.note:
+        say(f"{name}: {note}")
     told = {
         "path": model,
         "name": name,
@@ -104,10 +108,10 @@ def _own(choice: Choice, model: str, name: str, dtype: str) -> Ready:
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
-        "engine": {"name": "hf", "processes": choice.processes},
+        "engine": {"name": "hf", "processes": choice.processes, **engine.description},
     }
     identity = {key: told[key] for key in ("fingerprint", "tokenizer_sha256", "dtype")}
-    identity |= {"device": engine.device.type, "attention": engine.attention}
+    identity |= {"device": engine.device.type, "attention": engine.attention, **engine.description}
     return Ready(engine, tokenizer, model_folder.window(engine.model.config), told, identity)
 
 

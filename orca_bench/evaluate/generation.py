@@ -75,14 +75,14 @@ class Generation:
     def _step(self) -> Iterator[int]:
         """Give every open sequence one more token."""
         engine = self._engine
-        step = Step(self._slots, len(self._open), engine.device)
+        step = Step(self._slots, len(self._open), engine.device, engine.layout.windows)
         ids = torch.tensor([[said[-1]] for _, said in self._open], device=engine.device)
         positions = torch.tensor([[place] for place in step.places], device=engine.device)
         yield from self._say(0, engine.forward(ids, positions, step)[:, -1])
 
     def _say(self, first: int, hidden: torch.Tensor) -> Iterator[int]:
         """Append the likeliest token to the sequences of the slots from `first` on; the finished leave."""
-        value, token = self._engine.model.lm_head(hidden).max(dim=-1)
+        value, token = self._engine.logits(hidden).max(dim=-1)
         for (number, said), best, value_ in zip(self._open[first:], token.tolist(), value.tolist(), strict=True):
             if not math.isfinite(value_):
                 raise NotANumber(number, value_)
