@@ -154,12 +154,13 @@ def test_options_that_do_not_go_together_are_refused(apart, tiny_model, mini):
 
 
 def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, tmp_path):
-    """Accelerate's hooks bring each layer from disk: the same log-probabilities, texts and fingerprint."""
+    """Accelerate's hooks bring each layer from disk: the same log-probabilities, texts and weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
     from orca_bench.evaluate import engine as engines
     from orca_bench.evaluate.encoding import Ids
+    from orca_bench.models import identity
 
     places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "disk"}
     places |= {"model.rotary_emb": "cpu", "lm_head": "cpu"}
@@ -168,7 +169,7 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     )
     engine, whole = engines.Engine(spread), engines.load(str(tiny_model))[0]
     assert engine.check() < 1e-4
-    assert engines.fingerprint(spread) == engines.fingerprint(whole.model)
+    assert identity.weights(spread) == identity.weights(whole.model)
     sequences = [Ids([1, 5, 9, n], 2) for n in range(10, 20)]
     for mine, theirs in zip(engine.log_likelihoods(sequences), whole.log_likelihoods(sequences), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)

@@ -11,7 +11,6 @@ Generation: see `generation`.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -384,37 +383,8 @@ def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tup
     return Engine(model), tokenizer
 
 
-def fingerprint(model) -> str:
-    """A SHA-256 over the weights' names, shapes and bytes, and the architecture: the same for the same model, anywhere."""
-    digest = hashlib.sha256(repr(sorted(_architecture(model.config).items())).encode())
-    for name, tensor in sorted(_weights(model).items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def _device(model) -> torch.device:
     """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
     embeddings = model.get_input_embeddings()
     device = embeddings.weight.device
     return torch.device(embeddings._hf_hook.execution_device) if device.type == "meta" else device
-
-
-def _weights(model) -> dict[str, torch.Tensor]:
-    if all(parameter.device.type != "meta" for parameter in model.parameters()):
-        return model.state_dict()
-    from accelerate.utils.modeling import get_state_dict_offloaded_model
-
-    return get_state_dict_offloaded_model(model)
-
-
-def _architecture(config) -> dict:
-    keys = (
-        "model_type",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "rms_norm_eps",
-    )
-    return {key: getattr(config, key, None) for key in keys}

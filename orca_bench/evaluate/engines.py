@@ -19,8 +19,8 @@ from pathlib import Path
 
 from orca_bench import tokenizers
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.files import sha256
 from orca_bench.models import folder as model_folder
+from orca_bench.models import identity as identities
 
 NAMES = ("hf", "vllm", "api")
 _START_S = 1800  # a server that loads 100 GB from a slow disk
@@ -54,8 +54,8 @@ def default_processes() -> int:
 class Ready:
     """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
 
-    `identity` is all that answers depend on besides protocol and requests; of a server's weights nothing is known, and
-    `probe`, its answer to a fixed question in nats, stands for them.
+    `identity` is all that answers depend on besides protocol and requests (`models.identity`); of a server's weights nothing
+    is known, and `probe`, its answer to a fixed question in nats, stands for them.
     """
 
     engine: object
@@ -82,10 +82,9 @@ def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str]
         served = {"name": choice.name, "served_model": engine.model}
         if choice.name == "api":
             served["base_url"] = url
-        identity = {"tokenizer_sha256": tokenizer.fingerprint, "engine": served, "model": model, "dtype": dtype}
-        if choice.name == "vllm":  # of a server's weights nothing is known but the name
-            identity["weights"] = [sha256(file) for file in sorted(Path(model).glob("*.safetensors"))]
-        yield Ready(engine, tokenizer, window, told | {"engine": served | {"probe": probe}}, identity, probe)
+        identity = identities.of_server(served, model, dtype if choice.name == "vllm" else None)
+        told |= {"identity": identity, "engine": served | {"probe": probe}}
+        yield Ready(engine, tokenizer, window, told, identity, probe)
 
 
 def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Ready:
@@ -100,18 +99,19 @@ def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str],
         raise UserError(error.what, where=model, hint=error.hint) from None
     if note := engine.note:
         say(f"{name}: {note}")
+    attending = {"attention": engine.attention, **engine.description}
+    identity = identities.of_loaded(engine.model, model, engine.device, attending)
     told = {
         "path": model,
         "name": name,
-        "fingerprint": own.fingerprint(engine.model),
+        "identity": identity,
+        "fingerprint": identity["weights"],
         "tokenizer_sha256": tokenizer.fingerprint,
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
         "engine": {"name": "hf", "processes": choice.processes, **engine.description},
     }
-    identity = {key: told[key] for key in ("fingerprint", "tokenizer_sha256", "dtype")}
-    identity |= {"device": engine.device.type, "attention": engine.attention, **engine.description}
     return Ready(engine, tokenizer, model_folder.window(engine.model.config), told, identity)
 
 

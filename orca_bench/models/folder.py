@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench import libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check(name: str) -> list[str]:
@@ -37,7 +41,7 @@ def check(name: str) -> list[str]:
 
 def check_architecture(name: str) -> None:
     """Raise UserError where the configuration of a folder or hub id says that its model is no causal one of text."""
-    if reason := architecture.refusal(_config(name)):
+    if reason := architecture.refusal(config_of(name)):
         raise UserError(f"{reason}; only causal language models of text can be used", where=name)
 
 
@@ -101,10 +105,11 @@ def window(config) -> int:
 
 def window_of(name: str) -> int:
     """The context window of a model folder or hub id, from its config.json alone; raises UserError where there is none."""
-    return window(_config(name))
+    return window(config_of(name))
 
 
-def _config(name: str):
+def config_of(name: str) -> PretrainedConfig:
+    """The configuration as transformers makes it of config.json; raises UserError where it cannot."""
     libraries.prepare()
     from transformers import AutoConfig
 

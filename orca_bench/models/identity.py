@@ -1,0 +1,140 @@
+"""A model in, a hash of everything about it that can change an answer out.
+
+Two models whose identities are equal give the same answers to the same token ids, so kept answers may be used again and
+results may be merged; a change of any key of config.json, of any special token, of a stop, of a weight, of dtype or device
+makes another identity. Its own module because answers and results must mean the same by "the same model". What is uncertain
+counts as a difference: its price is that answers are computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca_bench.errors import UserError
+from orca_bench.files import read_json, sha256
+from orca_bench.models import folder as model_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+#: Keys of config.json that cannot change an answer here: who wrote it, and what is decided by the caller or kept beside it
+#: (dtype and class are parts of their own; every forward pass says itself whether it wants a cache).
+COSMETIC_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+COSMETIC_GENERATION = {"_from_model_config", "transformers_version", "use_cache"}
+COSMETIC_TOKENIZER = {"name_or_path", "transformers_version", "chat_template"}
+
+#: Files that decide which ids a text becomes, by pattern, and the ones among a tokenizer's files that are read key by key.
+_VOCABULARY = (
+    "tokenizer.model*",
+    "tokenizer.json",
+    "vocab*",
+    "merges.txt",
+    "*.tiktoken",
+    "spiece.model",
+    "tekken.json",
+)
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def of_loaded(model: PreTrainedModel, folder: str, device: torch.device, engine: Mapping[str, Any]) -> dict[str, str]:
+    """The identity of a model of this process, as `combine` gives it.
+
+    `engine` says how it is computed (which path, which attention), since that decides how sums are rounded.
+    """
+    return combine(
+        of_folder(folder)
+        | {
+            "weights": weights(model),
+            "class": type(model).__name__,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": device.type,
+            "engine": digest(dict(engine) | {"implementation": model.config._attn_implementation}),
+        }
+    )
+
+
+def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) -> dict[str, str]:
+    """The identity of a model behind a server; `server` says which server and which model of it.
+
+    With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
+    without one, the folder is its tokenizer's and nothing is known of the weights.
+    """
+    parts = of_folder(folder) | {"server": digest(dict(server))}
+    if dtype is not None:
+        files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
+        parts |= {"weights": digest({file.name: sha256(file) for file in files}), "dtype": dtype}
+    return combine(parts)
+
+
+def of_folder(folder: str) -> dict[str, str]:
+    """The parts of an identity that a folder's small files decide: config, generation and tokenizer, each a SHA-256.
+
+    The config is the one that transformers makes of config.json, defaults filled in. `folder` may also be a tokenizer file.
+    """
+    path = Path(folder)
+    if path.is_file():
+        return {"tokenizer": sha256(path)}
+    return {
+        "config": digest(_without(model_folder.config_of(folder).to_dict(), COSMETIC_CONFIG)),
+        "generation": digest(_without(_settings(path / "generation_config.json"), COSMETIC_GENERATION)),
+        "tokenizer": digest(_tokenizer(path)),
+    }
+
+
+def combine(parts: Mapping[str, str]) -> dict[str, str]:
+    """The parts with `sha256`, one hash over all of them."""
+    return {"sha256": digest(dict(parts)), **parts}
+
+
+def weights(model: PreTrainedModel) -> str:
+    """A SHA-256 over the weights' names, shapes, dtypes and bytes: the same for the same weights, wherever they lie."""
+    import torch
+
+    total = hashlib.sha256()
+    for name, tensor in sorted(_state(model).items()):
+        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The names of the parts in which two identities differ."""
+    return sorted(name for name in {*one, *other} - {"sha256"} if one.get(name) != other.get(name))
+
+
+def _tokenizer(folder: Path) -> dict[str, object]:
+    files = sorted({file for pattern in _VOCABULARY for file in folder.glob(pattern) if file.is_file()})
+    settings = {name: _without(_settings(folder / name), COSMETIC_TOKENIZER) for name in _SETTINGS}
+    return {"files": {file.name: sha256(file) for file in files}, "settings": settings}
+
+
+def _settings(file: Path) -> dict:
+    """The keys of a JSON file; none where it is absent."""
+    if not file.is_file():
+        return {}
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise UserError("not a JSON object", where=file)
+    return content
+
+
+def _without(settings: Mapping[str, Any], cosmetic: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in cosmetic}
+
+
+def _state(model: PreTrainedModel) -> Mapping[str, torch.Tensor]:
+    if all(parameter.device.type != "meta" for parameter in model.parameters()):
+        return model.state_dict()
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return get_state_dict_offloaded_model(model)
