@@ -43,6 +43,7 @@ def change(folder, source, target, edit, whole=lambda result: None):
     result["averages"] = results.averages(result["tasks"])
     result["questions_sha256"] = sha256(file)
     whole(result)
+    result["result_sha256"] = result_file.seal(result)
     (folder / target).write_text(json.dumps(result))
     return folder / target
 
@@ -177,7 +178,7 @@ def test_absent_questions_and_other_versions_are_refused(good):
     folder = good.folder
     (folder / "lonely.json").write_text((folder / "good.json").read_text())
     assert "copy both files" in good.refused("compare", "good.json", "lonely.json")
-    (folder / "future.json").write_text((folder / "good.json").read_text().replace("result 2", "result 9"))
+    (folder / "future.json").write_text((folder / "good.json").read_text().replace("result 3", "result 9"))
     assert "a result of version 9" in good.refused("table", "future.json")
 
 

@@ -154,7 +154,10 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
     given = [Answer("thus", whole="#### 5 thus")]
     question = Question("gsm8k", 0, 0, PROTOCOL.score(task, document, given), given)
     for comparable, said in (
-        (True, ["first colon", "1 rows here and 1,319", "5 rows to draw"]),
+        (
+            True,
+            ["first colon", "other rows than the leaderboard's: 1 here and 1,319", "others: 5 here and 7,473 in full"],
+        ),
         (False, ["first colon"]),
     ):
         result = results.start(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
@@ -166,6 +169,7 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
 
 
 # --- against the harness itself -------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def against():

@@ -122,7 +122,9 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
                 out = model.generate(torch.tensor([fed]), max_new_tokens=256, do_sample=False, pad_token_id=0)
                 line["answer"] = tokenizer.decode(out[0, len(fed) + line["discard"] :].tolist())
                 ended = tokenizer.decode(out[0, len(fed) :].tolist())
-                line["ran_out"] = int(out[0, -1]) != tokenizer.eos_id and not any(stop in ended for stop in line["until"])
+                line["ran_out"] = int(out[0, -1]) != tokenizer.eos_id and not any(
+                    stop in ended for stop in line["until"]
+                )
             else:
                 scored = line.pop("continuation_ids")
                 table = model(torch.tensor([fed + scored])).logits[0].double().log_softmax(-1)

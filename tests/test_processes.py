@@ -111,7 +111,9 @@ def test_a_process_that_starts_after_its_command_has_ended_ends_at_once():
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", WORKER], env=os.environ | eval(killed.stdout), capture_output=True, timeout=20)
+    subprocess.run(
+        [sys.executable, "-c", WORKER], env=os.environ | eval(killed.stdout), capture_output=True, timeout=20
+    )
     assert time.monotonic() - started < 10
     folder = os.path.dirname(next(path for path in eval(killed.stdout).values() if path.endswith("lifeline")))
     assert not os.path.exists(folder)

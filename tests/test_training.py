@@ -16,6 +16,7 @@ from orca_bench import recipe as recipes
 from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate import job
+from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import student
 from orca_bench.train.encode import Encoded
 from orca_bench.train.plan import Plan
@@ -146,7 +147,7 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     shutil.copytree(two / "exports" / "step-5", elsewhere)
     assert job.model_name(str(elsewhere)) == "step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = job.default_out(".", Path("runs"), "orca", None)
+    out = job.default_out(".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5])
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout

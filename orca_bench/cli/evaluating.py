@@ -73,7 +73,7 @@ def order(
     from orca_bench.evaluate import job
 
     names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
-    outs = {name: out or job.default_out(model, runs, name, limit) for name in names}
+    outs = {name: out or job.default_out(model, runs, name, limit, text) for name in names}
     if out and len(names) > 1:
         outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
     chosen = {} if engine is None else {"engine": engine}

@@ -52,7 +52,7 @@ def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs
     from orca_bench.evaluate import offline
 
     with progress_console.status("reading, matching and scoring answers"):
-        result = offline.score_answers(answers, asked, out, name or stem, cut, every=tasks is not None)
+        result = offline.score_answers(answers, asked, out, name or stem, cut, tasks is not None, progress_console.print)
     for note in result["answers"]["notes"]:
         progress_console.print(f"{answers}: {note}")
     evaluating.report([(out, result)], as_json)

@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 
 from orca_bench import libraries, tokenizers
 from orca_bench.errors import Interrupted
-from orca_bench.evaluate import encoding, engines, harness, protocols, requests, results, rows, scoring
+from orca_bench.evaluate import encoding, engines, harness, merge, protocols, requests, results, rows, scoring
 from orca_bench.evaluate import team as teams
 from orca_bench.evaluate.model import OrcaLM, Watcher
 from orca_bench.evaluate.store import Store
@@ -121,6 +121,7 @@ def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
     suite = rows.suite(order.benchmarks)
     read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
     for out in order.outs.values():
+        merge.check(out)
         make_folder(out.parent)
     return suite, read
 
@@ -149,25 +150,26 @@ def _run(order: Order, name: str, out: Path | None, loaded: _Loaded, display: Di
         display.say(store.note)
     lm = OrcaLM(ready.engine, rule, store, loaded.team)
     lm.watcher = display
+    if out is not None:
+        output = merge.Output(out, result, {task.name: loaded.rows[task.name].hashes for task in order.tasks})
+        for note in output.notes:
+            display.say(note)
     questions: list[scoring.Question] = []
-    began = time.time()
     try:
         for task in order.tasks:
             entry, scored = _run_task(order, task, protocol, lm, loaded.rows[task.name], result, display)
             if out is None:
                 continue
             questions += scored
-            result["complete"] = len(result["tasks"]) == len(order.tasks)
-            result["seconds"] = round(time.time() - began, 1)
-            results.write(out, result, questions)
+            output.write(result, questions)
             display.end(task, entry)
             if lm.found:
                 display.say(f"{task.title}: {lm.found} answers were kept by an earlier run in {store.path}")
     except KeyboardInterrupt:
-        done = ", ".join(result["tasks"]) or "no task"
-        where = f", kept in {out}" if result["tasks"] else ""
+        done = ", ".join(task.name for task in order.tasks if task.name in result["tasks"])
+        where = f", kept in {out}" if done else ""
         raise Interrupted(
-            f"stopped after {done} of protocol {name}{where}; the same command goes on from there"
+            f"stopped after {done or 'no task'} of protocol {name}{where}; the same command goes on from there"
         ) from None
     finally:
         if store is not None:
@@ -219,9 +221,9 @@ def model_name(path: str) -> str:
     return folder.parent.name if folder.name == "model" else (folder.name if Path(path).is_dir() else path)
 
 
-def default_out(model: str, runs: Path, protocol: str, limit: int | None) -> Path:
+def default_out(model: str, runs: Path, protocol: str, limit: int | None, system: str) -> Path:
     """Where a result goes unless said otherwise: into the model's run, or into a folder under `runs` named after it."""
-    name, run = protocol if limit is None else f"{protocol}-limit{limit}", _run_of(model)
+    name, run = merge.stem(protocol, limit, system), _run_of(model)
     if run is None:
         return runs / model_name(model).replace("/", "--") / "results" / f"{name}.json"
     folder = Path(model).resolve()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
-from orca_bench.evaluate import encoding, protocols, requests, results, rows, scoring
+from orca_bench.evaluate import encoding, merge, protocols, requests, results, rows, scoring
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder, replacing, sha256
 from orca_bench.models import folder as model_folder
@@ -58,12 +58,21 @@ def write_requests(
     return written
 
 
-def score_answers(path: Path, asked: Asked, out: Path, name: str, cut: bool = False, every: bool = False) -> dict:
-    """Score a file of answers and write the result; returns it.
+def score_answers(
+    path: Path,
+    asked: Asked,
+    out: Path,
+    name: str,
+    cut: bool = False,
+    every: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Score a file of answers and write the result; returns it. `say` gets what becomes of a result that is at `out`.
 
     The tasks are those of `asked` that the file answers; with `every`, all of them must be. Every answer is checked before
     anything is written. With `cut`, a text ends where a stop string of its request begins.
     """
+    merge.check(out)
     answers = scoring.read(path)
     tasks = [task for task in asked.tasks if every or task.name in answers.tasks()]
     if not tasks:
@@ -79,12 +88,14 @@ def score_answers(path: Path, asked: Asked, out: Path, name: str, cut: bool = Fa
     found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
     result = results.start(suite, protocol, asked.limit, {"name": name, "path": None})
     result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answers.notes}
+    make_folder(out.parent)
+    output = merge.Output(out, result, {task.name: read[task.name].hashes for task in tasks})
+    for note in output.notes:
+        say(note)
     questions: list[scoring.Question] = []
     for task in tasks:
         scored = scoring.score(task, protocol, documents[task.name], found)
         results.add(result, task, read[task.name], protocol, scored, requests.digest(documents[task.name]))
         questions += scored
-    result["complete"] = True
-    make_folder(out.parent)
-    results.write(out, result, questions)
+    output.write(result, questions)
     return result

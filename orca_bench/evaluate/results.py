@@ -1,9 +1,10 @@
 """A result: what one evaluation found, as one JSON file and one JSON Lines file of questions beside it.
 
-The JSON holds, by task, value, standard error and 95 % interval (fractions of 1), n, metric, shots, a hash of all requests and
-the warnings that belong to the number; the protocol, the suite, the model's fingerprint, versions, data hashes and the hash
-of the file of questions; and lm-eval's own result. It is written after every task, so an evaluation that is stopped leaves a
-readable one that says `complete: false`.
+The JSON holds, by task, value, standard error and 95 % interval (fractions of 1), n, metric, shots, a hash of all requests,
+whether the rows are the leaderboard's own (`row_check`) and the warnings that belong to the number; the protocol, the suite,
+the model's identity, versions, data hashes and the hash of the file of questions; lm-eval's own result; and a hash of all that
+(`result_sha256`). It is written after every task, so an evaluation that is stopped leaves a readable one: `complete` is false
+while a task of `order`, the tasks that were ordered, has no entry.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from pathlib import Path
 from orca_bench import __version__, statistics
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.requests import digest_of
-from orca_bench.evaluate.rows import Rows, Suite
+from orca_bench.evaluate.rows import Rows, Suite, check
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks.base import Task
 from orca_bench.files import sha256, write_json, write_json_lines
-from orca_bench.suite import AVERAGE_TASKS
+from orca_bench.result_file import NOT_VERIFIED, OTHER, questions_file, seal
+from orca_bench.suite import AVERAGE_TASKS, BY_NAME, task_of
 
-FORMAT = "orca-bench result 2"
+FORMAT = "orca-bench result 3"
 _LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 
 
 def start(suite: Suite, protocol: Protocol, limit: int | None, model: dict) -> dict:
-    """A result without tasks. `model` says what was asked: at least `name`."""
+    """A result without tasks, of which none is ordered. `model` says what was asked: at least `name`."""
     return {
         "format": FORMAT,
         "complete": False,
+        "order": [],
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "suite": {"name": suite.name, "comparable": suite.comparable, "note": suite.note},
         "protocol": protocol.describe(),
@@ -62,25 +65,43 @@ def add(
 ) -> dict:
     """Put a task's scored questions into a result; returns the task's entry. `more` are further facts of the entry."""
     entry = summarize(task, questions) | {"rows": len(rows.asked), "requests_sha256": requests_sha256} | more
-    entry["warnings"] = protocol.warnings(task) + _whole_warning(entry) + _ran_out_warning(entry)
     if result["suite"]["comparable"]:
-        entry["warnings"] += _row_warnings(task, rows)
-    result["tasks"][task.name] = entry
-    result["data_hashes"][task.name] = rows.hashes
+        entry["row_check"] = check(task, rows)
+    entry["warnings"] = warnings(protocol, task, entry, rows)
+    result["tasks"] = _in_order(result["tasks"] | {task.name: entry})
+    result["data_hashes"] = _in_order(result["data_hashes"] | {task.name: rows.hashes})
+    result["lm_eval"] = _in_order(result["lm_eval"])
     result["averages"] = averages(result["tasks"])
     result["requests_sha256"] = digest_of([name, other["requests_sha256"]] for name, other in result["tasks"].items())
+    result["complete"] = set(result["order"]) <= set(result["tasks"])
     return entry
 
 
-def _row_warnings(task: Task, rows: Rows) -> list[str]:
-    warnings = []
-    sizes = task.facts.sizes
-    if len(rows.asked) != sizes[task.split]:
-        warnings.append(f"{len(rows.asked):,} rows here and {sizes[task.split]:,} in full")
-    if task.pool and len(rows.pool) != sizes[task.pool]:
+def _in_order(by_task: dict) -> dict:
+    return {name: by_task[name] for name in BY_NAME if name in by_task}
+
+
+def warnings(protocol: Protocol, task: Task, entry: dict, rows: Rows) -> list[str]:
+    """What a reader of a task's number must know, from its entry without them."""
+    own = _whole_warning(entry) + _ran_out_warning(entry)
+    return protocol.warnings(task) + own + _row_warnings(task, entry.get("row_check") or {}, rows)
+
+
+def _row_warnings(task: Task, row_check: dict[str, str], rows: Rows) -> list[str]:
+    warnings, sizes = [], task.facts.sizes
+
+    def missing(rows: Sequence[dict], split: str) -> str:
+        return f": {len(rows):,} here and {sizes[split]:,} in full" if len(rows) != sizes[split] else ""
+
+    if row_check.get(task.split) == OTHER:
+        warnings.append(f"other rows than the leaderboard's{missing(rows.asked, task.split)}")
+    if task.pool and row_check.get(task.pool) == OTHER:
         warnings.append(
-            f"{len(rows.pool):,} rows to draw examples from here and {sizes[task.pool]:,} in full: other examples are drawn"
+            f"other examples than the leaderboard's, for their rows are others{missing(rows.pool, task.pool)}"
         )
+    unverified = [split for split, status in row_check.items() if status == NOT_VERIFIED]
+    if unverified:
+        warnings.append(f"rows not verified: no hash of the leaderboard's own is known (split {', '.join(unverified)})")
     return warnings
 
 
@@ -163,16 +184,15 @@ def averages(tasks: dict[str, dict]) -> dict:
     return {name: mean(wanted) for name, wanted in AVERAGE_TASKS.items()}
 
 
-def write(path: Path, result: dict, questions: Sequence[Question]) -> None:
-    """Write the result and, beside it, every question's prediction, gold and score."""
-    write_json_lines(questions_file(path), [_line(question) for question in questions])
+def write(path: Path, result: dict, questions: Sequence[Question], others: Sequence[dict] = ()) -> None:
+    """Write the result and, beside it, every question's prediction, gold and score; `others` are lines of further questions."""
+    lines = [*others, *map(_line, questions)]
+    order = list(BY_NAME)
+    lines.sort(key=lambda line: order.index(task_of(line["task"])))  # stable: within a task as the protocol asked
+    write_json_lines(questions_file(path), lines)
     result["questions_sha256"] = sha256(questions_file(path))
+    result["result_sha256"] = seal(result)
     write_json(path, result)
-
-
-def questions_file(path: Path) -> Path:
-    """Where the questions of a result file stand."""
-    return path.with_suffix(".questions.jsonl")
 
 
 def _line(question: Question) -> dict:

@@ -1,7 +1,7 @@
 """Benchmark rows in: from the hub, or from `DIR/TASK/SPLIT.jsonl.gz`, each checked for the columns its task reads.
 
-Both give the same rows in the same order, so a result does not depend on where they came from; the hash of what was read
-goes into it.
+Both give the same rows in the same order, so a result does not depend on where they came from. The hash of what a task reads
+of them goes into it, and says whether they are the leaderboard's own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError, nearest
 from orca_bench.evaluate.tasks.base import Task
 from orca_bench.files import read_json, read_json_lines
+from orca_bench.result_file import NOT_VERIFIED, OTHER, TRUE
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
 SUITE_FILE = "suite.json"
@@ -22,11 +24,24 @@ SUITE_FILE = "suite.json"
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one task: those asked, those that examples come from, and the SHA-256 of each split's rows."""
+    """The rows of one task: those asked, those that examples come from, and each split's hash (`digest`)."""
 
     asked: list[dict]
     pool: list[dict]
     hashes: dict[str, str]
+
+
+def check(task: Task, rows: Rows) -> dict[str, str]:
+    """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
+    counts = {task.split: len(rows.asked)} | ({task.pool: len(rows.pool)} if task.pool else {})
+    return {split: _check(task, split, count, rows.hashes.get(split)) for split, count in counts.items()}
+
+
+def _check(task: Task, split: str, count: int, digest: str | None) -> str:
+    if count != task.facts.sizes[split]:
+        return OTHER
+    true = task.facts.true_rows.get(split)
+    return NOT_VERIFIED if true is None else TRUE if digest == true else OTHER
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Suite:
     note: str = ""
 
 
+#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`check`).
 LEADERBOARD = Suite("open-llm-leaderboard-v1", True)
 
 
@@ -120,11 +136,31 @@ def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], 
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
         try:
             task.check(row)
-            line = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str).encode()
+            line = identity(task, row)
         except UnicodeEncodeError:
             raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
-        digest.update(line)
+        digest.update(line + b"\n")
         rows.append(row)
     return rows, digest.hexdigest()
+
+
+def identity(task: Task, row: dict) -> bytes:
+    """What a task reads of a row, as canonical JSON; the SHA-256 of these lines in order is the hash of a split.
+
+    Columns that the task does not read do not count, nor do line ends (copies of one data set differ in them) and whether a
+    whole number is written as 1 or 1.0.
+    """
+    columns = {name: _plain(row[name]) for name in task.columns}
+    return json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -190,9 +190,8 @@ def _corrected(made: list[Comparison]) -> list[Comparison]:
 
 
 def _asked_hash(result: Result, name: str) -> str | None:
-    """The hash of the rows that were asked: the first of a task's splits."""
-    hashes = (result.data.get("data_hashes") or {}).get(name) or {}
-    return next(iter(hashes.values()), None)
+    """The hash of the rows that were asked."""
+    return (result.data.get("data_hashes") or {}).get(name, {}).get(BY_NAME[name].split)
 
 
 def _notes(first: Result, second: Result) -> list[str]:
