@@ -167,5 +167,7 @@ AVERAGE_TASKS = {
 
 
 def task_of(part: str) -> str:
-    """The task that a part belongs to: `mmlu` for MMLU's subjects, which are `mmlu_SUBJECT`."""
+    """The task that a part belongs to: MMLU's subjects are `mmlu_SUBJECT`, and lm-eval's own TruthfulQA has a name of its own."""
+    if part == "truthfulqa_mc2":
+        return TRUTHFUL_QA.name
     return MMLU.name if part.startswith("mmlu_") else part

@@ -16,3 +16,8 @@ def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
         assert set(task.sizes) == splits and set(task.true_rows) <= splits
         assert all(len(digest) == 64 for digest in task.true_rows.values())
         assert (task.pool is None) == (task.shots == 0)
+
+
+def test_every_part_of_a_result_is_of_a_task():
+    assert {suite.task_of(part) for part in ("mmlu_anatomy", "mmlu")} == {"mmlu"}
+    assert suite.task_of("truthfulqa_mc2") == "truthful_qa"  # as lm-eval calls it
