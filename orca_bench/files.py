@@ -6,14 +6,17 @@ moved into it, so that a full disk or a kill leaves the old file or none.
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -139,55 +142,141 @@ def _whole(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def open_text(path: Path):
-    """Open a text file for reading, through gzip where its name ends in .gz."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="\n")
-    return open(path, encoding="utf-8", newline="\n")
+#: How compressed files begin, so that a file's name need not say what it is.
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+
+#: How deep lists and objects may be nested: far more than any data set needs, far less than Python's own limit.
+MAX_DEPTH = 64
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Yield a file's bytes, decompressed where its first bytes are those of gzip, zstd, bzip2 or xz.
+
+    Raises UserError where there is no such file; what reading raises is turned into a UserError by `reading`.
+    """
+    if path.is_dir():
+        raise UserError("a folder, not a file", where=path)
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            raw = stack.enter_context(open(path, "rb"))
+            head = raw.peek(8)
+            kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
+            unpacked = _unpacked(raw, kind) if kind else raw
+        yield unpacked
+
+
+def _unpacked(raw: io.BufferedReader, kind: str) -> io.BufferedReader:
+    size = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
+    if kind == "gzip":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), size)
+    if kind == "zstd":
+        import pyarrow
+
+        return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"), size)
+    return io.BufferedReader(bz2.BZ2File(raw) if kind == "bzip2" else lzma.LZMAFile(raw), size)
+
+
+@contextlib.contextmanager
+def reading(path: Path, place: Callable[[], object] | None = None) -> Iterator[None]:
+    """Turn what the operating system and the decompressors raise while a file is read into a UserError.
+
+    It names the path, or the place in it that `place` gives when it is asked.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError("no such file", where=path) from None
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"cannot be decompressed: {error}",
+            where=place() if place else path,
+            hint="the file is cut off or damaged",
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read: {error.strerror or error}", where=place() if place else path) from None
+
+
+def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text) of UTF-8 text, with or without a byte order mark; lines end at \\n alone.
+
+    Raises UserError, with file and line, for text that is not UTF-8 and for a file that cannot be decompressed.
+    """
+    number = 0
+    with reading(path, lambda: f"{path}:{number + 1}"):
+        for number, line in enumerate(stream, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise UserError("not UTF-8 text", where=f"{path}:{number}", hint="save the file as UTF-8") from None
+            yield number, text
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """Yield (line number from 1, object) of a JSON Lines file, gzip or not; blank lines are passed over.
+    """Yield (line number from 1, object) of a JSON Lines file, compressed or not; blank lines are passed over.
 
     Raises UserError, with file and line, where a line is not a JSON object or the file is not UTF-8 text.
     """
-    if not path.is_file():
-        raise UserError("no such file", where=path)
-    number = 0
+    with open_bytes(path) as stream:
+        for number, line in read_lines(path, stream):
+            if line.strip():
+                yield number, json_object(line, f"{path}:{number}")
+
+
+def json_object(text: str, where: str) -> dict:
+    """The JSON object that a text holds; raises UserError where it holds none."""
+    value = parse_json(text, where)
+    if not isinstance(value, dict):
+        raise UserError(f"a {type(value).__name__}, not a JSON object", where=where)
+    return value
+
+
+def parse_json(text: str, where: object) -> Any:
+    """The value of a JSON text.
+
+    Raises UserError where it is not JSON, and for what Python cannot keep: numbers of thousands of digits, endless nesting.
+    """
+    with json_errors(where):
+        value = json.loads(text)
+        check_depth(value)
+    return value
+
+
+@contextlib.contextmanager
+def json_errors(where: object) -> Iterator[None]:
+    """Turn what json and `check_depth` raise into a UserError."""
     try:
-        with open_text(path) as handle:
-            for number, line in enumerate(handle, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"not JSON ({error.msg})", where=f"{path}:{number}", hint="each line must be one JSON object"
-                    ) from None
-                if not isinstance(row, dict):
-                    raise UserError(
-                        f"a {type(row).__name__}, not a JSON object",
-                        where=f"{path}:{number}",
-                        hint="each line must be one JSON object (JSON Lines, not one JSON array)",
-                    )
-                yield number, row
-    except UnicodeDecodeError:
-        raise UserError("not UTF-8 text", where=f"{path}:{number + 1}") from None
-    except (OSError, EOFError) as error:
-        raise UserError(f"cannot read: {error}", where=path) from None
+        yield
+    except json.JSONDecodeError as error:
+        raise UserError(f"not JSON ({error.msg})", where=where) from None
+    except RecursionError:
+        raise UserError(f"JSON nested more than {MAX_DEPTH} deep", where=where) from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise UserError("a number of too many digits", where=where) from None
+
+
+def check_depth(value: Any, depth: int = MAX_DEPTH) -> None:
+    """Raise RecursionError where lists and objects are nested more than `depth` deep."""
+    if isinstance(value, dict | list):
+        if not depth:
+            raise RecursionError
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, dict | list):
+                check_depth(inner, depth - 1)
 
 
 def read_json(path: Path) -> Any:
     """Read one JSON file; raises UserError where it is absent or not JSON."""
+    with reading(path):
+        content = path.read_bytes()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such file", where=path) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise UserError(f"not a JSON file ({error})", where=path) from None
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror}", where=path) from None
+    try:
+        return parse_json(text, path)
+    except UserError as error:
+        raise UserError(f"not a JSON file ({error.what})", where=path) from None
 
 
 def sha256(path: Path) -> str:

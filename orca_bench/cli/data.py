@@ -16,28 +16,69 @@ def command() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The file of records to write (.jsonl).")
 @click.option(
-    "--systems", default="2-16", show_default=True, help="Ids of the Orca paper's system messages: 5 or 2,3,7-9."
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="KEY=COLUMN,…",
+    help="Columns to read: instruction=…,response=… and, where there are such, input=…,system=…; or messages=…",
+)
+@click.option(
+    "--systems",
+    metavar="IDS",
+    help="Ids of the Orca paper's system messages to draw from for all rows without their own: 5 or 2,3,7-9. Without it, "
+    "2-16 for published sets and message 5 for all other rows.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw of system messages.")
-def convert(files, out, systems, seed):
+@click.option("--strict", is_flag=True, help="Stop at the first row that would be left out.")
+def convert(files, out, mapping, systems, seed, strict):
     """Turn instruction FILES that have reference answers into records, without a teacher.
 
-    JSON Lines, gzip or not, in the columns of Alpaca (instruction, input, output), Dolly (instruction, context, response),
-    GSM8K (question, answer) or FLAN's chain of thought (question, answer, chain_of_thought). Each row gets a system message
-    drawn with the seed; rows without an answer are left out and counted.
+    FILES are JSON, JSON Lines, Parquet, CSV or TSV, plain or compressed; a folder or a pattern stands for its files in order.
+    The columns say what a row is:
 
     \b
-      orca-bench data convert alpaca.jsonl dolly.jsonl.gz --out records/mine.jsonl
+      instruction, output [, input] [, system]     Alpaca, WizardLM, the published Orca sets
+      instruction, context, response               Dolly
+      system_prompt, question, response            OpenOrca
+      question, answer [, chain_of_thought]        GSM8K, FLAN's chain of thought
+      messages or conversations                    chat and ShareGPT, of one question and one answer
+      prompt, completion (or response)             your own
+      system, instruction, input, response …       records: they pass as they are
+
+    For all others --map says which columns to read. A row's own system message is kept. Other rows of Alpaca, WizardLM,
+    Dolly, GSM8K and FLAN get one drawn by the seed and their texts; your own rows get message 5. An input such as "No input"
+    is none. Rows without an answer, and conversations of several turns, are left out and counted.
+
+    \b
+      orca-bench data convert alpaca_data.json dolly.jsonl.gz --out records/mine.jsonl
+      orca-bench data convert faq.csv --map instruction=Question,response=Answer --out records/faq.jsonl
     """
     from orca_bench.cli.console import counting
+    from orca_bench.data import shapes
     from orca_bench.data.convert import convert as run
 
+    ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
-        counts = run(list(files), out, _ids(systems), seed, lambda done: progress(done, None))
-    left_out = (
-        f"; {counts['without an answer']:,} rows without an answer left out" if counts["without an answer"] else ""
+        report = run(list(files), out, ids, seed, shapes.mapped(mapping), strict, lambda done: progress(done, None))
+    click.echo(f"{report.records:,} records: {out}")
+    for reason, count in report.left_out.most_common():
+        rows = "row" if count == 1 else "rows"
+        click.echo(f"left out: {count:,} {rows} {reason}; the first is {report.first_left_out[reason]}")
+    if report.placeholder_inputs:
+        click.echo(f"{report.placeholder_inputs:,} inputs such as 'No input' were taken as none")
+    if report.new_ids:
+        click.echo(f"{report.new_ids:,} records got a new id, as another record had theirs")
+    click.echo(f"system messages: {', '.join(_system_counts(report, systems, seed))}")
+
+
+def _system_counts(report, systems: str | None, seed: int) -> list[str]:
+    empty = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
+    counts = (
+        (report.own_systems, f"the rows' own{empty}"),
+        (report.drawn_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
+        (report.default_systems, "message 5 (--systems draws others)"),
     )
-    click.echo(f"{counts['records']:,} records: {out}{left_out}")
+    return [f"{count:,} {kind}" for count, kind in counts if count]
 
 
 def _ids(text: str) -> list[int]:

@@ -1,73 +1,119 @@
-"""Instruction files in, instructions out: the columns of Alpaca, Dolly, GSM8K and FLAN's chain-of-thought sets.
+"""Instruction files in, instructions out: whatever the columns, the same five things, and why a row is none.
 
-A row's columns say which set it is; nothing is guessed from file names.
+A row's columns say which set it is (`shapes`); nothing is guessed from file names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench.errors import UserError
-from orca_bench.files import read_json_lines
+from orca_bench import fields, row_files
+from orca_bench.data import shapes
+from orca_bench.data.turns import exchange
+from orca_bench.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction with its optional input, the reference answer, and where it came from."""
+    """One instruction with its optional input, the reference answer, and where it came from.
+
+    `system` is the row's own system message, None where it has none; `drawn` says that it gets one by the policy then.
+    `problem` says which rows (rows …) teach nothing and is empty where this one does. `placeholder` says that its input was
+    a word for none. `more` are the further columns of a row that is a record already.
+    """
 
     instruction: str
     input: str
     reference: str
     source: str
     row: int
+    place: str
+    system: str | None = None
+    drawn: bool = False
+    problem: str = ""
+    placeholder: bool = False
+    more: dict = field(default_factory=dict)
 
 
-#: Columns that tell a set: the ones it has, then where instruction, input and reference stand.
-_SETS = (
-    (
-        {"instruction", "input", "output"},
-        ("instruction", "input", "output"),
-    ),  # Alpaca, WizardLM, the published Orca sets
-    ({"instruction", "context", "response"}, ("instruction", "context", "response")),  # Dolly
-    ({"question", "answer", "chain_of_thought"}, ("question", None, None)),  # FLAN's CoT: reasoning, then the answer
-    ({"question", "answer"}, ("question", None, "answer")),  # GSM8K: the worked answer
-)
+def read(path: Path, mapping: shapes.Shape | None = None) -> Iterator[Instruction]:
+    """The instructions of a file, of the files in a folder, or of those that a pattern matches; rows counted from 1.
 
-
-def read(path: Path) -> Iterator[Instruction]:
-    """The instructions of a JSON Lines file, gzip or not; the reference is empty where the row has none.
-
-    Raises UserError, with file and line, for rows of an unknown shape.
+    `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
+    rows of an unknown shape and what `row_files.read` cannot read.
     """
-    empty = True
-    for line, row in read_json_lines(path):
-        empty = False
-        yield _instruction(row, path, line)
-    if empty:
-        raise UserError("no rows", where=path)
+    number, source = 0, source_of(path)
+    for file in row_files.files_of(path):
+        for place, row in row_files.read(file):
+            number += 1
+            yield _instruction(row, _shape(row, mapping, place), source, number, place)
 
 
-def _instruction(row: dict, path: Path, line: int) -> Instruction:
-    places = next((places for columns, places in _SETS if columns <= set(row)), None)
-    if places is None:
-        shapes = "; ".join(", ".join(sorted(columns)) for columns, _ in _SETS)
-        raise UserError(
-            f"columns {', '.join(map(str, row))} are those of no known instruction set",
-            where=f"{path}:{line}",
-            hint=f"known: {shapes}",
-        )
+def source_of(path: Path) -> str:
+    """What the records of a path are called: its name, or that of a folder above it where it says nothing (`train`)."""
+    path = path.absolute()
+    names = [row_files.stem(path), *(parent.name for parent in path.parents)]
+    return next((name for name in names if name and name.lower() not in _GENERIC and "*" not in name), "rows")
 
-    instruction, context, reference = places
 
-    def text(column: str | None) -> str:
-        value = row.get(column) if column else ""
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise UserError(f"'{column}' is a {type(value).__name__}, not a text", where=f"{path}:{line}")
-        return value
+_GENERIC = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
-    answer = text(reference) if reference else f"{text('chain_of_thought')}\nThe answer is {text('answer')}"
-    return Instruction(text(instruction), text(context), answer, path.parent.name or path.stem, line)
+
+def _shape(row: dict, mapping: shapes.Shape | None, place: str) -> shapes.Shape:
+    if mapping is not None:
+        absent = next((column for column in sorted(mapping.columns) if column not in row), None)
+        if absent is not None:
+            hint = nearest(absent, row) or f"columns here: {', '.join(row)}"
+            raise UserError(f"no column '{absent}', which --map names", where=place, hint=hint)
+        return mapping
+    try:
+        return shapes.of(tuple(row))
+    except UserError as error:
+        try:  # sets that were joined have all columns, and None in those of the other sets
+            return shapes.of(tuple(column for column, value in row.items() if value is not None))
+        except UserError:
+            raise UserError(error.what, where=place, hint=error.hint) from None
+
+
+def _instruction(row: dict, shape: shapes.Shape, source: str, number: int, place: str) -> Instruction:
+    system = None if shape.system is None or row[shape.system] is None else fields.text(row, shape.system, place)
+    turns = _turns(row, shape)
+    if turns is not None:
+        said = exchange(turns, place)
+        problem = said.problem or _problem(said.user, said.assistant)
+        own = said.system if said.system is not None else system
+        return Instruction(said.user, "", said.assistant, source, number, place, own, problem=problem)
+    instruction, response, given = (
+        fields.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
+    )
+    problem = _problem(instruction, response)
+    if shape.reasoning is not None:
+        steps = fields.text(row, shape.reasoning, place)
+        response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
+    if fields.is_record(row):
+        texts = ("system", "instruction", "input", "response", "system_id" if system is None else "")
+        more = {column: value for column, value in row.items() if column not in texts and value is not None}
+        return Instruction(instruction, given, response, source, number, place, system, problem=problem, more=more)
+    placeholder = fields.is_placeholder_input(given)
+    given = "" if placeholder or not given.strip() else given
+    return Instruction(
+        instruction, given, response, source, number, place, system, shape.drawn, problem, placeholder=placeholder
+    )
+
+
+def _turns(row: dict, shape: shapes.Shape) -> object | None:
+    if shape.turns is not None:
+        return row[shape.turns]
+    prompt, completion = row[shape.instruction], row[shape.response]
+    if isinstance(prompt, list) and isinstance(completion, list):  # prompt and completion as messages, as TRL has them
+        return prompt + completion
+    return None
+
+
+def _problem(instruction: str, response: str) -> str:
+    if not instruction.strip():
+        return "without an instruction"
+    if not response.strip():
+        return "without an answer"
+    return "with a placeholder for an answer" if fields.is_placeholder_output(response) else ""

@@ -1,0 +1,123 @@
+"""The columns in which instruction sets are published, as data: a row's columns in, what each of them holds out.
+
+A module of its own because this table is what grows when another set is met; nothing else has to change for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable
+
+from orca_bench.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Which column of a row holds what; None where there is no such column.
+
+    `turns` holds a list of messages, `reasoning` what comes before the response. `drawn` says that rows without a system
+    message of their own get one drawn by the policy, as the card's sources do; all others are somebody's own rows.
+    """
+
+    name: str
+    instruction: str | None = None
+    response: str | None = None
+    input: str | None = None
+    system: str | None = None
+    reasoning: str | None = None
+    turns: str | None = None
+    drawn: bool = False
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns that it names."""
+        return frozenset(column for field, column in dataclasses.asdict(self).items() if field in FIELDS and column)
+
+
+#: What a column can hold, in the words of `--map`; `messages` is `turns`.
+FIELDS = ("instruction", "response", "input", "system", "reasoning", "turns")
+
+#: A row is of a shape where it has all of its columns; other columns do no harm, but for those in `_PARTS_OF_A_QUESTION`.
+SHAPES = (
+    Shape("Alpaca, WizardLM, Orca sets", "instruction", "output", drawn=True),
+    Shape("Dolly", "instruction", "response", "context", drawn=True),
+    Shape("records", "instruction", "response"),
+    Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", drawn=True),
+    Shape("GSM8K", "question", "answer", drawn=True),
+    Shape("FLAN", "inputs", "targets", drawn=True),
+    Shape("OpenOrca", "question", "response"),
+    Shape("prompts", "prompt", "completion"),
+    Shape("prompts", "prompt", "response"),
+    Shape("instructions", "instruction", "completion"),
+    Shape("instructions", "instruction", "answer"),
+    Shape("chat", turns="messages"),
+    Shape("ShareGPT", turns="conversations"),
+)
+
+#: Columns that any shape may have beside its own.
+_INPUTS = ("input", "context")
+_SYSTEMS = ("system", "system_prompt", "system_message")
+
+#: Columns without which a question is another question: rows that have them cannot be read as instructions as they stand.
+_PARTS_OF_A_QUESTION = ("choices", "options", "passage", "document", "paragraph", "article", "endings")
+
+_HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"
+
+
+@functools.lru_cache(maxsize=1024)
+def of(columns: tuple[str, ...]) -> Shape:
+    """The shape of a row with these columns, whose case does not matter; its columns are named as they stand in the row.
+
+    Raises UserError, without a place, for columns of no known shape and of more than one.
+    """
+    names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
+    shapes = [shape for shape in SHAPES if shape.columns <= set(names)]
+    shapes = [shape for shape in shapes if not any(shape.columns < other.columns for other in shapes)]
+    if not shapes:
+        known = "; ".join(dict.fromkeys(", ".join(sorted(shape.columns)) for shape in SHAPES))
+        raise UserError(
+            f"columns {', '.join(columns) or '(none)'} are those of no known instruction set", hint=f"{_HINT}; known: {known}"
+        )
+    if len(shapes) > 1:
+        readings = " or ".join(f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in shapes)
+        raise UserError(f"columns can be read as {readings}", hint=_HINT)
+    shape = shapes[0]
+    part = next((column for column in _PARTS_OF_A_QUESTION if column in names), None)
+    if part:
+        raise UserError(f"column '{part}' would be left out of the instruction", hint=_HINT)
+    more = {"input": _one_of(_INPUTS, names, shape), "system": _one_of(_SYSTEMS, names, shape)}
+    own = {field: names[column] for field in FIELDS if (column := getattr(shape, field))}
+    return dataclasses.replace(shape, **{field: column for field, column in more.items() if column} | own)
+
+
+def _one_of(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str | None:
+    present = [names[column] for column in columns if column in names and column not in shape.columns]
+    if len(present) > 1:
+        raise UserError(f"columns {' and '.join(present)} can be read as one and the same", hint=_HINT)
+    return present[0] if present else None
+
+
+def mapped(options: Iterable[str]) -> Shape | None:
+    """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
+
+    Raises UserError where it is not such a list.
+    """
+    places: dict[str, str] = {}
+    keys = ("instruction", "input", "response", "system", "messages")
+    for option in options:
+        for pair in re.split(rf",\s*(?=(?:{'|'.join(keys)})\s*=)", option):
+            key, equals, column = (part.strip() for part in pair.partition("="))
+            if not equals or not column or key not in keys:
+                hint = nearest(key, keys) or f"e.g. instruction=prompt,response=answer; keys are {', '.join(keys)}"
+                raise UserError(f"'{pair}' does not say where something is", where="--map", hint=hint)
+            if places.setdefault("turns" if key == "messages" else key, column) != column:
+                raise UserError(f"'{key}' twice", where="--map")
+    if not places:
+        return None
+    if "turns" not in places and not {"instruction", "response"} <= set(places):
+        raise UserError("instruction and response are needed", where="--map", hint="instruction=COLUMN,response=COLUMN")
+    if "turns" in places and set(places) & {"instruction", "response", "input"}:
+        raise UserError("messages hold instruction and response already", where="--map")
+    return Shape("--map", **places)

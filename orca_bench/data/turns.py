@@ -1,0 +1,85 @@
+"""A conversation in, its one exchange out: `messages` (role, content) and ShareGPT's `conversations` (from, value).
+
+A module of its own because conversations have problems of their own: several turns, other roles, content that is no text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orca_bench.errors import UserError
+from orca_bench.files import parse_json
+
+_ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter", "instruction"),
+    "assistant": ("assistant", "gpt", "chatgpt", "model", "bot", "bing", "bard", "output"),
+}
+_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question and its answer; `problem` says which conversations are none (rows …) and is empty where it is one."""
+
+    system: str | None
+    user: str
+    assistant: str
+    problem: str = ""
+
+
+def exchange(messages: object, where: str) -> Exchange:
+    """The exchange of a conversation of an optional system message, one question and one answer.
+
+    Raises UserError where `messages` is not a list of messages.
+    """
+    if isinstance(messages, str):  # a table holds them as JSON
+        messages = parse_json(messages, where)
+    if messages is None:
+        messages = []
+    if not isinstance(messages, list):
+        raise UserError(f"a {type(messages).__name__}, not a list of messages", where=where)
+    turns = [_turn(message, where) for message in messages]
+    problem = next((problem for _, _, problem in turns if problem), "")
+    systems = [text for role, text, _ in turns if role == "system"]
+    roles = [role for role, _, _ in turns if role != "system"]
+    if not problem and roles != ["user", "assistant"]:
+        problem = _order_problem(roles)
+    if not problem and (len(systems) > 1 or (systems and turns[0][0] != "system")):
+        problem = "with a system message between the turns"
+    if problem:
+        return Exchange(None, "", "", problem)
+    user, assistant = (text for role, text, _ in turns if role != "system")
+    return Exchange(systems[0] if systems else None, user, assistant)
+
+
+def _order_problem(roles: list[str]) -> str:
+    if not roles:
+        return "without messages"
+    if roles == ["user"]:
+        return "without an answer"
+    if roles[0] != "user":
+        return "that begin with the answer"
+    return "of several turns"
+
+
+def _turn(message: object, where: str) -> tuple[str, str, str]:
+    """(role, text, problem) of one message."""
+    if not isinstance(message, dict):
+        raise UserError(f"a {type(message).__name__}, not a message", where=where)
+    name = message.get("role", message.get("from"))
+    content = message.get("content", message.get("value"))
+    if not isinstance(name, str):
+        raise UserError("a message without a role", where=where, hint='expected {"role": "user", "content": "…"}')
+    role = _ROLE_OF.get(name.strip().lower())
+    if role is None:
+        return "", "", f"with a message of '{name[:20]}'"
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        if not all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in content):
+            return role, "", "with content that is no text"
+        content = "".join(part["text"] for part in content)
+    if content is None:
+        return role, "", "" if not message.get("tool_calls") else "that call a tool"
+    if not isinstance(content, str):
+        raise UserError(f"a message's content is a {type(content).__name__}, not a text", where=where)
+    return role, content, ""

@@ -1,0 +1,58 @@
+"""One column of a row in, its text out: numbers as texts, and what people write where there is nothing to write.
+
+The placeholders are data, collected from the published Alpaca file. A room of its own because instructions and records are
+read by the same rules.
+"""
+
+from __future__ import annotations
+
+import re
+
+from orca_bench.errors import UserError
+
+#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_bare` writes them.
+PLACEHOLDER_INPUTS = frozenset(
+    ("no input", "noinput", "no input required", "no input needed", "no input necessary", "input not required")
+    + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
+)
+#: Outputs that say that there is none (the Alpaca file has 37 of them).
+PLACEHOLDER_OUTPUTS = frozenset(("nooutput", "no output", "no output required", "no output needed", "no output necessary"))
+
+_SIGNS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
+_GAP = re.compile(r"[\s_]+|(?<=no)-")
+
+
+def text(row: dict, column: str | None, where: str) -> str:
+    """The text of a column: empty where the row has none, a number in its digits (18.0 as `18`).
+
+    Raises UserError where the value is neither text nor number.
+    """
+    value = row.get(column) if column is not None else None
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"'{column}' is a {type(value).__name__}, not a text", where=where)
+
+
+def is_placeholder_input(value: str) -> bool:
+    """Whether an input is a word for `none`."""
+    return len(value) < 40 and _bare(value) in PLACEHOLDER_INPUTS
+
+
+def is_placeholder_output(value: str) -> bool:
+    """Whether an output says that there is none, such as `<nooutput>`."""
+    return len(value) < 40 and _bare(value) in PLACEHOLDER_OUTPUTS
+
+
+def _bare(value: str) -> str:
+    return _GAP.sub(" ", value.strip(_SIGNS).casefold())
+
+
+def is_record(row: dict) -> bool:
+    """Whether a row is a record that orca-bench made: its texts were looked at then and are taken as they stand."""
+    return {"system", "instruction", "response"} <= row.keys() and ("teacher" in row or "system_id" in row)

@@ -1,0 +1,98 @@
+"""Files of rows in, (place, row) pairs out: JSON, JSON Lines, Parquet, Arrow, CSV and TSV, plain or compressed.
+
+What a file is, its content says and not its name: people have a `.json` of one object a line, a `.jsonl` that is an array, a
+gzip file without `.gz`. Rows of any of these are the same plain Python values. A room of its own because training data,
+instructions and benchmarks all come in through it. JSON Lines, CSV and Parquet are read piece by piece; a JSON array is read
+into memory as text, its rows one by one.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import open_bytes, read_lines, reading
+from orca_bench.row_files.arrow import arrow_rows, parquet_rows
+from orca_bench.row_files.json_text import array_rows, object_rows
+from orca_bench.row_files.sets import ENDINGS, files_of, has_ending, in_order, stem
+from orca_bench.row_files.table import table_rows
+
+__all__ = ["ENDINGS", "files_of", "has_ending", "in_order", "read", "stem"]
+
+Rows = Iterator[tuple[str, dict]]
+
+#: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
+_OTHER_FILES = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"<", "an HTML or XML page, not a data file", "download the file itself, not the page that shows it"),
+    (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
+)
+
+
+def read(path: Path) -> Rows:
+    """Yield (place, row) of every row of one file; the place is `FILE:LINE`, or `FILE row N` counted from 1.
+
+    Values are those of JSON: texts, numbers, booleans, None, lists and dictionaries. NaN and infinity, which pandas writes
+    for what is missing, are None. Raises UserError, with file and place, for a file that is absent, empty, damaged, not of
+    these kinds or not UTF-8, and for values that no JSON file can hold.
+    """
+    empty = True
+    with open_bytes(path) as stream:
+        for place, row in _rows(path, stream):
+            empty = False
+            yield place, row
+    if empty:
+        raise UserError("no rows", where=path)
+
+
+def _rows(path: Path, stream: io.BufferedReader) -> Rows:
+    with reading(path):
+        head = stream.peek(1024)[:1024]
+    if head.startswith(b"PAR1"):
+        return parquet_rows(path, stream)
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return arrow_rows(path, stream)
+    _check_text(path, head)
+    return _text_rows(path, read_lines(path, stream))
+
+
+def _check_text(path: Path, head: bytes) -> None:
+    """Raise UserError where the first bytes are not those of UTF-8 text."""
+    encoding = None
+    if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+        encoding = "UTF-32"
+    elif head.startswith((b"\xff\xfe", b"\xfe\xff")) or _like_utf16(head):
+        encoding = "UTF-16"
+    if encoding:
+        raise UserError(f"{encoding} text, not UTF-8", where=path, hint=f"iconv -f {encoding} -t UTF-8 FILE > NEW")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, kind, hint in _OTHER_FILES:
+        if start.startswith(magic):
+            raise UserError(kind, where=path, hint=hint)
+    if b"\x00" in head:
+        raise UserError(
+            "binary data of an unknown kind",
+            where=path,
+            hint="rows are read from JSON, JSON Lines, Parquet, Arrow, CSV and TSV",
+        )
+
+
+def _like_utf16(head: bytes) -> bool:
+    """Every other byte of UTF-16 without a byte order mark is zero where the text is mostly ASCII."""
+    halves = head[0::2], head[1::2]
+    return any(half.count(0) > len(half) / 2 for half in halves) and not all(half.count(0) for half in halves)
+
+
+def _text_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Rows:
+    first = next((numbered for numbered in lines if numbered[1].strip()), None)
+    if first is None:
+        return iter(())
+    lines = itertools.chain([first], lines)
+    start = first[1].lstrip()[0]
+    if start == "[":
+        return array_rows(path, lines)
+    return object_rows(path, lines) if start == "{" else table_rows(path, lines)

@@ -1,0 +1,98 @@
+"""Parquet and Arrow files in, (place, row) pairs out, their types as the plain values that JSON has.
+
+A module of its own because pyarrow is loaded only where there is such a file.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orca_bench.errors import UserError
+from orca_bench.files import MAX_DEPTH, reading
+
+Rows = Iterator[tuple[str, dict]]
+
+
+def parquet_rows(path: Path, stream: io.BufferedReader) -> Rows:
+    """The rows of a Parquet file, each at `FILE row N`."""
+    return _batch_rows(path, _parquet_batches(path, stream))
+
+
+def arrow_rows(path: Path, stream: io.BufferedReader) -> Rows:
+    """The rows of an Arrow file or stream, as `save_to_disk` of datasets writes it, each at `FILE row N`."""
+    return _batch_rows(path, _arrow_batches(stream))
+
+
+def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator:
+    import pyarrow
+    import pyarrow.parquet
+
+    # Parquet is read from its end, which a compressed stream or a pipe does not have
+    whole = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
+    source = path if whole else pyarrow.BufferReader(stream.read())
+    with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
+        yield from file.iter_batches(batch_size=1000)
+
+
+def _arrow_batches(stream: io.BufferedReader) -> Iterator:
+    import pyarrow
+
+    content = stream.read()
+    if content.startswith(b"ARROW1"):
+        file = pyarrow.ipc.open_file(content)
+        yield from (file.get_batch(number) for number in range(file.num_record_batches))
+    else:
+        yield from pyarrow.ipc.open_stream(content)
+
+
+def _batch_rows(path: Path, batches: Iterator) -> Rows:
+    number = 0
+    while True:
+        try:
+            with reading(path):
+                batch = next(batches, None)
+                rows = None if batch is None else batch.to_pylist()
+        except UserError:
+            raise
+        except (
+            Exception
+        ) as error:  # pyarrow raises many kinds for damaged files, MemoryError and UnicodeDecodeError too
+            raise UserError(f"cannot be read: {error}", where=path, hint="the file is cut off or damaged") from None
+        if rows is None:
+            return
+        for row in rows:
+            number += 1
+            place = f"{path} row {number}"
+            yield place, {column: _plain(value, place) for column, value in row.items()}
+
+
+def _plain(value: Any, place: str, depth: int = MAX_DEPTH) -> Any:
+    """The JSON value that stands for a value of Arrow's."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not depth:
+        raise UserError(f"values nested more than {MAX_DEPTH} deep", where=place)
+    if isinstance(value, dict):
+        return {str(key): _plain(inner, place, depth - 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner, place, depth - 1) for inner in value]
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError("bytes that are not UTF-8 text", where=place) from None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)

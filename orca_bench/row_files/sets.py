@@ -1,0 +1,101 @@
+"""A path in, the data files that it names out, in order: one file, a folder, a pattern, the parts of one set.
+
+A module of its own because instructions, records and benchmarks are all kept in parts (`train-00000-of-00003.parquet`).
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from orca_bench.errors import UserError
+
+_PACKED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
+ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")
+_SHARD = re.compile(r"(?P<stem>.*?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
+
+#: Files beside the data of a set that describe it.
+_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "suite.json")
+_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+
+
+def has_ending(path: Path) -> bool:
+    """Whether a name is that of a data file, compressed or not."""
+    return _without_packing(path.name.lower()).endswith(ENDINGS)
+
+
+def stem(path: Path) -> str:
+    """A data file's name without its endings and without its number among the parts of one set."""
+    name = _without_packing(path.name)
+    name = name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
+    shard = _SHARD.fullmatch(name)
+    return (shard["stem"] or path.parent.name) if shard else name
+
+
+def _without_packing(name: str) -> str:
+    return next((name[: -len(e)] for e in _PACKED_ENDINGS if name.lower().endswith(e)), name)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The data files that a path names: itself, those in a folder, or those that a pattern with `*` matches; in order.
+
+    Of a folder with splits the train split is taken, as `load_dataset(…, split="train")` of datasets does. Raises UserError
+    where there is no such file, where a part of a set is missing, and where a folder holds several sets.
+    """
+    if path.is_dir():
+        return _files_in(path)
+    if not path.exists() and any(sign in str(path) for sign in "*?["):
+        matches = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
+        if not matches:
+            raise UserError("no file matches this pattern", where=path)
+        return in_order(matches)
+    return [path]
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = [
+        file
+        for file in folder.rglob("*")
+        if has_ending(file)
+        and file.is_file()
+        and file.name not in _DESCRIPTIONS
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+    if not files:
+        raise UserError("no data file in this folder", where=folder, hint=f"data files end in {', '.join(ENDINGS)}")
+    splits: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        name = next((name for name in (stem(file), file.parent.name) if name.lower() in _SPLITS), "")
+        splits.setdefault((file.parent, name) if name else (folder, ""), []).append(file)
+    if len(splits) > 1:
+        trains = [key for key in splits if key[1].lower() == "train"]
+        if len(trains) != 1 or (folder, "") in splits:
+            names = sorted({str((parent / name).relative_to(folder)) for parent, name in splits})
+            raise UserError(f"several sets ({', '.join(names)})", where=folder, hint="name the files of one of them")
+        return in_order(splits[trains[0]])
+    return in_order(files)
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """Files by name, numbers in it as numbers; raises UserError where one of `NAME-00000-of-00003` … is missing."""
+    files = sorted(files, key=_natural)
+    numbers: dict[tuple[Path, str, int], list[int]] = {}
+    for file in files:
+        name = _without_packing(file.name)
+        shard = _SHARD.fullmatch(name[: len(name) - len(Path(name).suffix)])
+        if shard:
+            numbers.setdefault((file.parent, shard["stem"], int(shard["count"])), []).append(int(shard["number"]))
+    for (folder, name, count), present in numbers.items():
+        first = 1 if count in present else 0
+        missing = sorted(set(range(first, first + count)) - set(present))
+        if missing:
+            raise UserError(f"part {missing[0]:05d} of {count} of '{name}' is missing", where=folder)
+        if len(present) > count:
+            raise UserError(f"{len(present)} files for the {count} parts of '{name}'", where=folder)
+    return files
+
+
+def _natural(path: Path) -> list:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
