@@ -53,6 +53,18 @@ def _bare(value: str) -> str:
     return _GAP.sub(" ", value.strip(_SIGNS).casefold())
 
 
+def problem(instruction: str, response: str, published: bool = True) -> str:
+    """Which rows (rows …) teach nothing, where this is one of them, else an empty text.
+
+    Placeholders are looked for in `published` rows only, not in records that were looked at when they were made.
+    """
+    if not instruction.strip():
+        return "without an instruction"
+    if not response.strip():
+        return "without an answer"
+    return "with a placeholder for an answer" if published and is_placeholder_output(response) else ""
+
+
 def is_record(row: dict) -> bool:
     """Whether a row is a record that orca-bench made: its texts were looked at then and are taken as they stand."""
     return {"system", "instruction", "response"} <= row.keys() and ("teacher" in row or "system_id" in row)

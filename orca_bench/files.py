@@ -187,14 +187,13 @@ def reading(path: Path, place: Callable[[], object] | None = None) -> Iterator[N
         yield
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        by_system = getattr(error, "errno", None) is not None  # what libraries find in the content has no number
         raise UserError(
-            f"cannot be decompressed: {error}",
+            f"cannot read: {error.strerror if by_system else error}",
             where=place() if place else path,
-            hint="the file is cut off or damaged",
+            hint=None if by_system else "the file is cut off or damaged",
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot read: {error.strerror or error}", where=place() if place else path) from None
 
 
 def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str]]:

@@ -47,10 +47,12 @@ class Model(_Section):
 
 
 class Data(_Section):
-    """The records to train on: JSON Lines files (.jsonl, .jsonl.gz) or hub ids."""
+    """The records to train on: files (JSON, JSON Lines, Parquet, CSV), folders and patterns of them, or hub ids."""
 
     records: list[Place] = Field(min_length=1)
     max_length: Positive = 1024
+    #: Stop at the first row without an instruction or a response, which is left out and counted otherwise.
+    strict: bool = False
 
 
 class Train(_Section):

@@ -92,6 +92,9 @@ def _show_prepared(prepared) -> None:
         f"{plan.steps:,} steps; {prepared.parameters:,} parameters",
         highlight=False,
     )
+    for source in prepared.sources:
+        for remark in source.remarks:
+            console.print(remark, highlight=False, markup=False)
     if report.cut:
         console.print(f"{report.cut:,} records were cut at {prepared.recipe.data.max_length} tokens", highlight=False)
     if report.dropped:

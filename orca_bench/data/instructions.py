@@ -78,42 +78,40 @@ def _shape(row: dict, mapping: shapes.Shape | None, place: str) -> shapes.Shape:
 
 def _instruction(row: dict, shape: shapes.Shape, source: str, number: int, place: str) -> Instruction:
     system = None if shape.system is None or row[shape.system] is None else fields.text(row, shape.system, place)
-    turns = _turns(row, shape)
-    if turns is not None:
-        said = exchange(turns, place)
-        problem = said.problem or _problem(said.user, said.assistant)
-        own = said.system if said.system is not None else system
-        return Instruction(said.user, "", said.assistant, source, number, place, own, problem=problem)
-    instruction, response, given = (
+    messages = _messages(row, shape)
+    if messages is not None:
+        turns = exchange(messages, place)
+        problem = turns.problem or fields.problem(turns.user, turns.assistant)
+        system = system if turns.system is None else turns.system
+        return Instruction(turns.user, "", turns.assistant, source, number, place, system, problem=problem)
+    instruction, response, context = (
         fields.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
     )
-    problem = _problem(instruction, response)
+    is_record = fields.is_record(row)
+    problem = fields.problem(instruction, response, published=not is_record)
     if shape.reasoning is not None:
         steps = fields.text(row, shape.reasoning, place)
         response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
-    if fields.is_record(row):
-        texts = ("system", "instruction", "input", "response", "system_id" if system is None else "")
-        more = {column: value for column, value in row.items() if column not in texts and value is not None}
-        return Instruction(instruction, given, response, source, number, place, system, problem=problem, more=more)
-    placeholder = fields.is_placeholder_input(given)
-    given = "" if placeholder or not given.strip() else given
+    if is_record:
+        more = _more(row, system)
+        return Instruction(instruction, context, response, source, number, place, system, problem=problem, more=more)
+    placeholder = fields.is_placeholder_input(context)
+    context = "" if placeholder or not context.strip() else context
     return Instruction(
-        instruction, given, response, source, number, place, system, shape.drawn, problem, placeholder=placeholder
+        instruction, context, response, source, number, place, system, shape.drawn, problem, placeholder=placeholder
     )
 
 
-def _turns(row: dict, shape: shapes.Shape) -> object | None:
+def _more(row: dict, system: str | None) -> dict:
+    """What a record says beside its texts; the id of a system message only where it has one."""
+    texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
+    return {column: value for column, value in row.items() if column not in texts and value is not None}
+
+
+def _messages(row: dict, shape: shapes.Shape) -> object | None:
     if shape.turns is not None:
-        return row[shape.turns]
+        return [] if row[shape.turns] is None else row[shape.turns]
     prompt, completion = row[shape.instruction], row[shape.response]
     if isinstance(prompt, list) and isinstance(completion, list):  # prompt and completion as messages, as TRL has them
         return prompt + completion
     return None
-
-
-def _problem(instruction: str, response: str) -> str:
-    if not instruction.strip():
-        return "without an instruction"
-    if not response.strip():
-        return "without an answer"
-    return "with a placeholder for an answer" if fields.is_placeholder_output(response) else ""

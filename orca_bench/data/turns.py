@@ -35,8 +35,6 @@ def exchange(messages: object, where: str) -> Exchange:
     """
     if isinstance(messages, str):  # a table holds them as JSON
         messages = parse_json(messages, where)
-    if messages is None:
-        messages = []
     if not isinstance(messages, list):
         raise UserError(f"a {type(messages).__name__}, not a list of messages", where=where)
     turns = [_turn(message, where) for message in messages]

@@ -1,4 +1,4 @@
-"""Benchmark rows in: from the hub, or from `DIR/TASK/SPLIT.jsonl.gz`, each checked for the columns its task reads.
+"""Benchmark rows in: from the hub, or from a folder of files, each checked for the columns its task reads.
 
 Both give the same rows in the same order, so a result does not depend on where they came from. The hash of what a task reads
 of them goes into it, and says whether they are the leaderboard's own.
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orca_bench import row_files
 from orca_bench.errors import UserError, nearest
+from orca_bench.evaluate.benchmark_files import files_of_split
 from orca_bench.evaluate.tasks.base import Task
-from orca_bench.files import read_json, read_json_lines
+from orca_bench.files import read_json
 from orca_bench.result_file import NOT_VERIFIED, OTHER, TRUE
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
@@ -88,25 +90,8 @@ def load(task: Task, benchmarks: Path | None) -> Rows:
 
 
 def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, dict]]:
-    for ending in (".jsonl.gz", ".jsonl"):
-        path = benchmarks / task.name / f"{split}{ending}"
-        if path.is_file():
-            break
-    else:
-        present = (
-            sorted(p.name for p in (benchmarks / task.name).glob("*")) if (benchmarks / task.name).is_dir() else []
-        )
-        raise UserError(
-            f"the split '{split}' of {task.name} is missing",
-            where=benchmarks / task.name / f"{split}.jsonl.gz",
-            hint=f"present: {', '.join(present)}" if present else "expected DIR/TASK/SPLIT.jsonl.gz",
-        )
-    empty = True
-    for line, row in read_json_lines(path):
-        empty = False
-        yield f"{path}:{line}", row
-    if empty:
-        raise UserError("no rows", where=path)
+    for file in files_of_split(benchmarks, task, split):
+        yield from row_files.read(file)
 
 
 def _from_hub(task: Task, split: str) -> Iterable[tuple[str, dict]]:

@@ -22,9 +22,6 @@ Rows = Iterator[tuple[str, dict]]
 #: Keys under which one JSON object holds its rows beside other facts (a version, a licence).
 _LISTS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
 
-#: Lists of objects that are one row's own, not rows.
-_TURNS = ("messages", "conversations", "conversation", "prompt", "completion")
-
 #: A JSON escape of half a surrogate pair, which may or may not have its other half beside it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"\s*")
@@ -82,11 +79,7 @@ def _document_rows(path: Path, text: str) -> Rows:
 
 def _list_of(value: dict, path: Path) -> list | None:
     """The list of rows that a single object holds, or None where the object is a row itself."""
-    lists = {
-        key: inner
-        for key, inner in value.items()
-        if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner) and key not in _TURNS
-    }
+    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner and _are_rows(inner)}
     named = [key for key in lists if key.lower() in _LISTS]
     if len(lists) == 1 and (named or len(value) == 1):
         return next(iter(lists.values()))
@@ -103,6 +96,11 @@ def _list_of(value: dict, path: Path) -> list | None:
             hint="write it with to_json(…, orient='records', lines=True)",
         )
     return None
+
+
+def _are_rows(values: list) -> bool:
+    """Whether a list holds objects that are not the messages of one conversation."""
+    return all(isinstance(value, dict) and not value.keys() & {"role", "from", "content", "value"} for value in values)
 
 
 def array_rows(path: Path, lines: Lines) -> Rows:

@@ -28,14 +28,31 @@ def has_ending(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """A data file's name without its endings and without its number among the parts of one set."""
+    part = _part(path)
+    return (part["stem"] or path.parent.name) if part else _without_endings(path)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a name says that it is one of several parts (`train-00000-of-00003.parquet`)."""
+    return _part(path) is not None
+
+
+def _part(path: Path) -> re.Match | None:
+    return _SHARD.fullmatch(_without_endings(path))
+
+
+def _without_endings(path: Path) -> str:
     name = _without_packing(path.name)
-    name = name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
-    shard = _SHARD.fullmatch(name)
-    return (shard["stem"] or path.parent.name) if shard else name
+    return name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
 
 
 def _without_packing(name: str) -> str:
     return next((name[: -len(e)] for e in _PACKED_ENDINGS if name.lower().endswith(e)), name)
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path is a pattern (`train-*.parquet`) and no file of that very name."""
+    return any(sign in str(path) for sign in "*?[") and not path.exists()
 
 
 def files_of(path: Path) -> list[Path]:
@@ -46,7 +63,7 @@ def files_of(path: Path) -> list[Path]:
     """
     if path.is_dir():
         return _files_in(path)
-    if not path.exists() and any(sign in str(path) for sign in "*?["):
+    if is_pattern(path):
         matches = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
         if not matches:
             raise UserError("no file matches this pattern", where=path)
@@ -83,10 +100,8 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     files = sorted(files, key=_natural)
     numbers: dict[tuple[Path, str, int], list[int]] = {}
     for file in files:
-        name = _without_packing(file.name)
-        shard = _SHARD.fullmatch(name[: len(name) - len(Path(name).suffix)])
-        if shard:
-            numbers.setdefault((file.parent, shard["stem"], int(shard["count"])), []).append(int(shard["number"]))
+        if part := _part(file):
+            numbers.setdefault((file.parent, part["stem"], int(part["count"])), []).append(int(part["number"]))
     for (folder, name, count), present in numbers.items():
         first = 1 if count in present else 0
         missing = sorted(set(range(first, first + count)) - set(present))

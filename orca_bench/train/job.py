@@ -55,7 +55,7 @@ def describe(
     """
     if recipe.model.base is not None:
         model_folder.check(recipe.model.base)
-    read, sources = record_files.read(recipe.data.records)
+    read, sources = record_files.read(recipe.data.records, recipe.data.strict)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     model_config = student.config(recipe, tokenizer)
     if model_config.vocab_size < tokenizer.vocab_size:

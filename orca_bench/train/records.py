@@ -1,17 +1,18 @@
-"""Records in: JSON Lines files or hub sets with system, instruction, input and response, each row checked.
+"""Records in: files or hub sets with system, instruction, input and response, each row checked.
 
 Its own module because it is the whole contract between whoever makes records and training. The published explain-tuned
-sets call the response `output`; that name is read too.
+sets call the response `output`; that name is read too. Rows of any other columns become records by `orca-bench data convert`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from orca_bench import fields, row_files
 from orca_bench.errors import UserError
-from orca_bench.files import read_json_lines, sha256
+from orca_bench.files import sha256
 
 
 @dataclass(frozen=True)
@@ -26,59 +27,94 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """Where records came from: the path or hub id, how many rows, and the SHA-256 of the file (None for a hub set)."""
+    """Where records came from: the path or hub id, how many records, and the SHA-256 of the file (None for a hub set).
+
+    `left_out` counts rows that teach nothing, by reason; `first_left_out` is the place of the first of each. `without_system`
+    counts records that have no system message: they are trained under the empty one.
+    """
 
     name: str
     rows: int
     sha256: str | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    first_left_out: dict[str, str] = field(default_factory=dict)
+    without_system: int = 0
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of the rows, one line each."""
+        lines = [
+            f"left out: {count:,} rows {reason}; the first is {self.first_left_out[reason]}"
+            for reason, count in self.left_out.items()
+        ]
+        if self.without_system:
+            lines.append(
+                f"{self.name}: {self.without_system:,} records have no system message and are trained under the empty one "
+                "(orca-bench data convert gives them one)"
+            )
+        return lines
 
 
-def read(names: Iterable[str]) -> tuple[list[Record], list[Source]]:
-    """All records of the named files and hub sets, in order.
+def read(names: Iterable[str], strict: bool = False) -> tuple[list[Record], list[Source]]:
+    """All records of the named files, folders, patterns and hub sets, in order.
 
-    Raises UserError where a source is absent, empty or not JSON Lines, and where a row lacks a response (file and line).
+    Rows without an instruction or a response are left out and counted, or raise UserError where `strict` says so. Raises
+    UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
     """
     records: list[Record] = []
     sources: list[Source] = []
     for name in names:
-        before = len(records)
         path = Path(name)
-        if path.exists() or path.suffix in (".jsonl", ".gz", ".json"):
-            if path.is_dir():
-                raise UserError("a folder, not a file of records", where=path)
-            records.extend(_record(row, f"{path}:{line}") for line, row in read_json_lines(path))
-            digest = sha256(path)
-        else:
-            records.extend(_from_hub(name))
-            digest = None
-        if len(records) == before:
-            raise UserError("no records in this file", where=name, hint="each line must be one JSON object")
-        sources.append(Source(name, len(records) - before, digest))
+        if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
+            sources.append(_collect(name, _from_hub(name), None, strict, records))
+            continue
+        for file in row_files.files_of(path):
+            sources.append(_collect(str(file), row_files.read(file), sha256(file), strict, records))
     return records, sources
 
 
+def _collect(
+    name: str, rows: Iterable[tuple[str, dict]], digest: str | None, strict: bool, records: list[Record]
+) -> Source:
+    """Append the records among `rows` to `records`."""
+    before, without_system = len(records), 0
+    left_out: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for where, row in rows:
+        record = _record(row, where)
+        problem = fields.problem(record.instruction, record.response, published=not fields.is_record(row))
+        if problem and strict:
+            raise UserError(f"data.strict allows no rows {problem}", where=where)
+        if problem:
+            left_out[problem] = left_out.get(problem, 0) + 1
+            first.setdefault(problem, where)
+            continue
+        records.append(record)
+        without_system += row.get("system") is None
+    if len(records) == before:
+        reason = next(iter(left_out), None)
+        raise UserError(
+            f"no record is left: {left_out[reason]:,} rows {reason}" if reason else "no records", where=first.get(reason, name)
+        )
+    return Source(name, len(records) - before, digest, left_out, first, without_system)
+
+
 def _record(row: dict, where: str) -> Record:
-    def text(key: str) -> str:
-        value = row.get(key)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise UserError(f"'{key}' is a {type(value).__name__}, not a text", where=where)
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UserError(f"'{key}' has a lone surrogate, which no encoding holds", where=where) from None
-        return value
-
-    response = text("response") or text("output")
-    if not response.strip():
-        raise UserError("a row without a response", where=where, hint="every record needs a text under 'response'")
-    if not text("instruction").strip():
-        raise UserError("a row without an instruction", where=where)
-    return Record(text("system"), text("instruction"), text("input"), response)
+    response = next((column for column in ("response", "output") if row.get(column) is not None), None)
+    if "instruction" not in row or not ("response" in row or "output" in row) or ("context" in row and "input" not in row):
+        raise UserError(
+            f"columns {', '.join(row)} are not those of records (system, instruction, input, response)",
+            where=where,
+            hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
+        )
+    context = fields.text(row, "input", where)
+    if not context.strip() or (fields.is_placeholder_input(context) and not fields.is_record(row)):
+        context = ""
+    system, instruction, answer = (fields.text(row, column, where) for column in ("system", "instruction", response))
+    return Record(system, instruction, context, answer)
 
 
-def _from_hub(name: str) -> Iterator[Record]:
+def _from_hub(name: str) -> Iterator[tuple[str, dict]]:
     from datasets import load_dataset
 
     try:
@@ -87,7 +123,7 @@ def _from_hub(name: str) -> Iterator[Record]:
         raise UserError(
             f"no such file here, and the hub did not give such a data set ({type(error).__name__})",
             where=name,
-            hint="give the path of a JSON Lines file",
+            hint="give the path of a file of records",
         ) from error
-    for number, row in enumerate(rows):
-        yield _record(row, f"{name} row {number}")
+    for number, row in enumerate(rows, 1):
+        yield f"{name} row {number}", row
