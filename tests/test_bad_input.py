@@ -49,13 +49,15 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(command, recipe):
     ("content", "said"),
     [
         (None, "records.jsonl: no such file"),
-        ("", "records.jsonl: no records in this file"),
-        ('[{"instruction": "x"}]\n', "records.jsonl:1: a list, not a JSON object"),
+        ("", "records.jsonl: no rows"),
+        ('[{"instruction": "x"}]\n', "records.jsonl:1 row 1: columns instruction are not those of records"),
         (json.dumps(GOOD) + "\nnot json\n", "records.jsonl:2: not JSON"),
-        (json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}), "records.jsonl:2: a row without a response"),
-        (json.dumps({"instruction": "x", "input": "y"}), "records.jsonl:1: a row without a response"),
-        (json.dumps(GOOD | {"input": 3}), "records.jsonl:1: 'input' is a int"),
-        (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: 'system' has a lone surrogate"),
+        (json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}), "all 1 records lose"),
+        (json.dumps(GOOD | {"response": ""}), "records.jsonl:1: no record is left: 1 rows without an answer"),
+        (json.dumps({"instruction": "x", "input": "y"}), "records.jsonl:1: columns instruction, input are not those of"),
+        (json.dumps({"question": "x", "answer": "y"}), "orca-bench data convert FILE"),
+        (json.dumps(GOOD | {"input": [3]}), "records.jsonl:1: 'input' is a list"),
+        (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: a text with half a surrogate pair"),
     ],
 )
 def test_records_that_are_none(command, recipe, tmp_path, content, said):

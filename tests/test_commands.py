@@ -66,7 +66,9 @@ def test_instruction_files_become_records(command, tmp_path):
     (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
     files = ["alpaca.jsonl", "dolly.jsonl", "gsm.jsonl"]
     done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
-    assert done.returncode == 0 and "3 records" in done.stdout and "1 rows without an answer" in done.stdout
+    assert done.returncode == 0 and "3 records" in done.stdout
+    assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in done.stdout
+    assert done.stdout.splitlines()[-1] == "system messages: 3 drawn from 5,7-8 with seed 0"
     text = (tmp_path / "r" / "records.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     assert [(r["instruction"], r["input"], r["response"]) for r in records] == [

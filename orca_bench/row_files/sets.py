@@ -22,8 +22,8 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
 def has_ending(path: Path) -> bool:
-    """Whether a name is that of a data file, compressed or not."""
-    return _without_packing(path.name.lower()).endswith(ENDINGS)
+    """Whether a name is that of a data file, compressed or not, and not that of a description beside one."""
+    return _without_packing(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTIONS
 
 
 def stem(path: Path) -> str:
@@ -77,7 +77,6 @@ def _files_in(folder: Path) -> list[Path]:
         for file in folder.rglob("*")
         if has_ending(file)
         and file.is_file()
-        and file.name not in _DESCRIPTIONS
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
     if not files:
