@@ -16,7 +16,9 @@ PLACEHOLDER_INPUTS = frozenset(
     + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
 )
 #: Outputs that say that there is none (the Alpaca file has 37 of them).
-PLACEHOLDER_OUTPUTS = frozenset(("nooutput", "no output", "no output required", "no output needed", "no output necessary"))
+PLACEHOLDER_OUTPUTS = frozenset(
+    ("nooutput", "no output", "no output required", "no output needed", "no output necessary")
+)
 
 _SIGNS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
 _GAP = re.compile(r"[\s_]+|(?<=no)-")
@@ -63,6 +65,11 @@ def problem(instruction: str, response: str, published: bool = True) -> str:
     if not response.strip():
         return "without an answer"
     return "with a placeholder for an answer" if published and is_placeholder_output(response) else ""
+
+
+def counted(count: int, reason: str) -> str:
+    """So many rows of one problem, in words."""
+    return f"{count:,} {'row' if count == 1 else 'rows'} {reason}"
 
 
 def is_record(row: dict) -> bool:

@@ -279,8 +279,8 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, as hexadecimal."""
-    with open(path, "rb") as handle:
+    """The SHA-256 of a file's bytes, as hexadecimal; raises UserError where it cannot be read."""
+    with reading(path), open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -52,8 +52,7 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(command, recipe):
         ("", "records.jsonl: no rows"),
         ('[{"instruction": "x"}]\n', "records.jsonl:1 row 1: columns instruction are not those of records"),
         (json.dumps(GOOD) + "\nnot json\n", "records.jsonl:2: not JSON"),
-        (json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}), "all 1 records lose"),
-        (json.dumps(GOOD | {"response": ""}), "records.jsonl:1: no record is left: 1 rows without an answer"),
+        (json.dumps(GOOD | {"response": ""}), "records.jsonl:1: no record is left: 1 row without an answer"),
         (json.dumps({"instruction": "x", "input": "y"}), "records.jsonl:1: columns instruction, input are not those of"),
         (json.dumps({"question": "x", "answer": "y"}), "orca-bench data convert FILE"),
         (json.dumps(GOOD | {"input": [3]}), "records.jsonl:1: 'input' is a list"),
@@ -65,6 +64,14 @@ def test_records_that_are_none(command, recipe, tmp_path, content, said):
     path.unlink() if content is None else path.write_text(content)
     assert said in command.refused("train", "r.yaml")
     assert not (tmp_path / "runs" / "r").exists()
+
+
+def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(command, recipe, tmp_path):
+    (tmp_path / "records.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}))
+    line = command.refused("train", "r.yaml", "-o", "data.strict=true")
+    assert "records.jsonl:2: data.strict allows no rows without an answer" in line
+    done = command("train", "r.yaml", "--dry-run")
+    assert done.returncode == 0 and "left out: 1 row without an answer; the first is records.jsonl:2" in done.stdout
 
 
 def test_records_whose_responses_are_all_cut_away(command, recipe):

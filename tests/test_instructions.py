@@ -182,7 +182,7 @@ def test_conversations_that_are_no_exchange_are_left_out_by_name(tmp_path, messa
     assert report.first_left_out == {reason: f"{tmp_path / 'set.jsonl'}:2"}
     with pytest.raises(UserError, match=f"set.jsonl:2: --strict allows no rows {reason}"):
         converted(tmp_path, [good, row], strict=True)
-    with pytest.raises(UserError, match=f"no record is left: 1 rows {reason}"):
+    with pytest.raises(UserError, match=f"no record is left: 1 row {reason}"):
         converted(tmp_path, [row])
 
 
@@ -361,7 +361,7 @@ def test_training_leaves_rows_out_and_says_so(tmp_path):
     records, (source,) = training.read([str(path)])
     assert records == [training.Record("s", "i", "", "o"), training.Record("", "i", "", "3")]
     assert source.left_out == {"without an answer": 1} and source.without_system == 1 and source.rows == 2
-    assert "left out: 1 rows without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
+    assert "left out: 1 row without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
     with pytest.raises(UserError, match="r.jsonl:2: data.strict allows no rows without an answer"):
         training.read([str(path)], strict=True)
 

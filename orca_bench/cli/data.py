@@ -56,14 +56,14 @@ def convert(files, out, mapping, systems, seed, strict):
     from orca_bench.cli.console import counting
     from orca_bench.data import shapes
     from orca_bench.data.convert import convert as run
+    from orca_bench.fields import counted
 
     ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
         report = run(list(files), out, ids, seed, shapes.mapped(mapping), strict, lambda done: progress(done, None))
     click.echo(f"{report.records:,} records: {out}")
     for reason, count in report.left_out.most_common():
-        rows = "row" if count == 1 else "rows"
-        click.echo(f"left out: {count:,} {rows} {reason}; the first is {report.first_left_out[reason]}")
+        click.echo(f"left out: {counted(count, reason)}; the first is {report.first_left_out[reason]}")
     if report.placeholder_inputs:
         click.echo(f"{report.placeholder_inputs:,} inputs such as 'No input' were taken as none")
     if report.new_ids:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orca_bench import fields
 from orca_bench.data import instructions, shapes
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, replacing
@@ -73,7 +74,7 @@ def convert(
         if not report.records:
             reason, count = report.left_out.most_common(1)[0]
             first = report.first_left_out[reason]
-            raise UserError(f"no record is left: {count:,} rows {reason} (the first is here)", where=first)
+            raise UserError(f"no record is left: {fields.counted(count, reason)}", where=first)
     return report
 
 

@@ -78,7 +78,8 @@ def of(columns: tuple[str, ...]) -> Shape:
     if not shapes:
         known = "; ".join(dict.fromkeys(", ".join(sorted(shape.columns)) for shape in SHAPES))
         raise UserError(
-            f"columns {', '.join(columns) or '(none)'} are those of no known instruction set", hint=f"{_HINT}; known: {known}"
+            f"columns {', '.join(columns) or '(none)'} are those of no known instruction set",
+            hint=f"{_HINT}; known: {known}",
         )
     if len(shapes) > 1:
         readings = " or ".join(f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in shapes)

@@ -35,7 +35,9 @@ def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:
         raise UserError(
             f"the split '{split}' of {task.name} is missing",
             where=benchmarks / task.name / f"{split}.jsonl.gz",
-            hint=f"present: {', '.join(present)}" if present else "expected DIR/TASK/SPLIT.jsonl.gz or the hub's own files",
+            hint=f"present: {', '.join(present)}"
+            if present
+            else "expected DIR/TASK/SPLIT.jsonl.gz or the hub's own files",
         )
     if len(places) > 1:
         names = ", ".join(str(files[0].relative_to(benchmarks)) for files in places.values())

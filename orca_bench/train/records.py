@@ -44,7 +44,7 @@ class Source:
     def remarks(self) -> list[str]:
         """What a reader should know of the rows, one line each."""
         lines = [
-            f"left out: {count:,} rows {reason}; the first is {self.first_left_out[reason]}"
+            f"left out: {fields.counted(count, reason)}; the first is {self.first_left_out[reason]}"
             for reason, count in self.left_out.items()
         ]
         if self.without_system:
@@ -92,16 +92,20 @@ def _collect(
         records.append(record)
         without_system += row.get("system") is None
     if len(records) == before:
-        reason = next(iter(left_out), None)
-        raise UserError(
-            f"no record is left: {left_out[reason]:,} rows {reason}" if reason else "no records", where=first.get(reason, name)
-        )
+        if not left_out:
+            raise UserError("no records", where=name)
+        reason = max(left_out, key=left_out.get)
+        raise UserError(f"no record is left: {fields.counted(left_out[reason], reason)}", where=first[reason])
     return Source(name, len(records) - before, digest, left_out, first, without_system)
 
 
 def _record(row: dict, where: str) -> Record:
     response = next((column for column in ("response", "output") if row.get(column) is not None), None)
-    if "instruction" not in row or not ("response" in row or "output" in row) or ("context" in row and "input" not in row):
+    if (
+        "instruction" not in row
+        or not ("response" in row or "output" in row)
+        or ("context" in row and "input" not in row)
+    ):
         raise UserError(
             f"columns {', '.join(row)} are not those of records (system, instruction, input, response)",
             where=where,
