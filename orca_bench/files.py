@@ -287,8 +287,9 @@ def sha256(path: Path) -> str:
 def shipped(kind: str) -> Path:
     """The folder of files that come with orca-bench: `recipes`, or `reported` (scores).
 
-    In a checkout they stand at the top level (recipes/, results/reported/); in an installed wheel inside the package.
+    In an installed wheel they stand inside the package; in a checkout at the top level (recipes/, results/reported/).
     """
     package = Path(__file__).resolve().parent
-    checkout = package.parent / {"recipes": "recipes", "reported": "results/reported"}[kind]
-    return checkout if checkout.is_dir() else package / "shipped" / kind
+    installed = package / "shipped" / kind
+    # The wheel's own first: beside an installed package, another one may have left a folder of that name.
+    return installed if installed.is_dir() else package.parent / {"recipes": "recipes", "reported": "results/reported"}[kind]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError, nearest
+from orca_bench.files import shipped
 
 Positive = Annotated[int, Field(gt=0, le=2**40)]  # no size or count of a run is near it; larger ones overflow libraries
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -101,8 +102,8 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises UserError, with file and line, for a file that is absent or not YAML, for unknown keys, wrong types, and
     batch numbers that do not multiply.
     """
-    path = Path(path)
-    tree, lines = yaml_files.read(path, "recipe", hint="recipes that come with orca-bench are in recipes/")
+    path = _shipped_or_own(Path(path))
+    tree, lines = yaml_files.read(path, "recipe", hint=f"shipped with orca-bench are {', '.join(_shipped())}")
     if not isinstance(tree, dict):
         raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
     overridden = {}
@@ -129,6 +130,17 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _shipped_or_own(path: Path) -> Path:
+    """The file itself; where there is none, the shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names."""
+    own = _shipped().get(path.with_suffix("").name)
+    named = own is not None and path.suffix in ("", ".yaml") and str(path.parent) in (".", "recipes")
+    return own if named and not path.exists() else path
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
 
 
 def _apply(tree: dict, override: str) -> str:

@@ -12,6 +12,30 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def pytest_terminal_summary(terminalreporter):
+    """With ORCA_BENCH_NO_SKIPS, as in CI, name the tests that were skipped for want of something that CI can install."""
+    for line in _avoidable_skips(terminalreporter):
+        terminalreporter.write_line(f"skipped, and CI can run it: {line}", red=True)
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and _avoidable_skips(reporter) and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _avoidable_skips(reporter) -> list[str]:
+    if not os.environ.get("ORCA_BENCH_NO_SKIPS"):
+        return []
+    reports = reporter.stats.get("skipped", [])
+    lines = [f"{report.nodeid}: {str(report.longrepr[-1]).removeprefix('Skipped: ')}" for report in reports]
+    return [line for line in lines if not line.endswith(NOT_HERE)]
+
+
+#: How the reasons end of skips that no machine can help by installing something.
+NOT_HERE = ("on this machine", "no such device here", "names no checkout of lm-evaluation-harness b281b092")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The real rows; a test that asks for them is skipped where they are absent."""

@@ -39,7 +39,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     if program is None:
-        pytest.skip("no Chromium on this machine")
+        pytest.skip("no Chromium is installed")
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with playwright.sync_playwright() as started:
         running = started.chromium.launch(executable_path=program, args=[*quiet, "--disable-sync", "--no-first-run"])

@@ -144,6 +144,21 @@ def test_random_weights_need_a_tokenizer_and_fitting_heads(tmp_path):
     assert "rotary embeddings need an even number" in refusal(tmp_path, odd)
 
 
+@pytest.mark.parametrize("name", ["13b", "13b.yaml", "recipes/13b.yaml"])
+def test_a_shipped_recipe_is_known_by_its_name_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert recipe.load(name).name == "orca_mini_13b"
+    for other in ("elsewhere/13b.yaml", "13b.yml", "14b"):
+        with pytest.raises(UserError, match="no such recipe; shipped with orca-bench are 13b, 15m"):
+            recipe.load(other)
+
+
+def test_a_recipe_of_ones_own_comes_before_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "13b.yaml").write_text(GOOD)
+    assert recipe.load("13b.yaml").name == "x"
+
+
 def test_a_file_that_is_not_there_or_not_a_mapping(tmp_path):
     with pytest.raises(UserError, match="no such recipe"):
         recipe.load(tmp_path / "absent.yaml")
