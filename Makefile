@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench gate breaks lint setup clean
+.PHONY: demo test test-slow bench gate breaks lint setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -14,6 +14,9 @@ demo: setup  ## the whole job on the embedded default
 test: setup  ## every test
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test-slow: setup  ## the tests that take minutes each, and fuzzing with 2,000 examples a test instead of 100
+	ORCA_BENCH_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "slow or not slow"
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
 	$(BIN)/python tests/bench_evaluation.py
