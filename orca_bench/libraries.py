@@ -35,4 +35,11 @@ def share_processor(processes: int) -> None:
     import torch
 
     if processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
+        torch.set_num_threads(max(1, cores() // processes))
+
+
+def cores() -> int:
+    """The cores that this process may run on, which batch systems and taskset make fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

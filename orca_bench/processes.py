@@ -82,10 +82,10 @@ def follow_parent() -> None:
 
 
 def _watch(descriptor: int | None, parent: int) -> None:
-    while os.getppid() == parent and (descriptor is None or _held(descriptor)):
+    while (held := descriptor is None or _held(descriptor)) and os.getppid() == parent:
         time.sleep(_POLL_S)
-    with contextlib.suppress(OSError, KeyError):
-        shutil.rmtree(Path(os.environ[_LIFELINE]).parent)
+    if not held:  # nobody else is left to clear up
+        shutil.rmtree(Path(os.environ[_LIFELINE]).parent, ignore_errors=True)
     _end_here()
 
 

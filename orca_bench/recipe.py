@@ -21,6 +21,11 @@ Beta = Annotated[float, Field(ge=0, lt=1)]  # torch.optim.AdamW's bounds
 Place = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f]+$")]  # a path or a hub id
 
 
+#: Marks a key that changes no number that training computes: a run may be continued with another value of it. A key without
+#: the mark has to be the same.
+MAY_CHANGE = "may change"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -77,9 +82,12 @@ class Train(_Section):
     zero_stage: Literal[0, 1, 2, 3] = 3
     offload: Literal["none", "cpu"] = "none"
     gradient_checkpointing: bool = True
-    checkpoint_every: Positive = 500
+    checkpoint_every: Annotated[Positive, MAY_CHANGE] = 500
     #: Every so many steps a model folder too, to be evaluated on its own; none but the last where it is left out.
-    export_every: Positive | None = None
+    export_every: Annotated[Positive | None, MAY_CHANGE] = None
+    #: A loss (nats a token) above which the run has diverged and stops. Random weights begin at the logarithm of the number
+    #: of words, 10.4 for 32,000; no run that learns comes near the default.
+    max_loss: Annotated[float, Field(gt=0), MAY_CHANGE] = 100.0
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
@@ -159,6 +167,27 @@ def _apply(tree: dict, override: str) -> str:
         place = inner
     place[last] = value
     return key
+
+
+def difference(earlier: Recipe, recipe: Recipe) -> str | None:
+    """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
+    before, after = _flat(earlier), _flat(recipe)
+    for key in before | after:
+        if before.get(key) != after.get(key):
+            return f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+    return None
+
+
+def _flat(section: BaseModel, prefix: str = "") -> dict:
+    """Values by dotted key, those that may change left out."""
+    entries = {}
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            entries |= _flat(value, f"{prefix}{name}.")
+        elif MAY_CHANGE not in field.metadata:
+            entries[prefix + name] = value
+    return entries
 
 
 # --- saying what is wrong -------------------------------------------------------------------------------------------

@@ -34,13 +34,17 @@ with Lifeline("a test") as line:
 
 
 @pytest.fixture
-def family():
+def family(tmp_path):
     """The ids of a command, its launcher and its worker, all running; started as `family("wait")`."""
     started = []
 
     def start(*words):
         command = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *words], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+            [sys.executable, "-c", COMMAND, *words],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            text=True,
         )
         started.extend([command, *(psutil.Process(int(command.stdout.readline())) for _ in range(3))])
         by_depth = sorted(started[1:], key=lambda process: len(process.parents()))

@@ -13,7 +13,7 @@ from orca_bench.cli import options
 @options.runs
 @click.option("--limit", type=int, help="Ask only the first N questions of each task.")
 @click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of recipes/mini.yaml.")
-@click.option("--fresh", is_flag=True, help="Train again where the student is trained already.")
+@click.option("--fresh", is_flag=True, help="Train again; the earlier run becomes mini.old-1.")
 def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool):
     """The whole job on the embedded default, without a network, in minutes on two cores.
 

@@ -16,7 +16,9 @@ from orca_bench.cli import options
 )
 @options.runs
 @click.option("--dry-run", is_flag=True, help="Show sizes, steps, memory and the resolved recipe; train nothing.")
-@click.option("--fresh", is_flag=True, help="Throw away what a run of this name holds and start over.")
+@click.option(
+    "--fresh", is_flag=True, help="Start over; an earlier run of this name becomes NAME.old-1, with its results."
+)
 @click.option(
     "--launcher",
     type=click.Choice(["torchrun", "deepspeed"]),
@@ -35,7 +37,10 @@ def command(
     Hugging Face folder. Where the recipe asks for more than one process, they are started here; under torchrun or
     deepspeed this command is one of them.
 
-    Ctrl-C writes a checkpoint and stops; the same command continues from it.
+    Ctrl-C (or SIGTERM) writes a checkpoint and stops; a second one stops at once. The same command continues from the newest
+    checkpoint; train.checkpoint_every, train.export_every, train.max_loss and the launcher may be others by then. A run
+    whose loss is no number any more, or above train.max_loss, has diverged: it stops with the step and the records of
+    its batch, and leaves no model. Only one command at a time trains a run.
 
     \b
       orca-bench train recipes/mini.yaml

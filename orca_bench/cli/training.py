@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 
 from orca_bench import recipe as recipes
@@ -38,28 +36,27 @@ def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> recipes.R
 
 def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str = "torchrun"):
     """Prepare and train; returns the finished Run."""
+    from orca_bench import processes
     from orca_bench import train as training
+    from orca_bench.train import launched
     from orca_bench.train.run import Run
 
     run = Run(runs / recipe.name)
-    if run.status == "finished" and not fresh and recipes.load(run.recipe_file) == recipe:
+    if launched.has_others():
+        processes.follow_parent()
+    if not fresh and run.status == "finished" and run.model.is_dir() and run.is_of(recipe):
         run.check_records()
         console.print(f"already trained: {run.model} (--fresh trains again)", highlight=False)
         return run
-    if os.environ.get("RANK", "0") != "0":
-        _wait_for_first(run)
+    store = launched.meet() if launched.has_others() else None
+    if launched.rank() == 0:
+        _prepare(recipe, run, fresh)
+        if store is not None:
+            launched.tell(store, run)
     else:
-        with counting("encoding records") as progress:
-            prepared = training.describe(recipe, progress, run.tokens_file)
-        continues = training.prepare(prepared, run, fresh)
-        _show_prepared(prepared)
-        _show_tokenizer(recipe)
-        if continues:
-            console.print("continuing from the newest checkpoint")
-        (run.folder / ".ready").write_text(str(os.getppid()))
+        launched.wait(store, run)
     training.launch(run, recipe, launcher, say=lambda line: console.print(line, highlight=False))
-    (run.folder / ".ready").unlink(missing_ok=True)
-    if os.environ.get("RANK", "0") == "0":
+    if launched.rank() == 0:
         note = read_json(run.model / "orca_bench.json")
         if "example" in note:
             line = f"plain transformers still disagrees with the exported tokenizer's SentencePiece model: {note['example']}"
@@ -68,11 +65,25 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
     return run
 
 
-def _wait_for_first(run) -> None:
-    """Under a launcher, the first process encodes; the others wait for the word that it left for this launcher's children."""
-    ready = run.folder / ".ready"
-    while not (ready.is_file() and ready.read_text() == str(os.getppid())):
-        time.sleep(0.2)
+def _prepare(recipe: recipes.Recipe, run, fresh: bool) -> None:
+    """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
+    from orca_bench import train as training
+
+    if fresh:
+        run.check_is_run()
+    else:
+        run.check(recipe)
+    if not run.is_empty:
+        run.lock()
+    with counting("encoding records") as progress:
+        prepared = training.describe(recipe, progress, run.tokens_file)
+    if fresh and (aside := run.move_aside()):
+        console.print(f"the run that was in {run.folder} is now in {aside}", highlight=False, markup=False)
+    continues = training.prepare(prepared, run)
+    _show_prepared(prepared)
+    _show_tokenizer(recipe)
+    if continues:
+        console.print("continuing from the newest checkpoint")
 
 
 def _show_tokenizer(recipe: recipes.Recipe) -> None:

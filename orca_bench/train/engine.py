@@ -6,11 +6,15 @@ Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because 
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
+from orca_bench.train.run import LATEST, newest_checkpoint
 
 
 def deepspeed_config(recipe: Recipe) -> dict:
@@ -137,6 +141,29 @@ def summed_loss(engine, ids, labels):
     return torch.nn.functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
 
 
+def grad_norm(engine) -> float | None:
+    """The norm of the last step's whole gradient before clipping; infinity where it is not finite, None where not known."""
+    if not engine.was_step_applied():
+        return math.inf  # DeepSpeed leaves such a step out, in every precision, and keeps the norm of the step before
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+def largest_weight(engine) -> float:
+    """The largest absolute value of all weights; infinity where one is NaN. A collective."""
+    import torch
+
+    largest = torch.zeros((), device=engine.device)
+    for parameter in engine.module.parameters():
+        part = getattr(parameter, "ds_tensor", parameter).detach()  # at stage 3 this process has only its part
+        if part.numel():
+            largest = torch.maximum(
+                largest, part.abs().max().float().nan_to_num(math.inf, math.inf, math.inf).to(largest.device)
+            )
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return float(largest)
+
+
 def gather_weights(engine) -> dict:
     """The whole weights on process 0 (name to CPU tensor, in training dtype), an empty dictionary on the others.
 
@@ -155,24 +182,43 @@ def gather_weights(engine) -> dict:
 
 
 def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
-    """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective."""
-    import shutil
+    """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective.
 
+    `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
+    any instant leaves one that can be loaded.
+    """
     import torch
 
     tag = f"step-{step:08d}"
-    engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step})
+    engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step}, save_latest=False)
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
+        write_text(folder / LATEST, tag)
         for old in sorted(folder.glob("step-*"))[:-keep]:
             shutil.rmtree(old)
 
 
 def load_checkpoint(engine, folder: Path) -> int:
-    """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none."""
-    if not (folder / "latest").is_file():
+    """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none. A collective.
+
+    What a killed process left half-written there is removed.
+    """
+    import torch
+
+    newest = newest_checkpoint(folder)
+    torch.distributed.barrier()  # nothing is removed while another process still looks
+    if torch.distributed.get_rank() == 0:
+        for path in folder.glob("step-*"):
+            if newest is None or path.name > newest.name:
+                shutil.rmtree(path)
+    if newest is None:
         return 0
-    path, state = engine.load_checkpoint(str(folder))
+    hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"
+    try:
+        path, state = engine.load_checkpoint(str(folder), tag=newest.name)
+    except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
+        problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise UserError(problem, where=newest, hint=hint) from error
     if path is None:
-        raise UserError("the checkpoint cannot be loaded", where=folder, hint="start over with --fresh")
+        raise UserError("the checkpoint cannot be loaded", where=newest, hint=hint)
     return state["step"]

@@ -6,29 +6,32 @@ read by every process.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orca_bench import libraries, tokenizers
+from orca_bench import libraries, processes, tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import encode as encoding
+from orca_bench.train import launched, student
 from orca_bench.train import records as record_files
-from orca_bench.train import student
 from orca_bench.train.encode import Encoded, EncodingReport
 from orca_bench.train.plan import Memory, Plan, estimate_memory
-from orca_bench.train.run import Run, environment
+from orca_bench.train.run import Run, environment, newest_checkpoint
 from orca_bench.train.worker import work
 
 Say = Callable[[str], None]
+
+_POLL_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +84,14 @@ def describe(
     return Prepared(recipe, sources, encoded, report, key, Plan(encoded.lengths, recipe.train), parameters, memory)
 
 
-def prepare(prepared: Prepared, run: Run, fresh: bool = False) -> bool:
-    """Lay out the run's folder; True where it continues an interrupted run.
+def prepare(prepared: Prepared, run: Run) -> bool:
+    """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
-    Raises UserError where the folder cannot be written, or holds a run of another recipe, other records or another tokenizer.
+    Raises UserError where the folder cannot be written, another process trains this run, or the folder holds a run of
+    another recipe, other records or another tokenizer.
     """
     recipe = prepared.recipe
-    continues = run.open(recipe, fresh)
+    continues = run.open(recipe)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
@@ -119,51 +123,78 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
     user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
     """
-    if os.environ.get("RANK", "0") != "0":  # one of a launcher's processes: the first one speaks for all
+    if launched.rank() != 0:  # one of a launcher's processes: the first one speaks for all
         if code := work(run):
             raise SystemExit(code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     started = time.time()
-    code = work(run) if "WORLD_SIZE" in os.environ else _start_launcher(run, recipe, launcher, say)
+    code = work(run) if launched.is_launched() else _start_launcher(run, recipe, launcher, say)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     status = outcome.get("status", "failed")
     seconds = run.manifest.get("seconds", 0) + time.time() - started
-    run.update(status=status, seconds=round(seconds, 1), finished=time.time() if status == "finished" else None)
+    run.update(
+        status=status,
+        seconds=round(seconds, 1),
+        finished=time.time() if status == "finished" else None,
+        diverged=outcome.get("diverged"),
+    )
     run.outcome_file.unlink(missing_ok=True)
     run.stop_file.unlink(missing_ok=True)
     if status == "interrupted":
         raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints}, the same command continues from it")
+    if status == "diverged":
+        raise RuntimeError(outcome["message"])
     if status == "failed":
-        message = outcome.get("message") or f"a training process ended with exit code {code}"
+        message = outcome.get("message") or _how_it_ended(code)
         if outcome.get("code") == 2:
             raise UserError(message)
         raise RuntimeError(f"{message} (what the libraries said: {run.log_file})")
 
 
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"{signal.Signals(-code).name} ended the launcher and with it the training processes"
+    return f"a training process ended with exit code {code}"
+
+
 def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
-    """Start the launcher in a session of its own, so that Ctrl-C reaches this process alone, which then asks politely."""
-    command = _command(run, recipe, launcher)
-    with open(run.log_file, "ab") as log:
-        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=_environment())
-        previous = signal.signal(signal.SIGTERM, _as_interrupt)
+    """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
+
+    It has a session of its own, so that Ctrl-C reaches this process alone, which then asks it to stop after the step.
+    Raises Interrupted where the user has no patience for that.
+    """
+    with open(run.log_file, "ab") as log, processes.Lifeline(run.purpose) as lifeline, _sigterm_is_ctrl_c():
+        environment = _environment() | lifeline.environment
+        child = subprocess.Popen(_command(run, recipe, launcher), stderr=log, start_new_session=True, env=environment)
         try:
-            while True:
-                try:
-                    return child.wait()
-                except KeyboardInterrupt:
-                    if run.stop_file.exists():
-                        os.killpg(child.pid, signal.SIGKILL)
-                        raise
-                    run.stop_file.touch()
-                    say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
-        finally:
-            signal.signal(signal.SIGTERM, previous)
+            return _wait(child)
+        except KeyboardInterrupt:
+            run.stop_file.touch()
+            say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
+        try:
+            return _wait(child)
+        except KeyboardInterrupt:
+            newest = newest_checkpoint(run.checkpoints)
+            rest = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
+            raise Interrupted(f"stopped at once; the same command {rest}") from None
 
 
-def _as_interrupt(*_) -> None:
-    raise KeyboardInterrupt
+def _wait(child: subprocess.Popen) -> int:
+    """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
+    while (code := child.poll()) is None:
+        time.sleep(_POLL_S)
+    return code
+
+
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:

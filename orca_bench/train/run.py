@@ -8,22 +8,29 @@ runs/NAME/checkpoints/     DeepSpeed's, the newest two
 runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
 runs/NAME/train.log        what the libraries said
+runs/NAME/.lock            held by the command that trains; names that begin with a dot come and go
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
-import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
 
-from orca_bench import __version__
+from filelock import FileLock, Timeout
+
+from orca_bench import __version__, processes
 from orca_bench import recipe as recipes
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, read_json, sha256, write_json, write_text
+from orca_bench.files import make_folder, read_json, remove_temporary, sha256, write_json, write_text, writing
+from orca_bench.train import divergence
 
+LATEST = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
+_GRACE_S = 10.0  # what the training processes of a command that was killed take to end
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
 
@@ -44,6 +51,83 @@ class Run:
         self.stop_file = folder / ".stop"
         #: Written by the training processes: how they ended.
         self.outcome_file = folder / ".outcome.json"
+        #: Who trains this run: for the message to somebody else who wants to.
+        self._writer_file = folder / ".writer.json"
+        self._lock: FileLock | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What the training processes of this run carry in their environment, wherever they were started from."""
+        return f"train {self.folder.resolve()}"
+
+    def lock(self) -> None:
+        """Make this process the only one that writes to the run, until it ends; may be repeated.
+
+        The operating system holds the lock and gives it up when the process ends, however it ends. Raises UserError where
+        another command trains the run, or training processes of one that was killed still do. Evaluations, which write
+        results, are not kept out.
+        """
+        if self._lock is not None:
+            return
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        with writing(self.folder):
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UserError(
+                    f"another process{self._writer()} trains this run",
+                    where=self.folder,
+                    hint="wait until it ends, or give this run another name (-o name=…)",
+                ) from None
+        self._lock = lock
+        deadline = time.monotonic() + _GRACE_S
+        while alive := processes.running(self.purpose):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"training processes of an earlier command still run ({', '.join(map(str, alive))})",
+                    where=self.folder,
+                    hint="end them first",
+                )
+            time.sleep(0.2)
+        write_json(self._writer_file, {"pid": os.getpid(), "host": socket.gethostname()})
+
+    def _writer(self) -> str:
+        try:
+            writer = read_json(self._writer_file)
+            return f" ({writer['pid']} on {writer['host']})"
+        except (UserError, KeyError, TypeError):
+            return ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in the folder yet, or no folder."""
+        return not self.folder.is_dir() or all(entry.name.startswith(".") for entry in self.folder.iterdir())
+
+    def check_is_run(self) -> None:
+        """Raise UserError where the folder holds something else than a run."""
+        if not self.is_empty and not (_is_recipe(self.recipe_file) or _is_manifest(self.manifest_file)):
+            raise UserError(
+                "is not a run (neither its recipe.yaml nor its manifest.json is one of orca-bench's): left as it is",
+                where=self.folder,
+                hint="move it out of the way, or give the run another name (-o name=…)",
+            )
+
+    def move_aside(self) -> Path | None:
+        """Rename the folder, with everything in it, to the first free NAME.old-N; returns that, or None for an empty one.
+
+        Raises UserError where it is no run, or another process trains it.
+        """
+        self.check_is_run()
+        if self.is_empty:
+            return None
+        self.lock()
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+            number += 1
+        with writing(self.folder):
+            self.folder.rename(aside)
+        self._lock = None  # it went with the folder
+        return aside
 
     @property
     def manifest(self) -> dict:
@@ -52,7 +136,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`new`, `prepared`, `interrupted`, `failed` or `finished`."""
+        """`new`, `prepared`, `interrupted`, `failed`, `diverged` or `finished`."""
         return self.manifest.get("status", "new")
 
     def update(self, **entries) -> None:
@@ -73,47 +157,71 @@ class Run:
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 
-    def open(self, recipe: recipes.Recipe, fresh: bool) -> bool:
-        """Make the folder ready for this recipe; True where there is something to continue.
+    def is_of(self, recipe: recipes.Recipe) -> bool:
+        """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
+        return recipes.difference(recipes.load(self.recipe_file), recipe) is None
 
-        Raises UserError where the folder holds a run of another recipe or of other records: nothing computed is thrown
-        away unasked, and no run is half of one and half of another.
+    def check(self, recipe: recipes.Recipe) -> None:
+        """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
+
+        Nothing computed is thrown away unasked, and no run is half of one recipe and half of another.
         """
-        if fresh and self.folder.is_dir():
-            shutil.rmtree(self.folder)
+        if not self.recipe_file.is_file():
+            return
+        if difference := recipes.difference(recipes.load(self.recipe_file), recipe):
+            raise UserError(
+                f"holds a run of another recipe ({difference})",
+                where=self.folder,
+                hint="give this one another name (-o name=…) or start over with --fresh",
+            )
+        if self.status == "diverged":
+            divergence.check_again(self.manifest, recipe, self.folder)
+
+    def open(self, recipe: recipes.Recipe) -> bool:
+        """Make the folder ready for this recipe and lock it; True where there is something to continue.
+
+        Raises UserError as `lock` and `check` do, and where the records have changed since.
+        """
         make_folder(self.folder)
-        if self.recipe_file.is_file():
-            earlier = recipes.load(self.recipe_file)
-            if earlier != recipe:
-                raise UserError(
-                    f"holds a run of another recipe ({_first_difference(earlier, recipe)})",
-                    where=self.folder,
-                    hint="give this one another name (-o name=…) or start over with --fresh",
-                )
-        else:
-            write_text(self.recipe_file, recipe.dump())
-        continues = self.status in ("interrupted", "failed", "prepared") and self.checkpoints.is_dir()
+        self.lock()
+        self.check(recipe)
+        for folder in (self.folder, self.exports):
+            remove_temporary(folder)
+        write_text(self.recipe_file, recipe.dump())
+        continues = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
         if continues:
             self.check_records()
         return continues
 
 
-def _first_difference(earlier: recipes.Recipe, recipe: recipes.Recipe) -> str:
-    def flat(tree: dict, prefix: str = "") -> dict:
-        entries = {}
-        for key, value in tree.items():
-            entries |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        return entries
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint: the one that `latest` names, or where a user has deleted that the one before it."""
+    if not (checkpoints / LATEST).is_file():
+        return None
+    latest = (checkpoints / LATEST).read_text(encoding="utf-8").strip()
+    return max((path for path in checkpoints.glob("step-*") if path.name <= latest), default=None)
 
-    before, after = flat(earlier.model_dump()), flat(recipe.model_dump())
-    key = next(key for key in before | after if before.get(key) != after.get(key))
-    return f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        recipes.load(path)
+    except UserError:
+        return False
+    return True
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        manifest = read_json(path)
+    except UserError:
+        return False
+    return isinstance(manifest, dict) and {"orca_bench", "status"} <= set(manifest)
 
 
 def newest_finished(runs: Path) -> Run | None:
     """The run under `runs` that finished last, or None."""
     finished = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
-    return max(finished, key=lambda run: run.manifest["finished"], default=None)
+    return max(finished, key=lambda run: run.manifest.get("finished") or 0, default=None)
 
 
 def environment() -> dict:

@@ -11,17 +11,19 @@ import sys
 import traceback
 from pathlib import Path
 
-from orca_bench import libraries, tokenizers
+from orca_bench import libraries, processes, tokenizers
 from orca_bench import recipe as recipes
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
-from orca_bench.train.run import Run
+from orca_bench.train.divergence import Diverged, explain
+from orca_bench.train.run import Run, newest_checkpoint
 
 _LITTLE = 64 * 2**20  # bytes free under which a failed write is laid to the full disk
 
 
 def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
+    processes.follow()
     sys.exit(work(Run(Path(sys.argv[-1]))))  # deepspeed's launcher puts --local_rank before it
 
 
@@ -33,6 +35,11 @@ def work(run: Run) -> int:
     except UserError as error:
         _say(run, "failed", str(error), 2)
         return 2
+    except Diverged as error:  # on every process at once
+        checkpoint = newest_checkpoint(run.checkpoints)
+        message = explain(error.report, run.manifest["records"], checkpoint and str(checkpoint))
+        _say(run, "diverged", message, 1, diverged=error.report.entry())
+        return 1
     except Exception as error:
         traceback.print_exc()
         if shutil.disk_usage(run.folder).free < _LITTLE:
@@ -62,7 +69,7 @@ def _train(run: Run) -> str:
     import torch
 
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // recipe.train.processes))
+        torch.set_num_threads(max(1, libraries.cores() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
         engine = engines.start(recipe, tokenizer)
     first = torch.distributed.get_rank() == 0
@@ -74,15 +81,15 @@ def _train(run: Run) -> str:
     return status
 
 
-def _say(run: Run, status: str, message: str = "", code: int = 0) -> None:
-    """The first process to fail says why; success is said by process 0."""
+def _say(run: Run, status: str, message: str = "", code: int = 0, **more) -> None:
+    """The first process to fail says why; what they all know is said by process 0."""
     if status == "failed":
         if run.outcome_file.exists():
             return
     elif os.environ.get("RANK", "0") != "0":
         return
     with contextlib.suppress(UserError):  # a full disk cannot take even this; the parent reads the exit code
-        write_json(run.outcome_file, {"status": status, "message": message, "code": code})
+        write_json(run.outcome_file, {"status": status, "message": message, "code": code} | more)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""When a run has diverged: what is looked at, what is said, and when it may go on.
+
+In: the loss and the gradient norm of a step. Out: `Diverged`, which carries what is needed to find the reason. Its own
+module because the training loop raises it, the command reports it and the next command has to know of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.recipe import Recipe, Train
+
+_LARGEST_WEIGHT = 1e6  # a thousand times what trained models have
+_SHOWN = 8  # records named in a message; the manifest has all
+
+
+class Diverged(Exception):
+    """The model no longer is one that could be trained on or used; `report` says where."""
+
+    def __init__(self, report: Report):
+        super().__init__(report.what)
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a run diverged: `step` counts from 1, `records` are the numbers (from 0) of the records of its batch.
+
+    `loss` is in nats a token, `grad_norm` before clipping; None where they are not finite, or not known.
+    """
+
+    what: str
+    step: int
+    loss: float | None
+    grad_norm: float | None
+    lr: float
+    records: list[int]
+    exceeded: bool = False  # whether `loss` is a number, and above the bound of the recipe
+
+    def entry(self) -> dict:
+        """The report as JSON values, for a manifest."""
+        return asdict(self)
+
+
+def finite(value: float | None) -> float | None:
+    """The value where it is a number, None where it is NaN or infinite: what JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def problem(loss: float, norm: float | None, train: Train) -> str | None:
+    """What is wrong with the loss (nats a token) and gradient norm of a step, or None.
+
+    In fp16 a gradient that is not finite is no divergence: DeepSpeed leaves the step out and lowers its loss scale.
+    """
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if loss > train.max_loss:
+        return f"the loss is {loss:.4g}, more than train.max_loss {train.max_loss:g}"
+    if norm is not None and not math.isfinite(norm) and train.precision != "fp16":
+        return f"the gradient norm is {norm}"
+    return None
+
+
+def problem_with_weights(largest: float) -> str | None:
+    """What is wrong with weights of which the largest has this absolute value, or None.
+
+    Their loss may look healthy: where activations overflow, normalisation makes them 0 and every word equally likely.
+    """
+    return None if largest <= _LARGEST_WEIGHT else f"the largest weight is {largest:.3g}"
+
+
+def explain(report: Report, sources: list[dict], checkpoint: str | None) -> str:
+    """One line about a report: the step, why, the batch, and what there is to go back to.
+
+    `sources` are the manifest's `records`; `checkpoint` names the newest good one.
+    """
+    norm = "" if report.grad_norm is None else f"gradient norm {report.grad_norm:.3g}, "
+    before = (
+        f"the newest checkpoint, {checkpoint}, is from before" if checkpoint else "there is no checkpoint from before"
+    )
+    return (
+        f"diverged at step {report.step}: {report.what} ({norm}learning rate {report.lr:.3g}); "
+        f"its batch was {places(report.records, sources)}; {before}"
+    )
+
+
+def places(numbers: list[int], sources: list[dict]) -> str:
+    """Where some records (numbers from 0) came from: by source, with their numbers there from 1."""
+    groups, start = [], 0
+    shown = sorted(numbers)[:_SHOWN]
+    for source in sources:
+        inside = [str(number - start + 1) for number in shown if start <= number < start + source["rows"]]
+        if inside:
+            groups.append(f"{'record' if len(inside) == 1 else 'records'} {', '.join(inside)} of {source['name']}")
+        start += source["rows"]
+    more = f" and {len(numbers) - _SHOWN} more (all in manifest.json)" if len(numbers) > _SHOWN else ""
+    return ", ".join(groups) + more
+
+
+def check_again(manifest: dict, recipe: Recipe, folder: Path) -> None:
+    """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
+
+    The same numbers give the same divergence: nothing is gained by going on from the last checkpoint.
+    """
+    entry = manifest.get("diverged") or {}
+    loss = entry.get("loss")
+    if loss is not None and entry.get("exceeded") and loss < recipe.train.max_loss:
+        return
+    raise UserError(
+        f"this run diverged at step {entry.get('step')} ({entry.get('what')}) and would again",
+        where=folder,
+        hint=f"lower train.lr (now {recipe.train.lr:g}) or look at the records that manifest.json names, and start over "
+        "with --fresh or under another name (-o name=…)",
+    )
