@@ -28,8 +28,12 @@ class NotFinite(UserError):
     """A model gave NaN or infinity to the request of this number."""
 
     def __init__(self, number: int, value: float):
-        self.number = number
+        self.number, self.value = number, value
         super().__init__(f"the model gave {value} to request {number}", hint="its weights are broken")
+
+
+class OutOfTime(Exception):
+    """The time that the user gave an evaluation is over, and answers are still to be computed."""
 
 
 class Interrupted(Exception):

@@ -27,12 +27,6 @@ BASELINES = ROOT / "results" / "baselines"
 TASKS = "hellaswag,truthful_qa,winogrande"  # those that the student learns, quickly asked
 
 
-class Silent:
-    """A display of nothing."""
-
-    say = begin = end = plan = advance = lambda self, *_: None
-
-
 def command(*words: str) -> None:
     done = subprocess.run([sys.executable, "-m", "orca_bench", *words], cwd=ROOT)
     if done.returncode:
@@ -43,7 +37,7 @@ def evaluated(model: Path, out: Path) -> result_file.Result:
     order = evaluating.order(
         str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
     )
-    job.evaluate(order, Silent())
+    job.evaluate(order, job.Silent())
     return result_file.read(out)
 
 

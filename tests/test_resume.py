@@ -12,6 +12,7 @@ import time
 import pytest
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import job
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def words(tiny_model, mini, out, *more):
 
 def but_for_time(path):
     result = json.loads(path.read_text())
-    del result["created"], result["seconds"]
+    del result["created"], result["result_sha256"]
     for entry in result["tasks"].values():
         del entry["seconds"]
     return result, path.with_suffix(".questions.jsonl").read_bytes()
@@ -68,7 +69,7 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
     assert kept(folder) == kept(undisturbed.parent)
 
 
-class Listener:
+class Listener(job.Silent):
     """A display that only listens."""
 
     def __init__(self):
@@ -76,11 +77,6 @@ class Listener:
 
     def say(self, line):
         self.said.append(line)
-
-    def begin(self, task, protocol):
-        pass
-
-    plan = advance = end = lambda self, *_: None
 
 
 def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny_model, mini, tmp_path):
@@ -90,7 +86,6 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     import torch
     from safetensors.torch import load_file, save_file
 
-    from orca_bench.evaluate import job
     from orca_bench.evaluate.tasks import select
 
     def reused(order):

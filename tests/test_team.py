@@ -1,16 +1,22 @@
 """Work handed out over processes: every piece once, nobody idle at the end, errors and deaths survived."""
 
+import contextlib
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 from torch.distributed import TCPStore
 
-from orca_bench.errors import UserError
-from orca_bench.evaluate.team import Alone, Team
+from orca_bench.errors import NotFinite, OutOfTime, UserError
+from orca_bench.evaluate import team as teams
+from orca_bench.evaluate.team import Helper, Mailbox, Team
 
 
 class Pieces:
@@ -23,89 +29,146 @@ class Pieces:
     def __len__(self):
         return len(self.seconds)
 
-    def kept(self, place):
-        return self.known.get(place)
+    def kept(self, number):
+        return self.known.get(number)
 
-    def compute(self, place):
-        if place == self.broken:
-            raise UserError("cannot", where=f"piece {place}", hint="mend it")
-        time.sleep(self.seconds[place])
-        self.computed.append(place)
-        return [place * place]
+    def piece(self, number):
+        return [number, self.seconds[number], number == self.broken]
 
-    def keep(self, place, answers):
-        self.written[place] = answers
+    def compute(self, number):
+        self.computed.append(number)
+        try:
+            return square(self.piece(number))
+        except UserError as error:
+            raise self.named(number, error) from None
 
-    def receive(self, place, answers):
-        self.received.append(place)
-        self.written[place] = answers
+    def keep(self, number, answers):
+        self.written[number] = answers
+
+    def receive(self, number, answers):
+        self.received.append(number)
+        self.keep(number, answers)
+
+    def named(self, number, error):
+        return UserError(f"piece {number}: {error.what}", hint=error.hint)
 
 
-def team(size, processes=()):
-    store = TCPStore("127.0.0.1", 0, size, is_master=True, wait_for_workers=False)
-    others = [Team(TCPStore("127.0.0.1", store.port, size, is_master=False), rank, size) for rank in range(1, size)]
-    return Team(store, 0, size, processes), others
+def square(piece):
+    number, seconds, broken = piece
+    if broken:
+        raise UserError("cannot", hint="mend it")
+    time.sleep(seconds)
+    return [number * number]
 
 
-def together(first, others, works):
-    """Let every member share; returns what the first one got."""
-    threads = [threading.Thread(target=other.share, args=[work]) for other, work in zip(others, works[1:], strict=True)]
-    for thread in threads:
-        thread.start()
-    try:
-        return first.share(works[0])
-    finally:
-        for thread in threads:
-            thread.join(10)
-            assert not thread.is_alive()
+def member(compute=square):
+    """A helper in a thread, at the other end of a pipe."""
+    ours, theirs = multiprocessing.Pipe()
+    threading.Thread(target=teams.answer, args=(theirs, compute), daemon=True).start()
+    return Helper(ours)
+
+
+def team(size):
+    return Team([member() for _ in range(size - 1)])
 
 
 def test_every_piece_is_done_once_and_the_first_has_all_answers():
-    seconds = [0.02] * 21
-    first, others = team(3)
+    first = team(3)
     for _ in range(2):  # a second round begins anew
-        works = [Pieces(seconds) for _ in range(3)]
-        assert together(first, others, works) == Alone().share(Pieces([0] * 21)) == [[n * n] for n in range(21)]
-        done = [place for work in works for place in work.computed]
-        assert sorted(done) == list(range(21)) and all(work.computed for work in works)
-        assert sorted(works[0].received) == sorted(works[1].computed + works[2].computed)
-        assert works[0].written == {n: [n * n] for n in range(21)} and not works[1].written and not works[2].written
+        work = Pieces([0.02] * 21)
+        assert first.share(work) == Team().share(Pieces([0] * 21)) == [[n * n] for n in range(21)]
+        assert sorted(work.computed + work.received) == list(range(21)) and work.computed and work.received
+        assert work.written == {n: [n * n] for n in range(21)}
 
 
 def test_one_who_has_a_long_piece_is_not_given_another():
-    first, others = team(2)
-    works = [Pieces([0.5] + [0.02] * 12) for _ in range(2)]
-    together(first, others, works)
-    with_long = next(work for work in works if 0 in work.computed)
-    assert len(with_long.computed) <= 3
+    work = Pieces([0.5] + [0.02] * 12)
+    team(2).share(work)
+    assert len(work.computed if 0 in work.computed else work.received) <= 3
 
 
 def test_what_an_earlier_run_kept_is_not_handed_out():
-    first, others = team(2)
-    works = [Pieces([0.01] * 8, kept={n: [n * n] for n in range(5)}), Pieces([0.01] * 8)]
-    assert together(first, others, works) == [[n * n] for n in range(8)]
-    assert sorted(works[0].computed + works[1].computed) == [5, 6, 7]
+    work = Pieces([0.01] * 8, kept={n: [n * n] for n in range(5)})
+    assert team(2).share(work) == [[n * n] for n in range(8)]
+    assert sorted(work.computed + work.received) == [5, 6, 7]
+    done = Pieces([0] * 3, kept={n: [n] for n in range(3)})
+    assert team(2).share(done) == [[0], [1], [2]] and not done.computed + done.received
 
 
-def test_what_a_helper_cannot_do_is_raised_in_the_first():
-    first, others = team(2)
-    works = [Pieces([0.3] + [0.01] * 5), Pieces([0.01] * 6, broken=3)]
-    works[0].broken = 3
-    with pytest.raises(UserError, match="piece 3: cannot; mend it"):
-        together(first, others, works)
+@pytest.mark.parametrize("broken", range(4))
+def test_what_cannot_be_computed_is_raised_in_the_first_with_its_piece(broken):
+    with pytest.raises(UserError, match=f"piece {broken}: cannot; mend it"):
+        team(2).share(Pieces([0.1] + [0.01] * 5, broken=broken))
 
 
-def test_the_share_of_a_helper_that_died_is_done_by_the_others():
-    dead = subprocess.Popen([sys.executable, "-c", "raise SystemExit(9)"])
-    dead.wait()
-    first, others = team(3, [dead])
+def test_a_request_that_is_not_finite_keeps_its_number_on_the_way():
+    def compute(piece):
+        raise NotFinite(7, float("nan"))
+
+    ours, theirs = multiprocessing.Pipe()
+    threading.Thread(target=teams.answer, args=(theirs, compute), daemon=True).start()
+    ours.send([1])
+    error = teams._read_error(ours.recv()["error"])
+    assert isinstance(error, NotFinite) and error.number == 7
+
+
+def test_a_helper_that_fails_otherwise_is_said_to_and_its_share_is_done_by_the_others():
+    def compute(piece):
+        raise ValueError("a device is lost")
+
+    first = Team([member(compute), member()])
+    lines, work = [], Pieces([0.05] * 8)
+    first.say = lines.append
+    assert first.share(work) == [[n * n] for n in range(8)]
+    assert lines == ["a helper process failed (ValueError: a device is lost); the others do its share"]
+    assert len(first.helpers) == 1 and first.share(Pieces([0] * 3)) == [[0], [1], [4]]
+
+
+def die(connection, code):
+    connection.recv()
+    os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
+
+
+@pytest.mark.parametrize(("code", "ending"), [(9, "ended with exit code 9"), (-9, "was ended by signal 9")])
+def test_the_share_of_a_helper_that_died_is_done_by_the_others(code, ending):
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=die, args=(theirs, code))
+    process.start()
+    theirs.close()
+    first = Team([Helper(ours, process), member()])
     lines = []
     first.say = lines.append
-    others[0]._round = 1
-    next(others[0]._claims([0, 1, 2]))  # it took a piece, and died
-    works = [Pieces([0.01] * 6), Pieces([0.01] * 6)]
-    assert together(first, others[1:], works) == [[n * n] for n in range(6)]
-    assert lines == ["a helper process ended with exit code 9; the others do its share"]
+    assert first.share(Pieces([0.3] * 12)) == [[n * n] for n in range(12)]
+    assert lines == [f"a helper process {ending}; the others do its share"]
+
+
+def test_out_of_time_what_was_begun_is_kept_and_something_always_is():
+    first, work = team(2), Pieces([0.05] * 40)
+    over = time.monotonic() + 0.2
+    first.expired = lambda: time.monotonic() > over
+    with pytest.raises(OutOfTime):
+        first.share(work)
+    done = work.computed + work.received
+    assert 0 < len(done) < 40 and sorted(work.written) == sorted(done)
+    alone, work = Team(), Pieces([0] * 3)
+    alone.expired = lambda: True
+    with pytest.raises(OutOfTime):
+        alone.share(work)
+    assert work.computed == [0]
+    assert alone.share(Pieces([0])) == [[0]]  # nothing was left to begin
+
+
+def test_a_launchers_store_carries_pieces_and_answers_and_ends_with_its_process():
+    store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
+    other = TCPStore("127.0.0.1", store.port, 2, is_master=False)
+    ours, theirs = Mailbox(store, "1/pieces", "1/answers"), Mailbox(other, "1/answers", "1/pieces")
+    thread = threading.Thread(target=teams.answer, args=(theirs, square))
+    thread.start()
+    assert Team([Helper(ours)]).share(Pieces([0.02] * 6)) == [[n * n] for n in range(6)]
+    ours.send(None)
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +243,31 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
 def test_device_map_auto_is_taken_by_the_command(apart, tiny_model, mini):
     done = apart(*words(tiny_model, mini, "map/r.json", "--tasks", "truthful_qa", "--limit", 5, "--device-map", "auto"))
     assert done.returncode == 0, done.stderr
+
+
+def helpers_of(parent):
+    """The helper processes that a process has started so far."""
+    helpers = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                helpers.append(child)
+    return helpers
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_helpers_open_no_port_and_end_with_the_first_process_whatever_ends_it(apart, tiny_model, mini, number):
+    process = apart.start(*words(tiny_model, mini, f"end-{number}/r.json", "--processes", 2, "--limit", 200))
+    deadline = time.monotonic() + 200
+    while not (helpers := helpers_of(process.pid)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2)
+    assert process.poll() is None, process.communicate()
+    ports = [c for p in [psutil.Process(process.pid), *helpers] for c in p.net_connections() if c.status == "LISTEN"]
+    assert helpers and not ports
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), err
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(helpers, timeout=10)
+    assert not alive

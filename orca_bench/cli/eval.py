@@ -53,8 +53,14 @@ from orca_bench.cli import options
 @click.option("--served-model", help="api: the name that the server has for the model.  [default: the only one]")
 @click.option("--concurrency", type=int, help="vllm, api: requests at a time.  [default: 16]")
 @click.option("--fresh", is_flag=True, help="Ask everything again, where an earlier run of the same kept its answers.")
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="Begin nothing more after so long (90m, 2h, 1h30m, or seconds) and exit with 130: every answer is kept, and the same "
+    "command goes on.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, as_json, **engine):
+def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, max_time, as_json, **engine):
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
@@ -62,8 +68,9 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported scores sent.
     Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
     one JSON Lines file with every question's prediction, gold and score. Both grow task by task, and answers.sqlite keeps
-    every answer within seconds: a run that was stopped, however it was, goes on by the same command. Under torchrun the command
-    is one of the processes that share the work.
+    every answer within seconds: a run that was stopped, however it was, goes on by the same command. Before it starts it says how
+    many tokens are to be computed, after a minute when it will end. Ctrl-C (or SIGTERM) stops it, a second one at once. Under
+    torchrun the command is one of the processes that share the work.
 
     \b
       orca-bench eval --tasks all
@@ -75,8 +82,10 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     from orca_bench.cli import evaluating
 
     evaluating.check(tasks, limit)  # cheap errors before the heavy imports
-    choice = evaluating.choice(**engine)
-    order = evaluating.order(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, choice)
+    choice, max_seconds = evaluating.choice(**engine), evaluating.seconds(max_time)
+    order = evaluating.order(
+        model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, choice, max_seconds
+    )
     results = evaluating.run(order)
     if not results:
         return  # one of a launcher's processes: the first one speaks for all

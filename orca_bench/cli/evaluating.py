@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import click
 
-from orca_bench.cli.console import EvaluationDisplay, console
+from orca_bench.cli.console import console
+from orca_bench.cli.interrupts import interruptible
 from orca_bench.errors import UserError
 from orca_bench.system_messages import system_message
 
 MINI = "mini:"
+_UNITS = (86400, 3600, 60, 1)  # seconds in a day, an hour, a minute, a second
 
 
 def check(tasks: str, limit: int | None) -> None:
@@ -50,6 +53,19 @@ def choice(engine: str, processes, device_map, tensor_parallel, base_url, served
     return Choice(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
 
 
+def seconds(text: str | None) -> float | None:
+    """A length of time in seconds: `90m`, `2h`, `1h30m`, `1d`, or a number of seconds; raises UserError for another text."""
+    if text is None:
+        return None
+    number = r"(\d+\.?\d*)"
+    match = re.fullmatch(rf"(?:{number}d)?(?:{number}h)?(?:{number}m)?(?:{number}s?)?", "".join(text.lower().split()))
+    parts = match.groups() if match else ()
+    total = sum(float(part) * unit for part, unit in zip(parts, _UNITS, strict=False) if part)
+    if total <= 0:
+        raise UserError(f"'{text}' is not a length of time", where="--max-time", hint="give 90m, 2h, 1h30m, or seconds")
+    return total
+
+
 def order(
     model,
     tasks,
@@ -62,6 +78,7 @@ def order(
     out: Path | None,
     fresh: bool = False,
     engine=None,
+    max_seconds: float | None = None,
 ):
     """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own."""
     from orca_bench.evaluate.tasks import select
@@ -77,7 +94,7 @@ def order(
     if out and len(names) > 1:
         outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
     chosen = {} if engine is None else {"engine": engine}
-    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh, **chosen)
+    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh, max_seconds=max_seconds, **chosen)
 
 
 def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):
@@ -136,9 +153,10 @@ def newest_model(runs: Path) -> str:
 
 def run(order) -> dict[str, dict]:
     """Evaluate, with progress on standard error; the results by protocol."""
+    from orca_bench.cli.evaluation_display import EvaluationDisplay
     from orca_bench.evaluate import job
 
-    with EvaluationDisplay() as display:
+    with interruptible(), EvaluationDisplay() as display:
         return job.evaluate(order, display)
 
 

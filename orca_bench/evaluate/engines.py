@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import tokenizers
+from orca_bench import supervisor, tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.models import folder as model_folder
 from orca_bench.models import identity as identities
@@ -125,17 +125,13 @@ def _vllm(choice: Choice, model: str, dtype: str, say: Callable[[str], None]) ->
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
     command += ["--dtype", dtype, "--tensor-parallel-size", str(choice.tensor_parallel), "--enable-prefix-caching"]
     with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = supervisor.start(command, log)
     say(f"vLLM is starting; what it says: {log.name}")
     try:
         _await(process, port, log.name)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        supervisor.end(process)
 
 
 def _await(process: subprocess.Popen, port: int, log: str) -> None:

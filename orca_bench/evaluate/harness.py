@@ -26,6 +26,7 @@ from lm_eval.tasks import TaskManager
 from orca_bench.errors import UserError
 from orca_bench.evaluate import protocols, rows
 from orca_bench.evaluate.model import OrcaLM
+from orca_bench.evaluate.portions import Call
 from orca_bench.evaluate.protocols import Answer, Document, Protocol
 from orca_bench.evaluate.requests import Key, digest_of, numbered
 from orca_bench.evaluate.rows import Rows
@@ -171,6 +172,23 @@ def protocol_tasks(
         for task in select(names)
         for part in as_tasks(task, made, made.documents(task, rows.load(task, benchmarks), limit))
     ]
+
+
+def prepare(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> Call:
+    """The call that `ask` will make with these documents, encoded and counted ahead.
+
+    Raises UserError, with the request named, where one does not fit the model.
+    """
+    lm.expect(request for document in documents for request in document.requests)
+    instances = [
+        instance
+        for part in as_tasks(task, protocol, documents)
+        for doc in part.test_docs()
+        for instance in part.construct_requests(
+            doc, part.doc_to_text(doc), metadata=(part.config.task, doc["index"], 1)
+        )
+    ]
+    return lm.prepare(instances[0].request_type, instances)
 
 
 def ask(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> tuple[dict[Key, Answer], dict]:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
 from orca_bench import libraries, tokenizers
-from orca_bench.errors import Interrupted
+from orca_bench.errors import Interrupted, OutOfTime
 from orca_bench.evaluate import encoding, engines, harness, merge, protocols, requests, results, rows, scoring
 from orca_bench.evaluate import team as teams
-from orca_bench.evaluate.model import OrcaLM, Watcher
+from orca_bench.evaluate.model import OrcaLM, Watcher, compute
 from orca_bench.evaluate.store import Store
 from orca_bench.evaluate.tasks import Task
-from orca_bench.evaluate.team import Alone, Team
+from orca_bench.evaluate.team import Connection, Team
+from orca_bench.evaluate.workload import Workload
 from orca_bench.files import make_folder
 from orca_bench.models import folder as model_folder
 
@@ -33,7 +34,7 @@ ANSWERS = "answers.sqlite"
 class Order:
     """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order.
 
-    With `fresh`, answers that an earlier evaluation kept are not used.
+    With `fresh`, answers that an earlier evaluation kept are not used. After `max_seconds` nothing more is begun.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Order:
     dtype: str
     fresh: bool = False
     engine: engines.Choice = engines.Choice()
+    max_seconds: float | None = None
 
 
 class Display(Watcher, Interface):
@@ -52,6 +54,12 @@ class Display(Watcher, Interface):
 
     def say(self, line: str) -> None:
         """A line for the person."""
+
+    def count(self, task: Task, protocol: str) -> None:
+        """The requests of a task are being counted."""
+
+    def expect(self, workload: Workload) -> None:
+        """So much is to be computed in all."""
 
     def begin(self, task: Task, protocol: str) -> None:
         """A task begins."""
@@ -67,49 +75,69 @@ class _Loaded:
     suite: rows.Suite
     rows: Mapping[str, rows.Rows]
     ready: engines.Ready
-    team: Alone | Team
+    team: Team
 
 
-class _Silent:
-    """The display of a helper."""
+@dataclass(frozen=True)
+class _Session:
+    """One protocol of an order: its result so far, and the model as it answers under it."""
 
-    say = begin = end = plan = advance = lambda self, *_: None
+    protocol: protocols.Protocol
+    result: dict
+    output: merge.Output
+    store: Store
+    lm: OrcaLM
+
+
+class Silent:
+    """A display that shows nothing."""
+
+    say = count = expect = begin = end = plan = advance = skip = lambda self, *_: None
 
 
 def evaluate(order: Order, display: Display) -> dict[str, dict]:
     """Run an evaluation and write its results; returns them by protocol, and nothing in a launcher's other processes.
 
     The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input,
-    and Interrupted, naming the partial result, where the user stops it.
+    and Interrupted, naming the partial result, where the user or the order's time stops it.
     """
-    suite, read = _read(order)
+    deadline = None if order.max_seconds is None else time.monotonic() + order.max_seconds
     if teams.launched():
-        team = teams.from_environment()
-        if not team.first:
-            assist(order, team)
-            return {}
-        started = contextlib.nullcontext(team)
-    else:
-        started = teams.helpers(order.engine.processes, order)
-    with started as team, _ready(order, team, display) as ready:
+        with teams.from_environment() as (team, connection, size):
+            if team is None:
+                assist(order, connection, size)
+                return {}
+            return _lead(order, team, deadline, display)
+    suite_and_rows = _read(order)  # before helpers are started for nothing
+    with teams.helpers(order.engine.processes, order) as team:
+        return _lead(order, team, deadline, display, suite_and_rows)
+
+
+def _lead(order: Order, team: Team, deadline: float | None, display: Display, read=None) -> dict[str, dict]:
+    """The first process's part: count, answer, score, write."""
+    suite, read_rows = read or _read(order)
+    with _ready(order, team.size, display) as ready, contextlib.ExitStack() as stack:
         team.say = display.say
-        loaded = _Loaded(suite, read, ready, team)
+        if deadline is not None:
+            team.expired = lambda: time.monotonic() > deadline
+        loaded = _Loaded(suite, read_rows, ready, team)
+        sessions = {name: stack.enter_context(_session(order, name, loaded, display)) for name in order.outs}
+        display.expect(_count(order, sessions.values(), loaded, display))
         done: dict[str, dict] = {}
-        for name, out in order.outs.items():
+        for name, session in sessions.items():
             try:
-                done[name] = _run(order, name, out, loaded, display)
+                done[name] = _run(order, session, loaded, display)
             except Interrupted as stopped:
                 before = "".join(f"{other} is in {order.outs[other]}; " for other in done)
                 raise Interrupted(f"{before}{stopped}") from None
     return done
 
 
-def assist(order: Order, team: Team) -> None:
-    """Do a helper's part of an evaluation: its share of the answers. What is wrong with the input the first process says."""
-    suite, read = _read(order)
-    with _ready(order, team, _Silent()) as ready:
-        for name in order.outs:
-            _run(order, name, None, _Loaded(suite, read, ready, team), _Silent())
+def assist(order: Order, connection: Connection, size: int) -> None:
+    """Be one of `size` processes that answer: do what the first one sends. It also says what is wrong with the input."""
+    with teams.replying_errors(connection), _ready(order, size, Silent()) as ready:
+        rules = {name: encoding.of(name, ready.tokenizer, ready.window) for name in order.outs}
+        teams.answer(connection, lambda piece: compute(ready.engine, rules, piece))
 
 
 def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
@@ -127,8 +155,8 @@ def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
 
 
 @contextlib.contextmanager
-def _ready(order: Order, team: Alone | Team, display: Display) -> Iterator[engines.Ready]:
-    libraries.share_processor(team.size)
+def _ready(order: Order, processes: int, display: Display) -> Iterator[engines.Ready]:
+    libraries.share_processor(processes)
     with engines.ready(order.engine, order.model, model_name(order.model), order.dtype, display.say) as ready:
         disagreement = tokenizers.check_folder(order.model)
         if disagreement is not None:
@@ -138,42 +166,62 @@ def _ready(order: Order, team: Alone | Team, display: Display) -> Iterator[engin
         yield ready
 
 
-def _run(order: Order, name: str, out: Path | None, loaded: _Loaded, display: Display) -> dict:
-    """All tasks under one protocol; the result is written after each, to nowhere in a helper."""
+@contextlib.contextmanager
+def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iterator[_Session]:
     protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
     ready = loaded.ready
     rule = encoding.of(name, ready.tokenizer, ready.window)
     result = results.start(loaded.suite, protocol, order.limit, ready.model)
     result["protocol"]["max_length"] = rule.max_length
-    store = None if out is None else Store(out.parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
-    if store is not None and store.note:
+    store = Store(order.outs[name].parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
+    if store.note:
         display.say(store.note)
-    lm = OrcaLM(ready.engine, rule, store, loaded.team)
+    lm = OrcaLM(ready.engine, rule, store, loaded.team, name)
     lm.watcher = display
-    if out is not None:
-        output = merge.Output(out, result, {task.name: loaded.rows[task.name].hashes for task in order.tasks})
+    try:
+        output = merge.Output(order.outs[name], result, {task.name: loaded.rows[task.name].hashes for task in order.tasks})
         for note in output.notes:
             display.say(note)
+        yield _Session(protocol, result, output, store, lm)
+    finally:
+        store.close()
+
+
+def _count(order: Order, sessions: Iterable[_Session], loaded: _Loaded, display: Display) -> Workload:
+    """Encode all requests that can be known, so that what is wrong with one is said now, and count what they take."""
+    workload = Workload()
+    for session in sessions:
+        if session.protocol.name == "plain":
+            workload.uncounted.append("plain")
+            continue
+        for task in order.tasks:
+            display.count(task, session.protocol.name)
+            documents = session.protocol.documents(task, loaded.rows[task.name], order.limit)
+            call = harness.prepare(session.lm, task, session.protocol, documents)
+            workload.total[call.kind] += call.tokens
+            workload.kept[call.kind] += session.lm.kept_tokens(call)
+    return workload
+
+
+def _run(order: Order, session: _Session, loaded: _Loaded, display: Display) -> dict:
+    """All tasks under one protocol; the result is written after each."""
+    name, result, lm = session.protocol.name, session.result, session.lm
     questions: list[scoring.Question] = []
     try:
         for task in order.tasks:
-            entry, scored = _run_task(order, task, protocol, lm, loaded.rows[task.name], result, display)
-            if out is None:
-                continue
+            entry, scored = _run_task(order, task, session, loaded.rows[task.name], display)
             questions += scored
-            output.write(result, questions)
+            session.output.write(result, questions)
             display.end(task, entry)
             if lm.found:
-                display.say(f"{task.title}: {lm.found} answers were kept by an earlier run in {store.path}")
-    except KeyboardInterrupt:
+                display.say(f"{task.title}: {lm.found} answers were kept by an earlier run in {session.store.path}")
+    except (KeyboardInterrupt, OutOfTime) as reason:
         done = ", ".join(task.name for task in order.tasks if task.name in result["tasks"])
-        where = f", kept in {out}" if done else ""
+        where = f", kept in {order.outs[name]}" if done else ""
+        by = " by --max-time" if isinstance(reason, OutOfTime) else ""
         raise Interrupted(
-            f"stopped after {done or 'no task'} of protocol {name}{where}; the same command goes on from there"
+            f"stopped{by} after {done or 'no task'} of protocol {name}{where}; the same command goes on from there"
         ) from None
-    finally:
-        if store is not None:
-            store.close()
     return result
 
 
@@ -186,8 +234,9 @@ def _identity(ready: engines.Ready, result: dict) -> dict:
 
 
 def _run_task(
-    order: Order, task: Task, protocol, lm: OrcaLM, read: rows.Rows, result: dict, display: Display
+    order: Order, task: Task, session: _Session, read: rows.Rows, display: Display
 ) -> tuple[dict, list[scoring.Question]]:
+    protocol, result, lm = session.protocol, session.result, session.lm
     began = time.time()
     lm.begin()
     display.begin(task, protocol.name)
@@ -207,7 +256,7 @@ def _run_task(
         questions,
         digest,
         tokens_sha256=lm.tokens_sha256,
-        shortened=lm.encoding.shortened,
+        shortened=lm.shortened,
         seconds=round(time.time() - began, 1),
     )
     return entry, questions

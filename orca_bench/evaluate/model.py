@@ -6,45 +6,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol as Interface
 
-import numpy as np
 from lm_eval.api.model import LM
 
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.evaluate import tree
+from orca_bench.evaluate import portions
 from orca_bench.evaluate.encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
+from orca_bench.evaluate.portions import Call, Portion
 from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.store import Store
-from orca_bench.evaluate.team import Alone, Team
+from orca_bench.evaluate.team import Piece, Team
+
+_METHODS = {"loglikelihood": portions.SCORES, "generate_until": portions.TEXTS}
 
 
 class Watcher(Interface):
     """What is told of the work while answers are computed."""
 
-    def plan(self, unit: str, total: int, sent: int) -> None:
-        """So many units (tokens, or texts) are to be computed, for requests that have `sent` tokens in all."""
+    def plan(self, call: Call) -> None:
+        """These requests are computed now."""
 
     def advance(self, count: int) -> None:
-        """So many units were just computed, or found."""
+        """So many tokens (of log-likelihoods) or texts were just computed."""
+
+    def skip(self, count: int) -> None:
+        """So many are kept by an earlier run."""
 
 
 class _Nobody:
-    def plan(self, unit: str, total: int, sent: int) -> None:
-        pass
-
-    def advance(self, count: int) -> None:
-        pass
-
-
-#: Tokens of the prefix tree that are computed, and kept, together. What two portions share is computed in both: with a
-#: prefix of 2,000 tokens 6 % of it all at the worst.
-PORTION_TOKENS = 32_768
-#: The same for generation, where each prompt counts the tokens that its answer may have too. Towards the end of a portion
-#: there is nothing left to fill the batch with, so portions are not small.
-GENERATION_PORTION_TOKENS = 65_536
+    plan = advance = skip = lambda self, *_: None
 
 
 class Engine(Interface):
@@ -70,21 +63,39 @@ class Engine(Interface):
         """
 
 
+def compute(
+    engine: Engine, encodings: Mapping[str, Encoding], piece: Piece, progress: Callable[[int], None] = lambda n: None
+) -> list:
+    """The answers to a piece, (kind, protocol, requests of a portion), by an engine: what `Engine` returns."""
+    kind, protocol, requests = piece
+    if kind == portions.SCORES:
+        return engine.log_likelihoods([Ids(ids, start) for ids, start in requests], progress)
+    starts = [Start(ids, room, discard) for ids, room, discard, _ in requests]
+    return engine.texts(starts, [stops for *_, stops in requests], encodings[protocol], progress)
+
+
 class OrcaLM(LM):
     """lm-eval's model interface over an `Engine` and an `Encoding`, with answers kept in a `Store` where there is one.
 
-    In a helper of a team the answers are placeholders: only the first process has them all.
+    `team` shares the work, `protocol` names the encoding to its helpers.
     """
 
     def __init__(
-        self, engine: Engine, encoding: Encoding, store: Store | None = None, team: Alone | Team | None = None
+        self,
+        engine: Engine,
+        encoding: Encoding,
+        store: Store | None = None,
+        team: Team | None = None,
+        protocol: str = "",
     ):
         super().__init__()
-        self.engine, self.encoding, self.store, self.team = engine, encoding, store, team or Alone()
+        self.engine, self.encoding, self.store, self.team = engine, encoding, store, team or Team()
+        self.protocol = protocol
         self.watcher: Watcher = _Nobody()
         #: How many answers were found in the store, since `begin`.
         self.found = 0
-        self._fed = hashlib.sha256()
+        self._calls: list[Call] = []
+        self._prepared: dict[bytes, Call] = {}
         #: What was generated after a context: lm-eval takes the text alone.
         self.texts: dict[str, Answer] = {}
         # How much of a context must stay is known to the protocol; the harness passes strings only.
@@ -92,123 +103,125 @@ class OrcaLM(LM):
 
     def begin(self) -> None:
         """A task begins: count, and hash what is fed, anew."""
-        self.encoding.shortened = self.found = 0
-        self._fed = hashlib.sha256()
+        self.found = 0
+        self._calls = []
+
+    @property
+    def shortened(self) -> int:
+        """How many contexts lost tokens to fit the window, since `begin`."""
+        return sum(call.shortened for call in self._calls)
 
     @property
     def tokens_sha256(self) -> str:
         """A hash of all token ids that were fed since `begin`, and of where the scored ones start."""
-        return self._fed.hexdigest()
+        hashes = [call.sha256 for call in self._calls]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
     def expect(self, requests: Iterable[Request]) -> None:
         """Be told which requests are coming: forget those before, and note how much of each context must stay."""
         self.texts.clear()
         self._heads = {request.context: request.head for request in requests if request.head}
 
+    def prepare(self, method: str, requests: Sequence) -> Call:
+        """The call that the harness will make of a method with these requests, encoded ahead; `expect` was told of them.
+
+        Raises UserError, with the request named, where one cannot be encoded.
+        """
+        call = self._encoded(_METHODS[method], requests)
+        self._prepared[_digest(requests)] = call
+        return call
+
+    def kept_tokens(self, call: Call) -> int:
+        """How many tokens of a call an earlier run has computed and kept."""
+        store = self.store
+        return 0 if store is None else sum(portion.tokens for portion in call.portions if store.has(portion.key()))
+
     # --- lm-eval's interface --------------------------------------------------------------------------------------
 
     def loglikelihood(self, requests, disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        sequences = []
-        for request in requests:
-            with _named(request):
-                sequences.append(self.encoding.pair(*request.args, head=self._heads.get(request.args[0], 0)))
-        self._feed((sequence.ids, sequence.start) for sequence in sequences)
-        portions = tree.portions(sequences, PORTION_TOKENS)
-        self.watcher.plan("tokens", sum(p.tokens for p in portions), sum(len(s.ids) - 1 for s in sequences))
-
-        def compute(numbers: list[int]) -> list:
-            return self.engine.log_likelihoods([sequences[n] for n in numbers], self.watcher.advance)
-
-        asked = [[sequence.ids, sequence.start] for sequence in sequences]
-        work = _Portions(self, requests, portions, asked, compute, [portion.tokens for portion in portions])
-        return [tuple(answer) for answer in work.answers((0.0, False))]
+        return [tuple(answer) for answer in self._answers("loglikelihood", requests)]
 
     def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
-        stops = [_stop_list(request.args[1]) for request in requests]
-        starts = []
-        for request in requests:
-            context, options = request.args
-            with _named(request):
-                room = options.get("max_gen_toks", MAX_NEW_TOKENS)
-                starts.append(self.encoding.start(context, self._heads.get(context, 0), room))
-        self._feed((start.ids, start.room) for start in starts)
-        prompts = [Ids([*start.ids, 0], len(start.ids)) for start in starts]
-        room = max((start.room for start in starts), default=0)
-        portions = tree.portions(prompts, GENERATION_PORTION_TOKENS, each=room)
-        self.watcher.plan("texts", len(starts), sum(len(start.ids) for start in starts))
-
-        def compute(numbers: list[int]) -> list:
-            asked = [starts[n] for n in numbers], [stops[n] for n in numbers]
-            return self.engine.texts(*asked, self.encoding, self.watcher.advance)
-
-        asked = [[start.ids, start.room, start.discard, stop] for start, stop in zip(starts, stops, strict=True)]
-        work = _Portions(self, requests, portions, asked, compute, [len(portion.numbers) for portion in portions])
-        answers = work.answers(("", None, None))
+        answers = self._answers("generate_until", requests)
         for request, (text, whole, ran_out) in zip(requests, answers, strict=True):
             self.texts[request.args[0]] = Answer(text, whole=whole, ran_out=ran_out)
         return [text for text, *_ in answers]
 
-    def _feed(self, told: Iterable[tuple[list[int], int]]) -> None:
-        for ids, place in told:
-            self._fed.update(np.asarray([len(ids), place, *ids], dtype="<i4").tobytes())
-
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True):
         raise NotImplementedError("no task of the suite asks for a rolling log-likelihood")
 
+    def _answers(self, method: str, requests: Sequence) -> list:
+        """The answer to each request, in order."""
+        call = self._prepared.pop(_digest(requests), None) or self._encoded(_METHODS[method], requests)
+        self._calls.append(call)
+        self.watcher.plan(call)
+        shared = self.team.share(_Portions(self, call, requests))
+        answers = [None] * len(requests)
+        for portion, values in zip(call.portions, shared, strict=True):
+            for number, answer in zip(portion.numbers, values, strict=True):
+                answers[number] = answer
+        return answers
+
+    def _encoded(self, kind: str, requests: Sequence) -> Call:
+        before, encoded, stops = self.encoding.shortened, [], []
+        for request in requests:
+            context, options = request.args
+            head = self._heads.get(context, 0)
+            with _named(request):
+                if kind == portions.SCORES:
+                    encoded.append(self.encoding.pair(context, options, head=head))
+                else:
+                    encoded.append(self.encoding.start(context, head, options.get("max_gen_toks", MAX_NEW_TOKENS)))
+                    stops.append(_stop_list(options))
+        shortened = self.encoding.shortened - before
+        if kind == portions.SCORES:
+            return portions.scores(encoded, shortened)
+        return portions.texts(encoded, stops, shortened)
+
 
 class _Portions:
-    """The portions of one call as the work of a team: each looked up in the store, computed, kept.
+    """The portions of one call as the work of a team: each looked up in the store, computed, kept."""
 
-    `asked` says what the answer to each request depends on, `sizes` how many units each portion has.
-    """
-
-    def __init__(
-        self, lm: OrcaLM, requests, portions, asked: list, compute: Callable[[list[int]], list], sizes: list[int]
-    ):
-        self._lm, self._requests, self._portions = lm, requests, portions
-        self._asked, self._compute, self._sizes = asked, compute, sizes
-
-    def answers(self, placeholder) -> list:
-        """The answer to each request, in order; in a helper of a team the placeholder."""
-        shared = self._lm.team.share(self)
-        if shared is None:
-            return [placeholder] * len(self._requests)
-        found = {
-            number: answer
-            for portion, answers in zip(self._portions, shared, strict=True)
-            for number, answer in zip(portion.numbers, answers, strict=True)
-        }
-        return [found[number] for number in range(len(self._requests))]
+    def __init__(self, lm: OrcaLM, call: Call, requests: Sequence):
+        self._lm, self._call, self._requests = lm, call, requests
+        self._encodings = {lm.protocol: lm.encoding}
 
     def __len__(self) -> int:
-        return len(self._portions)
+        return len(self._call.portions)
 
-    def kept(self, place: int) -> list | None:
-        store = self._lm.store
-        found = None if store is None else store.get(self._key(place))
-        if found is not None:
-            self._lm.found += len(found)
-            self._lm.watcher.advance(self._sizes[place])
-        return found
+    def kept(self, number: int) -> list | None:
+        portion, store = self._call.portions[number], self._lm.store
+        answers = None if store is None else store.get(portion.key())
+        if answers is not None:
+            self._lm.found += len(answers)
+            self._lm.watcher.skip(self._size(portion))
+        return answers
 
-    def compute(self, place: int) -> list:
-        numbers = self._portions[place].numbers
+    def piece(self, number: int) -> Piece:
+        return [self._call.kind, self._lm.protocol, self._call.portions[number].requests()]
+
+    def compute(self, number: int) -> list:
         try:
-            return self._compute(numbers)
-        except NotFinite as error:
-            with _named(self._requests[numbers[error.number]]):
-                raise UserError("the model gave NaN or infinity", hint=error.hint) from None
+            return compute(self._lm.engine, self._encodings, self.piece(number), self._lm.watcher.advance)
+        except UserError as error:
+            raise self.named(number, error) from None
 
-    def keep(self, place: int, answers: list) -> None:
+    def keep(self, number: int, answers: list) -> None:
         if self._lm.store is not None:
-            self._lm.store.put(self._key(place), answers)
+            self._lm.store.put(self._call.portions[number].key(), answers)
 
-    def receive(self, place: int, answers: list) -> None:
-        self._lm.watcher.advance(self._sizes[place])
-        self.keep(place, answers)
+    def receive(self, number: int, answers: list) -> None:
+        self._lm.watcher.advance(self._size(self._call.portions[number]))
+        self.keep(number, answers)
 
-    def _key(self, place: int) -> list:
-        return [self._asked[number] for number in self._portions[place].numbers]
+    def named(self, number: int, error: UserError) -> UserError:
+        if not isinstance(error, NotFinite):
+            return error
+        request = self._requests[self._call.portions[number].numbers[error.number]]
+        return UserError("the model gave NaN or infinity", where=_name(request), hint=error.hint)
+
+    def _size(self, portion: Portion) -> int:
+        return portion.tokens if self._call.kind == portions.SCORES else len(portion.numbers)
 
 
 @contextmanager
@@ -217,10 +230,20 @@ def _named(request) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        task, document, _ = request.metadata
-        raise UserError(
-            error.what, where=f"{task} document {document} request {request.idx}", hint=error.hint
-        ) from None
+        raise UserError(error.what, where=_name(request), hint=error.hint) from None
+
+
+def _name(request) -> str:
+    task, document, _ = request.metadata
+    return f"{task} document {document} request {request.idx}"
+
+
+def _digest(requests: Sequence) -> bytes:
+    """A hash of what some requests of the harness ask."""
+    digest = hashlib.sha256()
+    for request in requests:
+        digest.update(repr(request.args).encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 def _stop_list(options: dict) -> list[str]:

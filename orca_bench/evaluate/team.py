@@ -1,8 +1,8 @@
-"""Work in pieces, handed out over processes: whoever is free takes the next piece, so that nobody idles at the end.
+"""Work in pieces, shared by processes: whoever is free takes the next piece, so that nobody idles at the end.
 
-Every process runs the same evaluation and so has the same pieces in the same order. They meet in torch's TCPStore, which
-counts what was handed out and passes answers to the first process, the only one that keeps and scores them. The others are
-helpers: started here by `helpers`, or by a launcher such as torchrun (`from_environment`).
+The first process has the pieces, the answers and the store of answers; the others, the helpers, have an engine, and answer the
+pieces that come over a connection. `helpers` starts them on this machine, over pipes that no other process can open. A
+launcher such as torchrun may start them too (`launched`): they then talk through its own TCPStore, in JSON.
 """
 
 from __future__ import annotations
@@ -11,19 +11,34 @@ import contextlib
 import datetime
 import json
 import os
-import pickle
-import subprocess
-import sys
+import signal
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Protocol as Interface
 
-from orca_bench import libraries
-from orca_bench.errors import UserError
+from orca_bench import libraries, processes
+from orca_bench.errors import NotFinite, OutOfTime, UserError
 
-_PATIENCE = datetime.timedelta(days=2)  # the others wait while the first scores and loads
+_PATIENCE = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
 _POLL_S = 0.02
+_EXIT_S = 5  # how long a helper that closed its connection may take to end
+
+#: What a helper computes its answer to: a JSON value.
+Piece = list
+
+
+class Connection(Interface):
+    """One end of a connection between the first process and a helper; JSON values go over it."""
+
+    def send(self, value: object) -> None:
+        """Send a value; raises OSError where the other end is gone."""
+
+    def recv(self) -> object:
+        """Wait for a value; raises OSError or EOFError where the other end is gone."""
 
 
 class Work(Interface):
@@ -32,129 +47,213 @@ class Work(Interface):
     def __len__(self) -> int:
         """How many."""
 
-    def kept(self, place: int) -> list | None:
+    def kept(self, number: int) -> list | None:
         """The answers to a piece that an earlier run kept."""
 
-    def compute(self, place: int) -> list:
+    def piece(self, number: int) -> Piece:
+        """What a helper needs to compute a piece."""
+
+    def compute(self, number: int) -> list:
         """The answers to a piece, JSON values."""
 
-    def keep(self, place: int, answers: list) -> None:
+    def keep(self, number: int, answers: list) -> None:
         """Be told of the answers to a piece, computed here."""
 
-    def receive(self, place: int, answers: list) -> None:
+    def receive(self, number: int, answers: list) -> None:
         """Be told of the answers to a piece, computed elsewhere."""
 
+    def named(self, number: int, error: UserError) -> UserError:
+        """An error of a piece, with the request named that it is about."""
 
-class Alone:
-    """One process does everything."""
 
-    first, size = True, 1
+@dataclass(eq=False)
+class Helper:
+    """A helper as the first process sees it; `process` is None where a launcher started it."""
 
-    def share(self, work: Work) -> list[list]:
-        """The answers to all pieces, in order."""
-        answers = []
-        for place in range(len(work)):
-            found = work.kept(place)
-            if found is None:
-                found = work.compute(place)
-                work.keep(place, found)
-            answers.append(found)
-        return answers
+    connection: Connection
+    process: object | None = None
+
+    def ending(self) -> str:
+        """How its process ended."""
+        if self.process is None:
+            return "ended"
+        self.process.join(_EXIT_S)
+        code = self.process.exitcode
+        return f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
 
 
 class Team:
-    """One of `size` processes around a TCPStore; rank 0 is the first."""
+    """The first process and its helpers, of which there may be none."""
 
-    def __init__(self, store, rank: int, size: int, processes: Sequence[subprocess.Popen] = ()):
-        self._store, self.rank, self.size, self._processes = store, rank, size, list(processes)
-        self.first = rank == 0
-        #: Told of a helper that has died.
+    def __init__(self, helpers: Sequence[Helper] = ()):
+        self.helpers = list(helpers)
+        self.size = 1 + len(self.helpers)
+        #: Told of a helper that has ended or failed.
         self.say: Callable[[str], None] = lambda line: None
-        self._round, self._mourned = 0, set()
+        #: Whether no further piece is to be begun.
+        self.expired: Callable[[], bool] = lambda: False
 
-    def share(self, work: Work) -> list[list] | None:
-        """The answers to all pieces, in order; None in a helper.
+    def share(self, work: Work) -> list[list]:
+        """The answers to all pieces, in order.
 
-        Raises what a helper could not do, in the first process.
+        Where a helper ends or fails, the others do its share. Raises what is wrong with a piece, and OutOfTime once
+        `expired`, with all answers kept that were begun; one piece at least is computed before that.
         """
-        self._round += 1
-        return self._lead(work) if self.first else self._help(work)
+        return _Share(self, work).answers()
 
-    def _lead(self, work: Work) -> list[list]:
-        answers = {place: found for place in range(len(work)) if (found := work.kept(place)) is not None}
-        wanted = [place for place in range(len(work)) if place not in answers]
-        self._store.set(self._key("wanted"), json.dumps(wanted))
-        for place in self._claims(wanted):
-            answers[place] = work.compute(place)
-            work.keep(place, answers[place])
-            self._collect(work, wanted, answers)
-        while missing := [place for place in wanted if place not in answers]:
-            self._collect(work, wanted, answers)
-            if self._bereaved():
-                place = missing[-1]  # held by a helper that has died, or by one that still works on it
-                answers[place] = work.compute(place)
-                work.keep(place, answers[place])
-            time.sleep(_POLL_S)
-        return [answers[place] for place in range(len(work))]
 
-    def _bereaved(self) -> bool:
-        """Whether a helper that was started here has died; said once of each."""
-        dead = [process for process in self._processes if process.poll() not in (None, 0)]
-        for process in dead:
-            if process.pid not in self._mourned:
-                self._mourned.add(process.pid)
-                self.say(f"a helper process ended with exit code {process.returncode}; the others do its share")
-        return bool(dead)
+class _Share:
+    """One call of `share`: the pieces that wait, the helpers at work, the answers so far."""
 
-    def _help(self, work: Work) -> None:
-        for place in self._claims(json.loads(self._store.get(self._key("wanted")))):
+    def __init__(self, team: Team, work: Work):
+        self._team, self._work = team, work
+        self._answers = {n: kept for n in range(len(work)) if (kept := work.kept(n)) is not None}
+        self._waiting = deque(n for n in range(len(work)) if n not in self._answers)
+        #: (helper, number of the piece or None where the helper gets no more, reply or None where the helper has ended)
+        self._replies: SimpleQueue[tuple[Helper, int | None, dict | None]] = SimpleQueue()
+        # The last piece is always computed here.
+        self._at_work = set(team.helpers[: max(0, len(self._waiting) - 1)])
+
+    def answers(self) -> list[list]:
+        for helper in self._at_work:
+            threading.Thread(target=self._send_pieces, args=(helper,), daemon=True).start()
+        begun = False
+        while len(self._answers) < len(self._work):
+            if begun and self._team.expired():
+                self._waiting.clear()
+            number = self._next()
+            if number is not None:
+                answers = self._work.compute(number)
+                self._work.keep(number, answers)
+                self._answers[number] = answers
+            elif self._at_work:
+                self._receive(*self._replies.get())
+            else:
+                raise OutOfTime
+            begun = True
+            while not self._replies.empty():
+                self._receive(*self._replies.get())
+        return [self._answers[number] for number in range(len(self._work))]
+
+    def _next(self) -> int | None:
+        """The piece that falls to whoever asks, or None where none waits."""
+        with contextlib.suppress(IndexError):
+            return self._waiting.popleft()
+        return None
+
+    def _send_pieces(self, helper: Helper) -> None:
+        """In a thread: give a helper piece after piece, each when it has answered the one before."""
+        while (number := self._next()) is not None:
             try:
-                said = {"answers": work.compute(place)}
-            except UserError as error:
-                said = {"error": [error.what, str(error.where or "") or None, error.hint]}
-            self._store.set(self._key(place), json.dumps(said))
-            if "error" in said:
-                return
+                helper.connection.send(self._work.piece(number))
+                reply = helper.connection.recv()
+            except (OSError, EOFError):
+                reply = None
+            self._replies.put((helper, number, reply))
+            if reply is None or "answers" not in reply:
+                break
+        self._replies.put((helper, None, None))
 
-    def _claims(self, wanted: list[int]) -> Iterator[int]:
-        """The pieces that fall to this process, each when it asks for it."""
-        while (taken := self._store.add(self._key("taken"), 1)) <= len(wanted):
-            yield wanted[taken - 1]
+    def _receive(self, helper: Helper, number: int | None, reply: dict | None) -> None:
+        if number is None:
+            self._at_work.remove(helper)
+        elif reply is not None and "answers" in reply:
+            self._answers[number] = reply["answers"]
+            self._work.receive(number, reply["answers"])
+        elif reply is not None and "error" in reply:
+            raise self._work.named(number, _read_error(reply["error"]))
+        else:
+            self._waiting.appendleft(number)
+            self._team.helpers.remove(helper)
+            ending = helper.ending() if reply is None else f"failed ({reply['failure']})"
+            self._team.say(f"a helper process {ending}; the others do its share")
 
-    def _collect(self, work: Work, wanted: list[int], answers: dict[int, list]) -> None:
-        taken = self._store.add(self._key("taken"), 0)
-        for place in wanted[:taken]:
-            if place in answers or not self._store.check([self._key(place)]):
-                continue
-            said = json.loads(self._store.get(self._key(place)))
-            self._store.delete_key(self._key(place))
-            if "error" in said:
-                what, where, hint = said["error"]
-                raise UserError(what, where=where, hint=hint)
-            answers[place] = said["answers"]
-            work.receive(place, answers[place])
 
-    def _key(self, name: object) -> str:
-        return f"orca-bench/{self._round}/{name}"
+def answer(connection: Connection, compute: Callable[[Piece], list]) -> None:
+    """In a helper: answer the pieces that come over a connection, until it closes or None comes."""
+    with contextlib.suppress(OSError, EOFError):
+        while (piece := connection.recv()) is not None:
+            with replying_errors(connection):
+                connection.send({"answers": compute(piece)})
 
 
 @contextlib.contextmanager
-def helpers(count: int, order: object) -> Iterator[Alone | Team]:
+def replying_errors(connection: Connection) -> Iterator[None]:
+    """Send what goes wrong in the block to the first process, in the place of answers."""
+    try:
+        yield
+    except UserError as error:
+        number, value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
+        where = None if error.where is None else str(error.where)
+        connection.send({"error": [error.what, where, error.hint, number, value]})
+    except (OSError, EOFError):
+        raise
+    except Exception as error:  # the first process says it, and does the piece itself
+        connection.send({"failure": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+
+
+def _read_error(fields: list) -> UserError:
+    what, where, hint, number, value = fields
+    return UserError(what, where=where, hint=hint) if number is None else NotFinite(number, value)
+
+
+# --- helpers that are started here ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def helpers(count: int, order: object) -> Iterator[Team]:
     """A team of this process and `count` − 1 that are started here for the same order, and end with the block."""
     if count == 1:
-        yield Alone()
+        yield Team()
         return
-    from torch.distributed import TCPStore
+    import multiprocessing
 
-    store = TCPStore("127.0.0.1", 0, count, is_master=True, timeout=_PATIENCE, wait_for_workers=False)
-    processes = [_start(rank, count, store.port, order) for rank in range(1, count)]
+    context = multiprocessing.get_context("spawn")  # torch's threads and devices do not survive a fork
+    members: list[Helper] = []
     try:
-        yield Team(store, 0, count, processes)
+        with _without_interrupts():
+            for rank in range(1, count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_help, args=(rank, count, theirs, order), daemon=True)
+                process.start()
+                theirs.close()  # so that the connection closes with the helper
+                members.append(Helper(ours, process))
+        yield Team(members)
     finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
+        for member in members:
+            member.process.kill()
+        for member in members:
+            member.process.join()
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started in the block ignores Ctrl-C, which then reaches the first process alone."""
+    if threading.current_thread() is not threading.main_thread():  # signals cannot be set there
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _help(rank: int, size: int, connection: Connection, order: object) -> None:
+    """The whole of a helper that `helpers` started."""
+    import warnings
+
+    processes.follow_parent()
+    os.environ["LOCAL_RANK"] = str(rank)
+    warnings.simplefilter("ignore")  # the first process gives the same
+    libraries.prepare()
+
+    from orca_bench.evaluate import job
+
+    job.assist(order, connection, size)
+
+
+# --- helpers that a launcher started --------------------------------------------------------------------------------
 
 
 def launched() -> bool:
@@ -162,50 +261,59 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def from_environment() -> Team:
-    """The team of the processes that a launcher started, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."""
-    from torch.distributed import rendezvous
-
-    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
-    return Team(store, rank, size)
-
-
 def local_rank() -> int:
     """Which of this machine's processes this one is: the number of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def _start(rank: int, size: int, port: int, order: object) -> subprocess.Popen:
-    package = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    environment = os.environ | {
-        "LOCAL_RANK": str(rank),
-        "ORCA_BENCH_TEAM": f"{rank} {size} {port}",
-        "PYTHONPATH": paths,
-        "PYTHONWARNINGS": "ignore",
-    }
-    # In a session of its own: Ctrl-C reaches the first process alone, which then ends the others.
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, env=environment, start_new_session=True
-    )
-    with contextlib.suppress(BrokenPipeError):  # it has died at once; the first process will notice
-        process.stdin.write(pickle.dumps(order))
-        process.stdin.close()
-    return process
+class Mailbox:
+    """A connection of two processes through a torch store: values as JSON, under keys that are numbered."""
+
+    def __init__(self, store, sending: str, receiving: str):
+        self._store, self._sending, self._receiving = store, sending, receiving
+        self._sent = self._received = 0
+
+    def send(self, value: object) -> None:
+        self._sent += 1
+        with _as_os_error():
+            self._store.set(f"orca-bench/{self._sending}/{self._sent}", json.dumps(value))
+
+    def recv(self) -> object:
+        self._received += 1
+        key = f"orca-bench/{self._receiving}/{self._received}"
+        with _as_os_error():
+            while not self._store.check([key]):
+                time.sleep(_POLL_S)
+            value = json.loads(self._store.get(key))
+            self._store.delete_key(key)
+        return value
 
 
-def main() -> None:
-    """A helper that `helpers` started: its order comes through standard input, and it says nothing but errors."""
-    libraries.prepare()
-    from torch.distributed import TCPStore
-
-    from orca_bench.evaluate import job
-
-    rank, size, port = map(int, os.environ["ORCA_BENCH_TEAM"].split())
-    order = pickle.load(sys.stdin.buffer)
-    store = TCPStore("127.0.0.1", port, size, is_master=False, timeout=_PATIENCE)
-    job.assist(order, Team(store, rank, size))
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch 2.13's DistStoreError and DistNetworkError: the store's process has ended
+        raise ConnectionError(str(error)) from None
 
 
-if __name__ == "__main__":
-    main()
+@contextlib.contextmanager
+def from_environment() -> Iterator[tuple[Team | None, Connection | None, int]]:
+    """Of the processes that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) this one's part.
+
+    (team, None, processes) in the first process; (None, connection to the first, processes) in a helper. The helpers end with
+    the block of the first.
+    """
+    from torch.distributed import rendezvous
+
+    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    if rank:
+        yield None, Mailbox(store, f"{rank}/answers", f"{rank}/pieces"), size
+        return
+    members = [Helper(Mailbox(store, f"{other}/pieces", f"{other}/answers")) for other in range(1, size)]
+    try:
+        yield Team(members), None, size
+    finally:
+        for member in members:
+            with contextlib.suppress(OSError):
+                member.connection.send(None)

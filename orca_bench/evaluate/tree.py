@@ -103,9 +103,13 @@ def with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:
 
 @dataclass
 class Portion:
-    """The numbers of some sequences, and how many tokens their tree has."""
+    """The numbers of some sequences in lexicographic order, and how many tokens their tree has.
+
+    `shared` has of each how many of its first tokens are those of the one before it.
+    """
 
     numbers: list[int] = field(default_factory=list)
+    shared: list[int] = field(default_factory=list)
     tokens: int = 0
 
 
@@ -124,6 +128,7 @@ def portions(sequences: Sequence[Ids], tokens: int, each: int = 0) -> list[Porti
             made.append(Portion())
             shared = 0
         made[-1].numbers.append(number)
+        made[-1].shared.append(shared)
         made[-1].tokens += len(fed) - shared + each
         before = fed
     return made if sequences else []

@@ -1,0 +1,36 @@
+"""What Ctrl-C and SIGTERM do to a command that keeps its work as it goes: once they stop it, twice they end it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT or SIGTERM raises KeyboardInterrupt in the block; a second one ends the process at once, with exit code 130.
+
+    Does nothing outside of the main thread, where signals cannot be received.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = False
+
+    def interrupt(*_) -> None:
+        nonlocal received
+        if received:
+            os.write(2, b"interrupted at once\n")
+            os._exit(130)
+        received = True
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

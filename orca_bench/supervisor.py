@@ -1,0 +1,91 @@
+"""A program that is not ours (vLLM), run so that it ends with this process, however this process ends.
+
+In: a command. Out: a process that holds its exit code. Between the two stands a supervisor, this file run as a script: it
+reads a pipe whose other end the command line alone holds, and ends the program when the pipe closes, which the system does
+also for a process that is killed. Nothing of this package is imported here, so that the script starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO
+
+_GRACE_S = 5  # between SIGTERM and SIGKILL
+_POLL_S = 0.1
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+def start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen:
+    """Start a program, in a session of its own, that writes to `log`; returns its supervisor. See `end`."""
+    # -I: neither this folder, whose `statistics` would hide Python's, nor PYTHONPATH is searched for modules.
+    supervisor = [sys.executable, "-I", __file__, *command]
+    return subprocess.Popen(supervisor, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a program that was started here, and all processes of its session: SIGTERM, and some seconds later SIGKILL."""
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(2 * _GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _supervise(command: list[str]) -> int:
+    """Run a program until it ends, standard input closes, or SIGTERM comes; its exit code as a shell has it."""
+    closing = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: closing.set())
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        closing.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    program = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
+    )
+    while program.poll() is None and not closing.wait(_POLL_S):
+        pass
+    _end_session(program)
+    return program.returncode if program.returncode >= 0 else 128 - program.returncode
+
+
+def _end_with_supervisor() -> None:
+    """In the program, before it is executed: have the system end it where the supervisor is killed itself."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _end_session(program: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _GRACE_S
+    while time.monotonic() < deadline and _any_left(program):
+        time.sleep(_POLL_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    program.wait()
+
+
+def _any_left(program: subprocess.Popen) -> bool:
+    program.poll()  # one that has ended stays in its group until it is waited for
+    try:
+        os.killpg(program.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(_supervise(sys.argv[1:]))
