@@ -66,6 +66,16 @@ def test_records_that_are_none(command, recipe, tmp_path, content, said):
     assert not (tmp_path / "runs" / "r").exists()
 
 
+def test_a_precision_that_this_machine_lacks_is_refused_before_training(command, recipe):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("no such device here")
+    assert "no fp16 on a CPU" in command.refused("train", "r.yaml", "-o", "train.precision=fp16")
+    assert not (command.folder / "runs" / "r").exists()
+    assert command("train", "r.yaml", "-o", "train.precision=fp16", "--dry-run").returncode == 0
+
+
 def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(command, recipe, tmp_path):
     (tmp_path / "records.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}))
     line = command.refused("train", "r.yaml", "-o", "data.strict=true")

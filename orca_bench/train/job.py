@@ -87,10 +87,11 @@ def describe(
 def prepare(prepared: Prepared, run: Run) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
-    Raises UserError where the folder cannot be written, another process trains this run, or the folder holds a run of
-    another recipe, other records or another tokenizer.
+    Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
+    this run, or the folder holds a run of another recipe, other records or another tokenizer.
     """
     recipe = prepared.recipe
+    _check_machine(recipe)
     continues = run.open(recipe)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
@@ -115,6 +116,26 @@ def prepare(prepared: Prepared, run: Run) -> bool:
         parameters=prepared.parameters,
     )
     return continues
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Raise UserError for what DeepSpeed would refuse after it has started: a precision or more processes than GPUs."""
+    import torch
+
+    train = recipe.train
+    if not torch.cuda.is_available():
+        if train.precision == "fp16":
+            raise UserError("DeepSpeed has no fp16 on a CPU", where="train.precision", hint="set it to bf16 or fp32")
+        return
+    if train.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("this GPU has no bf16", where="train.precision", hint="set it to fp16 or fp32")
+    gpus = torch.cuda.device_count()
+    if train.processes > gpus and not launched.is_launched():
+        raise UserError(
+            f"{train.processes} processes and {gpus} GPUs on this machine",
+            where="train.processes",
+            hint="start the command under torchrun on several machines, or set train.processes and a batch that fits",
+        )
 
 
 def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = print) -> None:
