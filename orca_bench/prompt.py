@@ -1,10 +1,13 @@
 """The Orca prompt: (system, instruction, input) in, the exact text that the student is trained on and asked with out.
 
 The only file that knows "### System:". Data, training, evaluation and generation call `render`; an exported model carries
-`CHAT_TEMPLATE`, which gives the same bytes. Source of the text: the example in the orca_mini_13b model card.
+`CHAT_TEMPLATE`, which gives the same text, behind BOS. Source of the text: the example in the orca_mini_13b model card.
 """
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
 
 _SYSTEM = "### System:\n"
 _USER = "\n\n### User:\n"
@@ -14,7 +17,7 @@ _RESPONSE = "\n\n### Response:\n"
 #: A response that begins another turn is over: these headers end a generation in the Orca prompt.
 TURN_HEADERS = ("### System:", "### User:", "### Input:", "### Response:")
 
-#: The same bytes as `render`, for transformers' `apply_chat_template(messages, add_generation_prompt=True)`.
+#: The same text as `render`, for transformers' `apply_chat_template(messages, add_generation_prompt=True)`.
 #: Messages: an optional `system`, then `user` (the instruction), then, where there is one, `input`: a role of its own,
 #: because the prompt has a header of its own for it. `{{- … -}}` keeps the template's own line breaks out. Without a
 #: system message the header stays and its text is empty, as in training (message id 1 of the Orca paper is empty).
@@ -37,6 +40,24 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '\\n\\n### Response:\\n' -}}{%- endif -%}"
 )
+
+
+def chat_template(bos: bool, special_tokens: Sequence[str] = (), escape: str = "") -> str:
+    """The chat template of an exported model: `CHAT_TEMPLATE`, behind BOS where the model has one.
+
+    transformers, vLLM and others encode what a template renders without adding special tokens, so that BOS must be in it.
+    Of `special_tokens` that a message spells out, `escape` parts the first character from the rest.
+    """
+    template = ("{{- bos_token -}}" if bos else "") + CHAT_TEMPLATE
+    if not special_tokens:
+        return template
+    macro = (
+        "{%- macro plain(text) -%}{%- set ns = namespace(text=text) -%}"
+        f"{{%- for token in {json.dumps(list(special_tokens), ensure_ascii=False)} -%}}"
+        f"{{%- set ns.text = ns.text.replace(token, token[0] + '{escape}' + token[1:]) -%}}{{%- endfor -%}}"
+        "{{- ns.text -}}{%- endmacro -%}"
+    )
+    return macro + template.replace("message['content']", "plain(message['content'])")
 
 
 def render(system: str, instruction: str, input: str | None = None) -> str:

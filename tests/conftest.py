@@ -92,6 +92,54 @@ def sentencepiece_models(tmp_path_factory, mini_records):
     return {name: folder / f"{name}.model" for name in kinds}
 
 
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory, mini_records):
+    """A tokenizer folder like LLaMA 3's: byte-level BPE, special tokens behind the vocabulary, BOS in front of a text."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    fast = Tokenizer(models.BPE(ignore_merges=True))
+    words = Regex(
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
+    )
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    fast.train_from_iterator((record["response"] for record in mini_records[:2000]), trainer)
+    fast.add_special_tokens([AddedToken(f"<|{name}|>") for name in ("begin_of_text", "end_of_text", "pad", "eot_id")])
+    bos = "<|begin_of_text|>"
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, fast.token_to_id(bos))]
+    )
+    folder = tmp_path_factory.mktemp("byte_level")
+    fast.save(str(folder / "tokenizer.json"))
+    settings = {
+        "bos_token": bos,
+        "eos_token": "<|end_of_text|>",
+        "pad_token": "<|pad|>",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def byte_fallback(tmp_path_factory, sentencepiece_models):
+    """A tokenizer folder that has lost its SentencePiece file: the ids and the byte tokens of one, in tokenizer.json alone."""
+    from orca_bench import tokenizers
+
+    folder = tmp_path_factory.mktemp("byte_fallback")
+    tokenizers.export(tokenizers.load(sentencepiece_models["llama"]), folder)
+    (folder / "tokenizer.model").unlink()
+    return folder
+
+
 def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
     """A tiny LLaMA from random weights as a plain model folder; weights large enough that answers differ."""
     import torch

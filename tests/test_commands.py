@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from orca_bench import generate, prompt
 from orca_bench.cli.main import _COMMANDS, cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,58 +95,6 @@ def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path)
 
 
 # --- generate ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def generator(tiny_model):
-    return generate.Generator(str(tiny_model))
-
-
-def test_greedy_generation_streams_what_transformers_generates(generator):
-    pieces = list(generator.answer("S", "Say.", None, generate.Sampling(greedy=True, max_new_tokens=30)))
-    asked = torch.tensor([[generator.tokenizer.bos_id, *generator.tokenizer.encode(prompt.render("S", "Say."))]])
-    out = generator.model.generate(asked, max_new_tokens=30, do_sample=False, pad_token_id=0)
-    assert "".join(pieces) == generator.tokenizer.decode(out[0, asked.shape[1] :].tolist())
-    assert len(pieces) > 3
-
-
-def test_sampling_repeats_with_its_seed_and_differs_without(generator):
-    def said(seed):
-        return "".join(generator.answer("S", "Say.", None, generate.Sampling(seed=seed, max_new_tokens=30)))
-
-    assert said(1) == said(1) != said(2)
-
-
-def test_sampling_has_transformers_distribution():
-    from transformers.generation.logits_process import (
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    torch.manual_seed(0)
-    logits = torch.randn(50) * 3
-    settings = generate.Sampling(temperature=0.7, top_k=20, top_p=0.8)
-    warped = logits[None]
-    for warper in (TemperatureLogitsWarper(0.7), TopKLogitsWarper(20), TopPLogitsWarper(0.8)):
-        warped = warper(None, warped)
-    allowed = set(torch.isfinite(warped[0]).nonzero().flatten().tolist())
-    random = torch.Generator().manual_seed(0)
-    drawn = [int(generate.choose(logits, settings, random)) for _ in range(4000)]
-    assert set(drawn) <= allowed
-    share = torch.bincount(torch.tensor(drawn), minlength=50) / 4000
-    assert (share - warped[0].softmax(-1)).abs().max() < 0.03
-
-
-def test_the_defaults_are_the_cards_example():
-    assert generate.Sampling() == generate.Sampling(0.7, 1.0, 50, 1024, False, None)
-
-
-def test_a_text_waits_for_half_a_header_and_ends_at_a_whole_one():
-    assert generate._ready("yes\n#") == "yes\n"
-    assert generate._ready("yes ### Us") == "yes "
-    assert generate._ready("yes ### User: more") == "yes "
-    assert generate._ready("#### 18") == "#### 18"
 
 
 def test_generate_answers_on_the_terminal(command, tiny_model):

@@ -1,9 +1,10 @@
 """Strings to token ids and back: how each protocol's requests become what the model is fed, and its tokens an answer.
 
-Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training.
-`HarnessEncoding`: context and continuation encoded together, as today's lm-eval. `LeaderboardEncoding`: the same without
-BOS, with the cuts and the stop rules of the harness behind Open LLM Leaderboard v1. No model is needed here, so the ids of
-a request can be shown, and answered by another engine, without loading one.
+Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
+model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, behind BOS where the tokenizer
+adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the stop rules of the harness behind Open LLM
+Leaderboard v1. No model is needed here, so the ids of a request can be shown, and answered by another engine, without loading
+one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
+from orca_bench.tokenizers import Tokenizer
 
 #: The most tokens of a generated answer, of all protocols (b281b092, models/huggingface.py, max_gen_toks).
 MAX_NEW_TOKENS = 256
@@ -44,7 +46,10 @@ class Encoding(ABC):
     #: Whether a context that was cut by n tokens costs the answer its first n.
     discards = False
 
-    def __init__(self, tokenizer, max_length: int):
+    #: What stands for a context without tokens: the first of these that the tokenizer has.
+    empty: tuple[str, ...] = ("bos_id", "eos_id")
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int):
         self.tokenizer, self.max_length = tokenizer, max_length
         self.shortened = 0
         self._last: tuple[str, list[int]] | None = None  # a context and its ids
@@ -84,7 +89,7 @@ class Encoding(ABC):
         """What a generation of at most `room` tokens starts from; raises UserError where the window has no place for it."""
         if self.max_length <= room:
             raise UserError(f"{room} new tokens do not fit a context window of {self.max_length}")
-        ids = self._context(context)
+        ids = self._context(context) or self._nothing()
         kept = self._fit(context, ids, self.max_length - room, head)
         return Start(kept, room, len(ids) - len(kept) if self.discards else 0)
 
@@ -94,7 +99,7 @@ class Encoding(ABC):
 
     def complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether generated ids hold a whole answer: they end in EOS, or have a stop string."""
-        if ids[-1] == self.tokenizer.eos_id:
+        if ids[-1] in self.tokenizer.stop_ids:
             return True
         text = self.tokenizer.decode(ids)
         return any(stop in text for stop in stops)
@@ -102,6 +107,16 @@ class Encoding(ABC):
     def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
         """The answer: the text of generated ids up to the first occurrence of each stop string in turn."""
         return cut(self.tokenizer.decode(ids), stops)
+
+    def _nothing(self) -> list[int]:
+        """The id that stands for a context without tokens."""
+        ids = [getattr(self.tokenizer, name) for name in self.empty]
+        for id_ in ids:
+            if id_ is not None:
+                return [id_]
+        raise UserError(
+            "an empty context cannot be fed: the tokenizer has no BOS and no EOS", where=self.tokenizer.source
+        )
 
     def _fit(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
         if len(ids) <= room:
@@ -116,7 +131,7 @@ class Encoding(ABC):
 class OrcaEncoding(Encoding):
     """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens behind its head."""
 
-    def __init__(self, tokenizer, max_length: int):
+    def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
         self._heads: dict[str, int] = {}  # head → how many tokens it has
 
@@ -124,7 +139,7 @@ class OrcaEncoding(Encoding):
         return self._shared_context(context), self.tokenizer.encode(continuation)
 
     def _context(self, context: str) -> list[int]:
-        return [self.tokenizer.bos_id, *self.tokenizer.encode(context)]
+        return [*self.tokenizer.prefix, *self.tokenizer.encode(context)]
 
     def _shorten(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
         text = context[:head]
@@ -135,7 +150,10 @@ class OrcaEncoding(Encoding):
 
 
 class HarnessEncoding(Encoding):
-    """As lm_eval 0.4.13's `hf` class with BOS (models/huggingface.py): encoded together, cut from the left."""
+    """As lm_eval 0.4.13's `hf` class (api/model.py, models/huggingface.py): encoded together, cut from the left.
+
+    BOS where plain transformers adds it for the tokenizer; an empty context is BOS, or EOS where there is none.
+    """
 
     bos = True
 
@@ -143,10 +161,13 @@ class HarnessEncoding(Encoding):
         # White space at the context's end belongs to the continuation. The context keeps its own ids, whether the whole
         # begins with them or not.
         asked = self._shared_context(context.rstrip())
+        if not asked:
+            return self._nothing(), self.tokenizer.encode(context + continuation)
         return asked, self._context(context + continuation)[len(asked) :]
 
     def _context(self, context: str) -> list[int]:
-        return [self.tokenizer.bos_id] * self.bos + self.tokenizer.encode(context)
+        prefix = self.tokenizer.prefix if self.bos and self.tokenizer.adds_bos else []
+        return [*prefix, *self.tokenizer.encode(context)]
 
 
 class LeaderboardEncoding(HarnessEncoding):
@@ -157,20 +178,15 @@ class LeaderboardEncoding(HarnessEncoding):
     only, as many as it has when encoded alone.
     """
 
-    bos, discards = False, True
+    bos, discards, empty = False, True, ("eos_id",)
 
-    def __init__(self, tokenizer, max_length: int):
+    def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
         self._lengths: dict[str, int] = {}
 
-    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        if not context.strip():
-            return [self.tokenizer.eos_id], self.tokenizer.encode(context + continuation)
-        return super()._split(context, continuation)
-
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether the last token is EOS, or the last few hold a stop string."""
-        if ids[-1] == self.tokenizer.eos_id:
+        if ids[-1] in self.tokenizer.stop_ids:
             return True
         return any(stop in self.tokenizer.decode(ids[-self._length(stop) :]) for stop in stops)
 
@@ -185,7 +201,7 @@ class LeaderboardEncoding(HarnessEncoding):
         return self._lengths[stop]
 
 
-def of(protocol: str, tokenizer, window: int) -> Encoding:
+def of(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
     """The encoding of a protocol for a model whose context window is `window` tokens.
 
     `orca` uses at most 2,048 of them, the window that the student was made with; the two others, as their harnesses do, all.

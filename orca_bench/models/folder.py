@@ -66,9 +66,9 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
         model = architecture.with_attention(
             lambda kind: AutoModelForCausalLM.from_pretrained(name, attn_implementation=kind, **options)
         )
-    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.vocab_size:
+    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.rows_needed:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {vocabulary} rows",
+            f"the tokenizer needs {tokenizer.rows_needed} rows and the model has {vocabulary}",
             where=name,
             hint="this folder's tokenizer is another model's",
         )

@@ -5,17 +5,19 @@ ids, never adds BOS or EOS (the caller does), and never reads a special token ou
 `tokenizer.json` built from the SentencePiece file itself, with which plain transformers agrees.
 """
 
+from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.conversion import build_fast
 from orca_bench.tokenizers.export import export
 from orca_bench.tokenizers.hugging_face import FolderTokenizer
 from orca_bench.tokenizers.loading import load
 from orca_bench.tokenizers.probes import Disagreement, check_folder, explain, first_disagreement, probe_texts
-from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, Tokenizer
+from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, SentencePieceTokenizer
 
 __all__ = [
     "SENTENCEPIECE_FILE",
     "Disagreement",
     "FolderTokenizer",
+    "SentencePieceTokenizer",
     "Tokenizer",
     "build_fast",
     "check_folder",

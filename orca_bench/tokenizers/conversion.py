@@ -1,44 +1,97 @@
-"""A SentencePiece file in, a `tokenizers.Tokenizer` out that gives the same ids: what an export writes as tokenizer.json."""
+"""Our tokenizers in, `tokenizers.Tokenizer`s out that give the same ids: what an export writes as tokenizer.json.
+
+An exported file is to be right in other hands: special tokens spelled out in a text stay text, and BOS, with which the chat
+template begins, is BOS. tokenizers finds either all special tokens in a text or none (`encode_special_tokens`, in
+transformers `split_special_tokens`). Where the model is a SentencePiece BPE it finds none, and BOS at the beginning of a text
+is a piece that the pre-tokenizer sets apart. For all others it finds them, and the chat template puts `ESCAPE` into the
+special tokens that a message spells out; the normaliser takes it away again.
+"""
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.sentencepiece_file import (
+    BPE,
+    BYTE,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    USER_DEFINED,
+    SentencePieceTokenizer,
+    model_proto,
+)
 
-# Values of sentencepiece_model.proto (sentencepiece 0.2.3).
-_UNIGRAM, _BPE = 1, 2
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+#: A noncharacter of Unicode, which no text has.
+ESCAPE = "\ufdd0"
+
 _SPACE = "▁"  # U+2581, SentencePiece's mark for a space
 _APART = "\ufff9"  # a format character that no text is expected to hold; it ends a grapheme
 _NEVER = -1e5  # the score of a piece that must not be found in text
 
 
-def build_fast(model_file: Path):
-    """A `tokenizers.Tokenizer` built from the SentencePiece file itself: pieces, scores, normaliser, dummy prefix.
+def finds_special(tokenizer: Tokenizer) -> bool:
+    """Whether what `build_fast` gives must be let find special tokens in a text, or BOS would not be found."""
+    if tokenizer.bos_id is None:
+        return False
+    return not (isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.is_bpe)
 
-    BPE merges are every split of a normal piece into two normal pieces, ordered by the merged piece's score, then id:
-    SentencePiece merges, of all neighbouring pairs that make a piece, the pair whose piece has the best score. Special
-    tokens are registered so that they have ids, and are not looked for in text (`encode_special_tokens`).
+
+def build_fast(tokenizer: Tokenizer):
+    """A `tokenizers.Tokenizer` that gives a tokenizer's ids, and BOS for the spelling of BOS at the beginning of a text.
+
     Raises UserError for a SentencePiece model that is neither BPE nor unigram.
     """
-    from sentencepiece import sentencepiece_model_pb2
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        fast = _from_sentencepiece(tokenizer)
+    else:
+        fast = copy.deepcopy(tokenizer.plain.backend_tokenizer)
+    escaped = finds_special(tokenizer)
+    fast.encode_special_tokens = not escaped
+    if escaped:
+        fast.normalizer = _without_escapes(fast.normalizer)
+    return fast
+
+
+def _without_escapes(normalizer):
+    from tokenizers import normalizers
+
+    strip = normalizers.Replace(ESCAPE, "")
+    return strip if normalizer is None else normalizers.Sequence([strip, normalizer])
+
+
+def _from_sentencepiece(tokenizer: SentencePieceTokenizer):
+    """Built from the SentencePiece file itself: pieces, scores, normaliser, dummy prefix; and the tokens that a folder adds.
+
+    BPE merges are every split of a normal piece into two normal pieces, ordered by the merged piece's score, then id:
+    SentencePiece merges, of all neighbouring pairs that make a piece, the pair whose piece has the best score.
+    """
     from tokenizers import AddedToken, processors
     from tokenizers import Tokenizer as FastTokenizer
 
-    proto = sentencepiece_model_pb2.ModelProto()
-    proto.ParseFromString(Path(model_file).read_bytes())
-    fast = FastTokenizer(_model(proto, model_file))
-    fast.normalizer = _normalizer(proto)
-    fast.pre_tokenizer = _symbol_splitter(proto)
+    proto = model_proto(tokenizer.source, tokenizer.controls)
+    bos = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
+    fast = FastTokenizer(_model(proto, tokenizer.source))
+    spelled = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
+    fast.normalizer = _normalizer(proto, spelled)
+    fast.pre_tokenizer = _splitter(proto, spelled)
     fast.decoder = _decoder(proto)
-    specials = [p.piece for p in proto.pieces if p.type in (_UNKNOWN, _CONTROL)]
-    fast.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in specials])
-    fast.encode_special_tokens = True
-    bos = proto.trainer_spec.bos_piece
-    fast.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, fast.token_to_id(bos))]
-    )
+    fast.add_special_tokens([tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.pieces])
+    for id_ in range(tokenizer.pieces, tokenizer.vocab_size):  # tokenizers numbers added tokens in order, without gaps
+        token = tokenizer.added.get(id_)
+        if token is None or id_ in tokenizer.special_ids:
+            fast.add_special_tokens([f"<unused_{id_}>" if token is None else token.content])
+        else:
+            flags = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
+            fast.add_tokens([AddedToken(token.content, normalized=False, **flags)])
+    if tokenizer.adds_bos:
+        fast.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.bos_id)]
+        )
     return fast
 
 
@@ -46,22 +99,22 @@ def _model(proto, model_file: Path):
     from tokenizers import models
 
     kind, unknown = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
-    byte_fallback = any(p.type == _BYTE for p in proto.pieces)
-    if kind == _UNIGRAM:
-        unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == _UNKNOWN)
+    byte_fallback = any(p.type == BYTE for p in proto.pieces)
+    if kind == UNIGRAM:
+        unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN)
         # The unigram model of tokenizers would find unknown, control and byte pieces spelled out in text.
-        found = (_NORMAL, _USER_DEFINED)
+        found = (NORMAL, USER_DEFINED)
         scores = [(p.piece, p.score if p.type in found else _NEVER) for p in proto.pieces]
         return models.Unigram(scores, unknown_id, byte_fallback)
-    if kind != _BPE:
+    if kind != BPE:
         raise UserError(
             "a SentencePiece model of type word or char has no equal in tokenizers",
             where=model_file,
             hint="use a BPE or unigram model",
         )
     vocab = {p.piece: i for i, p in enumerate(proto.pieces)}
-    normal = {p.piece for p in proto.pieces if p.type == _NORMAL}
-    ranked = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == _NORMAL)
+    normal = {p.piece for p in proto.pieces if p.type == NORMAL}
+    ranked = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL)
     merges = [
         (piece[:cut], piece[cut:])
         for _, _, piece in ranked
@@ -74,15 +127,17 @@ def _model(proto, model_file: Path):
         unk_token=unknown,
         fuse_unk=True,
         byte_fallback=byte_fallback,
-        # A user-defined symbol is one piece whatever its letters are; `_symbol_splitter` hands it over alone.
-        ignore_merges=any(p.type == _USER_DEFINED for p in proto.pieces),
+        # BOS and a user-defined symbol are one piece each whatever their letters are; `_splitter` hands them over alone.
+        ignore_merges=True,
     )
 
 
-def _normalizer(proto):
+def _normalizer(proto, bos: str | None):
     from tokenizers import Regex, normalizers
 
     spec = proto.normalizer_spec
+    # A text begins at its beginning, or behind the BOS that stands there.
+    begin = r"\A" if bos is None else rf"(?:\A(?!{re.escape(bos)})|(?<=\A{re.escape(bos)}))"
     steps = []
     if spec.precompiled_charsmap:
         # tokenizers 0.23.3 looks a whole grapheme up and, where only its beginning is in the map, drops the rest (a
@@ -94,26 +149,28 @@ def _normalizer(proto):
             normalizers.Precompiled(spec.precompiled_charsmap),
             normalizers.Replace(_APART, ""),
         ]
+    leading = ""
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"\A |[ {_SPACE}]+\z"), "")]
-    if spec.add_dummy_prefix:
-        suffix = proto.trainer_spec.treat_whitespace_as_suffix
-        steps.append(normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ") if suffix else normalizers.Prepend(" "))
+        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"[ {_SPACE}]+\z"), "")]
+        leading = " ?"
+    if spec.add_dummy_prefix and not proto.trainer_spec.treat_whitespace_as_suffix:
+        # In one step: a text that begins with a space and the spelling of BOS must not become one that begins with BOS.
+        steps.append(normalizers.Replace(Regex(rf"{begin}{leading}(?=[\s\S])"), " "))
+    else:
+        steps += [normalizers.Replace(Regex(rf"{begin} "), "")] if leading else []
+        steps += [normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ")] if spec.add_dummy_prefix else []
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", _SPACE))
     return normalizers.Sequence(steps)
 
 
-def _symbol_splitter(proto):
-    """User-defined symbols stand alone, longest first; None where the file has none."""
-    import re
-
+def _splitter(proto, bos: str | None):
+    """BOS at the beginning and user-defined symbols stand alone, the longest symbol first; None where there is neither."""
     from tokenizers import Regex, pre_tokenizers
 
-    symbols = sorted((p.piece for p in proto.pieces if p.type == _USER_DEFINED), key=len, reverse=True)
-    if not symbols:
-        return None
-    return pre_tokenizers.Split(Regex("|".join(re.escape(symbol) for symbol in symbols)), behavior="isolated")
+    symbols = sorted((p.piece for p in proto.pieces if p.type == USER_DEFINED), key=len, reverse=True)
+    alone = ([] if bos is None else [rf"\A{re.escape(bos)}"]) + [re.escape(symbol) for symbol in symbols]
+    return pre_tokenizers.Split(Regex("|".join(alone)), behavior="isolated") if alone else None
 
 
 def _decoder(proto):

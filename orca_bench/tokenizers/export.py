@@ -7,44 +7,54 @@ import shutil
 from pathlib import Path
 
 from orca_bench.files import write_json, writing
-from orca_bench.prompt import CHAT_TEMPLATE
-from orca_bench.tokenizers.conversion import build_fast
-from orca_bench.tokenizers.hugging_face import FolderTokenizer, load_plain
+from orca_bench.prompt import chat_template, messages, render
+from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
+from orca_bench.tokenizers.hugging_face import load_plain
+from orca_bench.tokenizers.metadata import TOKENIZER_CONFIG
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
-from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, Tokenizer
+from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
 
 
-def export(tokenizer: Tokenizer | FolderTokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:
+def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:
     """Write the tokenizer and the Orca chat template into a model folder, then load it back as plain transformers does.
 
     `max_length` is the model's context window in tokens. Returns what plain transformers still disagrees on, or None.
     """
     from transformers import PreTrainedTokenizerFast
 
-    if isinstance(tokenizer, FolderTokenizer):
-        plain = tokenizer._tokenizer
-        plain.chat_template = CHAT_TEMPLATE
-        plain.split_special_tokens = True
-        with writing(folder):
-            plain.save_pretrained(folder)
-        return None
-    fast = build_fast(tokenizer.source)
+    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
+    escaped = [tokenizer.spelling(id_) for id_ in tokenizer.special_ids] if finds_special(tokenizer) else []
     plain = PreTrainedTokenizerFast(
-        tokenizer_object=fast,
-        bos_token=fast.id_to_token(tokenizer.bos_id),
-        eos_token=fast.id_to_token(tokenizer.eos_id),
-        unk_token=fast.id_to_token(tokenizer._processor.unk_id()),
-        split_special_tokens=True,
+        tokenizer_object=build_fast(tokenizer),
+        **{f"{name}_token": tokenizer.spelling(id_) for name, id_ in ids.items() if id_ is not None},
+        split_special_tokens=not escaped,
+        padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=max_length or 2048,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template(tokenizer.bos_id is not None, escaped, ESCAPE),
     )
     with writing(folder):
         plain.save_pretrained(folder)
-        if tokenizer.source.resolve() != (folder / SENTENCEPIECE_FILE).resolve():
+        copied = tokenizer.source.is_file() and tokenizer.source.resolve() != (folder / SENTENCEPIECE_FILE).resolve()
+        if copied:
             shutil.copyfile(tokenizer.source, folder / SENTENCEPIECE_FILE)
     # transformers 5 writes its own new class name, which 4.x and other loaders do not know; both know this one.
-    config_file = folder / "tokenizer_config.json"
+    config_file = folder / TOKENIZER_CONFIG
     config = json.loads(config_file.read_text(encoding="utf-8"))
     write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    return first_disagreement(tokenizer, load_plain(folder), probe_texts(300, seed=1))
+    return _disagreement(tokenizer, load_plain(folder))
+
+
+def _disagreement(tokenizer: Tokenizer, plain) -> Disagreement | None:
+    """The first text to which what was exported gives other ids, alone or in the chat template behind BOS."""
+    texts = probe_texts(300, seed=1)
+    finds, plain.split_special_tokens = plain.split_special_tokens, True
+    disagreement = first_disagreement(tokenizer, plain, texts)
+    plain.split_special_tokens = finds
+    for text in texts[:100] if disagreement is None else []:
+        expected = [*tokenizer.prefix, *tokenizer.encode(render(text, text))]
+        ids = plain.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
+        if ids != expected:
+            return Disagreement(render(text, text), expected, ids)
+    return disagreement

@@ -1,59 +1,146 @@
-"""The tokenizer of a folder without a SentencePiece file: transformers' own, asked as the SentencePiece one is."""
+"""The tokenizer of a folder whose model was not trained with a SentencePiece file: that of its tokenizer.json, as it stands.
+
+Its own module because transformers 5.23.0 rebuilds the tokenizers of many classes (LlamaTokenizer, Qwen2Tokenizer, …) by its
+own rules from the vocabulary, and keeps neither normaliser nor pre-tokenizer of the file; its base class takes the file as
+it is. Folders of before tokenizer.json (vocab.json and merges.txt) are loaded as transformers does.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
+from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.metadata import TOKENIZER_JSON, Metadata
+
+_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
-class FolderTokenizer:
-    """The tokenizer of a folder without a SentencePiece file (newer LLaMAs): transformers' own, asked the same way."""
+class FolderTokenizer(Tokenizer):
+    """The ids of a folder's tokenizer.json."""
 
-    def __init__(self, folder: str):
-        self.source = Path(folder)
-        self._tokenizer = load_plain(folder)
-        self.bos_id = self._tokenizer.bos_token_id
-        self.eos_id = self._tokenizer.eos_token_id
-        self.vocab_size = len(self._tokenizer)
-        if self.bos_id is None or self.eos_id is None:
-            raise UserError("the tokenizer has no BOS or no EOS token", where=folder)
+    def __init__(self, folder: Path, metadata: Metadata = Metadata()):
+        self.source = folder
+        self._rows = metadata.rows
+        self.plain = _load(folder, metadata)
+        self._backend = self.plain.backend_tokenizer
+        self._backend.no_truncation()  # a tokenizer.json may ask for both, and training left them there in many
+        self._backend.no_padding()
+        added = self._backend.get_added_tokens_decoder()
+        begun = self._backend.encode("a", add_special_tokens=True).ids
+        bare = self._backend.encode("a", add_special_tokens=False).ids
+        first = begun[0] if begun[1:] == bare else None
+        self.bos_id = self.plain.bos_token_id
+        if self.bos_id is None and "bos_token" not in metadata.names:
+            self.bos_id = first
+        self.adds_bos = self.bos_id is not None and begun[:1] == [self.bos_id] and begun != bare
+        eos = self.plain.eos_token_id
+        stops = [id_ for id_ in metadata.stop_ids if self.spelling(id_) is not None]
+        self.eos_id = eos if eos is not None else next(iter(stops), None)
+        self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *stops) if i is not None))
+        self._special = {id_ for id_, token in added.items() if token.special} | {*self.stop_ids}
+        self.special_ids = tuple(sorted(self._special))
+        self._backend.encode_special_tokens = True  # means: as any other text
+        vocabulary = self._backend.get_vocab(with_added_tokens=False).values()
+        normal = [id_ for id_, token in added.items() if not token.special]
+        self.vocab_size = max([*vocabulary, *added]) + 1
+        self.rows_needed = max([*vocabulary, *normal, *self.prefix, *self.stop_ids[:1]]) + 1
+        self._byte_ids = self._bytes()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, without BOS and EOS; special tokens are not parsed out of it."""
-        return self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text."""
-        return [self.encode(text) for text in texts]
+        """`encode` of each text, on all cores."""
+        try:
+            encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            text = next((text for text in texts if re.search("[\ud800-\udfff]", text)), "")
+            raise UserError(f"text with a lone surrogate cannot be encoded: {text[:40]!r}") from error
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+        return self._backend.decode([i for i in map(int, ids) if self.has_text(i)])
 
-    @property
-    def eos_text(self) -> str:
-        """EOS as it is spelled."""
-        return self._tokenizer.eos_token
+    def spelling(self, token_id: int) -> str | None:
+        return self._backend.id_to_token(token_id)
+
+    def has_text(self, token_id: int) -> bool:
+        return token_id not in self._special and self.spelling(token_id) is not None
+
+    def may_change(self, token_id: int) -> bool:
+        # tokenizers 0.23.3 decodes a run of byte tokens to U+FFFD as a whole when one byte of it is wrong.
+        return token_id in self._byte_ids
+
+    def _bytes(self) -> set[int]:
+        decoder = self._backend.decoder
+        if decoder is None or b"ByteFallback" not in decoder.__getstate__():
+            return set()
+        ids = (self._backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256))
+        return {id_ for id_ in ids if id_ is not None}
 
     @property
     def unk_id(self) -> int | None:
-        """The id of the unknown token; None where there is none."""
-        return self._tokenizer.unk_token_id
+        return self.plain.unk_token_id
+
+    @property
+    def pad_id(self) -> int | None:
+        own = self.plain.pad_token_id
+        if own is not None and own < (self._rows or self.vocab_size):
+            return own
+        return self.eos_id if self.unk_id is None else self.unk_id
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of tokenizer.json."""
-        return sha256(self.source / "tokenizer.json")
+        """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
+        file = self.source / TOKENIZER_JSON
+        content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
+        facts = [content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
+        return hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode()).hexdigest()
+
+
+def _load(folder: Path, metadata: Metadata):
+    from transformers import PreTrainedTokenizerFast
+
+    if not (folder / TOKENIZER_JSON).is_file():
+        return load_plain(folder)
+    try:
+        exact = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:
+        raise _cannot(folder, error) from error
+    if not {"bos_token", "eos_token"} <= metadata.names.keys():
+        # Older folders leave the names to the class: gpt2's tokenizer_config.json has none.
+        vocabulary = exact.get_vocab()
+        for name, token in _class_names(folder).items():
+            if name not in metadata.names and token in vocabulary:
+                setattr(exact, name, token)
+    return exact
+
+
+def _class_names(folder: Path) -> dict[str, str]:
+    """The named tokens of a folder as its own class has them; nothing where transformers cannot load that class."""
+    try:
+        plain = load_plain(folder)
+    except UserError:
+        return {}
+    return {name: getattr(plain, name) for name in _NAMES if getattr(plain, name) is not None}
 
 
 def load_plain(folder: str | Path):
-    """The folder's tokenizer as plain transformers loads it."""
+    """The folder's tokenizer as plain transformers loads it; raises UserError where it cannot."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:
-        raise UserError(f"transformers cannot load a tokenizer here ({type(error).__name__})", where=folder) from error
+        raise _cannot(folder, error) from error
+
+
+def _cannot(folder: str | Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"transformers cannot load a tokenizer here ({reason or type(error).__name__})", where=folder)

@@ -1,39 +1,104 @@
-"""A folder, a SentencePiece file or a hub id in, the tokenizer that its model uses out."""
+"""A folder, a SentencePiece file or a hub id in, the tokenizer that its model uses out.
+
+A folder may hold the files of two tokenizers. Where they have one vocabulary SentencePiece's file is the truth; where they
+have two, the rows of the model decide, and nothing is guessed.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.tokenizers import metadata as folder_metadata
+from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.hugging_face import FolderTokenizer
-from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, Tokenizer
+from orca_bench.tokenizers.metadata import TOKENIZER_JSON, Metadata
+from orca_bench.tokenizers.sentencepiece_file import (
+    NORMAL,
+    SENTENCEPIECE_FILE,
+    SentencePieceTokenizer,
+    is_sentencepiece,
+    model_proto,
+)
+
+#: What a hub repository's tokenizer may consist of.
+FILES = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*config.json"]
+
+_PADDING = 1024  # rows: models are given up to so many more than their tokenizer has tokens
+_SAME = 0.99  # of the pieces have the same id in both files of one tokenizer
 
 
-def load(where: str | Path) -> Tokenizer | FolderTokenizer:
+def load(where: str | Path) -> Tokenizer:
     """The tokenizer of a folder, of a `.model` file, or of a hub id.
 
-    Raises UserError where nothing there is a tokenizer.
+    Raises UserError where nothing there is a tokenizer, or where there are two and nothing says which is the model's.
     """
     path = Path(where)
     if path.is_file():
-        return Tokenizer(path)
-    if path.is_dir():
-        if (path / SENTENCEPIECE_FILE).is_file():
-            return Tokenizer(path / SENTENCEPIECE_FILE)
-        if (path / "tokenizer.json").is_file():
-            return FolderTokenizer(str(path))
+        return SentencePieceTokenizer(path)
+    if not path.is_dir():
+        return load(from_hub(str(where)))
+    metadata = folder_metadata.read(path)
+    added = _added_to_sentencepiece(path, metadata)
+    if added is not None:
+        return SentencePieceTokenizer(path / SENTENCEPIECE_FILE, added)
+    if (path / TOKENIZER_JSON).is_file() or (path / "vocab.json").is_file():
+        return FolderTokenizer(path, metadata)
+    raise UserError(
+        "no tokenizer here", where=path, hint=f"expected {SENTENCEPIECE_FILE} or {TOKENIZER_JSON} beside config.json"
+    )
+
+
+def _added_to_sentencepiece(folder: Path, metadata: Metadata) -> Metadata | None:
+    """What the folder adds to its SentencePiece file; None where its model does not use that file, or it has none.
+
+    Raises UserError where that cannot be told.
+    """
+    model_file, json_file = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_JSON
+    if not model_file.is_file():
+        return None
+    if not json_file.is_file():
+        return metadata
+    if not is_sentencepiece(model_file):
+        return None  # tiktoken's file of the same name
+    pieces = model_proto(model_file).pieces
+    tokens = _vocabulary(folder_metadata.tokenizer_json(folder))
+    normal = [(id_, piece.piece) for id_, piece in enumerate(pieces) if piece.type == NORMAL]
+    if sum(tokens.get(piece) == id_ for id_, piece in normal) >= _SAME * len(normal):
+        return metadata
+    if _belongs(folder, metadata.rows, len(pieces), max(tokens.values(), default=-1) + 1):
+        return folder_metadata.read(folder, with_tokenizer_json=False)
+    return None
+
+
+def _belongs(folder: Path, rows: int | None, pieces: int, tokens: int) -> bool:
+    """Whether a model of so many rows was made for the SentencePiece file's pieces, not for tokenizer.json's tokens."""
+    fits = [rows is not None and size <= rows < size + _PADDING for size in (pieces, tokens)]
+    if fits[0] == fits[1]:
         raise UserError(
-            "no tokenizer here", where=path, hint=f"expected {SENTENCEPIECE_FILE} or tokenizer.json beside config.json"
+            f"{SENTENCEPIECE_FILE} ({pieces:,} pieces) and {TOKENIZER_JSON} ({tokens:,} tokens) are two tokenizers, and "
+            f"the model's vocab_size ({'unknown' if rows is None else format(rows, ',')}) does not say which is its own",
+            where=folder,
+            hint="move the one away that the model was not trained with",
         )
-    return load(from_hub(str(where)))
+    return fits[0]
+
+
+def _vocabulary(data: dict) -> dict[str, int]:
+    """Token to id of a tokenizer.json, added tokens included."""
+    vocabulary = data.get("model", {}).get("vocab") or {}
+    if isinstance(vocabulary, list):  # unigram: [token, score], in the order of their ids
+        vocabulary = {entry[0]: id_ for id_, entry in enumerate(vocabulary)}
+    return vocabulary | {token["content"]: token["id"] for token in data.get("added_tokens") or []}
 
 
 def from_hub(name: str) -> Path:
+    """The folder in the hub's cache that holds a repository's tokenizer, fetched where it is not there yet."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["tokenizer*", "special_tokens_map.json", "config.json"]))
+        return Path(snapshot_download(name, allow_patterns=FILES))
     except HFValidationError:
         raise UserError("no such file or folder, and not a hub id", where=name) from None
     except Exception as error:  # the hub client raises a dozen kinds; for the user they are one

@@ -7,21 +7,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca_bench.errors import UserError
+from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.conversion import finds_special
 from orca_bench.tokenizers.hugging_face import load_plain
-from orca_bench.tokenizers.loading import from_hub
-from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, Tokenizer
+from orca_bench.tokenizers.loading import load
+from orca_bench.tokenizers.metadata import TOKENIZER_JSON
+from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One text on which a folder's tokenizer and its SentencePiece model give different ids."""
+    """One text to which a folder's tokenizer, as plain transformers loads it, gives other ids than the file of the truth."""
 
     text: str
     truth: list[int]
     other: list[int]
+    file: str = "SentencePiece model"
 
     def __str__(self) -> str:
-        return f"{self.text!r} is {self.truth} to SentencePiece and {self.other} to the folder's tokenizer"
+        return f"{self.text!r} is {self.truth} to the {self.file} and {self.other} to the folder's tokenizer"
 
 
 _FIXED_PROBES = (
@@ -50,32 +55,48 @@ def probe_texts(count: int, seed: int = 0) -> list[str]:
 
 
 def first_disagreement(truth: Tokenizer, plain, texts: Iterable[str]) -> Disagreement | None:
-    """The first of `texts` to which the transformers tokenizer `plain` gives other ids than `truth`, or None."""
+    """The first of `texts` to which the transformers tokenizer `plain` gives other ids than `truth`, or None.
+
+    That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
+    disagreement.
+    """
+    file = "SentencePiece model" if isinstance(truth, SentencePieceTokenizer) else TOKENIZER_JSON
     for text in texts:
-        expected, found = truth.encode(text), plain(text, add_special_tokens=False)["input_ids"]
-        if expected != found:
-            return Disagreement(text, expected, list(found))
+        expected, ids = truth.encode(text), list(plain(text, add_special_tokens=False)["input_ids"])
+        alone = len(ids) == 1 and truth.spelling(ids[0]) == text
+        if ids != expected and ids != _behind_bos(truth, text) and not alone:
+            return Disagreement(text, expected, ids, file)
     return None
 
 
-def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
-    """Whether plain transformers, loading a folder or hub id, agrees with its SentencePiece model; None where it does.
+def _behind_bos(truth: Tokenizer, text: str) -> list[int] | None:
+    bos = truth.spelling(truth.bos_id) if truth.bos_id is not None else None
+    return [truth.bos_id, *truth.encode(text.removeprefix(bos))] if bos and text.startswith(bos) else None
 
-    A folder without a SentencePiece file, and such a file alone, have nothing to disagree with.
+
+def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
+    """Whether plain transformers, loading a folder or hub id, agrees with the file that its ids come from; None where it does.
+
+    A SentencePiece file alone, and a tokenizer that only transformers can load, have nothing to disagree with; nor has a
+    folder that transformers cannot load, of which what training exports can be loaded.
     """
     if Path(folder).is_file():
         return None
-    if not Path(folder).is_dir():
-        folder = from_hub(str(folder))
-    model_file = Path(folder) / SENTENCEPIECE_FILE
-    if not model_file.is_file():
+    truth = load(folder)
+    try:
+        plain = load_plain(truth.source if truth.source.is_dir() else truth.source.parent)
+    except UserError:
         return None
-    return first_disagreement(Tokenizer(model_file), load_plain(folder), probe_texts(probes))
+    if finds_special(truth):
+        plain.split_special_tokens = (
+            True  # what this tokenizer is exported with cannot keep it from finding special tokens
+        )
+    return first_disagreement(truth, plain, probe_texts(probes))
 
 
 def explain(disagreement: Disagreement) -> str:
-    """What a person is told of a folder whose tokenizer is not its SentencePiece model."""
+    """What a person is told of a folder whose tokenizer is not the one in its file."""
     return (
-        f"as transformers loads it, this folder's tokenizer is not its SentencePiece model ({disagreement}); "
-        "SentencePiece's ids are used, and what training exports is repaired"
+        f"as transformers loads it, this folder's tokenizer is not its {disagreement.file} ({disagreement}); "
+        f"the ids of the {disagreement.file} are used, and what training exports is repaired"
     )

@@ -1,71 +1,227 @@
-"""A SentencePiece `.model` file in, its own token ids out: the truth for every folder that has such a file.
+"""A SentencePiece `.model` file in, its own token ids out: the truth for every folder whose model was trained with such a file.
 
 Its own module because transformers' own conversion of such a file disagrees with SentencePiece wherever two spaces meet and
 turns a literal `</s>` in a question into the end of the sequence (seen with transformers 5.23.0): a model trained through
-one tokenizer and evaluated through another is measured wrongly without any error.
+one tokenizer and evaluated through another is measured wrongly without any error. What the JSON files beside it add (tokens
+behind the last piece, another EOS, pieces that are special) comes in as `Metadata`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
+from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.metadata import Added, Metadata
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 
+# Values of sentencepiece_model.proto (sentencepiece 0.2.3).
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
+UNIGRAM, BPE = 1, 2
 
-class Tokenizer:
-    """SentencePiece's ids. `bos_id` and `eos_id` are for the caller to place; `encode` never adds them."""
 
-    def __init__(self, model_file: Path):
-        import sentencepiece
+class SentencePieceTokenizer(Tokenizer):
+    """SentencePiece's ids, and the ids of the tokens that the folder adds.
 
+    A text that holds added tokens that are not special is parted at them, and each part encoded alone, as the slow tokenizers
+    of 2023 did, with which such models were trained.
+    """
+
+    def __init__(self, model_file: Path, metadata: Metadata = Metadata()):
         self.source = model_file
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
-        except (OSError, RuntimeError) as error:
-            raise UserError("not a SentencePiece model", where=model_file) from error
-        self.bos_id: int = self._processor.bos_id()
-        self.eos_id: int = self._processor.eos_id()
-        self.vocab_size: int = self._processor.vocab_size()
-        if self.bos_id < 0 or self.eos_id < 0:
-            raise UserError(
-                "this SentencePiece model has no BOS or no EOS piece",
-                where=model_file,
-                hint="train it with bos_id and eos_id set; the Orca prompt starts with the one and ends with the other",
-            )
+        self._metadata = metadata
+        self._processor = _processor(model_file)
+        self.pieces: int = self._processor.vocab_size()
+        #: Tokens that the file does not have, by id.
+        self.added = {id_: token for id_, token in sorted(metadata.added.items()) if id_ >= self.pieces}
+        self._ids = {token.content: id_ for id_, token in self.added.items()}
+        self.bos_id = self._named("bos_token", self._processor.bos_id(), metadata.bos_id)
+        self.eos_id = self._named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
+        self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
+        self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
+        self._hide_special()
+        self._parts = _pattern([self.added[id_] for id_ in self._texts]) if self._texts else None
+        self.vocab_size = max([self.pieces - 1, *self.added]) + 1
+        self.rows_needed = max([self.pieces - 1, *self._texts, *self.prefix, *self.stop_ids[:1]]) + 1
+
+    def _hide_special(self) -> None:
+        """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
+        special = {id_ for id_, token in self._metadata.added.items() if token.special} | {*self.prefix, *self.stop_ids}
+        own = {id_ for id_ in special if id_ < self.pieces and not self._is_control(id_)}
+        pieces = model_proto(self.source).pieces if own else []
+        #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
+        self.controls = tuple(sorted(id_ for id_ in own if pieces[id_].type == USER_DEFINED))
+        if self.controls:
+            self._processor = _processor(self.source, self.controls)
+        self._silent = own | {id_ for id_ in special if id_ >= self.pieces}
+        self._texts = {id_: token.content for id_, token in self.added.items() if id_ not in self._silent}
+
+    def _named(self, key: str, own: int, configured: int | None) -> int | None:
+        """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
+        name = self._metadata.names.get(key)
+        if name:
+            id_ = self._find(name)
+            if id_ is None:
+                raise UserError(
+                    f"{key} is {name!r}, and no token that the model has a row for", where=self.source.parent
+                )
+            return id_
+        if key == "bos_token" and key in self._metadata.names:
+            return None  # null: there is none
+        if own >= 0:
+            return own
+        return configured if configured is not None and self.spelling(configured) is not None else None
+
+    def _find(self, spelling: str) -> int | None:
+        if spelling in self._ids:
+            return self._ids[spelling]
+        id_ = self._processor.piece_to_id(spelling)  # that of the unknown piece where there is none
+        return id_ if self._processor.id_to_piece(id_) == spelling else None
+
+    def _is_control(self, id_: int) -> bool:
+        return self._processor.is_control(id_) or self._processor.is_unknown(id_)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, without BOS and EOS. Special tokens spelled out in the text stay text."""
+        if self._parts is None:
+            return self._encode(text)
+        return [id_ for part in self._split(text) for id_ in ([part] if isinstance(part, int) else self._encode(part))]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        if self._parts is None:
+            try:
+                return self._processor.encode(list(texts), num_threads=-1)
+            except (UnicodeEncodeError, RuntimeError):
+                pass  # the loop names the text
+        return [self.encode(text) for text in texts]
+
+    def _encode(self, text: str) -> list[int]:
         try:
             return self._processor.encode(text)
         except (UnicodeEncodeError, RuntimeError) as error:  # sentencepiece 0.2.3 raises the one or the other
             raise UserError(f"text with a lone surrogate cannot be encoded: {text[:40]!r}") from error
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on all cores."""
-        try:
-            return self._processor.encode(list(texts), num_threads=-1)
-        except (UnicodeEncodeError, RuntimeError):
-            return [self.encode(text) for text in texts]  # names the text
+    def _split(self, text: str) -> Iterator[int | str]:
+        """The text parted at its added tokens, which are given as ids."""
+        end = 0
+        for match in self._parts.finditer(text):
+            yield text[end : match.start()]
+            yield self._ids[match[match.lastindex]]
+            end = match.end()
+        yield text[end:]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids; BOS, EOS and other control pieces have no text."""
-        return self._processor.decode([int(i) for i in ids])
+        parts: list[str] = []
+        run: list[int] = []
+        for id_ in map(int, ids):
+            if id_ in self._texts:
+                parts += [self._processor.decode(run), self._texts[id_]]
+                run = []
+            elif self.has_text(id_):
+                run.append(id_)
+        return "".join([*parts, self._processor.decode(run)])
 
-    @property
-    def eos_text(self) -> str:
-        """EOS as it is spelled: `</s>`."""
-        return self._processor.id_to_piece(self.eos_id)
+    def spelling(self, token_id: int) -> str | None:
+        if 0 <= token_id < self.pieces:
+            return self._processor.id_to_piece(token_id)
+        token = self.added.get(token_id)
+        return token.content if token else None
+
+    def has_text(self, token_id: int) -> bool:
+        return token_id in self._texts or (0 <= token_id < self.pieces and token_id not in self._silent)
+
+    def may_change(self, token_id: int) -> bool:
+        return False
 
     @property
     def unk_id(self) -> int:
-        """The id of the unknown piece."""
         return self._processor.unk_id()
 
     @property
+    def pad_id(self) -> int:
+        name = self._metadata.names.get("pad_token")
+        own = self._find(name) if name else None
+        if own is None and self._processor.pad_id() >= 0:
+            own = self._processor.pad_id()
+        return self.unk_id if own is None else own
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of all special tokens: they have no text, and are not read out of text."""
+        controls = (id_ for id_ in range(self.pieces) if self._is_control(id_))
+        return tuple(sorted({*controls, *self._silent}))
+
+    @property
+    def is_bpe(self) -> bool:
+        """Whether the file is a BPE model, not a unigram one."""
+        return model_proto(self.source).trainer_spec.model_type == BPE
+
+    @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the SentencePiece file."""
-        return sha256(self.source)
+        """The SHA-256 of the SentencePiece file; where the folder adds something to it, of that and of what is added."""
+        file = sha256(self.source)
+        added = {id_: asdict(token) for id_, token in self.added.items()}
+        facts = [added, list(self.controls), self.bos_id, list(self.stop_ids)]
+        if facts == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
+            return file
+        return hashlib.sha256(json.dumps([file, *facts], ensure_ascii=False).encode()).hexdigest()
+
+
+def model_proto(model_file: Path, controls: Sequence[int] = ()):
+    """A SentencePiece file as a protocol buffer; the pieces `controls` become control pieces, which no text gives."""
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto()
+    try:
+        proto.ParseFromString(Path(model_file).read_bytes())
+    except DecodeError as error:
+        raise _not_one(model_file) from error
+    for id_ in controls:
+        proto.pieces[id_].type = CONTROL
+    return proto
+
+
+def is_sentencepiece(path: Path) -> bool:
+    """Whether a file is a SentencePiece model; tiktoken's vocabularies have the same name and are text."""
+    try:
+        _processor(path)
+    except UserError:
+        return False
+    return True
+
+
+def _processor(model_file: Path, controls: Sequence[int] = ()):
+    import sentencepiece
+
+    try:
+        if controls:
+            proto = model_proto(model_file, controls).SerializeToString()
+            return sentencepiece.SentencePieceProcessor(model_proto=proto)
+        return sentencepiece.SentencePieceProcessor(model_file=str(model_file))
+    except (OSError, RuntimeError) as error:
+        raise _not_one(model_file) from error
+
+
+def _not_one(model_file: Path) -> UserError:
+    with model_file.open("rb") as handle:
+        pointer = handle.read(40).startswith(b"version https://git-lfs")
+    hint = "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if pointer else None
+    return UserError("not a SentencePiece model", where=model_file, hint=hint)
+
+
+def _pattern(tokens: Sequence[Added]) -> re.Pattern[str]:
+    """Finds added tokens in text as tokenizers does: the leftmost, of those the longest; one group a token."""
+    parts = []
+    for token in sorted(tokens, key=lambda token: len(token.content), reverse=True):
+        part = f"({re.escape(token.content)})"
+        part = rf"(?<!\w){part}(?!\w)" if token.single_word else part
+        parts.append((r"\s*" if token.lstrip else "") + part + (r"\s*" if token.rstrip else ""))
+    return re.compile("|".join(parts))

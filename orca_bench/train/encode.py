@@ -3,7 +3,7 @@
 BOS + prompt + response + EOS, where prompt and response are **tokenized separately** and their ids concatenated, cut at
 `max_length` from the right; the loss falls on the response and EOS only. Source: yxuansu/OpenAlpaca c7cd58d,
 datasets/sft_dataset.py. Evaluation in the Orca prompt concatenates the same way, or it would score token ids that
-training never saw.
+training never saw. Where a model has no BOS, none stands there.
 
 Encoding 137,000 records takes a minute, so the arrays are kept in a file and read again while nothing has changed of what
 they are computed from: the texts, the tokenizer and `max_length`.
@@ -23,6 +23,7 @@ import numpy as np
 from orca_bench import prompt
 from orca_bench.errors import UserError
 from orca_bench.files import replacing_bytes
+from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.records import Record
 
 Progress = Callable[[int], None]
@@ -77,7 +78,7 @@ class EncodingReport:
     dropped: list[int]
 
 
-def encode_record(record: Record, tokenizer, max_length: int) -> tuple[list[int], int]:
+def encode_record(record: Record, tokenizer: Tokenizer, max_length: int) -> tuple[list[int], int]:
     """Token ids of one record, and how many of them are prompt (BOS included); at most `max_length` ids."""
     prompt_ids = tokenizer.encode(prompt.render(record.system, record.instruction, record.input))
     response_ids = tokenizer.encode(record.response)
@@ -85,13 +86,15 @@ def encode_record(record: Record, tokenizer, max_length: int) -> tuple[list[int]
 
 
 def encode(
-    records: Sequence[Record], tokenizer, max_length: int, progress: Progress = lambda done: None
+    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, progress: Progress = lambda done: None
 ) -> tuple[Encoded, EncodingReport]:
     """Encode all records; `progress(n)` is called with the number done so far.
 
     Records whose response is cut away entirely teach nothing: they are left out and their numbers reported.
-    Raises UserError where none is left.
+    Raises UserError where none is left, and where the tokenizer has no EOS to train.
     """
+    if tokenizer.eos_id is None:
+        raise UserError("this tokenizer has no EOS, so that a student would not learn to end", where=tokenizer.source)
     chunks: list[np.ndarray] = []
     lengths: list[int] = []
     prompt_lengths: list[int] = []
@@ -130,13 +133,14 @@ def encode(
 
 
 def _assemble(
-    prompt_ids: list[int], response_ids: list[int], tokenizer, max_length: int
+    prompt_ids: list[int], response_ids: list[int], tokenizer: Tokenizer, max_length: int
 ) -> tuple[list[int], int, bool]:
-    whole = [tokenizer.bos_id, *prompt_ids, *response_ids, tokenizer.eos_id]
-    return whole[:max_length], 1 + len(prompt_ids), len(whole) > max_length
+    prompt_ids = [*tokenizer.prefix, *prompt_ids]
+    whole = [*prompt_ids, *response_ids, tokenizer.eos_id]
+    return whole[:max_length], len(prompt_ids), len(whole) > max_length
 
 
-def cache_key(records: Sequence[Record], tokenizer, max_length: int) -> str:
+def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:
     """A SHA-256 over everything that `encode` computes from: every text, the tokenizer's fingerprint, `max_length`."""
     digest = hashlib.sha256(json.dumps([_FORMAT, tokenizer.fingerprint, max_length]).encode())
     for record in records:

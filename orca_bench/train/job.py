@@ -61,9 +61,9 @@ def describe(
     read, sources = record_files.read(recipe.data.records, recipe.data.strict)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     model_config = student.config(recipe, tokenizer)
-    if model_config.vocab_size < tokenizer.vocab_size:
+    if model_config.vocab_size < tokenizer.rows_needed:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} pieces and the model {model_config.vocab_size} rows",
+            f"the tokenizer needs {tokenizer.rows_needed} rows and the model {model_config.vocab_size} rows",
             where=recipe.model.tokenizer or recipe.model.base,
             hint="use the model's own tokenizer",
         )

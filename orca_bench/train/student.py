@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 from orca_bench import libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import replacing_folder
+from orca_bench.models import architecture
 from orca_bench.recipe import Architecture, Recipe
+from orca_bench.tokenizers import Tokenizer
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def config(recipe: Recipe, tokenizer):
+def config(recipe: Recipe, tokenizer: Tokenizer):
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     libraries.prepare()
     from transformers import AutoConfig, LlamaConfig
@@ -30,7 +33,7 @@ def config(recipe: Recipe, tokenizer):
         ) from error
 
 
-def _llama_config(shape: Architecture, tokenizer, kind):
+def _llama_config(shape: Architecture, tokenizer: Tokenizer, kind):
     options = {key: value for key, value in shape.model_dump().items() if value is not None}
     return kind(
         **options,
@@ -60,7 +63,7 @@ def random_model(model_config, seed: int):
     return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
 
 
-def save(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
+def save(model, state: dict, tokenizer: Tokenizer, folder: Path, origin: dict) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
     The folder appears whole or not at all, and takes the place of an earlier one.
@@ -72,11 +75,27 @@ def save(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
         _write(model, state, tokenizer, whole, origin)
 
 
-def _write(model, state: dict, tokenizer, folder: Path, origin: dict) -> None:
+def _write(model, state: dict, tokenizer: Tokenizer, folder: Path, origin: dict) -> None:
+    from transformers import GenerationConfig
+
+    stop_ids = tokenizer.stop_ids[0] if len(tokenizer.stop_ids) == 1 else list(tokenizer.stop_ids)
+    # A new one: settings of a base's may be refused when they are written, and servers take their defaults from them.
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_id, eos_token_id=stop_ids, pad_token_id=tokenizer.pad_id
+    )
     model.save_pretrained(folder, state_dict=state)
-    window = getattr(model.config, "max_position_embeddings", None)
-    disagreement = tokenizers.export(tokenizer, folder, window)
+    _config_to_use(model.config, tokenizer).save_pretrained(folder)
+    disagreement = tokenizers.export(tokenizer, folder, architecture.window(model.config))
     note = origin | {"tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
         note["example"] = str(disagreement)
     (folder / "orca_bench.json").write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _config_to_use(model_config, tokenizer: Tokenizer):
+    """A model's configuration as it is published: with the ids of its tokenizer, and a cache, which training turns off."""
+    published = copy.deepcopy(model_config)
+    published.use_cache = True
+    published.bos_token_id, published.eos_token_id = tokenizer.bos_id, tokenizer.eos_id
+    published.pad_token_id = tokenizer.pad_id
+    return published

@@ -1,0 +1,159 @@
+"""The JSON files beside a vocabulary in, what they say of its tokens out: added and special ones, BOS, EOS, all that ends a text.
+
+Its own module because every generation of transformers wrote these facts elsewhere: added_tokens.json (2023),
+tokenizer_config.json (`added_tokens_decoder`), tokenizer.json (`added_tokens`), special_tokens_map.json, config.json and
+generation_config.json. They are read here, not through transformers, because a folder with a SentencePiece file must be
+usable whatever transformers makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import read_json
+
+CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+SPECIAL_TOKENS_MAP, ADDED_TOKENS, TOKENIZER_JSON = "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Added:
+    """A token that is listed apart from the vocabulary. The flags are those of `tokenizers.AddedToken`."""
+
+    content: str
+    special: bool
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a folder's files say of its tokens.
+
+    `names` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is none;
+    an absent key, and the empty names of early conversions, say nothing.
+    """
+
+    added: dict[int, Added] = field(default_factory=dict)
+    names: dict[str, str | None] = field(default_factory=dict)
+    #: `eos_token_id` of generation_config.json, then of config.json.
+    stop_ids: tuple[int, ...] = ()
+    #: `bos_token_id` of config.json.
+    bos_id: int | None = None
+    #: `add_bos_token` of tokenizer_config.json.
+    adds_bos: bool | None = None
+    #: `vocab_size` of config.json: the rows of the model. None where there is no config.json.
+    rows: int | None = None
+
+
+def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
+    """Read a folder's files, without tokenizer.json where that is another tokenizer's; an absent file says nothing.
+
+    Raises UserError for a file that is not what it should be.
+    """
+    settings, config = _object(folder, TOKENIZER_CONFIG), _object(folder, CONFIG)
+    text_config = config.get("text_config")  # models of text and images nest the decoder's
+    decoder = text_config if isinstance(text_config, dict) else {}
+    generation = _object(folder, GENERATION)
+    stops = [
+        *_ids(generation.get("eos_token_id"), folder / GENERATION),
+        *_ids(config.get("eos_token_id", decoder.get("eos_token_id")), folder / CONFIG),
+    ]
+    rows = config.get("vocab_size", decoder.get("vocab_size"))
+    rows = rows if isinstance(rows, int) and rows > 0 else None
+    names, listed = _names(folder, settings)
+    starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG)
+    adds_bos = settings.get("add_bos_token")
+    return Metadata(
+        # A token without a row in the model cannot be said to it: `[PAD]` was often added to a tokenizer alone.
+        added={
+            id_: token
+            for id_, token in _added(folder, settings, listed, with_tokenizer_json)
+            if rows is None or id_ < rows
+        },
+        names=names,
+        stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (rows is None or id_ < rows))),
+        bos_id=starts[0] if starts else None,
+        adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
+        rows=rows,
+    )
+
+
+def _object(folder: Path, name: str) -> dict:
+    path = folder / name
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError("not a JSON object", where=path)
+    return value
+
+
+def _ids(value, where: Path) -> list[int]:
+    values = value if isinstance(value, list) else [value]
+    if any(item is not None and type(item) is not int for item in values):
+        raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
+    return [item for item in values if item is not None]
+
+
+def _names(folder: Path, settings: dict) -> tuple[dict[str, str | None], set[str]]:
+    """The four named tokens, and the spelling of all tokens that are listed as special."""
+    old = _object(folder, SPECIAL_TOKENS_MAP)
+    names = {}
+    for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        for source in (settings, old):
+            if key in source and _spelling(source[key]) != "":
+                names[key] = _spelling(source[key])
+                break
+    listed = {name for name in names.values() if name}
+    for source in (settings, old):
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            value = source.get(key)
+            values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+            listed |= {spelling for spelling in map(_spelling, values) if spelling}
+    return names, listed
+
+
+def _spelling(value) -> str | None:
+    value = value.get("content") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else None
+
+
+def _added(folder: Path, settings: dict, special: set[str], with_json: bool) -> Iterator[tuple[int, Added]]:
+    """Added tokens and their ids, those of the file that is believed most last."""
+    for content, id_ in _object(folder, ADDED_TOKENS).items():  # knows no flags: normal, unless named as special
+        if not isinstance(id_, int):
+            raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
+        yield id_, Added(content, content in special)
+    for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
+        yield token.get("id"), _flagged(token, special, folder / TOKENIZER_JSON)
+    decoder = settings.get("added_tokens_decoder")
+    for id_, token in (decoder if isinstance(decoder, dict) else {}).items():
+        if not id_.isdecimal():
+            raise UserError(f"added_tokens_decoder has the id {id_!r}", where=folder / TOKENIZER_CONFIG)
+        yield int(id_), _flagged(token, special, folder / TOKENIZER_CONFIG)
+
+
+def _flagged(token, special: set[str], where: Path) -> Added:
+    if not isinstance(token, dict) or not isinstance(token.get("content"), str):
+        raise UserError(f"an added token without content: {str(token)[:60]}", where=where)
+    content = token["content"]
+    flags = {name: token.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
+    return Added(content, token.get("special") is True or content in special, **flags)
+
+
+def tokenizer_json(folder: Path) -> dict:
+    """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
+    data = _object(folder, TOKENIZER_JSON)
+    added = data.get("added_tokens") or []
+    if data and not (
+        isinstance(data.get("model"), dict)
+        and isinstance(added, list)
+        and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added)
+    ):
+        raise UserError("not the file of a tokenizer", where=folder / TOKENIZER_JSON)
+    return data

@@ -1,0 +1,36 @@
+"""Generated token ids in, one after another, the text that each of them adds out: together exactly what `decode` gives.
+
+`DecodeStream` of tokenizers 0.23.3 is made for this and does neither: it raises `InvalidPrefix` when a wrong byte follows a
+character that was spelled in bytes, and what is pending at the end of a text is lost.
+"""
+
+from __future__ import annotations
+
+from orca_bench.tokenizers.base import Tokenizer
+
+
+class TextStream:
+    """The text of one generation as it grows. A character of which bytes are missing is held back."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._length = 0  # characters given out
+
+    def push(self, token_id: int) -> str:
+        """Add a token; returns the text that is certain now, which may be empty."""
+        if not self._tokenizer.has_text(token_id):
+            return ""
+        self._ids.append(token_id)
+        if self._tokenizer.may_change(token_id):
+            return ""
+        return self._rest(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
+
+    def end(self) -> str:
+        """What was held back: nothing follows that could complete it."""
+        return self._rest(self._tokenizer.decode(self._ids))
+
+    def _rest(self, text: str) -> str:
+        rest = text[self._length :]
+        self._length = max(self._length, len(text))
+        return rest
