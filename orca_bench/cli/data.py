@@ -65,18 +65,18 @@ def convert(files, out, mapping, systems, seed, strict):
     for reason, count in report.left_out.most_common():
         click.echo(f"left out: {counted(count, reason)}; the first is {report.first_left_out[reason]}")
     if report.placeholder_inputs:
-        click.echo(f"{report.placeholder_inputs:,} inputs such as 'No input' were taken as none")
+        click.echo(f"inputs such as 'No input', taken as none: {report.placeholder_inputs:,}")
     if report.new_ids:
-        click.echo(f"{report.new_ids:,} records got a new id, as another record had theirs")
+        click.echo(f"records with a new id, as another record had theirs: {report.new_ids:,}")
     click.echo(f"system messages: {', '.join(_system_counts(report, systems, seed))}")
 
 
 def _system_counts(report, systems: str | None, seed: int) -> list[str]:
     empty = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
     counts = (
-        (report.own_systems, f"the rows' own{empty}"),
+        (report.own_systems, f"kept from the rows{empty}"),
         (report.drawn_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
-        (report.default_systems, "message 5 (--systems draws others)"),
+        (report.default_systems, "set to message 5 (--systems draws others)"),
     )
     return [f"{count:,} {kind}" for count, kind in counts if count]
 

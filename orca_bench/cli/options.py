@@ -15,7 +15,8 @@ system = click.option(
 benchmarks = click.option(
     "--benchmarks",
     type=click.Path(path_type=Path),
-    help="Read rows from DIR/TASK/SPLIT.jsonl.gz instead of the hub; `mini:` is the embedded mini suite.",
+    help="Read rows from this folder instead of the hub: TASK/SPLIT.jsonl.gz (or .json, .parquet, …), or the hub's own files "
+    "as they are cloned or cached. `mini:` is the embedded mini suite.",
 )
 rows_asked = click.option(
     "--benchmarks",

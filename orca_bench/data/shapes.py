@@ -76,10 +76,9 @@ def of(columns: tuple[str, ...]) -> Shape:
     shapes = [shape for shape in SHAPES if shape.columns <= set(names)]
     shapes = [shape for shape in shapes if not any(shape.columns < other.columns for other in shapes)]
     if not shapes:
-        known = "; ".join(dict.fromkeys(", ".join(sorted(shape.columns)) for shape in SHAPES))
         raise UserError(
             f"columns {', '.join(columns) or '(none)'} are those of no known instruction set",
-            hint=f"{_HINT}; known: {known}",
+            hint=f"{_HINT}; orca-bench data convert --help has the known ones",
         )
     if len(shapes) > 1:
         readings = " or ".join(f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in shapes)

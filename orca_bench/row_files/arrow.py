@@ -54,15 +54,16 @@ def _arrow_batches(stream: io.BufferedReader) -> Iterator:
 def _batch_rows(path: Path, batches: Iterator) -> Rows:
     number = 0
     while True:
+        # for damaged files pyarrow raises errors of many kinds, MemoryError and UnicodeDecodeError among them
         try:
             with reading(path):
                 batch = next(batches, None)
+                if batch is not None:
+                    batch.validate(full=True)  # pyarrow 26.0 ends the process at offsets that point outside of the data
                 rows = None if batch is None else batch.to_pylist()
         except UserError:
             raise
-        except (
-            Exception
-        ) as error:  # pyarrow raises many kinds for damaged files, MemoryError and UnicodeDecodeError too
+        except Exception as error:
             raise UserError(f"cannot be read: {error}", where=path, hint="the file is cut off or damaged") from None
         if rows is None:
             return

@@ -89,13 +89,20 @@ def _list_of(value: dict, path: Path) -> list | None:
             where=path,
             hint="write each list to a file of its own",
         )
-    if len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values()):
+    if _is_pandas_table(value):
         raise UserError(
-            "columns, not rows, as pandas' to_json writes them",
+            "a table as pandas' to_json writes it by columns, by index or split, not a list of rows",
             where=path,
             hint="write it with to_json(…, orient='records', lines=True)",
         )
     return None
+
+
+def _is_pandas_table(value: dict) -> bool:
+    numbers = {"0", "1"}
+    by_columns = len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values())
+    by_index = numbers <= value.keys() and isinstance(value["0"], dict)
+    return by_columns or by_index or value.keys() == {"columns", "index", "data"}
 
 
 def _are_rows(values: list) -> bool:

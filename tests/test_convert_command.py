@@ -1,0 +1,67 @@
+"""`data convert` says what it read, what it left out and which system messages the records have."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from containers import CONTAINERS
+
+
+@pytest.fixture
+def faq(tmp_path):
+    (tmp_path / "faq.csv").write_text(
+        'Question,Answer,Topic\n"Open, when?",At nine.,shop\nWhere?,,shop\n', encoding="utf-8-sig"
+    )
+    return tmp_path
+
+
+def test_a_table_of_ones_own_by_map(command, faq):
+    assert "say which columns to read: --map" in command.refused("data", "convert", "faq.csv", "--out", "r.jsonl")
+    words = ["data", "convert", "faq.csv", "--map", "instruction=Question,response=Answer", "--out", "r.jsonl"]
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "1 records: r.jsonl",
+        "left out: 1 row without an answer; the first is faq.csv:3",
+        "system messages: 1 set to message 5 (--systems draws others)",
+    ]
+    record = json.loads((faq / "r.jsonl").read_text())
+    assert (record["instruction"], record["response"], record["system_id"]) == ("Open, when?", "At nine.", 5)
+    assert "faq.csv:3: --strict allows no rows without an answer" in command.refused(*words, "--strict")
+
+
+def test_what_was_there_stays_where_a_conversion_fails(command, tmp_path):
+    (tmp_path / "r.jsonl").write_text("earlier")
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output"\n')
+    assert "a.jsonl:2: not JSON" in command.refused("data", "convert", "a.jsonl", "--out", "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_text() == "earlier"
+
+
+def test_parts_in_a_folder_and_the_orca_sets_own_messages(command, tmp_path):
+    (tmp_path / "orca" / "data").mkdir(parents=True)
+    for number in range(2):
+        rows = [{"system": f"S{number}", "instruction": "a", "input": "No input", "output": "b"}]
+        name = f"train-{number:05d}-of-00002-0123456789abcdef.parquet"
+        (tmp_path / "orca" / "data" / name).write_bytes(CONTAINERS["parquet"](rows))
+    done = command("data", "convert", "orca", "--out", "r.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.splitlines()[1:] == ["1 inputs such as 'No input' were taken as none"] or "2 inputs" in done.stdout
+    )
+    assert done.stdout.splitlines()[-1] == "system messages: 2 the rows' own"
+    records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(r["id"], r["system"], r["input"]) for r in records] == [("orca-1", "S0", ""), ("orca-2", "S1", "")]
+
+
+def test_rows_may_come_through_a_pipe(tmp_path):
+    rows = CONTAINERS["json"]([{"instruction": "a", "output": "b"}] * 50)
+    done = subprocess.run(
+        [sys.executable, "-m", "orca_bench", "data", "convert", "/dev/stdin", "--out", "r.jsonl"],
+        cwd=tmp_path,
+        input=rows,
+        capture_output=True,
+        env=os.environ,
+    )
+    assert done.returncode == 0 and b"50 records" in done.stdout, done.stderr
