@@ -226,7 +226,9 @@ def json_object(text: str, where: str) -> dict:
     """The JSON object that a text holds; raises UserError where it holds none."""
     value = parse_json(text, where)
     if not isinstance(value, dict):
-        raise UserError(f"a {type(value).__name__}, not a JSON object", where=where)
+        raise UserError(
+            f"a {type(value).__name__}, not a JSON object", where=where, hint="each line must be one JSON object"
+        )
     return value
 
 

@@ -12,14 +12,14 @@ from containers import CONTAINERS
 @pytest.fixture
 def faq(tmp_path):
     (tmp_path / "faq.csv").write_text(
-        'Question,Answer,Topic\n"Open, when?",At nine.,shop\nWhere?,,shop\n', encoding="utf-8-sig"
+        'Ask,Answer,Topic\n"Open, when?",At nine.,shop\nWhere?,,shop\n', encoding="utf-8-sig"
     )
     return tmp_path
 
 
 def test_a_table_of_ones_own_by_map(command, faq):
     assert "say which columns to read: --map" in command.refused("data", "convert", "faq.csv", "--out", "r.jsonl")
-    words = ["data", "convert", "faq.csv", "--map", "instruction=Question,response=Answer", "--out", "r.jsonl"]
+    words = ["data", "convert", "faq.csv", "--map", "instruction=Ask,response=Answer", "--out", "r.jsonl"]
     done = command(*words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -40,6 +40,7 @@ PUBLISHED = {
         OWN,
     ),
     "GSM8K": ([{"question": "1+1?", "answer": "2\n#### 2"}] * 2, ("1+1?", "", "2\n#### 2"), DRAWN),
+    "questions of one's own": ([{"Question": "Open?", "Answer": "At 9."}] * 2, ("Open?", "", "At 9."), FIVE),
     "FLAN's chain of thought": (
         [{"task": "t", "question": "1+1?", "answer": "2", "chain_of_thought": "One and one."}] * 2,
         ("1+1?", "", "One and one.\nThe answer is 2"),
@@ -364,6 +365,12 @@ def test_training_leaves_rows_out_and_says_so(tmp_path):
     assert "left out: 1 row without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
     with pytest.raises(UserError, match="r.jsonl:2: data.strict allows no rows without an answer"):
         training.read([str(path)], strict=True)
+
+
+def test_training_refuses_a_row_of_two_answers(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps([{"instruction": "i", "output": "a", "response": "b"}]))
+    with pytest.raises(UserError, match="both 'response' and 'output'"):
+        training.read([str(tmp_path / "r.json")])
 
 
 @pytest.mark.parametrize("name", ["Dolly", "GSM8K", "messages", "OpenOrca"])

@@ -230,6 +230,15 @@ def test_parts_are_read_in_order_from_a_folder_and_by_a_pattern(tmp_path):
     assert names_of(tmp_path / "n", tmp_path / "n") == numbered
 
 
+def test_two_files_of_one_name_are_not_read_as_one_set(tmp_path):
+    for names in (("train.jsonl", "train.parquet"), ("rows.json", "rows.json.gz")):
+        folder = tmp_path / names[0]
+        make(folder, *names)
+        for path in (folder, folder / "*"):
+            with pytest.raises(UserError, match="have one name; keep one"):
+                row_files.files_of(path)
+
+
 def test_a_missing_part_is_named(tmp_path):
     make(tmp_path, "train-00000-of-00003.parquet", "train-00002-of-00003.parquet")
     for path in (tmp_path, tmp_path / "train-*"):

@@ -40,7 +40,7 @@ def convert(files, out, mapping, systems, seed, strict):
       instruction, output [, input] [, system]     Alpaca, WizardLM, the published Orca sets
       instruction, context, response               Dolly
       system_prompt, question, response            OpenOrca
-      question, answer [, chain_of_thought]        GSM8K, FLAN's chain of thought
+      question, answer [, chain_of_thought]        GSM8K (with ####), FLAN's chain of thought, your own
       messages or conversations                    chat and ShareGPT, of one question and one answer
       prompt, completion (or response)             your own
       system, instruction, input, response …       records: they pass as they are

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from orca_bench import fields
 from orca_bench.data import instructions, shapes
@@ -98,10 +97,10 @@ def _records(
                 continue
             report.placeholder_inputs += item.placeholder
             record = _record(item, rows[item.source], _system(item, systems, seed, report))
-            if str(record["id"]) in ids:
+            if record["id"] in ids:
                 record["id"] = _new_id(record["id"], ids)
                 report.new_ids += 1
-            ids.add(str(record["id"]))
+            ids.add(record["id"])
             yield record
 
 
@@ -133,7 +132,7 @@ def _record(item: instructions.Instruction, number: int, system: str) -> dict:
     } | item.more
 
 
-def _new_id(taken: Any, ids: set[str]) -> str:
+def _new_id(taken: str, ids: set[str]) -> str:
     number = 2
     while f"{taken}-{number}" in ids:
         number += 1

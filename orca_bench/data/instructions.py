@@ -93,19 +93,21 @@ def _instruction(row: dict, shape: shapes.Shape, source: str, number: int, place
         steps = fields.text(row, shape.reasoning, place)
         response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
     if is_record:
-        more = _more(row, system)
+        more = _more(row, system, place)
         return Instruction(instruction, context, response, source, number, place, system, problem=problem, more=more)
     placeholder = fields.is_placeholder_input(context)
     context = "" if placeholder or not context.strip() else context
+    drawn = shape.drawn and shape.mark in response
     return Instruction(
-        instruction, context, response, source, number, place, system, shape.drawn, problem, placeholder=placeholder
+        instruction, context, response, source, number, place, system, drawn, problem, placeholder=placeholder
     )
 
 
-def _more(row: dict, system: str | None) -> dict:
+def _more(row: dict, system: str | None, place: str) -> dict:
     """What a record says beside its texts; the id of a system message only where it has one."""
     texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
-    return {column: value for column, value in row.items() if column not in texts and value is not None}
+    more = {column: value for column, value in row.items() if column not in texts and value is not None}
+    return more | {"id": fields.text(row, "id", place)} if "id" in more else more
 
 
 def _messages(row: dict, shape: shapes.Shape) -> object | None:

@@ -18,7 +18,8 @@ class Shape:
     """Which column of a row holds what; None where there is no such column.
 
     `turns` holds a list of messages, `reasoning` what comes before the response. `drawn` says that rows without a system
-    message of their own get one drawn by the policy, as the card's sources do; all others are somebody's own rows.
+    message of their own get one drawn by the policy, as the card's sources do; all others are somebody's own rows. Where a
+    set has columns that everybody has, `mark` is what its responses have and others do not.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Shape:
     reasoning: str | None = None
     turns: str | None = None
     drawn: bool = False
+    mark: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -45,7 +47,7 @@ SHAPES = (
     Shape("Dolly", "instruction", "response", "context", drawn=True),
     Shape("records", "instruction", "response"),
     Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", drawn=True),
-    Shape("GSM8K", "question", "answer", drawn=True),
+    Shape("GSM8K", "question", "answer", drawn=True, mark="####"),
     Shape("FLAN", "inputs", "targets", drawn=True),
     Shape("OpenOrca", "question", "response"),
     Shape("prompts", "prompt", "completion"),

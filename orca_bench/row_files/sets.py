@@ -95,8 +95,18 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """Files by name, numbers in it as numbers; raises UserError where one of `NAME-00000-of-00003` … is missing."""
+    """Files by name, numbers in it as numbers.
+
+    Raises UserError where one of `NAME-00000-of-00003` … is missing, and where two files have one name but for their ending:
+    they are most likely the same rows twice.
+    """
     files = sorted(files, key=_natural)
+    wholes: dict[tuple[Path, str], Path] = {}
+    for file in files:
+        if not is_part(file) and wholes.setdefault((file.parent, stem(file)), file) != file:
+            raise UserError(
+                f"{file.name} and {wholes[file.parent, stem(file)].name} have one name", where=file.parent, hint="keep one"
+            )
     numbers: dict[tuple[Path, str, int], list[int]] = {}
     for file in files:
         if part := _part(file):

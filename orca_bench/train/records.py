@@ -100,7 +100,9 @@ def _collect(
 
 
 def _record(row: dict, where: str) -> Record:
-    response = next((column for column in ("response", "output") if row.get(column) is not None), None)
+    answers = [column for column in ("response", "output") if row.get(column) is not None]
+    if len(answers) > 1:
+        raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
     if (
         "instruction" not in row
         or not ("response" in row or "output" in row)
@@ -111,10 +113,11 @@ def _record(row: dict, where: str) -> Record:
             where=where,
             hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
         )
+    columns = ("system", "instruction", answers[0] if answers else None)
     context = fields.text(row, "input", where)
     if not context.strip() or (fields.is_placeholder_input(context) and not fields.is_record(row)):
         context = ""
-    system, instruction, answer = (fields.text(row, column, where) for column in ("system", "instruction", response))
+    system, instruction, answer = (fields.text(row, column, where) for column in columns)
     return Record(system, instruction, context, answer)
 
 
