@@ -50,11 +50,24 @@ def build_fast(tokenizer: Tokenizer):
         fast = _from_sentencepiece(tokenizer)
     else:
         fast = copy.deepcopy(tokenizer.plain.backend_tokenizer)
+    fast.post_processor = _bos_in_front(tokenizer)
     escaped = finds_special(tokenizer)
     fast.encode_special_tokens = not escaped
     if escaped:
         fast.normalizer = _without_escapes(fast.normalizer)
     return fast
+
+
+def _bos_in_front(tokenizer: Tokenizer):
+    """BOS where plain transformers adds it to a text; nothing else, whatever the base's tokenizer added."""
+    from tokenizers import processors
+
+    if not tokenizer.adds_bos:
+        return processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    bos = tokenizer.spelling(tokenizer.bos_id)
+    return processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.bos_id)]
+    )
 
 
 def _without_escapes(normalizer):
@@ -70,7 +83,7 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer):
     BPE merges are every split of a normal piece into two normal pieces, ordered by the merged piece's score, then id:
     SentencePiece merges, of all neighbouring pairs that make a piece, the pair whose piece has the best score.
     """
-    from tokenizers import AddedToken, processors
+    from tokenizers import AddedToken
     from tokenizers import Tokenizer as FastTokenizer
 
     proto = model_proto(tokenizer.source, tokenizer.controls)
@@ -88,10 +101,6 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer):
         else:
             flags = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
             fast.add_tokens([AddedToken(token.content, normalized=False, **flags)])
-    if tokenizer.adds_bos:
-        fast.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.bos_id)]
-        )
     return fast
 
 

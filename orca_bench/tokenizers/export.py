@@ -42,7 +42,8 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     # transformers 5 writes its own new class name, which 4.x and other loaders do not know; both know this one.
     config_file = folder / TOKENIZER_CONFIG
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"})
+    none = {"bos_token": None} if tokenizer.bos_id is None else {}  # the file of a SentencePiece model may name one
+    write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | none)
     return _disagreement(tokenizer, load_plain(folder))
 
 
