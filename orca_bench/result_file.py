@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,7 +65,8 @@ class Result:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
 
 
 class _Part(BaseModel):
@@ -81,7 +82,7 @@ class _Number(_Part):
 
 
 class _Subject(_Number):
-    n: Annotated[int, Field(ge=1)]
+    n: Positive
 
 
 class _Average(_Number):
@@ -91,9 +92,9 @@ class _Average(_Number):
 class _Entry(_Number):
     title: str
     metric: str
-    n: Annotated[int, Field(ge=1)]
+    n: Positive
     shots: Count | None = None
-    full_size: Annotated[int, Field(ge=1)] | None = None
+    full_size: Positive | None = None
     rows: Count | None = None
     row_check: dict[str, str] | None = None
     requests_sha256: str | None = None
@@ -112,7 +113,7 @@ class _Suite(_Part):
 
 
 class _Protocol(_Part):
-    name: str
+    name: Literal["leaderboard", "orca", "plain"]
     version: int | None = None
     system: str | None = None
     max_length: int | None = None
@@ -124,7 +125,7 @@ class _Model(_Part):
     fingerprint: str | None = None
     tokenizer_sha256: str | None = None
     run: str | None = None
-    step: int | None = None
+    step: Count | None = None
 
 
 class _Answers(_Part):
@@ -137,7 +138,7 @@ class _Result(_Part):
     suite: _Suite
     protocol: _Protocol
     model: _Model
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Positive | None = None
     complete: bool = False
     order: list[str] | None = None
     requests_sha256: str | None = None

@@ -13,6 +13,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.95  # of all intervals
+_OWN_SPREAD = 4  # runs from which on a task's own spread over seeds is enough
+_PRIOR_DEGREES = 4
 _POWER = 0.8  # of the smallest difference that could have been shown
 
 
@@ -122,19 +124,46 @@ def normal_difference(value: float, error: float, test: str, n: int, clusters: i
     return Difference(value, error, low, high, normal_p(value, error), test, n, clusters, 0, 0, smallest_shown(error))
 
 
-def new_one_p(known: Sequence[float], value: float) -> float:
-    """The two-sided p that one more run is of the kind of some known ones: Student's t with the spread of a prediction.
+@dataclass(frozen=True)
+class SeedTest:
+    """Whether a run of a task differs from runs with other seeds: `p` is to be corrected over the tasks, `own_p` is not."""
 
-    Raises ValueError for fewer than two known values. Where they are all the same, any other value has p 0.
+    p: float
+    own_p: float
+
+
+def seed_tests(known: Sequence[Sequence[float]], values: Sequence[float], steps: Sequence[float]) -> list[SeedTest]:
+    """By task, whether one more run (`values`) is of the kind of some known ones (`known`, of which each task has as many).
+
+    Student's t with the spread of a prediction, s² (1 + 1/k). From four runs on, s² is the task's own variance over seeds.
+    Two or three runs leave one or two degrees of freedom, with which a correction over seven tasks lets a fall from 99 to 0
+    pass. There `p` takes the moderated variance (d₀ s₀² + d s²) / (d₀ + d) with d₀ + d degrees of freedom (Smyth 2004, Stat.
+    Appl. Genet. Mol. Biol. 3(1):3): s₀² is the mean of the tasks' variances; d₀ is four, with which the tasks' standard
+    deviations may differ five-fold, less the task's own share in s₀². Seven tasks cannot tell how much they differ, so `own_p`,
+    one-sided and by the task's own variance, must show a loss too. Simulated with equal and with very unequal tasks, false
+    alarms stay within 5 %. `steps` is what one question is worth: no spread is less than that of two runs which differ in one.
+
+    Raises ValueError for fewer than two known runs.
     """
-    k = len(known)
+    k, m = len(known[0]), len(known)
     if k < 2:
         raise ValueError("two runs at least have a spread")
-    center = sum(known) / k
-    spread = math.sqrt(sum((v - center) ** 2 for v in known) / (k - 1) * (1 + 1 / k))
-    if spread < 1e-12:
-        return 1.0 if abs(value - center) < 1e-12 else 0.0
-    return _student((value - center) / spread, k - 1)
+    centers = [sum(runs) / k for runs in known]
+    own = [
+        max(sum((run - center) ** 2 for run in runs) / (k - 1), step * step / 2)
+        for runs, center, step in zip(known, centers, steps, strict=True)
+    ]
+    pooled, prior = sum(own) / m, _PRIOR_DEGREES * (m - 1) / m
+    tests = []
+    for center, variance, value in zip(centers, own, values, strict=True):
+        p = _student((value - center) / math.sqrt(variance * (1 + 1 / k)), k - 1)
+        if k >= _OWN_SPREAD:
+            tests.append(SeedTest(p, p))
+            continue
+        moderated = (prior * pooled + (k - 1) * variance) / (prior + k - 1)
+        shared_p = _student((value - center) / math.sqrt(moderated * (1 + 1 / k)), prior + k - 1)
+        tests.append(SeedTest(shared_p, p / 2))
+    return tests
 
 
 def mean_of(estimates: Sequence[Estimate | Difference]) -> tuple[float, float | None]:

@@ -21,7 +21,7 @@ from orca_bench.cli import evaluating
 from orca_bench.evaluate import job
 from orca_bench.evaluate.encoding import OrcaEncoding
 from orca_bench.evaluate.model import OrcaLM
-from orca_bench.report import gate
+from orca_bench.report import gate, gate_forms
 
 BASELINES = ROOT / "results" / "baselines"
 TASKS = "hellaswag,truthful_qa,winogrande"  # those that the student learns, quickly asked
@@ -92,7 +92,7 @@ def main() -> None:
     baselines = [result_file.read(path) for path in names]
     for one in baselines:  # each seed against the other four
         made = gate.check(one, [other for other in baselines if other is not one], gate.Rules())
-        print(f"{one.path.name} against the others: {gate.headline(made)}", flush=True)
+        print(f"{one.path.name} against the others: {gate_forms.headline(made)}", flush=True)
         if not made.passed:
             sys.exit("the gate cries wolf over a seed")
     command("demo")
@@ -111,10 +111,10 @@ def main() -> None:
 
 def must_fail(name: str, broken, baselines, rules, said: str) -> None:
     made = gate.check(broken, baselines, rules)
-    print(f"{name}: {gate.headline(made)[:200]}", flush=True)
+    print(f"{name}: {gate_forms.headline(made)[:200]}", flush=True)
     for verdict in made.verdicts:
         print(f"  {verdict.title}: {verdict.reason}", flush=True)
-    if made.passed or said not in gate.headline(made):
+    if made.passed or said not in gate_forms.headline(made):
         sys.exit(f"the gate does not find '{name}'")
 
 

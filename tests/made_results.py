@@ -35,7 +35,7 @@ def given(target, label, questions, **heading):
     return write(target, label, made, **heading)
 
 
-def write(target, label, questions, comparable=True, protocol="leaderboard", limit=None, **model):
+def write(target, label, questions, comparable=True, protocol="leaderboard", limit=None, rows="true", **model):
     """Write a result of a model called `label`, and read it again; `model` are further facts of it."""
     told = {"format": results.FORMAT, "complete": True, "limit": limit}
     told |= {"protocol": {"name": protocol, "version": 1}, "suite": {"name": "s", "comparable": comparable}}
@@ -43,7 +43,8 @@ def write(target, label, questions, comparable=True, protocol="leaderboard", lim
     for task in SUITE:
         own = [question for question in questions if task_of(question.task) == task.name]
         if own:
-            told["tasks"][task.name] = results.summarize(task, own)
+            checked = {split: rows for split in (task.split, task.pool) if split}
+            told["tasks"][task.name] = results.summarize(task, own) | {"row_check": checked}
     told["averages"] = results.averages(told["tasks"])
     results.write(target, told, questions)
     return result_file.read(target, label)

@@ -9,7 +9,7 @@ import pytest
 
 from orca_bench import result_file
 from orca_bench.errors import UserError
-from orca_bench.report import compare, gate, table
+from orca_bench.report import compare, gate, gate_forms, gate_rules, table
 from orca_bench.suite import task_of
 
 
@@ -143,7 +143,13 @@ def test_one_question_and_all_right_have_no_empty_interval(good):
 
 def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(good):
     folder = good.folder
-    change(folder, "good.json", "real.json", lambda line: None, lambda r: r["suite"].update(comparable=True, name="x"))
+
+    def claim(result):
+        result["suite"].update(comparable=True, name="x")
+        for entry in result["tasks"].values():
+            entry["row_check"] = {}
+
+    change(folder, "good.json", "real.json", lambda line: None, claim)
     shown = good("compare", "real.json", "--reported", "orca_mini_13b", env={"COLUMNS": "200"}).stdout
     assert "reported orca_mini_13b" in shown and "the comparison is weaker" in shown
     line = good.refused("compare", "good.json", "--reported", "orca_mini_13b")
@@ -186,7 +192,9 @@ def test_absent_questions_and_other_versions_are_refused(good):
 
 
 def test_the_gate_lets_the_same_pass_and_stops_a_loss(good, tmp_path):
-    assert good("check", "good.json", "--baseline", "good.json").returncode == 0
+    change(good.folder, "good.json", "again.json", lambda line: None)
+    done = good("check", "again.json", "--baseline", "good.json")
+    assert done.returncode == 0 and "byte for byte" in done.stdout.replace("\n", " ")
     junit, summary, page = tmp_path / "gate.xml", tmp_path / "gate.md", tmp_path / "page.md"
     done = good(
         *("check", "bad.json", "--baseline", "good.json", "--junit", junit, "--summary", summary),
@@ -205,12 +213,15 @@ def test_rules_set_the_smallest_loss_floors_and_tasks(good, tmp_path):
 
     def code(text, result="bad.json"):
         rules.write_text(text)
-        return good("check", result, "--baseline", "good.json", "--rules", rules).returncode
+        return good("check", result, "--baseline", "again.json", "--rules", rules).returncode
 
+    change(good.folder, "good.json", "again.json", lambda line: None)
     assert code("smallest_loss: 99") == 0
     assert code("tasks: [gsm8k, drop]") == 0
     assert code("floors: {hellaswag: 99}", "good.json") == 0
     assert code("tasks: [gsm8k]\nfloors: {gsm8k: 90}", "good.json") == 1
+    assert code("tasks: [gsm8k]\nfloors: {hellaswag: 90}", "good.json") == 0
+    assert code("tasks: [gsm8k]\nfloors: {hellaswag: 90}", "bad.json") == 1  # a floor holds whatever is compared
 
 
 @pytest.mark.parametrize(
@@ -220,6 +231,15 @@ def test_rules_set_the_smallest_loss_floors_and_tasks(good, tmp_path):
         ("level: 2", "level: 2 is no number from 0 to 1"),
         ("floors: {helaswag: 3}", "no task 'helaswag'; did you mean 'hellaswag'?"),
         ("- a", "rules are a mapping"),
+        ("", "no rule in this file"),
+        ("# level: 0.1", "no rule in this file"),
+        ("{}", "no rule in this file"),
+        ("tasks: []", "tasks are `all` or a list of some"),
+        ("tasks:", "tasks are `all` or a list of some"),
+        ("tasks: [hellaswag, gsm]", "no task 'gsm'"),
+        ("floors:", "floors are points by task"),
+        ("level: 0", "at a level of 0 no loss fails"),
+        ("level: .nan", "is no number from 0 to 1"),
         ("a: [", "not YAML"),
     ],
 )
@@ -227,7 +247,7 @@ def test_rules_that_are_none_are_named(tmp_path, text, said):
     path = tmp_path / "rules.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        gate.read_rules(path)
+        gate_rules.read_rules(path)
     assert said in str(error.value)
 
 
@@ -242,14 +262,18 @@ def test_rules_that_are_none_are_named(tmp_path, text, said):
         (lambda r: r.update(complete=False), "is unfinished"),
         (lambda r: r["tasks"]["mmlu"].update(requests_sha256="0"), "other requests of MMLU"),
         (lambda r: r["tasks"]["drop"].update(tokens_sha256="0"), "other token ids of DROP"),
+        (lambda r: r["protocol"].update(max_new_tokens=9), "other protocol"),
+        (lambda r: r["tasks"]["mmlu"].pop("requests_sha256"), "does not say what was asked of MMLU"),
+        (lambda r: r["data_hashes"].pop("drop"), "does not say what was asked of DROP"),
+        (lambda r: r.update(format="orca-bench result 2"), "rows were hashed otherwise"),
     ],
 )
 def test_what_cannot_be_compared_fails(good, whole, said):
-    path = change(good.folder, "good.json", "off.json", lambda line: None, whole)
+    path = change(good.folder, "good.json", "off.json", lambda line: line["row"] != -1, whole)
     made = gate.check(result_file.read(path), [result_file.read(good.folder / "good.json")], gate.Rules())
-    assert not made.passed and said in gate.headline(made)
-    assert ElementTree.fromstring(gate.to_junit(made)).get("failures") == "1"
-    assert gate.annotations(made)[0].startswith("::error title=orca-bench not comparable::")
+    assert not made.passed and said in gate_forms.headline(made)
+    assert ElementTree.fromstring(gate_forms.to_junit(made)).get("failures") == "1"
+    assert gate_forms.annotations(made)[0].startswith("::error title=orca-bench not comparable::")
 
 
 def test_a_task_that_is_missing_fails(good):
@@ -263,7 +287,7 @@ def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(good):
     folder = good.folder
     shares = [1.0, 0.6, 0.9, 0.7, 1.0]
     seeds = [
-        result_file.read(change(folder, "good.json", f"seed{i}.json", scores(i, hellaswag=share)))
+        result_file.read(change(folder, "good.json", f"seed{i}.json", scores(i, hellaswag=share, arc_challenge=0.4)))
         for i, share in enumerate(shares)
     ]
     new = result_file.read(change(folder, "good.json", "new.json", scores(77, hellaswag=0.5)))
@@ -273,13 +297,71 @@ def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(good):
     assert [v.title for v in made.verdicts if not v.passed] == ["Winogrande"]
 
 
+def fallen(folder, name, seed, task="hellaswag", share=0.0):
+    return result_file.read(change(folder, "good.json", name, scores(seed, **{task: share})))
+
+
+def test_two_baselines_show_a_fall_to_nothing(good):
+    folder = good.folder
+    one_wrong = change(
+        folder, "good.json", "two.json", lambda line: line.update(score=0.0) if line["index"] == 3 else None
+    )
+    seeds = [result_file.read(folder / "good.json"), result_file.read(one_wrong)]
+    assert [seed.data["tasks"]["hellaswag"]["n"] for seed in seeds] == [12, 12]
+    made = gate.check(fallen(folder, "fell.json", 3), seeds, gate.Rules())
+    assert [v.title for v in made.verdicts if not v.passed] == ["HellaSwag"]
+
+
+def test_one_run_is_not_counted_twice(good, tmp_path):
+    folder = good.folder
+    change(folder, "good.json", "copy.json", lambda line: None)
+    for ending in (".json", ".questions.jsonl"):
+        (folder / f"link{ending}").symlink_to(f"good{ending}")
+    for words, said in (
+        (("good.json", "--baseline", "good.json"), "it is the result itself"),
+        (("good.json", "--baseline", "link.json"), "it is the result itself"),
+        (("bad.json", "--baseline", "good.json", "--baseline", "./good.json"), "it is given twice"),
+        (("bad.json", "--baseline", "good.json", "--baseline", "copy.json"), "are those of good.json, byte for byte"),
+    ):
+        assert said in good.refused("check", *words)
+
+
+def test_nothing_passes_unexamined(good):
+    folder = good.folder
+    base = result_file.read(folder / "good.json")
+    less = result_file.read(
+        change(folder, "good.json", "less2.json", lambda line: line["task"] not in ("drop", "gsm8k"))
+    )
+    made = gate.check(base, [less], gate.Rules())
+    assert made.passed and made.notes == ["not examined: GSM8K, DROP"]
+    assert "not examined: GSM8K, DROP" in gate_forms.to_markdown(made)
+    made = gate.check(base, [less], gate.Rules(tasks=("drop",)))
+    assert not made.passed and "not in" in made.verdicts[0].reason
+    assert not gate.check(less, [base], gate.Rules(tasks=("arc_challenge",), floors={"drop": 0.0})).passed
+    nothing = result_file.Result(folder / "bad.json", "n", base.data | {"tasks": {}}, {})
+    made = gate.check(base, [nothing], gate.Rules())
+    assert not made.passed and not made.verdicts
+    fewer = result_file.read(change(folder, "good.json", "fewer.json", lambda line: line["index"] < 11))
+    made = gate.check(fewer, [base], gate.Rules())
+    assert not any(verdict.passed for verdict in made.verdicts)
+    assert "11 questions in common, of 11 here and 12 in" in made.verdicts[0].reason
+
+
+def test_a_result_that_was_changed_by_hand_fails(good):
+    folder = good.folder
+    path = change(folder, "good.json", "hand.json", lambda line: line["row"] != -1)
+    path.write_text(path.read_text().replace('"name": "tiny', '"name": "other', 1))
+    made = gate.check(result_file.read(path), [result_file.read(folder / "good.json")], gate.Rules())
+    assert not made.passed and "was changed after it was written" in gate_forms.headline(made)
+
+
 # --- verify ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_result_matches_its_kept_answers(evaluated, mini):
     done = evaluated("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "every number matches the kept answers" in done.stdout and done.stdout.count("✓") == 1 + 4 * 7 + 2
+    assert "every number matches the kept answers" in done.stdout and done.stdout.count("✓") == 2 + 6 * 7 + 6
     assert evaluated("verify", "a.json", "--no-rows", "--json").returncode == 0
 
 
@@ -313,7 +395,11 @@ def test_a_changed_digit_is_found_wherever_it_is(evaluated, mini):
     ):
         edited(folder, ending, old, new)
         wrong = [finding.what for finding in verify(folder / "edited.json", rows) if finding.matches is False]
-        assert wrong == found if found else {"hash of the questions", "ARC-Challenge: scores"} <= set(wrong), (
+        assert (
+            wrong == ["hash of the whole result", *found]
+            if found
+            else {"hash of the questions", "ARC-Challenge: scores"} <= set(wrong)
+        ), (
             old,
             wrong,
         )

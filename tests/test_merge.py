@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from displays import Lines
 from safetensors.torch import load_file, save_file
 
 from orca_bench import result_file
@@ -12,18 +13,6 @@ from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
 from orca_bench.evaluate import job, merge
 from orca_bench.system_messages import SYSTEM_MESSAGES
-
-
-class Display:
-    """Keeps the lines that an evaluation says."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-    begin = end = plan = advance = lambda self, *_: None
 
 
 @pytest.fixture
@@ -35,7 +24,7 @@ def evaluate(tmp_path, tiny_model, mini):
         order = evaluating.order(
             model, tasks, "orca", system, benchmarks, limit, "auto", tmp_path / "runs", out, **options
         )
-        display = Display()
+        display = Lines()
         job.evaluate(order, display)
         return order.outs["orca"], "\n".join(display.lines)
 

@@ -161,6 +161,89 @@ def test_what_cannot_be_published_is_refused_before_anything_is_written(command,
     assert done.returncode == 2 and "set HF_TOKEN" in done.stderr
 
 
+def names_on(card_file):
+    front, _ = card.split(card_file.read_text(), card_file)
+    return [entry["dataset"]["name"] for entry in front["model-index"][0]["results"]]
+
+
+def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboards(tmp_path):
+    plain = drawn(tmp_path, "m", 0.5, tasks=["gsm8k"]).data
+    entry = plain["tasks"]["gsm8k"]
+    for change, said in (
+        ({}, None),
+        ({"limit": 10}, "first 10 questions"),
+        ({"row_check": {"test": "other", "train": "true"}, "rows": 10}, "other rows (10)"),
+        ({"row_check": {"test": "not verified", "train": "true"}}, "rows not verified"),
+        ({"row_check": {"test": "true", "train": "other"}}, "other few-shot examples"),
+        ({"protocol": {"name": "orca", "version": 2, "system": "x"}}, "protocol orca v2, a system message of its own"),
+        ({"protocol": {"name": "orca", "version": 2}, "shortened": 7}, "protocol orca v2, 7 contexts cut"),
+        ({"protocol": {"name": "leaderboard", "version": 1, "max_length": 512}}, "window 512"),
+    ):
+        heading = {key: value for key, value in change.items() if key in plain}
+        own = entry | {key: value for key, value in change.items() if key not in plain}
+        _, notes = card.scores_of({**plain, **heading, "tasks": {"gsm8k": own}})
+        assert notes == ({} if said is None else {"gsm8k": said})
+    older = {**plain, "tasks": {"gsm8k": {key: value for key, value in entry.items() if key != "row_check"}}}
+    assert card.scores_of(older)[1] == {"gsm8k": "rows not verified"}
+    older["tasks"]["gsm8k"] |= {"rows": 10, "full_size": 1319}
+    assert card.scores_of(older)[1] == {"gsm8k": "other rows (10)"}
+
+
+def run_with_a_model(tmp_path):
+    """A run whose model folder has a card, and a result of it where its results lie."""
+    run = tmp_path / "runs" / "r"
+    (run / "model").mkdir(parents=True)
+    (run / "manifest.json").write_text("{}")
+    (run / "model" / "README.md").write_text("# Mine\n")
+    (run / "results").mkdir()
+    result(run / "results", path="runs/r/model")
+    return run
+
+
+def test_the_card_of_a_runs_own_model_is_edited(command, tmp_path):
+    run = run_with_a_model(tmp_path)
+    done = command("publish", "runs/r/results/r.json")
+    assert done.returncode == 0, done.stderr
+    text = (run / "model" / "README.md").read_text()
+    assert text.endswith("# Mine\n") and "model-index" in text
+    assert not (tmp_path / "results" / "m" / "README.md").exists()
+
+
+def test_no_other_card_is_edited_whatever_a_result_says(command, tmp_path):
+    """Results are exchanged: the folder that one names as its model's may be anybody's."""
+    run = run_with_a_model(tmp_path)
+    other = tmp_path / "project"
+    other.mkdir()
+    (other / "README.md").write_text("# A project\n")
+    (run / "results" / "deeper").mkdir()
+    for path, file in (
+        ("project", "r.json"),
+        (str(other), "runs/r/results/named.json"),
+        ("runs/r/model/../../../project", "runs/r/results/dots.json"),
+        ("runs/r/model", "elsewhere.json"),  # a result from somewhere else, of a folder that is here by chance
+    ):
+        result((tmp_path / file).parent, (tmp_path / file).name, path=path)
+        done = command("publish", file)
+        assert done.returncode == 0 and "is the card; --card names another" in done.stderr, done.stderr
+        assert (other / "README.md").read_text() == "# A project\n"
+        assert (run / "model" / "README.md").read_text() == "# Mine\n"
+    (run / "model" / "README.md").unlink()
+    (run / "model" / "README.md").symlink_to(other / "README.md")
+    assert command("publish", "runs/r/results/r.json").returncode == 0
+    assert (other / "README.md").read_text() == "# A project\n"
+    (tmp_path / "results" / "m" / "README.md").unlink()
+    (tmp_path / "results" / "m" / "README.md").symlink_to(other / "README.md")
+    assert "a link to a card elsewhere" in command.refused("publish", "r.json")
+    assert command("publish", "r.json", "--card", "project/README.md").returncode == 0
+    assert (other / "README.md").read_text().endswith("# A project\n")
+
+
+def test_a_result_that_was_changed_by_hand_is_not_published(command, tmp_path):
+    path = result(tmp_path)
+    path.write_text(path.read_text().replace('"value": 0.', '"value": 0.9', 1))
+    assert "changed after it was written" in command.refused("publish", "r.json")
+
+
 class Hub(BaseHTTPRequestHandler):
     """The addresses of the hub's API that a commit of a card goes through; keeps what it got."""
 

@@ -8,7 +8,8 @@ import pytest
 
 from orca_bench import result_file
 from orca_bench.errors import UserError
-from orca_bench.report import table
+from orca_bench.report import leaderboard, table
+from orca_bench.result_file import Result
 from orca_bench.suite import BY_NAME
 
 NAMES = list(BY_NAME)
@@ -87,6 +88,31 @@ def test_rows_that_are_missing_are_said():
     one = result()
     one["tasks"]["drop"]["warnings"] = ["100 rows here and 9,536 in full"]
     assert "m DROP: 100 rows here and 9,536 in full" in built(one).notes
+
+
+def test_other_rows_than_the_leaderboards_get_no_difference(tmp_path):
+    one = result()
+    one["tasks"]["gsm8k"] |= {"rows": 10, "row_check": {"test": "other", "train": "true"}}
+    table_ = built(one)
+    differences = {line.name: line.cells[0].difference for line in table_.lines}
+    assert [name for name, difference in differences.items() if difference is None] == [
+        *("gsm8k", "all seven", "six without DROP")
+    ]
+    assert any("m GSM8K: other rows than the leaderboard's" in note for note in table_.notes)
+    grid = leaderboard.build([Result(tmp_path, "m", one)], [table.read_reported()])
+    assert any("m GSM8K: other rows than the leaderboard's" in note for note in grid.notes)
+
+
+def test_results_of_earlier_versions_have_rows_that_are_not_verified():
+    assert any("rows not verified: the result is of an earlier version" in note for note in built(result()).notes)
+    one = result()
+    one["tasks"]["drop"]["full_size"] = 9536
+    assert any("m DROP: other rows" in note for note in built(one).notes)
+
+
+def test_an_unfinished_result_says_what_was_ordered_and_not_run():
+    one = result(names=["gsm8k"]) | {"complete": False, "order": ["gsm8k", "drop"]}
+    assert any("unfinished; ordered and not run: DROP" in note for note in built(one).notes)
 
 
 def test_csv_and_json_hold_what_the_table_shows():

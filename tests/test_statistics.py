@@ -87,10 +87,48 @@ def test_what_is_no_score_is_refused(bad):
 
 def test_a_new_run_is_held_against_the_spread_of_the_known_ones():
     known = [0.50, 0.54, 0.46, 0.52, 0.48]
-    assert statistics.new_one_p(known, 0.47) > 0.3
-    assert statistics.new_one_p(known, 0.20) < 0.01
+    p = [statistics.seed_tests([known], [value], [0.01])[0].p for value in (0.47, 0.20, 0.3)]
+    assert p[0] > 0.3 and p[1] < 0.01
     t = (0.3 - 0.5) / (stats.tstd(known) * math.sqrt(1.2))
-    assert statistics.new_one_p(known, 0.3) == pytest.approx(2 * stats.t.sf(abs(t), 4))
+    assert p[2] == pytest.approx(2 * stats.t.sf(abs(t), 4))
+    with pytest.raises(ValueError):
+        statistics.seed_tests([[0.5]], [0.5], [0.01])
+
+
+def lost(known, values, step=1 / 120):
+    """The tasks whose loss the seeds do not explain, as the gate reads the two tests."""
+    tests = statistics.seed_tests(known, values, [step] * len(known))
+    ps = statistics.holm([test.p for test in tests])
+    fell = [value < sum(runs) / len(runs) for value, runs in zip(values, known, strict=True)]
+    return [
+        place
+        for place, (p, test) in enumerate(zip(ps, tests, strict=True))
+        if fell[place] and max(p, test.own_p) < 0.05
+    ]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01, 0.05, 0.09])
+@pytest.mark.parametrize("count", [2, 3])
+def test_few_seeds_show_a_fall_from_99_to_0(count, apart):
+    others = [[0.5 + (0.02 if seed else 0.0) for seed in range(count)]] * 6
+    hellaswag = [0.99 - (apart if seed else 0.0) for seed in range(count)]
+    assert lost([hellaswag, *others], [0.0] + [0.51] * 6) == [0]
+    # Though another task wanders by 30 points between the seeds.
+    others = [[0.4 + (0.3 if seed else 0.0) for seed in range(count)], *others[1:]]
+    assert apart > 0.05 or lost([hellaswag, *others], [0.0] + [0.51] * 6) == [0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "spreads", [[2] * 7, [20] + [0.5] * 6, [20, 20] + [0.5] * 5, [0.5, 1, 2, 4, 8, 16, 20], [3], [3, 0.1]]
+)
+def test_seeds_that_differ_by_chance_alone_are_seldom_taken_for_a_loss(count, spreads):
+    rng = random.Random(count)
+    alarms, runs = 0, 1500
+    for _ in range(runs):
+        known = [[rng.gauss(0, spread) for _ in range(count)] for spread in spreads]
+        alarms += bool(lost(known, [rng.gauss(0, spread) for spread in spreads], step=1e-6))
+    assert alarms / runs < 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
 # --- what is promised, by simulation: 2,000 evaluations each ----------------------------------------------------------

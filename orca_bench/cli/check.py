@@ -16,7 +16,7 @@ import click
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="The result to hold it against. Given several times: runs of one recipe with other seeds.",
+    help="The result to hold it against. Given several times: runs of one recipe with other seeds, five rather than two.",
 )
 @click.option("--rules", type=click.Path(path_type=Path), help="YAML: level, smallest_loss, floors, tasks.")
 @click.option("--summary", type=click.Path(path_type=Path), help="Write a Markdown summary.")
@@ -31,44 +31,46 @@ def command(result: Path, baselines: tuple[Path, ...], rules, summary, junit, an
     """The gate for CI: exit 1 where RESULT is worse than its baseline.
 
     A task fails where its loss is significant (paired on the same questions, corrected over the tasks) and at least
-    `smallest_loss` points, or where it is below a floor. Results of another protocol, other rows or another limit are not
-    comparable, and fail. With several baselines a loss must also be larger than what seeds do. Under GitHub Actions the
-    summary goes to the job's page as well.
+    `smallest_loss` points, or where it is below a floor. Results of another protocol, other rows or another limit, unfinished
+    ones and those that were changed by hand are not comparable, and fail; so does a task that the baseline has and RESULT has
+    not. What is not examined is said. With several baselines a loss must also be larger than what seeds do: two or three of
+    them show only large losses. Under GitHub Actions the summary goes to the job's page as well.
 
     \b
-      orca-bench check runs/mini/results/orca.json --baseline results/baselines/mini.json
+      orca-bench check runs/mini/results/orca.json --baseline results/baselines/mini-0.json
       orca-bench check new.json --baseline old.json --rules gate.yaml --summary gate.md --junit gate.xml
 
     \b
     Rules, with their defaults:
       level: 0.05         # how often all tasks together may cry wolf
       smallest_loss: 0    # points; a smaller loss passes
-      floors: {}          # points by task: {hellaswag: 60}
-      tasks: all          # or a list
+      floors: {}          # points by task: {hellaswag: 60}, whether it is in `tasks` or not
+      tasks: all          # all of the baseline, or a list of those that are compared
     """
     import json
 
     from orca_bench import result_file
     from orca_bench.cli.console import console
     from orca_bench.files import write_text, writing
-    from orca_bench.report import gate
+    from orca_bench.report import gate, gate_forms
+    from orca_bench.report.gate_rules import read_rules
 
-    held = gate.read_rules(rules)
+    held = read_rules(rules)
     read = result_file.read(result)
     made = gate.check(read, [result_file.read(path) for path in baselines], held)
     if summary:
-        write_text(summary, gate.to_markdown(made))
+        write_text(summary, gate_forms.to_markdown(made))
     if junit:
-        write_text(junit, gate.to_junit(made))
+        write_text(junit, gate_forms.to_junit(made))
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         with writing(page), open(page, "a", encoding="utf-8") as handle:
-            handle.write(gate.to_markdown(made))
+            handle.write(gate_forms.to_markdown(made))
     if as_json:
-        click.echo(json.dumps(gate.to_json(made), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(gate_forms.to_json(made), indent=1, ensure_ascii=False))
     else:
-        console.print(gate.to_rich(made))
+        console.print(gate_forms.to_rich(made))
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
-        for line in gate.annotations(made):
+        for line in gate_forms.annotations(made):
             click.echo(line, err=as_json)
     return 0 if made.passed else 1

@@ -34,7 +34,7 @@ from orca_bench.cli import options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL.json]",
+    help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL[-systemN][-limitN].json]",
 )
 @click.option(
     "--engine",
@@ -71,6 +71,9 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     every answer within seconds: a run that was stopped, however it was, goes on by the same command. Before it starts it says how
     many tokens are to be computed, after a minute when it will end. Ctrl-C (or SIGTERM) stops it, a second one at once. Under
     torchrun the command is one of the processes that share the work.
+
+    Where the result file is there already, the tasks of the same setting (model, protocol, limit, rows, versions) stay in it:
+    tasks may be evaluated one by one. A result of another setting is renamed, never replaced.
 
     \b
       orca-bench eval --tasks all

@@ -18,7 +18,7 @@ from orca_bench.cli import options
 @click.option(
     "--card",
     type=click.Path(path_type=Path),
-    help="The model card.  [default: README.md of the model folder, else of TO/NAME]",
+    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of TO/NAME]",
 )
 @click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
 @options.reported
@@ -31,8 +31,8 @@ def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source
     TO/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
     with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
     `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that is there
-    keeps its text and all other metadata. Scores of another protocol than the leaderboard's, or of some questions only, say
-    so in the name of the data set; scores of the mini suite stay off the card.
+    keeps its text and all other metadata. Scores of another protocol than the leaderboard's, of some questions only, or of rows
+    that are not known to be the leaderboard's say so in the name of the data set; scores of the mini suite stay off the card.
 
     \b
       orca-bench publish runs/mine/results/leaderboard.json runs/mine/results/orca.json

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.errors import UserError
 
 
 @click.command("verify")
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("result", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--benchmarks",
     type=click.Path(path_type=Path),
@@ -20,19 +21,58 @@ from orca_bench.cli import options
 @click.option(
     "--no-rows", is_flag=True, help="Take each question's score as it is kept; check values and hashes alone."
 )
+@click.option(
+    "--rows",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Instead of RESULT: say which rows of this benchmarks directory are the leaderboard's own, with the hash of each split.",
+)
 @options.runs
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
-def command(result: Path, benchmarks: Path | None, no_rows: bool, runs: Path, as_json: bool) -> int:
+def command(
+    result: Path | None, benchmarks: Path | None, no_rows: bool, directory: Path | None, runs: Path, as_json: bool
+) -> int:
     """Recompute the scores of RESULT from its kept answers; exit 1 where anything does not match.
 
     The requests are made again from the rows and their hash compared; each question is scored again from its answers; values,
-    standard errors and averages are computed again from the scores. A digit that was changed anywhere is found and named.
+    standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions, the
+    model's identity, token ids) is named, and held by a hash of the whole result: a digit that was changed anywhere is found.
     Whether a model gave those answers only asking it again can tell.
+
+    With --rows, benchmark rows are verified instead. The hash of a split covers the columns that its task reads, whatever their
+    line ends, in order.
 
     \b
       orca-bench verify runs/mini/results/orca.json
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
+      orca-bench verify --rows path/to/benchmarks
     """
+    if (result is None) == (directory is None):
+        raise UserError("one of RESULT and --rows is needed", where="verify")
+    if directory is not None:
+        return _rows(directory, as_json)
+    return _result(result, benchmarks, no_rows, runs, as_json)
+
+
+def _rows(directory: Path, as_json: bool) -> int:
+    import json
+
+    from orca_bench.cli.console import console
+    from orca_bench.evaluate import rows
+    from orca_bench.result_file import OTHER
+
+    splits = [vars(split) for split in rows.survey(directory)]
+    if as_json:
+        click.echo(json.dumps(splits, indent=1, ensure_ascii=False))
+    for split in [] if as_json else splits:
+        digest = split["sha256"] or split["note"]
+        console.print(
+            f"{split['task']} {split['split']}: {split['status']}, {split['rows']:,} of {split['full']:,} rows, {digest}"
+        )
+    return 1 if any(split["status"] == OTHER for split in splits) else 0
+
+
+def _result(result: Path, benchmarks: Path | None, no_rows: bool, runs: Path, as_json: bool) -> int:
     import dataclasses
     import json
 

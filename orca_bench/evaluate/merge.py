@@ -21,11 +21,6 @@ from orca_bench.result_file import is_result, is_sealed, questions_file, read_re
 from orca_bench.suite import BY_NAME, task_of
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
-#: Of a result's model, what can change its answers.
-_MODEL = ("identity", "fingerprint", "tokenizer_sha256", "dtype", "device")
-#: Of an engine, what cannot.
-_WORK = ("processes", "concurrency", "probe")
-
 
 def stem(protocol: str, limit: int | None, system: str) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
@@ -99,17 +94,15 @@ class Output:
 
 def _setting(result: dict) -> dict:
     """What two results must have in common for their tasks to stand in one file."""
-    model = result["model"]
-    engine = {name: value for name, value in (model.get("engine") or {}).items() if name not in _WORK}
-    asked = {name: model.get(name) for name in _MODEL} | {"engine": engine}
+    model = result["model"].get("identity")
     if "answers" in result:  # made elsewhere: nothing is known of the model but its name
-        asked = {"name": model["name"], "answers": result["answers"]["sha256"]}
+        model = {"name": result["model"]["name"], "answers": result["answers"]["sha256"]}
     return {
         "format": result["format"],
         "protocol": result["protocol"],
         "limit": result.get("limit"),
         "suite": [result["suite"]["name"], result["suite"]["comparable"]],
-        "model": asked,
+        "model": model,
         "versions": result.get("versions"),
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from orca_bench import row_files
 from orca_bench.errors import UserError, nearest
 from orca_bench.evaluate.benchmark_files import files_of_split
+from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Task
 from orca_bench.files import read_json
 from orca_bench.result_file import NOT_VERIFIED, OTHER, TRUE
@@ -44,6 +45,33 @@ def _check(task: Task, split: str, count: int, digest: str | None) -> str:
         return OTHER
     true = task.facts.true_rows.get(split)
     return NOT_VERIFIED if true is None else TRUE if digest == true else OTHER
+
+
+@dataclass(frozen=True)
+class Split:
+    """What `survey` says of one split: how many rows it has and has in full, its hash and status, or why it cannot be read."""
+
+    task: str
+    split: str
+    status: str
+    rows: int
+    full: int
+    sha256: str | None = None
+    note: str | None = None
+
+
+def survey(benchmarks: Path) -> Iterator[Split]:
+    """Every split of the suite in a benchmarks directory; one that is missing or cannot be read has the status `missing`."""
+    suite(benchmarks)
+    for task in SUITE:
+        try:
+            own = load(task, benchmarks)
+        except UserError as error:
+            yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
+            continue
+        counts = {task.split: len(own.asked), task.pool: len(own.pool)}
+        for split, status in check(task, own).items():
+            yield Split(task.name, split, status, counts[split], task.facts.sizes[split], own.hashes[split])
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,28 @@
 """A result in, an answer to "do its kept answers give these scores?" out: every number computed again from what is kept.
 
 From the answers of each question, by the protocol's own rules and the benchmark's rows, come the scores; from the scores the
-values, errors and averages; and the hashes of requests, rows and questions are taken again. What cannot be found out here is
-whether a model gave those answers: for that it must be asked again.
+values, errors, averages and warnings; and the hashes of requests, rows, questions and of the whole result are taken again.
+What cannot be computed again (times, versions, the model's identity, token ids) is named; a change of it is found by the hash
+of the whole. What cannot be found out here is whether a model gave those answers: for that it must be asked again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import protocols, requests, results, rows
+from orca_bench.evaluate.coverage import Place, uncovered
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.base import Score, Task
 from orca_bench.files import read_json_lines, sha256
-from orca_bench.result_file import questions_file, read_result
-from orca_bench.suite import task_of
+from orca_bench.result_file import questions_file, read_result, seal, version_of
+from orca_bench.suite import BY_NAME, task_of
 
 _SHOWN = 5  # differences of one kind that are named
 Progress = Callable[[int, int], None]
@@ -45,21 +47,145 @@ def verify(
     result = read_result(path)
     file = questions_file(path)
     lines = _lines(file)
-    findings = [_file_hash(result, file)]
+    findings = [_seal(result), _file_hash(result, file)]
+    covered: set[Place] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for number, task in enumerate(task for task in SUITE if task.name in result["tasks"]):
         progress(number, len(result["tasks"]))
         own = lines.get(task.name, [])
         questions = [_question(line) for line in own]
+        if with_rows:
+            read = rows.load(task, benchmarks)
+            findings.append(_rows(result, task, read, covered))
         if with_rows and result["protocol"]["name"] != "plain":
-            found, questions = _rescored(result, task, own, rows.load(task, benchmarks), file)
-            findings += found
+            of_requests, questions = _rescored(result, task, own, read)
+            findings += of_requests
+            findings.append(_warnings(result, task, read))
+            covered |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         elif with_rows:
             findings.append(
                 Finding(f"{task.title}: scores", None, "scored by lm-eval's own task, which is not run here")
             )
-        findings.append(_value(result, task, questions))
-    findings += [_averages(result), _whole_digest(result)]
-    return findings
+        findings.append(_value(result, task, questions, covered))
+        if result["protocol"]["name"] != "plain" and task.name in result.get("lm_eval", {}):
+            findings.append(_harness(result, task, questions, covered))
+    findings += [_averages(result, covered), _whole_digest(result), *_heading(result, lines, covered)]
+    if with_rows:
+        findings.append(_suite(result, rows.suite(benchmarks)))
+        covered |= {("suite", name) for name in ("name", "comparable", "note")}
+    return [*findings, *_rest(result, covered)]
+
+
+def _seal(result: dict) -> Finding:
+    what = "hash of the whole result"
+    if version_of(result) < 3:
+        newer = "result_sha256" in result
+        return Finding(what, False if newer else None, "not recorded by the version that wrote this result")
+    taken, recorded = seal(result), str(result.get("result_sha256"))
+    return Finding(what, taken == recorded, taken[:16] if taken == recorded else f"{taken[:16]}, told {recorded[:16]}")
+
+
+def _rest(result: dict, covered: set[Place]) -> list[Finding]:
+    names = uncovered(result, covered)
+    if not names:
+        return []
+    held = "held by the hash of the whole only" if version_of(result) >= 3 else "held by nothing"
+    return [Finding("not computed again", None, f"{', '.join(names)}: {held}")]
+
+
+def _heading(result: dict, lines: Mapping[str, Sequence[dict]], covered: set[Place]) -> Iterator[Finding]:
+    """Which tasks are done, the limit, and the protocol's description."""
+    if "order" in result:
+        done = set(result["order"]) <= set(result["tasks"])
+        known = [name for name in BY_NAME if name in {*result["order"], *result["tasks"]}]
+        matches = result.get("complete") == done and result["order"] == known
+        yield Finding("complete", matches, f"{len(result['tasks'])} tasks, {len(result['order'])} ordered")
+        covered |= {("complete",), ("order",)}
+    counts: dict[str, int] = {}
+    for line in (line for own in lines.values() for line in own):
+        counts[line["task"]] = counts.get(line["task"], 0) + 1
+    limit = result.get("limit")
+    if counts and limit is not None:
+        # Whether there were more questions only the rows can tell, so a limit that cut nothing is not covered.
+        yield Finding(
+            "limit", max(counts.values()) <= limit, f"{limit}; at most {max(counts.values())} questions are kept"
+        )
+    if counts and (limit is None or max(counts.values()) == limit):
+        covered.add(("limit",))
+    if result["protocol"]["name"] in protocols.OURS:
+        yield _protocol(result, covered)
+
+
+def _protocol(result: dict, covered: set[Place]) -> Finding:
+    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
+    described, today = result["protocol"], protocol.describe()
+    if described.get("version") != today["version"]:
+        return Finding("protocol", None, f"version {described.get('version')}; this orca-bench has {today['version']}")
+    differing = [name for name, value in today.items() if not _same(value, described.get(name))]
+    covered |= {("protocol", name) for name in today}
+    return Finding("protocol", not differing, f"other {', '.join(differing)}" if differing else "as it is here")
+
+
+def _suite(result: dict, suite: rows.Suite) -> Finding:
+    recorded = result["suite"]
+    matches = (recorded["name"], recorded["comparable"], recorded.get("note", "")) == (
+        suite.name,
+        suite.comparable,
+        suite.note,
+    )
+    return Finding("suite", matches, suite.name if matches else f"{recorded['name']} told, {suite.name} by the rows")
+
+
+def _rows(result: dict, task: Task, read: rows.Rows, covered: set[Place]) -> Finding:
+    """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
+    entry, what = result["tasks"][task.name], f"{task.title}: rows"
+    if version_of(result) < 3:
+        return Finding(what, None, "hashed otherwise by the version that wrote this result")
+    covered |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
+    recorded = (result.get("data_hashes") or {}).get(task.name) or {}
+    other = [split for split in {**recorded, **read.hashes} if recorded.get(split) != read.hashes.get(split)]
+    if other:
+        return Finding(what, False, f"not the rows that were asked: split {', '.join(other)} differs")
+    if entry.get("rows") != len(read.asked):
+        return Finding(what, False, f"{entry.get('rows')} told, {len(read.asked)} by the rows")
+    status = rows.check(task, read) if result["suite"]["comparable"] else None
+    if entry.get("row_check") != status:
+        return Finding(what, False, f"{entry.get('row_check')} told, {status} by the rows")
+    hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in read.hashes.items())
+    return Finding(what, True, hashes if status is None else f"{hashes} ({', '.join(dict.fromkeys(status.values()))})")
+
+
+def _warnings(result: dict, task: Task, read: rows.Rows) -> Finding:
+    entry, what = result["tasks"][task.name], f"{task.title}: warnings"
+    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
+    if version_of(result) < 3:
+        return Finding(what, None, "worded otherwise by the version that wrote this result")
+    texts = results.warnings(protocol, task, entry, read)
+    differing = [text for text in {*texts, *entry["warnings"]} if (text in texts) != (text in entry["warnings"])]
+    return Finding(what, texts == entry["warnings"], "; ".join(differing)[:200] or f"{len(texts)}")
+
+
+def _harness(result: dict, task: Task, questions: Sequence[Question], covered: set[Place]) -> Finding:
+    """What lm-eval says of the same scores: by part its mean, how many there are, the examples and the protocol's version."""
+    recorded, parts = result["lm_eval"][task.name], {}
+    for question in questions:
+        parts.setdefault(question.task, []).append(question.score.value)
+    place, wrong = ("lm_eval", task.name), []
+    expected = {
+        ("n-samples",): {part: {"original": len(own), "effective": len(own)} for part, own in parts.items()},
+        ("n-shot",): {part: task.shots for part in parts},
+        ("versions",): {part: result["protocol"].get("version") for part in parts},
+    }
+    for part, own in parts.items():
+        expected["results", part, f"{task.metric},none"] = sum(own) / len(own)
+        expected["results", part, "sample_len"] = len(own)
+    for keys, value in expected.items():
+        found = recorded
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not _same(value, found):
+            wrong.append(f"{'.'.join(keys)} {found!r:.60} told, {value!r:.60} by the scores")
+        covered.add((*place, *keys))
+    return Finding(f"{task.title}: lm-eval", not wrong, "; ".join(wrong[:_SHOWN]) or "the same scores")
 
 
 def _lines(file: Path) -> dict[str, list[dict]]:
@@ -69,11 +195,21 @@ def _lines(file: Path) -> dict[str, list[dict]]:
         if missing:
             raise UserError(f"a question without '{missing[0]}'", where=f"{file}:{number}", hint="evaluate again")
         try:
+            _check_line(line)
             _question(line)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, AttributeError, OverflowError):
             raise UserError("not a question of a result", where=f"{file}:{number}", hint="evaluate again") from None
-        lines.setdefault(task_of(str(line["task"])), []).append(line | {"": number})
+        lines.setdefault(task_of(line["task"]), []).append(line | {"": number})
     return lines
+
+
+def _check_line(line: dict) -> None:
+    """Raise TypeError or ValueError where a question's place, cluster or score is none."""
+    kinds = {"task": str, "index": int, "row": int, "cluster": (str, type(None)), "answers": list}
+    if not all(isinstance(line.get(name), kind) for name, kind in kinds.items()):
+        raise TypeError
+    if not all(0 <= line[name] <= 1 for name in ("score", "whole_score") if name in line):
+        raise ValueError
 
 
 def _file_hash(result: dict, file: Path) -> Finding:
@@ -98,27 +234,13 @@ def _answers(line: dict) -> list[Answer]:
     return [Answer(*parts) for parts in zip(values, *facts, strict=True)]
 
 
-def _rescored(
-    result: dict, task: Task, lines: Sequence[dict], read: rows.Rows, file: Path
-) -> tuple[list[Finding], list[Question]]:
-    """What was found of one task's rows, requests and scores, and its questions scored anew."""
-    told = (result.get("data_hashes") or {}).get(task.name)
-    if told != read.hashes:
-        other = [split for split in read.hashes if (told or {}).get(split) != read.hashes[split]]
-        detail = f"not the rows that were asked: split {', '.join(other)} differs"
-        return [Finding(f"{task.title}: rows", False, detail)], [_question(line) for line in lines]
+def _rescored(result: dict, task: Task, lines: Sequence[dict], read: rows.Rows) -> tuple[list[Finding], list[Question]]:
+    """What one task's requests and scores are by the rows, and its questions scored anew."""
     protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
     documents = {(d.task, d.index): d for d in protocol.documents(task, read, result.get("limit"))}
     digest = requests.digest(documents.values())
     sent = result["tasks"][task.name].get("requests_sha256")
-    rows_told = result["tasks"][task.name].get("rows")
-    hashes = ", ".join(f"{split} {found[:8]}" for split, found in read.hashes.items())
     findings = [
-        Finding(
-            f"{task.title}: rows",
-            rows_told == len(read.asked),
-            hashes if rows_told == len(read.asked) else f"{rows_told} told, {len(read.asked)} by the rows",
-        ),
         Finding(
             f"{task.title}: requests",
             digest == sent,
@@ -139,6 +261,7 @@ def _rescored(
             continue
         questions.append(Question(line["task"], line["index"], line["row"], score, given, task.cluster(document.row)))
         kept = {"score": score.value, "prediction": score.prediction, "gold": score.gold, **score.extra}
+        kept["cluster"] = task.cluster(document.row)
         differing = [name for name, value in kept.items() if not _same(value, line.get(name))]
         if differing:
             name = differing[0]
@@ -158,11 +281,12 @@ def _more(wrong: list[str]) -> str:
     return f"; … {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
 
 
-def _value(result: dict, task: Task, questions: Sequence[Question]) -> Finding:
+def _value(result: dict, task: Task, questions: Sequence[Question], covered: set[Place]) -> Finding:
     entry, what = result["tasks"][task.name], f"{task.title}: value"
     if not questions:
         return Finding(what, False, "no questions are kept")
     recomputed = results.summarize(task, questions)
+    covered |= {("tasks", task.name, name) for name in recomputed}
     wrong = [
         f"{name} {entry.get(name)!r:.60} told, {value!r:.60} by the scores"
         for name, value in recomputed.items()
@@ -176,12 +300,13 @@ def _value(result: dict, task: Task, questions: Sequence[Question]) -> Finding:
     return Finding(what, not wrong, "; ".join(wrong) or shown)
 
 
-def _averages(result: dict) -> Finding:
+def _averages(result: dict, covered: set[Place]) -> Finding:
     tasks = {name: {"stderr": None, "interval": [0.0, 1.0], **entry} for name, entry in result["tasks"].items()}
     old = result["format"].endswith(" 1")
     wrong = []
     for name, found in results.averages(tasks).items():
         told = result["averages"].get(name) or {}
+        covered |= {("averages", name, part) for part in found}
         for part, value in found.items():
             if not _same(value, told.get(part)) and not (old and part != "value"):
                 wrong.append(f"{name}, {part}: {told.get(part)!r} told, {value!r} by the tasks")
@@ -203,6 +328,8 @@ def _same(one: object, other: object) -> bool:
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)) and not isinstance(one, bool):
-        return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-15)
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return abs(other) < 1e300 and math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-15)
     return one == other

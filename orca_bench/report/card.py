@@ -7,14 +7,21 @@ its text and all other metadata, key for key; of its model-index only this model
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError
+from orca_bench.result_file import NOT_VERIFIED, OTHER, rows_are
 from orca_bench.suite import BY_NAME
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+#: The window that the leaderboard's contexts were cut to.
+LEADERBOARD_WINDOW = 2048
 
 
 @dataclass(frozen=True)
@@ -25,20 +32,23 @@ class Source:
     url: str
 
 
-def eval_results(scores: dict[str, float], source: Source | None, verified_note: str | None = None) -> list:
-    """huggingface_hub's EvalResult of each task; `scores` in percent by task, in the order that the card shall have."""
+def eval_results(scores: Mapping[str, float], source: Source | None, notes: Mapping[str, str] | None = None) -> list:
+    """huggingface_hub's EvalResult of each task; `scores` in percent by task, in the order that the card shall have.
+
+    `notes` stand behind the name of the data set, by task: what makes a score another one than the leaderboard's.
+    """
     from huggingface_hub import EvalResult
 
     linked = {} if source is None else {"source_name": source.name, "source_url": source.url}
-    made = []
+    entries = []
     for name, value in scores.items():
-        task, entry = BY_NAME[name], BY_NAME[name].card
-        made.append(
+        task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
+        entries.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
                 dataset_type=entry.dataset,
-                dataset_name=entry.title if verified_note is None else f"{entry.title}, {verified_note}",
+                dataset_name=f"{entry.title}, {note}" if note else entry.title,
                 dataset_config=entry.configuration,
                 dataset_split=task.split,
                 dataset_args={"num_few_shot": task.shots},
@@ -48,11 +58,11 @@ def eval_results(scores: dict[str, float], source: Source | None, verified_note:
                 **linked,
             )
         )
-    return made
+    return entries
 
 
-def scores_of(result: dict) -> tuple[dict[str, float], str | None]:
-    """(percent by task, rounded to two places; what must stand behind the data set's name, or None) of a result.
+def scores_of(result: dict) -> tuple[dict[str, float], dict[str, str]]:
+    """(percent by task, rounded to two places; by task what must stand behind the data set's name, where anything must).
 
     Nothing is needed behind the name of the leaderboard's own questions under its own protocol, in full. Raises UserError
     for a suite whose scores say nothing on a card.
@@ -62,13 +72,42 @@ def scores_of(result: dict) -> tuple[dict[str, float], str | None]:
             f"scores on the {result['suite'].get('name')} suite do not belong on a model card",
             hint="evaluate on the leaderboard's rows",
         )
-    notes = []
-    if result["protocol"]["name"] != "leaderboard":
-        notes.append(f"protocol {result['protocol']['name']} v{result['protocol'].get('version')}")
+    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items()}
+    notes = {task: ", ".join([*_heading(result), *_qualified(result, task)]) for task in scores}
+    return scores, {task: note for task, note in notes.items() if note}
+
+
+def _heading(result: dict) -> Iterator[str]:
+    """What makes all numbers of a result others than the leaderboard's."""
+    protocol = result["protocol"]
+    if (protocol["name"], protocol.get("version")) != ("leaderboard", 1):
+        yield f"protocol {protocol['name']} v{protocol.get('version')}"
+    system = protocol.get("system", SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID])
+    if system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
+        number = next((number for number, text in SYSTEM_MESSAGES.items() if text == system), None)
+        yield "a system message of its own" if number is None else f"system message {number}"
+    if (protocol.get("max_length") or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
+        yield f"window {protocol['max_length']}"
     if result.get("limit"):
-        notes.append(f"first {result['limit']} questions")
-    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items() if task in BY_NAME}
-    return scores, ", ".join(notes) or None
+        yield f"first {result['limit']} questions"
+
+
+def _qualified(result: dict, name: str) -> Iterator[str]:
+    """What makes the number of one task another one than the leaderboard's."""
+    entry, task = result["tasks"][name], BY_NAME[name]
+    rows = rows_are(entry, task.split)
+    if rows == OTHER:
+        yield f"other rows ({entry['rows']:,})" if "rows" in entry else "other rows"
+    elif rows == NOT_VERIFIED:
+        yield "rows not verified"
+    if task.pool and rows != OTHER and rows_are(entry, task.pool) == OTHER:
+        yield "other few-shot examples"
+    if result["protocol"]["name"] != "leaderboard" and entry.get(
+        "shortened"
+    ):  # that protocol cuts as the leaderboard did
+        yield f"{entry['shortened']} contexts cut"
+    if result["protocol"]["name"] != "leaderboard" and entry.get("ran_out"):
+        yield f"{entry['ran_out']} answers ran out of room"
 
 
 def update(text: str | None, name: str, results: list, where: Path) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.report.forms import Cell, Grid, p_value
-from orca_bench.result_file import Result, Scored, clusters
+from orca_bench.result_file import OTHER, Result, Scored, clusters, rows_are
 from orca_bench.statistics import Difference
 from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS, TaskFacts
 
@@ -94,6 +94,9 @@ def against_reported(result: Result, reported: dict) -> Comparison:
         told, entry = reported["tasks"].get(task.name), result.data["tasks"].get(task.name)
         if told is None or entry is None or task.name not in result.tasks:
             lines.append(Line(task.name, task.title, task.metric, note="not in both"))
+            continue
+        if rows_are(entry, task.split) == OTHER:
+            lines.append(Line(task.name, task.title, task.metric, note="other rows"))
             continue
         estimate = result.tasks[task.name].estimate(task.name == "mmlu")
         lines.append(_unpaired(task, told / 100, estimate))

@@ -66,6 +66,7 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
     if len({row.protocol for row in rows if row.result}) > 1:
         notes.append("rows of different protocols are numbers of different kinds")
+    notes += table.merged([note for result in results for note in table.task_notes(result.label, result.data)])
     limits = {result.data.get("limit") for result in results} - {None}
     if limits:
         notes.append(f"some rows are of the first questions of each task only ({', '.join(map(str, sorted(limits)))})")
@@ -127,7 +128,7 @@ def _p(other: _Row, top: _Row, name: str) -> float:
             line = pair(other.result, top.result, name)
             return 1.0 if line is None or line.difference is None else line.difference.p
         return 1.0
-    if any(row.result is not None and not table.comparable(row.result.data) for row in (other, top)):
+    if any(row.result is not None and not table.comparable(row.result.data, name) for row in (other, top)):
         return 1.0
     if name in AVERAGES or (other.result is None and top.result is None):
         return 1.0  # of a reported average nothing is known but the number

@@ -14,6 +14,7 @@ from pathlib import Path
 from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
+from orca_bench.report.table import comparable
 from orca_bench.result_file import Result
 from orca_bench.suite import BY_NAME, TASKS
 
@@ -51,7 +52,11 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
         ]
         _points(axes, points, number, result.label)
     if reported is not None and all(result.data["suite"].get("comparable") for result in results):
-        told = [(place, reported["tasks"][t.name]) for place, t in enumerate(shown) if t.name in reported["tasks"]]
+        told = [
+            (place, reported["tasks"][task.name])
+            for place, task in enumerate(shown)
+            if task.name in reported["tasks"] and all(comparable(result.data, task.name) for result in results)
+        ]
         label = f"reported, {reported['model'].split('/')[-1]}"
         axes.plot(
             [v for _, v in told],

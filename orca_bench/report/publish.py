@@ -10,9 +10,10 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, write_text, writing
+from orca_bench.models import folder as model_folder
 from orca_bench.report import card as cards
 from orca_bench.report import forms, page, pictures, table
-from orca_bench.result_file import Result, questions_file, read, read_result
+from orca_bench.result_file import Result, is_sealed, questions_file, read, read_result
 
 
 @dataclass
@@ -40,6 +41,9 @@ def publish(
     questions.
     """
     results = [read_result(path) for path in paths]
+    for path, result in zip(paths, results, strict=True):
+        if not is_sealed(result):
+            raise UserError("changed after it was written", where=path, hint="orca-bench verify says where")
     models = list(dict.fromkeys(result["model"].get("name", "model") for result in results))
     if len(models) > 1:
         raise UserError(f"results of {len(models)} models: {', '.join(models)}", hint="publish one model at a time")
@@ -49,10 +53,14 @@ def publish(
     if "/" in name or name in ("", ".", ".."):
         raise UserError(f"'{name}' is no name of a folder", where="--name")
     folder = to / name
-    card = card or _card_of(results[0], folder)
     told = table.read_reported(reported)
     built = table.build(list(zip(table.labels(results), results, strict=True)), told)
-    made = Published(card)
+    made = Published(card or _card_of(paths, results, folder))
+    if card is None:
+        _check_place(made.card, folder)
+    card = made.card
+    if card.parent == folder and any(result["model"].get("path") for result in results):
+        made.notes.append(f"{card} is the card; --card names another, which is then edited")
     asked = [None if requests is None else _asked(requests, result, made) for result in results]
     text = _card_text(card, name, list(zip(paths, results, strict=True)), source_url, made)
     make_folder(folder)
@@ -127,11 +135,34 @@ def _check_names(paths: Sequence[Path]) -> None:
         seen[path.name] = path
 
 
-def _card_of(result: dict, folder: Path) -> Path:
-    model = result["model"].get("path")
-    if model and Path(model).is_dir():
-        return Path(model) / "README.md"
-    return folder / "README.md"
+def _card_of(paths: Sequence[Path], results: Sequence[dict], folder: Path) -> Path:
+    """The card of the run that all results lie in; else one beside the tables, for a result may name any folder as its own."""
+    own = {_own_model(path, result) for path, result in zip(paths, results, strict=True)}
+    model = own.pop() if len(own) == 1 else None
+    return (folder if model is None else model) / "README.md"
+
+
+def _own_model(path: Path, result: dict) -> Path | None:
+    """The model folder of the run below which a result lies, where it is the one that the result is of."""
+    if not result["model"].get("path"):
+        return None
+    model = Path(result["model"]["path"])
+    folder = model.resolve()
+    run = next((parent.parent for parent in path.resolve().parents if parent.name == "results"), None)
+    if run is None or not (run / "manifest.json").is_file() or not folder.is_dir():
+        return None
+    if folder != run / "model" and folder.parent != run / "exports":
+        return None
+    if (folder / "README.md").resolve().parent != folder:  # a link to a card elsewhere
+        return None
+    origin = model_folder.origin(str(folder))
+    return model if all(origin.get(key) == result["model"].get(key) for key in ("run", "step")) else None
+
+
+def _check_place(card: Path, folder: Path) -> None:
+    """Raise UserError where a card beside the tables is a link to a file elsewhere."""
+    if card.parent == folder and card.resolve().parent != card.parent.resolve():
+        raise UserError("a link to a card elsewhere", where=card, hint="name it with --card")
 
 
 def _card_text(
@@ -145,13 +176,13 @@ def _card_text(
     found = []
     for path, result in results:
         try:
-            scores, note = cards.scores_of(result)
+            scores, notes = cards.scores_of(result)
         except UserError as error:
             made.notes.append(f"{path}: {error}")
             continue
         if not result.get("complete"):
             made.notes.append(f"{path}: unfinished; only its finished tasks are on the card")
-        found += cards.eval_results(scores, source, note)
+        found += cards.eval_results(scores, source, notes)
     if not found:
         made.notes.append("no score belongs on the card, so it was left as it is")
         return None

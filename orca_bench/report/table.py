@@ -17,7 +17,8 @@ from orca_bench.errors import UserError
 from orca_bench.files import read_json, shipped
 from orca_bench.report import forms
 from orca_bench.report.forms import Grid
-from orca_bench.suite import AVERAGES, TASKS
+from orca_bench.result_file import OTHER, rows_are
+from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,15 @@ def read_reported(name: str = "orca_mini_13b") -> dict:
 
 def build(results: list[tuple[str, dict]], reported: dict) -> Table:
     """The table of some results, each with its column heading, beside the reported scores."""
-    fair = [comparable(result) for _, result in results]
     lines = []
     for task in TASKS:
         told = reported["tasks"].get(task.name)
-        cells = [_task_cell(result, task.name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
+        cells = [_task_cell(result, task.name, told) for _, result in results]
         metric = _metric(results, task.name, task.metric)
         lines.append(Line(task.name, task.title, task.shots, metric, told, cells))
     for name, title in AVERAGES.items():
         told = reported["averages"].get(name)
-        cells = [_average_cell(result, name, told, fair_) for (_, result), fair_ in zip(results, fair, strict=True)]
+        cells = [_average_cell(result, name, told) for _, result in results]
         lines.append(Line(name, title, None, "mean", told, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
     said = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
@@ -87,7 +87,7 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
         f"reported: {reported['model'].split('/')[-1]}",
         [label for label, _ in results],
         lines,
-        _merged(said),
+        merged(said),
         {label: _source(result) for label, result in results},
     )
 
@@ -105,7 +105,7 @@ def _source(result: dict) -> dict:
     }
 
 
-def _merged(said: list[tuple[str, str]]) -> list[str]:
+def merged(said: list[tuple[str, str]]) -> list[str]:
     """Notes as `subject: text`; subjects of which the same is said share one line."""
     subjects: dict[str, list[str]] = {}
     for subject, text in said:
@@ -113,9 +113,23 @@ def _merged(said: list[tuple[str, str]]) -> list[str]:
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in subjects.items()]
 
 
-def comparable(result: dict) -> bool:
-    """Whether a difference to a reported score means anything: the leaderboard's own rows."""
-    return bool(result["suite"].get("comparable"))
+def comparable(result: dict, *tasks: str) -> bool:
+    """Whether a difference to a reported score means anything: not on another suite, nor on other rows of one of `tasks`."""
+    entries = [(result["tasks"][name], BY_NAME[name].split) for name in tasks if name in result["tasks"]]
+    return bool(result["suite"].get("comparable")) and all(rows_are(*entry) != OTHER for entry in entries)
+
+
+def task_notes(label: str, result: dict) -> list[tuple[str, str]]:
+    """(subject, text) of what belongs to single numbers: their warnings, and rows that are not known to be the leaderboard's."""
+    notes = []
+    for name, entry in result["tasks"].items():
+        about = f"{label} {entry['title']}"
+        notes += [(about, warning) for warning in entry.get("warnings", [])]
+        if comparable(result) and not comparable(result, name):
+            notes.append((about, "other rows than the leaderboard's, so no difference is shown"))
+        elif comparable(result) and "row_check" not in entry:
+            notes.append((label, "rows not verified: the result is of an earlier version"))
+    return notes
 
 
 def labels(results: list[dict]) -> list[str]:
@@ -135,18 +149,18 @@ def labels(results: list[dict]) -> list[str]:
     return made if len(set(made)) == len(made) else [f"{i}: {label}" for i, label in enumerate(made, 1)]
 
 
-def _task_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
+def _task_cell(result: dict, name: str, told: float | None) -> Cell:
     entry = result["tasks"].get(name)
     if entry is None:
         return Cell()
-    return _cell(entry, told, fair)
+    return _cell(entry, told, comparable(result, name))
 
 
-def _average_cell(result: dict, name: str, told: float | None, fair: bool) -> Cell:
+def _average_cell(result: dict, name: str, told: float | None) -> Cell:
     entry = result["averages"].get(name) or {}
     if entry.get("value") is None:
         return Cell()
-    return _cell(entry, told, fair)
+    return _cell(entry, told, comparable(result, *AVERAGE_TASKS[name]))
 
 
 def _cell(entry: dict, told: float | None, fair: bool) -> Cell:
@@ -187,12 +201,15 @@ def _notes(label: str, result: dict) -> list[tuple[str, str]]:
     if result.get("limit"):
         notes.append((label, f"only the first {result['limit']} questions of each task (of each MMLU subject)"))
     if not result.get("complete"):
-        notes.append((label, "unfinished; tasks without a number were not run"))
+        missing = [
+            BY_NAME[name].title for name in result.get("order") or [] if name in BY_NAME and name not in result["tasks"]
+        ]
+        notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
+    notes += task_notes(label, result)
     for text in (result.get("answers") or {}).get("notes", []):
         notes.append((label, text))
     for entry in result["tasks"].values():
         about = f"{label} {entry['title']}"
-        notes += [(about, warning) for warning in entry.get("warnings", [])]
         if entry.get("shortened"):
             notes.append((about, f"contexts longer than the model's window, which were cut: {entry['shortened']}"))
         if entry.get("n", 2) < 2:

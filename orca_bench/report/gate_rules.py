@@ -1,0 +1,72 @@
+"""A YAML file in, the rules of the gate out. Its own module because the gate judges, whatever its rules come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca_bench import yaml_files
+from orca_bench.errors import UserError, nearest
+from orca_bench.suite import BY_NAME
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the gate holds a result to.
+
+    `level`: of all tasks together, how often it may cry wolf. `smallest_loss`: points; a smaller one passes even if it is
+    significant. `floors`: points by task, which no baseline excuses, of tasks that are not compared too. `tasks`: those that
+    are compared; None is all of the baseline.
+    """
+
+    level: float = 0.05
+    smallest_loss: float = 0.0
+    floors: dict[str, float] = field(default_factory=dict)
+    tasks: tuple[str, ...] | None = None
+
+
+def read_rules(path: Path | None) -> Rules:
+    """Rules from a YAML file; raises UserError, with the key, for what is no rule."""
+    if path is None:
+        return Rules()
+    rules, _ = yaml_files.read(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
+    if not rules or not isinstance(rules, dict):
+        what = "no rule in this file" if not rules else "rules are a mapping"
+        raise UserError(what, where=path, hint="keys are level, smallest_loss, floors and tasks; each may be left out")
+    known = ("level", "smallest_loss", "floors", "tasks")
+    for key in rules:
+        if key not in known:
+            raise UserError(
+                f"unknown key '{key}'", where=path, hint=nearest(str(key), known) or f"known: {', '.join(known)}"
+            )
+    level = _number(path, "level", rules.get("level", 0.05), 0, 1)
+    if level in (0, 1):
+        raise UserError(
+            f"at a level of {level:g} no loss fails, or every one", where=f"{path}: level", hint="level: 0.05"
+        )
+    loss = _number(path, "smallest_loss", rules.get("smallest_loss", 0.0), 0, 100)
+    floors = rules.get("floors", {})
+    if not isinstance(floors, dict):
+        raise UserError("floors are points by task", where=f"{path}: floors", hint="floors: {hellaswag: 60}")
+    floors = {_task(path, "floors", name): _number(path, f"floors.{name}", v, 0, 100) for name, v in floors.items()}
+    tasks = rules.get("tasks", "all")
+    if tasks == "all":
+        return Rules(level, loss, floors)
+    if not isinstance(tasks, list) or not tasks:
+        raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
+    return Rules(level, loss, floors, tuple(_task(path, "tasks", name) for name in tasks))
+
+
+def _number(path: Path, key: str, value: object, least: float, most: float) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+        raise UserError(f"{value!r} is no number from {least} to {most}", where=f"{path}: {key}")
+    return float(value)
+
+
+def _task(path: Path, key: str, name: object) -> str:
+    known = list(BY_NAME)
+    if name not in known:
+        raise UserError(
+            f"no task '{name}'", where=f"{path}: {key}", hint=nearest(str(name), known) or f"known: {', '.join(known)}"
+        )
+    return str(name)
