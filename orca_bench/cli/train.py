@@ -37,10 +37,9 @@ def command(
     Hugging Face folder. Where the recipe asks for more than one process, they are started here; under torchrun or
     deepspeed this command is one of them.
 
-    Ctrl-C (or SIGTERM) writes a checkpoint and stops; a second one stops at once. The same command continues from the newest
-    checkpoint; train.checkpoint_every, train.export_every, train.max_loss and the launcher may be others by then. A run
-    whose loss is no number any more, or above train.max_loss, has diverged: it stops with the step and the records of
-    its batch, and leaves no model. Only one command at a time trains a run.
+    Ctrl-C writes a checkpoint and stops, a second one stops at once; the same command continues. Meanwhile
+    checkpoint_every, export_every, max_loss and the launcher may change. A run whose loss is no number, or above
+    max_loss, has diverged: it says at which step and records, keeps the checkpoint from before, and leaves no model.
 
     \b
       orca-bench train recipes/mini.yaml
