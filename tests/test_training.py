@@ -1,6 +1,7 @@
 """Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -165,13 +166,24 @@ def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     assert losses(folder / "runs" / "ds") == pytest.approx(losses(two), abs=1e-5)
 
 
-def test_inside_torchrun_the_command_is_one_of_the_processes(folder, two):
-    words = ["--standalone", "--nproc-per-node", "2", "-m", "orca_bench", "train", "r.yaml", "-o", "name=outer"]
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [
+        ("torch.distributed.run", ["--standalone", "--nproc-per-node", "2", "-m"]),
+        ("deepspeed.launcher.runner", ["--num_gpus", "2", "--module"]),
+    ],
+)
+def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, launcher, words):
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *words], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", launcher, *words, "orca_bench", "train", "r.yaml", "-o", f"name={launcher}"],
+        cwd=folder,
+        env=os.environ | {"DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert losses(folder / "runs" / "outer") == pytest.approx(losses(two), abs=1e-5)
+    assert losses(folder / "runs" / launcher) == pytest.approx(losses(two), abs=1e-5)
 
 
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder, two):

@@ -77,7 +77,8 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="orca-bench")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand behind the command too.")
-def cli(debug: bool) -> None:
+@click.option("--local_rank", type=int, hidden=True)  # deepspeed's launcher puts it before the command
+def cli(debug: bool, local_rank: int | None) -> None:
     """The group itself does nothing; `main` reads --debug."""
 
 

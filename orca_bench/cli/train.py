@@ -26,10 +26,7 @@ from orca_bench.cli import options
     show_default=True,
     help="What starts the processes.",
 )
-@click.option("--local_rank", type=int, hidden=True, help="Passed by deepspeed's launcher; read from the environment.")
-def command(
-    recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str, local_rank
-):
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str):
     """Train the student that RECIPE describes, with DeepSpeed ZeRO-3.
 
     Reads the records, checks them, tokenizes prompt and response separately, and trains on the response alone. The run is
