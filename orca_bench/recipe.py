@@ -58,7 +58,7 @@ class Data(_Section):
     records: list[Place] = Field(min_length=1)
     max_length: Positive = 1024
     #: Stop at the first row without an instruction or a response, which is left out and counted otherwise.
-    strict: bool = False
+    strict: Annotated[bool, MAY_CHANGE] = False
 
 
 class Train(_Section):
