@@ -19,6 +19,7 @@ from pathlib import Path
 from orca_bench import libraries, processes, tokenizers
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
+from orca_bench.models import architecture
 from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import encode as encoding
@@ -67,6 +68,7 @@ def describe(
             where=recipe.model.tokenizer or recipe.model.base,
             hint="use the model's own tokenizer",
         )
+    _check_window(recipe, model_config)
     max_length = recipe.data.max_length
     key = encoding.cache_key(read, tokenizer, max_length)
     encoded, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
@@ -82,6 +84,17 @@ def describe(
         int(encoded.lengths.max()),
     )
     return Prepared(recipe, sources, encoded, report, key, Plan(encoded.lengths, recipe.train), parameters, memory)
+
+
+def _check_window(recipe: Recipe, model_config) -> None:
+    """Raise UserError where examples may be longer than the model's context window."""
+    window, longest = architecture.named_window(model_config), recipe.data.max_length
+    if window is not None and longest > window:
+        raise UserError(
+            f"examples of up to {longest} tokens do not fit the model's context window of {window} tokens",
+            where="data.max_length",
+            hint=f"set data.max_length to {window} or less",
+        )
 
 
 def prepare(prepared: Prepared, run: Run) -> bool:
