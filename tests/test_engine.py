@@ -72,7 +72,9 @@ def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model
 
     def deaf(tree, layer, query, key, value, variant):
         """Plain causal attention over the row, whatever the tree says."""
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=variant.scaling)
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=variant.scaling
+        )
 
     with monkeypatch.context() as patched:
         patched.setattr(attention.Tree, "attend", deaf)

@@ -283,9 +283,7 @@ def _first(depth: int, window: int | None) -> int:
 def _attention(query, key, value, variant: Variant, mask: torch.Tensor | None = None, causal: bool = False):
     """Attention under a mask, true or 0 where a key is seen; with a cap or sinks as transformers' eager functions do it."""
     if variant.softcap is None and variant.sinks is None:
-        return scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=causal, scale=variant.scaling
-        )
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=variant.scaling)
     scaling = query.shape[-1] ** -0.5 if variant.scaling is None else variant.scaling
     scores = (query @ key.transpose(-1, -2)) * scaling
     if variant.softcap is not None:

@@ -18,18 +18,17 @@ import numpy as np
 import torch
 
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.evaluate import budget, layout, tree
+from orca_bench.evaluate import budget, layout, tree, trial
 from orca_bench.evaluate.attention import Path, Seen, Slots, Tree, Unfit, attending
 from orca_bench.evaluate.encoding import Encoding, Ids, Start
 from orca_bench.evaluate.generation import Finished, Generation, NotANumber
-from orca_bench.evaluate.plain import Plain, vocabulary
+from orca_bench.evaluate.plain import Plain
 from orca_bench.evaluate.tree import Row
 from orca_bench.models import folder as model_folder
 
 _LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
-_LEAK = 0.05  # of the largest hidden value: more than rounding, for `check`
 
 Progress = Callable[[int], None]
 
@@ -322,56 +321,9 @@ class Engine:
     def check(self) -> float:
         """Compare the tree with plain forward passes on small inputs; returns the largest difference in nats.
 
-        Raises Unfit where it is more than rounding: a library that ignores what is seen must not score silently.
+        Raises Unfit where a tree does not fit the model; see `trial`.
         """
-        random = np.random.default_rng(0)
-        size = vocabulary(self.model)
-        stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
-        whole = self.row_tokens, self.kept_tokens
-        self.row_tokens, self.kept_tokens = 7, 50  # several rows, so that the kept path is checked too; two slots
-        try:
-            worst = max(self._check_scores(stem, tails), self._check_texts(stem, tails))
-        except NotFinite:  # so is the model, or what the tree makes of it
-            worst = math.nan
-        finally:
-            self.row_tokens, self.kept_tokens = whole
-        if not worst <= self._tolerance:
-            raise Unfit(f"in a tree its answers differ from those of plain forward passes by {worst:.2g} nats a token")
-        self._check_branches(stem, *(random.integers(0, size, n).tolist() for n in (40, 6)))
-        return worst
-
-    def _check_scores(self, stem: list[int], tails: list[list[int]]) -> float:
-        sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
-        worst = 0.0
-        for sequence, (logprob, _) in zip(sequences, self.log_likelihoods(sequences), strict=True):
-            table = self.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
-            plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
-            worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
-        return worst
-
-    def _check_texts(self, stem: list[int], tails: list[list[int]]) -> float:
-        """How far the generated tokens are below the likeliest: two that are as likely may change places."""
-        prompts = [stem + tail for tail in tails]
-        worst = 0.0
-        for number, new in enumerate(self.generate(prompts, lambda number, ids: len(ids) > number, 4)):
-            table = self.plain.log_probabilities(prompts[number] + new[:-1], trimmed=False)[-len(new) :]
-            worst = max(worst, float((table.max(dim=-1).values - table[range(len(new)), new]).max()))
-        return worst
-
-    def _check_branches(self, stem: list[int], other: list[int], branch: list[int]) -> None:
-        """Raise Unfit where a branch is not the same beside another one and alone.
-
-        Low precision hides small errors from a comparison of log-probabilities. Here nothing differs but what must not
-        matter: the tokens of the other branch, and the place in the row.
-        """
-        other, branch = [0, *other], [1, *branch]  # in this order in the row
-        hidden = []
-        for tails in ([branch], [other, branch]):
-            (row,) = tree.rows([Ids([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
-            hidden.append(self.row(row, Path(), [])[0][-len(branch) :].float())
-        difference = float((hidden[0] - hidden[1]).abs().max())
-        if not difference <= _LEAK * float(hidden[0].abs().max()):
-            raise Unfit("a token is changed by tokens that it must not see, or by its place in the row")
+        return trial.check(self, self._tolerance)
 
 
 def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[Engine, object]:

@@ -99,7 +99,7 @@ def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str],
         raise UserError(error.what, where=model, hint=error.hint) from None
     if note := engine.note:
         say(f"{name}: {note}")
-    attending = {"attention": engine.attention, **engine.description}
+    attending = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.limit}
     identity = identities.of_loaded(engine.model, model, engine.device, attending)
     told = {
         "path": model,

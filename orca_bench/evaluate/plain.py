@@ -1,8 +1,8 @@
 """Token ids in, log-probabilities and greedy ids out, by a model's own forward passes: the path for what no tree fits.
 
 Each sequence is fed alone, without padding and without anything of ours inside the model, so the numbers are the model's own,
-whatever its attention or recurrent state; of sequences that are beginnings of another one that other pass is enough. This is
-slower than a prefix tree: what sequences share is computed for each.
+whatever its attention or recurrent state. This is slower than a prefix tree: what sequences share is computed for each; one
+pass answers only those of which the same tokens are fed.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Plain:
         too small for one pass.
         """
         for group in _groups(sequences):
-            longest = sequences[group[-1]]
+            fed = sequences[group[0]].ids[:-1]
             first = min(sequences[number].start for number in group)
-            table = self.log_probabilities(longest.ids[:-1], first - 1)
+            table = self.log_probabilities(fed, first - 1)
             best = table.argmax(dim=-1).tolist()
             answers = {}
             for number in group:
@@ -62,7 +62,7 @@ class Plain:
         trim = self._head.only(first if trimmed else 0)
         with _memory(len(ids)), trim:
             logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0]
-        return logits[len(logits) - (len(ids) - first) :].float().log_softmax(dim=-1)
+            return logits[len(logits) - (len(ids) - first) :].float().log_softmax(dim=-1)
 
     def generate(self, prompt: Sequence[int], number: int, finished: Finished, room: int) -> list[int]:
         """Greedy continuation ids of one prompt, at most `room`; see `Engine.generate`. Raises NotFinite."""
@@ -80,7 +80,9 @@ class Plain:
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=GenerationConfig(do_sample=False, max_new_tokens=room, use_cache=True, pad_token_id=0),
+                generation_config=GenerationConfig(
+                    do_sample=False, max_new_tokens=room, use_cache=True, pad_token_id=0
+                ),
                 logits_processor=LogitsProcessorList([_Finite(number)]),
                 stopping_criteria=StoppingCriteriaList([_Complete(number, len(prompt), finished)]),
             )
@@ -205,17 +207,14 @@ class _Complete(StoppingCriteria):
 
 
 def _groups(sequences: Sequence[Ids]) -> Iterator[list[int]]:
-    """The numbers of sequences that one pass answers, the longest last: what is fed of the others is its beginning."""
-    group: list[int] = []
-    for number in sorted(range(len(sequences)), key=lambda n: sequences[n].ids[:-1]):
-        fed = sequences[number].ids[:-1]
-        before = sequences[group[-1]].ids[:-1] if group else fed
-        if fed[: len(before)] != before:
-            yield group
-            group = []
-        group.append(number)
-    if group:
-        yield group
+    """The numbers of sequences of which the same is fed, such as those of four choices of one token each.
+
+    A beginning of another one is fed alone all the same: a model may depend on the length (top-k with ties, for one).
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, sequence in enumerate(sequences):
+        groups.setdefault(tuple(sequence.ids[:-1]), []).append(number)
+    yield from groups.values()
 
 
 @contextmanager

@@ -10,11 +10,23 @@ from typing import TypeVar
 
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
 _OTHER_INPUTS = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
+#: Encoders that transformers does not list among the masked language models.
+_OTHER_ENCODERS = ("bert-generation",)
+#: Models that draft for another one, whose hidden states they are fed.
+_DRAFTERS = ("gemma4_assistant", "gemma4_unified_assistant")
 #: Names of the context window in configurations of transformers 5.23, the most usual first.
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
 _DEFAULT_WINDOW = 2048
 #: Models whose first learned positions are padding's (modeling_roberta.py, create_position_ids_from_input_ids).
-_PADDED_POSITIONS = ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod")
+_PADDED_POSITIONS = (
+    "camembert",
+    "data2vec-text",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+)
 
 Model = TypeVar("Model")
 
@@ -36,19 +48,29 @@ def refusal(config) -> str | None:
         return f"{kind} is made for pictures or sounds beside text"
     if kind == "xlnet" or (kind == "xlm" and not config.causal):
         return f"{kind} is not causal: it predicts a token from both sides"
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind != "xlm" and not getattr(config, "is_decoder", False):
+    if kind in _DRAFTERS:
+        return f"{kind} drafts for another model, whose hidden states it needs"
+    if kind == "reformer":
+        return "reformer's hashed attention depends on chance and on the length of the input"
+    encoders = (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *_OTHER_ENCODERS)
+    if kind in encoders and kind != "xlm" and not getattr(config, "is_decoder", False):
         return f"{kind} is an encoder, unless its config.json says is_decoder"
     return None
 
 
 def window(config) -> int:
     """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models)."""
+    return named_window(config) or _DEFAULT_WINDOW
+
+
+def named_window(config) -> int | None:
+    """The context window in tokens that a configuration names; None where it names none."""
     for part in (config, config.get_text_config(decoder=True)):
         for name in _WINDOWS:
             tokens = getattr(part, name, None)
-            if isinstance(tokens, int) and tokens > 0:
+            if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0:
                 return tokens - (part.pad_token_id or 0) - 1 if part.model_type in _PADDED_POSITIONS else tokens
-    return _DEFAULT_WINDOW
+    return None
 
 
 def vocabulary(config) -> int:
