@@ -100,6 +100,7 @@ class _Entry(_Number):
     requests_sha256: str | None = None
     tokens_sha256: str | None = None
     shortened: Count | None = None
+    narrowed: Count | None = None
     seconds: Annotated[float, Field(ge=0)] | None = None
     warnings: list[str] = []
     subjects: dict[str, _Subject] | None = None
@@ -119,6 +120,10 @@ class _Protocol(_Part):
     max_length: int | None = None
 
 
+class _Engine(_Part):
+    differences: list[str] = []
+
+
 class _Model(_Part):
     name: Annotated[str, Field(min_length=1)]
     path: str | None = None
@@ -126,6 +131,7 @@ class _Model(_Part):
     tokenizer_sha256: str | None = None
     run: str | None = None
     step: Count | None = None
+    engine: _Engine | None = None
 
 
 class _Answers(_Part):

@@ -3,12 +3,18 @@
     python tests/completions_server.py serve MODEL --port P --served-model-name NAME [--fault FAULT]
 
 Takes token ids, echoes prompts, gives log-probabilities and decodes behind the prompt, as vLLM's server does. It starts as
-`vllm serve` does, so that a test can put it in vLLM's place. Faults: `busy` (every third request is turned away with 429),
-`strings` (no log-probabilities of the prompt), `small` (400 for long prompts), `nan`, `html` (not JSON), `dead` (ends at once).
+`vllm serve` does, so that a test can put it in vLLM's place. With a window it refuses a prompt that does not fit with all that
+may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults: `busy` (every third
+request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long prompts), `nan`, `html`
+(not JSON), `dead` (ends at once), `bos` (a token is put in front), `counted` (the same, and the prompt's tokens are counted),
+`strict` (400 for options that OpenAI does not have), `hangs` (never answers, once `quick` requests were), `mute` (no tokens of a
+text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `stubborn` (SIGTERM is ignored).
 """
 
 import argparse
 import json
+import os
+import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,7 +65,13 @@ class Model:
         return {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs}
 
 
-def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> ThreadingHTTPServer:
+_STANDARD = {"model", "prompt", "max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty"}
+_STANDARD |= {"stop", "echo", "logprobs"}
+
+
+def serve(
+    folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
+) -> ThreadingHTTPServer:
     """A server that is ready to `serve_forever`; `seen` are its requests, `model` is what answers them."""
     model = Model(folder)
 
@@ -78,14 +90,28 @@ def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> Th
             self.wfile.write(data)
 
         def do_GET(self):
+            self.path = self.path.split("?")[0]
             if self.path == "/v1/models":
-                self._say(200, {"object": "list", "data": [{"id": name, "object": "model", "created": 0}]})
+                card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm"}
+                card |= {"max_model_len": window} if window and fault != "props" else {}
+                self._say(200, {"object": "list", "data": [card]})
+            elif self.path == "/props" and fault == "props":
+                self._say(200, {"default_generation_settings": {"n_ctx": window}})
             else:
                 self._say(200 if self.path == "/health" else 404, {})
 
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             server.seen.append(asked)
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
+            server.paths.append(self.path)
+            self.path = self.path.split("?")[0]
+            if fault == "hangs" and len(server.seen) > server.quick:
+                return server.hung.wait()
+            if fault == "strict" and set(asked) - _STANDARD:
+                return self._say(400, {"error": {"message": f"unknown options: {set(asked) - _STANDARD}"}})
+            if window and len(asked["prompt"]) + asked["max_tokens"] > window:
+                return self._say(400, {"error": {"message": f"maximum context length is {window} tokens"}})
             if self.path != "/v1/completions" or asked["model"] != name:
                 return self._say(404, {"error": {"message": "no such path or model"}})
             if fault == "busy" and len(server.seen) % 3 == 0:
@@ -93,17 +119,28 @@ def serve(folder: str, host: str, port: int, name: str, fault: str | None) -> Th
             if fault == "small" and len(asked["prompt"]) > 20:
                 return self._say(400, {"error": {"message": "the context window is 20 tokens"}})
             echo, wanted = asked.get("echo", False), asked.get("logprobs")
-            choice = model.complete(asked["prompt"], asked["max_tokens"], asked.get("stop") or [], echo)
+            added = [2] if fault in ("bos", "counted") else []
+            prompt = added + asked["prompt"]
+            choice = model.complete(prompt, asked["max_tokens"], asked.get("stop") or [], echo)
+            if fault in ("polite", "short") and echo:
+                choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
+                choice["finish_reason"] = "stop" if fault == "polite" else "length"
+            if fault == "mute":
+                choice["logprobs"]["tokens"] = None
             if wanted is None:
                 choice["logprobs"] = None
             elif fault == "strings":
                 choice["logprobs"]["token_logprobs"] = choice["logprobs"]["token_logprobs"][:1]
             elif fault == "nan" and len(asked["prompt"]) > 20:
                 choice["logprobs"]["token_logprobs"][-2] = float("nan")
-            self._say(200, {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]})
+            body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
+            if fault == "counted":
+                body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
+            self._say(200, body)
 
     server = ThreadingHTTPServer((host, port), Handler)
-    server.seen, server.model = [], model.model
+    server.seen, server.headers, server.paths, server.model = [], [], [], model.model
+    server.quick, server.hung = 5, threading.Event()
     return server
 
 
@@ -115,10 +152,16 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--served-model-name", default="model")
     parser.add_argument("--fault")
+    parser.add_argument("--max-model-len", type=int)
     options, _ = parser.parse_known_args()
     if options.fault == "dead":
         sys.exit("ValueError: no GPU here")
-    serve(options.model, options.host, options.port, options.served_model_name, options.fault).serve_forever()
+    if options.fault == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    name, window = options.served_model_name, options.max_model_len
+    server = serve(options.model, options.host, options.port, name, options.fault, window)
+    server.quick = int(os.environ.get("QUICK", server.quick))
+    server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -27,16 +27,20 @@ def served(tiny_model, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     running = []
 
-    def start(fault=None):
-        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault)
+    def start(fault=None, window=None):
+        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         running.append(server)
         return f"http://127.0.0.1:{server.server_port}/v1", server
 
     yield start
     for server in running:
+        server.hung.set()
         server.shutdown()
         server.server_close()
+
+
+CHECK = 5  # requests of the check at the start
 
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
@@ -85,14 +89,18 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     theirs, _ = run("own", Choice())
     mine, _ = run("api", Choice("api", base_url=url))
     engine = mine["model"]["engine"]
-    assert engine.pop("probe") < 0 and engine == {"name": "api", "served_model": "tiny", "base_url": url}
+    assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
+    sampling = engine.pop("sampling")
+    assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
+    assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None}
+    assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.seen)
     assert mine["requests_sha256"] == theirs["requests_sha256"]
     for task, entry in theirs["tasks"].items():
         assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
     asked = len(server.seen)
     _, said = run("api", Choice("api", base_url=url))
     assert any("answers were kept by an earlier run" in line for line in said)
-    assert len(server.seen) == asked + 2  # the check at the start asks two things anew
+    assert len(server.seen) == asked + CHECK
 
 
 def test_a_busy_server_is_asked_again(served):
@@ -104,7 +112,12 @@ def test_a_busy_server_is_asked_again(served):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("strings", "16 token ids were sent and 1 log-probabilities came back; the server must take token ids"),
+        (
+            "strings",
+            r"\d+ token ids were sent and 1 log-probabilities came back, \d+ expected; the server must take token",
+        ),
+        ("bos", r"\d+ token ids were sent and \d+ log-probabilities came back, .*adds a token in front"),
+        ("counted", "2 token ids were sent and the server counts a prompt of 3; .*adds tokens"),
         ("html", "not an answer of a completions server"),
     ],
 )
@@ -112,6 +125,14 @@ def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, s
     url, _ = served(fault)
     with pytest.raises(UserError, match=said):
         Api(url).check()
+
+
+def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
+    sequence = Ids([4, 8, 5], 1)
+    whole = Api(served()[0]).log_likelihoods([sequence])
+    assert Api(served("polite")[0]).log_likelihoods([sequence]) == whole
+    with pytest.raises(UserError, match="3 token ids were sent and 3 log-probabilities came back, 4 expected"):
+        Api(served("short")[0]).log_likelihoods([sequence])
 
 
 def test_refusals_unknown_models_and_absent_servers_are_named(served):
@@ -175,12 +196,12 @@ def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_
     assert command(*asked).returncode == 0
     before = len(server.seen)
     again = command(*asked)
-    assert again.returncode == 0 and len(server.seen) == before + 2  # the check alone
+    assert again.returncode == 0 and len(server.seen) == before + CHECK
     with torch.no_grad():
         for parameter in server.model.parameters():
             parameter.mul_(1.1)
     before = len(server.seen)
     other = command(*asked)
-    assert other.returncode == 0 and len(server.seen) > before + 2
+    assert other.returncode == 0 and len(server.seen) > before + CHECK
     before = len(server.seen)
-    assert command(*asked).returncode == 0 and len(server.seen) == before + 2  # both are known from then on
+    assert command(*asked).returncode == 0 and len(server.seen) == before + CHECK  # both are known from then on

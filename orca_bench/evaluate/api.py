@@ -1,70 +1,99 @@
 """Token ids to a server and answers back: any OpenAI-compatible completions endpoint that gives log-probabilities.
 
 The server gets token ids, never strings, so that it scores the very tokens that the protocol asks for. A log-likelihood is
-asked as lm-eval's `local-completions` does: the prompt echoed, one token more, log-probabilities of all. vLLM's and
-llama.cpp's servers among others answer that; OpenAI's own no longer do.
+asked as lm-eval's `local-completions` does: the prompt echoed, one token more, log-probabilities of all. vLLM's, SGLang's and
+llama-cpp-python's servers answer that; OpenAI's own no longer do, llama.cpp's never did. What a server cannot do is found by
+`check`, before anything is asked; what it does otherwise than the engine here stands in `differences`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate import tree
 from orca_bench.evaluate.encoding import Encoding, Ids, Start, cut
+from orca_bench.evaluate.endpoint import Endpoint, Refused
 
 Progress = Callable[[int], None]
 _PROBE = 16  # token ids
-_RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
+#: Greedy decoding with nothing in its way. vLLM takes what is not sent from the model's generation_config.json
+#: (`--generation-config auto`), so everything is sent that can be: OpenAI's own parameters, …
+_GREEDY = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+#: … and, as far as a server takes them, those of vLLM and SGLang (repetition_penalty) and llama.cpp (repeat_penalty). An older
+#: vLLM takes only -1 for "all tokens", llama-cpp-python only 0.
+_MORE = {"min_p": 0, "repetition_penalty": 1, "repeat_penalty": 1}
+_EXTRAS = ({"top_k": -1} | _MORE, {"top_k": 0} | _MORE, {})
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A server's answer to a fixed question, which tells models apart: in nats, and as a text where nothing is scored."""
+
+    value: float | None
+    text: str | None
 
 
 class Api:
-    """A completions server at `base_url` (…/v1), asked `concurrency` requests at a time.
-
-    `model` is the name that it serves the model under; None takes the only one it lists. The key is OPENAI_API_KEY.
-    """
+    """A completions server, asked `concurrency` requests at a time; see `Endpoint` for its address and model."""
 
     def __init__(self, base_url: str, model: str | None = None, concurrency: int = 16, timeout: float = 600):
-        import openai
+        self._endpoint = Endpoint(base_url, model, timeout)
+        self.concurrency = concurrency
+        self.model, self.base_url, self.window = self._endpoint.model, self._endpoint.shown, self._endpoint.window
+        #: What is sent with each request besides temperature 0.
+        self.sampling: dict = {}
+        #: Whether the server tells the tokens of a text, which is needed where the first are thrown away.
+        self.tells_tokens = False
 
-        self._openai, self.base_url, self.concurrency = openai, base_url, concurrency
-        self._client = openai.OpenAI(
-            base_url=base_url,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=_RETRIES,
-            timeout=timeout,
-        )
-        self.model = self._served(model)
+    def close(self) -> None:
+        """Give up what is under way."""
+        self._endpoint.close()
 
-    def _served(self, wanted: str | None) -> str:
-        # Once only: a server that is not there now will not come.
-        listed = self._ask(self._client.with_options(max_retries=0).models.list)
-        names = [model.id for model in listed]
-        if wanted is not None:
-            if names and wanted not in names:
-                raise UserError(
-                    f"the server has no model '{wanted}'", where=self.base_url, hint=f"it has {', '.join(names[:5])}"
-                )
-            return wanted
-        if len(names) != 1:
-            raise UserError(
-                f"the server lists {len(names)} models ({', '.join(names[:5])})",
-                where=self.base_url,
-                hint="name one with --served-model",
-            )
-        return names[0]
+    def check(self, scores: bool = True) -> Probe:
+        """Find out how the server wants to be asked, and whether it can score (`scores`) token ids.
 
-    def check(self) -> float:
-        """Ask for one token and for one log-likelihood, which is returned, in nats: of some ids, so that it tells models apart.
-
-        Raises UserError where the server cannot answer.
+        Raises UserError where it cannot answer.
         """
-        self._complete([1, 2], max_tokens=1)
-        ((value, _),) = self.log_likelihoods([Ids(list(range(1, _PROBE + 1)), 1)])
-        return value
+        for extras in _EXTRAS:
+            self.sampling = _GREEDY | ({"extra_body": extras} if extras else {})
+            try:
+                choice = self._endpoint.run(self._complete([1, 2], max_tokens=1))
+                break
+            except Refused as error:  # an option that it does not know, perhaps
+                if error.status not in (400, 422) or not extras:
+                    raise
+        ids = list(range(1, _PROBE + 1))
+        try:
+            choice = self._endpoint.run(self._complete(ids, max_tokens=_PROBE, logprobs=1))
+            self.tells_tokens = choice.logprobs is not None and bool(choice.logprobs.tokens)
+        except Refused:
+            choice = self._endpoint.run(self._complete(ids, max_tokens=_PROBE))
+        if not scores:
+            return Probe(None, choice.text)
+        # Several, because what a server adds in front hides behind an end of text that it leaves out.
+        asked = [Ids(ids, 1), Ids(ids[1:4], 1), Ids(ids[4:], 1)]
+        return Probe(self.log_likelihoods(asked)[0][0], None)
+
+    @property
+    def differences(self) -> list[str]:
+        """What a result from here must say, because the engine in process does otherwise."""
+        lines = [
+            "a text ends where a stop string first appears; in process the leaderboard protocol looks for it in the last "
+            "tokens only",
+            "which tokens end a text, and in which precision it computes, is the server's own setting",
+        ]
+        if "extra_body" not in self.sampling:
+            lines.append(
+                "the server takes neither top_k nor a repetition penalty with a request: where its own defaults (vLLM takes "
+                "them from generation_config.json) are others than none, texts are not plainly greedy"
+            )
+        if self.window is None:
+            lines.append("the server does not tell its context window: that of the model folder is taken")
+        return lines
 
     def log_likelihoods(
         self, sequences: Sequence[Ids], progress: Progress = lambda n: None
@@ -98,48 +127,62 @@ class Api:
         return [answers[number] for number in range(len(starts))]
 
     def _all(
-        self, order: Sequence[int], ask: Callable[[int], object], sizes: Iterable[int], progress: Progress
+        self, order: Sequence[int], ask: Callable[[int], Awaitable], sizes: Iterable[int], progress: Progress
     ) -> dict:
-        pool = ThreadPoolExecutor(self.concurrency)
-        asked: dict[Future, tuple[int, int]] = {}
+        """The answer to each number, asked in order; the first that fails ends all."""
         answers: dict[int, object] = {}
-        try:
-            for number, size in zip(order, sizes, strict=True):
-                asked[pool.submit(ask, number)] = (number, size)
-            open_ = set(asked)
-            while open_:
-                done, open_ = wait(open_, timeout=0.5, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    number, size = asked[future]
-                    answers[number] = future.result()
-                    progress(size)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+
+        async def one(number: int, size: int, places: asyncio.Semaphore) -> None:
+            async with places:
+                answers[number] = await ask(number)
+            progress(size)
+
+        async def together() -> None:
+            places = asyncio.Semaphore(self.concurrency)
+            tasks = [asyncio.ensure_future(one(n, size, places)) for n, size in zip(order, sizes, strict=True)]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+        self._endpoint.run(together())
         return answers
 
-    def _log_likelihood(self, number: int, sequence: Ids) -> tuple[float, bool]:
-        choice = self._complete(sequence.ids, max_tokens=1, echo=True, logprobs=1)
-        given = choice.logprobs
-        values = list(given.token_logprobs or []) if given else []
-        if len(values) < len(sequence.ids) or any(value is None for value in values[1 : len(sequence.ids)]):
-            raise UserError(
-                f"{len(sequence.ids)} token ids were sent and {len(values)} log-probabilities came back",
-                where=self.base_url,
-                hint="the server must take token ids, and know `echo` with `logprobs`",
-            )
-        scored = range(sequence.start, len(sequence.ids))
+    async def _log_likelihood(self, number: int, sequence: Ids) -> tuple[float, bool]:
+        ids = sequence.ids
+        choice = await self._complete(ids, max_tokens=1, echo=True, logprobs=1)
+        logprobs = choice.logprobs
+        values = list(logprobs.token_logprobs or []) if logprobs else []
+        # A server may leave out the token that it generated where that ends the text.
+        ended = len(values) == len(ids) and choice.finish_reason == "stop"
+        if not (len(values) == len(ids) + 1 or ended) or any(value is None for value in values[1 : len(ids)]):
+            raise self._not_echoed(len(ids), len(values))
+        scored = range(sequence.start, len(ids))
         value = math.fsum(values[place] for place in scored)
         if not math.isfinite(value):
             raise NotFinite(number, value)
-        tops = given.top_logprobs or []
+        tops = logprobs.top_logprobs or []
         greedy = all(values[place] >= max((tops[place] or {"": math.inf}).values()) for place in scored if tops)
         return value, bool(tops) and greedy
 
-    def _text(self, start: Start, stops: Sequence[str], encoding: Encoding) -> tuple[str, str | None, bool | None]:
+    def _not_echoed(self, sent: int, echoed: int) -> UserError:
+        hint = "the server must take token ids, and know `echo` with `logprobs`"
+        if echoed == sent + 2:
+            hint = "the server, or what stands before it, adds a token in front (a BOS?) to ids that are complete"
+        return UserError(
+            f"{sent} token ids were sent and {echoed} log-probabilities came back, {sent + 1} expected",
+            where=self.base_url,
+            hint=hint,
+        )
+
+    async def _text(
+        self, start: Start, stops: Sequence[str], encoding: Encoding
+    ) -> tuple[str, str | None, bool | None]:
         options = {"stop": list(stops)} if stops else {}
         if start.discard:
             options["logprobs"] = 1  # tells the tokens apart, of which the first are thrown away
-        choice = self._complete(start.ids, max_tokens=start.room, **options)
+        choice = await self._complete(start.ids, max_tokens=start.room, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
         ran_out = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes behind the prompt has the space that SentencePiece takes from a text's first word.
@@ -153,24 +196,14 @@ class Api:
         thrown = "".join(choice.logprobs.tokens[: start.discard])
         return cut(choice.text[len(thrown) :].removeprefix(" "), stops), cut(whole, stops), ran_out
 
-    def _complete(self, ids: list[int], **options):
-        completion = self._ask(
-            lambda: self._client.completions.create(model=self.model, prompt=ids, temperature=0, **options)
-        )
-        if not completion.choices:
-            raise UserError("the server's completion has no choice", where=self.base_url)
+    async def _complete(self, ids: list[int], **options):
+        """The one choice of a completion."""
+        completion = await self._endpoint.complete(ids, **self.sampling, **options)
+        counted = getattr(completion.usage, "prompt_tokens", None)
+        if counted not in (None, 0, len(ids)):
+            raise UserError(
+                f"{len(ids)} token ids were sent and the server counts a prompt of {counted}",
+                where=self.base_url,
+                hint="the server, or what stands before it, adds tokens (a BOS?) or makes others of them",
+            )
         return completion.choices[0]
-
-    def _ask(self, request: Callable[[], object]):
-        openai = self._openai
-        try:
-            return request()
-        except openai.APIStatusError as error:
-            said = " ".join(str(error.message).split())[:300]
-            raise UserError(f"the server refused ({error.status_code}): {said}", where=self.base_url) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            raise UserError(f"cannot reach the server ({cause})", where=self.base_url, hint="is it running?") from None
-        except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise UserError(f"not an answer of a completions server ({said})", where=self.base_url) from None

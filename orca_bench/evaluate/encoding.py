@@ -40,7 +40,8 @@ class Start:
 class Encoding(ABC):
     """One protocol's rule for a tokenizer and a context window of `max_length` tokens.
 
-    `shortened` counts the contexts that were too long and lost tokens.
+    `shortened` counts the contexts that were too long and lost tokens, `narrowed` those of them, or besides them, that lost
+    some to a server's room alone (`leave_room`).
     """
 
     #: Whether a context that was cut by n tokens costs the answer its first n.
@@ -51,7 +52,8 @@ class Encoding(ABC):
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.shortened = 0
+        self.shortened = self.narrowed = 0
+        self._longest_pair = max_length + 1  # ids, of which the last is not fed
         self._last: tuple[str, list[int]] | None = None  # a context and its ids
 
     @abstractmethod
@@ -77,13 +79,19 @@ class Encoding(ABC):
         asked, answered = self._split(context, continuation)
         if not answered:
             raise UserError(f"the continuation {continuation!r} has no token of its own, so it cannot be scored")
-        room = self.max_length + 1 - len(answered)
+        room = self._longest_pair - len(answered)
         if room < 1:
             raise UserError(
                 f"a continuation of {len(answered)} tokens does not fit the context window: {continuation[:60]!r}…"
             )
+        if room < len(asked) and self._longest_pair <= self.max_length:
+            self.narrowed += 1
         asked = self._fit(context, asked, room, head)
         return Ids(asked + answered, len(asked))
+
+    def leave_room(self, longest_pair: int) -> None:
+        """Let no pair have more ids than this, where a server is fed the last one too and must have room for an answer."""
+        self._longest_pair = min(self._longest_pair, longest_pair)
 
     def start(self, context: str, head: int = 0, room: int = MAX_NEW_TOKENS) -> Start:
         """What a generation of at most `room` tokens starts from; raises UserError where the window has no place for it."""

@@ -16,11 +16,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench import supervisor, tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.models import folder as model_folder
 from orca_bench.models import identity as identities
+
+if TYPE_CHECKING:
+    from orca_bench.evaluate.api import Api
 
 NAMES = ("hf", "vllm", "api")
 _START_S = 1800  # a server that loads 100 GB from a slow disk
@@ -55,7 +59,8 @@ class Ready:
     """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
 
     `identity` is all that answers depend on besides protocol and requests (`models.identity`); of a server's weights nothing
-    is known, and `probe`, its answer to a fixed question in nats, stands for them.
+    is known, and `probe`, its answer to a fixed question in nats, stands for them. `longest_pair` is how many ids a request
+    that is scored may have, None where the window alone says it; `tells_tokens` is whether the tokens of a text are known.
     """
 
     engine: object
@@ -64,27 +69,53 @@ class Ready:
     model: dict
     identity: dict
     probe: float | None = None
+    longest_pair: int | None = None
+    tells_tokens: bool = True
 
 
 @contextlib.contextmanager
-def ready(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Iterator[Ready]:
-    """The chosen engine for a model folder or hub id, checked; it ends with the block."""
+def ready(
+    choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None], scores: bool = True
+) -> Iterator[Ready]:
+    """The chosen engine for a model folder or hub id, checked; it ends with the block. `scores`: whether any is asked for."""
     if choice.name == "hf":
         yield _own(choice, model, name, dtype, say)
         return
-    tokenizer, window = tokenizers.load(model), model_folder.window_of(model)
-    told = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint}
+    tokenizer = tokenizers.load(model)
     with _vllm(choice, model, dtype, say) if choice.name == "vllm" else contextlib.nullcontext(choice.base_url) as url:
         from orca_bench.evaluate.api import Api
 
-        engine = Api(url, choice.served_model, choice.concurrency)
-        probe = engine.check()
-        served = {"name": choice.name, "served_model": engine.model}
-        if choice.name == "api":
-            served["base_url"] = url
-        identity = identities.of_server(served, model, dtype if choice.name == "vllm" else None)
-        told |= {"identity": identity, "engine": served | {"probe": probe}}
-        yield Ready(engine, tokenizer, window, told, identity, probe)
+        with contextlib.closing(Api(url, choice.served_model, choice.concurrency)) as engine:
+            yield _served(choice, engine, tokenizer, model, name, dtype, scores)
+
+
+def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype: str, scores: bool) -> Ready:
+    """A server that was checked, and what is known of it and of its model."""
+    probe = engine.check(scores)
+    served = {"name": choice.name, "served_model": engine.model}
+    if choice.name == "api":
+        served["base_url"] = engine.base_url
+    window = _smaller_window(model, engine.window)
+    known = served | {"sampling": engine.sampling} | ({} if probe.text is None else {"probe_text": probe.text})
+    identity = identities.of_server(known, model, dtype if choice.name == "vllm" else None)
+    told = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
+    told["engine"] = served | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
+    if probe.value is not None:
+        told["engine"]["probe"] = probe.value
+    # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
+    longest_pair = (engine.window or window) - 1
+    return Ready(engine, tokenizer, window, told, identity, probe.value, longest_pair, engine.tells_tokens)
+
+
+def _smaller_window(model: str, servers: int | None) -> int:
+    """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
+    try:
+        window = model_folder.window_of(model)
+    except UserError:
+        if servers is None:
+            raise
+        return servers
+    return min(window, servers or window)
 
 
 def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Ready:

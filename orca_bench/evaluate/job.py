@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol as Interface
 
 from orca_bench import libraries, tokenizers
-from orca_bench.errors import Interrupted, OutOfTime
+from orca_bench.errors import Interrupted, OutOfTime, UserError
 from orca_bench.evaluate import encoding, engines, harness, merge, protocols, requests, results, rows, scoring
 from orca_bench.evaluate import team as teams
 from orca_bench.evaluate.model import OrcaLM, Watcher, compute
@@ -157,7 +157,9 @@ def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
 @contextlib.contextmanager
 def _ready(order: Order, processes: int, display: Display) -> Iterator[engines.Ready]:
     libraries.share_processor(processes)
-    with engines.ready(order.engine, order.model, model_name(order.model), order.dtype, display.say) as ready:
+    scores = any(not task.generates for task in order.tasks)
+    name = model_name(order.model)
+    with engines.ready(order.engine, order.model, name, order.dtype, display.say, scores) as ready:
         disagreement = tokenizers.check_folder(order.model)
         if disagreement is not None:
             display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
@@ -171,6 +173,8 @@ def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iter
     protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
     ready = loaded.ready
     rule = encoding.of(name, ready.tokenizer, ready.window)
+    if ready.longest_pair is not None:
+        rule.leave_room(ready.longest_pair)
     result = results.start(loaded.suite, protocol, order.limit, ready.model)
     result["protocol"]["max_length"] = rule.max_length
     store = Store(order.outs[name].parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
@@ -179,7 +183,9 @@ def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iter
     lm = OrcaLM(ready.engine, rule, store, loaded.team, name)
     lm.watcher = display
     try:
-        output = merge.Output(order.outs[name], result, {task.name: loaded.rows[task.name].hashes for task in order.tasks})
+        output = merge.Output(
+            order.outs[name], result, {task.name: loaded.rows[task.name].hashes for task in order.tasks}
+        )
         for note in output.notes:
             display.say(note)
         yield _Session(protocol, result, output, store, lm)
@@ -198,6 +204,13 @@ def _count(order: Order, sessions: Iterable[_Session], loaded: _Loaded, display:
             display.count(task, session.protocol.name)
             documents = session.protocol.documents(task, loaded.rows[task.name], order.limit)
             call = harness.prepare(session.lm, task, session.protocol, documents)
+            if call.discards and not loaded.ready.tells_tokens:
+                raise UserError(
+                    f"{task.title} under {session.protocol.name} throws the first tokens of some texts away, and the server "
+                    "does not tell the tokens of a text",
+                    where=order.engine.name,
+                    hint="the server must know `logprobs`, or choose another protocol",
+                )
             workload.total[call.kind] += call.tokens
             workload.kept[call.kind] += session.lm.kept_tokens(call)
     return workload
@@ -257,6 +270,7 @@ def _run_task(
         digest,
         tokens_sha256=lm.tokens_sha256,
         shortened=lm.shortened,
+        **({"narrowed": lm.narrowed} if lm.narrowed else {}),
         seconds=round(time.time() - began, 1),
     )
     return entry, questions

@@ -112,6 +112,11 @@ class OrcaLM(LM):
         return sum(call.shortened for call in self._calls)
 
     @property
+    def narrowed(self) -> int:
+        """How many of them lost some to a server's room alone."""
+        return sum(call.narrowed for call in self._calls)
+
+    @property
     def tokens_sha256(self) -> str:
         """A hash of all token ids that were fed since `begin`, and of where the scored ones start."""
         hashes = [call.sha256 for call in self._calls]
@@ -163,7 +168,8 @@ class OrcaLM(LM):
         return answers
 
     def _encoded(self, kind: str, requests: Sequence) -> Call:
-        before, encoded, stops = self.encoding.shortened, [], []
+        shortened, narrowed = self.encoding.shortened, self.encoding.narrowed
+        encoded, stops = [], []
         for request in requests:
             context, options = request.args
             head = self._heads.get(context, 0)
@@ -173,9 +179,9 @@ class OrcaLM(LM):
                 else:
                     encoded.append(self.encoding.start(context, head, options.get("max_gen_toks", MAX_NEW_TOKENS)))
                     stops.append(_stop_list(options))
-        shortened = self.encoding.shortened - before
+        shortened, narrowed = self.encoding.shortened - shortened, self.encoding.narrowed - narrowed
         if kind == portions.SCORES:
-            return portions.scores(encoded, shortened)
+            return portions.scores(encoded, shortened, narrowed)
         return portions.texts(encoded, stops, shortened)
 
 

@@ -62,9 +62,9 @@ class Portion:
 class Call:
     """The requests of one call of the harness, all of one kind (SCORES or TEXTS), in portions.
 
-    `count` is how many requests, `sent` how many tokens these have in all, `shortened` how many contexts lost tokens to fit;
-    `sha256` is a hash of all ids that are fed, in the order of the call, each behind its number and where its scored part
-    (or its room) begins.
+    `count` is how many requests, `sent` how many tokens these have in all, `shortened` how many contexts lost tokens to fit,
+    `narrowed` how many lost some to a server's room alone; `sha256` is a hash of all ids that are fed, in the order of the
+    call, each behind its number and where its scored part (or its room) begins.
     """
 
     kind: str
@@ -72,6 +72,7 @@ class Call:
     count: int
     sent: int
     shortened: int
+    narrowed: int
     sha256: str
 
     @property
@@ -85,11 +86,12 @@ class Call:
         return self.kind == TEXTS and any(rest[1] for portion in self.portions for rest in portion.rest)
 
 
-def scores(pairs: Sequence[Ids], shortened: int) -> Call:
+def scores(pairs: Sequence[Ids], shortened: int, narrowed: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
     portions = _portions(pairs, [[pair.start] for pair in pairs], PORTION_TOKENS)
     sent = sum(len(pair.ids) - 1 for pair in pairs)
-    return Call(SCORES, portions, len(pairs), sent, shortened, _sha256((pair.ids, pair.start) for pair in pairs))
+    sha256 = _sha256((pair.ids, pair.start) for pair in pairs)
+    return Call(SCORES, portions, len(pairs), sent, shortened, narrowed, sha256)
 
 
 def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: int) -> Call:
@@ -101,7 +103,8 @@ def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: in
     rest = [[start.room, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
     portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, each=room, unfed=1)
     sent = sum(len(start.ids) for start in starts)
-    return Call(TEXTS, portions, len(starts), sent, shortened, _sha256((start.ids, start.room) for start in starts))
+    sha256 = _sha256((start.ids, start.room) for start in starts)
+    return Call(TEXTS, portions, len(starts), sent, shortened, 0, sha256)
 
 
 def _portions(

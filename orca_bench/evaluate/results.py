@@ -83,7 +83,7 @@ def _in_order(by_task: dict) -> dict:
 
 def warnings(protocol: Protocol, task: Task, entry: dict, rows: Rows) -> list[str]:
     """What a reader of a task's number must know, from its entry without them."""
-    own = _whole_warning(entry) + _ran_out_warning(entry)
+    own = _whole_warning(entry) + _ran_out_warning(entry) + _narrowed_warning(entry)
     return protocol.warnings(task) + own + _row_warnings(task, entry.get("row_check") or {}, rows)
 
 
@@ -119,6 +119,15 @@ def _ran_out_warning(entry: dict) -> list[str]:
     if not entry.get("ran_out"):
         return []
     return [f"{entry['ran_out']} of {entry['n']} answers ran out of room before they ended, and are scored as they are"]
+
+
+def _narrowed_warning(entry: dict) -> list[str]:
+    if not entry.get("narrowed"):
+        return []
+    return [
+        f"{entry['narrowed']} contexts lost up to two tokens more than in process: the server's window must hold the whole "
+        "request and one token"
+    ]
 
 
 def summarize(task: Task, questions: Sequence[Question]) -> dict:

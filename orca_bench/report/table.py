@@ -208,6 +208,8 @@ def _notes(label: str, result: dict) -> list[tuple[str, str]]:
     notes += task_notes(label, result)
     for text in (result.get("answers") or {}).get("notes", []):
         notes.append((label, text))
+    for text in (result["model"].get("engine") or {}).get("differences", []):
+        notes.append((label, f"asked of a server: {text}"))
     for entry in result["tasks"].values():
         about = f"{label} {entry['title']}"
         if entry.get("shortened"):
