@@ -56,7 +56,7 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(command, recipe):
         (json.dumps({"instruction": "x", "input": "y"}), "records.jsonl:1: columns instruction, input are not those of"),
         (json.dumps({"question": "x", "answer": "y"}), "orca-bench data convert FILE"),
         (json.dumps(GOOD | {"input": [3]}), "records.jsonl:1: 'input' is a list"),
-        (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: a text with half a surrogate pair"),
+        (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: a text with a lone surrogate"),
     ],
 )
 def test_records_that_are_none(command, recipe, tmp_path, content, said):

@@ -144,9 +144,9 @@ LONG = json.dumps([{"a": "x" * 40}] * 3, indent=0).encode()
         (b'[\n{"a": 1}\n{"b": 2}]', "F:2: not JSON (expecting ',' or ']')"),
         (b'[{"a": 1}] x', "F:1: not JSON (more text behind the array)"),
         (LONG[:90], "F:6: not JSON"),
-        (b'{"a": "\\ud83d"}\n', "F:1: a text with half a surrogate pair"),
-        (b'{"a": 1}\n{"a": {"b\\ude00": 1}}\n', "F:2: a text with half a surrogate pair"),
-        (b'[\n{"a": "\\ud83d x"}]', "F:2: a text with half a surrogate pair"),
+        (b'{"a": "\\ud83d"}\n', "F:1: a text with a lone surrogate"),
+        (b'{"a": 1}\n{"a": {"b\\ude00": 1}}\n', "F:2: a text with a lone surrogate"),
+        (b'[\n{"a": "\\ud83d x"}]', "F:2: a text with a lone surrogate"),
         (b'{"a": 1}\n{"a": ' + b"7" * 5000 + b"}\n", "F:2: a number of too many digits"),
         (b'[\n{"a": ' + b"7" * 5000 + b"}]\n", "F:2: a number of too many digits"),
         (b'{"a": ' + b"[" * 100000 + b"]" * 100000 + b"}", "F:1: JSON nested more than 64 deep"),
@@ -268,3 +268,9 @@ def test_a_folder_of_several_sets_is_refused_by_their_names(tmp_path):
 def test_a_name_with_the_signs_of_a_pattern_is_a_file_where_there_is_one(tmp_path):
     make(tmp_path, "rows[1].jsonl")
     assert names_of(tmp_path, tmp_path / "rows[1].jsonl") == ["rows[1].jsonl"]
+
+
+def test_parts_are_ordered_by_decimal_numbers_and_other_digits_are_letters(tmp_path):
+    names = ["part²", "part 2.json", "part 10.json"]
+    make(tmp_path, *(f"{name.removesuffix('.json')}.json" for name in names))
+    assert names_of(tmp_path, tmp_path) == ["part 2.json", "part 10.json", "part².json"]

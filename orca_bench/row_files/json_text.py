@@ -215,7 +215,7 @@ def _explained(error: Exception, place: str) -> UserError:
     if isinstance(error, RecursionError):
         return UserError(f"JSON nested more than {MAX_DEPTH} deep", where=place)
     if isinstance(error, UnicodeEncodeError):
-        return UserError("a text with half a surrogate pair, which no encoding holds", where=place)
+        return UserError("a text with a lone surrogate, which no encoding holds", where=place)
     return UserError("a number of too many digits", where=place)  # Python reads no integer of more than 4,300
 
 

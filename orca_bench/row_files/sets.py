@@ -122,4 +122,4 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 
 def _natural(path: Path) -> list:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
