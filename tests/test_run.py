@@ -166,7 +166,9 @@ def test_what_a_killed_process_left_half_written_is_cleared(run):
     for folder in (run.folder / ".model.123.tmp", run.exports / ".step-5.123.tmp", run.exports / "step-4"):
         folder.mkdir(parents=True)
     (run.folder / ".tokens.npz.123.tmp").write_bytes(b"half")
+    (run.checkpoints / "step-00000010").mkdir()  # `latest` says step 5
     run.open(recipe())
+    assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-00000005"]
     assert not [path for path in run.folder.rglob("*.tmp")]
     assert (run.exports / "step-4").is_dir()
 

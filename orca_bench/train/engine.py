@@ -201,16 +201,9 @@ def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
 def load_checkpoint(engine, folder: Path) -> int:
     """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none. A collective.
 
-    What a killed process left half-written there is removed.
+    Raises UserError where it is broken.
     """
-    import torch
-
     newest = newest_checkpoint(folder)
-    torch.distributed.barrier()  # nothing is removed while another process still looks
-    if torch.distributed.get_rank() == 0:
-        for path in folder.glob("step-*"):
-            if newest is None or path.name > newest.name:
-                shutil.rmtree(path)
     if newest is None:
         return 0
     hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"

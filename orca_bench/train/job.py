@@ -28,7 +28,7 @@ from orca_bench.train import records as record_files
 from orca_bench.train.encode import Encoded, EncodingReport
 from orca_bench.train.plan import Memory, Plan, estimate_memory
 from orca_bench.train.run import Run, environment, newest_checkpoint
-from orca_bench.train.worker import work
+from orca_bench.train.worker import full_disk, work
 
 Say = Callable[[str], None]
 
@@ -166,6 +166,10 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     started = time.time()
     code = work(run) if launched.is_launched() else _start_launcher(run, recipe, launcher, say)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
+    if code and not outcome and (message := full_disk(run)):  # not even the outcome could be written
+        outcome = {"status": "failed", "message": message, "code": 2}
+    if not launched.is_launched():
+        run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
     seconds = run.manifest.get("seconds", 0) + time.time() - started
     run.update(

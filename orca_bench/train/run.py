@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import time
@@ -185,13 +186,21 @@ class Run:
         make_folder(self.folder)
         self.lock()
         self.check(recipe)
-        for folder in (self.folder, self.exports):
-            remove_temporary(folder)
+        self.clear()
         write_text(self.recipe_file, recipe.dump())
         continues = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
         if continues:
             self.check_records()
         return continues
+
+    def clear(self) -> None:
+        """Remove what training processes, all of which have ended, left half-written."""
+        for folder in (self.folder, self.exports):
+            remove_temporary(folder)
+        newest = newest_checkpoint(self.checkpoints)
+        for path in self.checkpoints.glob("step-*"):
+            if newest is None or path.name > newest.name:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:

@@ -42,16 +42,18 @@ def work(run: Run) -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
-        if shutil.disk_usage(run.folder).free < _LITTLE:
-            _say(
-                run,
-                "failed",
-                f"{run.folder}: the disk is full; what was saved before is kept, free space and run again",
-                2,
-            )
+        if message := full_disk(run):
+            _say(run, "failed", message, 2)
             return 2
         _say(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
         return 1
+
+
+def full_disk(run: Run) -> str | None:
+    """What to say where the run's disk is full, or None: libraries raise all kinds of errors then."""
+    if shutil.disk_usage(run.folder).free >= _LITTLE:
+        return None
+    return f"{run.folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
 def _train(run: Run) -> str:
