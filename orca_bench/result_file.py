@@ -132,6 +132,10 @@ class _Model(_Part):
     run: str | None = None
     step: Count | None = None
     engine: _Engine | None = None
+    revision: str | None = None
+    commit: str | None = None
+    identity: dict[str, str] | None = None
+    warnings: list[str] = []
 
 
 class _Answers(_Part):
@@ -151,6 +155,7 @@ class _Result(_Part):
     questions_sha256: str | None = None
     result_sha256: str | None = None
     data_hashes: dict[str, dict[str, str]] = {}
+    data_commits: dict[str, str] = {}
     versions: dict[str, Any] = {}
     lm_eval: dict[str, dict] = {}
     answers: _Answers | None = None

@@ -17,6 +17,7 @@ from orca_bench import recipe as recipes
 from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate import job
+from orca_bench.models import naming
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import student
 from orca_bench.train.encode import Encoded
@@ -144,11 +145,11 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
         told = json.loads((two / "results" / result).read_text())["model"]
         assert (told["name"], told["step"]) == (name, step)
     here = orca.folder
-    elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run keeps its own name
+    elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run is called by the folders above it
     shutil.copytree(two / "exports" / "step-5", elsewhere)
-    assert job.model_name(str(elsewhere)) == "step-5"
+    assert naming.name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = job.default_out(".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5])
+    out = job.default_out(naming.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5])
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout

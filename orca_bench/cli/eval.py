@@ -11,6 +11,12 @@ from orca_bench.cli import options
 
 @click.command("eval")
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@options.revision
+@click.option(
+    "--name",
+    help="What the result, its folder and its column are called.  [default: by the model's folder, or its id; api: the served "
+    "model's name]",
+)
 @click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
 @click.option(
     "--protocol",
@@ -22,6 +28,7 @@ from orca_bench.cli import options
 )
 @options.system
 @options.benchmarks
+@options.benchmarks_revision
 @click.option("--limit", type=int, help="Ask only the first N questions of each task (of each MMLU subject).")
 @click.option(
     "--dtype",
@@ -60,7 +67,24 @@ from orca_bench.cli import options
     "command goes on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, max_time, as_json, **engine):
+def command(
+    model,
+    revision,
+    name,
+    tasks,
+    protocol,
+    system,
+    benchmarks,
+    benchmarks_revisions,
+    limit,
+    dtype,
+    runs,
+    out,
+    fresh,
+    max_time,
+    as_json,
+    **engine,
+):
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
@@ -78,7 +102,7 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     \b
       orca-bench eval --tasks all
       orca-bench eval --tasks arc_challenge,mmlu --limit 100 --benchmarks path/to/benchmarks
-      orca-bench eval --model psmathur/orca_mini_13b --protocol both
+      orca-bench eval --model psmathur/orca_mini_13b --revision main --protocol both
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
     """
@@ -87,7 +111,21 @@ def command(model, tasks, protocol, system, benchmarks, limit, dtype, runs, out,
     evaluating.check(tasks, limit)  # cheap errors before the heavy imports
     choice, max_seconds = evaluating.choice(**engine), evaluating.seconds(max_time)
     order = evaluating.order(
-        model, tasks, protocol, system, benchmarks, limit, dtype, runs, out, fresh, choice, max_seconds
+        model,
+        tasks,
+        protocol,
+        system,
+        benchmarks,
+        limit,
+        dtype,
+        runs,
+        out,
+        fresh,
+        choice,
+        max_seconds,
+        name=name,
+        revision=revision,
+        benchmarks_revisions=benchmarks_revisions,
     )
     results = evaluating.run(order)
     if not results:

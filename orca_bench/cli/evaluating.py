@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 import click
 
-from orca_bench.cli.console import console
+from orca_bench.cli.console import console, progress_console
 from orca_bench.cli.interrupts import interruptible
 from orca_bench.errors import UserError
 from orca_bench.system_messages import system_message
@@ -79,33 +80,91 @@ def order(
     fresh: bool = False,
     engine=None,
     max_seconds: float | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    benchmarks_revisions: tuple[str, ...] = (),
 ):
-    """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own."""
+    """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own.
+
+    A model of the hub is fetched here, and of a server's model the name is asked for.
+    """
     from orca_bench.evaluate.tasks import select
 
+    selected, text = select(tasks), system_message(system)
     benchmarks = rows(benchmarks, runs)
-    model = str(model) if model else newest_model(runs)
-    text = system_message(system)
+    revisions = benchmark_revisions(benchmarks_revisions, benchmarks)
 
     from orca_bench.evaluate import job
+    from orca_bench.evaluate import rows as row_source
+    from orca_bench.models.folder import locate
+    from orca_bench.models.naming import checked, name_of
 
+    name = None if name is None else checked(name)
+
+    row_source.suite(benchmarks)  # a folder that is not there is said before gigabytes are fetched
+    api = engine is not None and engine.name == "api"
+    source = locate(str(model) if model else newest_model(runs), revision, say, with_weights=not api)
+    if name is None:
+        name = served_name(engine) if api else name_of(source.folder, source.commit)
     names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
-    outs = {name: out or job.default_out(model, runs, name, limit, text) for name in names}
+    outs = {each: out or job.default_out(name, source.folder, runs, each, limit, text) for each in names}
     if out and len(names) > 1:
-        outs = {name: out.with_name(f"{out.stem}-{name}{out.suffix}") for name in names}
+        outs = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in names}
     chosen = {} if engine is None else {"engine": engine}
-    return job.Order(model, select(tasks), outs, text, benchmarks, limit, dtype, fresh, max_seconds=max_seconds, **chosen)
+    return job.Order(
+        source,
+        name,
+        selected,
+        outs,
+        text,
+        benchmarks,
+        limit,
+        dtype,
+        fresh,
+        max_seconds=max_seconds,
+        benchmarks_revisions=revisions,
+        **chosen,
+    )
 
 
-def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path):
+def served_name(engine) -> str:
+    """What a server calls the model that is to be asked; raises UserError where it cannot be reached or has several."""
+    from orca_bench.evaluate.api import Api
+
+    with contextlib.closing(Api(engine.base_url, engine.served_model, engine.concurrency)) as api:
+        return api.model
+
+
+def benchmark_revisions(words: tuple[str, ...], benchmarks: Path | None) -> dict[str, str]:
+    """The revision of each task's data set on the hub: of `REV` for all, of `TASK=REV` for one; raises UserError for others."""
+    from orca_bench.evaluate.tasks import select
+
+    if words and benchmarks is not None:
+        raise UserError("only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks")
+    revisions: dict[str, str] = {}
+    for word in sorted(words, key=lambda word: "=" in word):
+        tasks, equals, revision = word.rpartition("=")
+        if not revision:
+            raise UserError("no revision is named", where=f"--benchmarks-revision {word}", hint="REV or TASK=REV")
+        revisions |= {task.name: revision for task in select(tasks if equals else "all")}
+    return revisions
+
+
+def say(line: str) -> None:
+    """A line for the person, before progress is shown."""
+    progress_console.print(line, highlight=False, markup=False)
+
+
+def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path, benchmarks_revisions: tuple[str, ...] = ()):
     """What `requests` and `score` are about, checked."""
     check(tasks, limit)
     text, benchmarks = system_message(system), rows(benchmarks, runs)
+    revisions = benchmark_revisions(benchmarks_revisions, benchmarks)
 
     from orca_bench.evaluate import offline
     from orca_bench.evaluate.tasks import select
 
-    return offline.Asked(select(tasks), protocol, text, benchmarks, limit)
+    return offline.Asked(select(tasks), protocol, text, benchmarks, limit, revisions)
 
 
 def rows(benchmarks: Path | None, runs: Path) -> Path | None:

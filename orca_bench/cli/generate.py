@@ -19,6 +19,7 @@ _LETTER = (
     "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
 )
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@options.revision
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
@@ -26,7 +27,9 @@ _LETTER = (
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
 @click.option("--seed", type=int, help="Makes sampling repeatable.")
 @options.runs
-def command(instruction, context, system, model, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs):
+def command(
+    instruction, context, system, model, revision, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs
+):
     """Answer INSTRUCTION in the Orca prompt and stream the answer.
 
     The defaults are the model card's example, its instruction included.
@@ -35,12 +38,14 @@ def command(instruction, context, system, model, greedy, temperature, top_p, top
       orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
-    from orca_bench.cli.evaluating import newest_model
+    from orca_bench.cli.evaluating import newest_model, say
     from orca_bench.generate import Generator, Sampling
+    from orca_bench.models.folder import locate
     from orca_bench.system_messages import system_message
 
     text = system_message(system)
-    generator = Generator(model or newest_model(runs))
+    source = locate(model or newest_model(runs), revision, say)
+    generator = Generator(source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for piece in generator.answer(text, instruction, context, sampling):
         click.echo(piece, nl=False)

@@ -30,3 +30,13 @@ reported = click.option(
 runs = click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept."
 )
+revision = click.option(
+    "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit, which is said]"
+)
+benchmarks_revision = click.option(
+    "--benchmarks-revision",
+    "benchmarks_revisions",
+    multiple=True,
+    metavar="[TASK=]REV",
+    help="Branch, tag or commit of the hub's data sets, of all or of one task; may be repeated.  [default: their newest commits]",
+)

@@ -23,11 +23,13 @@ from orca_bench.cli import options
 @click.option("--limit", type=int, help="Only the first N questions of each task (of each MMLU subject).")
 @click.option("--tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
 @click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")
+@options.revision
+@options.benchmarks_revision
 @options.runs
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="JSON Lines file; compressed where it ends in .gz."
 )
-def command(tasks, protocol, system, benchmarks, limit, tokens, model, runs, out):
+def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision, benchmarks_revisions, runs, out):
     """Write the exact requests that `eval` would send, one JSON line each; no model is loaded.
 
     A line has `task` (for MMLU mmlu_SUBJECT), `index` (the document's place in the protocol's order, from 0), `request` (from 0
@@ -48,10 +50,14 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, runs, out
         raise UserError("--tokens needs a tokenizer", where="--model", hint="name a model folder")
     if model and not tokens:
         raise UserError("without --tokens no model is needed", where="--model", hint="add --tokens, or leave it out")
-    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs)
+    if revision and not model:
+        raise UserError("without --model there is nothing to be of a revision", where="--revision")
+    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions)
 
     from orca_bench.evaluate import offline
+    from orca_bench.models.folder import locate
 
+    folder = locate(model, revision, evaluating.say, with_weights=False).folder if tokens else None
     with counting("requests, by task") as report:
-        written = offline.write_requests(asked, out, model if tokens else None, report)
+        written = offline.write_requests(asked, out, folder, report)
     click.echo(f"{written:,} requests of protocol {protocol}: {out}", err=True)

@@ -20,6 +20,7 @@ from orca_bench.cli import options
 @click.option("--tasks", help="all, or a comma-separated list, which must be answered.  [default: those that are]")
 @options.system
 @options.benchmarks
+@options.benchmarks_revision
 @click.option("--limit", type=int, help="Only the first N questions of each task were asked (of each MMLU subject).")
 @click.option(
     "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."
@@ -28,7 +29,7 @@ from orca_bench.cli import options
 @options.runs
 @click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs, out, as_json):
+def command(answers, protocol, tasks, system, benchmarks, benchmarks_revisions, limit, cut, name, runs, out, as_json):
     """Turn answers made anywhere into a result, by the same scoring as `eval`.
 
     ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or
@@ -45,7 +46,7 @@ def command(answers, protocol, tasks, system, benchmarks, limit, cut, name, runs
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import progress_console
 
-    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs)
+    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions)
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 

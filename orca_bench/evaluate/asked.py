@@ -27,7 +27,7 @@ def requests_of(result: dict, benchmarks: Path | None) -> tuple[Requests, list[s
     for task in SUITE:
         if task.name not in result["tasks"]:
             continue
-        documents = protocol.documents(task, rows.load(task, benchmarks), result.get("limit"))
+        documents = protocol.documents(task, rows.load_again(result, task, benchmarks), result.get("limit"))
         if requests.digest(documents) != result["tasks"][task.name].get("requests_sha256"):
             notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
             continue

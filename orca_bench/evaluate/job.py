@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -25,6 +25,8 @@ from orca_bench.evaluate.team import Connection, Team
 from orca_bench.evaluate.workload import Workload
 from orca_bench.files import make_folder
 from orca_bench.models import folder as model_folder
+from orca_bench.models import naming, weights
+from orca_bench.models.folder import Source
 
 #: The file, beside the results, that keeps answers as they are computed.
 ANSWERS = "answers.sqlite"
@@ -34,10 +36,12 @@ ANSWERS = "answers.sqlite"
 class Order:
     """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order.
 
+    `name` is what results call the model. `benchmarks_revisions` are those of the hub's data sets, by task.
     With `fresh`, answers that an earlier evaluation kept are not used. After `max_seconds` nothing more is begun.
     """
 
-    model: str
+    model: Source
+    name: str
     tasks: Sequence[Task]
     outs: Mapping[str, Path]
     system: str
@@ -47,6 +51,7 @@ class Order:
     fresh: bool = False
     engine: engines.Choice = engines.Choice()
     max_seconds: float | None = None
+    benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Display(Watcher, Interface):
@@ -143,11 +148,12 @@ def assist(order: Order, connection: Connection, size: int) -> None:
 def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
     """All rows, with every input checked that can be without loading the model."""
     if order.engine.name == "hf":
-        model_folder.check(order.model)
-    if Path(order.model).is_dir():
-        tokenizers.load(order.model)
+        model_folder.check(order.model.folder)
+    tokenizers.load(order.model.folder)
     suite = rows.suite(order.benchmarks)
-    read = {task.name: rows.load(task, order.benchmarks) for task in order.tasks}
+    read = {
+        task.name: rows.load(task, order.benchmarks, order.benchmarks_revisions.get(task.name)) for task in order.tasks
+    }
     for out in order.outs.values():
         merge.check(out)
         make_folder(out.parent)
@@ -158,12 +164,12 @@ def _read(order: Order) -> tuple[rows.Suite, dict[str, rows.Rows]]:
 def _ready(order: Order, processes: int, display: Display) -> Iterator[engines.Ready]:
     libraries.share_processor(processes)
     scores = any(not task.generates for task in order.tasks)
-    name = model_name(order.model)
-    with engines.ready(order.engine, order.model, name, order.dtype, display.say, scores) as ready:
-        disagreement = tokenizers.check_folder(order.model)
+    folder = order.model.folder
+    with engines.ready(order.engine, folder, order.name, order.dtype, display.say, scores) as ready:
+        disagreement = tokenizers.check_folder(folder)
         if disagreement is not None:
-            display.say(f"{order.model}: {tokenizers.explain(disagreement)}")
-        ready.model.update(model_folder.origin(order.model))
+            display.say(f"{order.name}: {tokenizers.explain(disagreement)}")
+        ready.model.update(order.model.describe() | model_folder.origin(folder))
         ready.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
         yield ready
 
@@ -175,7 +181,8 @@ def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iter
     rule = encoding.of(name, ready.tokenizer, ready.window)
     if ready.longest_pair is not None:
         rule.leave_room(ready.longest_pair)
-    result = results.start(loaded.suite, protocol, order.limit, ready.model)
+    model = ready.model | {"warnings": _model_warnings(order, name, display)}
+    result = results.start(loaded.suite, protocol, order.limit, model)
     result["protocol"]["max_length"] = rule.max_length
     store = Store(order.outs[name].parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
     if store.note:
@@ -238,6 +245,19 @@ def _run(order: Order, session: _Session, loaded: _Loaded, display: Display) -> 
     return result
 
 
+def _model_warnings(order: Order, protocol: str, display: Display) -> list[str]:
+    """What a reader of a result should know of the model, said before it is asked."""
+    warnings = []
+    if order.engine.name != "api" and (unused := weights.check(order.model.folder)):
+        more = ", …" if len(unused) > 3 else ""
+        warnings.append(f"the model has no place for some weights of its folder: {', '.join(unused[:3])}{more}")
+    if protocol == "orca" and model_folder.has_own_prompt(order.model.folder):
+        warnings.append("the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked")
+    for warning in warnings:
+        display.say(f"{order.name}: {warning}")
+    return warnings
+
+
 def _identity(ready: engines.Ready, result: dict) -> dict:
     """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
     return ready.identity | {
@@ -276,26 +296,11 @@ def _run_task(
     return entry, questions
 
 
-def model_name(path: str) -> str:
-    """A name for a model folder: NAME for runs/NAME/model, NAME-step-N for runs/NAME/exports/step-N, else the folder's own."""
-    folder, run = Path(path).resolve(), _run_of(path)
-    if run is not None and folder.parent != run:
-        return f"{run.name}-{folder.name}"
-    return folder.parent.name if folder.name == "model" else (folder.name if Path(path).is_dir() else path)
-
-
-def default_out(model: str, runs: Path, protocol: str, limit: int | None, system: str) -> Path:
-    """Where a result goes unless said otherwise: into the model's run, or into a folder under `runs` named after it."""
-    name, run = merge.stem(protocol, limit, system), _run_of(model)
-    if run is None:
-        return runs / model_name(model).replace("/", "--") / "results" / f"{name}.json"
-    folder = Path(model).resolve()
+def default_out(name: str, folder: str, runs: Path, protocol: str, limit: int | None, system: str) -> Path:
+    """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs`."""
+    stem, run = merge.stem(protocol, limit, system), naming.run_of(folder)
+    if run is None or name != naming.name_of(folder):
+        return runs / naming.folder_name(name) / "results" / f"{stem}.json"
+    path = Path(folder).resolve()
     results = Path(os.path.relpath(run)) / "results"
-    return (results if folder.parent == run else results / folder.name) / f"{name}.json"
-
-
-def _run_of(model: str) -> Path | None:
-    """The run whose model, or one of whose exports, a folder is."""
-    folder = Path(model).resolve()
-    run = folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None
-    return run if run is not None and (run / "manifest.json").is_file() else None
+    return (results if path.parent == run else results / path.name) / f"{stem}.json"

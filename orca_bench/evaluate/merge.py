@@ -70,8 +70,9 @@ class Output:
         earlier = read_result(self._source)
         kept = [name for name in BY_NAME if name in earlier["tasks"] and name not in result["order"]]
         result["order"] = [name for name in BY_NAME if name in {*(earlier.get("order") or ()), *kept, *result["order"]}]
-        for part in ("tasks", "data_hashes", "lm_eval"):
-            result[part] |= {name: earlier[part][name] for name in kept if name in earlier[part]}
+        for part in ("tasks", "data_hashes", "data_commits", "lm_eval"):
+            earlier_part = earlier.get(part) or {}
+            result[part] |= {name: earlier_part[name] for name in kept if name in earlier_part}
         self._lines = [
             line for _, line in read_json_lines(questions_file(self._source)) if task_of(line["task"]) in kept
         ]

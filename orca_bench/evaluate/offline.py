@@ -7,8 +7,8 @@ come from any engine on any machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca_bench import tokenizers
@@ -30,6 +30,11 @@ class Asked:
     system: str
     benchmarks: Path | None
     limit: int | None
+    benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self, task: Task) -> rows.Rows:
+        """The rows of one of its tasks."""
+        return rows.load(task, self.benchmarks, self.benchmarks_revisions.get(task.name))
 
 
 def write_requests(
@@ -41,7 +46,7 @@ def write_requests(
     before anything is written.
     """
     rows.suite(asked.benchmarks)
-    read = {task.name: rows.load(task, asked.benchmarks) for task in asked.tasks}
+    read = {task.name: asked.rows(task) for task in asked.tasks}
     rule = None
     if tokens_of is not None:
         rule = encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
@@ -83,7 +88,7 @@ def score_answers(
         )
     suite = rows.suite(asked.benchmarks)
     protocol = protocols.named(asked.protocol, asked.system)
-    read = {task.name: rows.load(task, asked.benchmarks) for task in tasks}
+    read = {task.name: asked.rows(task) for task in tasks}
     documents = {task.name: protocol.documents(task, read[task.name], asked.limit) for task in tasks}
     found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
     result = results.start(suite, protocol, asked.limit, {"name": name, "path": None})

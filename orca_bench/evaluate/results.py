@@ -45,6 +45,7 @@ def start(suite: Suite, protocol: Protocol, limit: int | None, model: dict) -> d
         "tasks": {},
         "averages": {},
         "data_hashes": {},
+        "data_commits": {},
         "versions": {
             "orca_bench": __version__,
             "python": platform.python_version(),
@@ -70,6 +71,8 @@ def add(
     entry["warnings"] = warnings(protocol, task, entry, rows)
     result["tasks"] = _in_order(result["tasks"] | {task.name: entry})
     result["data_hashes"] = _in_order(result["data_hashes"] | {task.name: rows.hashes})
+    if rows.commit is not None:
+        result["data_commits"] = _in_order(result["data_commits"] | {task.name: rows.commit.sha})
     result["lm_eval"] = _in_order(result["lm_eval"])
     result["averages"] = averages(result["tasks"])
     result["requests_sha256"] = digest_of([name, other["requests_sha256"]] for name, other in result["tasks"].items())

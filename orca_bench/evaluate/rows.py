@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca_bench import row_files
+from orca_bench import hub, row_files
 from orca_bench.errors import UserError, nearest
 from orca_bench.evaluate.benchmark_files import files_of_split
 from orca_bench.evaluate.tasks import SUITE
@@ -32,6 +32,7 @@ class Rows:
     asked: list[dict]
     pool: list[dict]
     hashes: dict[str, str]
+    commit: hub.Commit | None = None
 
 
 def check(task: Task, rows: Rows) -> dict[str, str]:
@@ -102,19 +103,28 @@ def suite(benchmarks: Path | None) -> Suite:
     return Suite(str(said["name"]), False, str(said.get("note", "")))
 
 
-def load(task: Task, benchmarks: Path | None) -> Rows:
-    """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed."""
+def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Rows:
+    """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed.
+
+    `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
+    """
     splits: dict[str, list[dict]] = {}
     hashes: dict[str, str] = {}
+    commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.pool)):
-        read = _from_hub(task, split) if benchmarks is None else _from_directory(task, split, benchmarks)
+        read = _from_directory(task, split, benchmarks) if commit is None else _from_hub(task, split, commit)
         splits[split], hashes[split] = _checked(task, read)
     pool = splits[task.pool] if task.pool else []
     if task.pool and len(pool) < task.shots:
         raise UserError(
             f"{len(pool)} rows, and {task.shots} examples are drawn from it", where=f"{task.name} split {task.pool}"
         )
-    return Rows(splits[task.split], pool, hashes)
+    return Rows(splits[task.split], pool, hashes, commit)
+
+
+def load_again(result: dict, task: Task, benchmarks: Path | None) -> Rows:
+    """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
+    return load(task, benchmarks, (result.get("data_commits") or {}).get(task.name))
 
 
 def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, dict]]:
@@ -122,19 +132,9 @@ def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[
         yield from row_files.read(file)
 
 
-def _from_hub(task: Task, split: str) -> Iterable[tuple[str, dict]]:
-    from datasets import load_dataset
-
+def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, dict]]:
     name, configuration = task.facts.hub
-    try:
-        rows = load_dataset(name, configuration, split=split)
-    except Exception as error:  # many kinds; for the user they are one
-        raise UserError(
-            f"the hub did not give {name} ({type(error).__name__})",
-            where=task.name,
-            hint="read local files with --benchmarks DIR",
-        ) from error
-    for number, row in enumerate(rows):
+    for number, row in enumerate(hub.load_rows(commit, configuration, split)):
         yield f"{name} {split} row {number}", row
 
 

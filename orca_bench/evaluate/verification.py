@@ -54,7 +54,7 @@ def verify(
         own = lines.get(task.name, [])
         questions = [_question(line) for line in own]
         if with_rows:
-            read = rows.load(task, benchmarks)
+            read = rows.load_again(result, task, benchmarks)
             findings.append(_rows(result, task, read, covered))
         if with_rows and result["protocol"]["name"] != "plain":
             of_requests, questions = _rescored(result, task, own, read)

@@ -1,30 +1,67 @@
-"""A model folder (or hub id) in, a transformers model and its tokenizer out, or an error that says what the folder lacks."""
+"""A model folder or hub id in, a transformers model and its tokenizer out, or an error that says what the folder lacks."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench import libraries, tokenizers
+from orca_bench import hub, libraries, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
+from orca_bench.prompt import TURN_HEADERS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a model or a tokenizer lies: the path or hub id that names it, its folder (or file) here, its commit on the hub."""
+
+    name: str
+    folder: str
+    commit: hub.Commit | None = None
+
+    def describe(self) -> dict[str, str | None]:
+        """What a result or a manifest says of it: `path`, and for a hub id `revision` (as asked for) and `commit`."""
+        if self.commit is None:
+            return {"path": self.name}
+        return {"path": self.name, "revision": self.commit.revision, "commit": self.commit.sha}
+
+
+def locate(
+    name: str,
+    revision: str | None = None,
+    say: hub.Say = lambda line: None,
+    with_weights: bool = True,
+    option: str = "--revision",
+) -> Source:
+    """Find the model or tokenizer that a path or a hub id names; what is fetched from the hub is said, with its commit.
+
+    `option` is what a person gave the revision by. Raises UserError for a path to nothing, a hub id that the hub does not give,
+    and a revision of something that is here.
+    """
+    if Path(name).exists():
+        if revision is not None:
+            raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
+        return Source(name, name)
+    hub.check_id(name, "model folder")
+    commit = hub.resolve(name, revision)
+    say(f"fetching {commit} from the hub, as far as it is not in the cache")
+    return Source(name, str(hub.fetch_model(commit, with_weights)), commit)
+
+
 def check(name: str) -> list[str]:
     """Raise UserError where a folder holds no whole model, or a path leads to nothing; returns the weights that are not used.
 
-    See `weights.check`. Hub ids are checked when they are loaded.
+    See `weights.check`.
     """
     folder = Path(name)
-    if not folder.exists():
-        if folder.is_absolute() or name.startswith(".") or name.count("/") != 1:
-            raise UserError("no such model folder", where=name)
-        return []
+    if not folder.is_dir():
+        raise UserError("no such model folder", where=name)
     if (folder / "adapter_config.json").is_file():
         raise UserError(
             "a PEFT adapter, not a whole model",
@@ -56,7 +93,6 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
     from transformers import AutoModelForCausalLM
 
     check(name)
-    check_architecture(name)
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()
     wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
@@ -96,6 +132,17 @@ def origin(name: str) -> dict:
     told = read_json(note) if note.is_file() else {}
     kinds = {"run": str, "step": int}
     return {key: told[key] for key, kind in kinds.items() if isinstance(told, dict) and isinstance(told.get(key), kind)}
+
+
+def has_own_prompt(folder: str) -> bool:
+    """Whether a model was tuned in another prompt than Orca's: it has a chat template of its own, and no note of ours."""
+    path = Path(folder)
+    if (path / "orca_bench.json").is_file():
+        return False
+    config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    templates = [str(config["chat_template"])] if isinstance(config, dict) and config.get("chat_template") else []
+    templates += [file.read_text(encoding="utf-8", errors="replace") for file in sorted(path.glob("*.jinja"))]
+    return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
 
 
 def window(config) -> int:

@@ -205,6 +205,7 @@ def _notes(label: str, result: dict) -> list[tuple[str, str]]:
             BY_NAME[name].title for name in result.get("order") or [] if name in BY_NAME and name not in result["tasks"]
         ]
         notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
+    notes += [(label, warning) for warning in result["model"].get("warnings", [])]
     notes += task_notes(label, result)
     for text in (result.get("answers") or {}).get("notes", []):
         notes.append((label, text))

@@ -1,0 +1,171 @@
+"""The Hugging Face hub: an id and a revision in, the commit that they are and its files on this machine out.
+
+Models, tokenizers, records and benchmark rows all come from it, so what is an id, how a revision becomes a commit, and what a
+person is told when the hub does not answer, stand here once. What lies in the hub's cache is used where the hub is out of reach.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from orca_bench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Say = Callable[[str], None]
+Kind = Literal["model", "dataset"]
+
+_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+#: Endings of files, which ids do not have.
+_FILE = re.compile(r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE)
+_NOUN = {"model": "model", "dataset": "data set"}
+_SHOWN = 12  # characters of a commit that a person reads
+#: Small files of a model: everything but its weights.
+_SETTINGS = ("*.json", "*.jinja", "*.model*", "vocab*", "merges.txt", "*.tiktoken")
+_SAFETENSORS, _PICKLES = ("*.safetensors",), ("pytorch_model*.bin",)
+#: Not of the model at the top: other formats in folders of their own, and Mistral's second copy of the weights.
+_IGNORED = ("*/*", "consolidated*", "params.json")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit of the hub: the id, the revision that was asked for (None: the newest), and the SHA that it is."""
+
+    id: str
+    revision: str | None
+    sha: str
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.sha[:_SHOWN]}"
+
+
+def check_id(name: str, what: str) -> None:
+    """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
+
+    A path that is spelled wrong must not be taken for an id: whoever owns that name on the hub would be asked.
+    """
+    owner = Path(name.split("/")[0])
+    if _ID.fullmatch(name) and not _FILE.search(name) and not owner.exists():
+        return
+    hint = _nearest_path(name)
+    if hint is None and _ID.fullmatch(name) and owner.exists():
+        hint = f"'{owner}' is a folder here, so this is not taken for an id of the hub"
+    if hint is None and "@" in name and _ID.fullmatch(name.split("@")[0]):
+        hint = "a revision is given by --revision, or in a recipe by model.revision"
+    raise UserError(f"no such {what}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
+
+
+def resolve(name: str, revision: str | None, kind: Kind = "model") -> Commit:
+    """The commit that a revision (branch, tag or commit; None is the default branch) of a hub id is now.
+
+    Out of the cache where the hub cannot be reached. Raises UserError with what the hub says.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
+    except Exception as error:  # the hub client raises a dozen kinds; for the user they are one
+        raise refusal(error, name, revision, kind) from error
+    return Commit(name, revision, commit.resolved)
+
+
+def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
+    """The folder of a model at a commit, in the hub's cache; without weights only its small files are fetched."""
+    from huggingface_hub import snapshot_download
+
+    def fetch(patterns: Sequence[str]) -> Path:
+        try:
+            return Path(
+                snapshot_download(
+                    commit.id, revision=commit.sha, allow_patterns=list(patterns), ignore_patterns=list(_IGNORED)
+                )
+            )
+        except Exception as error:
+            raise refusal(error, commit.id, commit.revision, "model") from error
+
+    folder = fetch([*_SETTINGS, *(_SAFETENSORS if with_weights else ())])
+    if with_weights and not any(folder.glob("*.safetensors")):
+        folder = fetch([*_SETTINGS, *_PICKLES])
+    return folder
+
+
+def load_rows(commit: Commit, configuration: str | None = None, split: str = "train") -> Dataset:
+    """The rows of a data set at a commit; raises UserError with what the hub or the reader of its files says."""
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(commit.id, configuration, split=split, revision=commit.sha)
+    except Exception as error:
+        raise refusal(error, commit.id, commit.revision, "dataset") from error
+    # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
+    files = [str(file["filename"]) for file in rows.cache_files]
+    if any(commit.sha not in file for file in files):
+        raise UserError(
+            f"the cache holds another commit than {commit.sha} of this data set, and the hub does not answer",
+            where=commit.id,
+            hint="connect, or name the revision that is in the cache",
+        )
+    return rows
+
+
+def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> UserError:
+    """What a person is told of an error of the hub's client: what the hub said, and what to do."""
+    from huggingface_hub import errors
+
+    noun, place = _NOUN[kind], "--benchmarks DIR or a file" if kind == "dataset" else "the path of a folder"
+    local, absent = f"give {place}", f"no such {noun} here"
+    causes = list(_causes(error))
+    status = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
+    message = next((c.server_message for c in causes if getattr(c, "server_message", None)), None)
+    message = f": {_line(message)}" if message else ""
+    if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
+        return UserError(
+            f"the hub gives this {noun} only to whom its owners admitted{message}",
+            where=name,
+            hint="ask for access on its page and set HF_TOKEN",
+        )
+    if any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
+        return UserError(f"the hub has no revision '{revision}' of this {noun}{message}", where=name)
+    if status in (401, 403, 404):
+        return UserError(
+            f"{absent}, and the hub shows no such {noun} (HTTP {status}{message})",
+            where=name,
+            hint=f"check the name; for a private one set HF_TOKEN; or {local}",
+        )
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+        return UserError(
+            f"{absent}, nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it", where=name, hint=local
+        )
+    cause = (
+        causes[-1] if isinstance(causes[-1], OSError) else error
+    )  # a refused connection says more than what it led to
+    reason = _line(cause) if status is None else f"HTTP {status}{message}"
+    return UserError(f"{absent}, and the hub does not give it ({reason})", where=name, hint=local)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and those that it was raised from, the first one last."""
+    causes = [error]
+    while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None and inner not in causes:
+        causes.append(inner)
+    return causes
+
+
+def _nearest_path(name: str) -> str | None:
+    """A hint with the path here that is most like `name`."""
+    path = Path(name)
+    existing = next((parent for parent in path.parents if parent.is_dir()), None)
+    if existing is None:
+        return None
+    wrong = path.relative_to(existing).parts[0]
+    hint = nearest(wrong, (entry.name for entry in existing.iterdir()))
+    return hint if hint is None or existing == Path(".") else hint.replace("'", f"'{existing}/", 1)
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:250]

@@ -1,0 +1,62 @@
+"""A model folder or hub id in, the name under which results, files and tables know it out.
+
+Its own module because commands need the name before anything is loaded, and two models must not get one name by accident:
+`…/v1/hf` and `…/v2/hf` are v1-hf and v2-hf.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.hub import Commit
+
+#: Names of folders that say what is in them and not which model it is; the folder above them is named too.
+_GENERIC = re.compile(
+    r"model|hf|huggingface|final|best|last|latest|merged|outputs?|out|exports?|exported|weights|snapshots?|safetensors|pytorch"
+    r"|fp(16|32)|bf16|b?float(16|32)|v?\d+(\.\d+)*b?|(checkpoint|ckpt|step|epoch|global_step)[-_]?\d*|[0-9a-f]{40}",
+    re.IGNORECASE,
+)
+#: The hub's cache: models--OWNER--NAME/snapshots/COMMIT.
+_CACHED = re.compile(r"models--(.+?)--(.+)")
+_NAME = re.compile(r"[\w][\w.@+/ -]*")
+
+
+def name_of(folder: str, commit: Commit | None = None) -> str:
+    """A name for a model: its id for one of the hub, with the revision where one was asked for; else by its folder.
+
+    A run's model is named after the run (NAME for NAME/model, NAME-step-N for NAME/exports/step-N), a folder with a generic name
+    after the folders above it as well.
+    """
+    if commit is not None:
+        return commit.id if commit.revision is None else f"{commit.id}@{commit.revision}"
+    path = Path(folder).resolve()
+    if run := run_of(folder):
+        return run.name if path.parent == run else f"{run.name}-{path.name}"
+    cached = _CACHED.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
+    if cached:
+        return f"{cached[1]}/{cached[2]}@{path.name[:12]}"
+    parts = [part for part in path.parts if part != path.anchor]
+    first = next((place for place in range(len(parts) - 1, -1, -1) if not _GENERIC.fullmatch(parts[place])), 0)
+    named = [part for part in parts[first:] if part != "model"] or parts[-1:]
+    return "-".join(named)
+
+
+def checked(name: str) -> str:
+    """A name that a person gave; raises UserError where a folder cannot be called so."""
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
+    return name
+
+
+def folder_name(name: str) -> str:
+    """The name as one folder's: OWNER--NAME for OWNER/NAME."""
+    return name.replace("/", "--")
+
+
+def run_of(model: str) -> Path | None:
+    """The run whose model, or one of whose exports, a folder is."""
+    folder = Path(model).resolve()
+    run = folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None
+    return run if run is not None and (run / "manifest.json").is_file() else None

@@ -1,0 +1,234 @@
+"""The hub: what is an id, which commit a revision is, what is fetched, and what is said where the hub does not give it."""
+
+import io
+import json
+
+import pytest
+from hub_server import serving
+from safetensors.torch import load, save
+
+from orca_bench import hub as hub_client
+from orca_bench.cli import evaluating
+from orca_bench.errors import UserError
+from orca_bench.suite import BY_NAME
+
+MODEL, WINOGRANDE = "psmathur/tiny", "datasets/allenai/winogrande"
+
+
+@pytest.fixture
+def hub():
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """The variables of a command that asks the hub, with a cache of its own."""
+    return hub.environment(tmp_path / "cache")
+
+
+@pytest.fixture
+def tiny_files(tiny_model):
+    return {file.name: file.read_bytes() for file in tiny_model.iterdir()}
+
+
+@pytest.fixture
+def commits(hub, tiny_files):
+    """Two commits of a model with other weights: a tag v1, and main, where files lie that are not the model's."""
+    scaled = {name: tensor * 1.5 for name, tensor in load(tiny_files["model.safetensors"]).items()}
+    other = tiny_files | {"model.safetensors": save(scaled, metadata={"format": "pt"})}
+    first = hub.push(f"models/{MODEL}", other, "v1")
+    unwanted = {"onnx/model.safetensors": b"x", "consolidated.safetensors": b"x", "pytorch_model.bin": b"x"}
+    return {"v1": first, "main": hub.push(f"models/{MODEL}", tiny_files | unwanted)}
+
+
+def rows_of(mini, count=None):
+    """The files of a data set of Winogrande as the hub has them, with the mini suite's rows."""
+    front = "configs:\n- config_name: winogrande_xl\n  data_files:\n"
+    files = {}
+    for split in ("train", "validation"):
+        lines = (mini["mini:benchmarks"] / "winogrande" / f"{split}.jsonl").read_bytes().splitlines()
+        files[f"xl/{split}.jsonl"] = b"\n".join(lines[:count]) + b"\n"
+        front += f"  - split: {split}\n    path: xl/{split}.jsonl\n"
+    return files | {"README.md": f"---\n{front}---\n".encode()}
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_model_of_the_hub_is_evaluated_at_the_revision_that_is_asked_for(command, environment, commits, mini, hub):
+    words = ["eval", "--model", MODEL, "--benchmarks", mini["mini:benchmarks"], "--tasks", "arc", "--limit", "2"]
+    done = command(*words, "--revision", "v1", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert f"fetching {MODEL}@{commits['v1'][:12]} from the hub" in done.stderr
+    old = read(command.folder / "runs" / "psmathur--tiny@v1" / "results" / "orca-limit2.json")["model"]
+    assert (old["name"], old["path"], old["revision"], old["commit"]) == (f"{MODEL}@v1", MODEL, "v1", commits["v1"])
+    done = command(*words, env=environment)
+    assert done.returncode == 0, done.stderr
+    new = read(command.folder / "runs" / "psmathur--tiny" / "results" / "orca-limit2.json")["model"]
+    assert (new["name"], new["revision"], new["commit"]) == (MODEL, None, commits["main"])
+    assert old["identity"]["weights"] != new["identity"]["weights"]
+    fetched = {request.split("/", 4)[4] for request in hub.requests if "GET psmathur/tiny/resolve/" in request}
+    assert "model.safetensors" in fetched and "tokenizer.json" in fetched
+    assert not fetched & {"onnx/model.safetensors", "consolidated.safetensors", "pytorch_model.bin"}
+    # Without a network the cache does; what is not in it is said.
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    done = command(*words, "--fresh", env=offline)
+    assert done.returncode == 0 and commits["main"][:12] in done.stderr, done.stderr
+    assert "nor in the hub's cache, and HF_HUB_OFFLINE" in command.refused(*words, "--revision", "v2", env=offline)
+
+
+def test_requests_fetch_no_weights_and_generate_does(command, environment, commits, mini, hub):
+    words = ["--tokens", "--model", MODEL, "--revision", commits["v1"], "--benchmarks", mini["mini:benchmarks"]]
+    done = command("requests", *words, "--tasks", "arc", "--limit", "1", "--out", "r.jsonl", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert not any("model.safetensors" in request for request in hub.requests)
+    words = ["--model", MODEL, "--revision", "v1", "--greedy", "--max-new-tokens", "2"]
+    done = command("generate", "hi", *words, env=environment)
+    assert done.returncode == 0 and commits["v1"][:12] in done.stderr, done.stderr
+
+
+def test_a_model_that_has_only_pickled_weights_is_fetched_with_them(hub, environment, tiny_files, command, tmp_path):
+    import torch
+
+    pickled = io.BytesIO()
+    torch.save(load(tiny_files.pop("model.safetensors")), pickled)
+    hub.push(f"models/{MODEL}", tiny_files | {"pytorch_model.bin": pickled.getvalue()})
+    done = command("generate", "hi", "--model", MODEL, "--greedy", "--max-new-tokens", "2", env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "expected"),
+    [
+        (401, "RepoNotFound", "Invalid username or password.", "HTTP 401: Invalid username or password."),
+        (404, "RepoNotFound", "Repository not found", "HTTP 404: Repository not found"),
+        (
+            403,
+            "GatedRepo",
+            "You are not in the list.",
+            "gives this model only to whom its owners admitted: You are not in",
+        ),
+        (500, "", "The hub is being repaired", "The hub is being repaired"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_its_words(hub_here, status, code, message, expected):
+    hub_here.closed["models/owner/model"] = (status, code, message)
+    assert expected in refused("owner/model")
+
+
+def refused(name, revision=None, kind="model"):
+    with pytest.raises(UserError) as error:
+        hub_client.resolve(name, revision, kind)
+    line = str(error.value)
+    assert line.startswith(f"{name}: ") and "\n" not in line
+    return line
+
+
+@pytest.fixture
+def hub_here(hub, tmp_path, monkeypatch):
+    """The hub that this process asks."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return hub
+
+
+def test_unknown_ids_revisions_and_a_hub_that_is_not_there(hub_here, commits, monkeypatch):
+    from huggingface_hub import constants
+
+    assert "check the name; for a private one set HF_TOKEN" in refused("owner/absent")
+    assert "no such data set here" in refused("owner/absent", kind="dataset")
+    assert "the hub has no revision 'v9' of this model" in refused(MODEL, "v9")
+    assert hub_client.resolve(MODEL, "v1").sha == commits["v1"]
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    line = refused("owner/absent")
+    assert "no such model here, and the hub does not give it" in line and "refused" in line
+    assert hub_client.resolve(MODEL, "v1").sha == commits["v1"]  # by the cache
+
+
+def test_a_refusal_of_the_hub_is_one_line_of_a_command(command, environment):
+    line = command.refused("generate", "hi", "--model", "owner/absent", env=environment)
+    assert "the hub shows no such model (HTTP 404: Repository not found)" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("runs/minii", "did you mean 'runs/mini'?"),
+        ("runs/other", "'runs' is a folder here, so this is not taken for an id of the hub"),
+        ("rnus/mini/model", "did you mean 'runs'?"),
+        ("./owner", "give a path, or OWNER/NAME"),
+        ("/owner/name", "give a path, or OWNER/NAME"),
+        ("model", "give a path, or OWNER/NAME"),
+        ("owner/tokenizer.model", "give a path, or OWNER/NAME"),
+        ("owner/records.jsonl", "give a path, or OWNER/NAME"),
+        ("owner/name@main", "--revision"),
+        ("../name", "give a path, or OWNER/NAME"),
+        ("owner/na me", "give a path, or OWNER/NAME"),
+    ],
+)
+def test_a_path_that_is_spelled_wrong_is_no_id_of_the_hub(tmp_path, monkeypatch, name, expected):
+    (tmp_path / "runs" / "mini").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such model folder") as error:
+        hub_client.check_id(name, "model folder")
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["psmathur/orca_mini_13b", "meta-llama/Llama-3.1-8B", "01-ai/Yi-6B", "a/b.v2"])
+def test_ids_of_the_hub_are_ids(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    hub_client.check_id(name, "model folder")
+
+
+def test_a_folder_has_no_revision(command, tiny_model, mini):
+    for words in (("generate", "hi"), ("eval", "--benchmarks", mini["mini:benchmarks"])):
+        line = command.refused(*words, "--model", tiny_model, "--revision", "main")
+        assert "--revision: " in line and "only models of the hub have revisions" in line
+
+
+def test_rows_of_the_hub_have_the_commit_that_is_asked_for(command, environment, hub, mini, tiny_model, monkeypatch):
+    old = hub.push(WINOGRANDE, rows_of(mini, 12))
+    new = hub.push(WINOGRANDE, rows_of(mini))
+    words = ["eval", "--model", tiny_model, "--tasks", "winogrande", "--limit", "3"]
+    done = command(*words, "--out", "new.json", env=environment)
+    assert done.returncode == 0, done.stderr
+    done = command(*words, "--out", "old.json", "--benchmarks-revision", f"winogrande={old}", env=environment)
+    assert done.returncode == 0, done.stderr
+    results = [read(command.folder / name) for name in ("new.json", "old.json")]
+    assert [result["data_commits"] for result in results] == [{"winogrande": new}, {"winogrande": old}]
+    assert results[0]["data_hashes"] != results[1]["data_hashes"]
+    assert results[1]["tasks"]["winogrande"]["rows"] == 12
+    # verify reads the rows of the commit that a result names.
+    done = command("verify", "old.json", env=environment)
+    assert "not the rows that were asked" not in done.stdout, done.stdout + done.stderr
+    offline = environment | {"HF_HUB_OFFLINE": "1"}
+    words += ["--out", "third.json"]
+    assert command(*words, "--benchmarks-revision", old, env=offline).returncode == 0
+    assert "the cache holds another commit" in command(*words, env=offline).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["main"], dict.fromkeys(BY_NAME, "main")),
+        (["arc=a", "gsm8k=b"], {"arc_challenge": "a", "gsm8k": "b"}),
+        (["mmlu=a", "main"], dict.fromkeys(BY_NAME, "main") | {"mmlu": "a"}),
+    ],
+)
+def test_revisions_of_benchmarks_are_for_all_or_for_one_task(words, expected):
+    assert evaluating.benchmark_revisions(tuple(words), None) == expected
+
+
+@pytest.mark.parametrize(("word", "expected"), [("arcc=x", "unknown task 'arcc'"), ("arc=", "no revision is named")])
+def test_revisions_of_benchmarks_that_are_none(word, expected):
+    with pytest.raises(UserError, match=expected):
+        evaluating.benchmark_revisions((word,), None)
+
+
+def test_a_revision_of_rows_on_the_disk_is_refused(command, tiny_model, mini):
+    words = ["--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--benchmarks-revision", "main"]
+    assert "only rows of the hub have revisions" in command.refused("eval", *words)
