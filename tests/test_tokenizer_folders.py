@@ -351,6 +351,14 @@ def test_a_sentencepiece_file_that_is_none_is_refused_where_nothing_else_is_ther
     assert ("git lfs pull" in str(error.value)) == content.startswith(b"version")
 
 
+def test_a_sentencepiece_file_with_a_flipped_byte_is_refused(sentencepiece_models, tmp_path):
+    content = bytearray(sentencepiece_models["llama"].read_bytes())
+    content[content.index(b"</s>") + 1] = 0xC9  # the piece is no longer UTF-8
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    with pytest.raises(UserError, match="not a SentencePiece model"):
+        tokenizers.load(tmp_path)
+
+
 def test_an_eos_that_no_token_is_is_refused(sentencepiece_models, folder):
     path = folder(sentencepiece_models["llama"], tokenizer_config={"eos_token": "<|im_end|>"})
     with pytest.raises(UserError, match=r"eos_token is '<\|im_end\|>'"):

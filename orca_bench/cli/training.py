@@ -59,7 +59,7 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
     if launched.rank() == 0:
         note = read_json(run.model / "orca_bench.json")
         if "example" in note:
-            line = f"plain transformers still disagrees with the exported tokenizer's SentencePiece model: {note['example']}"
+            line = f"plain transformers still reads the exported tokenizer otherwise: {note['example']}"
             console.print(line, highlight=False, markup=False)
         console.print(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)", highlight=False)
     return run

@@ -204,10 +204,13 @@ def _processor(model_file: Path, controls: Sequence[int] = ()):
     try:
         if controls:
             proto = model_proto(model_file, controls).SerializeToString()
-            return sentencepiece.SentencePieceProcessor(model_proto=proto)
-        return sentencepiece.SentencePieceProcessor(model_file=str(model_file))
-    except (OSError, RuntimeError) as error:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        else:
+            processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
+        processor.id_to_piece(list(range(processor.vocab_size())))  # raises where a piece is no UTF-8
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
         raise _not_one(model_file) from error
+    return processor
 
 
 def _not_one(model_file: Path) -> UserError:
