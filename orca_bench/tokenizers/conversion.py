@@ -112,8 +112,8 @@ def _model(proto, model_file: Path):
     if kind == UNIGRAM:
         unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN)
         # The unigram model of tokenizers would find unknown, control and byte pieces spelled out in text.
-        found = (NORMAL, USER_DEFINED)
-        scores = [(p.piece, p.score if p.type in found else _NEVER) for p in proto.pieces]
+        textual = (NORMAL, USER_DEFINED)
+        scores = [(p.piece, p.score if p.type in textual else _NEVER) for p in proto.pieces]
         return models.Unigram(scores, unknown_id, byte_fallback)
     if kind != BPE:
         raise UserError(
