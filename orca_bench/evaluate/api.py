@@ -53,13 +53,16 @@ class Api:
         """Give up what is under way."""
         self._endpoint.close()
 
-    def check(self, scores: bool = True) -> Probe:
+    def check(self, scores: bool = True, stop_ids: Sequence[int] = ()) -> Probe:
         """Find out how the server wants to be asked, and whether it can score (`scores`) token ids.
+
+        A text is to end at any of `stop_ids`, as far as the server lets itself be told.
 
         Raises UserError where it cannot answer.
         """
         for extras in _EXTRAS:
-            self.sampling = _GREEDY | ({"extra_body": extras} if extras else {})
+            stops = {"stop_token_ids": list(stop_ids)} if stop_ids else {}
+            self.sampling = _GREEDY | ({"extra_body": extras | stops} if extras else {})
             try:
                 choice = self._endpoint.run(self._complete([1, 2], max_tokens=1))
                 break
@@ -84,7 +87,7 @@ class Api:
         lines = [
             "a text ends where a stop string first appears; in process the leaderboard protocol looks for it in the last "
             "tokens only",
-            "which tokens end a text, and in which precision it computes, is the server's own setting",
+            "which further tokens end a text, and in which precision it computes, is the server's own setting",
         ]
         if "extra_body" not in self.sampling:
             lines.append(

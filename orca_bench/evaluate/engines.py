@@ -91,7 +91,7 @@ def ready(
 
 def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype: str, scores: bool) -> Ready:
     """A server that was checked, and what is known of it and of its model."""
-    probe = engine.check(scores)
+    probe = engine.check(scores, tokenizer.stop_ids)
     served = {"name": choice.name, "served_model": engine.model}
     if choice.name == "api":
         served["base_url"] = engine.base_url
