@@ -131,6 +131,8 @@ def test_without_a_terminal_it_is_said_again_and_again_when_it_will_end_also_in_
     (task,) = select("mmlu")
     call = portions.scores([Ids(list(range(n, n + 50)), 40) for n in range(100)], 0)
     with EvaluationDisplay(every_s=0.1, after_s=0.2) as display:
+        display.count(task, "orca")
+        time.sleep(0.15)
         display.expect(Workload({SCORES: 2 * call.tokens, TEXTS: 0}))
         display.begin(task, "orca")
         display.plan(call)
@@ -138,6 +140,7 @@ def test_without_a_terminal_it_is_said_again_and_again_when_it_will_end_also_in_
         display.advance(call.tokens // 2)
         time.sleep(0.35)
     lines = capsys.readouterr().err.splitlines()
+    assert lines.pop(0) == "counting tokens: MMLU as orca asks it"
     assert lines[0] == f"to compute: {2 * call.tokens:,} tokens of log-likelihoods"
     told = [
         line

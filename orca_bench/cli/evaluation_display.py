@@ -50,6 +50,7 @@ class EvaluationDisplay:
         progress_console.print(line)
 
     def count(self, task, protocol: str) -> None:
+        self._protocol, self._title = protocol, task.title
         if self._counting is None:
             self._counting = self._progress.add_task("", total=None, left="", saving="")
         self._progress.update(self._counting, description=f"counting {task.title}", left=f"as {protocol} asks it")
@@ -100,6 +101,8 @@ class EvaluationDisplay:
     def _tell_the_time(self) -> None:
         """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
         while not self._closed.wait(self._every_s):
+            if self._clock is None and self._title and not progress_console.is_terminal:
+                self.say(f"counting tokens: {self._title} as {self._protocol} asks it")
             if self._clock is not None and self._bar is not None and not progress_console.is_terminal:
                 left = f"{_short(max(0, self._left))} {self._unit} left"
                 rate = f", {_short(self._clock.done / self._clock.worked)} tokens/s" if self._clock.worked else ""
