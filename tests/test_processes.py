@@ -128,3 +128,12 @@ def test_a_process_without_a_lifeline_goes_on():
         [sys.executable, "-c", WORKER.replace("60", "1.5") + "; print('done')"], capture_output=True, text=True
     )
     assert done.stdout.endswith("done\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_threads_come_from_the_cores_that_a_process_may_use():
+    script = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "from orca_bench import libraries; print(libraries.cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "1\n"

@@ -237,6 +237,16 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
     records.write_text(kept, encoding="utf-8")
 
 
+def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
+    monkeypatch.chdir(folder)
+    counts = []
+    prepared = training.describe(recipes.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
+    assert not counts and prepared.encoded.ids.tolist() == Encoded.load(two / "tokens.npz").ids.tolist()
+    changed = recipes.load("r.yaml", ("data.max_length=100",))
+    prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
+    assert counts and prepared.encoded.lengths.max() <= 100
+
+
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
     monkeypatch.chdir(folder)
     recipe = recipes.load("r.yaml", ("name=changed",))
