@@ -63,6 +63,30 @@ def test_answers_are_those_of_plain_passes_by_the_way_of_the_table(name):
     held(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "path"),
+    [
+        ("granite", {"logits_scaling": 6.0, "embedding_multiplier": 3.0, "residual_multiplier": 0.5}, "tree"),
+        ("gemma2", {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0}, "tree"),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 2}, "tree"),
+        ("mistral", {"sliding_window": 1}, "tree"),
+        ("opt", {"word_embed_proj_dim": 16}, "tree"),
+        ("gpt_bigcode", {"multi_query": False}, "tree"),
+        ("bert", {"is_decoder": True}, "tree"),
+        ("falcon", {"alibi": True}, "plain"),
+        ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}, "plain"),
+        ("roberta", {"is_decoder": True}, "plain"),
+        ("xlm", {"causal": True}, "plain"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "refused"),
+        ("llama", {"is_causal": False}, "refused"),
+    ],
+)
+def test_options_that_change_how_an_architecture_attends_or_scales(name, options, path, monkeypatch):
+    monkeypatch.setitem(architectures.OVERRIDES, name, options)
+    outcome = architectures.try_out(name, *architectures.questions())
+    assert outcome.path == path, outcome.reason
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in COMMON])
 def test_every_other_architecture_does_what_the_table_says(name):
