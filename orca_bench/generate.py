@@ -7,6 +7,7 @@ GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 
 from orca_bench import prompt
 from orca_bench.errors import UserError
@@ -55,15 +56,21 @@ class Generator:
         import torch
 
         sampler = Sampler(sampling, self.model.device)
-        ids, cache = torch.tensor([token_ids], device=self.model.device), None
+        last = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
+        whole = ids = torch.tensor([token_ids], device=self.model.device)
+        cache: dict = {}
         for _ in range(room):
             with torch.inference_mode():
-                out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                out = self.model(input_ids=ids, use_cache=True, **cache, **last)
                 token = sampler(out.logits[0, -1])
             if token in self.tokenizer.stop_ids:
                 return
             yield token
-            cache, ids = out.past_key_values, torch.tensor([[token]], device=self.model.device)
+            new = torch.tensor([[token]], device=self.model.device)
+            whole = torch.cat([whole, new], dim=1)
+            # Recurrent models keep their state under other names; they are fed the whole again.
+            past = getattr(out, "past_key_values", None)
+            cache, ids = ({}, whole) if past is None else ({"past_key_values": past}, new)
 
 
 def _before_header(text: str) -> str:

@@ -388,3 +388,16 @@ def test_training_examples_longer_than_the_base_models_window_are_refused(tiny_m
     path.write_text(json.dumps(recipe))
     line = command.refused("train", path, "--dry-run")
     assert "data.max_length" in line and "1025" in line and "1024" in line
+
+
+@pytest.mark.parametrize("name", ["falcon", "gpt2", "jamba", "mamba", "openai-gpt", "rwkv"])
+def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
+    from orca_bench.generate import Generator, Sampling
+
+    generator = Generator(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name)))
+    prompt = [5, 9, 11, 20, 7]
+    token_ids = list(generator._tokens(prompt, 8, Sampling(greedy=True)))
+    engine = Engine(generator.model)
+    engine.choose_path()
+    expected = engine.generate([prompt], lambda number, ids: ids[-1] in generator.tokenizer.stop_ids, 8)[0]
+    assert token_ids == [token for token in expected if token not in generator.tokenizer.stop_ids] and token_ids
