@@ -179,11 +179,11 @@ def _harness(result: dict, task: Task, questions: Sequence[Question], covered: s
         expected["results", part, f"{task.metric},none"] = sum(own) / len(own)
         expected["results", part, "sample_len"] = len(own)
     for keys, value in expected.items():
-        found = recorded
+        entry = recorded
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if not _same(value, found):
-            wrong.append(f"{'.'.join(keys)} {found!r:.60} told, {value!r:.60} by the scores")
+            entry = entry.get(key) if isinstance(entry, dict) else None
+        if not _same(value, entry):
+            wrong.append(f"{'.'.join(keys)} {entry!r:.60} told, {value!r:.60} by the scores")
         covered.add((*place, *keys))
     return Finding(f"{task.title}: lm-eval", not wrong, "; ".join(wrong[:_SHOWN]) or "the same scores")
 
