@@ -2,6 +2,7 @@
 
 import json
 import random
+from types import SimpleNamespace
 
 import architectures
 import pytest
@@ -395,9 +396,9 @@ def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
     from orca_bench.generate import Generator, Sampling
 
     generator = Generator(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name)))
+    generator.tokenizer = SimpleNamespace(stop_ids=())  # whatever is likeliest, the answer goes on
     prompt = [5, 9, 11, 20, 7]
     token_ids = list(generator._tokens(prompt, 8, Sampling(greedy=True)))
     engine = Engine(generator.model)
     engine.choose_path()
-    expected = engine.generate([prompt], lambda number, ids: ids[-1] in generator.tokenizer.stop_ids, 8)[0]
-    assert token_ids == [token for token in expected if token not in generator.tokenizer.stop_ids] and token_ids
+    assert token_ids == engine.generate([prompt], lambda number, ids: False, 8)[0]
