@@ -34,7 +34,7 @@ _COMMANDS = {
     "generate": ("generate", "One answer in the Orca prompt, streamed."),
 }
 
-_HELP = """Train an explain-tuned LLaMA, evaluate it in the Orca prompt, and show its scores beside the reported ones.
+_HELP = """Train an explain-tuned LLaMA and hold it against the reported scores.
 
 \b
 The workflow:
@@ -76,7 +76,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(__version__, prog_name="orca-bench")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand behind the command too.")
+@click.option("--debug", is_flag=True, help="Show an error's traceback, behind any command.")
 @click.option("--local_rank", type=int, hidden=True)  # deepspeed's launcher puts it before the command
 def cli(debug: bool, local_rank: int | None) -> None:
     """The group itself does nothing; `main` reads --debug."""
