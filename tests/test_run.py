@@ -226,7 +226,7 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
 
 
 @pytest.mark.parametrize(
-    ("loss", "norm", "train", "said"),
+    ("loss", "norm", "train", "message"),
     [
         (10.4, 1.0, {}, None),
         (10.4, None, {}, None),
@@ -240,8 +240,8 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
         (10.4, float("inf"), {"precision": "fp16"}, None),  # a step that DeepSpeed leaves out to find its loss scale
     ],
 )
-def test_what_is_a_divergence(loss, norm, train, said):
-    assert divergence.problem(loss, norm, recipe(**train).train) == said
+def test_what_is_a_divergence(loss, norm, train, message):
+    assert divergence.problem(loss, norm, recipe(**train).train) == message
 
 
 def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():

@@ -14,7 +14,7 @@ from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
 
 _LARGEST_WEIGHT = 1e6  # a thousand times what trained models have
-_SHOWN = 8  # records named in a message; the manifest has all
+_NAMED = 8  # records named in a message; the manifest has all
 
 
 class Diverged(Exception):
@@ -90,13 +90,13 @@ def explain(report: Report, sources: list[dict], checkpoint: str | None) -> str:
 def places(numbers: list[int], sources: list[dict]) -> str:
     """Where some records (numbers from 0) came from: by source, with their numbers there from 1."""
     groups, start = [], 0
-    shown = sorted(numbers)[:_SHOWN]
+    first = sorted(numbers)[:_NAMED]
     for source in sources:
-        inside = [str(number - start + 1) for number in shown if start <= number < start + source["rows"]]
+        inside = [str(number - start + 1) for number in first if start <= number < start + source["rows"]]
         if inside:
             groups.append(f"{'record' if len(inside) == 1 else 'records'} {', '.join(inside)} of {source['name']}")
         start += source["rows"]
-    more = f" and {len(numbers) - _SHOWN} more (all in manifest.json)" if len(numbers) > _SHOWN else ""
+    more = f" and {len(numbers) - _NAMED} more (all in manifest.json)" if len(numbers) > _NAMED else ""
     return ", ".join(groups) + more
 
 
