@@ -43,7 +43,7 @@ class Api:
     def __init__(self, base_url: str, model: str | None = None, concurrency: int = 16, timeout: float = 600):
         self._endpoint = Endpoint(base_url, model, timeout)
         self.concurrency = concurrency
-        self.model, self.base_url, self.window = self._endpoint.model, self._endpoint.shown, self._endpoint.window
+        self.model, self.base_url, self.window = self._endpoint.model, self._endpoint.display_url, self._endpoint.window
         #: What is sent with each request besides temperature 0.
         self.sampling: dict = {}
         #: Whether the server tells the tokens of a text, which is needed where the first are thrown away.
@@ -78,8 +78,8 @@ class Api:
         if not scores:
             return Probe(None, choice.text)
         # Several, because what a server adds in front hides behind an end of text that it leaves out.
-        asked = [Ids(ids, 1), Ids(ids[1:4], 1), Ids(ids[4:], 1)]
-        return Probe(self.log_likelihoods(asked)[0][0], None)
+        sequences = [Ids(ids, 1), Ids(ids[1:4], 1), Ids(ids[4:], 1)]
+        return Probe(self.log_likelihoods(sequences)[0][0], None)
 
     @property
     def differences(self) -> list[str]:

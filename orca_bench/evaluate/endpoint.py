@@ -27,12 +27,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Address:
-    """A server's address in parts: `url` has no secret, `query` and `headers` hold them, `shown` is for the person."""
+    """A server's address in parts: `url` has no secret, `query` and `headers` hold them, `display_url` is for the person."""
 
     url: str
     query: dict[str, str]
     headers: dict[str, str]
-    shown: str
+    display_url: str
     secrets: tuple[str, ...]
 
     @staticmethod
@@ -57,12 +57,12 @@ class Address:
             secrets += [secret for secret in (parts.username, parts.password, user, password) if secret]
             login = f"{_HIDDEN}@"
         path = parts.path.rstrip("/")
-        shown_query = "&".join(f"{key}={_HIDDEN}" for key in query)
+        hidden_query = "&".join(f"{key}={_HIDDEN}" for key in query)
         return Address(
             urlunsplit((parts.scheme, bare, path, "", "")),
             query,
             headers,
-            urlunsplit((parts.scheme, login + bare, path, shown_query, "")),
+            urlunsplit((parts.scheme, login + bare, path, hidden_query, "")),
             tuple(sorted({secret for secret in secrets if len(secret) > 2}, key=len, reverse=True)),
         )
 
@@ -101,9 +101,9 @@ class Endpoint:
             raise
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The address without its secrets."""
-        return self._address.shown
+        return self._address.display_url
 
     def close(self) -> None:
         """Give up what is under way, and close all connections."""
@@ -121,7 +121,7 @@ class Endpoint:
             lambda: self._client.completions.create(model=self.model, prompt=ids, temperature=0, **options)
         )
         if not completion.choices:
-            raise UserError("the server's completion has no choice", where=self.shown)
+            raise UserError("the server's completion has no choice", where=self.display_url)
         return completion
 
     async def ask(self, request: Callable[[], Awaitable[_T]]) -> _T:
@@ -130,13 +130,15 @@ class Endpoint:
         try:
             return await request()
         except openai.APIStatusError as error:
-            raise Refused(error.status_code, self._line(error.message, 300), self.shown) from None
+            raise Refused(error.status_code, self._line(error.message, 300), self.display_url) from None
         except openai.APIConnectionError as error:
             cause = self._line(error.__cause__ or error, 200)
-            raise UserError(f"cannot reach the server ({cause})", where=self.shown, hint="is it running?") from None
+            raise UserError(
+                f"cannot reach the server ({cause})", where=self.display_url, hint="is it running?"
+            ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             line = self._line(error, 200)
-            raise UserError(f"not an answer of a completions server ({line})", where=self.shown) from None
+            raise UserError(f"not an answer of a completions server ({line})", where=self.display_url) from None
 
     def _line(self, message: object, length: int) -> str:
         return self._address.redacted(" ".join(str(message).split()))[:length]
@@ -153,12 +155,12 @@ class Endpoint:
         names = [model.id for model in models]
         if wanted is not None and names and wanted not in names:
             raise UserError(
-                f"the server has no model '{wanted}'", where=self.shown, hint=f"it has {', '.join(names[:5])}"
+                f"the server has no model '{wanted}'", where=self.display_url, hint=f"it has {', '.join(names[:5])}"
             )
         if wanted is None and len(names) != 1:
             raise UserError(
                 f"the server lists {len(names)} models ({', '.join(names[:5])})",
-                where=self.shown,
+                where=self.display_url,
                 hint="name one with --served-model",
             )
         self.model: str = wanted or names[0]

@@ -111,14 +111,16 @@ def _portions(
     sequences: Sequence[Ids], rest: Sequence[list], tokens: int, each: int = 0, unfed: int = 0
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `unfed` ids are no part of the request."""
-    made = []
+    portions = []
     for portion in tree.portions(sequences, tokens, each):
         added = []
         for number, shared in zip(portion.numbers, portion.shared, strict=True):
             ids = sequences[number].ids
             added.append(np.asarray(ids[shared : len(ids) - unfed], dtype=np.int32))
-        made.append(Portion(portion.numbers, portion.tokens, portion.shared, added, [rest[n] for n in portion.numbers]))
-    return made
+        portions.append(
+            Portion(portion.numbers, portion.tokens, portion.shared, added, [rest[n] for n in portion.numbers])
+        )
+    return portions
 
 
 def _sha256(fed: Iterable[tuple[list[int], int]]) -> str:
