@@ -52,7 +52,7 @@ def tokens_digest(documents: Sequence[Document], rule: encoding.Encoding) -> str
     digest = hashlib.sha256()
     for _, request in requests.numbered(documents):
         if request.continuation is None:
-            start = rule.start(request.context, request.head)
+            start = rule.start(request.context, request.head, request.room)
             ids, place = start.ids, start.room
         else:
             pair = rule.pair(request.context, request.continuation, request.head)

@@ -32,7 +32,8 @@ def answers(*values):
 
 
 def arc(question, texts, key):
-    return {"question": question, "choices": {"text": texts, "label": list("ABCDE")[: len(texts)]}, "answerKey": key}
+    labels = list("12345" if key.isdigit() else "ABCDE")[: len(texts)]
+    return {"question": question, "choices": {"text": texts, "label": labels}, "answerKey": key}
 
 
 def test_arc_joins_examples_and_question_by_blank_lines():

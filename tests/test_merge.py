@@ -123,9 +123,11 @@ def test_a_file_that_is_no_result_is_never_replaced(evaluate, tmp_path):
 
 
 def test_the_file_is_named_after_what_an_option_changed():
-    assert merge.stem("orca", None, SYSTEM_MESSAGES[5]) == "orca"
-    assert merge.stem("orca", 30, SYSTEM_MESSAGES[7]) == "orca-system7-limit30"
-    assert merge.stem("orca", None, "") == "orca-system1"
-    assert merge.stem("leaderboard", 30, SYSTEM_MESSAGES[7]) == "leaderboard-limit30"
-    named = {merge.stem("orca", None, text) for text in ("Be brief.", "Be long.", "a/b\ud800")}
+    assert merge.stem("orca", None, SYSTEM_MESSAGES[5], {}) == "orca"
+    assert merge.stem("orca", 30, SYSTEM_MESSAGES[7], {}) == "orca-system7-limit30"
+    assert merge.stem("orca", None, "", {}) == "orca-system1"
+    assert merge.stem("leaderboard", 30, SYSTEM_MESSAGES[7], {}) == "leaderboard-limit30"
+    assert merge.stem("orca", None, SYSTEM_MESSAGES[5], {"gsm8k": 512, "drop": 64}) == "orca-drop-room64"
+    assert merge.stem("plain", 30, "", {"gsm8k": 512}) == "plain-gsm8k-room512-limit30"
+    named = {merge.stem("orca", None, text, {}) for text in ("Be brief.", "Be long.", "a/b\ud800")}
     assert len(named) == 3 and all(name.startswith("orca-system-") and "/" not in name for name in named)

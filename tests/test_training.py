@@ -149,7 +149,7 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     shutil.copytree(two / "exports" / "step-5", elsewhere)
     assert naming.name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = job.default_out(naming.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5])
+    out = job.default_out(naming.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout

@@ -37,6 +37,7 @@ from orca_bench.cli import options
     show_default=True,
     help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
 )
+@options.room
 @options.runs
 @click.option(
     "--out",
@@ -78,6 +79,7 @@ def command(
     benchmarks_revisions,
     limit,
     dtype,
+    room,
     runs,
     out,
     fresh,
@@ -126,6 +128,7 @@ def command(
         name=name,
         revision=revision,
         benchmarks_revisions=benchmarks_revisions,
+        room=room,
     )
     results = evaluating.run(order)
     if not results:

@@ -83,6 +83,7 @@ def order(
     name: str | None = None,
     revision: str | None = None,
     benchmarks_revisions: tuple[str, ...] = (),
+    room: tuple[str, ...] = (),
 ):
     """An Order for `evaluate`, defaults filled in; protocol `both` is leaderboard and orca, the engine this process's own.
 
@@ -93,6 +94,7 @@ def order(
     selected, text = select(tasks), system_message(system)
     benchmarks = rows(benchmarks, runs)
     revisions = benchmark_revisions(benchmarks_revisions, benchmarks)
+    tokens = rooms(room)
 
     from orca_bench.evaluate import job
     from orca_bench.evaluate import rows as row_source
@@ -107,7 +109,7 @@ def order(
     if name is None:
         name = served_name(engine) if api else name_of(source.folder, source.commit)
     names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
-    outs = {each: out or job.default_out(name, source.folder, runs, each, limit, text) for each in names}
+    outs = {each: out or job.default_out(name, source.folder, runs, each, limit, text, tokens) for each in names}
     if out and len(names) > 1:
         outs = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in names}
     chosen = {} if engine is None else {"engine": engine}
@@ -123,6 +125,7 @@ def order(
         fresh,
         max_seconds=max_seconds,
         benchmarks_revisions=revisions,
+        rooms=tokens,
         **chosen,
     )
 
@@ -155,7 +158,16 @@ def say(line: str) -> None:
     progress_console.print(line, highlight=False, markup=False)
 
 
-def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path, benchmarks_revisions: tuple[str, ...] = ()):
+def asked(
+    tasks: str,
+    protocol: str,
+    system,
+    benchmarks,
+    limit,
+    runs: Path,
+    benchmarks_revisions: tuple[str, ...] = (),
+    room: tuple[str, ...] = (),
+):
     """What `requests` and `score` are about, checked."""
     check(tasks, limit)
     text, benchmarks = system_message(system), rows(benchmarks, runs)
@@ -164,7 +176,26 @@ def asked(tasks: str, protocol: str, system, benchmarks, limit, runs: Path, benc
     from orca_bench.evaluate import offline
     from orca_bench.evaluate.tasks import select
 
-    return offline.Asked(select(tasks), protocol, text, benchmarks, limit, revisions)
+    return offline.Asked(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
+
+
+def rooms(given: tuple[str, ...]) -> dict[str, int]:
+    """The rooms of some TASK=N, tokens by task; raises UserError for another task and for what is no positive number."""
+    from orca_bench.evaluate.tasks import SUITE
+
+    generating, tokens = [task.name for task in SUITE if task.generates], {}
+    for word in given:
+        name, _, number = word.partition("=")
+        if name not in generating:
+            raise UserError(
+                f"'{word}': {name or 'nothing'} is no task whose answers are texts",
+                where="--room",
+                hint=f"give TASK=N, TASK one of {', '.join(generating)}",
+            )
+        if not (number.isascii() and number.isdigit() and int(number[:9]) >= 1):
+            raise UserError(f"'{word}' gives no number of tokens", where="--room", hint="give TASK=N with N of 1 or more")
+        tokens[name] = int(number[:9])
+    return tokens
 
 
 def rows(benchmarks: Path | None, runs: Path) -> Path | None:

@@ -25,20 +25,22 @@ from orca_bench.cli import options
 @click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")
 @options.revision
 @options.benchmarks_revision
+@options.room
 @options.runs
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="JSON Lines file; compressed where it ends in .gz."
 )
-def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision, benchmarks_revisions, runs, out):
+def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision, benchmarks_revisions, room, runs, out):
     """Write the exact requests that `eval` would send, one JSON line each; no model is loaded.
 
     A line has `task` (for MMLU mmlu_SUBJECT), `index` (the document's place in the protocol's order, from 0), `request` (from 0
-    within the document), `context`, and `continuation` to be scored or `until`, the strings that end an answer. The same rows
-    give the same bytes. With --tokens a line has also `context_ids` and `continuation_ids`, or `context_ids`,
-    `max_new_tokens` and `discard`: how many tokens of the answer the protocol throws away.
+    within the document), `context`, and `continuation` to be scored or `until`, the strings that end an answer, with
+    `max_new_tokens`, the most tokens that it may have. The same rows give the same bytes. With --tokens a line has also
+    `context_ids` and `continuation_ids`, or `context_ids` and `discard`: how many tokens of the answer the protocol throws away.
 
     \b
-    Add `answer` to each line (the continuation's log-probability in nats, or the text), with any engine, and score them:
+    Add `answer` to each line (the continuation's log-probability in nats, or the text, with `ran_out`: true where it reached
+    its most tokens), with any engine, and score them:
       orca-bench requests --tasks arc_challenge --protocol leaderboard --limit 100 --out requests.jsonl
       orca-bench score answers.jsonl --protocol leaderboard --limit 100
     """
@@ -52,7 +54,7 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision,
         raise UserError("without --tokens no model is needed", where="--model", hint="add --tokens, or leave it out")
     if revision and not model:
         raise UserError("without --model there is nothing to be of a revision", where="--revision")
-    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions)
+    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
 
     from orca_bench.evaluate import offline
     from orca_bench.models.folder import locate

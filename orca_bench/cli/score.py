@@ -26,10 +26,13 @@ from orca_bench.cli import options
     "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."
 )
 @click.option("--name", help="What the table calls the model.  [default: the name of ANSWERS]")
+@options.room
 @options.runs
 @click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
-def command(answers, protocol, tasks, system, benchmarks, benchmarks_revisions, limit, cut, name, runs, out, as_json):
+def command(
+    answers, protocol, tasks, system, benchmarks, benchmarks_revisions, limit, cut, name, room, runs, out, as_json
+):
     """Turn answers made anywhere into a result, by the same scoring as `eval`.
 
     ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or
@@ -46,14 +49,16 @@ def command(answers, protocol, tasks, system, benchmarks, benchmarks_revisions, 
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import progress_console
 
-    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions)
+    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 
     from orca_bench.evaluate import offline
 
     with progress_console.status("reading, matching and scoring answers"):
-        result = offline.score_answers(answers, asked, out, name or stem, cut, tasks is not None, progress_console.print)
+        result = offline.score_answers(
+            answers, asked, out, name or stem, cut, tasks is not None, progress_console.print
+        )
     for note in result["answers"]["notes"]:
         progress_console.print(f"{answers}: {note}")
     evaluating.report([(out, result)], as_json)

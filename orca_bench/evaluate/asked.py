@@ -21,7 +21,7 @@ def requests_of(result: dict, benchmarks: Path | None) -> tuple[Requests, list[s
     """
     if result["protocol"]["name"] == "plain":
         return (lambda part, index: None), ["plain: lm-eval's own prompts are not made again"]
-    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
+    protocol = protocols.of_result(result["protocol"])
     made: dict[str, dict[tuple[str, int], protocols.Document]] = {}
     notes = []
     for task in SUITE:

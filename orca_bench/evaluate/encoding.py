@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import Tokenizer
 
-#: The most tokens of a generated answer, of all protocols (b281b092, models/huggingface.py, max_gen_toks).
+#: The most tokens of a generated answer where a protocol says nothing else (b281b092, models/huggingface.py, max_gen_toks).
 MAX_NEW_TOKENS = 256
 
 
@@ -95,11 +95,19 @@ class Encoding(ABC):
 
     def start(self, context: str, head: int = 0, room: int = MAX_NEW_TOKENS) -> Start:
         """What a generation of at most `room` tokens starts from; raises UserError where the window has no place for it."""
-        if self.max_length <= room:
-            raise UserError(f"{room} new tokens do not fit a context window of {self.max_length}")
+        self.check_room(room)
         ids = self._context(context) or self._nothing()
         kept = self._fit(context, ids, self.max_length - room, head)
         return Start(kept, room, len(ids) - len(kept) if self.discards else 0)
+
+    def check_room(self, room: int, where: str | None = None) -> None:
+        """Raise UserError where answers of `room` tokens leave no place for a context."""
+        if self.max_length <= room:
+            raise UserError(
+                f"{room} new tokens do not fit a context window of {self.max_length}",
+                where=where,
+                hint="--room TASK=N gives a task's answers fewer",
+            )
 
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether a generation is over, asked after each token."""

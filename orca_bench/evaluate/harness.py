@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import lm_eval
 import lm_eval.api.task
@@ -25,9 +26,10 @@ from lm_eval.tasks import TaskManager
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import protocols, rows
+from orca_bench.evaluate.encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.model import OrcaLM
 from orca_bench.evaluate.portions import Call
-from orca_bench.evaluate.protocols import Answer, Document, Protocol
+from orca_bench.evaluate.protocols import Answer, Document, Protocol, Request
 from orca_bench.evaluate.requests import Key, digest_of, numbered
 from orca_bench.evaluate.rows import Rows
 from orca_bench.evaluate.scoring import Question
@@ -76,22 +78,26 @@ def _kept(result: dict) -> dict:
 # --- a protocol's documents ---------------------------------------------------------------------------------------
 
 
+def _options(request: Request) -> dict:
+    """How a text is to be generated, in lm-eval's words."""
+    return {"until": list(request.until), "do_sample": False, "max_gen_toks": request.room}
+
+
 class ProtocolTask(HarnessTask):
     """One lm-eval task over documents that a protocol made (for MMLU: one subject).
 
     Any model of lm-eval can be asked with it. `answers` holds what was answered, by request.
     """
 
-    VERSION = 1
-
     def __init__(self, task: Task, protocol: Protocol, documents: list[Document]):
         self.OUTPUT_TYPE = "generate_until" if task.generates else "multiple_choice"
+        self.VERSION = protocol.version
         self._task, self._protocol, self._documents = task, protocol, documents
         self._config = TaskConfig(
             task=documents[0].task,
             output_type=self.OUTPUT_TYPE,
             num_fewshot=task.shots,
-            generation_kwargs={"until": list(documents[0].requests[0].until)} if task.generates else None,
+            generation_kwargs=_options(documents[0].requests[0]) if task.generates else None,
             metadata={"version": protocol.version, "protocol": protocol.name},
         )
         self._filters = [build_filter_ensemble("none", [["take_first", None]])]
@@ -127,7 +133,7 @@ class ProtocolTask(HarnessTask):
                 doc=doc,
                 arguments=(
                     r.context,
-                    {"until": list(r.until), "do_sample": False} if self._task.generates else r.continuation,
+                    _options(r) if self._task.generates else r.continuation,
                 ),
                 idx=number,
                 metadata=options["metadata"],
@@ -222,6 +228,9 @@ class Plain:
 
     name, version = "plain", 1
 
+    def __init__(self, rooms: Mapping[str, int] = MappingProxyType({})):
+        self.rooms = protocols.Leaderboard.ROOMS | rooms
+
     def warnings(self, task: Task) -> list[str]:
         """None of its own."""
         return []
@@ -232,12 +241,12 @@ class Plain:
             "version": self.version,
             "lm_eval": lm_eval.__version__,
             "tokens": "BOS + context and continuation encoded together",
-            "max_new_tokens": 256,
+            "max_new_tokens": protocols.base.max_new_tokens(self.rooms),
         }
 
 
-def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOutcome:
-    """Run lm-eval's own task files for one task of the suite over the given rows."""
+def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None, room: int = MAX_NEW_TOKENS) -> PlainOutcome:
+    """Run lm-eval's own task files for one task of the suite over the given rows; a text has at most `room` tokens."""
     folder, name, metric, filter_name = _PLAIN[task.name]
     manager = TaskManager(include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False)
     found = list(parts(task, rows, name))
@@ -256,7 +265,7 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
     with _without_bars():
         # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
         loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
-    lm.expect([])
+    lm.expect([], room)
     result = _simple_evaluate(lm, loaded, limit, log_samples=True)
     questions, sent = [], []
     for part, numbers, asked, _ in found:
@@ -267,6 +276,8 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None) -> PlainOut
             number = numbers[sample["doc_id"]]
             questions.append(Question(part, sample["doc_id"], number, score, answers, task.cluster(row)))
             sent += [list(arguments) for arguments in sample["arguments"]]
+    if task.generates and room != MAX_NEW_TOKENS:
+        sent.append(room)
     return PlainOutcome(questions, digest_of(sent), _kept(result))
 
 

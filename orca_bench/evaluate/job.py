@@ -37,7 +37,8 @@ class Order:
     """What is to be evaluated, and how; `outs` gives each protocol its result file, and their order.
 
     `name` is what results call the model. `benchmarks_revisions` are those of the hub's data sets, by task.
-    With `fresh`, answers that an earlier evaluation kept are not used. After `max_seconds` nothing more is begun.
+    With `fresh`, answers that an earlier evaluation kept are not used. After `max_seconds` nothing more is begun. `rooms` gives
+    tasks another room for their answers than the protocol's own, tokens.
     """
 
     model: Source
@@ -52,6 +53,7 @@ class Order:
     engine: engines.Choice = engines.Choice()
     max_seconds: float | None = None
     benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
+    rooms: Mapping[str, int] = field(default_factory=dict)
 
 
 class Display(Watcher, Interface):
@@ -125,6 +127,7 @@ def _lead(order: Order, team: Team, deadline: float | None, display: Display, re
         team.say = display.say
         if deadline is not None:
             team.expired = lambda: time.monotonic() > deadline
+        _check_rooms(order, ready)
         loaded = _Loaded(suite, read_rows, ready, team)
         sessions = {name: stack.enter_context(_session(order, name, loaded, display)) for name in order.outs}
         display.expect(_count(order, sessions.values(), loaded, display))
@@ -174,9 +177,22 @@ def _ready(order: Order, processes: int, display: Display) -> Iterator[engines.R
         yield ready
 
 
+def _protocol(order: Order, name: str) -> protocols.Protocol:
+    return harness.Plain(order.rooms) if name == "plain" else protocols.named(name, order.system, order.rooms)
+
+
+def _check_rooms(order: Order, ready: engines.Ready) -> None:
+    """Raise UserError where the model's context window has no place for a task's answers, before anything is asked."""
+    for name in order.outs:
+        rule, rooms = encoding.of(name, ready.tokenizer, ready.window), _protocol(order, name).rooms
+        for task in order.tasks:
+            if task.generates:
+                rule.check_room(rooms[task.name], where=f"{task.title} under protocol {name}")
+
+
 @contextlib.contextmanager
 def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iterator[_Session]:
-    protocol = harness.Plain() if name == "plain" else protocols.named(name, order.system)
+    protocol = _protocol(order, name)
     ready = loaded.ready
     rule = encoding.of(name, ready.tokenizer, ready.window)
     if ready.longest_pair is not None:
@@ -260,8 +276,9 @@ def _model_warnings(order: Order, protocol: str, display: Display) -> list[str]:
 
 def _identity(ready: engines.Ready, result: dict) -> dict:
     """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
+    apart = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return ready.identity | {
-        "protocol": result["protocol"],
+        "protocol": {name: value for name, value in result["protocol"].items() if name not in apart},
         "versions": {name: result["versions"][name] for name in ("torch", "transformers", "orca_bench")},
     }
 
@@ -274,7 +291,7 @@ def _run_task(
     lm.begin()
     display.begin(task, protocol.name)
     if protocol.name == "plain":
-        outcome = harness.run_plain(lm, task, read, order.limit)
+        outcome = harness.run_plain(lm, task, read, order.limit, protocol.rooms.get(task.name, encoding.MAX_NEW_TOKENS))
         questions, digest, told = outcome.questions, outcome.requests_sha256, outcome.lm_eval
     else:
         documents = protocol.documents(task, read, order.limit)
@@ -296,9 +313,11 @@ def _run_task(
     return entry, questions
 
 
-def default_out(name: str, folder: str, runs: Path, protocol: str, limit: int | None, system: str) -> Path:
+def default_out(
+    name: str, folder: str, runs: Path, protocol: str, limit: int | None, system: str, rooms: Mapping[str, int]
+) -> Path:
     """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs`."""
-    stem, run = merge.stem(protocol, limit, system), naming.run_of(folder)
+    stem, run = merge.stem(protocol, limit, system, rooms), naming.run_of(folder)
     if run is None or name != naming.name_of(folder):
         return runs / naming.folder_name(name) / "results" / f"{stem}.json"
     path = Path(folder).resolve()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate import results
+from orca_bench.evaluate import protocols, results
 from orca_bench.evaluate.scoring import Question
 from orca_bench.files import read_json_lines, sha256, writing
 from orca_bench.result_file import is_result, is_sealed, questions_file, read_result
@@ -22,7 +22,7 @@ from orca_bench.suite import BY_NAME, task_of
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
 
-def stem(protocol: str, limit: int | None, system: str) -> str:
+def stem(protocol: str, limit: int | None, system: str, rooms: Mapping[str, int]) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
     name = protocol
     if protocol == "orca" and system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
@@ -32,6 +32,8 @@ def stem(protocol: str, limit: int | None, system: str) -> str:
             if known
             else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
         )
+    own = (protocols.Orca if protocol == "orca" else protocols.Leaderboard).ROOMS
+    name += "".join(f"-{task}-room{room}" for task, room in sorted(rooms.items()) if room != own[task])
     return name if limit is None else f"{name}-limit{limit}"
 
 

@@ -100,6 +100,7 @@ class OrcaLM(LM):
         self.texts: dict[str, Answer] = {}
         # How much of a context must stay is known to the protocol; the harness passes strings only.
         self._heads: dict[str, int] = {}
+        self._room = MAX_NEW_TOKENS
 
     def begin(self) -> None:
         """A task begins: count, and hash what is fed, anew."""
@@ -122,9 +123,13 @@ class OrcaLM(LM):
         hashes = [call.sha256 for call in self._calls]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
-    def expect(self, requests: Iterable[Request]) -> None:
-        """Be told which requests are coming: forget those before, and note how much of each context must stay."""
+    def expect(self, requests: Iterable[Request], room: int = MAX_NEW_TOKENS) -> None:
+        """Be told which requests are coming: forget those before, and note how much of each context must stay.
+
+        `room` is how many tokens a text may have where lm-eval does not say it.
+        """
         self.texts.clear()
+        self._room = room
         self._heads = {request.context: request.head for request in requests if request.head}
 
     def prepare(self, method: str, requests: Sequence) -> Call:
@@ -177,7 +182,7 @@ class OrcaLM(LM):
                 if kind == portions.SCORES:
                     encoded.append(self.encoding.pair(context, options, head=head))
                 else:
-                    encoded.append(self.encoding.start(context, head, options.get("max_gen_toks", MAX_NEW_TOKENS)))
+                    encoded.append(self.encoding.start(context, head, options.get("max_gen_toks", self._room)))
                     stops.append(_stop_list(options))
         shortened, narrowed = self.encoding.shortened - shortened, self.encoding.narrowed - narrowed
         if kind == portions.SCORES:

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked: tasks, protocol, rows."""
+    """What is asked: tasks, protocol, rows, and rooms for answers other than the protocol's own."""
 
     tasks: Sequence[Task]
     protocol: str
@@ -31,6 +31,7 @@ class Asked:
     benchmarks: Path | None
     limit: int | None
     benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
+    rooms: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self, task: Task) -> rows.Rows:
         """The rows of one of its tasks."""
@@ -50,7 +51,7 @@ def write_requests(
     rule = None
     if tokens_of is not None:
         rule = encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
-    protocol = protocols.named(asked.protocol, asked.system)
+    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
     written = 0
     if not out.parent.exists():
         make_folder(out.parent)
@@ -87,7 +88,7 @@ def score_answers(
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
     suite = rows.suite(asked.benchmarks)
-    protocol = protocols.named(asked.protocol, asked.system)
+    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
     read = {task.name: asked.rows(task) for task in tasks}
     documents = {task.name: protocol.documents(task, read[task.name], asked.limit) for task in tasks}
     found = scoring.match(answers, [document for part in documents.values() for document in part], cut)

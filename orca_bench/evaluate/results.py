@@ -86,7 +86,8 @@ def _in_order(by_task: dict) -> dict:
 
 def warnings(protocol: Protocol, task: Task, entry: dict, rows: Rows) -> list[str]:
     """What a reader of a task's number must know, from its entry without them."""
-    own = _whole_warning(entry) + _ran_out_warning(entry) + _narrowed_warning(entry)
+    ran_out = _ran_out_warning(entry, protocol.rooms.get(task.name))
+    own = _whole_warning(entry) + ran_out + _narrowed_warning(entry)
     return protocol.warnings(task) + own + _row_warnings(task, entry.get("row_check") or {}, rows)
 
 
@@ -118,10 +119,10 @@ def _whole_warning(entry: dict) -> list[str]:
     ]
 
 
-def _ran_out_warning(entry: dict) -> list[str]:
+def _ran_out_warning(entry: dict, room: int | None) -> list[str]:
     if not entry.get("ran_out"):
         return []
-    return [f"{entry['ran_out']} of {entry['n']} answers ran out of room before they ended, and are scored as they are"]
+    return [f"{entry['ran_out']:,} of {entry['n']:,} answers had not ended after {room} tokens, and are scored as they are"]
 
 
 def _narrowed_warning(entry: dict) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,8 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Ro
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.pool)):
         read = _from_directory(task, split, benchmarks) if commit is None else _from_hub(task, split, commit)
-        splits[split], hashes[split] = _checked(task, read)
+        check = task.check_asked if split == task.split else task.check
+        splits[split], hashes[split] = _checked(task, read, check)
     pool = splits[task.pool] if task.pool else []
     if task.pool and len(pool) < task.shots:
         raise UserError(
@@ -138,7 +139,9 @@ def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str,
         yield f"{name} {split} row {number}", row
 
 
-def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], str]:
+def _checked(
+    task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict], None]
+) -> tuple[list[dict], str]:
     rows, digest = [], hashlib.sha256()
     for where, row in read:
         for column, kind in task.columns.items():
@@ -148,7 +151,7 @@ def _checked(task: Task, read: Iterable[tuple[str, dict]]) -> tuple[list[dict], 
             if not isinstance(row[column], kind):
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
         try:
-            task.check(row)
+            check(row)
             line = identity(task, row)
         except UnicodeEncodeError:
             raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None

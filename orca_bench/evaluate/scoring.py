@@ -121,12 +121,13 @@ def _answer(answers: Answers, key: Key, request: Request) -> Answer:
         ("context", request.context),
         ("continuation", request.continuation),
         ("until", list(request.until)),
+        ("max_new_tokens", request.room),
     ):
         if name in line and line[name] != sent:
             raise UserError(
                 f"the {name} of {_place(key)} is not the one that is asked",
                 where=where,
-                hint="score with the protocol, rows, limit and system message that the requests were made with",
+                hint="score with the protocol, rows, limit, system message and --room that the requests were made with",
             )
     value, whole = line["answer"], line.get("whole")
     greedy, ran_out = (_flag(line, name, where) for name in ("greedy", "ran_out"))

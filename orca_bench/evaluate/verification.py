@@ -116,7 +116,7 @@ def _heading(result: dict, lines: Mapping[str, Sequence[dict]], covered: set[Pla
 
 
 def _protocol(result: dict, covered: set[Place]) -> Finding:
-    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
+    protocol = protocols.of_result(result["protocol"])
     described, today = result["protocol"], protocol.describe()
     if described.get("version") != today["version"]:
         return Finding("protocol", None, f"version {described.get('version')}; this orca-bench has {today['version']}")
@@ -156,8 +156,8 @@ def _rows(result: dict, task: Task, read: rows.Rows, covered: set[Place]) -> Fin
 
 def _warnings(result: dict, task: Task, read: rows.Rows) -> Finding:
     entry, what = result["tasks"][task.name], f"{task.title}: warnings"
-    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
-    if version_of(result) < 3:
+    protocol = protocols.of_result(result["protocol"])
+    if version_of(result) < 3 or result["protocol"].get("version") != protocol.version:
         return Finding(what, None, "worded otherwise by the version that wrote this result")
     texts = results.warnings(protocol, task, entry, read)
     differing = [text for text in {*texts, *entry["warnings"]} if (text in texts) != (text in entry["warnings"])]
@@ -208,6 +208,8 @@ def _check_line(line: dict) -> None:
     kinds = {"task": str, "index": int, "row": int, "cluster": (str, type(None)), "answers": list}
     if not all(isinstance(line.get(name), kind) for name, kind in kinds.items()):
         raise TypeError
+    if not all(isinstance(flag, (bool, type(None))) for flag in line.get("ran_out") or ()):
+        raise TypeError
     if not all(0 <= line[name] <= 1 for name in ("score", "whole_score") if name in line):
         raise ValueError
 
@@ -236,7 +238,7 @@ def _answers(line: dict) -> list[Answer]:
 
 def _rescored(result: dict, task: Task, lines: Sequence[dict], read: rows.Rows) -> tuple[list[Finding], list[Question]]:
     """What one task's requests and scores are by the rows, and its questions scored anew."""
-    protocol = protocols.named(result["protocol"]["name"], result["protocol"].get("system", ""))
+    protocol = protocols.of_result(result["protocol"])
     documents = {(d.task, d.index): d for d in protocol.documents(task, read, result.get("limit"))}
     digest = requests.digest(documents.values())
     sent = result["tasks"][task.name].get("requests_sha256")
@@ -247,6 +249,10 @@ def _rescored(result: dict, task: Task, lines: Sequence[dict], read: rows.Rows) 
             digest[:16] if digest == sent else f"{digest[:16]}, told {str(sent)[:16]}",
         ),
     ]
+    version = result["protocol"].get("version")
+    if version != protocol.version:
+        other = f"scored by version {version} of {protocol.name}, which is no longer scored here: taken as they are kept"
+        return [*findings, Finding(f"{task.title}: scores", None, other)], [_question(line) for line in lines]
     questions, wrong = [], []
     for line in lines:
         document = documents.get((line["task"], line["index"]))

@@ -1,5 +1,9 @@
 """The protocols: how a question becomes requests, and answers become its score; one file each."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from orca_bench.evaluate.encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.protocols.base import Answer, Document, Protocol, Request
 from orca_bench.evaluate.protocols.leaderboard import Leaderboard
 from orca_bench.evaluate.protocols.orca import Orca
@@ -7,9 +11,19 @@ from orca_bench.evaluate.protocols.orca import Orca
 #: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is lm-eval's; see harness.py.)
 OURS = ("leaderboard", "orca")
 
-__all__ = ["OURS", "Answer", "Document", "Leaderboard", "Orca", "Protocol", "Request", "named"]
+__all__ = ["OURS", "Answer", "Document", "Leaderboard", "Orca", "Protocol", "Request", "named", "of_result"]
 
 
-def named(name: str, system: str) -> Protocol:
-    """The protocol of a name in `OURS`; `system` is the text of the system message where there is one."""
-    return {"leaderboard": Leaderboard, "orca": lambda: Orca(system)}[name]()
+def named(name: str, system: str, rooms: Mapping[str, int] = MappingProxyType({})) -> Protocol:
+    """The protocol of a name in `OURS`; `system` is the text of the system message where there is one.
+
+    `rooms` gives tasks another room for their answers than the protocol's own, tokens.
+    """
+    return Leaderboard(rooms) if name == "leaderboard" else Orca(system, rooms)
+
+
+def of_result(described: Mapping) -> Protocol:
+    """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
+    room = described.get("max_new_tokens", MAX_NEW_TOKENS)
+    rooms = room if isinstance(room, Mapping) else dict.fromkeys(Leaderboard.ROOMS, room)
+    return named(described["name"], described.get("system", ""), rooms)

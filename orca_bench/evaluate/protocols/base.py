@@ -8,7 +8,7 @@ that they ask the same questions with the same examples.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
@@ -22,7 +22,7 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Request:
-    """One exact string pair: (context, continuation) to score, or (context, until) to generate after.
+    """One exact string pair: (context, continuation) to score, or (context, until) to generate at most `room` tokens after.
 
     `head` is how many characters at the start of the context must stay when it is too long for the model.
     """
@@ -31,6 +31,7 @@ class Request:
     continuation: str | None = None
     until: tuple[str, ...] = ()
     head: int = 0
+    room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Protocol(Interface):
 
     name: str
     version: int
+    #: The most tokens of an answer, of each task whose answers are texts.
+    rooms: Mapping[str, int]
 
     def describe(self) -> dict:
         """Everything that two results must have in common to be comparable."""
@@ -76,6 +79,11 @@ class Protocol(Interface):
 
     def warnings(self, task: Task) -> list[str]:
         """What a reader of this task's number must know."""
+
+
+def max_new_tokens(rooms: Mapping[str, int]) -> int | dict[str, int]:
+    """The rooms of a protocol as its description gives them: one number where all tasks have the same, else by task."""
+    return next(iter(rooms.values())) if len(set(rooms.values())) == 1 else dict(rooms)
 
 
 def drawn(task: Task, rows: Rows, limit: int | None) -> Iterator[tuple[str, int, int, dict, list[dict]]]:

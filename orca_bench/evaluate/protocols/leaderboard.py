@@ -8,9 +8,11 @@ tokens, the cut contexts and the stop rules are in encoding.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
-from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn
+from orca_bench.evaluate.encoding import MAX_NEW_TOKENS
+from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn, max_new_tokens
 from orca_bench.evaluate.rows import Rows
 from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
 
@@ -31,6 +33,10 @@ class Leaderboard:
     """The question as Open LLM Leaderboard v1 asked it: no prompt wrapper, no BOS."""
 
     name, version = "leaderboard", 1
+    ROOMS = dict.fromkeys(STOPS, MAX_NEW_TOKENS)
+
+    def __init__(self, rooms: Mapping[str, int] = MappingProxyType({})):
+        self.rooms = self.ROOMS | rooms
 
     def describe(self) -> dict:
         """Name, version, the harness's commit and how strings become tokens."""
@@ -39,15 +45,27 @@ class Leaderboard:
             "version": self.version,
             "harness": f"lm-evaluation-harness {COMMIT}",
             "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
-            "max_new_tokens": 256,
+            "max_new_tokens": max_new_tokens(self.rooms),
         }
 
     def documents(self, task: Task, rows: Rows, limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the examples that it drew."""
         return [
-            Document(name, index, number, row, tuple(_requests(task, row, context_before(task, row, shown))))
+            Document(name, index, number, row, tuple(self._requests(task, row, context_before(task, row, shown))))
             for name, index, number, row, shown in drawn(task, rows, limit)
         ]
+
+    def _requests(self, task: Task, row: dict, before: str) -> Iterator[Request]:
+        if not isinstance(task, ChoiceTask):
+            yield Request(before + task.question(row), until=STOPS[task.name], room=self.rooms[task.name])
+        elif task.name == "winogrande":
+            # The harness put the filled sentence in the place of everything behind the last blank line of the context.
+            shown = (before + task.question(row)).split("\n\n")[:-1]
+            for question, continuation in task.pairs(row):
+                yield Request("\n\n".join([*shown, question]), continuation)
+        else:
+            for question, continuation in task.harness_pairs(row):
+                yield Request(before + question, continuation)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The task's metric; all metrics that the harness gave for the document stand in `extra`.
@@ -66,16 +84,3 @@ class Leaderboard:
     def warnings(self, task: Task) -> list[str]:
         """The warning that belongs to GSM8K's and DROP's numbers."""
         return [_WARNINGS[task.name]] if task.name in _WARNINGS else []
-
-
-def _requests(task: Task, row: dict, before: str) -> Iterator[Request]:
-    if not isinstance(task, ChoiceTask):
-        yield Request(before + task.question(row), until=STOPS[task.name])
-    elif task.name == "winogrande":
-        # The harness put the filled sentence in the place of everything behind the last blank line of the context.
-        shown = (before + task.question(row)).split("\n\n")[:-1]
-        for question, continuation in task.pairs(row):
-            yield Request("\n\n".join([*shown, question]), continuation)
-    else:
-        for question, continuation in task.harness_pairs(row):
-            yield Request(before + question, continuation)

@@ -3,37 +3,49 @@
 The leaderboard's context (description, few-shot examples, question) stands unchanged in the User turn under one system
 message; the response is the leaderboard's continuation without its leading space. Prompt and response are tokenized
 separately and concatenated behind BOS, as in training. A response ends at EOS or at another turn's header.
+
+Version 2 scores texts by rules of its own (tasks/final_answer.py, tasks/drop.py) and gives GSM8K, where a model explains, room
+for 512 tokens; DROP keeps 256, for a longer answer would cost every fifth context more of its beginning. Version 1 compared
+GSM8K's numbers as strings, took DROP's text for one span whatever stood in it, and gave both 256 tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from orca_bench import prompt
-from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn
+from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn, max_new_tokens
 from orca_bench.evaluate.rows import Rows
 from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
 
 # After few-shot examples a model that is not tuned writes the next example; a DROP answer is one line.
 STOPS = {"gsm8k": (*prompt.TURN_HEADERS, "\n\nQuestion:"), "drop": (*prompt.TURN_HEADERS, "\n")}
 
+SCORING = {
+    "gsm8k": "numbers by value: behind ####, else 'answer is', \\boxed, bold, the last equation, the last number",
+    "drop": "F1, the better of the text as one span and as a list; punctuation at the ends of words does not count",
+}
+
 
 class Orca:
     """The question in the Orca prompt, under one system message."""
 
-    name, version = "orca", 1
+    name, version = "orca", 2
+    ROOMS = MappingProxyType({"gsm8k": 512, "drop": 256})
 
-    def __init__(self, system: str):
-        self.system = system
+    def __init__(self, system: str, rooms: Mapping[str, int] = MappingProxyType({})):
+        self.system, self.rooms = system, self.ROOMS | rooms
 
     def describe(self) -> dict:
-        """Name, version, system message and how strings become tokens."""
+        """Name, version, system message, how strings become tokens, and how texts are scored."""
         return {
             "name": self.name,
             "version": self.version,
             "system": self.system,
             "tokens": "BOS + prompt + response, tokenized separately",
-            "max_new_tokens": 256,
+            "max_new_tokens": max_new_tokens(self.rooms),
+            "scoring": SCORING,
         }
 
     def documents(self, task: Task, rows: Rows, limit: int | None) -> list[Document]:
@@ -52,7 +64,7 @@ class Orca:
                 yield Request(context, continuation.removeprefix(" "), head=head)
         else:
             context = prompt.render(self.system, before + task.question(row))
-            yield Request(context, until=STOPS[task.name], head=head)
+            yield Request(context, until=STOPS[task.name], head=head, room=self.rooms[task.name])
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score by the task's own rules; a text without the white space around it."""

@@ -1,7 +1,7 @@
 """ARC-Challenge, 25-shot, acc_norm. Hub: allenai/ai2_arc (ARC-Challenge). Clark et al. 2018, arXiv 1803.05457."""
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import LETTERS, NormalizedChoiceTask
+from orca_bench.evaluate.tasks.base import HIDDEN, NormalizedChoiceTask
 
 
 class ArcChallenge(NormalizedChoiceTask):
@@ -15,5 +15,7 @@ class ArcChallenge(NormalizedChoiceTask):
         return list(row["choices"]["text"])
 
     def gold(self, row: dict) -> int:
-        key = row["answerKey"]  # some rows number their choices 1 to 5
-        return int(key) - 1 if key.isdigit() else LETTERS.index(key)
+        labels = list(row["choices"]["label"])  # letters; some rows number their choices
+        if row["answerKey"] not in labels:
+            raise ValueError(f"answerKey {row['answerKey']!r} is none of the labels {', '.join(map(str, labels))}{HIDDEN}")
+        return labels.index(row["answerKey"])

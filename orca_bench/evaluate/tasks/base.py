@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from orca_bench.suite import TaskFacts
 
 LETTERS = "ABCDE"
+#: Why the right answer of a row may be missing.
+HIDDEN = "; a split whose answers are hidden cannot be scored"
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,12 @@ class Task(ABC):
         return None
 
     def check(self, row: dict) -> None:
-        """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be asked and scored."""
+        """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be an example."""
         self.example(row)
+
+    def check_asked(self, row: dict) -> None:
+        """Raise the same where a row cannot be asked and scored."""
+        self.check(row)
 
     def example(self, row: dict) -> str:
         """One few-shot example."""
@@ -101,6 +107,13 @@ class ChoiceTask(Task):
     @abstractmethod
     def gold(self, row: dict) -> int:
         """The index of the right choice."""
+
+    def check(self, row: dict) -> None:
+        gold, choices = self.gold(row), len(self.choices(row))
+        if not 0 <= gold < choices:
+            raise ValueError(f"the right answer is choice {gold} of {choices}, counted from 0{HIDDEN}")
+        self.harness_pairs(row)
+        super().check(row)
 
     def pairs(self, row: dict) -> list[tuple[str, str]]:
         """(question text, continuation) of each choice; the continuation begins with a space."""

@@ -3,13 +3,20 @@
 import hashlib
 import re
 import string
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 from orca_bench import suite
 from orca_bench.evaluate.tasks.base import GenerationTask, Score
+from orca_bench.evaluate.tasks.final_answer import behind_answer_is
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)
+# What parts the spans of an answer: ", " as the examples join them, "; ", " and ". Not the comma of 1,000.
+_SEPARATOR = re.compile(r"[,;]\s+|,(?!\d)|(?<=\s)and\s+", re.IGNORECASE)
+_LEADING_AND = re.compile(r"^(?:and\b\s*)+")
+_DASHES = re.compile("[\u2010-\u2015\u2212]")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 class Drop(GenerationTask):
@@ -26,12 +33,30 @@ class Drop(GenerationTask):
         """The passage, by the beginning of its SHA-256: several questions ask about one."""
         return hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
 
+    def check_asked(self, row: dict) -> None:
+        super().check_asked(row)
+        if not any(_counts(gold) for gold in gold_answers(row)):
+            raise ValueError("no number, span or date in any of its answers")
+
     def score_text(self, row: dict, text: str) -> Score:
-        """The best F1 over the gold answers; exact match stands beside it."""
-        golds = gold_answers(row)
-        scored = [exact_match_and_f1(text, gold) for gold in golds if gold[0].strip()]
-        em, f1 = max(s[0] for s in scored) if scored else 0.0, max(s[1] for s in scored) if scored else 0.0
-        return Score(f1, text, [list(gold) for gold in golds], {"em": em})
+        """The best F1 over the gold answers, by `answer_scores`; exact match stands beside it."""
+        return _best(row, text, answer_scores)
+
+    def harness_score(self, row: dict, text: str) -> Score:
+        """The best F1 over the gold answers, the whole text taken for one span, by DROP's own normalisation."""
+        return _best(row, text, exact_match_and_f1)
+
+
+def _best(row: dict, text: str, rule: Callable[[str, Sequence[str]], tuple[float, float]]) -> Score:
+    golds = gold_answers(row)
+    scored = [rule(text, gold) for gold in golds if _counts(gold)]
+    em, f1 = max((s[0] for s in scored), default=0.0), max((s[1] for s in scored), default=0.0)
+    return Score(f1, text, [list(gold) for gold in golds], {"em": em})
+
+
+def _counts(gold: Sequence[str]) -> bool:
+    """Whether a gold answer is scored against: an empty one is not."""
+    return bool(gold[0].strip())
 
 
 def gold_answers(row: dict) -> list[tuple[str, ...]]:
@@ -53,15 +78,42 @@ def _answer_parts(answer: dict) -> tuple[str, ...]:
     return (" ".join([date["day"], date["month"], date["year"]]).strip(),)
 
 
-def exact_match_and_f1(predicted: str, gold: tuple[str, ...]) -> tuple[float, float]:
-    """Exact match (0 or 1) and F1 of one predicted text against one gold answer of one or more spans.
+def answer_scores(text: str, gold: Sequence[str]) -> tuple[float, float]:
+    """Exact match (0 or 1) and F1 of a written text against one gold answer of one or more spans.
+
+    A text does not say how many spans it is, so it is read twice, as one span and parted at ", ", "; " and " and " (the gold
+    answer, joined as the examples join it, likewise), and the better F1 counts. Of a text that has "answer is" only what stands
+    behind it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
+    """
+    text = behind_answer_is(text)
+    one = _alignment([_plain(text)], [_plain(span) for span in gold])
+    several = _alignment(_parts(text), _parts(", ".join(gold)))
+    return max(one, several, key=lambda scores: scores[::-1])
+
+
+def _parts(text: str) -> list[str]:
+    parts = (_LEADING_AND.sub("", _plain(part)) for part in _SEPARATOR.split(text))
+    return [part for part in parts if part]
+
+
+def exact_match_and_f1(predicted: str, gold: Sequence[str]) -> tuple[float, float]:
+    """Exact match (0 or 1) and F1 of one predicted span against one gold answer of one or more, as DROP's own evaluator."""
+    return _alignment([_normalize(predicted)], [_normalize(span) for span in gold])
+
+
+def _alignment(said: Sequence[str], wanted: Sequence[str]) -> tuple[float, float]:
+    """Exact match and F1 of normalised spans.
 
     F1 is the mean over the best one-to-one alignment of word bags, where unmatched spans count 0, rounded to two places.
     """
+    if not said or not wanted:
+        return 0.0, 0.0
+    if sorted(said) == sorted(wanted):
+        return 1.0, 1.0
+
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    said, wanted = [_normalize(predicted)], [_normalize(span) for span in gold]
     exact = float(set(said) == set(wanted) and len(said) == len(wanted))
     said_bags, wanted_bags = [set(s.split()) for s in said], [set(s.split()) for s in wanted]
     table = np.array([[_bag_f1(bag, other) for bag in said_bags] for other in wanted_bags])
@@ -86,6 +138,28 @@ def _bag_f1(said: set[str], wanted: set[str]) -> float:
 def _normalize(text: str) -> str:
     """Lower case, punctuation and articles out, numbers in one form, single spaces; hyphens part words."""
     return " ".join(_words(re.split(" |-", text))).strip()
+
+
+def _plain(text: str) -> str:
+    """As `_normalize`, with the punctuation at the ends of words taken off first and every script's dashes and quotes seen."""
+    tokens = (_trim(token) for token in re.split(r"[\s-]", _DASHES.sub("-", text)))
+    return " ".join(_words(map(_number_or_word, tokens))).strip()
+
+
+def _trim(token: str) -> str:
+    """A word without the signs at its ends; the point of .5 belongs to the number."""
+    start, end = 0, len(token)
+    while end > start and not token[end - 1].isalnum():
+        end -= 1
+    while start < end and not (token[start].isalnum() or token[start] == "." and token[start + 1].isdigit()):
+        start += 1
+    return token[start:end]
+
+
+def _number_or_word(token: str) -> str:
+    if _THOUSANDS.fullmatch(token):
+        return token.replace(",", "")
+    return token if _is_number(token) else "".join(c for c in token if not unicodedata.category(c).startswith("P"))
 
 
 def _words(tokens: Iterable[str]) -> Iterable[str]:

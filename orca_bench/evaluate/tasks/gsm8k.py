@@ -4,21 +4,15 @@ import re
 
 from orca_bench import suite
 from orca_bench.evaluate.tasks.base import GenerationTask, Score
+from orca_bench.evaluate.tasks.final_answer import equal_numbers, final_number
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 def marked_answer(text: str) -> str | None:
     """The number behind the first `#### `, commas removed; None where there is none. The benchmark's own rule."""
     match = _MARKED.search(text)
     return match.group(1).strip().replace(",", "") if match else None
-
-
-def last_number(text: str) -> str | None:
-    """The last number of a text, commas removed; None where there is none."""
-    numbers = _NUMBER.findall(text)
-    return numbers[-1].replace(",", "") if numbers else None
 
 
 class Gsm8k(GenerationTask):
@@ -33,20 +27,21 @@ class Gsm8k(GenerationTask):
 
     def check(self, row: dict) -> None:
         super().check(row)
-        if marked_answer(row["answer"]) is None:
+        gold = marked_answer(row["answer"])
+        if gold is None:
             raise ValueError("no '#### NUMBER' in the answer")
+        if not equal_numbers(gold, gold):
+            raise ValueError(f"'#### {gold}' in the answer is not a number")
 
     def score_text(self, row: dict, text: str) -> Score:
-        """Right where the number equals the gold one: the one behind `####`, else the last number of the text.
+        """Right where the number that the text gives as its answer has the value of the gold one.
 
-        An explanation rarely ends in the data set's own mark; which rule found the number is kept with the question.
+        Which rule of `final_number` found it is kept with the question.
         """
         gold = marked_answer(row["answer"])
-        prediction, rule = marked_answer(text), "marked"
-        if prediction is None:
-            prediction, rule = last_number(text), "last number"
-        right = prediction is not None and prediction.rstrip(".") == gold
-        return Score(float(right), prediction, gold, {"rule": rule if prediction is not None else "no number"})
+        prediction, rule = final_number(text)
+        right = prediction is not None and equal_numbers(prediction, gold)
+        return Score(float(right), prediction, gold, {"rule": rule})
 
     def harness_score(self, row: dict, text: str) -> Score:
         """Right where the number behind the first `#### ` equals the gold one, character by character; nothing else counts."""

@@ -3,7 +3,7 @@
 import re
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import NormalizedChoiceTask
+from orca_bench.evaluate.tasks.base import HIDDEN, NormalizedChoiceTask
 
 _TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
 
@@ -24,4 +24,7 @@ class HellaSwag(NormalizedChoiceTask):
         return [clean(ending) for ending in row["endings"]]
 
     def gold(self, row: dict) -> int:
-        return int(row["label"])
+        label = str(row["label"])
+        if not label.isascii() or not label.isdigit():
+            raise ValueError(f"label {label!r} is not the number of an ending{HIDDEN}")
+        return int(label)

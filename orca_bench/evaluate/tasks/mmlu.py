@@ -30,5 +30,10 @@ class Mmlu(ChoiceTask):
     def gold(self, row: dict) -> int:
         return row["answer"]
 
+    def check(self, row: dict) -> None:
+        if len(row["choices"]) != 4:
+            raise ValueError(f"{len(row['choices'])} choices, and 4 are lettered")
+        super().check(row)
+
     def choose(self, pool: Sequence[dict], random) -> list[dict]:
         return list(pool[: self.shots])

@@ -49,10 +49,13 @@ class TruthfulQa(ChoiceTask):
         return list(row["mc2_targets"]["labels"]).index(1)
 
     def check(self, row: dict) -> None:
+        for name in ("mc1_targets", "mc2_targets"):
+            labels = list(row[name]["labels"])
+            if not labels or len(row[name]["choices"]) != len(labels):
+                raise ValueError(f"{name}: as many labels as choices are needed, and at least one")
+            if labels[0] != 1 or not set(labels) <= {0, 1}:
+                raise ValueError(f"{name}: labels are 1 (true) and 0, true choices first, not {labels}")
         super().check(row)
-        for targets in (row["mc1_targets"], row["mc2_targets"]):
-            if not targets["choices"] or len(targets["choices"]) != len(targets["labels"]):
-                raise ValueError("as many labels as choices are needed, and at least one")
 
     def harness_pairs(self, row: dict) -> list[tuple[str, str]]:
         """The choices of mc1, then those of mc2: the harness sent both, though many are the same."""

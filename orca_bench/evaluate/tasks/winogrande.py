@@ -5,7 +5,7 @@ sentence is the continuation of both (Trinh and Le 2018, arXiv 1806.02847).
 """
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import ChoiceTask
+from orca_bench.evaluate.tasks.base import HIDDEN, ChoiceTask
 
 
 class Winogrande(ChoiceTask):
@@ -25,6 +25,8 @@ class Winogrande(ChoiceTask):
         return [row["option1"], row["option2"]]
 
     def gold(self, row: dict) -> int:
+        if row["answer"] not in ("1", "2"):
+            raise ValueError(f"answer {row['answer']!r} is neither '1' nor '2'{HIDDEN}")
         return int(row["answer"]) - 1
 
     @staticmethod

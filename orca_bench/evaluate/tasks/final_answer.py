@@ -1,0 +1,176 @@
+"""A written text in, the answer that it gives out: the number of an explanation, and what stands behind "the answer is".
+
+The rules of the orca protocol for texts whose form no harness prescribes, so that a right answer counts in whatever form a model
+gives it. Their own module because they know neither rows nor scores. The leaderboard's rules stand with the tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+_NO_NUMBER = "no number"
+
+#: One form for what is written in several: minus signs, spaces that part thousands, full-width digits.
+_ONE_FORM = str.maketrans(
+    {sign: "-" for sign in "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"}
+    | {space: " " for space in "\u00a0\u2007\u2008\u2009\u200a\u202f"}
+    | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
+    | {"\u200b": None, "\u2060": None, "\u2019": "'"}
+)
+_LATEX = (
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[,;: ]"), " "),
+    (re.compile(r"\\!"), ""),
+    (re.compile(r"\\([$%#&])"), r"\1"),
+    (re.compile(r"\\[dt]?frac\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}"), r"\1/\2"),
+)
+
+# 18, 1,000, 1 000, 1'000; a minus sign belongs to a number where nothing that could be subtracted from stands before it.
+_WHOLE = r"(?:[0-9]{1,3}(?:[,'_][0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)(?![0-9])"
+_NUMBER = re.compile(
+    rf"((?<![\w)\]}}])-)?(?:[$£€¥₹](-)?)?({_WHOLE}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)(?:\s?/\s?([0-9]+)(?![0-9/]))?"
+)
+# What may stand between a mark and its number: signs, a LaTeX command, a variable and "=", and words that say nothing.
+_GAP = re.compile(
+    r"(?:\\[A-Za-z]+|\b[A-Za-z]\s*=|\b(?:about|approximately|around|exactly|just|only|simply|therefore|thus|hence|equal to|"
+    r"equals|now|then|a total of|US|USD|EUR|GBP|Rs|INR)\b|-(?!\s?[$£€¥₹]?-?\.?[0-9])|[^\w\-.!?;]){0,40}"
+)
+_EQUATION = re.compile(
+    r"(?:(?!\b(?:since|because|as|where|when|if|and|so|but)\b)[^,;:(\n=]){0,80}?"
+    r"(?:[-+*/×÷·]|%\s*of\b|\bx\b|(?<=[0-9])x(?=[0-9]))[^,;:\n=]{0,80}="
+)
+_LIST_ITEM = re.compile(r"[.):]\s+[A-Za-z]")
+_SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n\s*\n|$")
+
+_SENTENCE = 400
+
+_HASHES = re.compile(r"#{4,}")
+_ANSWER_IS = re.compile(
+    r"\banswers?\b[^.!?\n:=0-9]{0,60}?\b(?:is|are|was|were|be|equals?|comes to)\b(?!\s+not\b)\s*:?"
+    r"|\banswers?[\s*_]{0,4}(?:\([^)\n]{0,40}\)[\s*_]{0,4})?:"
+    r"|(?:^[#*\s]{0,9}|\b(?:the|final|correct)\s+)answers?\s*="
+    r"|^[#*\s]{0,9}(?:the\s+)?(?:final\s+|correct\s+)?answer[#*\s]{0,9}\n",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BOXED = re.compile(r"\\boxed\s*\{?|\\fbox\s*\{?")
+_BOLD = re.compile(r"\*\*(?=[^*\n]+\*\*)")
+
+
+def final_number(text: str) -> tuple[str | None, str]:
+    """(the number that a text gives as its answer, the rule that found it); (None, "no number") where it has none.
+
+    The first of these that the text has: the number behind `####`; the last one directly behind "answer is" or "answer:"; the
+    last in `\\boxed{}`; that of a sentence which says what the answer is; the last one in bold; the one behind the last equals
+    sign of the last sentence; the last of all. Where an equation stands behind a mark, what it comes to is the number. It is
+    given without currency and separators of thousands. Words are not read: neither "eighteen" nor "2 million".
+    """
+    text = _plain(text)
+    rules = (
+        ("####", _behind_hashes(text)),
+        ("answer is", _behind_last(text, _ANSWER_IS, _directly)),
+        ("boxed", _behind_last(text, _BOXED, _directly)),
+        ("answer sentence", _behind_last(text, _ANSWER_IS, _in_sentence)),
+        ("bold", _behind_last(text, _BOLD, _in_bold)),
+        ("last equation", _behind_equals(_SENTENCE_BREAK.split(text.strip())[-1])),
+        ("last number", _last_number(text)),
+    )
+    return next(((number, rule) for rule, number in rules if number is not None), (None, _NO_NUMBER))
+
+
+def equal_numbers(one: str, other: str) -> bool:
+    """Whether two numbers have the same value: 18, 18.00 and 36/2; False where one of them is none."""
+    try:
+        return Fraction(one) == Fraction(other)
+    except (ValueError, ZeroDivisionError):
+        return False
+
+
+def behind_answer_is(text: str) -> str:
+    """What stands behind the last "answer is" or "answer:" of a text; the whole text where it has none."""
+    ends = [match.end() for match in _ANSWER_IS.finditer(text) if text[match.end() :].strip()]
+    return text[ends[-1] :] if ends else text
+
+
+def _plain(text: str) -> str:
+    text = text.translate(_ONE_FORM)
+    for pattern, replacement in _LATEX:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _behind_last(text: str, mark: re.Pattern, read: Callable[[str, int], str | None]) -> str | None:
+    """The number that `read` gives behind the last mark where it gives one."""
+    ends = reversed([match.end() for match in mark.finditer(text)])
+    return next((number for end in ends if (number := read(text, end)) is not None), None)
+
+
+def _last_number(text: str) -> str | None:
+    numbers = list(_NUMBER.finditer(text))
+    return _written(numbers[-1]) if numbers else None
+
+
+def _written(match: re.Match) -> str:
+    """A number's sign and digits alone."""
+    sign = "-" if match[1] or match[2] else ""
+    digits = re.sub("[ ,'_]", "", match[3])
+    return f"{sign}{digits}/{match[4]}" if match[4] else sign + digits
+
+
+def _directly(text: str, place: int) -> str | None:
+    """The number directly behind a place, or what an equation that begins there comes to; None where words stand between."""
+    match = _number_at(text, place)
+    if match is None or _begins_list(text, place, match):
+        return None
+    if _EQUATION.match(text, match.end()):
+        return _behind_equals(_sentence(text, match.start())) or _written(match)
+    return _written(match)
+
+
+def _number_at(text: str, place: int) -> re.Match | None:
+    return _NUMBER.match(text, _GAP.match(text, place).end())
+
+
+def _begins_list(text: str, place: int, match: re.Match) -> bool:
+    """Whether a number is the `1.` of a list that begins on the line behind a mark."""
+    return "\n" in text[place : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
+
+
+def _behind_hashes(text: str) -> str | None:
+    """The number behind the first `####`, which ends an answer of the data set; numbered headings (`#### 1. First`) are none."""
+    marks = [match.end() for match in _HASHES.finditer(text)]
+    for place in marks:
+        match = _number_at(text, place)
+        if match is None or "\n" in text[place : match.start()]:
+            continue
+        heading = _LIST_ITEM.match(text, match.end()) and (len(marks) > 1 or match[0] == "1")
+        if not heading:
+            return _directly(text, place)
+    return None
+
+
+def _sentence(text: str, place: int) -> str:
+    """The sentence that goes on at a place, as far as _SENTENCE characters."""
+    return text[place : _SENTENCE_END.search(text, place, place + _SENTENCE).start()]
+
+
+def _in_sentence(text: str, place: int) -> str | None:
+    """The number behind the last equals sign of the sentence that goes on at a place, else its last number."""
+    match = _number_at(text, place)
+    if match is not None and _begins_list(text, place, match):
+        return None
+    sentence = _sentence(text, place)
+    return _behind_equals(sentence) or _last_number(sentence)
+
+
+def _behind_equals(sentence: str) -> str | None:
+    head, sign, tail = sentence.rpartition("=")
+    match = _number_at(tail, 0) if sign else None
+    return None if match is None else _written(match)
+
+
+def _in_bold(text: str, place: int) -> str | None:
+    match = _number_at(text, place)
+    return None if match is None or _LIST_ITEM.match(text, match.end()) else _written(match)
