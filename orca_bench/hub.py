@@ -44,14 +44,19 @@ class Commit:
         return f"{self.id}@{self.sha[:_SHOWN]}"
 
 
+def is_id(name: str) -> bool:
+    """Whether `name` is read as an id of the hub: `OWNER/NAME`, where OWNER is nothing that is here."""
+    return bool(_ID.fullmatch(name)) and not _FILE.search(name) and not Path(name.split("/")[0]).exists()
+
+
 def check_id(name: str, what: str) -> None:
     """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
     A path that is spelled wrong must not be taken for an id: whoever owns that name on the hub would be asked.
     """
-    owner = Path(name.split("/")[0])
-    if _ID.fullmatch(name) and not _FILE.search(name) and not owner.exists():
+    if is_id(name):
         return
+    owner = Path(name.split("/")[0])
     hint = _nearest_path(name)
     if hint is None and _ID.fullmatch(name) and owner.exists():
         hint = f"'{owner}' is a folder here, so this is not taken for an id of the hub"

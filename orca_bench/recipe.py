@@ -45,15 +45,21 @@ class Architecture(_Section):
 
 
 class Model(_Section):
-    """Where the student starts: a model folder or hub id (`base`), or random weights (`random`) and a tokenizer."""
+    """Where the student starts: a model folder or hub id (`base`), or random weights (`random`) and a tokenizer.
+
+    Revisions are branches, tags or commits of the hub; without one the newest commit is taken and stands in the manifest.
+    """
 
     base: Place | None = None
+    revision: Place | None = None
     random: Architecture | None = None
     tokenizer: Place | None = None
+    tokenizer_revision: Place | None = None
 
 
 class Data(_Section):
-    """The records to train on: files (JSON, JSON Lines, Parquet, CSV), folders and patterns of them, or hub ids."""
+    """The records to train on: files (JSON, JSON Lines, Parquet, CSV), folders and patterns of them, or hub ids
+    (OWNER/NAME, or OWNER/NAME@REVISION)."""
 
     records: list[Place] = Field(min_length=1)
     max_length: Positive = 1024

@@ -232,3 +232,57 @@ def test_revisions_of_benchmarks_that_are_none(word, expected):
 def test_a_revision_of_rows_on_the_disk_is_refused(command, tiny_model, mini):
     words = ["--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--benchmarks-revision", "main"]
     assert "only rows of the hub have revisions" in command.refused("eval", *words)
+
+
+RECORDS = "datasets/psmathur/records"
+
+
+@pytest.fixture
+def recipe(command, hub, commits):
+    """A recipe of one step whose base and records come from the hub, at revisions that are not the newest."""
+    row = {"system": "S", "instruction": "Say one.", "input": "", "response": "One it is."}
+    lines = [json.dumps(row | {"instruction": f"Say {number}."}).encode() for number in range(8)]
+    old = hub.push(RECORDS, {"train.jsonl": b"\n".join(lines[:6])}, "v1")
+    hub.push(RECORDS, {"train.jsonl": b"\n".join(lines)})
+    train = {"processes": 1, "micro_batch": 2, "global_batch": 2, "max_steps": 1, "precision": "fp32"}
+    content = {
+        "name": "r",
+        "model": {"base": MODEL, "revision": "v1"},
+        "data": {"records": ["psmathur/records@v1"], "max_length": 64},
+        "train": train,
+    }
+    (command.folder / "r.yaml").write_text(json.dumps(content))
+    return {"model.base": commits["v1"], "psmathur/records@v1": old}
+
+
+def test_a_recipe_trains_on_the_revisions_that_it_names_and_the_manifest_has_the_commits(
+    command, environment, hub, recipe
+):
+    done = command("train", "r.yaml", "--dry-run", env=environment)
+    assert done.returncode == 0 and "6 records" in done.stdout, done.stdout + done.stderr
+    assert not any("model.safetensors" in request for request in hub.requests)
+    done = command("train", "r.yaml", env=environment)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert f"fetching {MODEL}@{recipe['model.base'][:12]}" in done.stdout
+    manifest = read(command.folder / "runs" / "r" / "manifest.json")
+    assert manifest["commits"] == recipe
+    (source,) = manifest["records"]
+    assert source["rows"] == 6 and len(source["sha256"]) == 64
+    assert source["commit"] == recipe["psmathur/records@v1"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.revision=v9", "no revision 'v9' of this model"),
+        ("data.records=[psmathur/records@v9]", "no revision 'v9' of this data set"),
+        ("data.records=[psmathur/absent]", "the hub shows no such data set (HTTP 404"),
+        ("model.tokenizer_revision=v1", "there is no model.tokenizer"),
+        ("data.records=[runs/minii]", "no such file of records; did you mean 'runs/mini'?"),
+        ("model.base=runs/minii", "no such model folder; did you mean 'runs/mini'?"),
+    ],
+)
+def test_revisions_and_records_that_the_hub_does_not_have(command, environment, recipe, override, expected):
+    (command.folder / "runs" / "mini").mkdir(parents=True)
+    words = [] if override.startswith("model.revision") else ["-o", "model.revision=null"] * ("runs" in override)
+    assert expected in command.refused("train", "r.yaml", *words, "-o", override, env=environment)

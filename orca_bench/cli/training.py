@@ -76,24 +76,28 @@ def _prepare(recipe: recipes.Recipe, run, fresh: bool) -> None:
     if not run.is_empty:
         run.lock()
     with counting("encoding records") as progress:
-        prepared = training.describe(recipe, progress, run.tokens_file)
+        commits = {} if fresh else run.manifest.get("commits", {})
+        prepared = training.describe(recipe, progress, run.tokens_file, commits, _say)
     if fresh and (aside := run.move_aside()):
         console.print(f"the run that was in {run.folder} is now in {aside}", highlight=False, markup=False)
     continues = training.prepare(prepared, run)
     _show_prepared(prepared)
-    _show_tokenizer(recipe)
+    _show_tokenizer(recipe, prepared.located)
     if continues:
         console.print("continuing from the newest checkpoint")
 
 
-def _show_tokenizer(recipe: recipes.Recipe) -> None:
+def _show_tokenizer(recipe: recipes.Recipe, located: recipes.Recipe) -> None:
     """Say where the folder that the tokenizer comes from disagrees with its SentencePiece model; the export is repaired."""
     from orca_bench import tokenizers
 
-    where = recipe.model.tokenizer or recipe.model.base
-    disagreement = tokenizers.check_folder(where)
+    disagreement = tokenizers.check_folder(located.model.tokenizer or located.model.base)
     if disagreement is not None:
-        console.print(f"{where}: {tokenizers.explain(disagreement)}", highlight=False, markup=False)
+        _say(f"{recipe.model.tokenizer or recipe.model.base}: {tokenizers.explain(disagreement)}")
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False)
 
 
 def _show_prepared(prepared) -> None:
@@ -125,7 +129,7 @@ def show_dry_run(recipe: recipes.Recipe) -> None:
     console.print(recipe.dump(), highlight=False, markup=False)
     try:
         with counting("encoding records") as progress:
-            prepared = training.describe(recipe, progress)
+            prepared = training.describe(recipe, progress, say=_say, with_weights=False)
     except UserError as error:
         if not _from_hub(recipe):
             raise
@@ -144,5 +148,7 @@ def show_dry_run(recipe: recipes.Recipe) -> None:
 
 
 def _from_hub(recipe: recipes.Recipe) -> bool:
+    from orca_bench.hub import is_id
+
     names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
-    return any(name and not Path(name).exists() and not Path(name).suffix and name.count("/") == 1 for name in names)
+    return any(name and not Path(name).exists() and is_id(name.partition("@")[0]) for name in names)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from orca_bench import libraries, processes, tokenizers
@@ -23,7 +23,7 @@ from orca_bench.models import architecture
 from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import encode as encoding
-from orca_bench.train import launched, student
+from orca_bench.train import launched, located, student
 from orca_bench.train import records as record_files
 from orca_bench.train.encode import Encoded, EncodingReport
 from orca_bench.train.plan import Memory, Plan, estimate_memory
@@ -40,6 +40,9 @@ class Prepared:
     """What is known of a run before it trains."""
 
     recipe: Recipe
+    #: The recipe with folders here in place of hub ids, and the commits of what came from the hub.
+    located: Recipe
+    commits: dict[str, str]
     sources: list[record_files.Source]
     encoded: Encoded
     report: EncodingReport
@@ -50,16 +53,23 @@ class Prepared:
 
 
 def describe(
-    recipe: Recipe, progress: Callable[[int, int], None] = lambda done, total: None, cache: Path | None = None
+    recipe: Recipe,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    cache: Path | None = None,
+    commits: Mapping[str, str] | None = None,
+    say: Say = lambda line: None,
+    with_weights: bool = True,
 ) -> Prepared:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
-    `progress(done, total)` counts records. Where the file `cache` holds the tokens of the same texts, tokenizer and cut,
-    they are read from it. Raises UserError for whatever is wrong with the recipe's input.
+    `progress(done, total)` counts records, `commits` are those of the hub that a run has already (see `located`); without
+    weights a base of the hub is not fetched as a whole. Where the file `cache` holds the tokens of the same texts, tokenizer
+    and cut, they are read from it. Raises UserError for whatever is wrong with the recipe's input.
     """
-    if recipe.model.base is not None:
+    read, sources = record_files.read(recipe.data.records, recipe.data.strict, commits or {})
+    ids, (recipe, used) = recipe, located.locate(recipe, commits or {}, say, with_weights)
+    if recipe.model.base is not None and (with_weights or "model.base" not in used):
         model_folder.check(recipe.model.base)
-    read, sources = record_files.read(recipe.data.records, recipe.data.strict)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     model_config = student.config(recipe, tokenizer)
     if model_config.vocab_size < tokenizer.rows_needed:
@@ -83,7 +93,9 @@ def describe(
         recipe.train,
         int(encoded.lengths.max()),
     )
-    return Prepared(recipe, sources, encoded, report, key, Plan(encoded.lengths, recipe.train), parameters, memory)
+    used |= {source.name: source.commit for source in sources if source.commit is not None}
+    plan = Plan(encoded.lengths, recipe.train)
+    return Prepared(ids, recipe, used, sources, encoded, report, key, plan, parameters, memory)
 
 
 def _check_window(recipe: Recipe, model_config) -> None:
@@ -106,7 +118,7 @@ def prepare(prepared: Prepared, run: Run) -> bool:
     recipe = prepared.recipe
     _check_machine(recipe)
     continues = run.open(recipe)
-    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    tokenizer = tokenizers.load(prepared.located.model.tokenizer or prepared.located.model.base)
     if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
@@ -119,6 +131,7 @@ def prepare(prepared: Prepared, run: Run) -> bool:
         name=recipe.name,
         **environment(),
         tokenizer_sha256=tokenizer.fingerprint,
+        commits=prepared.commits,
         records=[dataclasses.asdict(source) for source in prepared.sources],
         examples=len(prepared.encoded),
         cut=prepared.report.cut,

@@ -6,11 +6,13 @@ sets call the response `output`; that name is read too. Rows of any other column
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orca_bench import fields, row_files
+from orca_bench import fields, hub, row_files
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
 
@@ -27,8 +29,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """Where records came from: the path or hub id, how many records, and the SHA-256 of the file (None for a hub set).
+    """Where records came from: the path or hub id, how many records, and the SHA-256 of the file, or of the rows of a hub set.
 
+    `commit` is that of the hub set.
     `left_out` counts rows that teach nothing, by reason; `first_left_out` is the place of the first of each. `without_system`
     counts records that have no system message: they are trained under the empty one.
     """
@@ -39,6 +42,7 @@ class Source:
     left_out: dict[str, int] = field(default_factory=dict)
     first_left_out: dict[str, str] = field(default_factory=dict)
     without_system: int = 0
+    commit: str | None = None
 
     @property
     def remarks(self) -> list[str]:
@@ -55,8 +59,12 @@ class Source:
         return lines
 
 
-def read(names: Iterable[str], strict: bool = False) -> tuple[list[Record], list[Source]]:
+def read(
+    names: Iterable[str], strict: bool = False, commits: Mapping[str, str] | None = None
+) -> tuple[list[Record], list[Source]]:
     """All records of the named files, folders, patterns and hub sets, in order.
+
+    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, go before the revision.
 
     Rows without an instruction or a response are left out and counted, or raise UserError where `strict` says so. Raises
     UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
@@ -66,7 +74,7 @@ def read(names: Iterable[str], strict: bool = False) -> tuple[list[Record], list
     for name in names:
         path = Path(name)
         if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
-            sources.append(_collect(name, _from_hub(name), None, strict, records))
+            sources.append(_hub_set(name, (commits or {}).get(name), strict, records))
             continue
         for file in row_files.files_of(path):
             sources.append(_collect(str(file), row_files.read(file), sha256(file), strict, records))
@@ -121,16 +129,17 @@ def _record(row: dict, where: str) -> Record:
     return Record(system, instruction, context, answer)
 
 
-def _from_hub(name: str) -> Iterator[tuple[str, dict]]:
-    from datasets import load_dataset
+def _hub_set(name: str, commit: str | None, strict: bool, records: list[Record]) -> Source:
+    """Append the records of a hub set's train split to `records`."""
+    id_, _, revision = name.partition("@")
+    hub.check_id(id_, "file of records")
+    resolved = hub.resolve(id_, commit or revision or None, "dataset")
+    digest = hashlib.sha256()
 
-    try:
-        rows = load_dataset(name, split="train")
-    except Exception as error:  # many kinds; for the user they are one
-        raise UserError(
-            f"no such file here, and the hub did not give such a data set ({type(error).__name__})",
-            where=name,
-            hint="give the path of a file of records",
-        ) from error
-    for number, row in enumerate(rows, 1):
-        yield f"{name} row {number}", row
+    def rows() -> Iterator[tuple[str, dict]]:
+        for number, row in enumerate(hub.load_rows(resolved), 1):
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            yield f"{id_} row {number}", row
+
+    source = _collect(name, rows(), None, strict, records)
+    return replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

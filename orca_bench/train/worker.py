@@ -58,13 +58,14 @@ def full_disk(run: Run) -> str | None:
 
 def _train(run: Run) -> str:
     from orca_bench.train import engine as engines
+    from orca_bench.train import located
     from orca_bench.train.encode import Encoded
     from orca_bench.train.loop import train
     from orca_bench.train.plan import Plan
     from orca_bench.train.progress import training_progress
 
     libraries.prepare()
-    recipe = recipes.load(run.recipe_file)
+    recipe, _ = located.locate(recipes.load(run.recipe_file), run.manifest.get("commits", {}))
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     encoded = Encoded.load(run.tokens_file)
     plan = Plan(encoded.lengths, recipe.train)
