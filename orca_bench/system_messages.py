@@ -46,14 +46,17 @@ SYSTEM_MESSAGES: dict[int, str] = {
 DEFAULT_SYSTEM_ID = 5
 
 
-def system_message(choice: int | str) -> str:
-    """The text of message `choice`: an id from 1 to 16 (or the same as digits), or any other text as it stands."""
+def system_message(choice: int | str, where: str = "--system") -> str:
+    """The text of message `choice`: an id from 1 to 16 (or the same as digits), or any other text as it stands.
+
+    Raises UserError, which names the option `where`, for other numbers.
+    """
     text = str(choice).strip()
     if not text.isdecimal():
         return str(choice)
     number = int(text[-4:]) if text[:-4].strip("0") == "" else 0  # int() refuses more than 4,300 digits
     if number not in SYSTEM_MESSAGES:
         raise UserError(
-            f"{text[:20]} is not an id of the Orca paper's system messages", where="--system", hint="ids run from 1 to 16"
+            f"{text[:20]} is not an id of the Orca paper's system messages", where=where, hint="ids run from 1 to 16"
         )
     return SYSTEM_MESSAGES[number]

@@ -32,6 +32,25 @@ def test_a_table_of_ones_own_by_map(command, faq):
     assert "faq.csv:3: --strict allows no rows without an answer" in command.refused(*words, "--strict")
 
 
+@pytest.mark.parametrize("files", [["a.jsonl"], ["./a.jsonl"], ["*.jsonl"], ["."], ["b/b.jsonl", "link.jsonl"]])
+def test_a_file_that_is_read_is_never_written(command, tmp_path, files):
+    row = '{"instruction": "a", "output": "b"}\n'
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.jsonl").write_text(row)
+    (tmp_path / "b" / "b.jsonl").write_text(row)
+    if "link.jsonl" in files:
+        (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+    line = command.refused("data", "convert", *files, "--out", "a.jsonl")
+    assert "--out a.jsonl: is one of the files to convert" in line
+    assert (tmp_path / "a.jsonl").read_text() == row
+
+
+@pytest.mark.parametrize("ids", ["²", "2-²", "٣", "1-999999999999", "0", "17", "3-17", "9" * 5000, "5,,6", "-5", "5-", "9-2"])
+def test_ids_of_system_messages_that_are_none(command, tmp_path, ids):
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    assert "--systems: " in command.refused("data", "convert", "a.jsonl", "--out", "r.jsonl", f"--systems={ids}")
+
+
 def test_what_was_there_stays_where_a_conversion_fails(command, tmp_path):
     (tmp_path / "r.jsonl").write_text("earlier")
     (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a", "output"\n')

@@ -88,11 +88,12 @@ def _ids(text: str) -> list[int]:
     ids: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        numbers = (first, last) if dash else (first,)
+        if not all(number.isascii() and number.isdecimal() for number in numbers):
             raise UserError(f"'{part}' is not an id or a range of ids", where="--systems", hint="e.g. 5 or 2,3,7-9")
+        for number in numbers:
+            system_message(number, where="--systems")
         ids += range(int(first), int(last or first) + 1)
-    for number in ids:
-        system_message(number)
     if not ids:
         raise UserError(f"'{text}' names no system message", where="--systems", hint="e.g. 5 or 2,3,7-9")
     return ids

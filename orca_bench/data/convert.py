@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench import fields
+from orca_bench import fields, row_files
 from orca_bench.data import instructions, shapes
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, replacing
@@ -60,8 +60,9 @@ def convert(
 
     `systems` are the ids to draw from for rows without a system message, whatever set they are of; None draws from
     `DEFAULT_SYSTEMS` for rows of published sets and gives all others message 5. Raises UserError where no record is left, and
-    with `strict` at the first row that would be left out.
+    with `strict` at the first row that would be left out; also where `out` is one of the files.
     """
+    _check_not_read(out, paths)
     report = Report()
     make_folder(out.parent)
     with replacing(out) as handle:
@@ -75,6 +76,12 @@ def convert(
             first = report.first_left_out[reason]
             raise UserError(f"no record is left: {fields.counted(count, reason)}", where=first)
     return report
+
+
+def _check_not_read(out: Path, paths: Sequence[Path]) -> None:
+    """Raise UserError where `out` is one of the files that are read: it would be replaced, or its records doubled."""
+    if out.exists() and any(out.samefile(file) for path in paths for file in row_files.files_of(path)):
+        raise UserError("is one of the files to convert", where=f"--out {out}", hint="write the records to another file")
 
 
 def _records(
