@@ -22,6 +22,9 @@ from typing import Any, BinaryIO, TextIO
 
 from orca_bench.errors import UserError
 
+#: How a Git LFS pointer begins: what stands in a file's place where it was cloned without git-lfs.
+LFS_POINTER = b"version https://git-lfs"
+
 
 @contextlib.contextmanager
 def writing(folder: str | os.PathLike) -> Iterator[None]:
@@ -270,6 +273,8 @@ def read_json(path: Path) -> Any:
     """Read one JSON file; raises UserError where it is absent or not JSON."""
     with reading(path):
         content = path.read_bytes()
+    if hint := lfs_hint(path):
+        raise UserError("not a JSON file", where=path, hint=hint)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -278,6 +283,13 @@ def read_json(path: Path) -> Any:
         return parse_json(text, path)
     except UserError as error:
         raise UserError(f"not a JSON file ({error.what})", where=path) from None
+
+
+def lfs_hint(path: Path) -> str | None:
+    """What to do about a file that `git clone` left as a Git LFS pointer; None where it is none."""
+    with reading(path), open(path, "rb") as handle:
+        pointer = handle.read(len(LFS_POINTER)) == LFS_POINTER
+    return "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if pointer else None
 
 
 def sha256(path: Path) -> str:

@@ -42,6 +42,19 @@ def test_names_that_are_none(name):
         naming.checked(name)
 
 
+def test_a_name_is_no_longer_than_a_folders():
+    with pytest.raises(UserError, match="a name of 121 characters"):
+        naming.checked("x" * 121)
+    assert naming.checked("x" * 120)
+
+
+@pytest.mark.parametrize("words", [("eval",), ("generate", "hi")])
+def test_an_empty_name_is_not_the_newest_run(command, mini, words):
+    """As `--model "$MODEL"` is where the variable is unset."""
+    rows = () if words[0] == "generate" else ("--benchmarks", mini["mini:benchmarks"])
+    assert "empty name of a model" in command.refused(*words, "--model", "", *rows)
+
+
 def test_two_folders_of_one_name_and_a_name_that_is_given_have_results_of_their_own(command, tiny_model, mini):
     words = ["--benchmarks", mini["mini:benchmarks"], "--tasks", "winogrande", "--limit", "2"]
     for folder in ("v1/hf", "v2/hf"):

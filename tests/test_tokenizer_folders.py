@@ -71,6 +71,13 @@ def test_tokens_and_rows_that_the_file_does_not_have_are_decoded(sentencepiece_m
         assert tokenizer.decode([id_]) == "" and tokenizer.decode([*ids, id_, *ids]) == "one one"
 
 
+def test_an_added_token_without_a_spelling_stands_nowhere_in_a_text(sentencepiece_models, folder):
+    pieces = tokenizers.load(sentencepiece_models["llama"]).vocab_size
+    config = {"model_type": "llama", "vocab_size": pieces + 1}
+    tokenizer = tokenizers.load(folder(sentencepiece_models["llama"], config=config, added_tokens={"": pieces}))
+    assert tokenizer.encode("one two") == tokenizers.load(sentencepiece_models["llama"]).encode("one two")
+
+
 def test_the_pad_token_of_2023_is_no_hindrance(sentencepiece_models, folder):
     pieces = tokenizers.load(sentencepiece_models["llama"]).vocab_size
     files = {"added_tokens": {"[PAD]": pieces}, "special_tokens_map": {"pad_token": "[PAD]", "eos_token": ""}}
@@ -321,14 +328,18 @@ def test_tokenizer_json_is_used_as_it_stands(byte_fallback, tmp_path):
     [
         ("tokenizer.json", "{", "tokenizer.json"),
         ("tokenizer.json", "[]", "not a JSON object"),
+        ("tokenizer.json", "{}", "not the file of a tokenizer"),
         ("tokenizer.json", '{"model": 3}', "not the file of a tokenizer"),
         ("tokenizer.json", '{"model": {}, "added_tokens": [{"id": "x"}]}', "not the file of a tokenizer"),
         ("tokenizer.json", '{"model": {"type": "BPE"}}', "cannot load a tokenizer"),
         ("tokenizer_config.json", "nonsense", "tokenizer_config.json"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"a": {"content": "b"}}}', "the id 'a'"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"\u0663": {"content": "b"}}}', "the id '\u0663'"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"%s": {"content": "b"}}}' % ("9" * 5000), "the id '999"),
         ("tokenizer_config.json", '{"added_tokens_decoder": {"9": 3}}', "without content"),
         ("special_tokens_map.json", "3", "not a JSON object"),
         ("added_tokens.json", '{"[PAD]": "x"}', "no integer"),
+        ("added_tokens.json", '{"[PAD]": true}', "no integer"),
         ("generation_config.json", '{"eos_token_id": "</s>"}', "not an integer"),
         ("config.json", '{"eos_token_id": [1, {}]}', "not an integer"),
     ],

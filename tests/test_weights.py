@@ -177,7 +177,7 @@ def test_a_pickle_of_tensors_is_checked_like_safetensors(tiny_model, state, tmp_
     with pytest.raises(UserError, match=HEAD):
         model_folder.check(str(folder))
     (folder / "pytorch_model.bin").write_bytes(b"broken")
-    with pytest.raises(UserError, match="transformers cannot load a model here"):
+    with pytest.raises(UserError, match="pytorch_model.bin: damaged, or it holds more than tensors"):
         model_folder.check(str(folder))
 
 
@@ -214,3 +214,53 @@ def test_eval_generate_and_train_refuse_before_anything_is_loaded(command, varia
     ):
         assert "would be random numbers" in command.refused(*words)
     assert not (command.folder / "runs").exists()
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 26832432\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_called_so(tiny_model, tmp_path, name):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    if name == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_text(POINTER)
+    with pytest.raises(UserError, match=f"{name}: .*; it is a Git LFS pointer: fetch the file itself"):
+        model_folder.load(str(folder), "float32", "auto")
+
+
+def test_a_pickled_shard_that_is_lost_is_named(tiny_model, state, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "model.safetensors").unlink()
+    names = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
+    weight_map = {name: names[name == HEAD] for name in state}
+    (folder / weights.PICKLE_INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    torch.save(without(state, HEAD), folder / names[0])
+    with pytest.raises(UserError, match=f"1 are absent \\({names[1]}\\)"):
+        weights.check(folder)
+    torch.save({HEAD: state[HEAD]}, folder / names[1])
+    assert weights.check(folder) == []
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32, torch.int64])
+def test_integers_are_no_weights_where_no_quantization_is_named(variant, state, kind):
+    name = "model.layers.1.mlp.up_proj.weight"
+    folder = variant(state | {name: state[name].to(kind)})
+    with pytest.raises(UserError, match=f"1 weight in the files are integers \\({name}\\)"):
+        weights.check(folder)
+
+
+def test_a_file_is_not_a_model_folder(tiny_model):
+    with pytest.raises(UserError, match="a file, not a model folder; name the folder"):
+        model_folder.check(str(tiny_model / "model.safetensors"))
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", '"x"', "{"])
+def test_a_configuration_that_is_no_json_object_is_named(tiny_model, tmp_path, content):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "config.json").write_text(content)
+    with pytest.raises(UserError, match="config.json: not a JSON"):
+        model_folder.check(str(folder))

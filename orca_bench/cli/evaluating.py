@@ -105,7 +105,7 @@ def order(
 
     row_source.suite(benchmarks)  # a folder that is not there is said before gigabytes are fetched
     api = engine is not None and engine.name == "api"
-    source = locate(str(model) if model else newest_model(runs), revision, say, with_weights=not api)
+    source = locate(newest_model(runs) if model is None else str(model), revision, say, with_weights=not api)
     if name is None:
         name = served_name(engine) if api else name_of(source.folder, source.commit)
     names = ["leaderboard", "orca"] if protocol == "both" else [protocol]

@@ -44,7 +44,7 @@ def command(
     from orca_bench.system_messages import system_message
 
     text = system_message(system)
-    source = locate(model or newest_model(runs), revision, say)
+    source = locate(newest_model(runs) if model is None else model, revision, say)
     generator = Generator(source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for piece in generator.answer(text, instruction, context, sampling):

@@ -41,9 +41,12 @@ def locate(
 ) -> Source:
     """Find the model or tokenizer that a path or a hub id names; what is fetched from the hub is said, with its commit.
 
-    `option` is what a person gave the revision by. Raises UserError for a path to nothing, a hub id that the hub does not give,
-    and a revision of something that is here.
+    `option` is what a person gave the revision by. Raises UserError for an empty name, a path to nothing, a hub id
+    that the hub does not give, and a revision of something that is here.
     """
+    if not name.strip() or (revision is not None and not revision.strip()):  # an unset variable of a shell, as a rule
+        empty = "revision" if name.strip() else "name of a model"
+        raise UserError(f"an empty {empty}", where=option if name.strip() else None, hint="is a variable unset?")
     if Path(name).exists():
         if revision is not None:
             raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
@@ -60,6 +63,8 @@ def check(name: str) -> list[str]:
     See `weights.check`.
     """
     folder = Path(name)
+    if folder.is_file():
+        raise UserError("a file, not a model folder", where=name, hint="name the folder that it is in")
     if not folder.is_dir():
         raise UserError("no such model folder", where=name)
     if (folder / "adapter_config.json").is_file():
@@ -157,6 +162,9 @@ def window_of(name: str) -> int:
 
 def config_of(name: str) -> PretrainedConfig:
     """The configuration as transformers makes it of config.json; raises UserError where it cannot."""
+    file = Path(name) / "config.json"
+    if file.is_file() and not isinstance(read_json(file), dict):
+        raise UserError("not a JSON object", where=file)
     libraries.prepare()
     from transformers import AutoConfig
 

@@ -20,6 +20,7 @@ _GENERIC = re.compile(
 )
 #: The hub's cache: models--OWNER--NAME/snapshots/COMMIT.
 _CACHED = re.compile(r"models--(.+?)--(.+)")
+_LONGEST = 120  # bytes; file systems take 255 of one name
 _NAME = re.compile(r"[\w][\w.@+/ -]*")
 
 
@@ -47,6 +48,10 @@ def checked(name: str) -> str:
     """A name that a person gave; raises UserError where a folder cannot be called so."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
+    if len(name.encode()) > _LONGEST:
+        raise UserError(
+            f"a name of {len(name)} characters", where="--name", hint=f"at most {_LONGEST}, it names a folder"
+        )
     return name
 
 

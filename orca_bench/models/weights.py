@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orca_bench import libraries
 from orca_bench.errors import UserError
-from orca_bench.files import read_json
+from orca_bench.files import lfs_hint, read_json
 
-INDEX = "model.safetensors.index.json"
+INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 _NAMED = 3  # names of weights in one message
 #: What wrappers put into the names of weights, by the library that does it.
 _WRAPPERS = {
@@ -66,6 +67,7 @@ def check(folder: str | Path) -> list[str]:
             where=folder,
             hint=_reason([], misplaced) or "config.json is another model's, or says fewer layers or no biases",
         )
+    _check_numbers(Path(folder), model)
     return surplus
 
 
@@ -92,23 +94,12 @@ def loading(folder: str | Path) -> Iterator[None]:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise UserError for a shard that is absent, an index that is absent, and a safetensors file that is not whole."""
+    """Raise UserError for a shard that is absent, an index that is absent, and a file that is not whole."""
     from safetensors import SafetensorError, safe_open
 
-    index = folder / INDEX
     shards = sorted(folder.glob("model-*-of-*.safetensors"))
-    if index.is_file():
-        content = read_json(index)
-        entries = content.get("weight_map") if isinstance(content, dict) else None
-        if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
-            raise UserError("not an index of weights: it has no 'weight_map'", where=index)
-        absent = sorted(name for name in set(entries.values()) if not (folder / name).is_file())
-        if absent:
-            raise UserError(
-                f"of {len(set(entries.values()))} files of weights {len(absent)} are absent ({_names(absent)})",
-                where=folder,
-                hint="copy the folder again",
-            )
+    if (folder / INDEX).is_file():
+        _check_index(folder / INDEX)
     elif shards and not (folder / "model.safetensors").is_file():
         raise UserError(
             f"shards of weights ({shards[0].name}, …) without their index {INDEX}", where=folder, hint="copy it too"
@@ -118,9 +109,68 @@ def _check_files(folder: Path) -> None:
             with safe_open(file, framework="pt"):
                 pass
         except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"not a whole safetensors file ({_line(error)})", where=file, hint="copy or download it again"
-            ) from None
+            hint = (lfs_hint(file) if file.is_file() else None) or "copy or download it again"
+            raise UserError(f"not a whole safetensors file ({_line(error)})", where=file, hint=hint) from None
+    if any(folder.glob("model*.safetensors")):
+        return  # transformers does not read the pickles beside them
+    if (folder / PICKLE_INDEX).is_file():
+        _check_index(folder / PICKLE_INDEX)
+    for file in sorted(folder.glob("pytorch_model*.bin")):
+        if hint := lfs_hint(file):
+            raise UserError("not a file of weights", where=file, hint=hint)
+        _check_pickle(file)
+
+
+def _check_pickle(file: Path) -> None:
+    """Raise UserError where torch cannot read a file without running code; its own message advises to run the code."""
+    import torch
+
+    try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
+        torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:  # whatever a damaged pickle makes of itself
+        raise UserError(
+            "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
+        ) from error
+
+
+def _check_index(index: Path) -> None:
+    """Raise UserError where an index of shards is none, or names files that are absent."""
+    content = read_json(index)
+    entries = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+        raise UserError("not an index of weights: it has no 'weight_map'", where=index)
+    absent = sorted(name for name in set(entries.values()) if not (index.parent / name).is_file())
+    if absent:
+        raise UserError(
+            f"of {len(set(entries.values()))} files of weights {len(absent)} are absent ({_names(absent)})",
+            where=index.parent,
+            hint="copy the folder again",
+        )
+
+
+def _check_numbers(folder: Path, model) -> None:
+    """Raise UserError for integers where the model has real numbers, in a folder whose config.json names no quantization.
+
+    transformers 5.23 takes each integer for the weight itself, and a quantized model whose config.json has lost its
+    `quantization_config` answers at chance.
+    """
+    from safetensors import safe_open
+
+    if getattr(model.config, "quantization_config", None):
+        return
+    expected = model.state_dict()
+    integers = []
+    for file in sorted(folder.glob("model*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+        integers += [name for name, kind in kinds.items() if kind.startswith(("I", "U")) and not _BUFFERS.search(name)]
+    wrong = [name for name in sorted(integers) if name not in expected or expected[name].is_floating_point()]
+    if wrong:
+        raise UserError(
+            f"{_count(wrong)} in the files are integers ({_names(wrong)}), and config.json names no quantization",
+            where=folder,
+            hint="config.json has lost its quantization_config, or the files were not saved by transformers",
+        )
 
 
 def _check_shapes(mismatched: Iterable, folder: str | Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.files import open_bytes, read_lines, reading
+from orca_bench.files import LFS_POINTER, open_bytes, read_lines, reading
 from orca_bench.row_files.arrow import arrow_rows, parquet_rows
 from orca_bench.row_files.json_text import array_rows, object_rows
 from orca_bench.row_files.sets import ENDINGS, files_of, has_ending, in_order, is_part, is_pattern, stem
@@ -26,7 +26,7 @@ Rows = Iterator[tuple[str, dict]]
 
 #: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
 _OTHER_FILES = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (LFS_POINTER, "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"<", "an HTML or XML page, not a data file", "download the file itself, not the page that shows it"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),

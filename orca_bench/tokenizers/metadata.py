@@ -18,6 +18,8 @@ from orca_bench.files import read_json
 CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 SPECIAL_TOKENS_MAP, ADDED_TOKENS, TOKENIZER_JSON = "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 
+_DIGITS = 10  # an id has fewer
+
 
 @dataclass(frozen=True)
 class Added:
@@ -73,7 +75,8 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
         added={
             id_: token
             for id_, token in _added(folder, settings, listed, with_tokenizer_json)
-            if rows is None or id_ < rows
+            # The empty one, which some conversions list, stands between any two characters.
+            if token.content and id_ >= 0 and (rows is None or id_ < rows)
         },
         names=names,
         stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (rows is None or id_ < rows))),
@@ -126,15 +129,15 @@ def _spelling(value) -> str | None:
 def _added(folder: Path, settings: dict, special: set[str], with_json: bool) -> Iterator[tuple[int, Added]]:
     """Added tokens and their ids, those of the file that is believed most last."""
     for content, id_ in _object(folder, ADDED_TOKENS).items():  # knows no flags: normal, unless named as special
-        if not isinstance(id_, int):
+        if type(id_) is not int:
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
         yield id_, Added(content, content in special)
     for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
         yield token.get("id"), _flagged(token, special, folder / TOKENIZER_JSON)
     decoder = settings.get("added_tokens_decoder")
     for id_, token in (decoder if isinstance(decoder, dict) else {}).items():
-        if not id_.isdecimal():
-            raise UserError(f"added_tokens_decoder has the id {id_!r}", where=folder / TOKENIZER_CONFIG)
+        if not (id_.isascii() and id_.isdecimal() and len(id_) < _DIGITS):
+            raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG)
         yield int(id_), _flagged(token, special, folder / TOKENIZER_CONFIG)
 
 
@@ -148,9 +151,11 @@ def _flagged(token, special: set[str], where: Path) -> Added:
 
 def tokenizer_json(folder: Path) -> dict:
     """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
+    if not (folder / TOKENIZER_JSON).is_file():
+        return {}
     data = _object(folder, TOKENIZER_JSON)
     added = data.get("added_tokens") or []
-    if data and not (
+    if not (
         isinstance(data.get("model"), dict)
         and isinstance(added, list)
         and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.files import sha256
+from orca_bench.files import lfs_hint, sha256
 from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.metadata import Added, Metadata
 
@@ -214,10 +214,7 @@ def _processor(model_file: Path, controls: Sequence[int] = ()):
 
 
 def _not_one(model_file: Path) -> UserError:
-    with model_file.open("rb") as handle:
-        pointer = handle.read(40).startswith(b"version https://git-lfs")
-    hint = "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if pointer else None
-    return UserError("not a SentencePiece model", where=model_file, hint=hint)
+    return UserError("not a SentencePiece model", where=model_file, hint=lfs_hint(model_file))
 
 
 def _pattern(tokens: Sequence[Added]) -> re.Pattern[str]:
