@@ -10,7 +10,8 @@ from hypothesis import given
 from orca_bench import recipe, yaml_files
 from orca_bench.errors import UserError
 from orca_bench.files import shipped
-from orca_bench.report import card, gate
+from orca_bench.report import card
+from orca_bench.report.gate_rules import read_rules
 
 RECIPES = {name: (shipped("recipes") / f"{name}.yaml").read_bytes() for name in ("13b", "mini")}
 TREES = {name: yaml_files.parse(text.decode(), name)[0] for name, text in RECIPES.items()}
@@ -52,14 +53,14 @@ def test_overrides_of_any_kind(tmp_path, data):
 @mutations.EXAMPLES
 @given(data=mutations.st.data())
 def test_damaged_rules(tmp_path, data):
-    refused_or_read(tmp_path / "r.yaml", gate.read_rules, data.draw(mutations.damaged_bytes(RULES)))
+    refused_or_read(tmp_path / "r.yaml", read_rules, data.draw(mutations.damaged_bytes(RULES)))
 
 
 @mutations.EXAMPLES
 @given(data=mutations.st.data())
 def test_rules_of_other_types_and_without_keys(tmp_path, data):
     text = yaml_files.dump(data.draw(mutations.damaged_tree(yaml_files.parse(RULES.decode(), "rules")[0])))
-    refused_or_read(tmp_path / "r.yaml", gate.read_rules, text.encode("utf-8", "surrogatepass"))
+    refused_or_read(tmp_path / "r.yaml", read_rules, text.encode("utf-8", "surrogatepass"))
 
 
 @mutations.EXAMPLES
