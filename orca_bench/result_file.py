@@ -263,8 +263,8 @@ def read(path: Path, label: str | None = None) -> Result:
             raise UserError(f"row {row} of {part} stands here a second time", where=where)
         questions[part, row] = Scored(float(score), cluster, line)
     counts = {name: len(scores.questions) for name, scores in tasks.items()}
-    told = data.get("questions_sha256")
-    if counts != {name: entry["n"] for name, entry in data["tasks"].items()} or told not in (None, sha256(file)):
+    recorded = data.get("questions_sha256")
+    if counts != {name: entry["n"] for name, entry in data["tasks"].items()} or recorded not in (None, sha256(file)):
         raise UserError(f"these are not the questions of {path.name}", where=file, hint="copy both files")
     return Result(path, label or data["model"]["name"], data, tasks)
 

@@ -42,6 +42,8 @@ SYSTEM_MESSAGES: dict[int, str] = {
     16: "You are an AI assistant that helps people find information.",
 }
 
+_IDS = {text: number for number, text in SYSTEM_MESSAGES.items()}
+
 #: The card's example generation uses this one; evaluation and generation default to it.
 DEFAULT_SYSTEM_ID = 5
 
@@ -60,3 +62,8 @@ def system_message(choice: int | str, where: str = "--system") -> str:
             f"{text[:20]} is not an id of the Orca paper's system messages", where=where, hint="ids run from 1 to 16"
         )
     return SYSTEM_MESSAGES[number]
+
+
+def id_of(text: str) -> int | None:
+    """The id of a message, None for a text that is none of the sixteen."""
+    return _IDS.get(text)

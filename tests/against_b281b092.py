@@ -203,7 +203,7 @@ def compare_model(
     from orca_bench.evaluate import engine as engines
     from orca_bench.evaluate.model import OrcaLM
     from orca_bench.evaluate.tasks import select
-    from orca_bench.models.folder import window as window_of
+    from orca_bench.models.architecture import window as window_of
 
     engine, tokenizer = engines.load(str(model))
     length = window or window_of(engine.model.config)

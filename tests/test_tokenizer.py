@@ -125,21 +125,10 @@ def test_the_llama_class_of_the_cards_example_gives_the_prompt_the_right_ids_too
     assert plain("  lead", add_special_tokens=False)["input_ids"] != truth.encode("  lead")  # as the README warns
 
 
-def test_a_hub_id_is_checked_like_a_folder(sentencepiece_models, tmp_path, monkeypatch):
-    import huggingface_hub.constants
-
-    snapshot = tmp_path / "models--somebody--llama" / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (snapshot.parent.parent / "refs").mkdir()
-    (snapshot.parent.parent / "refs" / "main").write_text("abc")
-    (snapshot / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    shutil.copy(sentencepiece_models["llama"], snapshot / "tokenizer.model")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))  # as after a download
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert tokenizers.load("somebody/llama").encode("  lead") == tokenizers.load(snapshot).encode("  lead")
-    assert tokenizers.check_folder("somebody/llama") is not None
-    with pytest.raises(UserError, match="the hub did not give it"):
-        tokenizers.load("somebody/else")
+def test_a_tokenizer_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such tokenizer file or folder"):
+        tokenizers.load("somebody/llama")
 
 
 def test_a_folder_that_disagrees_is_found_out_with_an_example(sentencepiece_models, tmp_path):

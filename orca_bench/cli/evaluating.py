@@ -179,12 +179,12 @@ def asked(
     return offline.Asked(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
 
 
-def rooms(given: tuple[str, ...]) -> dict[str, int]:
+def rooms(words: tuple[str, ...]) -> dict[str, int]:
     """The rooms of some TASK=N, tokens by task; raises UserError for another task and for what is no positive number."""
     from orca_bench.evaluate.tasks import SUITE
 
     generating, tokens = [task.name for task in SUITE if task.generates], {}
-    for word in given:
+    for word in words:
         name, _, number = word.partition("=")
         if name not in generating:
             raise UserError(
@@ -253,15 +253,14 @@ def run(order) -> dict[str, dict]:
 def report(written: list[tuple[Path, dict]], as_json: bool) -> None:
     """Print results and where they lie; as JSON, one result alone and several in a list."""
     if as_json:
-        import json
-
         results = [result for _, result in written]
-        found = results[0] if len(results) == 1 else results
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False, default=str))
+        click.echo(json.dumps(results[0] if len(results) == 1 else results, indent=1, ensure_ascii=False, default=str))
         return
+    from orca_bench.result_file import questions_file
+
     show(*(result for _, result in written))
     for out, _ in written:
-        click.echo(f"\nresult: {out}\nquestions: {out.with_suffix('.questions.jsonl')}")
+        click.echo(f"\nresult: {out}\nquestions: {questions_file(out)}")
 
 
 def show(*results: dict, headings: list[str] | None = None) -> None:

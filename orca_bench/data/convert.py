@@ -19,12 +19,11 @@ from orca_bench import fields, row_files
 from orca_bench.data import instructions, shapes
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, replacing
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_message
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, id_of, system_message
 
 #: The fifteen messages that have text, as the card used them.
 DEFAULT_SYSTEMS = tuple(range(2, 17))
 
-_ID_OF = {text: number for number, text in SYSTEM_MESSAGES.items()}
 
 
 @dataclass
@@ -131,7 +130,7 @@ def _record(item: instructions.Instruction, number: int, system: str) -> dict:
         "id": f"{item.source}-{number}",
         "source": item.source,
         "teacher": "reference",
-        "system_id": _ID_OF.get(system),
+        "system_id": id_of(system),
         "system": system,
         "instruction": item.instruction,
         "input": item.input,

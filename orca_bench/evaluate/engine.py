@@ -327,7 +327,7 @@ class Engine:
 
 
 def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[Engine, object]:
-    """The engine and tokenizer of a model folder or hub id; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
+    """The engine and tokenizer of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
 
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
     """

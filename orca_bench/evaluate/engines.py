@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench import supervisor, tokenizers
 from orca_bench.errors import NotFinite, UserError
+from orca_bench.models import architecture
 from orca_bench.models import folder as model_folder
 from orca_bench.models import identity as identities
 
@@ -77,7 +78,7 @@ class Ready:
 def ready(
     choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None], scores: bool = True
 ) -> Iterator[Ready]:
-    """The chosen engine for a model folder or hub id, checked; it ends with the block. `scores`: whether any is asked for."""
+    """The chosen engine for a model folder, checked; it ends with the block. `scores`: whether any is asked for."""
     if choice.name == "hf":
         yield _own(choice, model, name, dtype, say)
         return
@@ -98,13 +99,13 @@ def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype
     window = _smaller_window(model, engine.window)
     known = served | {"sampling": engine.sampling} | ({} if probe.text is None else {"probe_text": probe.text})
     identity = identities.of_server(known, model, dtype if choice.name == "vllm" else None)
-    told = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
-    told["engine"] = served | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
+    description = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
+    description["engine"] = served | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
     if probe.value is not None:
-        told["engine"]["probe"] = probe.value
+        description["engine"]["probe"] = probe.value
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
     longest_pair = (engine.window or window) - 1
-    return Ready(engine, tokenizer, window, told, identity, probe.value, longest_pair, engine.tells_tokens)
+    return Ready(engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.tells_tokens)
 
 
 def _smaller_window(model: str, servers: int | None) -> int:
@@ -132,7 +133,7 @@ def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str],
         say(f"{name}: {note}")
     attending = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.limit}
     identity = identities.of_loaded(engine.model, model, engine.device, attending)
-    told = {
+    description = {
         "path": model,
         "name": name,
         "identity": identity,
@@ -143,7 +144,7 @@ def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str],
         "device": str(engine.device),
         "engine": {"name": "hf", "processes": choice.processes, **engine.description},
     }
-    return Ready(engine, tokenizer, model_folder.window(engine.model.config), told, identity)
+    return Ready(engine, tokenizer, architecture.window(engine.model.config), description, identity)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ without knowing what lies on the disk.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -19,14 +20,14 @@ from orca_bench.evaluate.scoring import Question
 from orca_bench.files import read_json_lines, sha256, writing
 from orca_bench.result_file import is_result, is_sealed, questions_file, read_result
 from orca_bench.suite import BY_NAME, task_of
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
 
 
 def stem(protocol: str, limit: int | None, system: str, rooms: Mapping[str, int]) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
     name = protocol
     if protocol == "orca" and system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        known = next((number for number, text in SYSTEM_MESSAGES.items() if text == system), None)
+        known = id_of(system)
         name += (
             f"-system{known}"
             if known
@@ -70,16 +71,16 @@ class Output:
 
     def _take_over(self, result: dict) -> None:
         earlier = read_result(self._source)
-        kept = [name for name in BY_NAME if name in earlier["tasks"] and name not in result["order"]]
-        result["order"] = [name for name in BY_NAME if name in {*(earlier.get("order") or ()), *kept, *result["order"]}]
+        others = [name for name in BY_NAME if name in earlier["tasks"] and name not in result["order"]]
+        result["order"] = [name for name in BY_NAME if name in {*(earlier.get("order") or ()), *others, *result["order"]}]
         for part in ("tasks", "data_hashes", "data_commits", "lm_eval"):
             earlier_part = earlier.get(part) or {}
-            result[part] |= {name: earlier_part[name] for name in kept if name in earlier_part}
+            result[part] |= {name: earlier_part[name] for name in others if name in earlier_part}
         self._lines = [
-            line for _, line in read_json_lines(questions_file(self._source)) if task_of(line["task"]) in kept
+            line for _, line in read_json_lines(questions_file(self._source)) if task_of(line["task"]) in others
         ]
-        if kept:
-            titles = ", ".join(BY_NAME[name].title for name in kept)
+        if others:
+            titles = ", ".join(BY_NAME[name].title for name in others)
             self.notes.append(f"{self._source} has {titles} of the same setting, which stay in the result")
 
     def write(self, result: dict, questions: Sequence[Question]) -> None:
@@ -113,13 +114,9 @@ def _setting(result: dict) -> dict:
 def _candidates(path: Path) -> list[Path]:
     """The result at `path`, and those that were once there."""
     once = (
-        sorted(path.parent.glob(f"{_escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}")) if path.parent.is_dir() else []
+        sorted(path.parent.glob(f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}")) if path.parent.is_dir() else []
     )
     return [file for file in (path, *once) if file.is_file() and is_result(file)]
-
-
-def _escape(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
 
 
 def _fits(file: Path, result: dict, hashes: Mapping[str, dict[str, str]]) -> bool:

@@ -261,11 +261,6 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def local_rank() -> int:
-    """Which of this machine's processes this one is: the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 class Mailbox:
     """A connection of two processes through a torch store: values as JSON, under keys that are numbered."""
 

@@ -82,7 +82,7 @@ def check(name: str) -> list[str]:
 
 
 def check_architecture(name: str) -> None:
-    """Raise UserError where the configuration of a folder or hub id says that its model is no causal one of text."""
+    """Raise UserError where the configuration of a folder says that its model is no causal one of text."""
     if reason := architecture.refusal(config_of(name)):
         raise UserError(f"{reason}; only causal language models of text can be used", where=name)
 
@@ -134,9 +134,11 @@ def _device(on_gpu: bool) -> str:
 def origin(name: str) -> dict:
     """The `run` that a model folder comes from and the `step` after which it was written; nothing where it does not say so."""
     note = Path(name) / "orca_bench.json"
-    told = read_json(note) if note.is_file() else {}
+    content = read_json(note) if note.is_file() else {}
     kinds = {"run": str, "step": int}
-    return {key: told[key] for key, kind in kinds.items() if isinstance(told, dict) and isinstance(told.get(key), kind)}
+    if not isinstance(content, dict):
+        return {}
+    return {key: content[key] for key, kind in kinds.items() if isinstance(content.get(key), kind)}
 
 
 def has_own_prompt(folder: str) -> bool:
@@ -150,14 +152,9 @@ def has_own_prompt(folder: str) -> bool:
     return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
 
 
-def window(config) -> int:
-    """The context window in tokens of a model's configuration; 2,048 where it names none."""
-    return architecture.window(config)
-
-
 def window_of(name: str) -> int:
-    """The context window of a model folder or hub id, from its config.json alone; raises UserError where there is none."""
-    return window(config_of(name))
+    """The context window in tokens of a model folder, from its config.json alone; raises UserError where there is none."""
+    return architecture.window(config_of(name))
 
 
 def config_of(name: str) -> PretrainedConfig:

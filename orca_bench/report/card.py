@@ -15,7 +15,7 @@ from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.result_file import NOT_VERIFIED, OTHER, rows_are
 from orca_bench.suite import BY_NAME
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
 
 _FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
@@ -84,7 +84,7 @@ def _heading(result: dict) -> Iterator[str]:
         yield f"protocol {protocol['name']} v{protocol.get('version')}"
     system = protocol.get("system", SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID])
     if system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        number = next((number for number, text in SYSTEM_MESSAGES.items() if text == system), None)
+        number = id_of(system)
         yield "a system message of its own" if number is None else f"system message {number}"
     if (protocol.get("max_length") or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol['max_length']}"

@@ -119,9 +119,9 @@ def _xml(text: str) -> str:
 
 def annotations(gate: Gate) -> list[str]:
     """Workflow commands of GitHub Actions, one a failure."""
-    said = [("not comparable", reason) for reason in gate.reasons]
-    said += [(verdict.title, verdict.reason) for verdict in gate.verdicts if not verdict.passed]
-    return [f"::error title=orca-bench {_command(title, True)}::{_command(text)}" for title, text in said]
+    failures = [("not comparable", reason) for reason in gate.reasons]
+    failures += [(verdict.title, verdict.reason) for verdict in gate.verdicts if not verdict.passed]
+    return [f"::error title=orca-bench {_command(title, True)}::{_command(text)}" for title, text in failures]
 
 
 def _command(text: str, key: bool = False) -> str:

@@ -69,16 +69,16 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
     """The table of some results, each with its column heading, beside the reported scores."""
     lines = []
     for task in TASKS:
-        told = reported["tasks"].get(task.name)
-        cells = [_task_cell(result, task.name, told) for _, result in results]
+        score = reported["tasks"].get(task.name)
+        cells = [_task_cell(result, task.name, score) for _, result in results]
         metric = _metric(results, task.name, task.metric)
-        lines.append(Line(task.name, task.title, task.shots, metric, told, cells))
+        lines.append(Line(task.name, task.title, task.shots, metric, score, cells))
     for name, title in AVERAGES.items():
-        told = reported["averages"].get(name)
-        cells = [_average_cell(result, name, told) for _, result in results]
-        lines.append(Line(name, title, None, "mean", told, cells))
+        score = reported["averages"].get(name)
+        cells = [_average_cell(result, name, score) for _, result in results]
+        lines.append(Line(name, title, None, "mean", score, cells))
     suites = list(dict.fromkeys(result["suite"]["name"] for _, result in results))
-    said = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
+    notes = _reported_notes(reported) + [note for label, result in results for note in _notes(label, result)]
     measured = list(dict.fromkeys(result["model"]["name"] for _, result in results))
     # Where the headings do not name the one model, the title does.
     of = f"{measured[0]}, " if len(measured) == 1 and measured[0] not in results[0][0] else ""
@@ -87,7 +87,7 @@ def build(results: list[tuple[str, dict]], reported: dict) -> Table:
         f"reported: {reported['model'].split('/')[-1]}",
         [label for label, _ in results],
         lines,
-        merged(said),
+        merged(notes),
         {label: _source(result) for label, result in results},
     )
 
@@ -105,10 +105,10 @@ def _source(result: dict) -> dict:
     }
 
 
-def merged(said: list[tuple[str, str]]) -> list[str]:
-    """Notes as `subject: text`; subjects of which the same is said share one line."""
+def merged(notes: list[tuple[str, str]]) -> list[str]:
+    """Notes (subject, text) as `subject: text`; subjects with one and the same text share a line."""
     subjects: dict[str, list[str]] = {}
-    for subject, text in said:
+    for subject, text in notes:
         subjects.setdefault(text, []).append(subject)
     return [f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in subjects.items()]
 
@@ -149,23 +149,23 @@ def labels(results: list[dict]) -> list[str]:
     return made if len(set(made)) == len(made) else [f"{i}: {label}" for i, label in enumerate(made, 1)]
 
 
-def _task_cell(result: dict, name: str, told: float | None) -> Cell:
+def _task_cell(result: dict, name: str, reported: float | None) -> Cell:
     entry = result["tasks"].get(name)
     if entry is None:
         return Cell()
-    return _cell(entry, told, comparable(result, name))
+    return _cell(entry, reported, comparable(result, name))
 
 
-def _average_cell(result: dict, name: str, told: float | None) -> Cell:
+def _average_cell(result: dict, name: str, reported: float | None) -> Cell:
     entry = result["averages"].get(name) or {}
     if entry.get("value") is None:
         return Cell()
-    return _cell(entry, told, comparable(result, *AVERAGE_TASKS[name]))
+    return _cell(entry, reported, comparable(result, *AVERAGE_TASKS[name]))
 
 
-def _cell(entry: dict, told: float | None, fair: bool) -> Cell:
+def _cell(entry: dict, reported: float | None, fair: bool) -> Cell:
     percent, stderr, interval = 100 * entry["value"], entry.get("stderr"), entry.get("interval")
-    difference = percent - told if fair and told is not None else None
+    difference = percent - reported if fair and reported is not None else None
     return Cell(
         percent,
         None if stderr is None else 100 * stderr,

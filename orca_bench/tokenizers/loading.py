@@ -1,4 +1,4 @@
-"""A folder, a SentencePiece file or a hub id in, the tokenizer that its model uses out.
+"""A folder or a SentencePiece file in, the tokenizer that its model uses out.
 
 A folder may hold the files of two tokenizers. Where they have one vocabulary SentencePiece's file is the truth; where they
 have two, the rows of the model decide, and nothing is guessed.
@@ -21,15 +21,12 @@ from orca_bench.tokenizers.sentencepiece_file import (
     model_proto,
 )
 
-#: What a hub repository's tokenizer may consist of.
-FILES = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*config.json"]
-
 _PADDING = 1024  # rows: models are given up to so many more than their tokenizer has tokens
 _SAME = 0.99  # of the pieces have the same id in both files of one tokenizer
 
 
 def load(where: str | Path) -> Tokenizer:
-    """The tokenizer of a folder, of a `.model` file, or of a hub id.
+    """The tokenizer of a folder or of a `.model` file; one of the hub is fetched first (`models.folder.locate`).
 
     Raises UserError where nothing there is a tokenizer, or where there are two and nothing says which is the model's.
     """
@@ -37,7 +34,7 @@ def load(where: str | Path) -> Tokenizer:
     if path.is_file():
         return SentencePieceTokenizer(path)
     if not path.is_dir():
-        return load(from_hub(str(where)))
+        raise UserError("no such tokenizer file or folder", where=where)
     metadata = folder_metadata.read(path)
     added = _added_to_sentencepiece(path, metadata)
     if added is not None:
@@ -90,20 +87,3 @@ def _vocabulary(data: dict) -> dict[str, int]:
     if isinstance(vocabulary, list):  # unigram: [token, score], in the order of their ids
         vocabulary = {entry[0]: id_ for id_, entry in enumerate(vocabulary)}
     return vocabulary | {token["content"]: token["id"] for token in data.get("added_tokens") or []}
-
-
-def from_hub(name: str) -> Path:
-    """The folder in the hub's cache that holds a repository's tokenizer, fetched where it is not there yet."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=FILES))
-    except HFValidationError:
-        raise UserError("no such file or folder, and not a hub id", where=name) from None
-    except Exception as error:  # the hub client raises a dozen kinds; for the user they are one
-        raise UserError(
-            f"no such folder here, and the hub did not give it ({type(error).__name__})",
-            where=name,
-            hint="give the path of a downloaded model folder",
-        ) from error

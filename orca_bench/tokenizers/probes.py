@@ -75,7 +75,7 @@ def _behind_bos(truth: Tokenizer, text: str) -> list[int] | None:
 
 
 def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
-    """Whether plain transformers, loading a folder or hub id, agrees with the file that its ids come from; None where it does.
+    """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
 
     A SentencePiece file alone, and a tokenizer that only transformers can load, have nothing to disagree with; nor has a
     folder that transformers cannot load, of which what training exports can be loaded.
