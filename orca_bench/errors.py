@@ -21,7 +21,7 @@ class UserError(Exception):
         line = f"{where}: {what}" if where is not None else what
         if hint:
             line = f"{line}; {hint}"
-        super().__init__(" ".join(line.split()))
+        super().__init__(one_line(line))
 
 
 class NotFinite(UserError):
@@ -38,6 +38,11 @@ class OutOfTime(Exception):
 
 class Interrupted(Exception):
     """The user pressed Ctrl-C; `str()` says what was finished and where it lies. Exit code 130."""
+
+
+def one_line(value: object, length: int | None = None) -> str:
+    """What a library raised or logged as one line, at most `length` characters of it."""
+    return " ".join(str(value).split())[:length]
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from orca_bench.errors import UserError, nearest
+from orca_bench.errors import UserError, nearest, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,6 +25,7 @@ _ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 _FILE = re.compile(r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE)
 _NOUN = {"model": "model", "dataset": "data set"}
 _SHOWN = 12  # characters of a commit that a person reads
+_LONGEST = 250  # characters of what the hub says
 #: Small files of a model: everything but its weights.
 _SETTINGS = ("*.json", "*.jinja", "*.model*", "vocab*", "merges.txt", "*.tiktoken")
 _SAFETENSORS, _PICKLES = ("*.safetensors",), ("pytorch_model*.bin",)
@@ -127,7 +128,7 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
     causes = list(_causes(error))
     status = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
     message = next((c.server_message for c in causes if getattr(c, "server_message", None)), None)
-    message = f": {_line(message)}" if message else ""
+    message = f": {one_line(message, _LONGEST)}" if message else ""
     if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
         return UserError(
             f"the hub gives this {noun} only to whom its owners admitted{message}",
@@ -149,7 +150,7 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
     cause = (
         causes[-1] if isinstance(causes[-1], OSError) else error
     )  # a refused connection says more than what it led to
-    reason = _line(cause) if status is None else f"HTTP {status}{message}"
+    reason = one_line(cause, _LONGEST) if status is None else f"HTTP {status}{message}"
     return UserError(f"{absent}, and the hub does not give it ({reason})", where=name, hint=local)
 
 
@@ -170,7 +171,3 @@ def _nearest_path(name: str) -> str | None:
     wrong = path.relative_to(existing).parts[0]
     hint = nearest(wrong, (entry.name for entry in existing.iterdir()))
     return hint if hint is None or existing == Path(".") else hint.replace("'", f"'{existing}/", 1)
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:250]

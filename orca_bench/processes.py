@@ -17,6 +17,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -103,6 +104,13 @@ def _end_here() -> None:
             with contextlib.suppress(psutil.Error):
                 child.kill()
     os._exit(1)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now, for a process that is started next."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def running(purpose: str) -> list[int]:

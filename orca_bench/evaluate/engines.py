@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ from orca_bench.errors import NotFinite, UserError
 from orca_bench.models import architecture
 from orca_bench.models import folder as model_folder
 from orca_bench.models import identity as identities
+from orca_bench.processes import free_port
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.api import Api
@@ -153,7 +153,7 @@ def _vllm(choice: Choice, model: str, dtype: str, say: Callable[[str], None]) ->
     program = shutil.which("vllm")
     if program is None:
         raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
-    port = _free_port()
+    port = free_port()
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
     command += ["--dtype", dtype, "--tensor-parallel-size", str(choice.tensor_parallel), "--enable-prefix-caching"]
     with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
@@ -180,9 +180,3 @@ def _await(process: subprocess.Popen, port: int, log: str) -> None:
             return
         time.sleep(0.2)
     raise UserError(f"vLLM did not start within {_START_S} s", where=log)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench import hub, libraries, tokenizers
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
 from orca_bench.prompt import TURN_HEADERS
@@ -169,5 +169,5 @@ def config_of(name: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(name)
     except Exception as error:  # absent, unreachable or malformed: one thing to the user
         raise UserError(
-            f"no configuration that transformers can read ({' '.join(str(error).split())[:200]})", where=name
+            f"no configuration that transformers can read ({one_line(error, 200)})", where=name
         ) from error

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orca_bench import libraries
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_hint, read_json
 
 INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
@@ -58,7 +58,7 @@ def check(folder: str | Path) -> list[str]:
             hint=_reason(missing, unexpected),
         )
     if report["error_msgs"]:
-        raise UserError(f"the weights cannot be loaded ({_line(report['error_msgs'])})", where=folder)
+        raise UserError(f"the weights cannot be loaded ({one_line(report['error_msgs'], 200)})", where=folder)
     surplus = [name for name in unexpected if not _BUFFERS.search(name)]
     misplaced = [name for name in surplus if _belongs(name, model)]
     if misplaced:
@@ -87,7 +87,7 @@ def loading(folder: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # another architecture, a broken file, no memory: one thing to the user
-        what = _conversion(logged) or f"transformers cannot load a model here ({_line(error)})"
+        what = _conversion(logged) or f"transformers cannot load a model here ({one_line(error, 200)})"
         raise UserError(what, where=folder) from error
     finally:
         logger.removeFilter(keep)
@@ -110,7 +110,7 @@ def _check_files(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             hint = (lfs_hint(file) if file.is_file() else None) or "copy or download it again"
-            raise UserError(f"not a whole safetensors file ({_line(error)})", where=file, hint=hint) from None
+            raise UserError(f"not a whole safetensors file ({one_line(error, 200)})", where=file, hint=hint) from None
     if any(folder.glob("model*.safetensors")):
         return  # transformers does not read the pickles beside them
     if (folder / PICKLE_INDEX).is_file():
@@ -239,7 +239,3 @@ def _count(names: list[str]) -> str:
 
 def _names(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-
-
-def _line(error: object) -> str:
-    return " ".join(str(error).split())[:200]

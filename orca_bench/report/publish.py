@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.files import make_folder, write_text, writing
 from orca_bench.models import folder as model_folder
 from orca_bench.report import card as cards
@@ -99,8 +99,8 @@ def push(card: Path, repository: str) -> str:
             commit_message="Scores measured with orca-bench",
         )
     except Exception as error:  # of many kinds: no such repository, no right to it, no network
-        said = " ".join(str(error).split())[:200]
-        raise UserError(f"the hub did not take the card ({type(error).__name__}: {said})", where=repository) from None
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise UserError(f"the hub did not take the card ({reason})", where=repository) from None
     return str(done)
 
 

@@ -1,7 +1,8 @@
 """Text to token ids, exactly as the model was trained with: what is loaded, checked, repaired and exported.
 
 In: a model folder or a SentencePiece `.model` file. Out: a `Tokenizer` whose `encode` gives SentencePiece's own ids, or those
-of tokenizer.json as it stands, never adds BOS or EOS (the caller does), and never reads a special token out of text. `export` writes a tokenizer.json with which plain transformers agrees, and the chat template.
+of tokenizer.json as it stands, never adds BOS or EOS (the caller does), and never reads a special token out of text.
+`export` writes a tokenizer.json with which plain transformers agrees, and the chat template.
 """
 
 from orca_bench.tokenizers.base import Tokenizer

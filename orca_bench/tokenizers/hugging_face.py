@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
 from orca_bench.files import sha256
 from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.metadata import TOKENIZER_JSON, Metadata
@@ -142,5 +142,5 @@ def load_plain(folder: str | Path):
 
 
 def _cannot(folder: str | Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error, 200)
     return UserError(f"transformers cannot load a tokenizer here ({reason or type(error).__name__})", where=folder)

@@ -21,6 +21,7 @@ from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture
 from orca_bench.models import folder as model_folder
+from orca_bench.processes import free_port
 from orca_bench.recipe import Recipe
 from orca_bench.train import encode as encoding
 from orca_bench.train import launched, located, student
@@ -251,7 +252,7 @@ def _sigterm_is_ctrl_c() -> Iterator[None]:
 def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
     processes, module = str(recipe.train.processes), "orca_bench.train.worker"
     if launcher == "deepspeed":
-        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(_free_port())]
+        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(free_port())]
         return [sys.executable, *start, "--log_level", "error", "--module", module, str(run.folder)]
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
     return [sys.executable, *start, module, str(run.folder)]
@@ -262,11 +263,3 @@ def _environment() -> dict:
     paths = [package, os.environ.get("PYTHONPATH", "")]
     libraries.prepare()
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

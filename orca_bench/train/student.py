@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 from orca_bench import libraries, tokenizers
-from orca_bench.errors import UserError
 from orca_bench.files import replacing_folder
 from orca_bench.models import architecture
+from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
 
@@ -19,18 +19,11 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 def config(recipe: Recipe, tokenizer: Tokenizer):
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     libraries.prepare()
-    from transformers import AutoConfig, LlamaConfig
+    if recipe.model.random is None:
+        return model_folder.config_of(recipe.model.base)
+    from transformers import LlamaConfig
 
-    if recipe.model.random is not None:
-        return _llama_config(recipe.model.random, tokenizer, LlamaConfig)
-    try:
-        return AutoConfig.from_pretrained(recipe.model.base)
-    except Exception as error:  # absent, unreachable or malformed: one thing to the user
-        raise UserError(
-            f"cannot read the model's config ({type(error).__name__})",
-            where=recipe.model.base,
-            hint="give the path of a model folder with -o model.base=…",
-        ) from error
+    return _llama_config(recipe.model.random, tokenizer, LlamaConfig)
 
 
 def _llama_config(shape: Architecture, tokenizer: Tokenizer, kind):
