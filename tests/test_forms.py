@@ -93,6 +93,14 @@ def texts(svg):
     }
 
 
+@pytest.mark.filterwarnings("error")  # matplotlib warns of a picture whose parts have no room
+@pytest.mark.parametrize("name", ["one", "a_result_of_a_long_name_" * 3])
+@pytest.mark.parametrize("task", ["winogrande", "mmlu"])
+def test_a_picture_of_one_task_has_room_for_all_its_parts(tmp_path, task, name):
+    result = drawn(tmp_path, name, 0.5, tasks=[task])
+    assert all(file.is_file() for file in pictures.scores([result], table.read_reported(), tmp_path / "p"))
+
+
 def test_pictures_have_every_task_every_result_and_the_same_bytes_again(tmp_path):
     pair = [drawn(tmp_path, "one", 0.4), drawn(tmp_path, "two", 1.0, seed=1)]
     png, svg = pictures.scores(pair, table.read_reported(), tmp_path / "p")

@@ -143,7 +143,7 @@ def test_the_share_of_a_helper_that_died_is_done_by_the_others(code, ending):
     assert lines == [f"a helper process {ending}; the others do its share"]
 
 
-def test_out_of_time_what_was_begun_is_kept_and_something_always_is():
+def test_out_of_time_what_was_begun_is_kept_and_each_command_computes_something():
     first, work = team(2), Pieces([0.05] * 40)
     over = time.monotonic() + 0.2
     first.expired = lambda: time.monotonic() > over
@@ -156,7 +156,12 @@ def test_out_of_time_what_was_begun_is_kept_and_something_always_is():
     with pytest.raises(OutOfTime):
         alone.share(work)
     assert work.computed == [0]
-    assert alone.share(Pieces([0])) == [[0]]  # nothing was left to begin
+    for later in (alone, first):  # as for the next task, even if it has a single piece
+        work = Pieces([0])
+        with pytest.raises(OutOfTime):
+            later.share(work)
+        assert work.computed == []
+    assert alone.share(Pieces([])) == []
 
 
 def test_a_launchers_store_carries_pieces_and_answers_and_ends_with_its_process():

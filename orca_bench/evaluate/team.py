@@ -92,12 +92,14 @@ class Team:
         self.say: Callable[[str], None] = lambda line: None
         #: Whether no further piece is to be begun.
         self.expired: Callable[[], bool] = lambda: False
+        #: Whether a piece was computed: each command is to compute one at least, so that repeated ones come to an end.
+        self.begun = False
 
     def share(self, work: Work) -> list[list]:
         """The answers to all pieces, in order.
 
         Where a helper ends or fails, the others do its share. Raises what is wrong with a piece, and OutOfTime once
-        `expired`, with all answers kept that were begun; one piece at least is computed before that.
+        `expired`, with all answers kept that were begun; the team's first piece is computed even then.
         """
         return _Share(self, work).answers()
 
@@ -115,12 +117,11 @@ class _Share:
         self._at_work = set(team.helpers[: max(0, len(self._waiting) - 1)])
 
     def answers(self) -> list[list]:
+        self._stop_where_expired()
         for helper in self._at_work:
             threading.Thread(target=self._send_pieces, args=(helper,), daemon=True).start()
-        begun = False
         while len(self._answers) < len(self._work):
-            if begun and self._team.expired():
-                self._waiting.clear()
+            self._stop_where_expired()
             number = self._next()
             if number is not None:
                 answers = self._work.compute(number)
@@ -130,10 +131,14 @@ class _Share:
                 self._receive(*self._replies.get())
             else:
                 raise OutOfTime
-            begun = True
+            self._team.begun = True
             while not self._replies.empty():
                 self._receive(*self._replies.get())
         return [self._answers[number] for number in range(len(self._work))]
+
+    def _stop_where_expired(self) -> None:
+        if self._team.begun and self._team.expired():
+            self._waiting.clear()
 
     def _next(self) -> int | None:
         """The piece that falls to whoever asks, or None where none waits."""

@@ -94,7 +94,7 @@ def _rest(result: dict, covered: set[Place]) -> list[Finding]:
 
 def _heading(result: dict, lines: Mapping[str, Sequence[dict]], covered: set[Place]) -> Iterator[Finding]:
     """Which tasks are done, the limit, and the protocol's description."""
-    if "order" in result:
+    if result.get("order") is not None:
         done = set(result["order"]) <= set(result["tasks"])
         known = [name for name in BY_NAME if name in {*result["order"], *result["tasks"]}]
         matches = result.get("complete") == done and result["order"] == known

@@ -31,9 +31,10 @@ class Workload:
         for kind, most in ((SCORES, ""), (TEXTS, "at most ")):
             if left := self.total[kind] - self.kept[kind]:
                 parts.append(f"{most}{left:,} tokens of {kind}")
+        parts = parts or ["nothing"]
         if kept := sum(self.kept.values()):
-            parts.append(f"{kept:,} are kept by an earlier run")
-        line = f"to compute: {', '.join(parts)}" if parts else "to compute: nothing"
+            parts.append(f"{kept:,} tokens are kept by an earlier run")
+        line = f"to compute: {', '.join(parts)}"
         return line + "".join(f"; {name}: counted task by task" for name in self.uncounted)
 
 

@@ -22,6 +22,8 @@ from orca_bench.suite import BY_NAME, TASKS
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
+_LEAST_HEIGHT = 2.2  # inches: below it the legend and the labels of an axis have no room
+
 
 def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
     """All pictures that there are of some results: (caption, files) of each."""
@@ -42,7 +44,7 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
     plot = _plot()
     shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
     count = len(results)
-    figure, axes = plot.subplots(figsize=(8, 1.1 + len(shown) * (0.34 + 0.16 * count)), layout="constrained")
+    figure, axes = plot.subplots(figsize=(8, max(_LEAST_HEIGHT, 1.1 + len(shown) * (0.34 + 0.16 * count))), layout="constrained")
     for number, result in enumerate(results):
         offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [
@@ -99,7 +101,7 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
         rows.append((100 * entry["value"], 100 * interval[0], 100 * interval[1], entry["n"], name.replace("_", " ")))
     rows.sort(key=lambda row: (row[0], row[4]))
     plot = _plot()
-    figure, axes = plot.subplots(figsize=(8, 1.2 + 0.19 * len(rows)), layout="constrained")
+    figure, axes = plot.subplots(figsize=(8, max(_LEAST_HEIGHT, 1.2 + 0.19 * len(rows))), layout="constrained")
     places = range(len(rows))
     values = [row[0] for row in rows]
     axes.errorbar(
