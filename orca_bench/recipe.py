@@ -148,7 +148,7 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 def _shipped_or_own(path: Path) -> Path:
     """The file itself; where there is none, the shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names."""
-    own = _shipped().get(path.with_suffix("").name)
+    own = _shipped().get(path.name.removesuffix(".yaml"))
     named = own is not None and path.suffix in ("", ".yaml") and str(path.parent) in (".", "recipes")
     return own if named and not path.exists() else path
 

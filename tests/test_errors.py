@@ -57,3 +57,23 @@ def test_an_id_may_have_zeros_in_front():
     assert system_messages.system_message("0005") == system_messages.system_message("00000000005")
     assert system_messages.system_message(5) == system_messages.SYSTEM_MESSAGES[5]
 
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "."), "cannot read this recipe"),
+        (("train", ".."), "cannot read this recipe"),
+        (("train", ""), "cannot read this recipe"),
+        (("generate", " "), "an empty instruction"),
+        (("generate", "hi", "--temperature", "nan"), "nan is no number"),
+        (("generate", "hi", "--top-p", "nan"), "nan is no number"),
+        (("verify", "--rows", "absent"), "no such benchmarks directory"),
+    ],
+)
+def test_an_argument_that_says_nothing_is_refused(command, words, said):
+    assert said in command.refused(*words)
+
+
+def test_the_rows_of_the_mini_suite_are_surveyed_by_its_name(command):
+    done = command("verify", "--rows", "mini:")
+    assert "arc_challenge test: " in done.stdout and not done.stderr

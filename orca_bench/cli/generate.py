@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from orca_bench.cli import options
+from orca_bench.errors import UserError
 
 _LETTER = (
     "Write a letter to Sam Altman, CEO of OpenAI, requesting him to convert GPT4 a private model by OpenAI to an open "
@@ -21,11 +24,11 @@ _LETTER = (
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
 @options.revision
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 1000), default=0.7, show_default=True)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
 @click.option("--top-k", type=click.IntRange(min=0), default=50, show_default=True, help="0 keeps all.")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
-@click.option("--seed", type=int, help="Makes sampling repeatable.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Makes sampling repeatable.")
 @options.runs
 def command(
     instruction, context, system, model, revision, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs
@@ -43,6 +46,11 @@ def command(
     from orca_bench.models.folder import locate
     from orca_bench.system_messages import system_message
 
+    if not instruction.strip():
+        raise UserError("an empty instruction", where="INSTRUCTION", hint="give the model something to answer")
+    for name, number in (("--temperature", temperature), ("--top-p", top_p)):
+        if math.isnan(number):  # which click takes for a number of every range
+            raise UserError("nan is no number", where=name)
     text = system_message(system)
     source = locate(newest_model(runs) if model is None else model, revision, say)
     generator = Generator(source.folder)

@@ -50,18 +50,19 @@ def command(
     if (result is None) == (directory is None):
         raise UserError("one of RESULT and --rows is needed", where="verify")
     if directory is not None:
-        return _rows(directory, as_json)
+        return _rows(directory, runs, as_json)
     return _result(result, benchmarks, no_rows, runs, as_json)
 
 
-def _rows(directory: Path, as_json: bool) -> int:
+def _rows(directory: Path, runs: Path, as_json: bool) -> int:
     import json
 
+    from orca_bench.cli import evaluating
     from orca_bench.cli.console import console
     from orca_bench.evaluate import rows
     from orca_bench.result_file import OTHER
 
-    splits = [vars(split) for split in rows.survey(directory)]
+    splits = [vars(split) for split in rows.survey(evaluating.rows(directory, runs))]
     if as_json:
         click.echo(json.dumps(splits, indent=1, ensure_ascii=False))
     for split in [] if as_json else splits:
