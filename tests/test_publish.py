@@ -150,6 +150,9 @@ def test_what_cannot_be_published_is_refused_before_anything_is_written(command,
     result(tmp_path)
     result(tmp_path, "b.json", fingerprint="g")
     assert "models with other weights" in command.refused("publish", "r.json", "b.json")
+    for name, tokenizer in (("c.json", "one"), ("d.json", "another")):
+        result(tmp_path, name, fingerprint=None, identity={"tokenizer": tokenizer, "server": name})
+    assert "models with other tokenizer" in command.refused("publish", "c.json", "d.json")
     (tmp_path / "other").mkdir()
     result(tmp_path / "other")
     assert "has the same file name" in command.refused("publish", "r.json", "other/r.json")

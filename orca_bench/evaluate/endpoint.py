@@ -77,8 +77,7 @@ class Address:
 class Endpoint:
     """The server at `base_url` (…/v1), whose key is OPENAI_API_KEY, serving `model`; None takes the only one it lists.
 
-    `window` is how many tokens a request and its answer may have together, as far as the server says, else None. `kind` is who
-    made the server, by its own word: vllm, sglang, llamacpp, or another.
+    `window` is how many tokens a request and its answer may have together, as far as the server says, else None.
     """
 
     def __init__(self, base_url: str, model: str | None = None, timeout: float = 600):
@@ -165,7 +164,6 @@ class Endpoint:
             )
         self.model: str = wanted or names[0]
         card = next((model for model in models if model.id == self.model), None)
-        self.kind = str(getattr(card, "owned_by", None) or "unknown")
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
         self.window = _count(getattr(card, "max_model_len", None)) or self._slot_size(once)
 

@@ -115,13 +115,20 @@ def _asked(requests, result: dict, made: Published) -> page.Requests:
 
 
 def _check_fingerprints(paths: Sequence[Path], results: Sequence[dict]) -> None:
-    prints = {result["model"].get("fingerprint") for result in results} - {None}
-    if len(prints) > 1:
-        raise UserError(
-            "these results are of models with other weights",
-            where=", ".join(map(str, paths)),
-            hint="publish results of one model",
-        )
+    """Raise UserError where results are of models that differ; of a server the weights are not known, but its folder is."""
+    for part, name in (("fingerprint", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
+        hashes = {result["model"].get(part) or _identity(result).get(part) for result in results} - {None}
+        if len(hashes) > 1:
+            raise UserError(
+                f"these results are of models with other {name}",
+                where=", ".join(map(str, paths)),
+                hint="publish results of one model",
+            )
+
+
+def _identity(result: dict) -> dict:
+    identity = result["model"].get("identity")
+    return identity if isinstance(identity, dict) else {}
 
 
 def _check_names(paths: Sequence[Path]) -> None:
