@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,12 +81,15 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
     def run(folder, choice):
         out = tmp_path / folder / "r.json"
-        order = evaluating.order(tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out)
+        order = evaluating.order(
+            tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out, engine=choice
+        )
         listener = Listener()
-        return job.evaluate(replace(order, engine=choice), listener)["leaderboard"], listener.said
+        return job.evaluate(order, listener)["leaderboard"], listener.said
 
     theirs, _ = run("own", Choice())
     mine, _ = run("api", Choice("api", base_url=url))
+    assert mine["model"]["name"] == "tiny" != theirs["model"]["name"]  # the served model's, not the tokenizer's folder's
     engine = mine["model"]["engine"]
     assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
     sampling = engine.pop("sampling")
