@@ -10,8 +10,10 @@ from conftest import ROOT
 from safetensors.torch import load_file, save_file
 
 from orca_bench.errors import UserError
+from orca_bench.models import architecture, weights
 from orca_bench.models import folder as model_folder
-from orca_bench.models import weights
+from orca_bench.recipe import Data, Model, Recipe
+from orca_bench.train import student
 
 HEAD, EMBEDDINGS, QUERY = "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj"
 
@@ -244,11 +246,24 @@ def test_a_pickled_shard_that_is_lost_is_named(tiny_model, state, tmp_path):
     assert weights.check(folder) == []
 
 
+@pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.int32, torch.int64])
-def test_integers_are_no_weights_where_no_quantization_is_named(variant, state, kind):
+def test_integers_are_no_weights_where_no_quantization_is_named(variant, state, kind, pickled):
     name = "model.layers.1.mlp.up_proj.weight"
-    folder = variant(state | {name: state[name].to(kind)})
+    changed = state | {name: state[name].to(kind)}
+    folder = variant(changed)
+    if pickled:
+        (folder / "model.safetensors").unlink()
+        torch.save(changed, folder / "pytorch_model.bin")
     with pytest.raises(UserError, match=f"1 weight in the files are integers \\({name}\\)"):
+        weights.check(folder)
+
+
+def test_a_pickle_without_names_is_refused(variant, state):
+    folder = variant(state)
+    (folder / "model.safetensors").unlink()
+    torch.save(list(state.values()), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="pytorch_model.bin: not names with their weights"):
         weights.check(folder)
 
 
@@ -257,10 +272,38 @@ def test_a_file_is_not_a_model_folder(tiny_model):
         model_folder.check(str(tiny_model / "model.safetensors"))
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
 @pytest.mark.parametrize("content", ["", "null", "[]", '"x"', "{"])
-def test_a_configuration_that_is_no_json_object_is_named(tiny_model, tmp_path, content):
+def test_a_configuration_that_is_no_json_object_is_named(tiny_model, tmp_path, content, name):
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
-    (folder / "config.json").write_text(content)
-    with pytest.raises(UserError, match="config.json: not a JSON"):
+    (folder / name).write_text(content)
+    with pytest.raises(UserError, match=f"/{name}: not a JSON"):
         model_folder.check(str(folder))
+
+
+@pytest.mark.parametrize("pad", [1024, -1, 32000])
+def test_a_pad_id_without_a_row_changes_no_answer_and_no_training(variant, state, mini, pad):
+    """Folders of 2023 name a pad id that only the tokenizer has; torch refuses it, or keeps the last row from training."""
+    folder = variant(state, pad_token_id=pad)
+    assert model_folder.check(str(folder)) == []
+    model, tokenizer = model_folder.load(str(folder), "float32", "auto")
+    embeddings = model.get_input_embeddings()
+    assert embeddings.padding_idx is None and torch.equal(embeddings.weight, state[EMBEDDINGS])
+    data = Data(records=[str(mini["mini:records"])], max_length=128)
+    recipe = Recipe(name="t", model=Model(base=str(folder)), data=data)
+    config = student.config(recipe, tokenizer)
+    assert config.pad_token_id is None and student.count_parameters(config) == sum(t.numel() for t in state.values())
+
+
+def test_a_pad_id_with_a_row_stays(variant, state):
+    assert architecture.config_of(variant(state, pad_token_id=1023)).pad_token_id == 1023
+
+
+@pytest.mark.parametrize("tokens", [0, -1, -2048])
+def test_a_context_window_without_a_token_is_refused_by_its_key(variant, state, tokens):
+    folder = variant(state, max_position_embeddings=tokens)
+    with pytest.raises(UserError, match=f"config.json: max_position_embeddings is {tokens}"):
+        model_folder.check(str(folder))
+    with pytest.raises(UserError, match=f"config.json: max_position_embeddings is {tokens}"):
+        model_folder.window_of(str(folder))

@@ -6,7 +6,15 @@ Its own module because configurations name the same thing in many ways, and whoe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from orca_bench import libraries
+from orca_bench.errors import UserError, one_line
+from orca_bench.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
 _OTHER_INPUTS = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
@@ -29,6 +37,35 @@ _PADDED_POSITIONS = (
 )
 
 Model = TypeVar("Model")
+
+
+def config_of(name: str | Path) -> PretrainedConfig:
+    """The configuration of a folder, with which its model is to be loaded; raises UserError where there is none."""
+    file = Path(name) / "config.json"
+    if file.is_file() and not isinstance(read_json(file), dict):
+        raise UserError("not a JSON object", where=file)
+    libraries.prepare()
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except Exception as error:  # absent, unreachable or malformed: one thing to the user
+        raise UserError(
+            f"no configuration that transformers can read ({one_line(error, 200)})", where=name
+        ) from error
+    _drop_pad_without_row(config)
+    return config
+
+
+def _drop_pad_without_row(config: PretrainedConfig) -> None:
+    """Leave a pad id out that has no row: folders of 2023 have `vocab_size` or -1, and no padding is ever read here.
+
+    torch 2.13 refuses the one ("Padding_idx must be within num_embeddings"), and keeps the last row from training for the other.
+    """
+    for part in {id(part): part for part in (config, config.get_text_config(decoder=True))}.values():
+        pad, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
+        if part.model_type not in _PADDED_POSITIONS and isinstance(pad, int) and isinstance(rows, int):
+            part.pad_token_id = pad if 0 <= pad < rows else None
 
 
 def refusal(config) -> str | None:
@@ -59,17 +96,31 @@ def refusal(config) -> str | None:
 
 
 def window(config) -> int:
-    """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models)."""
+    """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models).
+
+    Raises UserError where it names one without a token.
+    """
     return named_window(config) or _DEFAULT_WINDOW
 
 
 def named_window(config) -> int | None:
-    """The context window in tokens that a configuration names; None where it names none."""
+    """The context window in tokens that a configuration names; None where it names none.
+
+    Raises UserError where that is no positive number.
+    """
     for part in (config, config.get_text_config(decoder=True)):
         for name in _WINDOWS:
             tokens = getattr(part, name, None)
-            if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens > 0:
-                return tokens - (part.pad_token_id or 0) - 1 if part.model_type in _PADDED_POSITIONS else tokens
+            if not isinstance(tokens, int) or isinstance(tokens, bool):
+                continue
+            padding = (part.pad_token_id or 0) + 1 if part.model_type in _PADDED_POSITIONS else 0
+            if tokens <= padding:
+                raise UserError(
+                    f"{name} is {tokens}, which leaves no context window",
+                    where=Path(config.name_or_path or "") / "config.json",
+                    hint="it is the number of tokens that the model was made for",
+                )
+            return tokens - padding
     return None
 
 

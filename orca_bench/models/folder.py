@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from orca_bench import hub, libraries, tokenizers
-from orca_bench.errors import UserError, one_line
+from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
 from orca_bench.prompt import TURN_HEADERS
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -75,6 +71,9 @@ def check(name: str) -> list[str]:
         )
     if not (folder / "config.json").is_file():
         raise UserError("no config.json: not a model folder", where=name)
+    generation = folder / "generation_config.json"
+    if generation.is_file() and not isinstance(read_json(generation), dict):
+        raise UserError("not a JSON object", where=generation)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
     check_architecture(name)
@@ -82,9 +81,11 @@ def check(name: str) -> list[str]:
 
 
 def check_architecture(name: str) -> None:
-    """Raise UserError where the configuration of a folder says that its model is no causal one of text."""
-    if reason := architecture.refusal(config_of(name)):
+    """Raise UserError where the configuration of a folder is no causal text model's, or has no context window."""
+    config = architecture.config_of(name)
+    if reason := architecture.refusal(config):
         raise UserError(f"{reason}; only causal language models of text can be used", where=name)
+    architecture.window(config)
 
 
 def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
@@ -105,7 +106,9 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
     options = {"dtype": wanted if wanted == "auto" else getattr(torch, wanted), **spread}
     with weights.loading(name):
         model = architecture.with_attention(
-            lambda kind: AutoModelForCausalLM.from_pretrained(name, attn_implementation=kind, **options)
+            lambda kind: AutoModelForCausalLM.from_pretrained(
+                name, config=architecture.config_of(name), attn_implementation=kind, **options
+            )
         )
     if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.rows_needed:
         raise UserError(
@@ -154,20 +157,4 @@ def has_own_prompt(folder: str) -> bool:
 
 def window_of(name: str) -> int:
     """The context window in tokens of a model folder, from its config.json alone; raises UserError where there is none."""
-    return architecture.window(config_of(name))
-
-
-def config_of(name: str) -> PretrainedConfig:
-    """The configuration as transformers makes it of config.json; raises UserError where it cannot."""
-    file = Path(name) / "config.json"
-    if file.is_file() and not isinstance(read_json(file), dict):
-        raise UserError("not a JSON object", where=file)
-    libraries.prepare()
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(name)
-    except Exception as error:  # absent, unreachable or malformed: one thing to the user
-        raise UserError(
-            f"no configuration that transformers can read ({one_line(error, 200)})", where=name
-        ) from error
+    return architecture.window(architecture.config_of(name))

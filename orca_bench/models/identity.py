@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, sha256
-from orca_bench.models import folder as model_folder
+from orca_bench.models import architecture
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +80,7 @@ def of_folder(folder: str) -> dict[str, str]:
     if path.is_file():
         return {"tokenizer": sha256(path)}
     return {
-        "config": digest(_without(model_folder.config_of(folder).to_dict(), COSMETIC_CONFIG)),
+        "config": digest(_without(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG)),
         "generation": digest(_without(_settings(path / "generation_config.json"), COSMETIC_GENERATION)),
         "tokenizer": digest(_tokenizer(path)),
     }

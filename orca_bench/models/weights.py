@@ -18,6 +18,7 @@ from pathlib import Path
 from orca_bench import libraries
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_hint, read_json
+from orca_bench.models import architecture
 
 INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 _NAMED = 3  # names of weights in one message
@@ -41,13 +42,17 @@ def check(folder: str | Path) -> list[str]:
     Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
-    _check_files(Path(folder))
+    integers = _check_files(Path(folder))
     libraries.prepare()
     from transformers import AutoModelForCausalLM
 
     with loading(folder):
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, device_map="meta", output_loading_info=True, ignore_mismatched_sizes=True
+            folder,
+            config=architecture.config_of(folder),
+            device_map="meta",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     _check_shapes(report["mismatched_keys"], folder)
@@ -67,7 +72,7 @@ def check(folder: str | Path) -> list[str]:
             where=folder,
             hint=_reason([], misplaced) or "config.json is another model's, or says fewer layers or no biases",
         )
-    _check_numbers(Path(folder), model)
+    _check_numbers(integers, folder, model)
     return surplus
 
 
@@ -93,8 +98,11 @@ def loading(folder: str | Path) -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def _check_files(folder: Path) -> None:
-    """Raise UserError for a shard that is absent, an index that is absent, and a file that is not whole."""
+def _check_files(folder: Path) -> list[str]:
+    """The names of the weights that are integers in the files that transformers reads.
+
+    Raises UserError for a shard that is absent, an index that is absent, and a file that is not whole.
+    """
     from safetensors import SafetensorError, safe_open
 
     shards = sorted(folder.glob("model-*-of-*.safetensors"))
@@ -104,33 +112,46 @@ def _check_files(folder: Path) -> None:
         raise UserError(
             f"shards of weights ({shards[0].name}, …) without their index {INDEX}", where=folder, hint="copy it too"
         )
+    integers: list[str] = []
     for file in sorted(folder.glob("model*.safetensors")):
         try:
-            with safe_open(file, framework="pt"):
-                pass
+            with safe_open(file, framework="pt") as tensors:
+                kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+                integers += [name for name, kind in kinds.items() if kind.startswith(("I", "U"))]
         except (SafetensorError, OSError) as error:
             hint = (lfs_hint(file) if file.is_file() else None) or "copy or download it again"
             raise UserError(f"not a whole safetensors file ({one_line(error, 200)})", where=file, hint=hint) from None
     if any(folder.glob("model*.safetensors")):
-        return  # transformers does not read the pickles beside them
+        return integers  # transformers does not read the pickles beside them
     if (folder / PICKLE_INDEX).is_file():
         _check_index(folder / PICKLE_INDEX)
     for file in sorted(folder.glob("pytorch_model*.bin")):
         if hint := lfs_hint(file):
             raise UserError("not a file of weights", where=file, hint=hint)
-        _check_pickle(file)
+        integers += _check_pickle(file)
+    return integers
 
 
-def _check_pickle(file: Path) -> None:
-    """Raise UserError where torch cannot read a file without running code; its own message advises to run the code."""
+def _check_pickle(file: Path) -> list[str]:
+    """The names of the integers in a file.
+
+    Raises UserError where torch cannot read it without running code; its own message advises to run the code.
+    """
     import torch
 
     try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
-        torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+        content = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # whatever a damaged pickle makes of itself
         raise UserError(
             "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
         ) from error
+    if not isinstance(content, dict):
+        raise UserError("not names with their weights", where=file, hint="save the model's state_dict()")
+    return [
+        name
+        for name, tensor in content.items()
+        if isinstance(tensor, torch.Tensor) and str(tensor.dtype).startswith(("torch.int", "torch.uint"))
+    ]
 
 
 def _check_index(index: Path) -> None:
@@ -148,23 +169,20 @@ def _check_index(index: Path) -> None:
         )
 
 
-def _check_numbers(folder: Path, model) -> None:
+def _check_numbers(integers: list[str], folder: str | Path, model) -> None:
     """Raise UserError for integers where the model has real numbers, in a folder whose config.json names no quantization.
 
     transformers 5.23 takes each integer for the weight itself, and a quantized model whose config.json has lost its
     `quantization_config` answers at chance.
     """
-    from safetensors import safe_open
-
     if getattr(model.config, "quantization_config", None):
         return
     expected = model.state_dict()
-    integers = []
-    for file in sorted(folder.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-        integers += [name for name, kind in kinds.items() if kind.startswith(("I", "U")) and not _BUFFERS.search(name)]
-    wrong = [name for name in sorted(integers) if name not in expected or expected[name].is_floating_point()]
+    wrong = [
+        name
+        for name in sorted(integers)
+        if not _BUFFERS.search(name) and (name not in expected or expected[name].is_floating_point())
+    ]
     if wrong:
         raise UserError(
             f"{_count(wrong)} in the files are integers ({_names(wrong)}), and config.json names no quantization",

@@ -90,7 +90,9 @@ def _student(recipe: Recipe, tokenizer, configuration: dict):
     try:
         with weights.loading(recipe.model.base):
             model = AutoModelForCausalLM.from_pretrained(
-                recipe.model.base, dtype=getattr(torch, student.DTYPES[recipe.train.precision])
+                recipe.model.base,
+                config=student.config(recipe, tokenizer),
+                dtype=getattr(torch, student.DTYPES[recipe.train.precision]),
             )
     finally:
         del shards

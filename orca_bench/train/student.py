@@ -9,7 +9,6 @@ from pathlib import Path
 from orca_bench import libraries, tokenizers
 from orca_bench.files import replacing_folder
 from orca_bench.models import architecture
-from orca_bench.models import folder as model_folder
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
 
@@ -20,7 +19,7 @@ def config(recipe: Recipe, tokenizer: Tokenizer):
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     libraries.prepare()
     if recipe.model.random is None:
-        return model_folder.config_of(recipe.model.base)
+        return architecture.config_of(recipe.model.base)
     from transformers import LlamaConfig
 
     return _llama_config(recipe.model.random, tokenizer, LlamaConfig)
