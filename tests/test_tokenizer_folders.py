@@ -372,5 +372,29 @@ def test_a_sentencepiece_file_with_a_flipped_byte_is_refused(sentencepiece_model
 
 def test_an_eos_that_no_token_is_is_refused(sentencepiece_models, folder):
     path = folder(sentencepiece_models["llama"], tokenizer_config={"eos_token": "<|im_end|>"})
-    with pytest.raises(UserError, match=r"eos_token is '<\|im_end\|>'"):
+    with pytest.raises(UserError, match=r"eos_token is '<\|im_end\|>', and no token of the vocabulary is spelled so$"):
+        tokenizers.load(path)
+
+
+def test_an_eos_is_any_piece_of_the_vocabulary_also_one_that_the_folder_spells_otherwise(sentencepiece_models, folder):
+    pieces = tokenizers.load(sentencepiece_models["llama"])
+    for id_ in (pieces.pieces - 1, 13, 0, 300):
+        settings = {"eos_token": pieces.spelling(id_)}
+        assert tokenizers.load(folder(sentencepiece_models["llama"], tokenizer_config=settings)).stop_ids == (id_,)
+        settings = {"eos_token": "<end>", "added_tokens_decoder": {str(id_): added(content="<end>")}}
+        assert tokenizers.load(folder(sentencepiece_models["llama"], tokenizer_config=settings)).stop_ids == (id_,)
+
+
+def test_an_eos_without_a_row_and_one_without_its_word_mark_are_called_so(sentencepiece_models, folder):
+    pieces = tokenizers.load(sentencepiece_models["llama"]).pieces
+    path = folder(
+        sentencepiece_models["llama"],
+        config={"vocab_size": pieces},
+        added_tokens={"<end>": pieces},
+        tokenizer_config={"eos_token": "<end>"},
+    )
+    with pytest.raises(UserError, match=f"eos_token is '<end>' with the id {pieces}, and the model has {pieces} rows"):
+        tokenizers.load(path)
+    path = folder(sentencepiece_models["llama"], tokenizer_config={"eos_token": " the"})
+    with pytest.raises(UserError, match="no token of the vocabulary is spelled so; the vocabulary has '▁the'"):
         tokenizers.load(path)

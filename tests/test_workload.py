@@ -95,10 +95,11 @@ def test_what_was_not_counted_or_kept_meanwhile_is_taken_in_when_it_comes():
 
 def test_sentences_are_for_people():
     assert Workload().sentence() == "to compute: nothing"
+    assert Workload(uncounted=["plain"]).sentence() == "to compute: plain, counted task by task"
     work = Workload({SCORES: 12_000, TEXTS: 900}, {SCORES: 2_000, TEXTS: 0}, ["plain"])
     assert work.sentence() == (
         "to compute: 10,000 tokens of log-likelihoods, at most 900 tokens of texts, 2,000 tokens are kept by an earlier run; "
-        "plain: counted task by task"
+        "plain, counted task by task"
     )
     assert [duration(s) for s in (5, 600, 7260, 200_000)] == ["5 s", "10 min", "2 h 1 min", "2 d 7 h"]
 

@@ -31,11 +31,13 @@ class Workload:
         for kind, most in ((SCORES, ""), (TEXTS, "at most ")):
             if left := self.total[kind] - self.kept[kind]:
                 parts.append(f"{most}{left:,} tokens of {kind}")
-        parts = parts or ["nothing"]
-        if kept := sum(self.kept.values()):
+        kept = sum(self.kept.values())
+        if not parts and (kept or not self.uncounted):
+            parts.append("nothing")
+        if kept:
             parts.append(f"{kept:,} tokens are kept by an earlier run")
-        line = f"to compute: {', '.join(parts)}"
-        return line + "".join(f"; {name}: counted task by task" for name in self.uncounted)
+        counted = [", ".join(parts)] if parts else []
+        return "to compute: " + "; ".join(counted + [f"{name}, counted task by task" for name in self.uncounted])
 
 
 class Clock:

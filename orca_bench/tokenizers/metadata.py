@@ -50,6 +50,8 @@ class Metadata:
     adds_bos: bool | None = None
     #: `vocab_size` of config.json: the rows of the model. None where there is no config.json.
     rows: int | None = None
+    #: Tokens that the files list and the model has no row for, with their ids.
+    without_row: dict[str, int] = field(default_factory=dict)
 
 
 def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
@@ -70,19 +72,17 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
     names, listed = _names(folder, settings)
     starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG)
     adds_bos = settings.get("add_bos_token")
+    # The empty one, which some conversions list, stands between any two characters.
+    added = {id_: token for id_, token in _added(folder, settings, listed, with_tokenizer_json) if token.content}
     return Metadata(
         # A token without a row in the model cannot be said to it: `[PAD]` was often added to a tokenizer alone.
-        added={
-            id_: token
-            for id_, token in _added(folder, settings, listed, with_tokenizer_json)
-            # The empty one, which some conversions list, stands between any two characters.
-            if token.content and id_ >= 0 and (rows is None or id_ < rows)
-        },
+        added={id_: token for id_, token in added.items() if id_ >= 0 and (rows is None or id_ < rows)},
         names=names,
         stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (rows is None or id_ < rows))),
         bos_id=starts[0] if starts else None,
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         rows=rows,
+        without_row={token.content: id_ for id_, token in added.items() if rows is not None and id_ >= rows},
     )
 
 

@@ -69,9 +69,7 @@ class SentencePieceTokenizer(Tokenizer):
         if name:
             id_ = self._find(name)
             if id_ is None:
-                raise UserError(
-                    f"{key} is {name!r}, and no token that the model has a row for", where=self.source.parent
-                )
+                raise self._no_token(key, name)
             return id_
         if key == "bos_token" and key in self._metadata.names:
             return None  # null: there is none
@@ -79,11 +77,26 @@ class SentencePieceTokenizer(Tokenizer):
             return own
         return configured if configured is not None and self.spelling(configured) is not None else None
 
+    def _no_token(self, key: str, name: str) -> UserError:
+        """Why a name is that of no token that the model can be fed."""
+        if name in self._metadata.without_row:
+            rows, id_ = self._metadata.rows, self._metadata.without_row[name]
+            return UserError(f"{key} is {name!r} with the id {id_}, and the model has {rows} rows", where=self.source.parent)
+        marked = "▁" + name.replace(" ", "▁")
+        similar = next((piece for piece in (marked[1:], marked) if self._find(piece) is not None), None)
+        hint = f"the vocabulary has {similar!r}" if similar else None
+        return UserError(
+            f"{key} is {name!r}, and no token of the vocabulary is spelled so", where=self.source.parent, hint=hint
+        )
+
     def _find(self, spelling: str) -> int | None:
         if spelling in self._ids:
             return self._ids[spelling]
         id_ = self._processor.piece_to_id(spelling)  # that of the unknown piece where there is none
-        return id_ if self._processor.id_to_piece(id_) == spelling else None
+        if self._processor.id_to_piece(id_) == spelling:
+            return id_
+        # A folder may spell a piece otherwise: `<reserved_106>` became `<|im_end|>`.
+        return next((id_ for id_, token in self._metadata.added.items() if token.content == spelling), None)
 
     def _is_control(self, id_: int) -> bool:
         return self._processor.is_control(id_) or self._processor.is_unknown(id_)
