@@ -1,5 +1,6 @@
 """The engine behind a server: over real HTTP, the answers of the engine here, and every failure named."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -144,6 +145,16 @@ def test_refusals_unknown_models_and_absent_servers_are_named(served):
         Api(served()[0], "x")
     with pytest.raises(UserError, match="cannot reach the server .*is it running"):
         Api("http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="cannot reach the server .*does its address begin with http://"):
+        Api(served()[0].replace("http:", "https:"))
+
+
+@pytest.mark.parametrize("window", [4, 5, 8, 9, 12, 16, 17, 18, 31, 32, 33])
+def test_a_server_is_probed_within_its_window(served, window):
+    url, server = served(None, window)
+    with contextlib.closing(Api(url)) as api:
+        assert api.check().value < 0 and api.tells_tokens
+    assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.seen)
 
 
 def test_nan_from_a_server_is_named_by_its_request(served, tiny_model, mini, command):

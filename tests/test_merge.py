@@ -80,6 +80,21 @@ def test_a_result_of_another_setting_is_renamed_and_found_again(evaluate, tmp_pa
     assert names(aside) == ["gsm8k"]
 
 
+def test_an_older_result_stays_where_it_is_until_a_task_of_the_new_one_is_done(evaluate, monkeypatch):
+    path, _ = evaluate("arc_challenge", "r.json")
+    first = path.read_bytes()
+
+    def refuse(*_):
+        raise UserError("refused")
+
+    for moment in ("expect", "begin"):
+        monkeypatch.setattr(Lines, moment, refuse)
+        with pytest.raises(UserError, match="refused"):
+            evaluate("gsm8k", "r.json", limit=3)
+        monkeypatch.undo()
+        assert path.read_bytes() == first and results_in(path.parent) == ["r.json"]
+
+
 def test_a_task_over_other_rows_does_not_replace_the_one_that_is_there(evaluate, tmp_path, mini):
     shutil.copytree(mini["mini:benchmarks"], tmp_path / "rows")
     path, _ = evaluate("arc_challenge,winogrande", "r.json")

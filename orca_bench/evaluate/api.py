@@ -19,7 +19,7 @@ from orca_bench.evaluate.encoding import Encoding, Ids, Start, cut
 from orca_bench.evaluate.endpoint import Endpoint, Refused
 
 Progress = Callable[[int], None]
-_PROBE = 16  # token ids
+_PROBE = 16  # token ids, and as many of an answer; half a server's window each where that is less
 #: Greedy decoding with nothing in its way. vLLM takes what is not sent from the model's generation_config.json
 #: (`--generation-config auto`), so everything is sent that can be: OpenAI's own parameters, …
 _GREEDY = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
@@ -69,16 +69,17 @@ class Api:
             except Refused as error:  # an option that it does not know, perhaps
                 if error.status not in (400, 422) or not extras:
                     raise
-        ids = list(range(1, _PROBE + 1))
+        size = min(_PROBE, max(2, self.window // 2)) if self.window else _PROBE
+        ids = list(range(1, size + 1))
         try:
-            choice = self._endpoint.run(self._complete(ids, max_tokens=_PROBE, logprobs=1))
+            choice = self._endpoint.run(self._complete(ids, max_tokens=size, logprobs=1))
             self.tells_tokens = choice.logprobs is not None and bool(choice.logprobs.tokens)
         except Refused:
-            choice = self._endpoint.run(self._complete(ids, max_tokens=_PROBE))
+            choice = self._endpoint.run(self._complete(ids, max_tokens=size))
         if not scores:
             return Probe(None, choice.text)
         # Several, because what a server adds in front hides behind an end of text that it leaves out.
-        sequences = [Ids(ids, 1), Ids(ids[1:4], 1), Ids(ids[4:], 1)]
+        sequences = [Ids(part, 1) for part in (ids, ids[1:4], ids[4:]) if len(part) > 1]
         return Probe(self.log_likelihoods(sequences)[0][0], None)
 
     @property

@@ -131,13 +131,24 @@ class Endpoint:
         except openai.APIStatusError as error:
             raise Refused(error.status_code, self._line(error.message, 300), self.display_url) from None
         except openai.APIConnectionError as error:
-            cause = self._line(error.__cause__ or error, 200)
+            reason = error.__cause__ or error
+            cause = self._line(reason, 200) or type(reason).__name__
             raise UserError(
-                f"cannot reach the server ({cause})", where=self.display_url, hint="is it running?"
+                f"cannot reach the server ({cause})", where=self.display_url, hint=self._unreached_hint(cause)
             ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             line = self._line(error, 200)
             raise UserError(f"not an answer of a completions server ({line})", where=self.display_url) from None
+
+    def _unreached_hint(self, cause: str) -> str:
+        """What to do about a connection that failed; OpenSSL and httpx 0.28 say what a server of the other scheme does."""
+        if "WRONG_VERSION_NUMBER" in cause or "RECORD_LAYER" in cause or "record layer" in cause:
+            return "it speaks no TLS: does its address begin with http://?"
+        if "CERTIFICATE_VERIFY_FAILED" in cause:
+            return "SSL_CERT_FILE names a file of the certificates that are trusted"
+        if self._address.url.startswith("http:") and ("disconnected" in cause or cause == "ReadError"):
+            return "is it running, and does its address begin with https://?"
+        return "is it running?"
 
     def _line(self, message: object, length: int) -> str:
         return self._address.redacted(" ".join(str(message).split()))[:length]

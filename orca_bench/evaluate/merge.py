@@ -63,7 +63,8 @@ class Output:
         self._aside = _aside(path) if path.is_file() and self._source != path else None
         if self._aside is not None:
             self.notes.append(
-                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._aside.name}"
+                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._aside.name} when the first "
+                "task is done"
             )
         result["order"] = list(hashes)
         if self._source is not None:
