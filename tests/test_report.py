@@ -115,6 +115,13 @@ def test_an_unfinished_result_says_what_was_ordered_and_not_run():
     assert any("unfinished; ordered and not run: DROP" in note for note in built(one).notes)
 
 
+def test_contexts_that_were_cut_are_counted_task_by_task():
+    one = result()
+    one["tasks"]["drop"]["shortened"] = 12
+    cut = [note for note in built(one).notes if "were cut" in note]
+    assert cut == ["m DROP: contexts longer than the model's window, which were cut: 12"]
+
+
 def test_csv_and_json_hold_what_the_table_shows():
     made = built(result(), result(protocol="plain", value=0.25))
     rows = list(csv.DictReader(io.StringIO(table.to_csv(made))))
