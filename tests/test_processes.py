@@ -21,8 +21,9 @@ print(os.getpid(), flush=True)
 worker.wait()
 """
 COMMAND = f"""
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from orca_bench.processes import Lifeline
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which ignores it
 with Lifeline("a test") as line:
     child = subprocess.Popen([sys.executable, "-c", {LAUNCHER!r}], env=os.environ | line.environment)
     print(os.getpid(), flush=True)
