@@ -123,7 +123,7 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
     """What a person is told of an error of the hub's client: what the hub said, and what to do."""
     from huggingface_hub import errors
 
-    noun, place = _NOUN[kind], "--benchmarks DIR or a file" if kind == "dataset" else "the path of a folder"
+    noun, place = _NOUN[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
     local, absent = f"give {place}", f"no such {noun} here"
     causes = list(_causes(error))
     status = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
