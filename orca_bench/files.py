@@ -306,4 +306,8 @@ def shipped(kind: str) -> Path:
     package = Path(__file__).resolve().parent
     installed = package / "shipped" / kind
     # The wheel's own first: beside an installed package, another one may have left a folder of that name.
-    return installed if installed.is_dir() else package.parent / {"recipes": "recipes", "reported": "results/reported"}[kind]
+    return (
+        installed
+        if installed.is_dir()
+        else package.parent / {"recipes": "recipes", "reported": "results/reported"}[kind]
+    )

@@ -60,7 +60,9 @@ def load(text: str, where: object, first_line: int = 1) -> Any:
         raise UserError(f"not YAML: {problem.splitlines()[0]}", where=place) from None
     except RecursionError:
         raise UserError("not YAML: nested too deeply", where=where) from None
-    except Exception as error:  # a value that says it is a number or a date, and is none: of any type in ruamel.yaml 0.19.1
+    except (
+        Exception
+    ) as error:  # a value that says it is a number or a date, and is none: of any type in ruamel.yaml 0.19.1
         raise UserError(f"not YAML: {str(error) or type(error).__name__}", where=where) from None
 
 
@@ -146,6 +148,8 @@ class _Plain:
             self._lines[location] = marks.data[key][0] + self._first_line
 
     def _place(self, location: Location) -> str:
-        line = next((self._lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self._lines), None)
+        line = next(
+            (self._lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self._lines), None
+        )
         place = str(self._where) if line is None else f"{self._where}:{line}"
         return f"{place}: {'.'.join(location)}" if location else place

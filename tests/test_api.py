@@ -90,7 +90,9 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
     theirs, _ = run("own", Choice())
     mine, _ = run("api", Choice("api", base_url=url))
-    assert mine["model"]["name"] == "tiny" != theirs["model"]["name"]  # the served model's, not the tokenizer's folder's
+    assert (
+        mine["model"]["name"] == "tiny" != theirs["model"]["name"]
+    )  # the served model's, not the tokenizer's folder's
     engine = mine["model"]["engine"]
     assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
     sampling = engine.pop("sampling")

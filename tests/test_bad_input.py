@@ -53,7 +53,10 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(command, recipe):
         ('[{"instruction": "x"}]\n', "records.jsonl:1 row 1: columns instruction are not those of records"),
         (json.dumps(GOOD) + "\nnot json\n", "records.jsonl:2: not JSON"),
         (json.dumps(GOOD | {"response": ""}), "records.jsonl:1: no record is left: 1 row without an answer"),
-        (json.dumps({"instruction": "x", "input": "y"}), "records.jsonl:1: columns instruction, input are not those of"),
+        (
+            json.dumps({"instruction": "x", "input": "y"}),
+            "records.jsonl:1: columns instruction, input are not those of",
+        ),
         (json.dumps({"question": "x", "answer": "y"}), "orca-bench data convert FILE"),
         (json.dumps(GOOD | {"input": [3]}), "records.jsonl:1: 'input' is a list"),
         (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: a text with a lone surrogate"),

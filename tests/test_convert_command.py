@@ -45,7 +45,9 @@ def test_a_file_that_is_read_is_never_written(command, tmp_path, files):
     assert (tmp_path / "a.jsonl").read_text() == row
 
 
-@pytest.mark.parametrize("ids", ["²", "2-²", "٣", "1-999999999999", "0", "17", "3-17", "9" * 5000, "5,,6", "-5", "5-", "9-2"])
+@pytest.mark.parametrize(
+    "ids", ["²", "2-²", "٣", "1-999999999999", "0", "17", "3-17", "9" * 5000, "5,,6", "-5", "5-", "9-2"]
+)
 def test_ids_of_system_messages_that_are_none(command, tmp_path, ids):
     (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
     assert "--systems: " in command.refused("data", "convert", "a.jsonl", "--out", "r.jsonl", f"--systems={ids}")

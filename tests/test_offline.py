@@ -160,7 +160,10 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 def test_both_protocols_stand_side_by_side_with_version_hash_and_warning(evaluated):
     found, shown = evaluated
     for name, (result, _) in found.items():
-        assert f"{name}: protocol {name} v{result['protocol']['version']}, requests {result['requests_sha256'][:16]}" in shown
+        assert (
+            f"{name}: protocol {name} v{result['protocol']['version']}, requests {result['requests_sha256'][:16]}"
+            in shown
+        )
     assert "leaderboard GSM8K: scored on the text before the first colon" in shown
     assert "leaderboard" in shown.splitlines()[1] and "orca" in shown.splitlines()[1]
     first, second = (found[name][0] for name in protocols.OURS)

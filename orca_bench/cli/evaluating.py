@@ -143,7 +143,9 @@ def benchmark_revisions(words: tuple[str, ...], benchmarks: Path | None) -> dict
     from orca_bench.evaluate.tasks import select
 
     if words and benchmarks is not None:
-        raise UserError("only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks")
+        raise UserError(
+            "only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks"
+        )
     revisions: dict[str, str] = {}
     for word in sorted(words, key=lambda word: "=" in word):
         tasks, equals, revision = word.rpartition("=")
@@ -193,7 +195,9 @@ def rooms(words: tuple[str, ...]) -> dict[str, int]:
                 hint=f"give TASK=N, TASK one of {', '.join(generating)}",
             )
         if not (number.isascii() and number.isdigit() and int(number[:9]) >= 1):
-            raise UserError(f"'{word}' gives no number of tokens", where="--room", hint="give TASK=N with N of 1 or more")
+            raise UserError(
+                f"'{word}' gives no number of tokens", where="--room", hint="give TASK=N with N of 1 or more"
+            )
         tokens[name] = int(number[:9])
     return tokens
 

@@ -88,7 +88,10 @@ def main() -> None:
     With --debug, the traceback of whatever went wrong stands before that line.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
-    for stream in (sys.stdout, sys.stderr):  # a file name or an encoding that cannot say a character is no reason to fail
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a file name or an encoding that cannot say a character is no reason to fail
         stream.reconfigure(errors="backslashreplace")
     words, debug = _without_debug(sys.argv[1:])
     try:

@@ -25,7 +25,6 @@ from orca_bench.system_messages import DEFAULT_SYSTEM_ID, id_of, system_message
 DEFAULT_SYSTEMS = tuple(range(2, 17))
 
 
-
 @dataclass
 class Report:
     """What a conversion did: counts of records, and of rows left out with the place of the first, by reason."""
@@ -80,7 +79,9 @@ def convert(
 def _check_not_read(out: Path, paths: Sequence[Path]) -> None:
     """Raise UserError where `out` is one of the files that are read: it would be replaced, or its records doubled."""
     if out.exists() and any(out.samefile(file) for path in paths for file in row_files.files_of(path)):
-        raise UserError("is one of the files to convert", where=f"--out {out}", hint="write the records to another file")
+        raise UserError(
+            "is one of the files to convert", where=f"--out {out}", hint="write the records to another file"
+        )
 
 
 def _records(

@@ -100,7 +100,11 @@ def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype
     known = served | {"sampling": engine.sampling} | ({} if probe.text is None else {"probe_text": probe.text})
     identity = identities.of_server(known, model, dtype if choice.name == "vllm" else None)
     description = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
-    description["engine"] = served | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
+    description["engine"] = served | {
+        "sampling": engine.sampling,
+        "window": engine.window,
+        "differences": engine.differences,
+    }
     if probe.value is not None:
         description["engine"]["probe"] = probe.value
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.

@@ -268,7 +268,9 @@ def _model_warnings(order: Order, protocol: str, display: Display) -> list[str]:
         more = ", …" if len(unused) > 3 else ""
         warnings.append(f"the model has no place for some weights of its folder: {', '.join(unused[:3])}{more}")
     if protocol == "orca" and model_folder.has_own_prompt(order.model.folder):
-        warnings.append("the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked")
+        warnings.append(
+            "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
+        )
     for warning in warnings:
         display.say(f"{order.name}: {warning}")
     return warnings

@@ -73,7 +73,9 @@ class Output:
     def _take_over(self, result: dict) -> None:
         earlier = read_result(self._source)
         others = [name for name in BY_NAME if name in earlier["tasks"] and name not in result["order"]]
-        result["order"] = [name for name in BY_NAME if name in {*(earlier.get("order") or ()), *others, *result["order"]}]
+        result["order"] = [
+            name for name in BY_NAME if name in {*(earlier.get("order") or ()), *others, *result["order"]}
+        ]
         for part in ("tasks", "data_hashes", "data_commits", "lm_eval"):
             earlier_part = earlier.get(part) or {}
             result[part] |= {name: earlier_part[name] for name in others if name in earlier_part}
@@ -115,7 +117,9 @@ def _setting(result: dict) -> dict:
 def _candidates(path: Path) -> list[Path]:
     """The result at `path`, and those that were once there."""
     once = (
-        sorted(path.parent.glob(f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}")) if path.parent.is_dir() else []
+        sorted(path.parent.glob(f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"))
+        if path.parent.is_dir()
+        else []
     )
     return [file for file in (path, *once) if file.is_file() and is_result(file)]
 

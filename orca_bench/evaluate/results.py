@@ -122,7 +122,9 @@ def _whole_warning(entry: dict) -> list[str]:
 def _ran_out_warning(entry: dict, room: int | None) -> list[str]:
     if not entry.get("ran_out"):
         return []
-    return [f"{entry['ran_out']:,} of {entry['n']:,} answers had not ended after {room} tokens, and are scored as they are"]
+    return [
+        f"{entry['ran_out']:,} of {entry['n']:,} answers had not ended after {room} tokens, and are scored as they are"
+    ]
 
 
 def _narrowed_warning(entry: dict) -> list[str]:

@@ -139,9 +139,7 @@ def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str,
         yield f"{name} {split} row {number}", row
 
 
-def _checked(
-    task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict], None]
-) -> tuple[list[dict], str]:
+def _checked(task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict], None]) -> tuple[list[dict], str]:
     rows, digest = [], hashlib.sha256()
     for where, row in read:
         for column, kind in task.columns.items():

@@ -63,7 +63,9 @@ def verify(
             covered |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
             if task.generates:  # its room stands in the hash of its requests
                 rooms = ("protocol", "max_new_tokens")
-                covered.add((*rooms, task.name) if isinstance(result["protocol"].get("max_new_tokens"), dict) else rooms)
+                covered.add(
+                    (*rooms, task.name) if isinstance(result["protocol"].get("max_new_tokens"), dict) else rooms
+                )
         elif with_rows:
             findings.append(
                 Finding(f"{task.title}: scores", None, "scored by lm-eval's own task, which is not run here")
@@ -255,7 +257,9 @@ def _rescored(result: dict, task: Task, lines: Sequence[dict], read: rows.Rows) 
     ]
     version = result["protocol"].get("version")
     if version != protocol.version:
-        other = f"scored by version {version} of {protocol.name}, which is no longer scored here: taken as they are kept"
+        other = (
+            f"scored by version {version} of {protocol.name}, which is no longer scored here: taken as they are kept"
+        )
         return [*findings, Finding(f"{task.title}: scores", None, other)], [_question(line) for line in lines]
     questions, wrong = [], []
     for line in lines:

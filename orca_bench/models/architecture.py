@@ -50,9 +50,7 @@ def config_of(name: str | Path) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(name)
     except Exception as error:  # absent, unreachable or malformed: one thing to the user
-        raise UserError(
-            f"no configuration that transformers can read ({one_line(error, 200)})", where=name
-        ) from error
+        raise UserError(f"no configuration that transformers can read ({one_line(error, 200)})", where=name) from error
     _drop_pad_without_row(config)
     return config
 

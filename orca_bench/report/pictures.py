@@ -44,7 +44,9 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
     plot = _plot()
     shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
     count = len(results)
-    figure, axes = plot.subplots(figsize=(8, max(_LEAST_HEIGHT, 1.1 + len(shown) * (0.34 + 0.16 * count))), layout="constrained")
+    figure, axes = plot.subplots(
+        figsize=(8, max(_LEAST_HEIGHT, 1.1 + len(shown) * (0.34 + 0.16 * count))), layout="constrained"
+    )
     for number, result in enumerate(results):
         offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [

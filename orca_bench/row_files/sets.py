@@ -105,7 +105,9 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     for file in files:
         if not is_part(file) and wholes.setdefault((file.parent, stem(file)), file) != file:
             raise UserError(
-                f"{file.name} and {wholes[file.parent, stem(file)].name} have one name", where=file.parent, hint="keep one"
+                f"{file.name} and {wholes[file.parent, stem(file)].name} have one name",
+                where=file.parent,
+                hint="keep one",
             )
     numbers: dict[tuple[Path, str, int], list[int]] = {}
     for file in files:

@@ -81,7 +81,9 @@ class SentencePieceTokenizer(Tokenizer):
         """Why a name is that of no token that the model can be fed."""
         if name in self._metadata.without_row:
             rows, id_ = self._metadata.rows, self._metadata.without_row[name]
-            return UserError(f"{key} is {name!r} with the id {id_}, and the model has {rows} rows", where=self.source.parent)
+            return UserError(
+                f"{key} is {name!r} with the id {id_}, and the model has {rows} rows", where=self.source.parent
+            )
         marked = "▁" + name.replace(" ", "▁")
         similar = next((piece for piece in (marked[1:], marked) if self._find(piece) is not None), None)
         hint = f"the vocabulary has {similar!r}" if similar else None

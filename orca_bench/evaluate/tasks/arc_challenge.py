@@ -17,5 +17,7 @@ class ArcChallenge(NormalizedChoiceTask):
     def gold(self, row: dict) -> int:
         labels = list(row["choices"]["label"])  # letters; some rows number their choices
         if row["answerKey"] not in labels:
-            raise ValueError(f"answerKey {row['answerKey']!r} is none of the labels {', '.join(map(str, labels))}{HIDDEN}")
+            raise ValueError(
+                f"answerKey {row['answerKey']!r} is none of the labels {', '.join(map(str, labels))}{HIDDEN}"
+            )
         return labels.index(row["answerKey"])
