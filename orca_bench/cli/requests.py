@@ -54,12 +54,12 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision,
         raise UserError("without --tokens no model is needed", where="--model", hint="add --tokens, or leave it out")
     if revision and not model:
         raise UserError("without --model there is nothing to be of a revision", where="--revision")
-    asked = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
+    selection = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
 
     from orca_bench.evaluate import offline
     from orca_bench.models.folder import locate
 
     folder = locate(model, revision, evaluating.say, with_weights=False).folder if tokens else None
     with counting("requests, by task") as report:
-        written = offline.write_requests(asked, out, folder, report)
+        written = offline.write_requests(selection, out, folder, report)
     click.echo(f"{written:,} requests of protocol {protocol}: {out}", err=True)

@@ -49,7 +49,7 @@ def command(
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import progress_console
 
-    asked = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
+    selection = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 
@@ -57,7 +57,7 @@ def command(
 
     with progress_console.status("reading, matching and scoring answers"):
         result = offline.score_answers(
-            answers, asked, out, name or stem, cut, tasks is not None, progress_console.print
+            answers, selection, out, name or stem, cut, tasks is not None, progress_console.print
         )
     for note in result["answers"]["notes"]:
         progress_console.print(f"{answers}: {note}")

@@ -156,12 +156,12 @@ def _why_not_compared(
     lacking = next((baseline for baseline in baselines if task.name not in baseline.tasks), None)
     if lacking is not None:
         return f"not in {lacking.path}"
-    asked = result.tasks[task.name].questions.keys()
+    questions = result.tasks[task.name].questions.keys()
     for baseline in baselines:
         theirs = baseline.tasks[task.name].questions.keys()
-        if asked != theirs:
+        if questions != theirs:
             return (
-                f"{len(asked & theirs)} questions in common, of {len(asked)} here and {len(theirs)} in {baseline.path}"
+                f"{len(questions & theirs)} questions in common, of {len(questions)} here and {len(theirs)} in {baseline.path}"
             )
     return None if comparison is not None else "other rows or questions"
 
