@@ -160,9 +160,7 @@ def _why_not_compared(
     for baseline in baselines:
         theirs = baseline.tasks[task.name].questions.keys()
         if questions != theirs:
-            return (
-                f"{len(questions & theirs)} questions in common, of {len(questions)} here and {len(theirs)} in {baseline.path}"
-            )
+            return f"{len(questions & theirs)} questions in common, of {len(questions)} here and {len(theirs)} in {baseline.path}"
     return None if comparison is not None else "other rows or questions"
 
 
