@@ -19,13 +19,13 @@ test-slow: setup  ## the tests that take minutes each, and fuzzing with 2,000 ex
 	ORCA_BENCH_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "slow or not slow"
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
-	$(BIN)/python tests/bench_evaluation.py
+	$(BIN)/python tests/benchmarks/bench_evaluation.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check runs/mini/results/orca.json $(foreach b,$(wildcard results/baselines/mini-?.json),--baseline $(b))
 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
-	$(BIN)/python tests/gate_mini.py
+	$(BIN)/python tests/benchmarks/gate_mini.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ class TaskFacts:
     """One task. `name` is its folder under a benchmarks directory; `hub` is the data set's id and configuration.
 
     `split` holds the rows that are asked, `pool` those that few-shot examples come from (None: there are none); `sizes` says
-    how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (evaluate/rows.py says over what);
+    how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
     a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number.
     """
 

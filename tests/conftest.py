@@ -146,7 +146,7 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
 
     from orca_bench import tokenizers
     from orca_bench.recipe import Architecture, Data, Model, Recipe
-    from orca_bench.train import student
+    from orca_bench.train import student_model
 
     options = {
         "hidden_size": 48,
@@ -161,12 +161,12 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
         data=Data(records=["x"], max_length=256),
     )
     tokenizer = tokenizers.load(tokenizer_file)
-    model = student.random_model(student.config(recipe, tokenizer), seed=1)
+    model = student_model.random_model(student_model.config(recipe, tokenizer), seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
-    student.save(model, model.state_dict(), tokenizer, folder, {})
+    student_model.save(model, model.state_dict(), tokenizer, folder, {})
     return folder
 
 

@@ -49,28 +49,28 @@ def command(result: Path, baselines: tuple[Path, ...], rules, summary, junit, an
     """
     import json
 
-    from orca_bench import result_file
     from orca_bench.cli.console import console
     from orca_bench.files import write_text, writing
-    from orca_bench.report import gate, gate_forms
+    from orca_bench.report import gate, gate_formats
     from orca_bench.report.gate_rules import read_rules
+    from orca_bench.results import reading
 
     held = read_rules(rules)
-    read = result_file.read(result)
-    made = gate.check(read, [result_file.read(path) for path in baselines], held)
+    read = reading.read(result)
+    made = gate.check(read, [reading.read(path) for path in baselines], held)
     if summary:
-        write_text(summary, gate_forms.to_markdown(made))
+        write_text(summary, gate_formats.to_markdown(made))
     if junit:
-        write_text(junit, gate_forms.to_junit(made))
+        write_text(junit, gate_formats.to_junit(made))
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page:
         with writing(page), open(page, "a", encoding="utf-8") as handle:
-            handle.write(gate_forms.to_markdown(made))
+            handle.write(gate_formats.to_markdown(made))
     if as_json:
-        click.echo(json.dumps(gate_forms.to_json(made), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(gate_formats.to_json(made), indent=1, ensure_ascii=False))
     else:
-        console.print(gate_forms.to_rich(made))
+        console.print(gate_formats.to_rich(made))
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
-        for line in gate_forms.annotations(made):
+        for line in gate_formats.annotations(made):
             click.echo(line, err=as_json)
     return 0 if made.passed else 1

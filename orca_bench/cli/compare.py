@@ -33,16 +33,17 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
     """
     import json
 
-    from orca_bench import result_file
     from orca_bench.cli.console import console
     from orca_bench.errors import UserError
-    from orca_bench.report import compare, forms, table
+    from orca_bench.report import comparison as compare
+    from orca_bench.report import grid_formats, table
+    from orca_bench.results import reading
 
     if not others and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
     paths = [first, *others]
-    labels = table.labels([result_file.read_result(path) for path in paths])
-    read = [result_file.read(path, label) for path, label in zip(paths, labels, strict=True)]
+    labels = table.labels([reading.read_result(path) for path in paths])
+    read = [reading.read(path, label) for path, label in zip(paths, labels, strict=True)]
     made = compare.compare(read[0], read[1:])
     if reported is not None:
         made.append(compare.against_reported(read[0], table.read_reported(reported)))
@@ -51,6 +52,6 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
         return
     for number, comparison in enumerate(made):
         if form == "markdown":
-            click.echo(("\n" if number else "") + forms.to_markdown(compare.grid(comparison)), nl=False)
+            click.echo(("\n" if number else "") + grid_formats.to_markdown(compare.grid(comparison)), nl=False)
         else:
-            console.print(*(["\n"] if number else []), forms.to_rich(compare.grid(comparison)))
+            console.print(*(["\n"] if number else []), grid_formats.to_rich(compare.grid(comparison)))

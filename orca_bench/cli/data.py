@@ -54,13 +54,15 @@ def convert(files, out, mapping, systems, seed, strict):
       orca-bench data convert faq.csv --map instruction=Question,response=Answer --out records/faq.jsonl
     """
     from orca_bench.cli.console import counting
-    from orca_bench.data import shapes
-    from orca_bench.data.convert import convert as run
-    from orca_bench.fields import counted
+    from orca_bench.data import column_shapes
+    from orca_bench.data.conversion import convert as run
+    from orca_bench.text_fields import counted
 
     ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
-        report = run(list(files), out, ids, seed, shapes.mapped(mapping), strict, lambda done: progress(done, None))
+        report = run(
+            list(files), out, ids, seed, column_shapes.mapped(mapping), strict, lambda done: progress(done, None)
+        )
     click.echo(f"{report.records:,} records: {out}")
     for reason, count in report.left_out.most_common():
         click.echo(f"left out: {counted(count, reason)}; the first is {report.first_left_out[reason]}")

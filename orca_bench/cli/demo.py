@@ -49,14 +49,14 @@ def _untrained(recipe, runs: Path) -> Path:
     """The model that training starts from, as a folder."""
     from orca_bench import tokenizers
     from orca_bench.errors import UserError
-    from orca_bench.train import student
+    from orca_bench.train import student_model
 
     if recipe.model.random is None:
         raise UserError("the demo starts from random weights", where="-o model.random")
     folder = runs / f"{recipe.name}-untrained" / "model"
     tokenizer = tokenizers.load(recipe.model.tokenizer)
-    model = student.random_model(student.config(recipe, tokenizer), recipe.train.seed)
-    student.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
+    model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
+    student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder
 
 

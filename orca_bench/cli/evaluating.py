@@ -47,7 +47,7 @@ def choice(engine: str, processes, device_map, tensor_parallel, base_url, served
     if device_map is not None and (processes or 1) > 1:
         raise UserError("a model that is spread over all devices is run by one process", where="--processes")
 
-    from orca_bench.evaluate.engines import Choice, default_processes
+    from orca_bench.evaluate.engine_choice import Choice, default_processes
 
     if processes is None:
         processes = default_processes() if engine == "hf" and device_map is None else 1
@@ -96,10 +96,10 @@ def order(
     revisions = benchmark_revisions(benchmarks_revisions, benchmarks)
     tokens = rooms(room)
 
-    from orca_bench.evaluate import job
-    from orca_bench.evaluate import rows as row_source
-    from orca_bench.models.folder import locate
-    from orca_bench.models.naming import checked, name_of
+    from orca_bench.evaluate import benchmark_rows as row_source
+    from orca_bench.evaluate import evaluation
+    from orca_bench.models.model_folder import locate
+    from orca_bench.models.model_names import checked, name_of
 
     name = None if name is None else checked(name)
 
@@ -109,11 +109,11 @@ def order(
     if name is None:
         name = served_name(engine) if api else name_of(source.folder, source.commit)
     names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
-    outs = {each: out or job.default_out(name, source.folder, runs, each, limit, text, tokens) for each in names}
+    outs = {each: out or evaluation.default_out(name, source.folder, runs, each, limit, text, tokens) for each in names}
     if out and len(names) > 1:
         outs = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in names}
     chosen = {} if engine is None else {"engine": engine}
-    return job.Order(
+    return evaluation.Order(
         source,
         name,
         selected,
@@ -132,7 +132,7 @@ def order(
 
 def served_name(engine) -> str:
     """What a server calls the model that is to be asked; raises UserError where it cannot be reached or has several."""
-    from orca_bench.evaluate.api import Api
+    from orca_bench.evaluate.servers.server_engine import Api
 
     with contextlib.closing(Api(engine.base_url, engine.served_model, engine.concurrency)) as api:
         return api.model
@@ -175,10 +175,10 @@ def asked(
     text, benchmarks = system_message(system), rows(benchmarks, runs)
     revisions = benchmark_revisions(benchmarks_revisions, benchmarks)
 
-    from orca_bench.evaluate import offline
+    from orca_bench.evaluate import offline_scoring
     from orca_bench.evaluate.tasks import select
 
-    return offline.Asked(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
+    return offline_scoring.Asked(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
 
 
 def rooms(words: tuple[str, ...]) -> dict[str, int]:
@@ -213,7 +213,7 @@ def rows(benchmarks: Path | None, runs: Path) -> Path | None:
 
 def requests_at_hand(results: tuple[Path, ...], benchmarks: Path | None, runs: Path):
     """What gives a result's requests, made again from the rows, or None where the rows are not at hand."""
-    from orca_bench.result_file import read_result
+    from orca_bench.results.reading import read_result
 
     if benchmarks is None and all(read_result(path)["suite"].get("name") == "mini" for path in results):
         benchmarks = Path(MINI)
@@ -221,7 +221,7 @@ def requests_at_hand(results: tuple[Path, ...], benchmarks: Path | None, runs: P
         return None
     folder = rows(benchmarks, runs)
 
-    from orca_bench.evaluate.asked import requests_of
+    from orca_bench.evaluate.reconstructed_requests import requests_of
 
     made: dict[str, object] = {}
 
@@ -237,7 +237,7 @@ def requests_at_hand(results: tuple[Path, ...], benchmarks: Path | None, runs: P
 
 def newest_model(runs: Path) -> str:
     """The model folder of the newest finished run, or UserError where there is none."""
-    from orca_bench.train.run import newest_finished
+    from orca_bench.train.run_folder import newest_finished
 
     run = newest_finished(runs)
     if run is None:
@@ -248,10 +248,10 @@ def newest_model(runs: Path) -> str:
 def run(order) -> dict[str, dict]:
     """Evaluate, with progress on standard error; the results by protocol."""
     from orca_bench.cli.evaluation_display import EvaluationDisplay
-    from orca_bench.evaluate import job
+    from orca_bench.evaluate import evaluation
 
     with interruptible(), EvaluationDisplay() as display:
-        return job.evaluate(order, display)
+        return evaluation.evaluate(order, display)
 
 
 def report(written: list[tuple[Path, dict]], as_json: bool) -> None:
@@ -260,7 +260,7 @@ def report(written: list[tuple[Path, dict]], as_json: bool) -> None:
         results = [result for _, result in written]
         click.echo(json.dumps(results[0] if len(results) == 1 else results, indent=1, ensure_ascii=False, default=str))
         return
-    from orca_bench.result_file import questions_file
+    from orca_bench.results.reading import questions_file
 
     show(*(result for _, result in written))
     for out, _ in written:

@@ -8,8 +8,8 @@ import time
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orca_bench.cli.console import progress_console
-from orca_bench.evaluate.portions import SCORES, Call
-from orca_bench.evaluate.workload import Clock, Workload
+from orca_bench.evaluate.answers.portions import SCORES, Call
+from orca_bench.evaluate.answers.workload import Clock, Workload
 
 
 class EvaluationDisplay:

@@ -42,8 +42,8 @@ def command(
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
     from orca_bench.cli.evaluating import newest_model, say
-    from orca_bench.generate import Generator, Sampling
-    from orca_bench.models.folder import locate
+    from orca_bench.models.model_folder import locate
+    from orca_bench.serve.text_generation import Generator, Sampling
     from orca_bench.system_messages import system_message
 
     if not instruction.strip():

@@ -29,15 +29,15 @@ def command(
       orca-bench page runs/mine/results
       orca-bench page early.json late.json --benchmarks path/to/benchmarks --out early-late.html
     """
-    from orca_bench import result_file
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import counting
     from orca_bench.files import make_folder
     from orca_bench.report import page, pictures, table
+    from orca_bench.results import reading
 
-    results = result_file.files(results)
-    told, read = table.read_reported(reported), [result_file.read_result(path) for path in results]
-    shown = [result_file.read(path, label) for path, label in zip(results, table.labels(read), strict=True)]
+    results = reading.files(results)
+    told, read = table.read_reported(reported), [reading.read_result(path) for path in results]
+    shown = [reading.read(path, label) for path, label in zip(results, table.labels(read), strict=True)]
     of = evaluating.requests_at_hand(results, benchmarks, runs)
     asked = [None if of is None else of(result) for result in read]
     title = title or ", ".join(dict.fromkeys(result["model"]["name"] for result in read))

@@ -28,14 +28,14 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
       orca-bench plot runs/mine/results/leaderboard.json runs/mine/results/orca.json
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
-    from orca_bench import result_file
     from orca_bench.errors import UserError
     from orca_bench.report import pictures, table
+    from orca_bench.results import reading
 
-    results = result_file.files(results)
-    read = [result_file.read_result(path) for path in results]
+    results = reading.files(results)
+    read = [reading.read_result(path) for path in results]
     labels = table.labels(read)
-    made = [result_file.Result(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
+    made = [reading.Result(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
     if over_steps or steps:
         at = None
         if steps:

@@ -56,10 +56,10 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision,
         raise UserError("without --model there is nothing to be of a revision", where="--revision")
     selection = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
 
-    from orca_bench.evaluate import offline
-    from orca_bench.models.folder import locate
+    from orca_bench.evaluate import offline_scoring
+    from orca_bench.models.model_folder import locate
 
     folder = locate(model, revision, evaluating.say, with_weights=False).folder if tokens else None
     with counting("requests, by task") as report:
-        written = offline.write_requests(selection, out, folder, report)
+        written = offline_scoring.write_requests(selection, out, folder, report)
     click.echo(f"{written:,} requests of protocol {protocol}: {out}", err=True)

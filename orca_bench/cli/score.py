@@ -53,10 +53,10 @@ def command(
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 
-    from orca_bench.evaluate import offline
+    from orca_bench.evaluate import offline_scoring
 
     with progress_console.status("reading, matching and scoring answers"):
-        result = offline.score_answers(
+        result = offline_scoring.score_answers(
             answers, selection, out, name or stem, cut, tasks is not None, progress_console.print
         )
     for note in result["answers"]["notes"]:

@@ -42,11 +42,11 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
       orca-bench table runs/a/results/orca.json runs/b/results/orca.json --format markdown
       orca-bench table runs/ --layout models --format latex
     """
-    from orca_bench import result_file
-    from orca_bench.report import forms, leaderboard, table
+    from orca_bench.report import grid_formats, leaderboard, table
+    from orca_bench.results import reading
 
-    files = result_file.files(results) or [_newest(runs)]
-    read = [result_file.read_result(path) for path in files]
+    files = reading.files(results) or [_newest(runs)]
+    read = [reading.read_result(path) for path in files]
     labels = table.labels(read)
     told = table.read_reported(reported)
     if layout == "models" or (layout == "auto" and len(read) > 2 and form not in ("csv", "json")):
@@ -64,24 +64,24 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
     if form == "terminal":
         from orca_bench.cli.console import console
 
-        console.print(forms.to_rich(grid))
+        console.print(grid_formats.to_rich(grid))
         return
-    write = {"markdown": forms.to_markdown, "latex": forms.to_latex, "html": forms.to_html}[form]
+    write = {"markdown": grid_formats.to_markdown, "latex": grid_formats.to_latex, "html": grid_formats.to_html}[form]
     click.echo(write(grid), nl=False)
 
 
 def _whole(path: Path, label: str):
     """A result with its questions, where they are beside it."""
-    from orca_bench import result_file
+    from orca_bench.results import reading
 
-    if result_file.questions_file(path).is_file():
-        return result_file.read(path, label)
-    return result_file.Result(path, label, result_file.read_result(path))
+    if reading.questions_file(path).is_file():
+        return reading.read(path, label)
+    return reading.Result(path, label, reading.read_result(path))
 
 
 def _newest(runs: Path) -> Path:
     from orca_bench.errors import UserError
-    from orca_bench.result_file import is_result
+    from orca_bench.results.reading import is_result
 
     files = [path for path in runs.glob("*/results/**/*.json") if is_result(path)]
     if not files:

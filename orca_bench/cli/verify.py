@@ -59,10 +59,10 @@ def _rows(directory: Path, runs: Path, as_json: bool) -> int:
 
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import console
-    from orca_bench.evaluate import rows
-    from orca_bench.result_file import OTHER
+    from orca_bench.evaluate import benchmark_rows
+    from orca_bench.results.reading import OTHER
 
-    splits = [vars(split) for split in rows.survey(evaluating.rows(directory, runs))]
+    splits = [vars(split) for split in benchmark_rows.survey(evaluating.rows(directory, runs))]
     if as_json:
         click.echo(json.dumps(splits, indent=1, ensure_ascii=False))
     for split in [] if as_json else splits:
@@ -80,7 +80,7 @@ def _result(result: Path, benchmarks: Path | None, no_rows: bool, runs: Path, as
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import console, counting
     from orca_bench.evaluate import verification
-    from orca_bench.result_file import read_result
+    from orca_bench.results.reading import read_result
 
     if not no_rows and benchmarks is None and read_result(result)["suite"].get("name") == "mini":
         benchmarks = Path(evaluating.MINI)

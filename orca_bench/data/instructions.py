@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench import fields, row_files
-from orca_bench.data import shapes
-from orca_bench.data.turns import exchange
+from orca_bench import row_files, text_fields
+from orca_bench.data import column_shapes
+from orca_bench.data.conversations import exchange
 from orca_bench.errors import UserError, nearest
 
 
@@ -37,7 +37,7 @@ class Instruction:
     more: dict = field(default_factory=dict)
 
 
-def read(path: Path, mapping: shapes.Shape | None = None) -> Iterator[Instruction]:
+def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Instruction]:
     """The instructions of a file, of the files in a folder, or of those that a pattern matches; rows counted from 1.
 
     `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
@@ -60,7 +60,7 @@ def source_of(path: Path) -> str:
 _GENERIC = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
 
-def _shape(row: dict, mapping: shapes.Shape | None, place: str) -> shapes.Shape:
+def _shape(row: dict, mapping: column_shapes.Shape | None, place: str) -> column_shapes.Shape:
     if mapping is not None:
         absent = next((column for column in sorted(mapping.columns) if column not in row), None)
         if absent is not None:
@@ -68,34 +68,34 @@ def _shape(row: dict, mapping: shapes.Shape | None, place: str) -> shapes.Shape:
             raise UserError(f"no column '{absent}', which --map names", where=place, hint=hint)
         return mapping
     try:
-        return shapes.of(tuple(row))
+        return column_shapes.of(tuple(row))
     except UserError as error:
         try:  # sets that were joined have all columns, and None in those of the other sets
-            return shapes.of(tuple(column for column, value in row.items() if value is not None))
+            return column_shapes.of(tuple(column for column, value in row.items() if value is not None))
         except UserError:
             raise UserError(error.what, where=place, hint=error.hint) from None
 
 
-def _instruction(row: dict, shape: shapes.Shape, source: str, number: int, place: str) -> Instruction:
-    system = None if shape.system is None or row[shape.system] is None else fields.text(row, shape.system, place)
+def _instruction(row: dict, shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
+    system = None if shape.system is None or row[shape.system] is None else text_fields.text(row, shape.system, place)
     messages = _messages(row, shape)
     if messages is not None:
         turns = exchange(messages, place)
-        problem = turns.problem or fields.problem(turns.user, turns.assistant)
+        problem = turns.problem or text_fields.problem(turns.user, turns.assistant)
         system = system if turns.system is None else turns.system
         return Instruction(turns.user, "", turns.assistant, source, number, place, system, problem=problem)
     instruction, response, context = (
-        fields.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
+        text_fields.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
     )
-    is_record = fields.is_record(row)
-    problem = fields.problem(instruction, response, published=not is_record)
+    is_record = text_fields.is_record(row)
+    problem = text_fields.problem(instruction, response, published=not is_record)
     if shape.reasoning is not None:
-        steps = fields.text(row, shape.reasoning, place)
+        steps = text_fields.text(row, shape.reasoning, place)
         response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
     if is_record:
         more = _more(row, system, place)
         return Instruction(instruction, context, response, source, number, place, system, problem=problem, more=more)
-    placeholder = fields.is_placeholder_input(context)
+    placeholder = text_fields.is_placeholder_input(context)
     context = "" if placeholder or not context.strip() else context
     drawn = shape.drawn and shape.mark in response
     return Instruction(
@@ -107,10 +107,10 @@ def _more(row: dict, system: str | None, place: str) -> dict:
     """What a record says beside its texts; the id of a system message only where it has one."""
     texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
     more = {column: value for column, value in row.items() if column not in texts and value is not None}
-    return more | {"id": fields.text(row, "id", place)} if "id" in more else more
+    return more | {"id": text_fields.text(row, "id", place)} if "id" in more else more
 
 
-def _messages(row: dict, shape: shapes.Shape) -> object | None:
+def _messages(row: dict, shape: column_shapes.Shape) -> object | None:
     if shape.turns is not None:
         return [] if row[shape.turns] is None else row[shape.turns]
     prompt, completion = row[shape.instruction], row[shape.response]

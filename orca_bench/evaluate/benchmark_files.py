@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orca_bench import row_files
 from orca_bench.errors import UserError
-from orca_bench.evaluate.tasks.base import Task
+from orca_bench.evaluate.tasks.task import Task
 
 
 def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.encoding import cut
 from orca_bench.evaluate.protocols import Answer, Document, Protocol, Request
-from orca_bench.evaluate.requests import Key, numbered
-from orca_bench.evaluate.tasks.base import Score, Task
+from orca_bench.evaluate.request_encoding import cut
+from orca_bench.evaluate.request_files import Key, numbered
+from orca_bench.evaluate.tasks.task import Score, Task
 from orca_bench.files import read_json_lines
 from orca_bench.suite import task_of
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate import protocols, requests, results, rows
-from orca_bench.evaluate.coverage import Place, uncovered
+from orca_bench.evaluate import benchmark_rows, protocols, request_files, result_building
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.evaluate.tasks.base import Score, Task
+from orca_bench.evaluate.tasks.task import Score, Task
+from orca_bench.evaluate.verification_coverage import Place, uncovered
 from orca_bench.files import read_json_lines, sha256
-from orca_bench.result_file import questions_file, read_result, seal, version_of
+from orca_bench.results.reading import questions_file, read_result, seal, version_of
 from orca_bench.suite import BY_NAME, task_of
 
 _SHOWN = 5  # differences of one kind that are named
@@ -54,7 +54,7 @@ def verify(
         own = lines.get(task.name, [])
         questions = [_question(line) for line in own]
         if with_rows:
-            read = rows.load_again(result, task, benchmarks)
+            read = benchmark_rows.load_again(result, task, benchmarks)
             findings.append(_rows(result, task, read, covered))
         if with_rows and result["protocol"]["name"] != "plain":
             of_requests, questions = _rescored(result, task, own, read)
@@ -75,7 +75,7 @@ def verify(
             findings.append(_harness(result, task, questions, covered))
     findings += [_averages(result, covered), _whole_digest(result), *_heading(result, lines, covered)]
     if with_rows:
-        findings.append(_suite(result, rows.suite(benchmarks)))
+        findings.append(_suite(result, benchmark_rows.suite(benchmarks)))
         covered |= {("suite", name) for name in ("name", "comparable", "note")}
     return [*findings, *_rest(result, covered)]
 
@@ -131,7 +131,7 @@ def _protocol(result: dict, covered: set[Place]) -> Finding:
     return Finding("protocol", not differing, f"other {', '.join(differing)}" if differing else "as it is here")
 
 
-def _suite(result: dict, suite: rows.Suite) -> Finding:
+def _suite(result: dict, suite: benchmark_rows.Suite) -> Finding:
     recorded = result["suite"]
     matches = (recorded["name"], recorded["comparable"], recorded.get("note", "")) == (
         suite.name,
@@ -141,7 +141,7 @@ def _suite(result: dict, suite: rows.Suite) -> Finding:
     return Finding("suite", matches, suite.name if matches else f"{recorded['name']} told, {suite.name} by the rows")
 
 
-def _rows(result: dict, task: Task, read: rows.Rows, covered: set[Place]) -> Finding:
+def _rows(result: dict, task: Task, read: benchmark_rows.Rows, covered: set[Place]) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
     entry, what = result["tasks"][task.name], f"{task.title}: rows"
     if version_of(result) < 3:
@@ -153,19 +153,19 @@ def _rows(result: dict, task: Task, read: rows.Rows, covered: set[Place]) -> Fin
         return Finding(what, False, f"not the rows that were asked: split {', '.join(other)} differs")
     if entry.get("rows") != len(read.asked):
         return Finding(what, False, f"{entry.get('rows')} told, {len(read.asked)} by the rows")
-    status = rows.check(task, read) if result["suite"]["comparable"] else None
+    status = benchmark_rows.check(task, read) if result["suite"]["comparable"] else None
     if entry.get("row_check") != status:
         return Finding(what, False, f"{entry.get('row_check')} told, {status} by the rows")
     hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in read.hashes.items())
     return Finding(what, True, hashes if status is None else f"{hashes} ({', '.join(dict.fromkeys(status.values()))})")
 
 
-def _warnings(result: dict, task: Task, read: rows.Rows) -> Finding:
+def _warnings(result: dict, task: Task, read: benchmark_rows.Rows) -> Finding:
     entry, what = result["tasks"][task.name], f"{task.title}: warnings"
     protocol = protocols.of_result(result["protocol"])
     if version_of(result) < 3 or result["protocol"].get("version") != protocol.version:
         return Finding(what, None, "worded otherwise by the version that wrote this result")
-    texts = results.warnings(protocol, task, entry, read)
+    texts = result_building.warnings(protocol, task, entry, read)
     differing = [text for text in {*texts, *entry["warnings"]} if (text in texts) != (text in entry["warnings"])]
     return Finding(what, texts == entry["warnings"], "; ".join(differing)[:200] or f"{len(texts)}")
 
@@ -242,11 +242,13 @@ def _answers(line: dict) -> list[Answer]:
     return [Answer(*parts) for parts in zip(values, *facts, strict=True)]
 
 
-def _rescored(result: dict, task: Task, lines: Sequence[dict], read: rows.Rows) -> tuple[list[Finding], list[Question]]:
+def _rescored(
+    result: dict, task: Task, lines: Sequence[dict], read: benchmark_rows.Rows
+) -> tuple[list[Finding], list[Question]]:
     """What one task's requests and scores are by the rows, and its questions scored anew."""
     protocol = protocols.of_result(result["protocol"])
     documents = {(d.task, d.index): d for d in protocol.documents(task, read, result.get("limit"))}
-    digest = requests.digest(documents.values())
+    digest = request_files.digest(documents.values())
     sent = result["tasks"][task.name].get("requests_sha256")
     findings = [
         Finding(
@@ -299,7 +301,7 @@ def _value(result: dict, task: Task, questions: Sequence[Question], covered: set
     entry, what = result["tasks"][task.name], f"{task.title}: value"
     if not questions:
         return Finding(what, False, "no questions are kept")
-    recomputed = results.summarize(task, questions)
+    recomputed = result_building.summarize(task, questions)
     covered |= {("tasks", task.name, name) for name in recomputed}
     wrong = [
         f"{name} {entry.get(name)!r:.60} told, {value!r:.60} by the scores"
@@ -318,7 +320,7 @@ def _averages(result: dict, covered: set[Place]) -> Finding:
     tasks = {name: {"stderr": None, "interval": [0.0, 1.0], **entry} for name, entry in result["tasks"].items()}
     old = result["format"].endswith(" 1")
     wrong = []
-    for name, found in results.averages(tasks).items():
+    for name, found in result_building.averages(tasks).items():
         told = result["averages"].get(name) or {}
         covered |= {("averages", name, part) for part in found}
         for part, value in found.items():
@@ -329,7 +331,7 @@ def _averages(result: dict, covered: set[Place]) -> Finding:
 
 def _whole_digest(result: dict) -> Finding:
     """The hash of all requests, which is one over those of the tasks."""
-    found = requests.digest_of([name, entry.get("requests_sha256")] for name, entry in result["tasks"].items())
+    found = request_files.digest_of([name, entry.get("requests_sha256")] for name, entry in result["tasks"].items())
     told = str(result.get("requests_sha256"))
     return Finding(
         "hash of all requests", found == told, found[:16] if found == told else f"{found[:16]}, told {told[:16]}"

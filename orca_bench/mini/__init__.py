@@ -5,6 +5,6 @@ files for training and evaluation and imports neither. Its scores say that the m
 suite is marked `mini` wherever it is shown.
 """
 
-from orca_bench.mini.files import materialize
+from orca_bench.mini.embedded_files import materialize
 
 __all__ = ["materialize"]

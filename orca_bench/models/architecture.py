@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from orca_bench import libraries
+from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import read_json
 
@@ -44,7 +44,7 @@ def config_of(name: str | Path) -> PretrainedConfig:
     file = Path(name) / "config.json"
     if file.is_file() and not isinstance(read_json(file), dict):
         raise UserError("not a JSON object", where=file)
-    libraries.prepare()
+    library_settings.prepare()
     from transformers import AutoConfig
 
     try:

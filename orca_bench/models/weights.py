@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from orca_bench import libraries
+from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_hint, read_json
 from orca_bench.models import architecture
@@ -43,7 +43,7 @@ def check(folder: str | Path) -> list[str]:
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
     integers = _check_files(Path(folder))
-    libraries.prepare()
+    library_settings.prepare()
     from transformers import AutoModelForCausalLM
 
     with loading(folder):

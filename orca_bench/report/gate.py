@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from orca_bench import statistics
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
-from orca_bench.report.compare import Line, compare
-from orca_bench.report.forms import p_value
+from orca_bench.report.comparison import Line, compare
 from orca_bench.report.gate_rules import Rules
-from orca_bench.result_file import Result, Scored, is_sealed, questions_file, version_of
+from orca_bench.report.grid_formats import p_value
+from orca_bench.results.reading import Result, Scored, is_sealed, questions_file, version_of
+from orca_bench.stats import estimates
 from orca_bench.suite import TASKS, TaskFacts
 
 
@@ -95,11 +95,11 @@ def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], l
     lines = {name: own for name, own in lines.items() if len(own) == len(baselines)}
     befores = {name: [line.first for line in own] for name, own in lines.items()}
     afters = {name: own[0].second for name, own in lines.items()}
-    seeds = {name: statistics.SeedTest(0.0, 0.0) for name in lines}
+    seeds = {name: estimates.SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
         steps = [1 / len(result.tasks[name].questions) for name in lines]
         seeds = dict(
-            zip(lines, statistics.seed_tests(list(befores.values()), list(afters.values()), steps), strict=True)
+            zip(lines, estimates.seed_tests(list(befores.values()), list(afters.values()), steps), strict=True)
         )
     means = {name: sum(values) / len(values) for name, values in befores.items()}
     held = [name for name in lines if name in names]
@@ -108,7 +108,7 @@ def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], l
         # Of several baselines the questions are compared with the one in the middle.
         middle = min(lines[name], key=lambda line, name=name: abs(line.first - means[name]))
         ps.append(max(seeds[name].p, middle.difference.p))
-    corrected = dict(zip(held, statistics.holm(ps), strict=True))
+    corrected = dict(zip(held, estimates.holm(ps), strict=True))
     return {name: _Comparison(means[name], afters[name], max(corrected[name], seeds[name].own_p)) for name in held}
 
 

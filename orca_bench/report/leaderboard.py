@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from orca_bench import statistics
 from orca_bench.report import table
-from orca_bench.report.compare import LEVEL, pair
-from orca_bench.report.forms import Cell, Grid
-from orca_bench.result_file import Result
+from orca_bench.report.comparison import LEVEL, pair
+from orca_bench.report.grid_formats import Cell, Grid
+from orca_bench.results.reading import Result
+from orca_bench.stats import estimates
 from orca_bench.suite import AVERAGES, BY_NAME
 
 _COLUMNS = (*AVERAGES, *BY_NAME)
@@ -117,7 +117,7 @@ def _best(rows: list[_Row]) -> dict[str, int]:
         top = max(having, key=lambda i: rows[i].numbers[name][0])
         ps = [_p(rows[other], rows[top], name) for other in having if other != top]
         candidates[name] = (top, max(ps))  # better than each of the others: the largest p of an intersection of tests
-    adjusted = statistics.holm([p for _, p in candidates.values()])
+    adjusted = estimates.holm([p for _, p in candidates.values()])
     return {name: top for (name, (top, _)), p in zip(candidates.items(), adjusted, strict=True) if p < LEVEL}
 
 
@@ -134,7 +134,7 @@ def _p(other: _Row, top: _Row, name: str) -> float:
         return 1.0  # of a reported average nothing is known but the number
     errors = [_error(row, name) for row in (other, top)]
     gap, error = top.numbers[name][0] - other.numbers[name][0], math.hypot(*errors)
-    return statistics.normal_p(gap, error)
+    return estimates.normal_p(gap, error)
 
 
 def _error(row: _Row, name: str) -> float:
@@ -144,5 +144,5 @@ def _error(row: _Row, name: str) -> float:
     if interval:
         return (interval[1] - interval[0]) / 4
     n = BY_NAME[name].full_size
-    low, high = statistics.wilson(value, n)
+    low, high = estimates.wilson(value, n)
     return math.sqrt(value * (1 - value) / n) or (high - low) / 4

@@ -19,8 +19,8 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.files import replacing
 from orca_bench.report import leaderboard, table
-from orca_bench.report.forms import Grid
-from orca_bench.result_file import Result
+from orca_bench.report.grid_formats import Grid
+from orca_bench.results.reading import Result
 from orca_bench.suite import task_of
 
 _CHUNK = 100  # questions that are unpacked together

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import make_folder, write_text, writing
-from orca_bench.models import folder as model_folder
-from orca_bench.report import card as cards
-from orca_bench.report import forms, page, pictures, table
-from orca_bench.result_file import Result, is_sealed, questions_file, read, read_result
+from orca_bench.models import model_folder
+from orca_bench.report import grid_formats, page, pictures, table
+from orca_bench.report import model_card as cards
+from orca_bench.results.reading import Result, is_sealed, questions_file, read, read_result
 
 
 @dataclass
@@ -67,8 +67,8 @@ def publish(
     for path in paths:
         _copy(path, folder, made)
     grid = table.grid(built)
-    forms_ = {".md": forms.to_markdown(grid), ".csv": table.to_csv(built), ".tex": forms.to_latex(grid)}
-    forms_[".html"] = forms.to_html(grid)
+    forms_ = {".md": grid_formats.to_markdown(grid), ".csv": table.to_csv(built), ".tex": grid_formats.to_latex(grid)}
+    forms_[".html"] = grid_formats.to_html(grid)
     shown = [_read(path, label, data) for path, label, data in zip(paths, built.columns, results, strict=True)]
     drawn = pictures.draw(shown, told, folder)
     made.files += [path for _, files in drawn for path in files]

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, shipped
-from orca_bench.report import forms
-from orca_bench.report.forms import Grid
-from orca_bench.result_file import OTHER, rows_are
+from orca_bench.report import grid_formats
+from orca_bench.report.grid_formats import Grid
+from orca_bench.results.reading import OTHER, rows_are
 from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS
 
 
@@ -278,7 +278,7 @@ def grid(table: Table) -> Grid:
             columns.append(("Δ", [_number(cell.difference, sign=True) for cell in cells]))
         if not one_n or place == len(table.columns) - 1:
             columns.append(("n", ["" if cell.n is None else str(cell.n) for cell in cells]))
-    rows = [[forms.Cell(text) for text in row] for row in zip(*(texts for _, texts in columns), strict=True)]
+    rows = [[grid_formats.Cell(text) for text in row] for row in zip(*(texts for _, texts in columns), strict=True)]
     return Grid(
         [heading for heading, _ in columns],
         rows,
@@ -292,12 +292,12 @@ def grid(table: Table) -> Grid:
 
 def to_rich(table: Table):
     """The table as a rich renderable, notes below it; a narrow terminal gets fewer columns."""
-    return forms.to_rich(grid(table))
+    return grid_formats.to_rich(grid(table))
 
 
 def to_markdown(table: Table) -> str:
     """The table in GitHub's Markdown, notes as a list below it."""
-    return forms.to_markdown(grid(table))
+    return grid_formats.to_markdown(grid(table))
 
 
 def to_csv(table: Table) -> str:

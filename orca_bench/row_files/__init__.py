@@ -16,9 +16,9 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.files import LFS_POINTER, open_bytes, read_lines, reading
 from orca_bench.row_files.arrow import arrow_rows, parquet_rows
+from orca_bench.row_files.delimited_text import table_rows
+from orca_bench.row_files.file_sets import ENDINGS, files_of, has_ending, in_order, is_part, is_pattern, stem
 from orca_bench.row_files.json_text import array_rows, object_rows
-from orca_bench.row_files.sets import ENDINGS, files_of, has_ending, in_order, is_part, is_pattern, stem
-from orca_bench.row_files.table import table_rows
 
 __all__ = ["ENDINGS", "files_of", "has_ending", "in_order", "is_part", "is_pattern", "read", "stem"]
 

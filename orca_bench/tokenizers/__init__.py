@@ -5,13 +5,13 @@ of tokenizer.json as it stands, never adds BOS or EOS (the caller does), and nev
 `export` writes a tokenizer.json with which plain transformers agrees, and the chat template.
 """
 
-from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.conversion import build_fast
 from orca_bench.tokenizers.export import export
 from orca_bench.tokenizers.hugging_face import FolderTokenizer
 from orca_bench.tokenizers.loading import load
 from orca_bench.tokenizers.probes import Disagreement, check_folder, explain, first_disagreement, probe_texts
 from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE, SentencePieceTokenizer
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 __all__ = [
     "SENTENCEPIECE_FILE",

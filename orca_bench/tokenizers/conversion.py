@@ -14,7 +14,6 @@ import re
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.sentencepiece_file import (
     BPE,
     BYTE,
@@ -25,6 +24,7 @@ from orca_bench.tokenizers.sentencepiece_file import (
     SentencePieceTokenizer,
     model_proto,
 )
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 #: A noncharacter of Unicode, which no text has.
 ESCAPE = "\ufdd0"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from orca_bench.files import write_json, writing
 from orca_bench.prompt import chat_template, messages, render
-from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
 from orca_bench.tokenizers.hugging_face import load_plain
-from orca_bench.tokenizers.metadata import TOKENIZER_CONFIG
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
 from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
+from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 
 def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:

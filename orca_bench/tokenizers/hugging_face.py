@@ -15,8 +15,8 @@ from pathlib import Path
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import sha256
-from orca_bench.tokenizers.base import Tokenizer
-from orca_bench.tokenizers.metadata import TOKENIZER_JSON, Metadata
+from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.tokenizers import metadata as folder_metadata
-from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers import special_tokens as folder_metadata
 from orca_bench.tokenizers.hugging_face import FolderTokenizer
-from orca_bench.tokenizers.metadata import TOKENIZER_JSON, Metadata
 from orca_bench.tokenizers.sentencepiece_file import (
     NORMAL,
     SENTENCEPIECE_FILE,
@@ -20,6 +18,8 @@ from orca_bench.tokenizers.sentencepiece_file import (
     is_sentencepiece,
     model_proto,
 )
+from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 _PADDING = 1024  # rows: models are given up to so many more than their tokenizer has tokens
 _SAME = 0.99  # of the pieces have the same id in both files of one tokenizer

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.tokenizers.base import Tokenizer
 from orca_bench.tokenizers.conversion import finds_special
 from orca_bench.tokenizers.hugging_face import load_plain
 from orca_bench.tokenizers.loading import load
-from orca_bench.tokenizers.metadata import TOKENIZER_JSON
 from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
+from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import lfs_hint, sha256
-from orca_bench.tokenizers.base import Tokenizer
-from orca_bench.tokenizers.metadata import Added, Metadata
+from orca_bench.tokenizers.special_tokens import Added, Metadata
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 

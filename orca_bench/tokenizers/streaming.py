@@ -6,7 +6,7 @@ character that was spelled in bytes, and what is pending at the end of a text is
 
 from __future__ import annotations
 
-from orca_bench.tokenizers.base import Tokenizer
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 
 class TextStream:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from orca_bench.evaluate.encoding import MAX_NEW_TOKENS
-from orca_bench.evaluate.protocols.base import Answer, Document, Protocol, Request
 from orca_bench.evaluate.protocols.leaderboard import Leaderboard
 from orca_bench.evaluate.protocols.orca import Orca
+from orca_bench.evaluate.protocols.protocol import Answer, Document, Protocol, Request
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 
 #: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is lm-eval's; see harness.py.)
 OURS = ("leaderboard", "orca")

@@ -2,8 +2,8 @@
 
 The harness of the reported scores no longer installs, and today's asks other questions in other words. What is kept here,
 slips included, was read in commit b281b0921b636bc36ad05c0b0b0763bd6dd43463 (evaluator.py, base.py, models/huggingface.py,
-tasks/*.py); `tests/against_b281b092.py` runs that commit's own evaluator beside it and compares. How its strings become
-tokens, the cut contexts and the stop rules are in encoding.py.
+tasks/*.py); `tests/benchmarks/against_b281b092.py` runs that commit's own evaluator beside it and compares. How its strings
+become tokens, the cut contexts and the stop rules are in request_encoding.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from orca_bench.evaluate.encoding import MAX_NEW_TOKENS
-from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn, max_new_tokens
-from orca_bench.evaluate.rows import Rows
-from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
+from orca_bench.evaluate.benchmark_rows import Rows
+from orca_bench.evaluate.protocols.protocol import Answer, Document, Request, context_before, drawn, max_new_tokens
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
+from orca_bench.evaluate.tasks.task import ChoiceTask, Score, Task
 
 COMMIT = "b281b0921b636bc36ad05c0b0b0763bd6dd43463"
 

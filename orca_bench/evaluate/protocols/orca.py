@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from orca_bench import prompt
-from orca_bench.evaluate.protocols.base import Answer, Document, Request, context_before, drawn, max_new_tokens
-from orca_bench.evaluate.rows import Rows
-from orca_bench.evaluate.tasks.base import ChoiceTask, Score, Task
+from orca_bench.evaluate.benchmark_rows import Rows
+from orca_bench.evaluate.protocols.protocol import Answer, Document, Request, context_before, drawn, max_new_tokens
+from orca_bench.evaluate.tasks.task import ChoiceTask, Score, Task
 
 # After few-shot examples a model that is not tuned writes the next example; a DROP answer is one line.
 STOPS = {"gsm8k": (*prompt.TURN_HEADERS, "\n\nQuestion:"), "drop": (*prompt.TURN_HEADERS, "\n")}

@@ -2,11 +2,11 @@
 
 from orca_bench.errors import UserError, nearest
 from orca_bench.evaluate.tasks.arc_challenge import ArcChallenge
-from orca_bench.evaluate.tasks.base import Score, Task
 from orca_bench.evaluate.tasks.drop import Drop
 from orca_bench.evaluate.tasks.gsm8k import Gsm8k
 from orca_bench.evaluate.tasks.hellaswag import HellaSwag
 from orca_bench.evaluate.tasks.mmlu import Mmlu
+from orca_bench.evaluate.tasks.task import Score, Task
 from orca_bench.evaluate.tasks.truthful_qa import TruthfulQa
 from orca_bench.evaluate.tasks.winogrande import Winogrande
 

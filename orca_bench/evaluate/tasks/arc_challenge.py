@@ -1,7 +1,7 @@
 """ARC-Challenge, 25-shot, acc_norm. Hub: allenai/ai2_arc (ARC-Challenge). Clark et al. 2018, arXiv 1803.05457."""
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import HIDDEN, NormalizedChoiceTask
+from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask
 
 
 class ArcChallenge(NormalizedChoiceTask):

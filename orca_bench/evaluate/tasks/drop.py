@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import GenerationTask, Score
 from orca_bench.evaluate.tasks.final_answer import behind_answer_is
+from orca_bench.evaluate.tasks.task import GenerationTask, Score
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = frozenset(string.punctuation)

@@ -3,8 +3,8 @@
 import re
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import GenerationTask, Score
 from orca_bench.evaluate.tasks.final_answer import equal_numbers, final_number
+from orca_bench.evaluate.tasks.task import GenerationTask, Score
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
 

@@ -3,7 +3,7 @@
 import re
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import HIDDEN, NormalizedChoiceTask
+from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask
 
 _TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
 

@@ -7,7 +7,7 @@ split in order; the leaderboard's MMLU is the plain mean of the subjects' accura
 from collections.abc import Sequence
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import LETTERS, ChoiceTask
+from orca_bench.evaluate.tasks.task import LETTERS, ChoiceTask
 
 SUBJECTS = 57
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import ChoiceTask, Score
+from orca_bench.evaluate.tasks.task import ChoiceTask, Score
 
 #: exp() of less than minus this is no longer a normal float64.
 _EXTREME = 700.0

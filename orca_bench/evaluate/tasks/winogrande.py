@@ -5,7 +5,7 @@ sentence is the continuation of both (Trinh and Le 2018, arXiv 1806.02847).
 """
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.base import HIDDEN, ChoiceTask
+from orca_bench.evaluate.tasks.task import HIDDEN, ChoiceTask
 
 
 class Winogrande(ChoiceTask):

@@ -1,0 +1,180 @@
+"""Benchmark rows in: from the hub, or from a folder of files, each checked for the columns its task reads.
+
+Both give the same rows in the same order, so a result does not depend on where they came from. The hash of what a task reads
+of them goes into it, and says whether they are the leaderboard's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_bench import hub, row_files
+from orca_bench.errors import UserError, nearest
+from orca_bench.evaluate.benchmark_files import files_of_split
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.evaluate.tasks.task import Task
+from orca_bench.files import read_json
+from orca_bench.results.reading import NOT_VERIFIED, OTHER, TRUE
+
+#: A benchmarks directory may say in this file that it is not the leaderboard's data.
+SUITE_FILE = "suite.json"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one task: those asked, those that examples come from, and each split's hash (`digest`)."""
+
+    asked: list[dict]
+    pool: list[dict]
+    hashes: dict[str, str]
+    commit: hub.Commit | None = None
+
+
+def check(task: Task, rows: Rows) -> dict[str, str]:
+    """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
+    counts = {task.split: len(rows.asked)} | ({task.pool: len(rows.pool)} if task.pool else {})
+    return {split: _check(task, split, count, rows.hashes.get(split)) for split, count in counts.items()}
+
+
+def _check(task: Task, split: str, count: int, digest: str | None) -> str:
+    if count != task.facts.sizes[split]:
+        return OTHER
+    true = task.facts.true_rows.get(split)
+    return NOT_VERIFIED if true is None else TRUE if digest == true else OTHER
+
+
+@dataclass(frozen=True)
+class Split:
+    """What `survey` says of one split: how many rows it has and has in full, its hash and status, or why it cannot be read."""
+
+    task: str
+    split: str
+    status: str
+    rows: int
+    full: int
+    sha256: str | None = None
+    note: str | None = None
+
+
+def survey(benchmarks: Path) -> Iterator[Split]:
+    """Every split of the suite in a benchmarks directory; one that is missing or cannot be read has the status `missing`."""
+    suite(benchmarks)
+    for task in SUITE:
+        try:
+            own = load(task, benchmarks)
+        except UserError as error:
+            yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
+            continue
+        counts = {task.split: len(own.asked), task.pool: len(own.pool)}
+        for split, status in check(task, own).items():
+            yield Split(task.name, split, status, counts[split], task.facts.sizes[split], own.hashes[split])
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Which benchmark suite the rows are: its name, and whether its scores may stand beside the leaderboard's."""
+
+    name: str
+    comparable: bool
+    note: str = ""
+
+
+#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`check`).
+LEADERBOARD = Suite("open-llm-leaderboard-v1", True)
+
+
+def suite(benchmarks: Path | None) -> Suite:
+    """What a benchmarks directory says it is; raises UserError where there is no such directory."""
+    if benchmarks is None:
+        return LEADERBOARD
+    if not benchmarks.is_dir():
+        raise UserError("no such benchmarks directory", where=benchmarks, hint="expected DIR/TASK/SPLIT.jsonl.gz")
+    marker = benchmarks / SUITE_FILE
+    if not marker.is_file():
+        return LEADERBOARD
+    said = read_json(marker)
+    if not isinstance(said, dict) or "name" not in said:
+        raise UserError("not a suite description", where=marker, hint='expected {"name": …, "note": …}')
+    return Suite(str(said["name"]), False, str(said.get("note", "")))
+
+
+def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Rows:
+    """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed.
+
+    `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
+    """
+    splits: dict[str, list[dict]] = {}
+    hashes: dict[str, str] = {}
+    commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
+    for split in filter(None, (task.split, task.pool)):
+        read = _from_directory(task, split, benchmarks) if commit is None else _from_hub(task, split, commit)
+        check = task.check_asked if split == task.split else task.check
+        splits[split], hashes[split] = _checked(task, read, check)
+    pool = splits[task.pool] if task.pool else []
+    if task.pool and len(pool) < task.shots:
+        raise UserError(
+            f"{len(pool)} rows, and {task.shots} examples are drawn from it", where=f"{task.name} split {task.pool}"
+        )
+    return Rows(splits[task.split], pool, hashes, commit)
+
+
+def load_again(result: dict, task: Task, benchmarks: Path | None) -> Rows:
+    """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
+    return load(task, benchmarks, (result.get("data_commits") or {}).get(task.name))
+
+
+def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, dict]]:
+    for file in files_of_split(benchmarks, task, split):
+        yield from row_files.read(file)
+
+
+def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, dict]]:
+    name, configuration = task.facts.hub
+    for number, row in enumerate(hub.load_rows(commit, configuration, split)):
+        yield f"{name} {split} row {number}", row
+
+
+def _checked(task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict], None]) -> tuple[list[dict], str]:
+    rows, digest = [], hashlib.sha256()
+    for where, row in read:
+        for column, kind in task.columns.items():
+            if column not in row:
+                hint = nearest(column, row) or f"columns here: {', '.join(row)}"
+                raise UserError(f"no column '{column}', which {task.name} needs", where=where, hint=hint)
+            if not isinstance(row[column], kind):
+                raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
+        try:
+            check(row)
+            line = identity(task, row)
+        except UnicodeEncodeError:
+            raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
+        digest.update(line + b"\n")
+        rows.append(row)
+    return rows, digest.hexdigest()
+
+
+def identity(task: Task, row: dict) -> bytes:
+    """What a task reads of a row, as canonical JSON; the SHA-256 of these lines in order is the hash of a split.
+
+    Columns that the task does not read do not count, nor do line ends (copies of one data set differ in them) and whether a
+    whole number is written as 1 or 1.0.
+    """
+    columns = {name: _plain(row[name]) for name in task.columns}
+    return json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

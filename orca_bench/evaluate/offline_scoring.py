@@ -1,0 +1,115 @@
+"""Evaluation with the model elsewhere: requests out to a file, answers back in, a result.
+
+Neither loads a model: what is sent and how it is scored is settled by the protocol and the rows alone, so the answers may
+come from any engine on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orca_bench import tokenizers
+from orca_bench.errors import UserError
+from orca_bench.evaluate import (
+    benchmark_rows,
+    protocols,
+    request_encoding,
+    request_files,
+    result_building,
+    result_merging,
+    scoring,
+)
+from orca_bench.evaluate.tasks import Task
+from orca_bench.files import make_folder, replacing, sha256
+from orca_bench.models import model_folder
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked: tasks, protocol, rows, and rooms for answers other than the protocol's own."""
+
+    tasks: Sequence[Task]
+    protocol: str
+    system: str
+    benchmarks: Path | None
+    limit: int | None
+    benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
+    rooms: Mapping[str, int] = field(default_factory=dict)
+
+    def rows(self, task: Task) -> benchmark_rows.Rows:
+        """The rows of one of its tasks."""
+        return benchmark_rows.load(task, self.benchmarks, self.benchmarks_revisions.get(task.name))
+
+
+def write_requests(
+    asked: Asked, out: Path, tokens_of: str | None = None, progress: Progress = lambda n, of: None
+) -> int:
+    """Write every request as one JSON line, in order; returns how many.
+
+    With `tokens_of`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
+    before anything is written.
+    """
+    benchmark_rows.suite(asked.benchmarks)
+    read = {task.name: asked.rows(task) for task in asked.tasks}
+    rule = None
+    if tokens_of is not None:
+        rule = request_encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
+    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
+    written = 0
+    if not out.parent.exists():
+        make_folder(out.parent)
+    with replacing(out) as handle:
+        for number, task in enumerate(asked.tasks):
+            progress(number, len(asked.tasks))
+            for line in request_files.lines(protocol.documents(task, read[task.name], asked.limit), rule):
+                handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+                written += 1
+    return written
+
+
+def score_answers(
+    path: Path,
+    asked: Asked,
+    out: Path,
+    name: str,
+    cut: bool = False,
+    every: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Score a file of answers and write the result; returns it. `say` gets what becomes of a result that is at `out`.
+
+    The tasks are those of `asked` that the file answers; with `every`, all of them must be. Every answer is checked before
+    anything is written. With `cut`, a text ends where a stop string of its request begins.
+    """
+    result_merging.check(out)
+    answers = scoring.read(path)
+    tasks = [task for task in asked.tasks if every or task.name in answers.tasks()]
+    if not tasks:
+        raise UserError(
+            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answers.tasks())[:5])})",
+            where=path,
+            hint="answers are the lines of `orca-bench requests`, each with 'answer'",
+        )
+    suite = benchmark_rows.suite(asked.benchmarks)
+    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
+    read = {task.name: asked.rows(task) for task in tasks}
+    documents = {task.name: protocol.documents(task, read[task.name], asked.limit) for task in tasks}
+    found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
+    result = result_building.start(suite, protocol, asked.limit, {"name": name, "path": None})
+    result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answers.notes}
+    make_folder(out.parent)
+    output = result_merging.Output(out, result, {task.name: read[task.name].hashes for task in tasks})
+    for note in output.notes:
+        say(note)
+    questions: list[scoring.Question] = []
+    for task in tasks:
+        scored = scoring.score(task, protocol, documents[task.name], found)
+        result_building.add(result, task, read[task.name], protocol, scored, request_files.digest(documents[task.name]))
+        questions += scored
+    output.write(result, questions)
+    return result

@@ -1,0 +1,42 @@
+"""A result and the rows in, the very requests that were sent out: for readers of a result, which keeps answers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orca_bench.evaluate import benchmark_rows, protocols, request_files
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.suite import task_of
+
+#: [(context, continuation or None, stop strings)] of a question, by task part and place in the protocol's order.
+Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]
+
+
+def requests_of(result: dict, benchmarks: Path | None) -> tuple[Requests, list[str]]:
+    """A function that gives the requests of a result's questions, made again from the rows; and notes.
+
+    None is given for a task whose requests, made again, have not the hash that the result tells, and for lm-eval's own
+    prompts, which are not made here. Raises UserError where the rows cannot be read.
+    """
+    if result["protocol"]["name"] == "plain":
+        return (lambda part, index: None), ["plain: lm-eval's own prompts are not made again"]
+    protocol = protocols.of_result(result["protocol"])
+    made: dict[str, dict[tuple[str, int], protocols.Document]] = {}
+    notes = []
+    for task in SUITE:
+        if task.name not in result["tasks"]:
+            continue
+        documents = protocol.documents(task, benchmark_rows.load_again(result, task, benchmarks), result.get("limit"))
+        if request_files.digest(documents) != result["tasks"][task.name].get("requests_sha256"):
+            notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
+            continue
+        made[task.name] = {(document.task, document.index): document for document in documents}
+
+    def of(part: str, index: int) -> list[tuple[str, str | None, Sequence[str]]] | None:
+        document = made.get(task_of(part), {}).get((part, index))
+        if document is None:
+            return None
+        return [(request.context, request.continuation, request.until) for request in document.requests]
+
+    return of, notes

@@ -1,0 +1,68 @@
+"""Documents in, one line a request out: what `orca-bench requests` writes, any engine answers, and `score` reads back.
+
+A line has `task` (for MMLU `mmlu_SUBJECT`), `index` (the document's place in the protocol's order, from 0), `request` (from
+0 within the document), `context`, and `continuation` to be scored or `until`, the strings at which an answer ends, with
+`max_new_tokens`, the most tokens that it may have. The same rows give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.protocols import Document, Request
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding
+
+Key = tuple[str, int, int]
+
+
+def numbered(documents: Iterable[Document]) -> Iterator[tuple[Key, Request]]:
+    """((task, index, request number), request) of all requests, in order."""
+    for document in documents:
+        for number, request in enumerate(document.requests):
+            yield (document.task, document.index, number), request
+
+
+def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict]:
+    """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
+    for (task, index, number), request in numbered(documents):
+        line = {"task": task, "index": index, "request": number, "context": request.context}
+        if request.continuation is None:
+            line |= {"until": list(request.until), "max_new_tokens": request.room}
+        else:
+            line["continuation"] = request.continuation
+        if encoding is not None:
+            try:
+                line |= _tokens(request, encoding)
+            except UserError as error:
+                raise UserError(
+                    error.what, where=f"{task} document {index} request {number}", hint=error.hint
+                ) from None
+        yield line
+
+
+def _tokens(request: Request, encoding: Encoding) -> dict:
+    if request.continuation is not None:
+        pair = encoding.pair(request.context, request.continuation, request.head)
+        return {"context_ids": pair.ids[: pair.start], "continuation_ids": pair.ids[pair.start :]}
+    start = encoding.start(request.context, request.head, request.room)
+    return {"context_ids": start.ids, "discard": start.discard}
+
+
+def digest(documents: Iterable[Document]) -> str:
+    """A SHA-256 over every string that is sent, and over rooms other than the leaderboard's 256 tokens, in order."""
+    return digest_of(
+        [request.context, request.continuation, list(request.until)]
+        + [request.room] * (request.room not in (None, MAX_NEW_TOKENS))
+        for _, request in numbered(documents)
+    )
+
+
+def digest_of(sent: Iterable) -> str:
+    """A SHA-256 over JSON values, in order."""
+    found = hashlib.sha256()
+    for value in sent:
+        found.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()

@@ -1,0 +1,160 @@
+"""A model folder or hub id in, a transformers model and its tokenizer out, or an error that says what the folder lacks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench import hub, library_settings, tokenizers
+from orca_bench.errors import UserError
+from orca_bench.files import read_json
+from orca_bench.models import architecture, weights
+from orca_bench.prompt import TURN_HEADERS
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model or a tokenizer lies: the path or hub id that names it, its folder (or file) here, its commit on the hub."""
+
+    name: str
+    folder: str
+    commit: hub.Commit | None = None
+
+    def describe(self) -> dict[str, str | None]:
+        """What a result or a manifest says of it: `path`, and for a hub id `revision` (as asked for) and `commit`."""
+        if self.commit is None:
+            return {"path": self.name}
+        return {"path": self.name, "revision": self.commit.revision, "commit": self.commit.sha}
+
+
+def locate(
+    name: str,
+    revision: str | None = None,
+    say: hub.Say = lambda line: None,
+    with_weights: bool = True,
+    option: str = "--revision",
+) -> Source:
+    """Find the model or tokenizer that a path or a hub id names; what is fetched from the hub is said, with its commit.
+
+    `option` is what a person gave the revision by. Raises UserError for an empty name, a path to nothing, a hub id
+    that the hub does not give, and a revision of something that is here.
+    """
+    if not name.strip() or (revision is not None and not revision.strip()):  # an unset variable of a shell, as a rule
+        empty = "revision" if name.strip() else "name of a model"
+        raise UserError(f"an empty {empty}", where=option if name.strip() else None, hint="is a variable unset?")
+    if Path(name).exists():
+        if revision is not None:
+            raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
+        return Source(name, name)
+    hub.check_id(name, "model folder")
+    commit = hub.resolve(name, revision)
+    say(f"fetching {commit} from the hub, as far as it is not in the cache")
+    return Source(name, str(hub.fetch_model(commit, with_weights)), commit)
+
+
+def check(name: str) -> list[str]:
+    """Raise UserError where a folder holds no whole model, or a path leads to nothing; returns the weights that are not used.
+
+    See `weights.check`.
+    """
+    folder = Path(name)
+    if folder.is_file():
+        raise UserError("a file, not a model folder", where=name, hint="name the folder that it is in")
+    if not folder.is_dir():
+        raise UserError("no such model folder", where=name)
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            "a PEFT adapter, not a whole model",
+            where=folder / "adapter_config.json",
+            hint="merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
+        )
+    if not (folder / "config.json").is_file():
+        raise UserError("no config.json: not a model folder", where=name)
+    generation = folder / "generation_config.json"
+    if generation.is_file() and not isinstance(read_json(generation), dict):
+        raise UserError("not a JSON object", where=generation)
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise UserError("no weights (*.safetensors) in this model folder", where=name)
+    check_architecture(name)
+    return weights.check(name)
+
+
+def check_architecture(name: str) -> None:
+    """Raise UserError where the configuration of a folder is no causal text model's, or has no context window."""
+    config = architecture.config_of(name)
+    if reason := architecture.refusal(config):
+        raise UserError(f"{reason}; only causal language models of text can be used", where=name)
+    architecture.window(config)
+
+
+def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
+    """(model in evaluation mode, tokenizer); on a GPU where there is one, of several that of LOCAL_RANK.
+
+    dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
+    `device_map` is transformers': with `auto` the model is spread over all devices.
+    """
+    library_settings.prepare()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check(name)
+    tokenizer = tokenizers.load(name)
+    on_gpu = torch.cuda.is_available()
+    wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
+    spread = {} if device_map is None else {"device_map": device_map}
+    options = {"dtype": wanted if wanted == "auto" else getattr(torch, wanted), **spread}
+    with weights.loading(name):
+        model = architecture.with_attention(
+            lambda kind: AutoModelForCausalLM.from_pretrained(
+                name, config=architecture.config_of(name), attn_implementation=kind, **options
+            )
+        )
+    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.rows_needed:
+        raise UserError(
+            f"the tokenizer needs {tokenizer.rows_needed} rows and the model has {vocabulary}",
+            where=name,
+            hint="this folder's tokenizer is another model's",
+        )
+    if device_map is None:
+        model = model.to(_device(on_gpu))
+    return model.eval(), tokenizer
+
+
+def _device(on_gpu: bool) -> str:
+    if not on_gpu:
+        return "cpu"
+    import torch
+
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise UserError(
+            f"process {number} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
+        )
+    return f"cuda:{number}"
+
+
+def origin(name: str) -> dict:
+    """The `run` that a model folder comes from and the `step` after which it was written; nothing where it does not say so."""
+    note = Path(name) / "orca_bench.json"
+    content = read_json(note) if note.is_file() else {}
+    kinds = {"run": str, "step": int}
+    if not isinstance(content, dict):
+        return {}
+    return {key: content[key] for key, kind in kinds.items() if isinstance(content.get(key), kind)}
+
+
+def has_own_prompt(folder: str) -> bool:
+    """Whether a model was tuned in another prompt than Orca's: it has a chat template of its own, and no note of ours."""
+    path = Path(folder)
+    if (path / "orca_bench.json").is_file():
+        return False
+    config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    templates = [str(config["chat_template"])] if isinstance(config, dict) and config.get("chat_template") else []
+    templates += [file.read_text(encoding="utf-8", errors="replace") for file in sorted(path.glob("*.jinja"))]
+    return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
+
+
+def window_of(name: str) -> int:
+    """The context window in tokens of a model folder, from its config.json alone; raises UserError where there is none."""
+    return architecture.window(architecture.config_of(name))

@@ -1,0 +1,1 @@
+"""Scores of questions in, statistics out: estimates with their errors, paired tests, corrections for many tests."""

@@ -1,0 +1,219 @@
+"""The DeepSpeed engine around the student: its configuration, the loss, and the gathered weights.
+
+Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because everything that depends on how DeepSpeed
+0.19.8 behaves stands here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import write_text
+from orca_bench.recipe import Recipe
+from orca_bench.train.run_folder import LATEST, newest_checkpoint
+
+
+def deepspeed_config(recipe: Recipe) -> dict:
+    """DeepSpeed's configuration for a recipe."""
+    train = recipe.train
+    zero = {
+        "stage": train.zero_stage,
+        "contiguous_gradients": True,
+        "overlap_comm": False,
+        "stage3_gather_16bit_weights_on_model_save": train.zero_stage == 3,
+    }
+    if train.offload == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    return {
+        "train_batch_size": train.global_batch,
+        "train_micro_batch_size_per_gpu": train.micro_batch,
+        "gradient_accumulation_steps": train.accumulation,
+        "gradient_clipping": train.grad_clip,
+        "zero_optimization": zero,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "fp16": {"enabled": train.precision == "fp16"},
+        # torch's AdamW is the optimizer: the same arithmetic on every device, checked against plain PyTorch in the tests.
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1_000_000_000,
+        "wall_clock_breakdown": False,
+    }
+
+
+def start(recipe: Recipe, tokenizer):
+    """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
+
+    Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
+    Raises UserError where the launcher started another number of processes than the recipe says.
+    """
+    import deepspeed
+    import torch
+
+    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+    started = torch.distributed.get_world_size()
+    if started != recipe.train.processes:
+        raise UserError(
+            f"the launcher started {started} processes and the recipe says {recipe.train.processes}",
+            where="train.processes",
+            hint=f"start {recipe.train.processes}, or give -o train.processes={started} with a batch that fits",
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    configuration = deepspeed_config(recipe)
+    model = _student(recipe, tokenizer, configuration)
+    if recipe.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.config.use_cache = False
+    scored_only = ScoredOnly(model)  # before DeepSpeed's own hooks
+    engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
+    engine.scored_only = scored_only
+    engine.train()
+    return engine
+
+
+def _student(recipe: Recipe, tokenizer, configuration: dict):
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.integrations import HfDeepSpeedConfig
+
+    from orca_bench.models import weights
+    from orca_bench.train import student_model
+
+    if recipe.model.random is not None:
+        return student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
+    # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
+    shards = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
+    try:
+        with weights.loading(recipe.model.base):
+            model = AutoModelForCausalLM.from_pretrained(
+                recipe.model.base,
+                config=student_model.config(recipe, tokenizer),
+                dtype=getattr(torch, student_model.DTYPES[recipe.train.precision]),
+            )
+    finally:
+        del shards
+    return model
+
+
+def _optimizer(recipe: Recipe, model):
+    import torch
+
+    train = recipe.train
+    options = {"lr": train.lr, "betas": tuple(train.betas), "eps": train.eps, "weight_decay": train.weight_decay}
+    if train.offload == "cpu":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(model.parameters(), adamw_mode=True, **options)
+    return torch.optim.AdamW(model.parameters(), **options)
+
+
+class ScoredOnly:
+    """Lets through to a model's output head only the positions whose next token is scored.
+
+    Most of a batch is prompt and padding, and the head's logits (positions × vocabulary) are the largest tensor of all. A
+    hook on the head, not a forward pass of our own, so that whatever a model does to its logits afterwards still happens.
+    """
+
+    def __init__(self, model):
+        self.scored = None
+        model.get_output_embeddings().register_forward_pre_hook(self)
+
+    def __call__(self, head, inputs: tuple) -> tuple:
+        (hidden,) = inputs
+        return (hidden[:, :-1][self.scored][None],)
+
+
+def summed_loss(engine, ids, labels):
+    """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
+
+    ids, labels: int64 [rows, length], padded on the right; padding is id 0 with label -100.
+    """
+    import torch
+
+    targets = labels[:, 1:]
+    engine.scored_only.scored = scored = targets != -100
+    positions = torch.arange(1, ids.shape[1], device=ids.device)
+    last = (scored * positions).amax(dim=1)  # the last position of each row that is not padding
+    attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last[:, None]
+    logits = engine(input_ids=ids, attention_mask=attended.long(), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
+
+
+def grad_norm(engine) -> float | None:
+    """The norm of the last step's whole gradient before clipping; infinity where it is not finite, None where not known."""
+    if not engine.was_step_applied():
+        return math.inf  # DeepSpeed leaves such a step out, in every precision, and keeps the norm of the step before
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+def largest_weight(engine) -> float:
+    """The largest absolute value of all weights; infinity where one is NaN. A collective."""
+    import torch
+
+    largest = torch.zeros((), device=engine.device)
+    for parameter in engine.module.parameters():
+        part = getattr(parameter, "ds_tensor", parameter).detach()  # at stage 3 this process has only its part
+        if part.numel():
+            largest = torch.maximum(
+                largest, part.abs().max().float().nan_to_num(math.inf, math.inf, math.inf).to(largest.device)
+            )
+    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
+    return float(largest)
+
+
+def gather_weights(engine) -> dict:
+    """The whole weights on process 0 (name to CPU tensor, in training dtype), an empty dictionary on the others.
+
+    A collective: every process must call it. Gathers one parameter at a time, so process 0 needs memory for one model.
+    """
+    import deepspeed
+    import torch
+
+    first = torch.distributed.get_rank() == 0
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
+            if first:
+                weights[name] = parameter.detach().cpu().clone()
+    return weights
+
+
+def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
+    """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective.
+
+    `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
+    any instant leaves one that can be loaded.
+    """
+    import torch
+
+    tag = f"step-{step:08d}"
+    engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step}, save_latest=False)
+    torch.distributed.barrier()
+    if torch.distributed.get_rank() == 0:
+        write_text(folder / LATEST, tag)
+        for old in sorted(folder.glob("step-*"))[:-keep]:
+            shutil.rmtree(old)
+
+
+def load_checkpoint(engine, folder: Path) -> int:
+    """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none. A collective.
+
+    Raises UserError where it is broken.
+    """
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return 0
+    hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"
+    try:
+        path, state = engine.load_checkpoint(str(folder), tag=newest.name)
+    except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
+        problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise UserError(problem, where=newest, hint=hint) from error
+    if path is None:
+        raise UserError("the checkpoint cannot be loaded", where=newest, hint=hint)
+    return state["step"]

@@ -1,0 +1,76 @@
+"""Under somebody else's launcher (torchrun, deepspeed): the first process prepares the run, the others wait for its word.
+
+They meet where torch.distributed will: at MASTER_ADDR and MASTER_PORT. So processes of other machines hear the word too, and
+find out whether they see the same folder. Its own module because only a launched command needs it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+import time
+
+from orca_bench.errors import UserError
+from orca_bench.train.run_folder import Run
+
+_PREPARED = "orca-bench/prepared"
+_PATIENCE = datetime.timedelta(hours=6)  # what encoding of the largest record files may take
+_PATIENCE_S_FOR_FILES = 60.0  # network file systems show new files late
+
+
+def rank() -> int:
+    """The number of this process among those of the launcher; 0 without one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_launched() -> bool:
+    """Whether a launcher has started this process."""
+    return "WORLD_SIZE" in os.environ
+
+
+def has_others() -> bool:
+    """Whether a launcher has started other processes too."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def meet():
+    """The torch store in which the processes of a launcher meet; keep it until training has begun.
+
+    Raises UserError where the others cannot be reached.
+    """
+    from torch.distributed import rendezvous
+
+    try:
+        store, *_ = next(rendezvous("env://"))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"cannot meet the other processes of the launcher: {error}", where="MASTER_ADDR") from error
+    return store
+
+
+def tell(store, run: Run) -> None:
+    """On the first process: the run is prepared."""
+    store.set(_PREPARED, run.manifest_file.read_text(encoding="utf-8"))
+
+
+def wait(store, run: Run) -> None:
+    """On the others: wait until the run is prepared, and see its files.
+
+    Raises UserError where the first process ends before, and where this machine does not see what it has written.
+    """
+    try:
+        store.wait([_PREPARED], _PATIENCE)
+        manifest = store.get(_PREPARED).decode("utf-8")
+    except RuntimeError as error:  # torch's DistStoreError and DistNetworkError
+        raise UserError(
+            "the launcher's first process has ended, or prepared nothing in hours", where=run.folder
+        ) from error
+    deadline = time.monotonic() + _PATIENCE_S_FOR_FILES
+    while not (run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == manifest):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"{socket.gethostname()} does not see there what the launcher's first process has written",
+                where=run.folder,
+                hint="all machines need the same folder: give one on a shared file system with --runs",
+            )
+        time.sleep(0.2)

@@ -1,0 +1,145 @@
+"""Records in: files or hub sets with system, instruction, input and response, each row checked.
+
+Its own module because it is the whole contract between whoever makes records and training. The published explain-tuned
+sets call the response `output`; that name is read too. Rows of any other columns become records by `orca-bench data convert`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from orca_bench import hub, row_files, text_fields
+from orca_bench.errors import UserError
+from orca_bench.files import sha256
+
+
+@dataclass(frozen=True)
+class Record:
+    """One training example: what the student is asked, and the response it is to learn."""
+
+    system: str
+    instruction: str
+    input: str
+    response: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where records came from: the path or hub id, how many records, and the SHA-256 of the file, or of the rows of a hub set.
+
+    `commit` is that of the hub set.
+    `left_out` counts rows that teach nothing, by reason; `first_left_out` is the place of the first of each. `without_system`
+    counts records that have no system message: they are trained under the empty one.
+    """
+
+    name: str
+    rows: int
+    sha256: str | None
+    left_out: dict[str, int] = field(default_factory=dict)
+    first_left_out: dict[str, str] = field(default_factory=dict)
+    without_system: int = 0
+    commit: str | None = None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader should know of the rows, one line each."""
+        lines = [
+            f"left out: {text_fields.counted(count, reason)}; the first is {self.first_left_out[reason]}"
+            for reason, count in self.left_out.items()
+        ]
+        if self.without_system:
+            lines.append(
+                f"{self.name}: {self.without_system:,} records have no system message and are trained under the empty one "
+                "(orca-bench data convert gives them one)"
+            )
+        return lines
+
+
+def read(
+    names: Iterable[str], strict: bool = False, commits: Mapping[str, str] | None = None
+) -> tuple[list[Record], list[Source]]:
+    """All records of the named files, folders, patterns and hub sets, in order.
+
+    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, go before the revision.
+
+    Rows without an instruction or a response are left out and counted, or raise UserError where `strict` says so. Raises
+    UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
+    """
+    records: list[Record] = []
+    sources: list[Source] = []
+    for name in names:
+        path = Path(name)
+        if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
+            sources.append(_hub_set(name, (commits or {}).get(name), strict, records))
+            continue
+        for file in row_files.files_of(path):
+            sources.append(_collect(str(file), row_files.read(file), sha256(file), strict, records))
+    return records, sources
+
+
+def _collect(
+    name: str, rows: Iterable[tuple[str, dict]], digest: str | None, strict: bool, records: list[Record]
+) -> Source:
+    """Append the records among `rows` to `records`."""
+    before, without_system = len(records), 0
+    left_out: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for where, row in rows:
+        record = _record(row, where)
+        problem = text_fields.problem(record.instruction, record.response, published=not text_fields.is_record(row))
+        if problem and strict:
+            raise UserError(f"data.strict allows no rows {problem}", where=where)
+        if problem:
+            left_out[problem] = left_out.get(problem, 0) + 1
+            first.setdefault(problem, where)
+            continue
+        records.append(record)
+        without_system += row.get("system") is None
+    if len(records) == before:
+        if not left_out:
+            raise UserError("no records", where=name)
+        reason = max(left_out, key=left_out.get)
+        raise UserError(f"no record is left: {text_fields.counted(left_out[reason], reason)}", where=first[reason])
+    return Source(name, len(records) - before, digest, left_out, first, without_system)
+
+
+def _record(row: dict, where: str) -> Record:
+    answers = [column for column in ("response", "output") if row.get(column) is not None]
+    if len(answers) > 1:
+        raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
+    if (
+        "instruction" not in row
+        or not ("response" in row or "output" in row)
+        or ("context" in row and "input" not in row)
+    ):
+        raise UserError(
+            f"columns {', '.join(row)} are not those of records (system, instruction, input, response)",
+            where=where,
+            hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
+        )
+    columns = ("system", "instruction", answers[0] if answers else None)
+    context = text_fields.text(row, "input", where)
+    if not context.strip() or (text_fields.is_placeholder_input(context) and not text_fields.is_record(row)):
+        context = ""
+    system, instruction, answer = (text_fields.text(row, column, where) for column in columns)
+    return Record(system, instruction, context, answer)
+
+
+def _hub_set(name: str, commit: str | None, strict: bool, records: list[Record]) -> Source:
+    """Append the records of a hub set's train split to `records`."""
+    id_, _, revision = name.partition("@")
+    hub.check_id(id_, "file of records")
+    resolved = hub.resolve(id_, commit or revision or None, "dataset")
+    digest = hashlib.sha256()
+
+    def rows() -> Iterator[tuple[str, dict]]:
+        for number, row in enumerate(hub.load_rows(resolved), 1):
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            yield f"{id_} row {number}", row
+
+    source = _collect(name, rows(), None, strict, records)
+    return replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

@@ -1,0 +1,45 @@
+"""A recipe in, the same recipe with folders of this machine in place of hub ids out, and the commits that those are.
+
+The recipe of a run keeps the ids; its manifest keeps the commits, and a run that goes on has the same ones, wherever a branch
+of the hub has moved. Its own module because the command and every training process need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orca_bench import hub
+from orca_bench.errors import UserError
+from orca_bench.models import model_folder
+from orca_bench.recipe import Recipe
+
+
+def locate(
+    recipe: Recipe,
+    commits: Mapping[str, str],
+    say: hub.Say = lambda line: None,
+    with_weights: bool = True,
+) -> tuple[Recipe, dict[str, str]]:
+    """(the recipe with local paths, the commits of what came from the hub by key: `model.base`, `model.tokenizer`).
+
+    `commits` are those that a run has already, which go before the recipe's revisions. Without weights only the small files of
+    the base are fetched. Raises UserError where the hub does not give one, and for a revision of nothing.
+    """
+    model = recipe.model
+    if model.revision is not None and model.base is None:
+        raise UserError("a revision of what? there is no model.base", where="model.revision")
+    if model.tokenizer_revision is not None and model.tokenizer is None:
+        raise UserError("a revision of what? there is no model.tokenizer", where="model.tokenizer_revision")
+    paths: dict[str, str] = {}
+    used: dict[str, str] = {}
+    for key, name, revision, weights, option in (
+        ("base", model.base, model.revision, with_weights, "model.revision"),
+        ("tokenizer", model.tokenizer, model.tokenizer_revision, False, "model.tokenizer_revision"),
+    ):
+        if name is None:
+            continue
+        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, say, weights, option)
+        paths[key] = source.folder
+        if source.commit is not None:
+            used[f"model.{key}"] = source.commit.sha
+    return recipe.model_copy(update={"model": model.model_copy(update=paths)}), used

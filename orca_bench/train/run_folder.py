@@ -1,0 +1,259 @@
+"""A run's folder: what is in it, when it may be continued, and which one is newest.
+
+runs/NAME/recipe.yaml      the resolved recipe, every default written out
+runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
+runs/NAME/tokens.npz       the encoded records
+runs/NAME/metrics.jsonl    one line a step
+runs/NAME/checkpoints/     DeepSpeed's, the newest two
+runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
+runs/NAME/model/           the trained model, a plain Hugging Face folder
+runs/NAME/train.log        what the libraries said
+runs/NAME/.lock            held by the command that trains; names that begin with a dot come and go
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from orca_bench import __version__, child_processes
+from orca_bench import recipe as recipes
+from orca_bench.errors import UserError
+from orca_bench.files import make_folder, read_json, remove_temporary, sha256, write_json, write_text, writing
+from orca_bench.train import divergence
+
+LATEST = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
+_GRACE_S = 10.0  # what the training processes of a command that was killed take to end
+_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
+
+
+class Run:
+    """The folder of one training run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.recipe_file = folder / "recipe.yaml"
+        self.manifest_file = folder / "manifest.json"
+        self.tokens_file = folder / "tokens.npz"
+        self.metrics_file = folder / "metrics.jsonl"
+        self.checkpoints = folder / "checkpoints"
+        self.exports = folder / "exports"
+        self.model = folder / "model"
+        self.log_file = folder / "train.log"
+        #: Written by the command to ask the training processes to stop after the step they are at.
+        self.stop_file = folder / ".stop"
+        #: Written by the training processes: how they ended.
+        self.outcome_file = folder / ".outcome.json"
+        #: Who trains this run: for the message to somebody else who wants to.
+        self._writer_file = folder / ".writer.json"
+        self._lock: FileLock | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What the training processes of this run carry in their environment, wherever they were started from."""
+        return f"train {self.folder.resolve()}"
+
+    def lock(self) -> None:
+        """Make this process the only one that writes to the run, until it ends; may be repeated.
+
+        The operating system holds the lock and gives it up when the process ends, however it ends. Raises UserError where
+        another command trains the run, or training processes of one that was killed still do. Evaluations, which write
+        results, are not kept out.
+        """
+        if self._lock is not None:
+            return
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        with writing(self.folder):
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UserError(
+                    f"another process{self._writer()} trains this run",
+                    where=self.folder,
+                    hint="wait until it ends, or give this run another name (-o name=…)",
+                ) from None
+        self._lock = lock
+        deadline = time.monotonic() + _GRACE_S
+        while alive := child_processes.running(self.purpose):
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"training processes of an earlier command still run ({', '.join(map(str, alive))})",
+                    where=self.folder,
+                    hint="end them first",
+                )
+            time.sleep(0.2)
+        write_json(self._writer_file, {"pid": os.getpid(), "host": socket.gethostname()})
+
+    def _writer(self) -> str:
+        try:
+            writer = read_json(self._writer_file)
+            return f" ({writer['pid']} on {writer['host']})"
+        except (UserError, KeyError, TypeError):
+            return ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in the folder yet, or no folder."""
+        return not self.folder.is_dir() or all(entry.name.startswith(".") for entry in self.folder.iterdir())
+
+    def check_is_run(self) -> None:
+        """Raise UserError where the folder holds something else than a run."""
+        if not self.is_empty and not (_is_recipe(self.recipe_file) or _is_manifest(self.manifest_file)):
+            raise UserError(
+                "is not a run (neither its recipe.yaml nor its manifest.json is one of orca-bench's): left as it is",
+                where=self.folder,
+                hint="move it out of the way, or give the run another name (-o name=…)",
+            )
+
+    def move_aside(self) -> Path | None:
+        """Rename the folder, with everything in it, to the first free NAME.old-N; returns that, or None for an empty one.
+
+        Raises UserError where it is no run, or another process trains it.
+        """
+        self.check_is_run()
+        if self.is_empty:
+            return None
+        self.lock()
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+            number += 1
+        with writing(self.folder):
+            self.folder.rename(aside)
+        self._lock = None  # it went with the folder
+        return aside
+
+    @property
+    def manifest(self) -> dict:
+        """The manifest, or an empty one where there is none yet."""
+        return read_json(self.manifest_file) if self.manifest_file.is_file() else {}
+
+    @property
+    def status(self) -> str:
+        """`new`, `prepared`, `interrupted`, `failed`, `diverged` or `finished`."""
+        return self.manifest.get("status", "new")
+
+    def update(self, **entries) -> None:
+        """Write entries into the manifest."""
+        write_json(self.manifest_file, self.manifest | entries)
+
+    def check_records(self) -> None:
+        """Raise UserError where a record file is no longer the one that this run was prepared with.
+
+        A file that is gone, and a hub set, which has no file, are passed over.
+        """
+        for source in self.manifest.get("records", []):
+            path = Path(source["name"])
+            if source["sha256"] and path.is_file() and sha256(path) != source["sha256"]:
+                raise UserError(
+                    f"has changed since the run in {self.folder} read it",
+                    where=path,
+                    hint="give the run another name (-o name=…) or start over with --fresh",
+                )
+
+    def is_of(self, recipe: recipes.Recipe) -> bool:
+        """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
+        return recipes.difference(recipes.load(self.recipe_file), recipe) is None
+
+    def check(self, recipe: recipes.Recipe) -> None:
+        """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
+
+        Nothing computed is thrown away unasked, and no run is half of one recipe and half of another.
+        """
+        if not self.recipe_file.is_file():
+            return
+        if difference := recipes.difference(recipes.load(self.recipe_file), recipe):
+            raise UserError(
+                f"holds a run of another recipe ({difference})",
+                where=self.folder,
+                hint="give this one another name (-o name=…) or start over with --fresh",
+            )
+        if self.status == "diverged":
+            divergence.check_again(self.manifest, recipe, self.folder)
+
+    def open(self, recipe: recipes.Recipe) -> bool:
+        """Make the folder ready for this recipe and lock it; True where there is something to continue.
+
+        Raises UserError as `lock` and `check` do, and where the records have changed since.
+        """
+        make_folder(self.folder)
+        self.lock()
+        self.check(recipe)
+        self.clear()
+        write_text(self.recipe_file, recipe.dump())
+        continues = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
+        if continues:
+            self.check_records()
+        return continues
+
+    def clear(self) -> None:
+        """Remove what training processes, all of which have ended, left half-written."""
+        for folder in (self.folder, self.exports):
+            remove_temporary(folder)
+        newest = newest_checkpoint(self.checkpoints)
+        for path in self.checkpoints.glob("step-*"):
+            if newest is None or path.name > newest.name:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint: the one that `latest` names, or where a user has deleted that the one before it."""
+    if not (checkpoints / LATEST).is_file():
+        return None
+    latest = (checkpoints / LATEST).read_text(encoding="utf-8").strip()
+    return max((path for path in checkpoints.glob("step-*") if path.name <= latest), default=None)
+
+
+def _is_recipe(path: Path) -> bool:
+    try:
+        recipes.load(path)
+    except UserError:
+        return False
+    return True
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        manifest = read_json(path)
+    except UserError:
+        return False
+    return isinstance(manifest, dict) and {"orca_bench", "status"} <= set(manifest)
+
+
+def newest_finished(runs: Path) -> Run | None:
+    """The run under `runs` that finished last, or None."""
+    finished = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
+    return max(finished, key=lambda run: run.manifest.get("finished") or 0, default=None)
+
+
+def environment() -> dict:
+    """Versions and machine, for a manifest."""
+    return {
+        "orca_bench": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "git": git_revision(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that this code runs from, `+` behind it where files differ; None outside one."""
+    here = Path(__file__).parents[2]
+    if not (here / "pyproject.toml").is_file():
+        return None  # installed into some environment, perhaps inside another project's checkout
+    try:
+        revision = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=here, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return revision.stdout.strip() or None

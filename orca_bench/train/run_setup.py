@@ -1,0 +1,263 @@
+"""From a recipe to a trained run: check and encode everything first, then start the processes that train.
+
+Whatever can be wrong with the input is found here, before any process or GPU is started. The tokens are encoded once and
+read by every process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from orca_bench import child_processes, library_settings, tokenizers
+from orca_bench.child_processes import free_port
+from orca_bench.errors import Interrupted, UserError
+from orca_bench.files import read_json
+from orca_bench.models import architecture, model_folder
+from orca_bench.recipe import Recipe
+from orca_bench.train import example_encoding as encoding
+from orca_bench.train import launcher_ranks, record_files, resolved_sources, student_model
+from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
+from orca_bench.train.example_encoding import Encoded, EncodingReport
+from orca_bench.train.run_folder import Run, environment, newest_checkpoint
+from orca_bench.train.training_process import full_disk, work
+
+Say = Callable[[str], None]
+
+_POLL_S = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What is known of a run before it trains."""
+
+    recipe: Recipe
+    #: The recipe with folders here in place of hub ids, and the commits of what came from the hub.
+    located: Recipe
+    commits: dict[str, str]
+    sources: list[record_files.Source]
+    encoded: Encoded
+    report: EncodingReport
+    cache_key: str
+    plan: Plan
+    parameters: int
+    memory: Memory
+
+
+def describe(
+    recipe: Recipe,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    cache: Path | None = None,
+    commits: Mapping[str, str] | None = None,
+    say: Say = lambda line: None,
+    with_weights: bool = True,
+) -> Prepared:
+    """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
+
+    `progress(done, total)` counts records, `commits` are those of the hub that a run has already (see `located`); without
+    weights a base of the hub is not fetched as a whole. Where the file `cache` holds the tokens of the same texts, tokenizer
+    and cut, they are read from it. Raises UserError for whatever is wrong with the recipe's input.
+    """
+    read, sources = record_files.read(recipe.data.records, recipe.data.strict, commits or {})
+    ids, (recipe, used) = recipe, resolved_sources.locate(recipe, commits or {}, say, with_weights)
+    if recipe.model.base is not None and (with_weights or "model.base" not in used):
+        model_folder.check(recipe.model.base)
+    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
+    model_config = student_model.config(recipe, tokenizer)
+    if model_config.vocab_size < tokenizer.rows_needed:
+        raise UserError(
+            f"the tokenizer needs {tokenizer.rows_needed} rows and the model {model_config.vocab_size} rows",
+            where=recipe.model.tokenizer or recipe.model.base,
+            hint="use the model's own tokenizer",
+        )
+    _check_window(recipe, model_config)
+    max_length = recipe.data.max_length
+    key = encoding.cache_key(read, tokenizer, max_length)
+    encoded, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
+        read, tokenizer, max_length, lambda done: progress(done, len(read))
+    )
+    parameters = student_model.count_parameters(model_config)
+    memory = estimate_memory(
+        parameters,
+        model_config.hidden_size,
+        model_config.num_hidden_layers,
+        model_config.vocab_size,
+        recipe.train,
+        int(encoded.lengths.max()),
+    )
+    used |= {source.name: source.commit for source in sources if source.commit is not None}
+    plan = Plan(encoded.lengths, recipe.train)
+    return Prepared(ids, recipe, used, sources, encoded, report, key, plan, parameters, memory)
+
+
+def _check_window(recipe: Recipe, model_config) -> None:
+    """Raise UserError where examples may be longer than the model's context window."""
+    window, longest = architecture.named_window(model_config), recipe.data.max_length
+    if window is not None and longest > window:
+        raise UserError(
+            f"examples of up to {longest} tokens do not fit the model's context window of {window} tokens",
+            where="data.max_length",
+            hint=f"set data.max_length to {window} or less",
+        )
+
+
+def prepare(prepared: Prepared, run: Run) -> bool:
+    """Lay out the run's folder and lock it; True where it continues an interrupted run.
+
+    Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
+    this run, or the folder holds a run of another recipe, other records or another tokenizer.
+    """
+    recipe = prepared.recipe
+    _check_machine(recipe)
+    continues = run.open(recipe)
+    tokenizer = tokenizers.load(prepared.located.model.tokenizer or prepared.located.model.base)
+    if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
+        raise UserError(
+            f"this tokenizer is not the one that the run in {run.folder} began with",
+            where=tokenizer.source,
+            hint="give the run another name (-o name=…) or start over with --fresh",
+        )
+    encoding.save(run.tokens_file, prepared.encoded, prepared.report, prepared.cache_key)
+    run.update(
+        status="prepared",
+        name=recipe.name,
+        **environment(),
+        tokenizer_sha256=tokenizer.fingerprint,
+        commits=prepared.commits,
+        records=[dataclasses.asdict(source) for source in prepared.sources],
+        examples=len(prepared.encoded),
+        cut=prepared.report.cut,
+        dropped=len(prepared.report.dropped),
+        tokens=int(prepared.encoded.lengths.sum()),
+        trained_tokens=int(prepared.encoded.trained.sum()),
+        steps=prepared.plan.steps,
+        parameters=prepared.parameters,
+    )
+    return continues
+
+
+def _check_machine(recipe: Recipe) -> None:
+    """Raise UserError for what DeepSpeed would refuse after it has started: a precision or more processes than GPUs."""
+    import torch
+
+    train = recipe.train
+    if not torch.cuda.is_available():
+        if train.precision == "fp16":
+            raise UserError("DeepSpeed has no fp16 on a CPU", where="train.precision", hint="set it to bf16 or fp32")
+        return
+    if train.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("this GPU has no bf16", where="train.precision", hint="set it to fp16 or fp32")
+    gpus = torch.cuda.device_count()
+    if train.processes > gpus and not launcher_ranks.is_launched():
+        raise UserError(
+            f"{train.processes} processes and {gpus} GPUs on this machine",
+            where="train.processes",
+            hint="start the command under torchrun on several machines, or set train.processes and a batch that fits",
+        )
+
+
+def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = print) -> None:
+    """Train a prepared run to its end, in as many processes as the recipe says.
+
+    Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
+    user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
+    """
+    if launcher_ranks.rank() != 0:  # one of a launcher's processes: the first one speaks for all
+        if code := work(run):
+            raise SystemExit(code)
+        return
+    run.stop_file.unlink(missing_ok=True)
+    run.outcome_file.unlink(missing_ok=True)
+    started = time.time()
+    code = work(run) if launcher_ranks.is_launched() else _start_launcher(run, recipe, launcher, say)
+    outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
+    if code and not outcome and (message := full_disk(run)):  # not even the outcome could be written
+        outcome = {"status": "failed", "message": message, "code": 2}
+    if not launcher_ranks.is_launched():
+        run.clear()  # a half-written checkpoint may be what has filled the disk
+    status = outcome.get("status", "failed")
+    seconds = run.manifest.get("seconds", 0) + time.time() - started
+    run.update(
+        status=status,
+        seconds=round(seconds, 1),
+        finished=time.time() if status == "finished" else None,
+        diverged=outcome.get("diverged"),
+    )
+    run.outcome_file.unlink(missing_ok=True)
+    run.stop_file.unlink(missing_ok=True)
+    if status == "interrupted":
+        raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints}, the same command continues from it")
+    if status == "diverged":
+        raise RuntimeError(outcome["message"])
+    if status == "failed":
+        message = outcome.get("message") or _how_it_ended(code)
+        if outcome.get("code") == 2:
+            raise UserError(message)
+        raise RuntimeError(f"{message} (what the libraries said: {run.log_file})")
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"{signal.Signals(-code).name} ended the launcher and with it the training processes"
+    return f"a training process ended with exit code {code}"
+
+
+def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
+    """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
+
+    It has a session of its own, so that Ctrl-C reaches this process alone, which then asks it to stop after the step.
+    Raises Interrupted where the user has no patience for that.
+    """
+    with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_is_ctrl_c():
+        environment = _environment() | lifeline.environment
+        child = subprocess.Popen(_command(run, recipe, launcher), stderr=log, start_new_session=True, env=environment)
+        try:
+            return _wait(child)
+        except KeyboardInterrupt:
+            run.stop_file.touch()
+            say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
+        try:
+            return _wait(child)
+        except KeyboardInterrupt:
+            newest = newest_checkpoint(run.checkpoints)
+            rest = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
+            raise Interrupted(f"stopped at once; the same command {rest}") from None
+
+
+def _wait(child: subprocess.Popen) -> int:
+    """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
+    while (code := child.poll()) is None:
+        time.sleep(_POLL_S)
+    return code
+
+
+@contextlib.contextmanager
+def _sigterm_is_ctrl_c() -> Iterator[None]:
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
+    processes, module = str(recipe.train.processes), "orca_bench.train.training_process"
+    if launcher == "deepspeed":
+        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(free_port())]
+        return [sys.executable, *start, "--log_level", "error", "--module", module, str(run.folder)]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
+    return [sys.executable, *start, module, str(run.folder)]
+
+
+def _environment() -> dict:
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, os.environ.get("PYTHONPATH", "")]
+    library_settings.prepare()
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,123 @@
+"""The project's own gate: train the mini student, evaluate it, hold it against its baselines; then break things on purpose.
+
+    make breaks
+
+The baselines in results/baselines/ are runs of recipes/mini.yaml with five seeds. A training this short magnifies rounding, so
+that machines differ as much as seeds do: a loss counts only where it is larger than that. The breaks must all be found: another
+prompt header and a missing BOS, which cost this student no score that could be shown, by the hashes of requests and token ids;
+the choices' scores swapped and half the training by their loss.
+"""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from orca_bench import prompt
+from orca_bench.cli import evaluating
+from orca_bench.evaluate import evaluation
+from orca_bench.evaluate.harness.language_model import OrcaLM
+from orca_bench.evaluate.request_encoding import OrcaEncoding
+from orca_bench.report import gate, gate_formats
+from orca_bench.results import reading
+
+BASELINES = ROOT / "results" / "baselines"
+TASKS = "hellaswag,truthful_qa,winogrande"  # those that the student learns, quickly asked
+
+
+def command(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "orca_bench", *words], cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def evaluated(model: Path, out: Path) -> reading.Result:
+    order = evaluating.order(
+        str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
+    )
+    evaluation.evaluate(order, evaluation.Silent())
+    return reading.read(out)
+
+
+@contextlib.contextmanager
+def another_header():
+    """The prompt says Answer where training said Response."""
+    before = prompt._RESPONSE
+    prompt._RESPONSE = before.replace("Response", "Answer")
+    try:
+        yield
+    finally:
+        prompt._RESPONSE = before
+
+
+@contextlib.contextmanager
+def no_bos():
+    """The prompt begins without the token that every training example began with."""
+    whole = OrcaEncoding._context
+    OrcaEncoding._context = lambda self, context: whole(self, context)[1:]
+    try:
+        yield
+    finally:
+        OrcaEncoding._context = whole
+
+
+@contextlib.contextmanager
+def swapped_choices():
+    """Every request gets the answer of its neighbour."""
+    whole = OrcaLM.loglikelihood
+
+    def swapped(self, requests, disable_tqdm=True):
+        found = whole(self, requests, disable_tqdm)
+        return [found[n ^ 1] if (n ^ 1) < len(found) else found[n] for n in range(len(found))]
+
+    OrcaLM.loglikelihood = swapped
+    try:
+        yield
+    finally:
+        OrcaLM.loglikelihood = whole
+
+
+BREAKS = {
+    another_header: "other requests of HellaSwag",
+    no_bos: "other token ids of HellaSwag",
+    swapped_choices: "failed: HellaSwag",
+}
+
+
+def main() -> None:
+    names = sorted(BASELINES.glob("mini-*.json"))
+    rules = gate.Rules(tasks=tuple(TASKS.split(",")))
+    baselines = [reading.read(path) for path in names]
+    for one in baselines:  # each seed against the other four
+        made = gate.check(one, [other for other in baselines if other is not one], gate.Rules())
+        print(f"{one.path.name} against the others: {gate_formats.headline(made)}", flush=True)
+        if not made.passed:
+            sys.exit("the gate cries wolf over a seed")
+    command("demo")
+    words = [word for path in names for word in ("--baseline", str(path))]
+    command("check", "runs/mini/results/orca.json", *words)
+    out = ROOT / "runs" / "gate"
+    model = ROOT / "runs" / "mini" / "model"
+    for break_, said in BREAKS.items():
+        with break_():
+            broken = evaluated(model, out / f"{break_.__name__}.json")
+        must_fail(break_.__name__, broken, baselines, rules, said)
+    command("train", "recipes/mini.yaml", "-o", "name=mini-half", "-o", "train.max_steps=181")
+    half = evaluated(ROOT / "runs" / "mini-half" / "model", out / "half.json")
+    must_fail("half the training", half, baselines, rules, "failed: ")
+
+
+def must_fail(name: str, broken, baselines, rules, said: str) -> None:
+    made = gate.check(broken, baselines, rules)
+    print(f"{name}: {gate_formats.headline(made)[:200]}", flush=True)
+    for verdict in made.verdicts:
+        print(f"  {verdict.title}: {verdict.reason}", flush=True)
+    if made.passed or said not in gate_formats.headline(made):
+        sys.exit(f"the gate does not find '{name}'")
+
+
+if __name__ == "__main__":
+    main()

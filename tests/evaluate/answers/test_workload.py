@@ -1,0 +1,171 @@
+"""How long an evaluation takes: counted before it starts, told while it runs, ended by --max-time and gone on with."""
+
+import json
+import re
+import time
+
+import pytest
+
+from orca_bench.cli import evaluating
+from orca_bench.cli.evaluation_display import EvaluationDisplay
+from orca_bench.errors import UserError
+from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
+from orca_bench.evaluate.answers import portions
+from orca_bench.evaluate.answers.answer_cache import Store
+from orca_bench.evaluate.answers.portions import SCORES, TEXTS
+from orca_bench.evaluate.answers.workload import Clock, Workload, duration
+from orca_bench.evaluate.engine import prefix_tree
+from orca_bench.evaluate.engine import tree_engine as engines
+from orca_bench.evaluate.harness import harness_run
+from orca_bench.evaluate.harness.language_model import OrcaLM
+from orca_bench.evaluate.request_encoding import Ids, Start
+from orca_bench.evaluate.tasks import select
+
+
+def test_portions_give_back_the_requests_that_they_were_made_of():
+    pairs = [Ids([1, 2, 3, 4], 2), Ids([1, 2, 3, 5, 6], 3), Ids([7, 8], 1), Ids([1, 2, 3, 4], 2), Ids([1, 2, 9], 1)]
+    call = portions.scores(pairs, 0)
+    numbers = [number for portion in call.portions for number in portion.numbers]
+    requests = [request for portion in call.portions for request in portion.requests()]
+    assert sorted(numbers) == list(range(5))
+    assert [[pairs[n].ids, pairs[n].start] for n in numbers] == requests
+    assert call.tokens == prefix_tree.distinct(pairs) and call.sent == sum(len(pair.ids) - 1 for pair in pairs)
+    starts = [Start([1, 2, 3], 5, 1), Start([1, 2], 4, 0), Start([1, 2, 3], 5, 0)]
+    call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
+    (portion,) = call.portions
+    assert portion.tokens == 3 + 3 * 5 and call.discards
+    rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
+    assert portion.requests() == [rest[number] for number in portion.numbers]
+
+
+def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
+    def key(ids=(1, 2, 3), start=1, more=()):
+        return portions.scores([Ids(list(ids), start), *more], 0).portions[0].key()
+
+    keys = [key(), key((1, 2, 4)), key((1, 2, 3, 3)), key(start=2), key(more=[Ids([1, 2, 3], 1)])]
+    keys += [portions.texts([start], [stops], 0).portions[0].key() for start, stops in (
+        (Start([1, 2, 3], 1), []), (Start([1, 2, 3], 2), []), (Start([1, 2, 3], 1, 1), []), (Start([1, 2, 3], 1), ["a"]),
+    )]  # fmt: skip
+    assert len(set(keys)) == len(keys) and key() == key()
+
+
+@pytest.mark.parametrize("name", ["hellaswag", "drop"])
+def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, tmp_path, name):
+    engine, tokenizer = engines.load(str(tiny_model))
+    (task,) = select(name)
+    protocol = protocols.named("leaderboard", "")
+    documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
+    lm = OrcaLM(engine, request_encoding.of("leaderboard", tokenizer, 1024), Store(tmp_path / "a.sqlite", 0))
+    planned = []
+    lm.watcher = type("Watcher", (), {"plan": planned.append, "advance": lambda n: None, "skip": lambda n: None})
+    call = harness_run.prepare(lm, task, protocol, documents)
+    assert lm.kept_tokens(call) == 0
+    harness_run.ask(lm, task, protocol, documents)
+    assert planned == [call] and planned[0] is call  # not encoded twice
+    assert lm.kept_tokens(call) == call.tokens > 0
+
+
+def test_the_end_is_told_from_the_time_that_each_kind_took():
+    now = [100.0]
+    clock = Clock(Workload({SCORES: 1000, TEXTS: 300}, {SCORES: 200, TEXTS: 0}), lambda: now[0])
+    assert clock.sentence() is None and clock.seconds_left() is None
+    now[0] += 50  # loading
+    clock.begin(SCORES, 1000)
+    clock.skip(SCORES, 200)
+    now[0] += 10
+    clock.advance(SCORES, 400)
+    assert clock.worked == 10 and clock.seconds_left() == pytest.approx(400 / 40 + 300 / 40)  # texts not yet timed
+    now[0] += 5  # a step that takes long
+    assert clock.seconds_left() == pytest.approx(12.5)
+    now[0] += 5
+    clock.advance(SCORES, 400)
+    clock.begin(TEXTS, 300)
+    now[0] += 60
+    clock.advance(TEXTS, 100)
+    assert clock.seconds_left() == pytest.approx(120)
+    assert re.fullmatch(r"ends about \d\d:\d\d, in 2 min", clock.sentence())
+
+
+def test_what_was_not_counted_or_kept_meanwhile_is_taken_in_when_it_comes():
+    clock = Clock(Workload(uncounted=["plain"]), lambda: 0.0)
+    clock.begin(SCORES, 500, counted=False)
+    clock.skip(SCORES, 100)
+    assert clock.left[SCORES] == 400
+    clock = Clock(Workload({SCORES: 500, TEXTS: 0}, {SCORES: 50, TEXTS: 0}), lambda: 0.0)
+    clock.skip(SCORES, 150)  # another process has kept 100 more
+    assert clock.left[SCORES] == 350
+
+
+def test_sentences_are_for_people():
+    assert Workload().sentence() == "to compute: nothing"
+    assert Workload(uncounted=["plain"]).sentence() == "to compute: plain, counted task by task"
+    work = Workload({SCORES: 12_000, TEXTS: 900}, {SCORES: 2_000, TEXTS: 0}, ["plain"])
+    assert work.sentence() == (
+        "to compute: 10,000 tokens of log-likelihoods, at most 900 tokens of texts, 2,000 tokens are kept by an earlier run; "
+        "plain, counted task by task"
+    )
+    assert [duration(s) for s in (5, 600, 7260, 200_000)] == ["5 s", "10 min", "2 h 1 min", "2 d 7 h"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90m", 5400),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("45", 45),
+        ("1m30", 90),
+        ("45s", 45),
+        ("1d", 86400),
+        ("1.5h", 5400),
+        (" 2 H ", 7200),
+    ],
+)
+def test_lengths_of_time(text, seconds):
+    assert evaluating.seconds(text) == seconds and evaluating.seconds(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "h", "2 weeks", "nan", "m90"])
+def test_what_is_no_length_of_time_is_refused(text):
+    with pytest.raises(UserError, match="--max-time: .* is not a length of time; give 90m"):
+        evaluating.seconds(text)
+
+
+def test_without_a_terminal_it_is_said_again_and_again_when_it_will_end_also_in_a_long_step(capsys):
+    (task,) = select("mmlu")
+    call = portions.scores([Ids(list(range(n, n + 50)), 40) for n in range(100)], 0)
+    with EvaluationDisplay(every_s=0.1, after_s=0.2) as display:
+        display.count(task, "orca")
+        time.sleep(0.15)
+        display.expect(Workload({SCORES: 2 * call.tokens, TEXTS: 0}))
+        display.begin(task, "orca")
+        display.plan(call)
+        time.sleep(0.3)
+        display.advance(call.tokens // 2)
+        time.sleep(0.35)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.pop(0) == "counting tokens: MMLU as orca asks it"
+    assert lines[0] == f"to compute: {2 * call.tokens:,} tokens of log-likelihoods"
+    told = [
+        line
+        for line in lines[1:]
+        if re.search(r"MMLU: 2\.45k tokens left, .*; all tasks: ends about \d\d:\d\d, in 1 s", line)
+    ]
+    assert len(told) >= 2 and all("ends about" not in line for line in lines[1:3])
+
+
+def test_out_of_time_it_ends_cleanly_and_the_same_command_goes_on(tiny_model, mini, command):
+    eval_ = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--tasks", "hellaswag,truthful_qa"]
+    whole = command(*eval_, "--out", "whole/r.json")
+    assert whole.returncode == 0 and re.search(r"^to compute: [\d,]+ tokens of log-likelihoods$", whole.stderr, re.M)
+    stopped = command(*eval_, "--out", "parts/r.json", "--max-time", "0.001")
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
+    assert "interrupted: stopped by --max-time after " in stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    rest = command(*eval_, "--out", "parts/r.json", "--max-time", "1h")
+    assert rest.returncode == 0 and re.search(r"[\d,]+ tokens are kept by an earlier run", rest.stderr)
+    again = command(*eval_, "--out", "parts/r.json")
+    assert again.returncode == 0 and re.search(r"^to compute: nothing, [\d,]+ tokens are kept", again.stderr, re.M)
+    one, other = (json.loads((command.folder / name / "r.json").read_text()) for name in ("whole", "parts"))
+    assert one["questions_sha256"] == other["questions_sha256"] and other["complete"]
+    assert "is not a length of time" in command.refused(*eval_, "--max-time", "soon")

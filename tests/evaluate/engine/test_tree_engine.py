@@ -1,0 +1,225 @@
+"""The engine against plain forward passes: the same log-probabilities, flags and greedy texts."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.engine import prefix_tree, tree_attention
+from orca_bench.evaluate.engine.tree_attention import Unfit
+from orca_bench.evaluate.engine.tree_engine import Engine
+from orca_bench.evaluate.request_encoding import Ids
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+
+
+def plain(model, sequence):
+    ids = torch.tensor([sequence.ids])
+    with torch.inference_mode():
+        table = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+    rows = range(sequence.start - 1, len(sequence.ids) - 1)
+    targets = sequence.ids[sequence.start :]
+    return float(table[rows, targets].sum()), bool((table[rows].argmax(-1) == torch.tensor(targets)).all())
+
+
+def random_sequences(model, count, seed=0):
+    """Sequences that share prefixes of every length, some equal, some a prefix of another, some of one scored token."""
+    rng = random.Random(seed)
+    vocabulary = model.config.vocab_size
+    stems = [[rng.randrange(vocabulary) for _ in range(rng.randint(1, 60))] for _ in range(8)]
+    sequences = []
+    for _ in range(count):
+        stem = rng.choice(stems)
+        ids = stem[: rng.randint(1, len(stem))] + [rng.randrange(vocabulary) for _ in range(rng.randint(1, 12))]
+        sequences.append(Ids(ids, rng.randint(1, len(ids) - 1)))
+    return sequences + sequences[:5]
+
+
+@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("budget", [1, 8, 100, 2048])
+def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
+    sequences = random_sequences(model, 120)
+    answers = Engine(model, budget, kind).log_likelihoods(sequences)
+    for sequence, (logprob, greedy) in zip(sequences, answers, strict=True):
+        expected, expected_greedy = plain(model, sequence)
+        assert logprob == pytest.approx(expected, abs=1e-4)
+        assert greedy == expected_greedy
+
+
+def test_a_greedy_continuation_is_flagged(model):
+    engine = Engine(model)
+    start = [1, 5, 9, 3]
+    said = engine.generate([start], lambda n, ids: False, 6)[0]
+    wrong = [*said[:-1], (said[-1] + 1) % model.config.vocab_size]
+    flags = [f for _, f in engine.log_likelihoods([Ids(start + said, 4), Ids(start + wrong, 4)])]
+    assert flags == [True, False]
+
+
+def test_progress_counts_every_token_of_the_tree(model):
+    seen, sequences = [], random_sequences(model, 50)
+    Engine(model, row_tokens=64).log_likelihoods(sequences, seen.append)
+    assert sum(seen) == prefix_tree.distinct(sequences)
+
+
+def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
+    for kind in tree_attention.KINDS:
+        assert Engine(model, attention=kind).check() < 1e-4
+
+    def deaf(tree, layer, query, key, value, variant):
+        """Plain causal attention over the row, whatever the tree says."""
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=variant.scaling
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tree_attention.Tree, "attend", deaf)
+        with pytest.raises(Unfit, match="differ"):
+            Engine(model).check()
+
+    def forgetful(step, layer, query, key, value, variant):
+        """Each new token sees itself alone."""
+        return value
+
+    monkeypatch.setattr(tree_attention.Step, "attend", forgetful)
+    with pytest.raises(Unfit, match="differ"):
+        Engine(model).check()
+
+
+def test_scoring_leaves_the_models_own_attention_in_place(model):
+    before = model.config._attn_implementation
+    Engine(model).check()
+    assert model.config._attn_implementation == before
+
+
+def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
+    sequences = random_sequences(model, 60)
+    expected = Engine(model).log_likelihoods(sequences)
+    engine, seen, whole = Engine(model, row_tokens=128), [], Engine.row
+
+    def small(self, row, path, keep, *more):
+        if self.row_tokens > 64 and len(seen) == 2:  # the third row is one too many
+            raise torch.OutOfMemoryError("as a GPU would")
+        return whole(self, row, path, keep, *more)
+
+    monkeypatch.setattr(Engine, "row", small)
+    answers = engine.log_likelihoods(sequences, seen.append)
+    assert engine.row_tokens == 64 and seen[:2] == [128, 128] and max(seen[2:]) == 64
+    assert sum(seen) < 1.5 * prefix_tree.distinct(sequences)  # what the first rows answered was not asked again
+    for (logprob, greedy), (wanted, wanted_greedy) in zip(answers, expected, strict=True):
+        assert logprob == pytest.approx(wanted, abs=1e-4) and greedy == wanted_greedy
+    monkeypatch.setattr(Engine, "row", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
+        engine.log_likelihoods(sequences)
+
+
+def test_nan_is_named_not_scored(model):
+    kept = model.lm_head.weight.data.clone()
+    model.lm_head.weight.data[3] = float("nan")
+    try:
+        with pytest.raises(UserError, match="request"):
+            Engine(model).log_likelihoods(random_sequences(model, 3))
+    finally:
+        model.lm_head.weight.data = kept
+
+
+def alone(model, prompt, room):
+    out = model.generate(torch.tensor([prompt]), max_new_tokens=room, do_sample=False, pad_token_id=0)
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("kept", [1, 250, 100_000])
+def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
+    """Answers of unequal length, prompts that share beginnings, some equal; slots for one, a few, and all."""
+    rng = random.Random(4)
+    stem = [1] + [rng.randrange(3, model.config.vocab_size) for _ in range(9)]
+    prompts = [
+        stem[: rng.randint(1, 10)] + [rng.randrange(3, model.config.vocab_size) for _ in range(rng.randint(1, 40))]
+        for _ in range(17)
+    ]
+    prompts += [prompts[3], prompts[3], stem]
+    rooms = [rng.randint(1, 30) for _ in prompts]
+    seen = []
+    engine = Engine(model, row_tokens=50, attention=kind, kept_tokens=kept)
+    said = engine.generate(prompts, lambda n, ids: ids[-1] == 2 or len(ids) == rooms[n], 30, seen.append)
+    assert sum(seen) == len(prompts)
+    for prompt, ids, room in zip(prompts, said, rooms, strict=True):
+        assert ids == alone(model, prompt, room)
+
+
+def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(model, monkeypatch):
+    """Two slots, one long answer and five short ones: the short ones pass by the long one."""
+    sizes, whole = [], Engine.forward
+
+    def counted(self, ids, positions, seen):
+        if ids.shape[1] == 1 and isinstance(seen, tree_attention.Step):
+            sizes.append(len(ids))
+        return whole(self, ids, positions, seen)
+
+    monkeypatch.setattr(Engine, "forward", counted)
+    prompts = [[1, 5 + n] for n in range(6)]
+    rooms = [12, 3, 3, 3, 3, 3]
+    Engine(model, kept_tokens=30).generate(prompts, lambda n, ids: len(ids) == rooms[n], 12)
+    # 17 further tokens of the short ones' 5 × 2 and the long one's 11: together they take the long one's steps alone.
+    assert sum(sizes) == 11 + 5 * 2 and len(sizes) == 11
+
+
+def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
+    fed, whole = [], Engine.row
+    monkeypatch.setattr(Engine, "row", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more))
+    stem = list(range(3, 43))
+    Engine(model, row_tokens=16).generate([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
+    assert sum(fed) == len(stem) + 10
+
+
+def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
+    prompts = [[1, 5 + n, 9] for n in range(8)]
+    expected = Engine(model).generate(prompts, lambda n, ids: False, 10)
+    engine, calls, whole = Engine(model, row_tokens=64, kept_tokens=60), [], Engine.forward
+
+    def small(self, ids, positions, seen):
+        calls.append(1)
+        if len(calls) == 15:  # in the midst of the second pair
+            raise torch.OutOfMemoryError("as a GPU would")
+        return whole(self, ids, positions, seen)
+
+    monkeypatch.setattr(Engine, "forward", small)
+    seen = []
+    assert engine.generate(prompts, lambda n, ids: False, 10, seen.append) == expected
+    assert engine.kept_tokens == 30 and sum(seen) == 8
+
+
+def test_a_prompt_that_gives_nan_is_named(model):
+    kept = model.lm_head.weight.data.clone()
+    model.lm_head.weight.data[3] = float("nan")
+    try:
+        with pytest.raises(UserError, match="nan to request"):
+            Engine(model).generate([[1, 2, 3]], lambda n, ids: True, 4)
+    finally:
+        model.lm_head.weight.data = kept
+
+
+def test_grouped_heads_and_other_families_give_the_plain_answers():
+    """Queries that share keys (as LLaMA 2 70B, Mistral), and a family with a head size of its own."""
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    shape = dict(
+        vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, head_dim=12
+    )
+    torch.manual_seed(0)
+    for made in (
+        LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2)),
+        Qwen3ForCausalLM(Qwen3Config(**shape, num_key_value_heads=1)),
+    ):
+        made = made.eval()
+        for kind in tree_attention.KINDS:
+            engine = Engine(made, row_tokens=32, attention=kind, kept_tokens=90)
+            assert engine.check() < 1e-4
+            prompts = [[1, 5, 9, n] for n in range(10, 16)]
+            said = engine.generate(prompts, lambda n, ids: False, 6)
+            assert said == [alone(made, prompt, 6) for prompt in prompts]

@@ -1,0 +1,298 @@
+"""Servers as people have them: windows, options that they lack, secrets in addresses, and the signals that end everything."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import completions_server
+import psutil
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate import request_encoding
+from orca_bench.evaluate.engine import tree_engine as engines
+from orca_bench.evaluate.engine_choice import Choice, ready
+from orca_bench.evaluate.servers import supervisor
+from orca_bench.evaluate.servers.completions_client import Address
+from orca_bench.evaluate.servers.server_engine import Api
+
+
+@pytest.fixture
+def served(tiny_model):
+    """A factory of servers with a fault and a window; gives (address, server)."""
+    running = []
+
+    def start(fault=None, window=None):
+        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", server
+
+    yield start
+    for server in running:
+        server.hung.set()
+        server.shutdown()
+        server.server_close()
+
+
+def words(model, mini, url, *more):
+    return [
+        "eval",
+        "--model",
+        model,
+        "--benchmarks",
+        mini["mini:benchmarks"],
+        "--engine",
+        "api",
+        "--base-url",
+        url,
+        *more,
+    ]
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fault", "window"), [(None, 300), ("props", 300), (None, 4096), (None, None)])
+def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds_the_servers(
+    served, tiny_model, fault, window
+):
+    url, server = served(fault, window)
+    with ready(Choice("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
+        assert started.window == min(1024, window or 1024) and started.model["engine"]["window"] == window
+        rule = request_encoding.of("leaderboard", started.tokenizer, started.window)
+        rule.leave_room(started.longest_pair)
+        pairs = [rule.pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
+        answers = started.engine.log_likelihoods(pairs)
+    assert max(len(request["prompt"]) + request["max_tokens"] for request in server.seen) <= (window or 1024)
+    own, _ = engines.load(str(tiny_model))
+    assert [value for value, _ in answers] == pytest.approx([v for v, _ in own.log_likelihoods(pairs)], abs=1e-3)
+
+
+def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
+    _, tokenizer = engines.load(str(tiny_model))
+    here, there = (request_encoding.of("leaderboard", tokenizer, 100) for _ in range(2))
+    there.leave_room(99)
+    for count in range(1, 120):
+        one, other = here.pair("a " * count, "b"), there.pair("a " * count, "b")
+        assert other.ids == one.ids[-99:] and len(one.ids) <= 101
+    differing = sum(here.pair("a " * n, "b").ids != there.pair("a " * n, "b").ids for n in range(1, 120))
+    assert there.narrowed == 2 * differing > 0 and here.narrowed == 0
+    roomy = request_encoding.of("leaderboard", tokenizer, 100)
+    roomy.leave_room(4095)
+    roomy.pair("a " * 120, "b")
+    assert roomy.narrowed == 0 and roomy.shortened == 1
+
+
+def test_a_narrow_server_finishes_tasks_and_the_result_says_what_it_cost(served, tiny_model, mini, command):
+    url, server = served(None, 400)
+    done = command(
+        *words(
+            tiny_model,
+            mini,
+            url,
+            "--tasks",
+            "arc_challenge,gsm8k",
+            "--limit",
+            2,
+            "--protocol",
+            "leaderboard",
+            "--out",
+            "r.json",
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((command.folder / "r.json").read_text())
+    entry = result["tasks"]["arc_challenge"]
+    assert entry["narrowed"] > 0 and any("lost up to two tokens more than in process" in w for w in entry["warnings"])
+    assert "asked of a server: a text ends where a stop string first appears" in done.stdout
+    assert command("verify", "r.json", "--benchmarks", mini["mini:benchmarks"]).returncode == 0
+
+
+def test_a_window_too_small_for_an_answer_is_said_before_anything_is_asked(served, tiny_model, mini, command):
+    url, server = served(None, 200)
+    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1))
+    assert done.returncode == 2 and "do not fit a context window of 200" in done.stderr
+    assert len(server.seen) <= 3  # the check's
+
+
+# --- what a server cannot do ----------------------------------------------------------------------------------------
+
+
+def test_a_server_without_prompt_scores_answers_the_tasks_of_texts(served, tiny_model, mini, command):
+    url, _ = served("strings")
+    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1, "--out", "r.json"))
+    assert done.returncode == 0, done.stderr
+    done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k,mmlu", "--limit", 1))
+    assert done.returncode == 2 and "the server must take token ids" in done.stderr
+
+
+def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to(served):
+    url, server = served("strict")
+    api = Api(url)
+    api.check()
+    assert "extra_body" not in api.sampling and "top_k" not in server.seen[-1] and server.seen[-1]["top_p"] == 1
+    assert any("takes neither top_k nor a repetition penalty" in line for line in api.differences)
+
+
+def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anything_is_asked(
+    served, tiny_model, mini, command
+):
+    url, server = served("mute", 300)
+    eval_ = words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 2, "--protocol", "leaderboard")
+    done = command(*eval_)
+    assert done.returncode == 2 and "throws the first tokens of some texts away" in done.stderr
+    assert len(server.seen) <= 3
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://host:8000/v1", "http://host:8000/v1"),
+        ("https://me:pass%40word@host/v1/", "https://***@host/v1"),
+        ("http://tokenvalue@host/v1", "http://***@host/v1"),
+        ("http://host/v1?api_key=abcdef&v=2", "http://host/v1?api_key=***&v=***"),
+        ("http://[::1]:80/v1", "http://[::1]:80/v1"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(text, shown):
+    address = Address.parse(text)
+    assert address.display_url == shown
+    for secret in ("pass%40word", "pass@word", "tokenvalue", "abcdef"):
+        assert secret not in address.url + address.redacted(f"cannot open {text} with {secret}") or secret not in text
+
+
+@pytest.mark.parametrize(
+    "text", ["host:8000", "ftp://host/v1", "http://", "http://ho st:x/v1", "//host/v1", "me:secret@host"]
+)
+def test_what_is_no_address_is_refused_without_repeating_it(text):
+    with pytest.raises(UserError, match="--base-url: not the address of a server; http://127.0.0.1:8000/v1") as refusal:
+        Address.parse(text)
+    assert "secret" not in str(refusal.value)
+
+
+def test_secrets_reach_the_server_and_nothing_else(served, tiny_model, mini, command, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
+    url, server = served()
+    secret = url.replace("//", "//user:hidden%2Fword@") + "?token=hidden-value"
+    eval_ = words(tiny_model, mini, secret, "--tasks", "truthful_qa", "--limit", 1, "--out", "r.json")
+    done = command(*eval_)
+    assert done.returncode == 0, done.stderr
+    assert server.headers[0]["authorization"].startswith("Basic ") and server.paths[0].endswith("?token=hidden-value")
+    files = [path for path in command.folder.rglob("*") if path.is_file()]
+    everything = done.stdout.encode() + done.stderr.encode() + b"".join(path.read_bytes() for path in files)
+    server.shutdown()
+    server.server_close()
+    gone = command(*eval_)
+    assert gone.returncode == 2 and "cannot reach the server" in gone.stderr and "***@127.0.0.1" in gone.stderr
+    for word in (b"hidden", b"key-of-mine"):
+        assert word not in everything + gone.stdout.encode() + gone.stderr.encode()
+
+
+def test_a_key_in_a_servers_refusal_is_not_repeated(served, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
+    url, server = served()
+    api = Api(url)
+    api._endpoint.model = "no such, says key-of-mine"
+    message = api._endpoint._line("Incorrect API key provided: key-of-mine", 300)
+    assert message == "Incorrect API key provided: ***"
+    api.close()
+
+
+# --- signals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_evaluation_of_a_server_that_hangs_ends_within_seconds(served, tiny_model, mini, command, number):
+    url, server = served("hangs")
+    process = command.start(*words(tiny_model, mini, url, "--tasks", "truthful_qa", "--limit", 3, "--out", "r.json"))
+    deadline = time.monotonic() + 120
+    while len(server.seen) <= server.quick and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and "the same command goes on from there" in err and "Traceback" not in err
+    assert time.monotonic() - began < 10
+
+
+@pytest.fixture
+def vllm(tmp_path, monkeypatch):
+    """Puts our server in vLLM's place on the PATH, with a fault; gives what finds its processes."""
+    program = tmp_path / "bin" / "vllm"
+
+    def install(fault):
+        program.parent.mkdir(exist_ok=True)
+        # A shell that waits, so that there is a process below the one that was started, as vLLM has.
+        program.write_text(f'#!/bin/sh\n{sys.executable} {completions_server.__file__} "$@" --fault {fault} &\nwait\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        return program
+
+    return install
+
+
+def servers_of(program):
+    """The processes of the program that stands in vLLM's place, and its supervisor."""
+    marks = (str(program), completions_server.__file__)
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = process.cmdline()
+        except psutil.Error:
+            continue
+        if any(mark in line for mark in marks) and str(os.getpid()) not in line:
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "fault", "twice"),
+    [
+        (signal.SIGTERM, "hangs", False),
+        (signal.SIGKILL, "stubborn", False),
+        (signal.SIGINT, "hangs", True),
+    ],
+)
+def test_the_vllm_server_ends_with_its_command_whatever_ends_it(vllm, tiny_model, mini, command, number, fault, twice):
+    program = vllm(fault)
+    eval_ = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--tasks", "truthful_qa"]
+    process = command.start(*eval_, "--engine", "vllm", "--out", "r.json", env={"QUICK": "2"})
+    deadline = time.monotonic() + 120
+    while len(servers_of(program)) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    servers = servers_of(program)
+    assert len(servers) == 3, process.communicate()
+    process.send_signal(number)
+    if twice:
+        time.sleep(0.05)
+        process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), err
+    _, alive = psutil.wait_procs(servers, timeout=10)
+    assert not alive
+
+
+def test_a_program_ends_with_what_watches_it_and_gives_its_exit_code(tmp_path):
+    with open(tmp_path / "log", "wb") as log:
+        process = supervisor.start([sys.executable, "-c", "raise SystemExit(7)"], log)
+        assert process.wait(20) == 7
+        killed, ended = (supervisor.start(["sleep", "100"], log) for _ in range(2))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        below = [child for one in (killed, ended) for child in psutil.Process(one.pid).children()]
+        if len(below) == 2 and all(child.name() == "sleep" for child in below):
+            break
+        time.sleep(0.05)
+    killed.kill()
+    supervisor.end(ended)
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert len(below) == 2 and not alive

@@ -1,0 +1,220 @@
+"""The engine behind a server: over real HTTP, the answers of the engine here, and every failure named."""
+
+import contextlib
+import os
+import sys
+import threading
+
+import completions_server
+import pytest
+import torch
+
+from orca_bench.cli import evaluating
+from orca_bench.errors import UserError
+from orca_bench.evaluate import evaluation, request_encoding
+from orca_bench.evaluate.engine import prefix_tree
+from orca_bench.evaluate.engine import tree_engine as engines
+from orca_bench.evaluate.engine_choice import Choice, ready
+from orca_bench.evaluate.request_encoding import Ids, Start
+from orca_bench.evaluate.servers.server_engine import Api
+
+
+@pytest.fixture
+def served(tiny_model, monkeypatch):
+    """A factory of servers with a fault; gives (address, server)."""
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    running = []
+
+    def start(fault=None, window=None):
+        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", server
+
+    yield start
+    for server in running:
+        server.hung.set()
+        server.shutdown()
+        server.server_close()
+
+
+CHECK = 5  # requests of the check at the start
+
+
+def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
+    own, tokenizer = engines.load(str(tiny_model))
+    said = own.generate([[1, 5, 9]], lambda n, ids: False, 3)[0]
+    sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *said], 3), Ids([4, 8], 1)]
+    seen = []
+    found = Api(served()[0]).log_likelihoods(sequences, seen.append)
+    for mine, theirs in zip(found, own.log_likelihoods(sequences), strict=True):
+        assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
+    assert [greedy for _, greedy in found].count(True) >= 1
+    assert sum(seen) == prefix_tree.distinct(sequences)
+
+
+@pytest.mark.parametrize("name", ["orca", "leaderboard"])
+def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
+    own, tokenizer = engines.load(str(tiny_model))
+    rule = request_encoding.of(name, tokenizer, 1024)
+    starts = [
+        Start(tokenizer.encode(f"Where does the {animal} live?"), 12, n) for n, animal in enumerate(["frog", "bee"])
+    ]
+    stops = [["e"], []]
+    assert Api(served()[0]).texts(starts, stops, rule) == own.texts(starts, stops, rule)
+
+
+class Listener(evaluation.Silent):
+    """A display that only listens."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, line):
+        self.said.append(line)
+
+
+def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_model, mini, tmp_path):
+    url, server = served()
+    rows = mini["mini:benchmarks"]
+
+    def run(folder, choice):
+        out = tmp_path / folder / "r.json"
+        order = evaluating.order(
+            tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out, engine=choice
+        )
+        listener = Listener()
+        return evaluation.evaluate(order, listener)["leaderboard"], listener.said
+
+    theirs, _ = run("own", Choice())
+    mine, _ = run("api", Choice("api", base_url=url))
+    assert (
+        mine["model"]["name"] == "tiny" != theirs["model"]["name"]
+    )  # the served model's, not the tokenizer's folder's
+    engine = mine["model"]["engine"]
+    assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
+    sampling = engine.pop("sampling")
+    assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
+    assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None}
+    assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.seen)
+    assert mine["requests_sha256"] == theirs["requests_sha256"]
+    for task, entry in theirs["tasks"].items():
+        assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
+    asked = len(server.seen)
+    _, said = run("api", Choice("api", base_url=url))
+    assert any("answers were kept by an earlier run" in line for line in said)
+    assert len(server.seen) == asked + CHECK
+
+
+def test_a_busy_server_is_asked_again(served):
+    url, server = served("busy")
+    assert len(Api(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
+    assert len(server.seen) > 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            "strings",
+            r"\d+ token ids were sent and 1 log-probabilities came back, \d+ expected; the server must take token",
+        ),
+        ("bos", r"\d+ token ids were sent and \d+ log-probabilities came back, .*adds a token in front"),
+        ("counted", "2 token ids were sent and the server counts a prompt of 3; .*adds tokens"),
+        ("html", "not an answer of a completions server"),
+    ],
+)
+def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, said):
+    url, _ = served(fault)
+    with pytest.raises(UserError, match=said):
+        Api(url).check()
+
+
+def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
+    sequence = Ids([4, 8, 5], 1)
+    whole = Api(served()[0]).log_likelihoods([sequence])
+    assert Api(served("polite")[0]).log_likelihoods([sequence]) == whole
+    with pytest.raises(UserError, match="3 token ids were sent and 3 log-probabilities came back, 4 expected"):
+        Api(served("short")[0]).log_likelihoods([sequence])
+
+
+def test_refusals_unknown_models_and_absent_servers_are_named(served):
+    with pytest.raises(UserError, match=r"refused \(400\): .*the context window is 20 tokens"):
+        Api(served("small")[0]).log_likelihoods([Ids(list(range(1, 30)), 5)])
+    with pytest.raises(UserError, match="the server has no model 'x'; it has tiny"):
+        Api(served()[0], "x")
+    with pytest.raises(UserError, match="cannot reach the server .*is it running"):
+        Api("http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="cannot reach the server .*does its address begin with http://"):
+        Api(served()[0].replace("http:", "https:"))
+
+
+@pytest.mark.parametrize("window", [4, 5, 8, 9, 12, 16, 17, 18, 31, 32, 33])
+def test_a_server_is_probed_within_its_window(served, window):
+    url, server = served(None, window)
+    with contextlib.closing(Api(url)) as api:
+        assert api.check().value < 0 and api.tells_tokens
+    assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.seen)
+
+
+def test_nan_from_a_server_is_named_by_its_request(served, tiny_model, mini, command):
+    eval_ = ["eval", "--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande"]
+    done = command(*eval_, "--model", tiny_model, "--engine", "api", "--base-url", served("nan")[0])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: winogrande document") and "NaN or infinity" in line
+
+
+@pytest.fixture
+def vllm(tmp_path, monkeypatch):
+    """Puts our server in vLLM's place on the PATH, with a fault."""
+
+    def install(fault=None):
+        program = tmp_path / "bin" / "vllm"
+        program.parent.mkdir(exist_ok=True)
+        more = f" --fault {fault}" if fault else ""
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {completions_server.__file__} "$@"{more}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return install
+
+
+def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
+    vllm()
+    lines, choice = [], Choice("vllm", tensor_parallel=2, concurrency=2)
+    with ready(choice, str(tiny_model), "tiny", "auto", lines.append) as started:
+        assert started.engine.log_likelihoods([Ids([1, 5, 9], 1)])[0][0] < 0
+        url = started.engine.base_url
+    assert "vLLM is starting; what it says: " in lines[0]
+    with pytest.raises(UserError, match="cannot reach"):
+        Api(url)
+
+
+def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):
+    vllm("dead")
+    with pytest.raises(UserError, match="vLLM ended with exit code 1: ValueError: no GPU here"):
+        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="vLLM is not installed; pip install 'orca-bench\\[vllm\\]'"):
+        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+
+
+def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_for_this_models(
+    served, tiny_model, mini, command, tmp_path
+):
+    url, server = served()
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "r.json"]
+    asked = ["eval", "--model", tiny_model, "--engine", "api", "--base-url", url, *words]
+    assert command(*asked).returncode == 0
+    before = len(server.seen)
+    again = command(*asked)
+    assert again.returncode == 0 and len(server.seen) == before + CHECK
+    with torch.no_grad():
+        for parameter in server.model.parameters():
+            parameter.mul_(1.1)
+    before = len(server.seen)
+    other = command(*asked)
+    assert other.returncode == 0 and len(server.seen) > before + CHECK
+    before = len(server.seen)
+    assert command(*asked).returncode == 0 and len(server.seen) == before + CHECK  # both are known from then on

@@ -1,0 +1,90 @@
+"""Whether rows are the leaderboard's own is known by a hash of what a task reads of them."""
+
+import gzip
+import json
+
+import pytest
+
+from orca_bench.evaluate import benchmark_rows
+from orca_bench.evaluate.tasks import SUITE
+
+BY_NAME = {task.name: task for task in SUITE}
+TRUE, OTHER, NOT_VERIFIED = "true", "other", "not verified"
+
+
+def read(path):
+    with gzip.open(path, "rt", encoding="utf-8", newline="\n") as handle:
+        return [json.loads(line) for line in handle]
+
+
+def checked(folder, name):
+    """What `check` says of a benchmarks directory's task."""
+    task = BY_NAME[name]
+    return benchmark_rows.check(task, benchmark_rows.load(task, folder))
+
+
+def laid_out(folder, name, **splits):
+    """A benchmarks directory with some splits of one task."""
+    for split, own in splits.items():
+        path = folder / name / f"{split}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in own), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["arc_challenge", "mmlu", "truthful_qa", "winogrande", "gsm8k"])
+def test_the_leaderboards_rows_are_known(shared, name):
+    assert set(checked(shared / "benchmarks", name).values()) == {TRUE}
+
+
+def test_what_no_hash_is_known_of_is_not_verified_and_missing_rows_are_other_rows(shared):
+    for name in ("hellaswag", "drop"):
+        assert checked(shared / "benchmarks", name) == {"validation": NOT_VERIFIED, "train": OTHER}
+
+
+def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tmp_path):
+    """The hub's MMLU has one line end of two characters in a dev row."""
+    asked, pool = (read(shared / "benchmarks" / "mmlu" / f"{split}.jsonl.gz") for split in ("test", "dev"))
+    pool = [
+        {"from": n, **dict(reversed(row.items()))} | {"question": row["question"].replace("\n", "\r\n")}
+        for n, row in enumerate(pool)
+    ]
+    assert any("\r\n" in row["question"] for row in pool)
+    assert checked(laid_out(tmp_path, "mmlu", test=asked, dev=pool), "mmlu") == {"test": TRUE, "dev": TRUE}
+
+
+def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_path, command):
+    done = command("verify", "--rows", shared / "benchmarks", "--json")
+    splits = {(split["task"], split["split"]): split for split in json.loads(done.stdout)}
+    assert done.returncode == 1 and len(splits) == 13
+    assert splits["gsm8k", "test"] | {"sha256": ""} == {
+        **{"task": "gsm8k", "split": "test", "status": TRUE, "rows": 1319, "full": 1319, "sha256": "", "note": None},
+    }
+    assert len(splits["hellaswag", "validation"]["sha256"]) == 64
+    laid_out(tmp_path, "truthful_qa", validation=read(shared / "benchmarks" / "truthful_qa" / "validation.jsonl.gz"))
+    done = command("verify", "--rows", tmp_path)
+    assert done.returncode == 0 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
+    assert "gsm8k test: missing" in done.stdout
+    assert "one of RESULT and --rows is needed" in command.refused("verify")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda own: own[:10],
+        lambda own: own[1:] + own[:1],
+        lambda own: [own[0] | {"answer": own[0]["answer"].replace("#### ", "#### 1")}, *own[1:]],
+        lambda own: [own[0] | {"question": own[0]["question"] + " "}, *own[1:]],
+        lambda own: [*own, own[0]],
+    ],
+)
+def test_missing_changed_and_moved_rows_are_other_rows_by_split(shared, tmp_path, change):
+    asked, pool = (read(shared / "benchmarks" / "gsm8k" / f"{split}.jsonl.gz") for split in ("test", "train"))
+    assert checked(laid_out(tmp_path / "a", "gsm8k", test=change(asked), train=pool), "gsm8k") == {
+        "test": OTHER,
+        "train": TRUE,
+    }
+    assert checked(laid_out(tmp_path / "b", "gsm8k", test=asked, train=change(pool)), "gsm8k") == {
+        "test": TRUE,
+        "train": OTHER,
+    }

@@ -1,0 +1,241 @@
+"""A real evaluation through lm-evaluation-harness, from the command line, checked by hand against plain transformers."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+import torch
+
+from orca_bench import prompt, tokenizers
+from orca_bench.evaluate import benchmark_rows, protocols
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.system_messages import system_message
+from orca_bench.tokenizers import hugging_face
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, command_in):
+    return command_in(tmp_path_factory.mktemp("evaluation"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(orca, tiny_model, mini):
+    """All seven tasks of the mini suite, eight questions each: the result, its questions, its file."""
+    out = orca.folder / "out" / "orca.json"
+    done = orca("eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", out)
+    assert done.returncode == 0, done.stderr
+    questions = [json.loads(line) for line in out.with_suffix(".questions.jsonl").read_text().splitlines()]
+    return json.loads(out.read_text()), questions, out, done
+
+
+def test_a_result_says_everything(evaluated):
+    result, questions, _, done = evaluated
+    assert result["complete"] and set(result["tasks"]) == {task.name for task in SUITE}
+    assert result["suite"]["name"] == "mini" and result["protocol"]["name"] == "orca" and result["limit"] == 8
+    assert result["protocol"]["system"] == system_message(5)
+    assert len(result["model"]["fingerprint"]) == 64 and "lm_eval" in result["versions"]
+    for task in SUITE:
+        entry = result["tasks"][task.name]
+        n = 24 if task.name == "mmlu" else 8
+        assert entry["n"] == n and entry["shots"] == task.shots and len(entry["requests_sha256"]) == 64
+        assert set(result["data_hashes"][task.name]) == set(filter(None, (task.split, task.pool)))
+    assert len(questions) == 72
+    assert "not comparable" in done.stdout and "37.06" in done.stdout
+
+
+def test_values_are_the_means_of_the_questions_and_lm_evals_own(evaluated):
+    result, questions, *_ = evaluated
+    for name, entry in result["tasks"].items():
+        scores = [q["score"] for q in questions if q["task"].startswith(name)]
+        assert entry["value"] == pytest.approx(sum(scores) / len(scores))
+        told = [v[f"{entry['metric']},none"] for v in result["lm_eval"][name]["results"].values()]
+        assert entry["value"] == pytest.approx(sum(told) / len(told))
+    seven = [entry["value"] for entry in result["tasks"].values()]
+    assert result["averages"]["all seven"]["value"] == pytest.approx(sum(seven) / 7)
+
+
+def by_hand(model, tokenizer, context, response):
+    """The log-probability of a response behind a prompt, in plain transformers."""
+    asked, answered = [tokenizer.bos_id, *tokenizer.encode(context)], tokenizer.encode(response)
+    ids = torch.tensor([asked + answered])
+    with torch.inference_mode():
+        table = model(input_ids=ids).logits[0].double().log_softmax(-1)
+    return sum(float(table[len(asked) + i - 1, token]) for i, token in enumerate(answered))
+
+
+def test_every_choice_question_is_what_plain_transformers_says(evaluated, tiny_model, mini):
+    from transformers import AutoModelForCausalLM
+
+    _, questions, *_ = evaluated
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    tokenizer = tokenizers.load(tiny_model)
+    checked = 0
+    for task in SUITE:
+        if task.generates:
+            continue
+        documents = protocols.Orca(system_message(5)).documents(
+            task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8
+        )
+        mine = [q for q in questions if q["task"].startswith(task.name)]
+        for document, question in zip(documents, mine, strict=True):
+            assert (document.task, document.index, document.row_number) == (
+                question["task"],
+                question["index"],
+                question["row"],
+            )
+            ids = [len(tokenizer.encode(r.context)) for r in document.requests]
+            if max(ids) > 900:
+                continue  # shortened
+            for request, answer in zip(document.requests, question["answers"], strict=True):
+                assert answer == pytest.approx(
+                    by_hand(model, tokenizer, request.context, request.continuation), abs=1e-4
+                )
+                checked += 1
+    assert checked > 100
+
+
+def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mini):
+    from transformers import AutoModelForCausalLM
+
+    _, questions, *_ = evaluated
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    tokenizer = tokenizers.load(tiny_model)
+    task = next(t for t in SUITE if t.name == "drop")
+    documents = protocols.Orca(system_message(5)).documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)
+    mine = [q for q in questions if q["task"] == "drop"]
+    for document, question in list(zip(documents, mine, strict=True))[:3]:
+        asked = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(document.requests[0].context)]])
+        out = model.generate(asked, max_new_tokens=256, do_sample=False, pad_token_id=0)
+        text = tokenizer.decode(out[0, asked.shape[1] :].tolist())
+        for stop in document.requests[0].until:
+            text = text.split(stop)[0]
+        assert question["answers"] == [text]
+
+
+def test_two_evaluations_are_equal_but_for_time(orca, evaluated, tiny_model, mini):
+    result, _, out, _ = evaluated
+    again = orca.folder / "again.json"
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", again, "--json"]
+    done = orca("eval", "--model", tiny_model, *words)
+    assert done.returncode == 0
+    assert again.with_suffix(".questions.jsonl").read_bytes() == out.with_suffix(".questions.jsonl").read_bytes()
+    printed = json.loads(done.stdout)
+    assert {n: t["value"] for n, t in printed["tasks"].items()} == {n: t["value"] for n, t in result["tasks"].items()}
+
+
+def test_the_system_message_matters_and_is_recorded(orca, tiny_model, mini):
+    out = orca.folder / "system.json"
+    words = [
+        "--benchmarks",
+        mini["mini:benchmarks"],
+        "--limit",
+        4,
+        "--tasks",
+        "arc",
+        "--system",
+        "Be brief.",
+        "--out",
+        out,
+    ]
+    assert orca("eval", "--model", tiny_model, *words).returncode == 0
+    assert json.loads(out.read_text())["protocol"]["system"] == "Be brief."
+
+
+def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mini):
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from orca_bench.evaluate.harness import harness_run
+
+    out = orca.folder / "plain.json"
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 6, "--protocol", "plain", "--out", out]
+    done = orca("eval", "--model", tiny_model, *words)
+    assert done.returncode == 0, done.stderr
+    ours = json.loads(out.read_text())["tasks"]
+    theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=True)
+    for task in SUITE:
+        read = benchmark_rows.load(task, mini["mini:benchmarks"])
+        folder, name, metric, filter_name = harness_run._PLAIN[task.name]
+        manager = TaskManager(include_path=f"{lm_eval.__path__[0]}/tasks/{folder}", include_defaults=False)
+        parts = list(harness_run.parts(task, read, name))
+        specs = [
+            {"task": p, "num_fewshot": task.shots, "custom_dataset": harness_run._dataset(task, a, pool)}
+            for p, _, a, pool in parts
+        ]
+        loaded = list(manager.load({"group": "g", "task": specs})["tasks"].values())
+        found = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=6, bootstrap_iters=0, task_manager=manager)[
+            "results"
+        ]
+        values = [found[p][f"{metric},{filter_name}"] for p, *_ in parts]
+        assert ours[task.name]["value"] == pytest.approx(sum(values) / len(values), abs=1e-6), task.name
+
+
+def test_ctrl_c_keeps_the_tasks_that_are_done(orca, tiny_model, mini):
+    out = orca.folder / "stopped.json"
+    process = orca.start("eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--out", out)
+    deadline = time.monotonic() + 120
+    while not out.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and str(out) in err and "Traceback" not in err
+    result = json.loads(out.read_text())
+    assert not result["complete"] and "arc_challenge" in result["tasks"]
+    shown = orca("table", out)
+    assert shown.returncode == 0 and "unfinished" in shown.stdout
+
+
+def test_ctrl_c_in_the_second_protocol_keeps_the_first(orca, tiny_model, mini):
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 20, "--tasks", "arc,mmlu,gsm8k", "--protocol", "both"]
+    process = orca.start("eval", "--model", tiny_model, *words, "--out", "two.json")
+    second = orca.folder / "two-orca.json"
+    deadline = time.monotonic() + 120
+    while not second.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "leaderboard is in two-leaderboard.json; stopped after arc_challenge" in err
+    assert json.loads((orca.folder / "two-leaderboard.json").read_text())["complete"]
+    assert not json.loads(second.read_text())["complete"]
+
+
+def test_real_rows_in_the_orca_prompt(orca, shared, tiny_model):
+    out = orca.folder / "real.json"
+    words = [
+        "--benchmarks",
+        shared / "benchmarks",
+        "--limit",
+        2,
+        "--out",
+        out,
+        "--tasks",
+        "arc,hellaswag,truthful_qa,winogrande,drop",
+    ]
+    done = orca("eval", "--model", tiny_model, *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["suite"]["comparable"] and result["tasks"]["arc_challenge"]["rows"] == 1172
+    assert "mixes model and protocol" in done.stdout and "only the first 2 questions" in done.stdout
+
+
+def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
+    """Requests of all seven real tasks and real instructions, through the exported LLaMA tokenizer."""
+    from orca_bench.data import instructions
+
+    truth = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    tokenizers.export(truth, tmp_path)
+    plain = hugging_face.load_plain(tmp_path)
+    texts = []
+    for task in SUITE:
+        for document in protocols.Orca("S").documents(task, benchmark_rows.load(task, shared / "benchmarks"), 3):
+            texts += [t for r in document.requests for t in (r.context, r.continuation) if t]
+    for name in ("alpaca", "dolly"):
+        read = list(instructions.read(shared / "instructions" / name / "train.jsonl.gz"))
+        for item in random.Random(0).sample(read, 400):
+            texts += [prompt.render("S", item.instruction, item.input), item.reference]
+    assert len(texts) > 2000
+    assert tokenizers.first_disagreement(truth, plain, texts) is None

@@ -1,0 +1,21 @@
+"""Both protocols send, feed and score on the real rows what tests/support/golden.json says, to the last byte."""
+
+import json
+
+import golden
+import pytest
+
+from orca_bench import tokenizers
+from orca_bench.evaluate import protocols
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.system_messages import system_message
+
+EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("task", SUITE, ids=lambda task: task.name)
+@pytest.mark.parametrize("name", protocols.OURS)
+def test_requests_token_ids_and_scores_are_the_golden_ones(shared, name, task):
+    tokenizer = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    protocol = protocols.named(name, system_message(5))
+    assert golden.figures(protocol, task, shared / "benchmarks", tokenizer) == EXPECTED[name][task.name]

@@ -1,0 +1,159 @@
+"""The room for an answer: a number of each protocol and task, part of what is asked, and counted where it was too small."""
+
+import json
+
+import pytest
+
+from orca_bench import tokenizers
+from orca_bench.cli import evaluating
+from orca_bench.errors import UserError
+from orca_bench.evaluate import (
+    benchmark_rows,
+    protocols,
+    request_encoding,
+    request_files,
+    result_building,
+    verification,
+)
+from orca_bench.evaluate.engine import tree_engine
+from orca_bench.evaluate.harness.harness_run import Plain
+from orca_bench.evaluate.protocols import Answer, Document, Request
+from orca_bench.evaluate.request_encoding import Start
+from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.tasks import SUITE
+from orca_bench.evaluate.tasks.task import Score
+
+BY_NAME = {task.name: task for task in SUITE}
+
+
+def test_each_protocol_and_task_has_its_room():
+    assert protocols.named("orca", "S").describe()["max_new_tokens"] == {"gsm8k": 512, "drop": 256}
+    assert protocols.named("leaderboard", "").describe()["max_new_tokens"] == 256
+    assert Plain().describe()["max_new_tokens"] == 256
+    changed = protocols.named("leaderboard", "", {"drop": 64}).describe()
+    assert changed["max_new_tokens"] == {"gsm8k": 256, "drop": 64}
+
+
+def test_a_protocol_is_made_again_from_what_a_result_says():
+    for protocol in (
+        protocols.named("orca", "S", {"gsm8k": 64}),
+        protocols.named("leaderboard", ""),
+        Plain({"drop": 9}),
+    ):
+        described = json.loads(json.dumps(protocol.describe()))
+        if protocol.name != "plain":
+            assert protocols.of_result(described).describe() == protocol.describe()
+    first = {"name": "orca", "version": 1, "system": "S", "max_new_tokens": 256}
+    assert dict(protocols.of_result(first).rooms) == {"gsm8k": 256, "drop": 256}
+
+
+def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
+    task = BY_NAME["gsm8k"]
+    read = benchmark_rows.load(task, mini["mini:benchmarks"])
+    digests = [
+        request_files.digest(protocols.named(name, "S", rooms).documents(task, read, 5))
+        for name, rooms in (("leaderboard", {}), ("leaderboard", {"gsm8k": 64}), ("orca", {}), ("orca", {"gsm8k": 256}))
+    ]
+    assert len(set(digests)) == 4
+    document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), room=256),))
+    assert request_files.digest([document]) == request_files.digest_of([["context", None, ["\n"]]])
+
+
+@pytest.mark.parametrize(
+    "words", [["gsm8k"], ["gsm8k="], ["gsm8k=0"], ["gsm8k=-1"], ["gsm8k=1.5"], ["arc=9"], ["=9"], [""]]
+)
+def test_a_room_that_is_none_is_refused(words):
+    with pytest.raises(UserError) as refused:
+        evaluating.rooms(tuple(words))
+    assert refused.value.where == "--room" and "TASK=N" in refused.value.hint
+
+
+def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
+    rule = request_encoding.of("orca", tokenizers.load(tiny_model), 512)
+    with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
+        rule.check_room(512, where="GSM8K under protocol orca")
+    assert "--room" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
+    rule.check_room(511)
+
+
+@pytest.mark.parametrize("name", ["orca", "leaderboard"])
+def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
+    own, tokenizer = tree_engine.load(str(tiny_model))
+    rule = request_encoding.of(name, tokenizer, 1024)
+    start = tokenizer.encode("Where does the frog live?")
+    ids = own.generate([start], lambda number, ids: False, 12)[0]
+    stop = tokenizer.decode(ids[:6])[-2:]
+    starts = [Start(start, 12), Start(start, 12), Start(start, 3)]
+    texts = own.texts(starts, [[], [stop], [stop + "never said"]], rule)
+    assert [ran_out for _, _, ran_out in texts] == [True, False, True]
+
+
+def questions(ran_out):
+    score = Score(1.0, "1", "1", {})
+    return [Question("gsm8k", n, n, score, [Answer("1", ran_out=flag)]) for n, flag in enumerate(ran_out)]
+
+
+def test_texts_that_ran_out_are_counted_and_warned_of():
+    entry = result_building.summarize(BY_NAME["gsm8k"], questions([True, False, True, None]))
+    assert entry["ran_out"] == 2
+    read = benchmark_rows.Rows([{}], [], {})
+    warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, read)
+    assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
+    assert "ran_out" not in result_building.summarize(BY_NAME["gsm8k"], questions([None, None]))
+    quiet = result_building.summarize(BY_NAME["gsm8k"], questions([False]))
+    assert quiet["ran_out"] == 0 and not any(
+        "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, read)
+    )
+
+
+def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, tiny_model):
+    words = ["--tasks", "gsm8k,drop", "--benchmarks", mini["mini:benchmarks"], "--limit", 4, "--room", "gsm8k=3"]
+    words += ["--room", "drop=2"]
+    done = command("eval", "--model", tiny_model, *words, "--out", "r.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((command.folder / "r.json").read_text())
+    assert result["protocol"]["max_new_tokens"] == {"gsm8k": 3, "drop": 2}
+    lines = [json.loads(line) for line in (command.folder / "r.questions.jsonl").read_text().splitlines()]
+    for name, room in (("gsm8k", 3), ("drop", 2)):
+        flags = [line["ran_out"] for line in lines if line["task"] == name]
+        assert flags == [[True]] * 4 and result["tasks"][name]["ran_out"] == 4
+        assert (
+            f"4 of 4 answers had not ended after {room} tokens, and are scored as they are"
+            in result["tasks"][name]["warnings"]
+        )
+    assert command("verify", "r.json", "--benchmarks", mini["mini:benchmarks"]).returncode == 0
+
+    assert command("requests", *words, "--out", "q.jsonl").returncode == 0
+    sent = [json.loads(line) for line in (command.folder / "q.jsonl").read_text().splitlines()]
+    assert [line["max_new_tokens"] for line in sent] == [3] * 4 + [2] * 4
+    for line in sent:
+        line |= {"answer": "The answer is 5.", "ran_out": line["index"] == 0}
+    (command.folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in sent))
+    options = ["--protocol", "orca", "--benchmarks", mini["mini:benchmarks"], "--limit", 4]
+    line = command.refused("score", "a.jsonl", *options)
+    assert "the max_new_tokens of gsm8k document 0 request 0 is not the one that is asked" in line
+    done = command("score", "a.jsonl", *options, "--room", "gsm8k=3", "--room", "drop=2", "--json")
+    assert done.returncode == 0, done.stderr
+    scored = json.loads(done.stdout)
+    assert scored["tasks"]["gsm8k"]["requests_sha256"] == result["tasks"]["gsm8k"]["requests_sha256"]
+    assert [scored["tasks"][name]["ran_out"] for name in ("gsm8k", "drop")] == [1, 1]
+
+
+def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_path):
+    """A result of version 1 stays readable: its values and requests are checked, its scores are taken as they are."""
+    task = BY_NAME["gsm8k"]
+    read = benchmark_rows.load(task, mini["mini:benchmarks"])
+    first = protocols.named("orca", "S", {"gsm8k": 256})
+    result = result_building.start(benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None})
+    result["protocol"] |= {"version": 1}
+    result["order"] = ["gsm8k"]
+    documents = first.documents(task, read, 3)
+    score = Score(0.0, "18.00", "18", {"rule": "marked"})
+    scored = [Question(d.task, d.index, d.row_number, score, [Answer("#### 18.00")]) for d in documents]
+    result_building.add(result, task, read, first, scored, request_files.digest(documents))
+    path = tmp_path / "r.json"
+    result_building.write(path, result, scored)
+    found = {finding.what: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
+    scores = found["GSM8K: scores"]
+    assert scores.matches is None and "version 1 of orca, which is no longer scored here" in scores.detail
+    assert found["GSM8K: requests"].matches and found["GSM8K: value"].matches

@@ -1,0 +1,148 @@
+"""Results of one setting are put together task by task; those of another setting keep a file of their own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from displays import Lines
+from safetensors.torch import load_file, save_file
+
+from orca_bench.cli import evaluating
+from orca_bench.errors import UserError
+from orca_bench.evaluate import evaluation, result_merging
+from orca_bench.results import reading
+from orca_bench.system_messages import SYSTEM_MESSAGES
+
+
+@pytest.fixture
+def evaluate(tmp_path, tiny_model, mini):
+    """Evaluates the tiny model in this process; gives the result file that was written and what was said."""
+
+    def run(tasks, out=None, system="5", limit=2, model=tiny_model, benchmarks=mini["mini:benchmarks"], **options):
+        out = tmp_path / out if out else None
+        order = evaluating.order(
+            model, tasks, "orca", system, benchmarks, limit, "auto", tmp_path / "runs", out, **options
+        )
+        display = Lines()
+        evaluation.evaluate(order, display)
+        return order.outs["orca"], "\n".join(display.lines)
+
+    return run
+
+
+def names(path):
+    return list(reading.read(path).data["tasks"])
+
+
+def results_in(folder):
+    return sorted(path.name for path in Path(folder).glob("*.json"))
+
+
+def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_of_one_order(evaluate):
+    whole, _ = evaluate("arc_challenge,mmlu,gsm8k", "whole.json")
+    path, _ = evaluate("gsm8k", "r.json")
+    evaluate("arc_challenge,mmlu", "r.json")
+    path, said = evaluate("mmlu", "r.json")
+    assert "ARC-Challenge, GSM8K of the same setting, which stay in the result" in said
+    parts, one = (json.loads(file.read_text()) for file in (path, whole))
+    for result in (parts, one):
+        for entry in result["tasks"].values():
+            entry.pop("seconds")
+    assert parts["tasks"] == one["tasks"] and list(parts["tasks"]) == list(one["tasks"])
+    for key in ("requests_sha256", "questions_sha256", "averages", "data_hashes", "order", "complete"):
+        assert parts[key] == one[key], key
+    assert list(parts["lm_eval"]) == list(one["lm_eval"])
+    assert reading.questions_file(path).read_bytes() == reading.questions_file(whole).read_bytes()
+    assert results_in(path.parent) == ["r.json", "whole.json"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"), [({"system": "Be brief."}, "protocol"), ({"limit": 3}, "limit"), ({"model": "copy"}, "model")]
+)
+def test_a_result_of_another_setting_is_renamed_and_found_again(evaluate, tmp_path, tiny_model, other, said):
+    if "model" in other:
+        other = {"model": tmp_path / "other" / "model"}
+        shutil.copytree(tiny_model, other["model"])
+        file = other["model"] / "model.safetensors"
+        save_file({name: 2 * weight for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    path, _ = evaluate("arc_challenge", "r.json")
+    first = path.read_bytes()
+    _, lines = evaluate("gsm8k", "r.json", **other)
+    assert f"is of another setting ({said})" in lines
+    assert names(path) == ["gsm8k"]
+    (aside,) = (file for file in path.parent.glob("r-*.json"))
+    assert aside.read_bytes() == first and names(aside) == ["arc_challenge"]
+    # The first setting again: its tasks come back, and the other result keeps a file of its own.
+    evaluate("winogrande", "r.json")
+    assert names(path) == ["arc_challenge", "winogrande"]
+    (aside,) = (file for file in path.parent.glob("r-*.json"))
+    assert names(aside) == ["gsm8k"]
+
+
+def test_an_older_result_stays_where_it_is_until_a_task_of_the_new_one_is_done(evaluate, monkeypatch):
+    path, _ = evaluate("arc_challenge", "r.json")
+    first = path.read_bytes()
+
+    def refuse(*_):
+        raise UserError("refused")
+
+    for moment in ("expect", "begin"):
+        monkeypatch.setattr(Lines, moment, refuse)
+        with pytest.raises(UserError, match="refused"):
+            evaluate("gsm8k", "r.json", limit=3)
+        monkeypatch.undo()
+        assert path.read_bytes() == first and results_in(path.parent) == ["r.json"]
+
+
+def test_a_task_over_other_rows_does_not_replace_the_one_that_is_there(evaluate, tmp_path, mini):
+    shutil.copytree(mini["mini:benchmarks"], tmp_path / "rows")
+    path, _ = evaluate("arc_challenge,winogrande", "r.json")
+    asked = tmp_path / "rows" / "winogrande" / "validation.jsonl"
+    asked.write_text("".join(asked.read_text().splitlines(keepends=True)[:5]))
+    _, said = evaluate("winogrande", "r.json", benchmarks=tmp_path / "rows")
+    assert "is of another setting (rows" in said and names(path) == ["winogrande"]
+    (aside,) = (file for file in path.parent.glob("r-*.json"))
+    assert names(aside) == ["arc_challenge", "winogrande"]
+
+
+def test_what_was_ordered_and_has_no_number_makes_a_result_unfinished_whatever_is_merged(evaluate, tmp_path):
+    path, _ = evaluate("arc_challenge", "r.json")
+    result = json.loads(path.read_text())
+    result |= {"order": ["arc_challenge", "drop"], "complete": False}  # as it is after a run that was stopped
+    path.write_text(json.dumps(result | {"result_sha256": reading.seal(result)}))
+    evaluate("gsm8k", "r.json")
+    result = json.loads(path.read_text())
+    assert not result["complete"] and result["order"] == ["arc_challenge", "gsm8k", "drop"]
+    evaluate("drop", "r.json")
+    assert json.loads(path.read_text())["complete"]
+
+
+def test_a_result_that_was_changed_by_hand_is_not_merged_into(evaluate):
+    path, _ = evaluate("arc_challenge", "r.json")
+    path.write_text(path.read_text().replace('"value": 0', '"value": 1', 1))
+    changed = path.read_bytes()
+    _, said = evaluate("gsm8k", "r.json")
+    assert "another setting" in said and names(path) == ["gsm8k"]
+    (aside,) = (file for file in path.parent.glob("r-*.json"))
+    assert aside.read_bytes() == changed
+
+
+def test_a_file_that_is_no_result_is_never_replaced(evaluate, tmp_path):
+    (tmp_path / "package.json").write_text('{"name": "mine"}')
+    (tmp_path / "folder.json").mkdir()
+    for name in ("package.json", "folder.json"):
+        with pytest.raises(UserError, match="what is there is no result"):
+            evaluate("gsm8k", name)
+    assert (tmp_path / "package.json").read_text() == '{"name": "mine"}'
+
+
+def test_the_file_is_named_after_what_an_option_changed():
+    assert result_merging.stem("orca", None, SYSTEM_MESSAGES[5], {}) == "orca"
+    assert result_merging.stem("orca", 30, SYSTEM_MESSAGES[7], {}) == "orca-system7-limit30"
+    assert result_merging.stem("orca", None, "", {}) == "orca-system1"
+    assert result_merging.stem("leaderboard", 30, SYSTEM_MESSAGES[7], {}) == "leaderboard-limit30"
+    assert result_merging.stem("orca", None, SYSTEM_MESSAGES[5], {"gsm8k": 512, "drop": 64}) == "orca-drop-room64"
+    assert result_merging.stem("plain", 30, "", {"gsm8k": 512}) == "plain-gsm8k-room512-limit30"
+    named = {result_merging.stem("orca", None, text, {}) for text in ("Be brief.", "Be long.", "a/b\ud800")}
+    assert len(named) == 3 and all(name.startswith("orca-system-") and "/" not in name for name in named)

@@ -1,0 +1,168 @@
+"""A real OpenAI-compatible completions server over HTTP, for tests: plain transformers behind Python's own HTTP server.
+
+    python tests/support/completions_server.py serve MODEL --port P --served-model-name NAME [--fault FAULT]
+
+Takes token ids, echoes prompts, gives log-probabilities and decodes behind the prompt, as vLLM's server does. It starts as
+`vllm serve` does, so that a test can put it in vLLM's place. With a window it refuses a prompt that does not fit with all that
+may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults: `busy` (every third
+request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long prompts), `nan`, `html`
+(not JSON), `dead` (ends at once), `bos` (a token is put in front), `counted` (the same, and the prompt's tokens are counted),
+`strict` (400 for options that OpenAI does not have), `hangs` (never answers, once `quick` requests were), `mute` (no tokens of a
+text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `stubborn` (SIGTERM is ignored).
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from orca_bench import tokenizers
+
+
+class Model:
+    """A model folder, asked one request at a time."""
+
+    def __init__(self, folder: str):
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = tokenizers.load(folder)
+        self.lock = threading.Lock()
+
+    @torch.inference_mode()
+    def complete(self, ids: list[int], room: int, stops: list[str], echo: bool) -> dict:
+        with self.lock:
+            said, before, fed, cache, reason = [], self.tokenizer.decode(ids), ids, None, "length"
+            for _ in range(room):
+                out = self.model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
+                said.append(int(out.logits[0, -1].argmax()))
+                fed, cache = said[-1:], out.past_key_values
+                text = self.tokenizer.decode(ids + said)[len(before) :]
+                if said[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
+                    reason = "stop"
+                    break
+            spoken = [i for i in said if i != self.tokenizer.eos_id]
+            grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
+            text = grown[-1]
+            for stop in stops:
+                text = text.split(stop)[0]
+            table = self.model(torch.tensor([ids + said])).logits[0].log_softmax(-1)
+        whole = ids + said if echo else said
+        first = 0 if echo else len(ids)
+        values = [None if first + n == 0 else float(table[first + n - 1, i]) for n, i in enumerate(whole)]
+        tops = [
+            None
+            if first + n == 0
+            else {f"#{int(table[first + n - 1].argmax())}": float(table[first + n - 1].max()), f"#{i}": values[n]}
+            for n, i in enumerate(whole)
+        ]
+        pieces = [b[len(a) :] for a, b in zip(grown, grown[1:], strict=False)]
+        logprobs = {"token_logprobs": values, "top_logprobs": tops, "tokens": pieces if not echo else [""] * len(whole)}
+        return {"index": 0, "text": text, "finish_reason": reason, "logprobs": logprobs}
+
+
+_STANDARD = {"model", "prompt", "max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty"}
+_STANDARD |= {"stop", "echo", "logprobs"}
+
+
+def serve(
+    folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
+) -> ThreadingHTTPServer:
+    """A server that is ready to `serve_forever`; `seen` are its requests, `model` is what answers them."""
+    model = Model(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def _say(self, code: int, body: object):
+            data = b"<html>hello" if fault == "html" else json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            if code == 429:
+                self.send_header("Retry-After", "0.05")
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self):
+            self.path = self.path.split("?")[0]
+            if self.path == "/v1/models":
+                card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm"}
+                card |= {"max_model_len": window} if window and fault != "props" else {}
+                self._say(200, {"object": "list", "data": [card]})
+            elif self.path == "/props" and fault == "props":
+                self._say(200, {"default_generation_settings": {"n_ctx": window}})
+            else:
+                self._say(200 if self.path == "/health" else 404, {})
+
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.seen.append(asked)
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
+            server.paths.append(self.path)
+            self.path = self.path.split("?")[0]
+            if fault == "hangs" and len(server.seen) > server.quick:
+                return server.hung.wait()
+            if fault == "strict" and set(asked) - _STANDARD:
+                return self._say(400, {"error": {"message": f"unknown options: {set(asked) - _STANDARD}"}})
+            if window and len(asked["prompt"]) + asked["max_tokens"] > window:
+                return self._say(400, {"error": {"message": f"maximum context length is {window} tokens"}})
+            if self.path != "/v1/completions" or asked["model"] != name:
+                return self._say(404, {"error": {"message": "no such path or model"}})
+            if fault == "busy" and len(server.seen) % 3 == 0:
+                return self._say(429, {"error": {"message": "busy"}})
+            if fault == "small" and len(asked["prompt"]) > 20:
+                return self._say(400, {"error": {"message": "the context window is 20 tokens"}})
+            echo, wanted = asked.get("echo", False), asked.get("logprobs")
+            added = [2] if fault in ("bos", "counted") else []
+            prompt = added + asked["prompt"]
+            choice = model.complete(prompt, asked["max_tokens"], asked.get("stop") or [], echo)
+            if fault in ("polite", "short") and echo:
+                choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
+                choice["finish_reason"] = "stop" if fault == "polite" else "length"
+            if fault == "mute":
+                choice["logprobs"]["tokens"] = None
+            if wanted is None:
+                choice["logprobs"] = None
+            elif fault == "strings":
+                choice["logprobs"]["token_logprobs"] = choice["logprobs"]["token_logprobs"][:1]
+            elif fault == "nan" and len(asked["prompt"]) > 20:
+                choice["logprobs"]["token_logprobs"][-2] = float("nan")
+            body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
+            if fault == "counted":
+                body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
+            self._say(200, body)
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.seen, server.headers, server.paths, server.model = [], [], [], model.model
+    server.quick, server.hung = 5, threading.Event()
+    return server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("serve")
+    parser.add_argument("model")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--served-model-name", default="model")
+    parser.add_argument("--fault")
+    parser.add_argument("--max-model-len", type=int)
+    options, _ = parser.parse_known_args()
+    if options.fault == "dead":
+        sys.exit("ValueError: no GPU here")
+    if options.fault == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    name, window = options.served_model_name, options.max_model_len
+    server = serve(options.model, options.host, options.port, name, options.fault, window)
+    server.quick = int(os.environ.get("QUICK", server.quick))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Hashes of everything that the two protocols send, feed and score on the real rows, so that no change goes unseen.
+
+    python tests/support/golden.py BENCHMARKS TOKENIZER [--write leaderboard,orca]
+
+For each protocol and task: the number of requests and a SHA-256 over their strings; a SHA-256 over the token ids that a LLaMA
+with a window of 2,048 tokens is fed; and the score of fixed answers, with a SHA-256 over the scores of all questions. Without
+--write the figures are compared with golden.json, with it those of the named protocols are replaced. The entries of
+`leaderboard` were written when against_b281b092.py had found all 124,408 requests equal to those that b281b092's own
+evaluator sends, and all its scores of the same fixed answers equal; they never change. Those of `orca` change with the version
+of that protocol only. tests/evaluate/test_golden.py recomputes them wherever the rows are at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+
+from against_b281b092 import answer_of
+
+from orca_bench import tokenizers
+from orca_bench.evaluate import benchmark_rows, protocols, request_encoding, request_files
+from orca_bench.evaluate.protocols import Answer, Document, Protocol
+from orca_bench.evaluate.tasks import SUITE, Task
+from orca_bench.system_messages import system_message
+
+FILE = Path(__file__).with_name("golden.json")
+WINDOW = 2048
+
+
+def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict:
+    """The hashes and the score of one task under one protocol."""
+    documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), None)
+    scores = [_score(protocol, task, document) for document in documents]
+    return {
+        "requests": sum(len(document.requests) for document in documents),
+        "requests_sha256": request_files.digest(documents),
+        "tokens_sha256": tokens_digest(documents, request_encoding.of(protocol.name, tokenizer, WINDOW)),
+        "score": sum(scores) / len(scores),
+        "scores_sha256": hashlib.sha256(struct.pack(f"<{len(scores)}d", *scores)).hexdigest(),
+    }
+
+
+def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding) -> str:
+    """A SHA-256 over the ids of all requests, each behind its length and where its scored part (or its room) begins."""
+    digest = hashlib.sha256()
+    for _, request in request_files.numbered(documents):
+        if request.continuation is None:
+            start = rule.start(request.context, request.head, request.room)
+            ids, place = start.ids, start.room
+        else:
+            pair = rule.pair(request.context, request.continuation, request.head)
+            ids, place = pair.ids, pair.start
+        digest.update(struct.pack(f"<{len(ids) + 2}i", len(ids), place, *ids))
+    return digest.hexdigest()
+
+
+def _score(protocol: Protocol, task: Task, document: Document) -> float:
+    """The score of fixed answers to a question; every third text is the reference answer, so that texts score above 0."""
+    if task.generates and document.index % 3 == 0:
+        answers = [Answer(task.target(document.row))]
+    else:
+        answers = [Answer(answer_of(request.context, request.continuation)) for request in document.requests]
+    return protocol.score(task, document, answers).value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmarks", type=Path)
+    parser.add_argument("tokenizer", type=Path, help="LLaMA's tokenizer.model")
+    parser.add_argument("--write", default="", help="replace the entries of these protocols")
+    options = parser.parse_args()
+    golden = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+    tokenizer = tokenizers.load(options.tokenizer)
+    differing = []
+    for name in options.write.split(",") if options.write else protocols.OURS:
+        protocol = protocols.named(name, system_message(5))
+        for task in SUITE:
+            current = figures(protocol, task, options.benchmarks, tokenizer)
+            print(name, task.name, json.dumps(current), flush=True)
+            if options.write:
+                golden.setdefault(name, {})[task.name] = current
+            elif golden[name][task.name] != current:
+                differing.append(f"{name} {task.name}")
+    if options.write:
+        FILE.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
+    elif differing:
+        sys.exit(f"other than tests/golden.json: {', '.join(differing)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What a command started ends with it, however either ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from orca_bench import child_processes
+
+# A command that starts a launcher, which starts a worker in a session of its own; each prints its id.
+WORKER = "import os, time; from orca_bench import processes; processes.follow(); print(os.getpid(), flush=True); time.sleep(60)"
+LAUNCHER = f"""
+import os, subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", {WORKER!r}], start_new_session=True)
+print(os.getpid(), flush=True)
+worker.wait()
+"""
+COMMAND = f"""
+import os, signal, subprocess, sys, time
+from orca_bench.child_processes import Lifeline
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which ignores it
+with Lifeline("a test") as line:
+    child = subprocess.Popen([sys.executable, "-c", {LAUNCHER!r}], env=os.environ | line.environment)
+    print(os.getpid(), flush=True)
+    if "wait" in sys.argv:
+        child.wait()
+    else:
+        sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def family(tmp_path):
+    """The ids of a command, its launcher and its worker, all running; started as `family("wait")`."""
+    started = []
+
+    def start(*words):
+        command = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words],
+            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": str(tmp_path)},
+            text=True,
+        )
+        started.extend([command, *(psutil.Process(int(command.stdout.readline())) for _ in range(3))])
+        by_depth = sorted(started[1:], key=lambda process: len(process.parents()))
+        return [command, *by_depth[1:]]
+
+    yield start
+    for process in started:
+        if process.is_running() if isinstance(process, psutil.Process) else process.poll() is None:
+            process.kill()
+
+
+def alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def gone(*family, within=10):
+    """Whether all have ended within so many seconds; one that only waits to be asked for its exit code has."""
+    deadline = time.monotonic() + within
+    while any(map(alive, family)):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_command_that_ends_ends_launcher_and_worker(family):
+    command, launcher, worker = family()
+    assert sorted(child_processes.running("a test")) == sorted([launcher.pid, worker.pid])
+    command.communicate("\n")
+    assert gone(launcher, worker, within=0.2)
+    assert child_processes.running("a test") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_killed_takes_launcher_and_worker_with_it(family, number):
+    command, launcher, worker = family("wait")
+    command.send_signal(number)
+    assert gone(launcher, worker)
+
+
+def test_a_launcher_that_is_killed_takes_its_worker_with_it(family):
+    command, launcher, worker = family()
+    launcher.kill()
+    assert gone(worker)
+    assert command.poll() is None
+
+
+def test_a_command_that_lost_its_launcher_first_still_ends_the_worker(family):
+    command, launcher, worker = family()
+    worker.suspend()  # it cannot notice anything now
+    launcher.kill()
+    command.communicate("\n")
+    assert gone(worker, within=0.2)
+
+
+def test_a_process_that_starts_after_its_command_has_ended_ends_at_once():
+    with child_processes.Lifeline("a test") as line:
+        environment = os.environ | line.environment
+    assert subprocess.run([sys.executable, "-c", WORKER], env=environment, capture_output=True).stdout == b""
+    script = """
+        import os
+        from orca_bench.child_processes import Lifeline
+        print(Lifeline("a test").environment, flush=True)
+        os.kill(os.getpid(), 9)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    started = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-c", WORKER], env=os.environ | eval(killed.stdout), capture_output=True, timeout=20
+    )
+    assert time.monotonic() - started < 10
+    folder = os.path.dirname(next(path for path in eval(killed.stdout).values() if path.endswith("lifeline")))
+    assert not os.path.exists(folder)
+
+
+def test_a_process_without_a_lifeline_goes_on():
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER.replace("60", "1.5") + "; print('done')"], capture_output=True, text=True
+    )
+    assert done.stdout.endswith("done\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_threads_come_from_the_cores_that_a_process_may_use():
+    script = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "from orca_bench import libraries; print(libraries.cores())"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "1\n"

@@ -1,0 +1,268 @@
+"""A run's folder: one writer at a time, moved aside and never deleted, continued only where its numbers stay the same."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from orca_bench import recipe as recipes
+from orca_bench.child_processes import Lifeline
+from orca_bench.errors import UserError
+from orca_bench.recipe import MAY_CHANGE, Recipe
+from orca_bench.train import divergence, launcher_ranks
+from orca_bench.train import run_folder as run_module
+from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished
+
+RECIPE = {
+    "name": "r",
+    "model": {"base": "somewhere", "tokenizer": "tokenizer.model"},
+    "data": {"records": ["records.jsonl"]},
+}
+
+
+def recipe(**train) -> Recipe:
+    return Recipe.model_validate(RECIPE | {"train": train})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that was interrupted, with a checkpoint, a result and an answer of an evaluation."""
+    run = Run(tmp_path / "runs" / "r")
+    run.open(recipe())
+    run.update(status="interrupted", orca_bench="0", records=[{"name": "records.jsonl", "rows": 3, "sha256": None}])
+    for name in ("checkpoints/step-00000005/x.pt", "results/orca.json", "results/answers.sqlite"):
+        (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder / name).write_text(name)
+    (run.checkpoints / "latest").write_text("step-00000005")
+    run._lock.release()
+    return Run(run.folder)
+
+
+@contextmanager
+def elsewhere(line: str, **environment):
+    """Another process that has run this line, which may use `run`, and still lives."""
+    script = f"import sys, pathlib; from orca_bench.train.run_folder import Run; run = Run(pathlib.Path(sys.argv[1])); {line}"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            script + "; print('ready', flush=True); sys.stdin.readline()",
+            environment.pop("folder"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | environment,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_writer_is_refused_and_told_who_the_first_is(run):
+    with elsewhere("run.lock()", folder=run.folder) as process:
+        for start in (run.lock, lambda: run.open(recipe()), run.move_aside):
+            with pytest.raises(UserError, match=rf"another process \({process.pid} on .*\) trains this run"):
+                start()
+        assert Run(run.folder).status == "interrupted"  # reading is free
+    run.lock()  # the lock of a killed process is none
+    run.lock()
+
+
+def test_training_processes_whose_command_was_killed_keep_others_out(run, monkeypatch):
+    monkeypatch.setattr(run_module, "_GRACE_S", 0.3)
+    with (
+        Lifeline(run.purpose) as lifeline,
+        elsewhere("pass", folder=run.folder, **lifeline.environment) as process,
+        pytest.raises(UserError, match=rf"training processes of an earlier command still run \({process.pid}\)"),
+    ):
+        Run(run.folder).lock()
+    Run(run.folder).open(recipe())
+
+
+def test_what_a_link_names_is_one_run(run, tmp_path):
+    (tmp_path / "link").symlink_to(run.folder)
+    assert Run(tmp_path / "link").purpose == run.purpose
+
+
+def test_a_run_moves_aside_with_all_that_is_in_it(run):
+    for number in (1, 2):
+        aside = run.move_aside()
+        assert aside == run.folder.with_name(f"r.old-{number}") and not run.folder.exists()
+        assert (aside / "manifest.json").is_file()
+        run.open(recipe())
+        run.update(status="failed", orca_bench="0")
+        with pytest.raises(UserError, match="another process"):
+            Run(run.folder).lock()  # the new folder is locked too
+    results = run.folder.with_name("r.old-1") / "results"
+    assert {path.name for path in results.iterdir()} == {"orca.json", "answers.sqlite"}
+
+
+def test_nothing_is_moved_where_there_is_nothing(tmp_path):
+    assert Run(tmp_path / "absent").move_aside() is None
+    (tmp_path / "empty").mkdir()
+    assert Run(tmp_path / "empty").move_aside() is None
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.tex": "years of work"},
+        {"results/orca.json": "{}"},
+        {"manifest.json": '{"name": "of another program"}', "recipe.yaml": "flour: 500 g"},
+        {"manifest.json": "[1]"},
+        {"manifest.json": "half of {"},
+        {"recipe.yaml": "name: [r"},
+    ],
+)
+def test_a_folder_that_is_no_run_is_left_as_it_is(tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / "r" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "r" / name).write_text(text)
+    with pytest.raises(UserError, match="is not a run"):
+        Run(tmp_path / "r").move_aside()
+    assert {str(p.relative_to(tmp_path / "r")): p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+@pytest.mark.parametrize("broken", ["recipe.yaml", "manifest.json"])
+def test_a_run_with_one_broken_file_is_still_one(run, broken):
+    (run.folder / broken).write_text("half of {")
+    assert run.move_aside() is not None
+
+
+def test_keys_that_change_no_number_may_change_and_are_written_down(run):
+    changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
+    assert run.is_of(changed) and run.open(changed)
+    assert recipes.load(run.recipe_file) == changed
+
+
+def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
+    free = {name for name, field in recipes.Train.model_fields.items() if MAY_CHANGE in field.metadata}
+    assert free == {"checkpoint_every", "export_every", "max_loss"}
+    others = {
+        "epochs": 9, "max_steps": 9, "global_batch": 9, "micro_batch": 9, "accumulation": 9, "processes": 9, "lr": 9.0,
+        "betas": [0.1, 0.2], "eps": 9.0, "weight_decay": 9.0, "grad_clip": 9.0, "warmup_ratio": 0.9,
+        "warmup_min_steps": 9, "warmup": "linear", "precision": "fp32", "zero_stage": 1, "offload": "cpu",
+        "gradient_checkpointing": False, "seed": 9,
+    }  # fmt: skip
+    assert set(others) | free == set(recipes.Train.model_fields), "a new key: decide whether it may change"
+    for key, value in others.items():
+        with pytest.raises(UserError, match=rf"holds a run of another recipe \(train.{key} was"):
+            run.check(recipe(**{key: value}))
+    other_model = Recipe.model_validate(RECIPE | {"model": {"base": "elsewhere"}})
+    with pytest.raises(UserError, match=r"model.base was 'somewhere', now 'elsewhere'"):
+        run.open(other_model)
+    with pytest.raises(UserError, match=r"data.max_length was 1024, now 512"):
+        run.check(Recipe.model_validate(RECIPE | {"data": {"records": ["records.jsonl"], "max_length": 512}}))
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(run):
+    for folder in (run.folder / ".model.123.tmp", run.exports / ".step-5.123.tmp", run.exports / "step-4"):
+        folder.mkdir(parents=True)
+    (run.folder / ".tokens.npz.123.tmp").write_bytes(b"half")
+    (run.checkpoints / "step-00000010").mkdir()  # `latest` says step 5
+    run.open(recipe())
+    assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-00000005"]
+    assert not [path for path in run.folder.rglob("*.tmp")]
+    assert (run.exports / "step-4").is_dir()
+
+
+def test_the_newest_whole_checkpoint_is_the_one_that_latest_names(run):
+    (run.checkpoints / "step-00000010").mkdir()  # a save that was killed
+    assert newest_checkpoint(run.checkpoints).name == "step-00000005"
+    (run.checkpoints / "latest").write_text("step-00000010")
+    assert newest_checkpoint(run.checkpoints).name == "step-00000010"
+    (run.checkpoints / "step-00000010").rmdir()  # by a user, because it is broken
+    assert newest_checkpoint(run.checkpoints).name == "step-00000005"
+    (run.checkpoints / "latest").unlink()
+    assert newest_checkpoint(run.checkpoints) is None
+    assert not run.open(recipe())  # nothing to continue from
+
+
+REPORT = divergence.Report("the loss is 120", 7, 120.0, 3.5, 2e-3, [5, 0, 3, 2], exceeded=True)
+
+
+def test_a_run_that_diverged_says_so_and_goes_on_only_where_its_loss_is_allowed_now(run):
+    run.update(status="diverged", diverged=REPORT.entry())
+    with pytest.raises(
+        UserError, match=r"this run diverged at step 7 \(the loss is 120\) and would again; lower train.lr"
+    ):
+        run.open(recipe())
+    with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
+        run.open(recipe(lr=1e-6))
+    assert run.open(recipe(max_loss=150.0))
+    for loss, exceeded in ((None, False), (6.0, False)):
+        run.update(diverged=REPORT.entry() | {"loss": loss, "exceeded": exceeded})
+        with pytest.raises(UserError, match="diverged"):
+            run.check(recipe(max_loss=150.0))
+
+
+def test_a_diverged_run_is_never_the_newest_finished(run):
+    run.model.mkdir()
+    for status in ("diverged", "failed", "interrupted", "prepared"):
+        run.update(status=status, finished=None)
+        assert newest_finished(run.folder.parent) is None
+    run.update(status="finished", finished=1.0)
+    assert newest_finished(run.folder.parent).folder == run.folder
+
+
+def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
+    sources = [{"name": "a.jsonl", "rows": 3}, {"name": "b.jsonl", "rows": 9}]
+    line = divergence.explain(REPORT, sources, "runs/r/checkpoints/step-00000005")
+    assert line == (
+        "diverged at step 7: the loss is 120 (gradient norm 3.5, learning rate 0.002); its batch was records 1, 3 of "
+        "a.jsonl, records 1, 3 of b.jsonl; the newest checkpoint, runs/r/checkpoints/step-00000005, is from before"
+    )
+    assert divergence.places(list(range(12)), sources).endswith(
+        "records 1, 2, 3, 4, 5 of b.jsonl and 4 more (all in manifest.json)"
+    )
+    assert "there is no checkpoint" in divergence.explain(REPORT, sources, None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "train", "message"),
+    [
+        (10.4, 1.0, {}, None),
+        (10.4, None, {}, None),
+        (99.9, 1e9, {}, None),
+        (100.1, 1.0, {}, "the loss is 100.1, more than train.max_loss 100"),
+        (10.4, 1.0, {"max_loss": 8.0}, "the loss is 10.4, more than train.max_loss 8"),
+        (float("inf"), 1.0, {}, "the loss is inf"),
+        (float("nan"), 1.0, {"precision": "fp16"}, "the loss is nan"),
+        (10.4, float("inf"), {}, "the gradient norm is inf"),
+        (10.4, float("nan"), {"precision": "fp32"}, "the gradient norm is nan"),
+        (10.4, float("inf"), {"precision": "fp16"}, None),  # a step that DeepSpeed leaves out to find its loss scale
+    ],
+)
+def test_what_is_a_divergence(loss, norm, train, message):
+    assert divergence.problem(loss, norm, recipe(**train).train) == message
+
+
+def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():
+    assert divergence.problem_with_weights(900.0) is None
+    assert "5e+29" in divergence.problem_with_weights(5e29)
+    assert "inf" in divergence.problem_with_weights(float("inf"))
+
+
+def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run, tmp_path, monkeypatch):
+    from torch.distributed import HashStore
+
+    monkeypatch.setattr(launcher_ranks, "_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(launcher_ranks, "_PATIENCE_S_FOR_FILES", 0.3)
+    store = HashStore()
+    with pytest.raises(UserError, match="the launcher's first process has ended"):
+        launcher_ranks.wait(store, run)
+    launcher_ranks.tell(store, run)
+    launcher_ranks.wait(store, run)
+    stale = Run(tmp_path / "stale")
+    stale.folder.mkdir()
+    stale.update(**run.manifest | {"status": "finished"})
+    for other in (Run(tmp_path / "another disk" / "r"), stale):
+        with pytest.raises(UserError, match="does not see there what the launcher's first process has written.*--runs"):
+            launcher_ranks.wait(store, other)

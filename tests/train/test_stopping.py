@@ -1,0 +1,176 @@
+"""Training stops when and as it is asked to, nothing outlives its command, and a model that diverged is not kept."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import psutil
+import pytest
+
+from orca_bench import child_processes
+from orca_bench import recipe as recipes
+from orca_bench.train.run_folder import Run
+from recipes import RECIPE
+
+ENDLESS = ("-o", "train.epochs=500", "-o", "train.export_every=null")
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, mini, mini_records, command_in):
+    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
+    folder = tmp_path_factory.mktemp("stopping")
+    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return command_in(folder)
+
+
+def wait_until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def training(orca, tmp_path):
+    """`training(name, *words)`: a command that is past its first step, its run, and the ids of what it started."""
+    commands = []
+
+    def start(name, *words):
+        run = Run(orca.folder / "runs" / name)
+        command = orca.start("train", "r.yaml", "-o", f"name={name}", *words, env={"TMPDIR": str(tmp_path)})
+        commands.append(command)
+        wait_until(
+            lambda: command.poll() is not None or (run.metrics_file.is_file() and run.metrics_file.stat().st_size)
+        )
+        assert command.poll() is None, command.communicate()
+        return command, run, child_processes.running(run.purpose)
+
+    yield start
+    for command in commands:
+        if command.poll() is None:
+            command.kill()
+    assert not list(tmp_path.glob("orca-bench-*"))  # whoever was last has cleared up
+
+
+def nothing_left(run, seconds):
+    wait_until(lambda: not child_processes.running(run.purpose), seconds)
+
+
+def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_trains_the_run(orca, training):
+    command, run, started = training("twice", *ENDLESS)
+    assert len(started) >= 3  # the launcher and two workers
+    refusal = orca.refused("train", "r.yaml", "-o", "name=twice", *ENDLESS)
+    assert f"another process ({command.pid} on " in refusal
+    assert "another process" in orca.refused("train", "r.yaml", "-o", "name=twice", *ENDLESS, "--fresh")
+    command.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    command.send_signal(signal.SIGINT)
+    _, err = command.communicate(timeout=10)
+    assert command.returncode == 130 and "stopped at once; the same command" in err
+    assert child_processes.running(run.purpose) == []
+
+
+@pytest.mark.parametrize(
+    ("launcher", "victim"),
+    [
+        ("torchrun", "command"),
+        ("deepspeed", "launcher"),
+        pytest.param("torchrun", "launcher", marks=pytest.mark.slow),
+        pytest.param("deepspeed", "command", marks=pytest.mark.slow),
+        pytest.param("torchrun", "worker", marks=pytest.mark.slow),
+        pytest.param("deepspeed", "worker", marks=pytest.mark.slow),
+    ],
+)
+def test_who_ever_is_killed_takes_all_others_with_it(training, launcher, victim):
+    command, run, started = training(f"{launcher}-{victim}", *ENDLESS, "--launcher", launcher)
+    children = psutil.Process(command.pid).children(recursive=True)
+    {"command": psutil.Process(command.pid), "launcher": children[0], "worker": children[-1]}[victim].kill()
+    nothing_left(run, 40 if victim == "worker" else 10)  # the launchers give the other workers half a minute
+    _, err = command.communicate(timeout=10)
+    assert command.returncode == (-signal.SIGKILL if victim == "command" else 1) and "Traceback" not in err
+    assert not run.model.exists()
+
+
+def test_sigterm_is_a_polite_request_and_the_free_keys_may_change_before_it_goes_on(orca, training):
+    words = ("-o", "train.epochs=8", "-o", "train.export_every=null")
+    command, run, _ = training("term", *words)
+    command.send_signal(signal.SIGTERM)
+    _, err = command.communicate(timeout=60)
+    assert command.returncode == 130 and "the same command continues from it" in err
+    assert Run(run.folder).status == "interrupted"
+    again = orca(
+        "train", "r.yaml", "-o", "name=term", *words, "-o", "train.checkpoint_every=1000", "--launcher", "deepspeed"
+    )
+    assert again.returncode == 0 and "continuing" in again.stdout, again.stderr
+    assert recipes.load(run.recipe_file).train.checkpoint_every == 1000
+    assert {path.name for path in run.checkpoints.glob("step-*")} >= {"step-00000092"}
+    steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
+    assert steps == list(range(1, 93))
+    (run.folder / "results").mkdir()
+    (run.folder / "results" / "orca.json").write_text("{}")
+    shutil.rmtree(run.model)  # a trained run that has lost its model writes it again
+    again = orca("train", "r.yaml", "-o", "name=term", *words)
+    assert again.returncode == 0 and "continuing" in again.stdout
+    fresh = orca("train", "r.yaml", "-o", "name=term", "-o", "train.max_steps=1", "--fresh")
+    assert fresh.returncode == 0 and "the run that was in runs/term is now in runs/term.old-1" in fresh.stdout
+    aside = Run(run.folder.with_name("term.old-1"))
+    assert aside.status == "finished" and (aside.folder / "results" / "orca.json").is_file()
+    assert aside.model.is_dir() and run.model.is_dir() and not (run.folder / "results").exists()
+
+
+def not_json(word):
+    raise AssertionError(f"{word} is no JSON")
+
+
+def test_a_run_that_diverges_stops_and_keeps_what_is_good(orca):
+    run = Run(orca.folder / "alone" / "r")
+    words = ["r.yaml", "--runs", "alone", "-o", "train.lr=1e30", "-o", "train.checkpoint_every=1"]
+    done = orca("train", *words, "-o", "train.export_every=1")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("failed: diverged at step 3: after the step the largest weight is 5e+29"), done.stderr
+    assert "its batch was records " in done.stderr and "step-00000002, is from before" in done.stderr
+    lines = run.metrics_file.read_text().splitlines()
+    assert [json.loads(line, parse_constant=not_json)["step"] for line in lines] == [1, 2, 3]
+    assert run.status == "diverged" and len(run.manifest["diverged"]["records"]) == 8
+    assert not run.model.exists()
+    assert sorted(path.name for path in run.checkpoints.glob("step-*")) == ["step-00000001", "step-00000002"]
+    assert sorted(path.name for path in run.exports.iterdir()) == ["step-1", "step-2"]
+    assert "this run diverged at step 3" in orca.refused("train", *words)
+    assert "no finished run" in orca.refused("eval", "--runs", "alone", "--tasks", "winogrande")
+
+
+def test_a_loss_above_the_recipes_bound_stops_a_run_that_goes_on_with_a_higher_one(orca):
+    words = ["r.yaml", "-o", "name=bound", "-o", "train.processes=1", "-o", "train.micro_batch=4"]
+    words += ["-o", "train.precision=bf16"]
+    done = orca("train", *words, "-o", "train.max_loss=6.9")
+    assert done.returncode == 1 and "diverged at step 1: the loss is 6.9" in done.stderr
+    assert "more than train.max_loss 6.9" in done.stderr and "there is no checkpoint from before" in done.stderr
+    assert "diverged" in orca.refused("train", *words, "-o", "train.max_loss=6.9")
+    assert orca("train", *words, "-o", "train.max_loss=20").returncode == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
+    rng, words = (
+        random.Random(5),
+        ("-o", "train.epochs=10", "-o", "train.checkpoint_every=3", "-o", "train.export_every=4"),
+    )
+    assert orca("train", "r.yaml", "-o", "name=whole", *words).returncode == 0
+    for _ in range(4):
+        command, run, _ = training("killed", *words)
+        time.sleep(rng.random() * 3)
+        command.kill()
+        command.communicate()
+        nothing_left(run, 10)
+        for folder in (run.model, *run.exports.glob("step-*")):
+            assert not folder.exists() or (folder / "tokenizer.json").is_file()
+    done = orca("train", "r.yaml", "-o", "name=killed", *words)
+    assert done.returncode == 0, done.stderr
+    whole = Run(orca.folder / "runs" / "whole")
+    for name in ("model", "exports/step-56", "exports/step-112"):
+        weights = [(r.folder / name / "model.safetensors").read_bytes() for r in (whole, run)]
+        assert weights[0] == weights[1], name

@@ -1,0 +1,269 @@
+"""Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from orca_bench import prompt, tokenizers
+from orca_bench import recipe as recipes
+from orca_bench import train as training
+from orca_bench.errors import UserError
+from orca_bench.evaluate import evaluation
+from orca_bench.models import model_names
+from orca_bench.system_messages import SYSTEM_MESSAGES
+from orca_bench.train import student_model
+from orca_bench.train.batch_plan import Plan
+from orca_bench.train.example_encoding import Encoded
+from orca_bench.train.run_folder import Run
+from recipes import RECIPE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, mini, mini_records):
+    """A folder with 92 records (the last batch is half empty), a recipe, and its run in two processes."""
+    folder = tmp_path_factory.mktemp("training")
+    chosen = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in chosen), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="two", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def orca(folder, command_in):
+    return command_in(folder)
+
+
+@pytest.fixture(scope="module")
+def two(folder, orca):
+    """The run in two processes."""
+    done = orca("train", "r.yaml")
+    assert done.returncode == 0, done.stderr + (folder / "runs/two/train.log").read_text()
+    return folder / "runs" / "two"
+
+
+def losses(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def reference(folder, two):
+    """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
+    recipe = recipes.load(two / "recipe.yaml")
+    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    encoded = Encoded.load(two / "tokens.npz")
+    plan, train = Plan(encoded.lengths, recipe.train), recipe.train
+    model = student_model.random_model(student_model.config(recipe, tokenizer), train.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
+    )
+    seen, weights = [], {}
+    for step in range(plan.steps):
+        optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
+        batch = [i for i in plan.batch(step) if i >= 0]
+        total = sum(int(encoded.trained[i]) for i in batch)
+        loss = torch.zeros(())
+        for i in batch:
+            ids = torch.tensor(encoded.example(i), dtype=torch.long)
+            logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1]
+            start = int(encoded.prompt_lengths[i])
+            loss = loss + torch.nn.functional.cross_entropy(logits[start - 1 :], ids[start:], reduction="sum") / total
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
+        optimizer.step()
+        seen.append(float(loss))
+        weights[step + 1] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return seen, {5: weights[5], "all": weights[plan.steps]}
+
+
+def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
+    expected, weights = reference
+    assert losses(two) == pytest.approx(expected, abs=1e-4)
+    assert expected[-1] < expected[0] - 0.5
+    assert_weights(two / "model", weights["all"])
+
+
+def assert_weights(folder, expected):
+    from safetensors.torch import load_file
+
+    exported = load_file(folder / "model.safetensors")
+    assert set(exported) == set(expected)
+    for name, tensor in exported.items():
+        assert torch.allclose(tensor, expected[name], atol=2e-3), name
+
+
+def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_over_steps(
+    orca, two, reference, monkeypatch
+):
+    assert {folder.name for folder in (two / "exports").iterdir()} == {"step-5", "step-10"}
+    assert_weights(two / "exports" / "step-5", reference[1][5])
+    with pytest.raises(AssertionError):
+        assert_weights(two / "exports" / "step-5", reference[1]["all"])
+    asked = ["--tasks", "winogrande", "--benchmarks", "mini:", "--limit", "2"]
+    for model, result, name, step in (
+        ("exports/step-5", "step-5/orca-limit2.json", "two-step-5", 5),
+        ("model", "orca-limit2.json", "two", 12),
+    ):
+        done = orca("eval", "--model", f"runs/two/{model}", *asked)
+        assert done.returncode == 0, done.stderr
+        told = json.loads((two / "results" / result).read_text())["model"]
+        assert (told["name"], told["step"]) == (name, step)
+    here = orca.folder
+    elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run is called by the folders above it
+    shutil.copytree(two / "exports" / "step-5", elsewhere)
+    assert model_names.name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
+    monkeypatch.chdir(two / "exports" / "step-5")
+    out = evaluation.default_out(model_names.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
+    assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
+    files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
+    assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
+
+
+def test_one_process_gives_the_same_losses(orca, folder, two):
+    done = orca("train", "r.yaml", "-o", "name=one", "-o", "train.processes=1", "-o", "train.micro_batch=4")
+    assert done.returncode == 0, done.stderr
+    assert losses(folder / "runs" / "one") == pytest.approx(losses(two), abs=1e-4)
+
+
+def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
+    done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
+    assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
+    assert losses(folder / "runs" / "ds") == pytest.approx(losses(two), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [
+        ("torch.distributed.run", ["--standalone", "--nproc-per-node", "2", "-m"]),
+        ("deepspeed.launcher.runner", ["--num_gpus", "2", "--module"]),
+    ],
+)
+def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, launcher, words):
+    done = subprocess.run(
+        [sys.executable, "-m", launcher, *words, "orca_bench", "train", "r.yaml", "-o", f"name={launcher}"],
+        cwd=folder,
+        env=os.environ | {"DS_ACCELERATOR": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert losses(folder / "runs" / launcher) == pytest.approx(losses(two), abs=1e-5)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder, two):
+    process = orca.start("train", "r.yaml", "-o", "name=stopped")
+    metrics = folder / "runs" / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command continues from it" in err
+    before = losses(folder / "runs" / "stopped")
+    assert 0 < len(before) < len(losses(two))
+    assert json.loads((folder / "runs/stopped/manifest.json").read_text())["status"] == "interrupted"
+    again = orca("train", "r.yaml", "-o", "name=stopped")
+    assert again.returncode == 0 and "continuing" in again.stdout
+    assert losses(folder / "runs" / "stopped") == pytest.approx(losses(two), abs=1e-5)
+
+
+def test_a_run_says_everything_about_itself(two):
+    manifest = json.loads((two / "manifest.json").read_text())
+    assert manifest["status"] == "finished" and manifest["steps"] == 12
+    assert {"torch", "deepspeed", "transformers"} <= set(manifest["libraries"])
+    assert manifest["records"][0]["rows"] == 92 and len(manifest["records"][0]["sha256"]) == 64
+    first = json.loads((two / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"step", "loss", "lr", "grad_norm", "tokens_per_second"} <= set(first)
+    recipe = recipes.load(two / "recipe.yaml")
+    assert recipe.train.betas == [0.9, 0.95]
+
+
+def test_the_exported_folder_is_a_plain_hugging_face_model(two):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, plain = AutoModelForCausalLM.from_pretrained(two / "model"), AutoTokenizer.from_pretrained(two / "model")
+    asked = plain.apply_chat_template(prompt.messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
+    assert model(**asked).logits.shape[-1] == len(plain)
+    assert not list((two / "model").glob("*.bin"))
+    assert tokenizers.check_folder(two / "model") is None
+
+
+def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, two):
+    assert "already trained" in orca("train", "r.yaml").stdout
+    said = orca.refused("train", "r.yaml", "-o", "train.lr=1e-4")
+    assert "train.lr was 0.005, now 0.0001" in said and "--fresh" in said
+    records = orca.folder / "records.jsonl"
+    kept = records.read_text(encoding="utf-8")
+    records.write_text(kept.replace("Explanation", "Reason"), encoding="utf-8")
+    said = orca.refused("train", "r.yaml")
+    assert "records.jsonl: has changed since the run" in said and "--fresh" in said
+    records.write_text(kept, encoding="utf-8")
+
+
+def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
+    monkeypatch.chdir(folder)
+    counts = []
+    prepared = training.describe(recipes.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
+    assert not counts and prepared.encoded.ids.tolist() == Encoded.load(two / "tokens.npz").ids.tolist()
+    changed = recipes.load("r.yaml", ("data.max_length=100",))
+    prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
+    assert counts and prepared.encoded.lengths.max() <= 100
+
+
+def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    recipe = recipes.load("r.yaml", ("name=changed",))
+    prepared, run = training.describe(recipe), Run(folder / "runs" / "changed")
+    assert not training.prepare(prepared, run)
+    (run.checkpoints / "step-00000005").mkdir(parents=True)
+    (run.checkpoints / "latest").write_text("step-00000005")
+    run.update(status="interrupted")
+    assert training.prepare(prepared, run)
+    run.update(status="interrupted", tokenizer_sha256="0" * 64)
+    with pytest.raises(UserError, match="not the one that the run in .* began with"):
+        training.prepare(prepared, run)
+
+
+def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):
+    base = folder / "base"
+    base.mkdir()
+    # as LLaMA was first given out: without a tokenizer.json
+    for name in ("config.json", "model.safetensors", "tokenizer.model"):
+        shutil.copy(two / "model" / name, base)
+    keys = ["name=tuned", "model.random=null", "model.tokenizer=null", f"model.base={base}"]
+    keys += ["train.precision=bf16", "train.gradient_checkpointing=true"]
+    done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
+    assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
+    assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
+    assert tokenizers.check_folder(base) is not None
+    assert tokenizers.check_folder(folder / "runs" / "tuned" / "model") is None
+    tuned = losses(folder / "runs" / "tuned")
+    assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
+    from safetensors.torch import load_file
+
+    assert {t.dtype for t in load_file(folder / "runs/tuned/model/model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
+    done = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
+    assert done.returncode == 0
+    for said in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory a process", "lr: 0.005"):
+        assert said in done.stdout, done.stdout
+    assert not (folder / "runs" / "dry").exists()
+
+
+def test_a_dry_run_of_the_cards_recipe_says_what_it_cannot_know_without_the_hub(orca):
+    from orca_bench.files import shipped
+
+    done = orca("train", shipped("recipes") / "13b.yaml", "--dry-run")
+    assert done.returncode == 0 and "cannot be computed here" in done.stdout and "global_batch: 16" in done.stdout
