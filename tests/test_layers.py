@@ -1,0 +1,260 @@
+"""The order of the source: who may import whom, no import circles, short files, docstrings, names that say what they hold.
+
+The checks read the syntax trees of the files; nothing is imported.
+"""
+
+import ast
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MOST_LINES = 400
+
+#: A room may import from the rooms in the lines below its own, and, unless it is in `APART`, from rooms in its line.
+LAYERS = (
+    ("__main__", "cli", "api", "mini"),
+    ("serve", "report", "evaluate", "train", "data"),
+    ("results", "stats", "models", "tokenizers", "recipe", "suite", "prompt", "system_messages"),
+    (
+        "files",
+        "row_files",
+        "hub",
+        "yaml_files",
+        "text_fields",
+        "child_processes",
+        "library_settings",
+        "launcher_environment",
+        "errors",
+        "__init__",
+    ),
+)
+#: Rooms that meet in files only: they do not import one another. Where one command needs two, `cli` calls both.
+APART = LAYERS[1]
+#: The one exception: talking to a model uses the engine that evaluates it.
+ALLOWED = (("serve", "orca_bench.evaluate.engine"),)
+
+#: Names that say that something happened, not what they hold. `read` is refused for a variable only: it is a verb too.
+EMPTY_NAMES = frozenset(
+    ["asked", "told", "said", "made", "found", "kept", "shown", "given", "seen", "got", "taken", "drawn"]
+)
+EMPTY_VARIABLES = EMPTY_NAMES | {"read"}
+
+#: Beginnings of paths that are not in order yet, by check.
+_NOT_YET: dict[str, tuple[str, ...]] = {
+    "layers": (),
+    "circles": ("orca_bench/evaluate/answers/work_sharing.py",),
+    "length": (
+        "tests/benchmarks/bench_evaluation.py",
+        "tests/evaluate/engine/test_architectures.py",
+        "tests/report/test_gate.py",
+    ),
+    "docstrings": (
+        "orca_bench/cli/",
+        "orca_bench/evaluate/answers/",
+        "orca_bench/evaluate/harness/",
+        "orca_bench/evaluate/tasks/",
+        "orca_bench/tokenizers/",
+    ),
+    "names": (
+        "orca_bench/cli/",
+        "orca_bench/data/",
+        "orca_bench/evaluate/",
+        "orca_bench/evaluate/answers/",
+        "orca_bench/evaluate/engine/",
+        "orca_bench/evaluate/harness/",
+        "orca_bench/evaluate/protocols/",
+        "orca_bench/evaluate/tasks/",
+        "orca_bench/mini/",
+        "orca_bench/recipe.py",
+        "orca_bench/report/",
+        "orca_bench/results/",
+        "orca_bench/stats/",
+        "orca_bench/train/",
+        "tests/benchmarks/",
+        "tests/cli/",
+        "tests/data/",
+        "tests/evaluate/",
+        "tests/evaluate/answers/",
+        "tests/evaluate/engine/",
+        "tests/evaluate/protocols/",
+        "tests/evaluate/servers/",
+        "tests/evaluate/tasks/",
+        "tests/mini/",
+        "tests/models/",
+        "tests/report/",
+        "tests/results/",
+        "tests/serve/",
+        "tests/stats/",
+        "tests/support/",
+        "tests/test_recipe.py",
+        "tests/test_yaml_files.py",
+        "tests/tokenizers/",
+        "tests/train/",
+    ),
+}
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {_module(path): path for path in _files("orca_bench")}
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and name of each module of the package that a file imports, inside functions too."""
+    package = _module(path).split(".") if path.stem == "__init__" else _module(path).split(".")[:-1]
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(
+                [*package[: len(package) - node.level + 1], node.module or ""] if node.level else [node.module]
+            )
+            base = base.rstrip(".")
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else base for name in names]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] == "orca_bench")
+
+
+def _room(module: str) -> str:
+    return (module.split(".") + ["__init__"])[1]
+
+
+def _layer(room: str) -> int:
+    return next((number for number, rooms in enumerate(LAYERS) if room in rooms), -1)
+
+
+def _expect_none(check: str, faults: list[str]) -> None:
+    new = [fault for fault in faults if not fault.startswith(_NOT_YET[check])]
+    assert not new, "\n".join([check, *new])
+
+
+def test_every_room_stands_in_a_layer() -> None:
+    assert {room for room in map(_room, MODULES) if _layer(room) < 0} == set()
+
+
+def test_imports_go_down_the_layers() -> None:
+    faults = []
+    for module, path in MODULES.items():
+        for line, imported in _imports(path):
+            room, other = _room(module), _room(imported)
+            if other == room or any(room == who and imported.startswith(what) for who, what in ALLOWED):
+                continue
+            if _layer(other) < _layer(room) or (room in APART and other in APART):
+                faults.append(f"{path.relative_to(ROOT)}:{line}: {room} imports {imported}")
+    _expect_none("layers", faults)
+
+
+def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes that can be reached from one another."""
+
+    def reachable(start: str) -> set[str]:
+        nodes: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = imports.get(waiting.pop(), set()) - nodes
+            nodes |= new
+            waiting += new
+        return nodes
+
+    reach = {node: reachable(node) for node in imports}
+    circles = {
+        tuple(sorted(n for n in reach[node] if node in reach.get(n, set()))) for node in imports if node in reach[node]
+    }
+    return [list(circle) for circle in sorted(circles)]
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    imports = {m: {i for _, i in _imports(path) if i != m} for m, path in MODULES.items()}
+    faults = [f"{MODULES[circle[0]].relative_to(ROOT)}: {' '.join(circle)}" for circle in _circles(imports)]
+    _expect_none("circles", faults)
+
+
+def test_no_rooms_import_one_another_in_a_circle() -> None:
+    imports: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        rooms = {_room(imported) for _, imported in _imports(path)} - {_room(module), "__init__"}
+        imports.setdefault(_room(module), set()).update(rooms)
+    _expect_none("circles", [f"orca_bench/{circle[0]}: {' '.join(circle)}" for circle in _circles(imports)])
+
+
+def test_a_circle_is_noticed() -> None:
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+def test_no_file_is_long() -> None:
+    lengths = {
+        path.relative_to(ROOT): len(path.read_text(encoding="utf-8").splitlines())
+        for path in _files("orca_bench", "tests")
+    }
+    faults = [f"{path}: {length} lines" for path, length in lengths.items() if length > MOST_LINES]
+    _expect_none("length", faults)
+
+
+def _public(node: ast.Module | ast.ClassDef) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from _public(child)
+
+
+def test_everything_public_has_a_docstring() -> None:
+    faults = []
+    for path in _files("orca_bench"):
+        if not ast.get_docstring(_tree(path)):
+            faults.append(f"{path.relative_to(ROOT)}: the module")
+        faults += [
+            f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+            for node in _public(_tree(path))
+            if not ast.get_docstring(node)
+        ]
+    _expect_none("docstrings", faults)
+
+
+def _defined(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Line, name, and whether it is a variable, of everything that a file defines: imported names but those of libraries."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id, True
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr, True
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg, True
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name, False
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.lineno, node.asname, False
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs) and node.name:
+            yield node.lineno, node.name, True
+
+
+def test_names_say_what_they_hold() -> None:
+    faults = []
+    for path in _files("orca_bench", "tests"):
+        if path.stem in EMPTY_NAMES:
+            faults.append(f"{path.relative_to(ROOT)}: the module")
+        for line, name, variable in _defined(_tree(path)):
+            if name.strip("_") in (EMPTY_VARIABLES if variable else EMPTY_NAMES):
+                faults.append(f"{path.relative_to(ROOT)}:{line}: {name}")
+    _expect_none("names", faults)
+
+
+@pytest.mark.parametrize("source", ["found = 1", "def f(made): ...", "class A:\n def told(self): ...", "a.kept = 1"])
+def test_an_empty_name_is_noticed(source: str) -> None:
+    assert any(name in EMPTY_NAMES for _, name, _ in _defined(ast.parse(source)))
