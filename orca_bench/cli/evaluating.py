@@ -28,7 +28,7 @@ def check(tasks: str, limit: int | None) -> None:
 
 
 def choice(engine: str, processes, device_map, tensor_parallel, base_url, served_model, concurrency):
-    """An engines.Choice; raises UserError for an option of another engine, and for a number that is not positive."""
+    """An EngineConfig; raises UserError for an option of another engine, and for a number that is not positive."""
     given = {
         "--processes": (processes, ("hf",)),
         "--device-map": (device_map, ("hf",)),
@@ -47,11 +47,11 @@ def choice(engine: str, processes, device_map, tensor_parallel, base_url, served
     if device_map is not None and (processes or 1) > 1:
         raise UserError("a model that is spread over all devices is run by one process", where="--processes")
 
-    from orca_bench.evaluate.engine_choice import Choice, default_processes
+    from orca_bench.evaluate.engine_choice import EngineConfig, default_processes
 
     if processes is None:
         processes = default_processes() if engine == "hf" and device_map is None else 1
-    return Choice(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
+    return EngineConfig(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
 
 
 def seconds(text: str | None) -> float | None:

@@ -32,7 +32,7 @@ _START_S = 1800  # a server that loads 100 GB from a slow disk
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineConfig:
     """Which engine, and its options; those of another engine are None.
 
     `device_map` and `processes` are hf's, `tensor_parallel` is vllm's, `base_url` and `served_model` are api's, and
@@ -56,7 +56,7 @@ def default_processes() -> int:
 
 
 @dataclass(frozen=True)
-class Ready:
+class LoadedEngine:
     """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
 
     `identity` is all that answers depend on besides protocol and requests (`models.identity`); of a server's weights nothing
@@ -75,30 +75,32 @@ class Ready:
 
 
 @contextlib.contextmanager
-def ready(
-    choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None], scores: bool = True
-) -> Iterator[Ready]:
+def open_engine(
+    config: EngineConfig, model: str, name: str, dtype: str, say: Callable[[str], None], scores: bool = True
+) -> Iterator[LoadedEngine]:
     """The chosen engine for a model folder, checked; it ends with the block. `scores`: whether any is asked for."""
-    if choice.name == "hf":
-        yield _own(choice, model, name, dtype, say)
+    if config.name == "hf":
+        yield _own(config, model, name, dtype, say)
         return
     tokenizer = tokenizers.load(model)
-    with _vllm(choice, model, dtype, say) if choice.name == "vllm" else contextlib.nullcontext(choice.base_url) as url:
+    with _vllm(config, model, dtype, say) if config.name == "vllm" else contextlib.nullcontext(config.base_url) as url:
         from orca_bench.evaluate.servers.server_engine import Api
 
-        with contextlib.closing(Api(url, choice.served_model, choice.concurrency)) as engine:
-            yield _served(choice, engine, tokenizer, model, name, dtype, scores)
+        with contextlib.closing(Api(url, config.served_model, config.concurrency)) as engine:
+            yield _served(config, engine, tokenizer, model, name, dtype, scores)
 
 
-def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype: str, scores: bool) -> Ready:
+def _served(
+    config: EngineConfig, engine: Api, tokenizer, model: str, name: str, dtype: str, scores: bool
+) -> LoadedEngine:
     """A server that was checked, and what is known of it and of its model."""
     probe = engine.check(scores, tokenizer.stop_ids)
-    served = {"name": choice.name, "served_model": engine.model}
-    if choice.name == "api":
+    served = {"name": config.name, "served_model": engine.model}
+    if config.name == "api":
         served["base_url"] = engine.base_url
     window = _smaller_window(model, engine.window)
     known = served | {"sampling": engine.sampling} | ({} if probe.text is None else {"probe_text": probe.text})
-    identity = identities.of_server(known, model, dtype if choice.name == "vllm" else None)
+    identity = identities.of_server(known, model, dtype if config.name == "vllm" else None)
     description = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
     description["engine"] = served | {
         "sampling": engine.sampling,
@@ -109,7 +111,9 @@ def _served(choice: Choice, engine: Api, tokenizer, model: str, name: str, dtype
         description["engine"]["probe"] = probe.value
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
     longest_pair = (engine.window or window) - 1
-    return Ready(engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.tells_tokens)
+    return LoadedEngine(
+        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.tells_tokens
+    )
 
 
 def _smaller_window(model: str, servers: int | None) -> int:
@@ -123,10 +127,10 @@ def _smaller_window(model: str, servers: int | None) -> int:
     return min(window, servers or window)
 
 
-def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str], None]) -> Ready:
+def _own(config: EngineConfig, model: str, name: str, dtype: str, say: Callable[[str], None]) -> LoadedEngine:
     from orca_bench.evaluate.engine import tree_engine as own
 
-    engine, tokenizer = own.load(model, dtype, choice.device_map)
+    engine, tokenizer = own.load(model, dtype, config.device_map)
     try:
         engine.choose_path()
     except NotFinite:
@@ -146,20 +150,20 @@ def _own(choice: Choice, model: str, name: str, dtype: str, say: Callable[[str],
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
-        "engine": {"name": "hf", "processes": choice.processes, **engine.description},
+        "engine": {"name": "hf", "processes": config.processes, **engine.description},
     }
-    return Ready(engine, tokenizer, architecture.window(engine.model.config), description, identity)
+    return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), description, identity)
 
 
 @contextlib.contextmanager
-def _vllm(choice: Choice, model: str, dtype: str, say: Callable[[str], None]) -> Iterator[str]:
+def _vllm(config: EngineConfig, model: str, dtype: str, say: Callable[[str], None]) -> Iterator[str]:
     """The address of a vLLM server that is started for a model here, and ended with the block."""
     program = shutil.which("vllm")
     if program is None:
         raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
     port = free_port()
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
-    command += ["--dtype", dtype, "--tensor-parallel-size", str(choice.tensor_parallel), "--enable-prefix-caching"]
+    command += ["--dtype", dtype, "--tensor-parallel-size", str(config.tensor_parallel), "--enable-prefix-caching"]
     with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
         process = supervisor.start(command, log)
     say(f"vLLM is starting; what it says: {log.name}")

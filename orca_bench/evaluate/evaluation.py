@@ -26,9 +26,9 @@ from orca_bench.evaluate import (
     result_merging,
     scoring,
 )
-from orca_bench.evaluate.answers import work_sharing as teams
-from orca_bench.evaluate.answers.answer_cache import Store
-from orca_bench.evaluate.answers.work_sharing import Connection, Team
+from orca_bench.evaluate.answers import work_sharing
+from orca_bench.evaluate.answers.answer_cache import AnswerCache
+from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
 from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.harness import harness_run
 from orca_bench.evaluate.harness.language_model import OrcaLM, Watcher, compute
@@ -59,7 +59,7 @@ class Order:
     limit: int | None
     dtype: str
     fresh: bool = False
-    engine: engine_choice.Choice = engine_choice.Choice()
+    engine: engine_choice.EngineConfig = engine_choice.EngineConfig()
     max_seconds: float | None = None
     benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
     rooms: Mapping[str, int] = field(default_factory=dict)
@@ -90,8 +90,8 @@ class _Loaded:
 
     suite: benchmark_rows.Suite
     rows: Mapping[str, benchmark_rows.Rows]
-    ready: engine_choice.Ready
-    team: Team
+    ready: engine_choice.LoadedEngine
+    workers: WorkerPool
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Session:
     protocol: protocols.Protocol
     result: dict
     output: result_merging.Output
-    store: Store
+    store: AnswerCache
     lm: OrcaLM
 
 
@@ -118,26 +118,26 @@ def evaluate(order: Order, display: Display) -> dict[str, dict]:
     and Interrupted, naming the partial result, where the user or the order's time stops it.
     """
     deadline = None if order.max_seconds is None else time.monotonic() + order.max_seconds
-    if teams.launched():
-        with teams.from_environment() as (team, connection, size):
-            if team is None:
-                assist(order, connection, size)
+    if work_sharing.launched():
+        with work_sharing.from_environment() as (workers, connection, size):
+            if workers is None:
+                run_helper(order, connection, size)
                 return {}
-            return _lead(order, team, deadline, display)
+            return _lead(order, workers, deadline, display)
     suite_and_rows = _read(order)  # before helpers are started for nothing
-    with teams.helpers(order.engine.processes, order) as team:
-        return _lead(order, team, deadline, display, suite_and_rows)
+    with work_sharing.helpers(order.engine.processes, order) as workers:
+        return _lead(order, workers, deadline, display, suite_and_rows)
 
 
-def _lead(order: Order, team: Team, deadline: float | None, display: Display, read=None) -> dict[str, dict]:
+def _lead(order: Order, workers: WorkerPool, deadline: float | None, display: Display, read=None) -> dict[str, dict]:
     """The first process's part: count, answer, score, write."""
     suite, read_rows = read or _read(order)
-    with _ready(order, team.size, display) as ready, contextlib.ExitStack() as stack:
-        team.say = display.say
+    with _ready(order, workers.size, display) as ready, contextlib.ExitStack() as stack:
+        workers.say = display.say
         if deadline is not None:
-            team.expired = lambda: time.monotonic() > deadline
+            workers.expired = lambda: time.monotonic() > deadline
         _check_rooms(order, ready)
-        loaded = _Loaded(suite, read_rows, ready, team)
+        loaded = _Loaded(suite, read_rows, ready, workers)
         sessions = {name: stack.enter_context(_session(order, name, loaded, display)) for name in order.outs}
         display.expect(_count(order, sessions.values(), loaded, display))
         done: dict[str, dict] = {}
@@ -150,11 +150,11 @@ def _lead(order: Order, team: Team, deadline: float | None, display: Display, re
     return done
 
 
-def assist(order: Order, connection: Connection, size: int) -> None:
+def run_helper(order: Order, connection: Connection, size: int) -> None:
     """Be one of `size` processes that answer: do what the first one sends. It also says what is wrong with the input."""
-    with teams.replying_errors(connection), _ready(order, size, Silent()) as ready:
+    with work_sharing.replying_errors(connection), _ready(order, size, Silent()) as ready:
         rules = {name: request_encoding.of(name, ready.tokenizer, ready.window) for name in order.outs}
-        teams.answer(connection, lambda piece: compute(ready.engine, rules, piece))
+        work_sharing.answer(connection, lambda item: compute(ready.engine, rules, item))
 
 
 def _read(order: Order) -> tuple[benchmark_rows.Suite, dict[str, benchmark_rows.Rows]]:
@@ -174,11 +174,11 @@ def _read(order: Order) -> tuple[benchmark_rows.Suite, dict[str, benchmark_rows.
 
 
 @contextlib.contextmanager
-def _ready(order: Order, processes: int, display: Display) -> Iterator[engine_choice.Ready]:
+def _ready(order: Order, processes: int, display: Display) -> Iterator[engine_choice.LoadedEngine]:
     library_settings.share_processor(processes)
     scores = any(not task.generates for task in order.tasks)
     folder = order.model.folder
-    with engine_choice.ready(order.engine, folder, order.name, order.dtype, display.say, scores) as ready:
+    with engine_choice.open_engine(order.engine, folder, order.name, order.dtype, display.say, scores) as ready:
         disagreement = tokenizers.check_folder(folder)
         if disagreement is not None:
             display.say(f"{order.name}: {tokenizers.explain(disagreement)}")
@@ -191,7 +191,7 @@ def _protocol(order: Order, name: str) -> protocols.Protocol:
     return harness_run.Plain(order.rooms) if name == "plain" else protocols.named(name, order.system, order.rooms)
 
 
-def _check_rooms(order: Order, ready: engine_choice.Ready) -> None:
+def _check_rooms(order: Order, ready: engine_choice.LoadedEngine) -> None:
     """Raise UserError where the model's context window has no place for a task's answers, before anything is asked."""
     for name in order.outs:
         rule, rooms = request_encoding.of(name, ready.tokenizer, ready.window), _protocol(order, name).rooms
@@ -210,10 +210,10 @@ def _session(order: Order, name: str, loaded: _Loaded, display: Display) -> Iter
     model = ready.model | {"warnings": _model_warnings(order, name, display)}
     result = result_building.start(loaded.suite, protocol, order.limit, model)
     result["protocol"]["max_length"] = rule.max_length
-    store = Store(order.outs[name].parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
+    store = AnswerCache(order.outs[name].parent / ANSWERS, _identity(ready, result), order.fresh, ready.probe)
     if store.note:
         display.say(store.note)
-    lm = OrcaLM(ready.engine, rule, store, loaded.team, name)
+    lm = OrcaLM(ready.engine, rule, store, loaded.workers, name)
     lm.watcher = display
     try:
         output = result_merging.Output(
@@ -259,8 +259,10 @@ def _run(order: Order, session: _Session, loaded: _Loaded, display: Display) -> 
             questions += scored
             session.output.write(result, questions)
             display.end(task, entry)
-            if lm.found:
-                display.say(f"{task.title}: {lm.found} answers were kept by an earlier run in {session.store.path}")
+            if lm.cached_answers:
+                display.say(
+                    f"{task.title}: {lm.cached_answers} answers were kept by an earlier run in {session.store.path}"
+                )
     except (KeyboardInterrupt, OutOfTime) as reason:
         done = ", ".join(task.name for task in order.tasks if task.name in result["tasks"])
         where = f", kept in {order.outs[name]}" if done else ""
@@ -286,7 +288,7 @@ def _model_warnings(order: Order, protocol: str, display: Display) -> list[str]:
     return warnings
 
 
-def _identity(ready: engine_choice.Ready, result: dict) -> dict:
+def _identity(ready: engine_choice.LoadedEngine, result: dict) -> dict:
     """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
     apart = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return ready.identity | {

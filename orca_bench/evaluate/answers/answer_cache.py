@@ -47,7 +47,7 @@ _NETWORK = (
 _NETWORK += ("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs")
 
 
-class Store:
+class AnswerCache:
     """The portions of one file, for one identity: a JSON value of all that answers depend on besides the requests.
 
     A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats: it

@@ -28,7 +28,7 @@ _POLL_S = 0.02
 _EXIT_S = 5  # how long a helper that closed its connection may take to end
 
 #: What a helper computes its answer to: a JSON value.
-Piece = list
+WorkItem = list
 
 
 class Connection(Interface):
@@ -47,22 +47,22 @@ class Work(Interface):
     def __len__(self) -> int:
         """How many."""
 
-    def kept(self, number: int) -> list | None:
+    def cached(self, number: int) -> list | None:
         """The answers to a piece that an earlier run kept."""
 
-    def piece(self, number: int) -> Piece:
+    def work_item(self, number: int) -> WorkItem:
         """What a helper needs to compute a piece."""
 
     def compute(self, number: int) -> list:
         """The answers to a piece, JSON values."""
 
-    def keep(self, number: int, answers: list) -> None:
+    def save(self, number: int, answers: list) -> None:
         """Be told of the answers to a piece, computed here."""
 
     def receive(self, number: int, answers: list) -> None:
         """Be told of the answers to a piece, computed elsewhere."""
 
-    def named(self, number: int, error: UserError) -> UserError:
+    def name_error(self, number: int, error: UserError) -> UserError:
         """An error of a piece, with the request named that it is about."""
 
 
@@ -82,7 +82,7 @@ class Helper:
         return f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
 
 
-class Team:
+class WorkerPool:
     """The first process and its helpers, of which there may be none."""
 
     def __init__(self, helpers: Sequence[Helper] = ()):
@@ -107,14 +107,14 @@ class Team:
 class _Share:
     """One call of `share`: the pieces that wait, the helpers at work, the answers so far."""
 
-    def __init__(self, team: Team, work: Work):
-        self._team, self._work = team, work
-        self._answers = {n: kept for n in range(len(work)) if (kept := work.kept(n)) is not None}
+    def __init__(self, workers: WorkerPool, work: Work):
+        self._workers, self._work = workers, work
+        self._answers = {n: kept for n in range(len(work)) if (kept := work.cached(n)) is not None}
         self._waiting = deque(n for n in range(len(work)) if n not in self._answers)
         #: (helper, number of the piece or None where the helper gets no more, reply or None where the helper has ended)
         self._replies: SimpleQueue[tuple[Helper, int | None, dict | None]] = SimpleQueue()
         # The last piece is always computed here.
-        self._at_work = set(team.helpers[: max(0, len(self._waiting) - 1)])
+        self._at_work = set(workers.helpers[: max(0, len(self._waiting) - 1)])
 
     def answers(self) -> list[list]:
         self._stop_where_expired()
@@ -125,19 +125,19 @@ class _Share:
             number = self._next()
             if number is not None:
                 answers = self._work.compute(number)
-                self._work.keep(number, answers)
+                self._work.save(number, answers)
                 self._answers[number] = answers
             elif self._at_work:
                 self._receive(*self._replies.get())
             else:
                 raise OutOfTime
-            self._team.begun = True
+            self._workers.begun = True
             while not self._replies.empty():
                 self._receive(*self._replies.get())
         return [self._answers[number] for number in range(len(self._work))]
 
     def _stop_where_expired(self) -> None:
-        if self._team.begun and self._team.expired():
+        if self._workers.begun and self._workers.expired():
             self._waiting.clear()
 
     def _next(self) -> int | None:
@@ -150,7 +150,7 @@ class _Share:
         """In a thread: give a helper piece after piece, each when it has answered the one before."""
         while (number := self._next()) is not None:
             try:
-                helper.connection.send(self._work.piece(number))
+                helper.connection.send(self._work.work_item(number))
                 reply = helper.connection.recv()
             except (OSError, EOFError):
                 reply = None
@@ -166,15 +166,15 @@ class _Share:
             self._answers[number] = reply["answers"]
             self._work.receive(number, reply["answers"])
         elif reply is not None and "error" in reply:
-            raise self._work.named(number, _read_error(reply["error"]))
+            raise self._work.name_error(number, _read_error(reply["error"]))
         else:
             self._waiting.appendleft(number)
-            self._team.helpers.remove(helper)
+            self._workers.helpers.remove(helper)
             ending = helper.ending() if reply is None else f"failed ({reply['failure']})"
-            self._team.say(f"a helper process {ending}; the others do its share")
+            self._workers.say(f"a helper process {ending}; the others do its share")
 
 
-def answer(connection: Connection, compute: Callable[[Piece], list]) -> None:
+def answer(connection: Connection, compute: Callable[[WorkItem], list]) -> None:
     """In a helper: answer the pieces that come over a connection, until it closes or None comes."""
     with contextlib.suppress(OSError, EOFError):
         while (piece := connection.recv()) is not None:
@@ -206,10 +206,10 @@ def _read_error(fields: list) -> UserError:
 
 
 @contextlib.contextmanager
-def helpers(count: int, order: object) -> Iterator[Team]:
+def helpers(count: int, order: object) -> Iterator[WorkerPool]:
     """A team of this process and `count` − 1 that are started here for the same order, and end with the block."""
     if count == 1:
-        yield Team()
+        yield WorkerPool()
         return
     import multiprocessing
 
@@ -223,7 +223,7 @@ def helpers(count: int, order: object) -> Iterator[Team]:
                 process.start()
                 theirs.close()  # so that the connection closes with the helper
                 members.append(Helper(ours, process))
-        yield Team(members)
+        yield WorkerPool(members)
     finally:
         for member in members:
             member.process.kill()
@@ -255,7 +255,7 @@ def _help(rank: int, size: int, connection: Connection, order: object) -> None:
 
     from orca_bench.evaluate import evaluation
 
-    evaluation.assist(order, connection, size)
+    evaluation.run_helper(order, connection, size)
 
 
 # --- helpers that a launcher started --------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def _as_os_error() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def from_environment() -> Iterator[tuple[Team | None, Connection | None, int]]:
+def from_environment() -> Iterator[tuple[WorkerPool | None, Connection | None, int]]:
     """Of the processes that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) this one's part.
 
     (team, None, processes) in the first process; (None, connection to the first, processes) in a helper. The helpers end with
@@ -312,7 +312,7 @@ def from_environment() -> Iterator[tuple[Team | None, Connection | None, int]]:
         return
     members = [Helper(Mailbox(store, f"{other}/pieces", f"{other}/answers")) for other in range(1, size)]
     try:
-        yield Team(members), None, size
+        yield WorkerPool(members), None, size
     finally:
         for member in members:
             with contextlib.suppress(OSError):

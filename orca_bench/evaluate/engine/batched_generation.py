@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.engine.prefix_tree import Row
+from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import Path, Slots, Step
 from orca_bench.evaluate.request_encoding import Ids
 
@@ -51,21 +51,21 @@ class Generation:
         while self._open:
             yield from self._step()
 
-    def _rows(self) -> Iterator[tuple[Row, list[int], Path]]:
+    def _rows(self) -> Iterator[tuple[TreeBatch, list[int], Path]]:
         """The rows of the prompts' tree, each with what the row after it keeps, and the path that it goes on from."""
         # A sequence's last token is not fed: behind each prompt stands one that only has its place.
         asked = [Ids([*prompt, 0], len(prompt)) for prompt in self._prompts]
         self._path = Path()
         # A row waits until all that end in it have slots, so few may; but of short prompts several fill a row.
         ending = max(1, self._slots.count // 8)
-        for row, keep in prefix_tree.with_next(prefix_tree.rows(asked, self._engine.row_tokens, ending)):
+        for row, keep in prefix_tree.with_next(prefix_tree.batches(asked, self._engine.batch_tokens, ending)):
             yield row, keep, self._path
 
-    def _begin(self, row: Row, keep: list[int], path: Path) -> Iterator[int]:
+    def _begin(self, row: TreeBatch, keep: list[int], path: Path) -> Iterator[int]:
         """Compute a row of prompts; those that end in it get slots and their first token."""
         first = len(self._open)
         taken = [(first + i, places) for i, (_, places) in enumerate(row.ended)]
-        hidden, self._path = self._engine.row(row, path, keep, self._slots, taken)
+        hidden, self._path = self._engine.compute_batch(row, path, keep, self._slots, taken)
         if not row.ended:
             return
         self._open += [(number, []) for number, _ in row.ended]

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 #: The most new tokens in one row of the prefix tree. Larger rows were no faster on CPUs; not measured on GPUs.
-MOST_ROW_TOKENS = {"cpu": 1024, "gpu": 4096}
+MOST_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
 #: The most tokens of prompts and answers that a batch of generation keeps.
 MOST_KEPT_TOKENS = {"cpu": 65_536, "gpu": 262_144}
-_LEAST_ROW_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
+_LEAST_BATCH_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
 # Shares of the free memory; the rest is for the output head, the allocator's gaps, and whoever else is there.
-_ROW_SHARE, _KEPT_SHARE = 0.15, 0.4
+_BATCH_SHARE, _KEPT_SHARE = 0.15, 0.4
 
 
-def row_tokens(model, width: int, kept_bytes: int) -> int:
+def batch_tokens(model, width: int, kept_bytes: int) -> int:
     """New tokens in one row: what their activations, keys and values take fits a share of the free memory.
 
     `width` is the size of the hidden state, `kept_bytes` what the keys and values of one token take in all layers.
@@ -29,9 +29,9 @@ def row_tokens(model, width: int, kept_bytes: int) -> int:
     activations = (8 * width + 3 * inner) * model.dtype.itemsize
     mask = 4 * 2048  # a float for each of the tokens that a row may see
     return _power(
-        _ROW_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
-        _LEAST_ROW_TOKENS,
-        MOST_ROW_TOKENS[_kind(model)],
+        _BATCH_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
+        _LEAST_BATCH_TOKENS,
+        MOST_BATCH_TOKENS[_kind(model)],
     )
 
 

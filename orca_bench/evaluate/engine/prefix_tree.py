@@ -28,12 +28,12 @@ class Run:
 
 
 @dataclass
-class Row:
+class TreeBatch:
     """New tokens of the tree. Places 0…k−1 are the k kept tokens of the path, places from k on the row's own.
 
     `kept` are the places, in the numbering of the row before, that are kept. `scored` has (number of the sequence, places
     whose next token is scored, the tokens scored, whether the sequence is complete with them). `ended` has (number of the
-    sequence, the places of its whole path) of each that ends here, where `rows` was asked for paths.
+    sequence, the places of its whole path) of each that ends here, where `batches` was asked for paths.
     """
 
     kept: list[int] = field(default_factory=list)
@@ -58,13 +58,13 @@ class Row:
         return ends
 
 
-def rows(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> Iterator[Row]:
+def batches(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> Iterator[TreeBatch]:
     """The rows of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
 
     A sequence's last token is scored and never fed, so it is no token of the tree. With `ending`, at most so many sequences
     end in a row, and rows tell the paths of those that do.
     """
-    row, path, before = Row(), [], []  # path: the place of each token from the root
+    row, path, before = TreeBatch(), [], []  # path: the place of each token from the root
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         sequence = sequences[number]
         fed = sequence.ids[:-1]
@@ -77,12 +77,12 @@ def rows(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> It
             )  # of a sequence that comes again a token is computed again: no row is empty
             del path[shared:]
             yield row
-            row, path = Row(kept=path), list(range(len(path)))
+            row, path = TreeBatch(kept=path), list(range(len(path)))
         for token in fed[shared:]:
             if len(row.tokens) == budget:
                 told = _score(row, number, sequence, path, told)
                 yield row
-                row, path = Row(kept=path), list(range(len(path)))
+                row, path = TreeBatch(kept=path), list(range(len(path)))
             _grow(row, path, token)
         _score(row, number, sequence, path, told)
         if ending:
@@ -92,11 +92,11 @@ def rows(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> It
         yield row
 
 
-def with_next(rows: Iterator[Row]) -> Iterator[tuple[Row, list[int]]]:
+def with_next(batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, list[int]]]:
     """Each row with the places that the row after it keeps."""
-    row = next(rows, None)
+    row = next(batches, None)
     while row is not None:
-        after = next(rows, None)
+        after = next(batches, None)
         yield row, after.kept if after else []
         row = after
 
@@ -147,7 +147,7 @@ def fresh(ordered: Sequence[Ids]) -> Iterator[int]:
         before = sequence.ids[:-1]
 
 
-def _grow(row: Row, path: list[int], token: int) -> None:
+def _grow(row: TreeBatch, path: list[int], token: int) -> None:
     place, here = len(row.kept) + len(row.tokens), len(row.tokens)
     if row.runs and path and path[-1] == place - 1:
         row.runs[-1].end = here + 1
@@ -158,7 +158,7 @@ def _grow(row: Row, path: list[int], token: int) -> None:
     path.append(place)
 
 
-def _score(row: Row, number: int, sequence: Ids, path: list[int], told: int) -> int:
+def _score(row: TreeBatch, number: int, sequence: Ids, path: list[int], told: int) -> int:
     """Note what of a sequence can be scored from the path as far as it goes; returns where the rest begins."""
     places = path[told:]
     complete = len(path) == len(sequence.ids) - 1

@@ -14,7 +14,7 @@ import torch
 from orca_bench.errors import NotFinite
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.forward_passes import vocabulary
-from orca_bench.evaluate.engine.prefix_tree import Row
+from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import Path, Unfit
 from orca_bench.evaluate.request_encoding import Ids
 
@@ -30,14 +30,14 @@ def check(engine, tolerance: float) -> float:
     random = np.random.default_rng(0)
     size = vocabulary(engine.model)
     stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
-    whole = engine.row_tokens, engine.kept_tokens
-    engine.row_tokens, engine.kept_tokens = 7, 50  # several rows, so that the kept path is checked too; two slots
+    whole = engine.batch_tokens, engine.kept_tokens
+    engine.batch_tokens, engine.kept_tokens = 7, 50  # several rows, so that the kept path is checked too; two slots
     try:
         worst = max(_check_scores(engine, stem, tails), _check_texts(engine, stem, tails))
     except NotFinite:  # so is the model, or what the tree makes of it
         worst = math.nan
     finally:
-        engine.row_tokens, engine.kept_tokens = whole
+        engine.batch_tokens, engine.kept_tokens = whole
     if not worst <= tolerance:
         raise Unfit(f"in a tree its answers differ from those of plain forward passes by {worst:.2g} nats a token")
     # No id that may be padding's, whose embedding is zero: a root of it has no gradient.
@@ -86,16 +86,16 @@ def _check_branches(engine, stem: list[int], one: list[int], other: list[int], b
         _check_gradient(engine, row, slice(len(stem), len(stem) + len(one)), len(branch))
 
 
-def _row(stem: list[int], *tails: list[int]) -> Row:
-    (row,) = prefix_tree.rows([Ids([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
+def _row(stem: list[int], *tails: list[int]) -> TreeBatch:
+    (row,) = prefix_tree.batches([Ids([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
     return row
 
 
-def _last_hidden(engine, row: Row, count: int) -> torch.Tensor:
-    return engine.row(row, Path(), [])[0][-count:].float()
+def _last_hidden(engine, row: TreeBatch, count: int) -> torch.Tensor:
+    return engine.compute_batch(row, Path(), [])[0][-count:].float()
 
 
-def _check_gradient(engine, row: Row, unseen: slice, count: int) -> None:
+def _check_gradient(engine, row: TreeBatch, unseen: slice, count: int) -> None:
     """Raise Unfit where the last `count` tokens of a row depend on the embeddings of those that they must not see."""
     embeddings: list[torch.Tensor] = []
 

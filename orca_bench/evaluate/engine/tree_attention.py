@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from orca_bench.evaluate.engine.prefix_tree import Row, Run
+from orca_bench.evaluate.engine.prefix_tree import Run, TreeBatch
 
 NAME = "orca_bench_tree"
 KINDS = ("runs", "mask")
@@ -114,7 +114,7 @@ class Tree(Seen):
     `taken` are (slot, places of a path): the sequences that are to be continued in `slots`.
     """
 
-    def __init__(self, row: Row, path: Path, keep: Sequence[int], kind: str, device, dtype, windows=(None,)):
+    def __init__(self, row: TreeBatch, path: Path, keep: Sequence[int], kind: str, device, dtype, windows=(None,)):
         super().__init__(windows)
         self.row, self.path, self.kind, self.after = row, path, kind, Path()
         self.slots, self.taken = None, []
@@ -220,7 +220,7 @@ class Step(Seen):
         return self._masks_of[window, device]
 
 
-def mask(row: Row, device, window: int | None = None) -> torch.Tensor:
+def mask(row: TreeBatch, device, window: int | None = None) -> torch.Tensor:
     """Who sees whom: bool [tokens, kept + tokens], true where the column is the row's token itself or an ancestor of it,
     and with a window one of the nearest `window` of these.
     """
@@ -245,7 +245,7 @@ class _Part(NamedTuple):
     causal: bool
 
 
-def _run(row: Row, run: Run, device, dtype, window: int | None) -> tuple[slice | torch.Tensor, list[_Part]]:
+def _run(row: TreeBatch, run: Run, device, dtype, window: int | None) -> tuple[slice | torch.Tensor, list[_Part]]:
     """The places that a run sees, its ancestors and itself, in the order of their depths; and its parts.
 
     A long run behind other tokens is parted, so that no part computes much of what its mask then hides.

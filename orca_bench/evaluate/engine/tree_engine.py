@@ -21,7 +21,7 @@ from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import attention_layers, memory_budget, prefix_tree, self_check
 from orca_bench.evaluate.engine.batched_generation import Finished, Generation, NotANumber
 from orca_bench.evaluate.engine.forward_passes import Plain
-from orca_bench.evaluate.engine.prefix_tree import Row
+from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import Path, Seen, Slots, Tree, Unfit, attending
 from orca_bench.evaluate.request_encoding import Encoding, Ids, Start
 from orca_bench.models import model_folder
@@ -36,25 +36,25 @@ Progress = Callable[[int], None]
 class Engine:
     """A causal language model on one device, or spread over several.
 
-    At most `row_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are derived
+    At most `batch_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are derived
     from the memory that is free. `path` is "tree" or "plain", `reason` why not the tree, and `limit` the number of tokens up to
     which sequences are computed in it (None: all).
     """
 
     def __init__(
-        self, model, row_tokens: int | None = None, attention: str | None = None, kept_tokens: int | None = None
+        self, model, batch_tokens: int | None = None, attention: str | None = None, kept_tokens: int | None = None
     ):
         self.model = model.eval()
         self.device = _device(model)
         self.attention = attention or ("runs" if self.device.type == "cpu" else "mask")
         self.plain = Plain(model, self.device)
         self.path, self.reason, self.limit = "tree", None, None
-        self.row_tokens, self.kept_tokens = row_tokens, kept_tokens
+        self.batch_tokens, self.kept_tokens = batch_tokens, kept_tokens
         try:
             self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.of(model)
             self.limit = self.layout.limit
             bytes_ = self.layout.kept_bytes
-            self.row_tokens = row_tokens or memory_budget.row_tokens(model, self.layout.width, bytes_)
+            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(model, self.layout.width, bytes_)
             self.kept_tokens = kept_tokens or memory_budget.kept_tokens(model, bytes_)
         except torch.OutOfMemoryError:
             raise
@@ -132,9 +132,9 @@ class Engine:
         started: dict[int, tuple[float, bool]] = {}
         path = Path()
         for row, keep in prefix_tree.with_next(
-            prefix_tree.rows([sequences[number] for number in asked], self.row_tokens)
+            prefix_tree.batches([sequences[number] for number in asked], self.batch_tokens)
         ):
-            hidden, path = self.row(row, path, keep)
+            hidden, path = self.compute_batch(row, path, keep)
             found = {}
             for place, logprob, greedy, complete in self._scores(row, hidden):
                 number = asked[place]
@@ -147,16 +147,16 @@ class Engine:
 
     def _halve(self) -> None:
         """Go on with half the memory; raises UserError where little is left to halve."""
-        if self.row_tokens <= _LEAST_TOKENS:
+        if self.batch_tokens <= _LEAST_TOKENS:
             raise UserError(
-                f"out of memory with {self.row_tokens} tokens at once",
+                f"out of memory with {self.batch_tokens} tokens at once",
                 hint="the model needs a larger device, or --device-map auto to be spread over several",
             ) from None
-        self.row_tokens //= 2
+        self.batch_tokens //= 2
         self.kept_tokens //= 2
         torch.cuda.empty_cache()
 
-    def _scores(self, row: Row, hidden) -> Iterator[tuple[int, float, bool, bool]]:
+    def _scores(self, row: TreeBatch, hidden) -> Iterator[tuple[int, float, bool, bool]]:
         if not row.scored:
             return
         places = np.concatenate([places for _, places, _, _ in row.scored]).astype(np.int64)
@@ -168,8 +168,8 @@ class Engine:
             yield number, float(logprobs[start:end].sum()), bool(greedy[start:end].all()), complete
             start = end
 
-    def row(
-        self, row: Row, path: Path, keep: list[int], slots: Slots | None = None, taken: Sequence = ()
+    def compute_batch(
+        self, row: TreeBatch, path: Path, keep: list[int], slots: Slots | None = None, taken: Sequence = ()
     ) -> tuple[torch.Tensor, Path]:
         """The last hidden states of the kept path and a row, [kept + tokens, hidden], and the path for the next row.
 

@@ -14,9 +14,9 @@ from lm_eval.api.model import LM
 
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.answers import portions
-from orca_bench.evaluate.answers.answer_cache import Store
+from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import Call, Portion
-from orca_bench.evaluate.answers.work_sharing import Piece, Team
+from orca_bench.evaluate.answers.work_sharing import WorkerPool, WorkItem
 from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
 
@@ -64,10 +64,10 @@ class Engine(Interface):
 
 
 def compute(
-    engine: Engine, encodings: Mapping[str, Encoding], piece: Piece, progress: Callable[[int], None] = lambda n: None
+    engine: Engine, encodings: Mapping[str, Encoding], item: WorkItem, progress: Callable[[int], None] = lambda n: None
 ) -> list:
-    """The answers to a piece, (kind, protocol, requests of a portion), by an engine: what `Engine` returns."""
-    kind, protocol, requests = piece
+    """The answers to an item, (kind, protocol, requests of a portion), by an engine: what `Engine` returns."""
+    kind, protocol, requests = item
     if kind == portions.SCORES:
         return engine.log_likelihoods([Ids(ids, start) for ids, start in requests], progress)
     starts = [Start(ids, room, discard) for ids, room, discard, _ in requests]
@@ -75,25 +75,25 @@ def compute(
 
 
 class OrcaLM(LM):
-    """lm-eval's model interface over an `Engine` and an `Encoding`, with answers kept in a `Store` where there is one.
+    """lm-eval's model interface over an `Engine` and an `Encoding`, with answers in an `AnswerCache` where there is one.
 
-    `team` shares the work, `protocol` names the encoding to its helpers.
+    `workers` share the work, `protocol` names the encoding to its helpers.
     """
 
     def __init__(
         self,
         engine: Engine,
         encoding: Encoding,
-        store: Store | None = None,
-        team: Team | None = None,
+        store: AnswerCache | None = None,
+        workers: WorkerPool | None = None,
         protocol: str = "",
     ):
         super().__init__()
-        self.engine, self.encoding, self.store, self.team = engine, encoding, store, team or Team()
+        self.engine, self.encoding, self.store, self.workers = engine, encoding, store, workers or WorkerPool()
         self.protocol = protocol
         self.watcher: Watcher = _Nobody()
-        #: How many answers were found in the store, since `begin`.
-        self.found = 0
+        #: How many answers came from the cache, since `begin`.
+        self.cached_answers = 0
         self._calls: list[Call] = []
         self._prepared: dict[bytes, Call] = {}
         #: What was generated after a context: lm-eval takes the text alone.
@@ -104,7 +104,7 @@ class OrcaLM(LM):
 
     def begin(self) -> None:
         """A task begins: count, and hash what is fed, anew."""
-        self.found = 0
+        self.cached_answers = 0
         self._calls = []
 
     @property
@@ -165,7 +165,7 @@ class OrcaLM(LM):
         call = self._prepared.pop(_digest(requests), None) or self._encoded(_METHODS[method], requests)
         self._calls.append(call)
         self.watcher.plan(call)
-        shared = self.team.share(_Portions(self, call, requests))
+        shared = self.workers.share(_Portions(self, call, requests))
         answers = [None] * len(requests)
         for portion, values in zip(call.portions, shared, strict=True):
             for number, answer in zip(portion.numbers, values, strict=True):
@@ -191,7 +191,7 @@ class OrcaLM(LM):
 
 
 class _Portions:
-    """The portions of one call as the work of a team: each looked up in the store, computed, kept."""
+    """The portions of one call as work to share: each looked up in the cache, computed, saved."""
 
     def __init__(self, lm: OrcaLM, call: Call, requests: Sequence):
         self._lm, self._call, self._requests = lm, call, requests
@@ -200,32 +200,32 @@ class _Portions:
     def __len__(self) -> int:
         return len(self._call.portions)
 
-    def kept(self, number: int) -> list | None:
+    def cached(self, number: int) -> list | None:
         portion, store = self._call.portions[number], self._lm.store
         answers = None if store is None else store.get(portion.key())
         if answers is not None:
-            self._lm.found += len(answers)
+            self._lm.cached_answers += len(answers)
             self._lm.watcher.skip(self._size(portion))
         return answers
 
-    def piece(self, number: int) -> Piece:
+    def work_item(self, number: int) -> WorkItem:
         return [self._call.kind, self._lm.protocol, self._call.portions[number].requests()]
 
     def compute(self, number: int) -> list:
         try:
-            return compute(self._lm.engine, self._encodings, self.piece(number), self._lm.watcher.advance)
+            return compute(self._lm.engine, self._encodings, self.work_item(number), self._lm.watcher.advance)
         except UserError as error:
-            raise self.named(number, error) from None
+            raise self.name_error(number, error) from None
 
-    def keep(self, number: int, answers: list) -> None:
+    def save(self, number: int, answers: list) -> None:
         if self._lm.store is not None:
             self._lm.store.put(self._call.portions[number].key(), answers)
 
     def receive(self, number: int, answers: list) -> None:
         self._lm.watcher.advance(self._size(self._call.portions[number]))
-        self.keep(number, answers)
+        self.save(number, answers)
 
-    def named(self, number: int, error: UserError) -> UserError:
+    def name_error(self, number: int, error: UserError) -> UserError:
         if not isinstance(error, NotFinite):
             return error
         request = self._requests[self._call.portions[number].numbers[error.number]]

@@ -7,7 +7,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.answers import answer_cache as stores
-from orca_bench.evaluate.answers.answer_cache import Store, file_system
+from orca_bench.evaluate.answers.answer_cache import AnswerCache, file_system
 
 
 def mode(path):
@@ -16,22 +16,22 @@ def mode(path):
 
 def test_what_is_put_is_found_by_its_identity_and_requests(tmp_path):
     path = tmp_path / "a.sqlite"
-    first = Store(path, {"model": "a"})
+    first = AnswerCache(path, {"model": "a"})
     first.put([[1, 2], 1], [[-0.1, True]])
     assert first.get([[1, 2], 1]) == [[-0.1, True]] and first.get([[1, 2], 2]) is None
     assert first.has([[1, 2], 1]) and not first.has([[1, 2], 2])
-    assert Store(path, {"model": "b"}).get([[1, 2], 1]) is None
-    fresh = Store(path, {"model": "a"}, fresh=True)
+    assert AnswerCache(path, {"model": "b"}).get([[1, 2], 1]) is None
+    fresh = AnswerCache(path, {"model": "a"}, fresh=True)
     assert fresh.get([[1, 2], 1]) is None and not fresh.has([[1, 2], 1])
     number = 0.1 + 0.2
     first.put([[3]], [number])
-    assert Store(path, {"model": "a"}).get([[3]]) == [number]  # to the last bit
+    assert AnswerCache(path, {"model": "a"}).get([[3]]) == [number]  # to the last bit
 
 
 def test_answers_of_another_format_are_never_found(tmp_path, monkeypatch):
-    Store(tmp_path / "a.sqlite", 0).put([1], [2])
+    AnswerCache(tmp_path / "a.sqlite", 0).put([1], [2])
     monkeypatch.setattr(stores, "FORMAT", "orca-bench answers 0")
-    assert Store(tmp_path / "a.sqlite", 0).get([1]) is None
+    assert AnswerCache(tmp_path / "a.sqlite", 0).get([1]) is None
 
 
 @pytest.mark.parametrize("system", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre"])
@@ -41,15 +41,15 @@ def test_on_a_networks_file_system_a_rollback_journal_is_used_and_said(tmp_path,
     mounts = tmp_path / "mounts"
     point = str(folder).replace(" ", "\\040")
     mounts.write_text(f"/dev/vda / ext4 rw 0 0\nhost:/share {point} {system} rw 0 0\n/dev/vdb {point}d ext4 rw 0 0\n")
-    before = Store(folder / "a.sqlite", 0)  # of an evaluation that did not know of the network
+    before = AnswerCache(folder / "a.sqlite", 0)  # of an evaluation that did not know of the network
     before.put([1], [2])
     before.close()
-    store = Store(folder / "a.sqlite", 0, mounts=mounts)
+    store = AnswerCache(folder / "a.sqlite", 0, mounts=mounts)
     assert f"rollback journal, because it lies on a {system} file system" in store.note
     assert mode(folder / "a.sqlite") == "delete" and store.get([1]) == [2]
     store.put([3], [4])
-    assert Store(folder / "a.sqlite", 0, mounts=mounts).get([3]) == [4]
-    assert Store(tmp_path / "b.sqlite", 0, mounts=mounts).note is None and mode(tmp_path / "b.sqlite") == "wal"
+    assert AnswerCache(folder / "a.sqlite", 0, mounts=mounts).get([3]) == [4]
+    assert AnswerCache(tmp_path / "b.sqlite", 0, mounts=mounts).note is None and mode(tmp_path / "b.sqlite") == "wal"
 
 
 def test_the_file_system_is_that_of_the_innermost_latest_mount(tmp_path):
@@ -65,17 +65,17 @@ def test_a_file_that_is_no_store_is_named_with_what_to_do(tmp_path):
     path.write_text("something else, and long enough to be looked at " * 20)
     before = path.read_bytes()
     with pytest.raises(UserError, match=r"this is not a file of kept answers; move it away \(mv a.sqlite "):
-        Store(path, 0)
+        AnswerCache(path, 0)
     assert path.read_bytes() == before
     sqlite3.connect(tmp_path / "b.sqlite").execute("CREATE TABLE portions (other TEXT)")
     with pytest.raises(UserError, match="damaged .*no such column.*move it away"):
-        Store(tmp_path / "b.sqlite", 0).get([1])
+        AnswerCache(tmp_path / "b.sqlite", 0).get([1])
 
 
 @pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
 def test_a_damaged_file_ends_in_one_line_or_gives_whole_answers(tmp_path, place):
     path = tmp_path / "a.sqlite"
-    store = Store(path, 0)
+    store = AnswerCache(path, 0)
     for number in range(300):
         store.put([number], [["x" * 50, None]])
     store.close()
@@ -84,7 +84,7 @@ def test_a_damaged_file_ends_in_one_line_or_gives_whole_answers(tmp_path, place)
     data[start : start + 6000] = b"\xff" * 6000
     path.write_bytes(data)
     try:
-        store = Store(path, 0)
+        store = AnswerCache(path, 0)
         for number in range(300):
             assert store.get([number]) in (None, [["x" * 50, None]])
     except UserError as error:
@@ -94,7 +94,7 @@ def test_a_damaged_file_ends_in_one_line_or_gives_whole_answers(tmp_path, place)
 
 
 def test_an_answer_that_is_no_json_is_damage(tmp_path):
-    store = Store(tmp_path / "a.sqlite", 0)
+    store = AnswerCache(tmp_path / "a.sqlite", 0)
     store.put([1], [2])
     sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None).execute("UPDATE portions SET answers = '[2'")
     with pytest.raises(UserError, match="the kept answers are damaged; move it away"):
@@ -102,7 +102,7 @@ def test_an_answer_that_is_no_json_is_damage(tmp_path):
 
 
 def test_a_file_that_another_process_holds_is_said_to_be_held(tmp_path):
-    store = Store(tmp_path / "a.sqlite", 0, wait_s=0.1)
+    store = AnswerCache(tmp_path / "a.sqlite", 0, wait_s=0.1)
     other = sqlite3.connect(tmp_path / "a.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(UserError, match="another process has been writing the kept answers for 0 s; wait until"):
@@ -114,4 +114,4 @@ def test_a_file_that_another_process_holds_is_said_to_be_held(tmp_path):
 def test_a_folder_in_the_files_place_is_named(tmp_path):
     (tmp_path / "a.sqlite").mkdir()
     with pytest.raises(UserError, match="a.sqlite: cannot keep answers: unable to open database file"):
-        Store(tmp_path / "a.sqlite", 0)
+        AnswerCache(tmp_path / "a.sqlite", 0)

@@ -15,8 +15,8 @@ import pytest
 from torch.distributed import TCPStore
 
 from orca_bench.errors import NotFinite, OutOfTime, UserError
-from orca_bench.evaluate.answers import work_sharing as teams
-from orca_bench.evaluate.answers.work_sharing import Helper, Mailbox, Team
+from orca_bench.evaluate.answers import work_sharing
+from orca_bench.evaluate.answers.work_sharing import Helper, Mailbox, WorkerPool
 
 
 class Pieces:
@@ -29,27 +29,27 @@ class Pieces:
     def __len__(self):
         return len(self.seconds)
 
-    def kept(self, number):
+    def cached(self, number):
         return self.known.get(number)
 
-    def piece(self, number):
+    def work_item(self, number):
         return [number, self.seconds[number], number == self.broken]
 
     def compute(self, number):
         self.computed.append(number)
         try:
-            return square(self.piece(number))
+            return square(self.work_item(number))
         except UserError as error:
-            raise self.named(number, error) from None
+            raise self.name_error(number, error) from None
 
-    def keep(self, number, answers):
+    def save(self, number, answers):
         self.written[number] = answers
 
     def receive(self, number, answers):
         self.received.append(number)
-        self.keep(number, answers)
+        self.save(number, answers)
 
-    def named(self, number, error):
+    def name_error(self, number, error):
         return UserError(f"piece {number}: {error.what}", hint=error.hint)
 
 
@@ -64,19 +64,19 @@ def square(piece):
 def member(compute=square):
     """A helper in a thread, at the other end of a pipe."""
     ours, theirs = multiprocessing.Pipe()
-    threading.Thread(target=teams.answer, args=(theirs, compute), daemon=True).start()
+    threading.Thread(target=work_sharing.answer, args=(theirs, compute), daemon=True).start()
     return Helper(ours)
 
 
 def team(size):
-    return Team([member() for _ in range(size - 1)])
+    return WorkerPool([member() for _ in range(size - 1)])
 
 
 def test_every_piece_is_done_once_and_the_first_has_all_answers():
     first = team(3)
     for _ in range(2):  # a second round begins anew
         work = Pieces([0.02] * 21)
-        assert first.share(work) == Team().share(Pieces([0] * 21)) == [[n * n] for n in range(21)]
+        assert first.share(work) == WorkerPool().share(Pieces([0] * 21)) == [[n * n] for n in range(21)]
         assert sorted(work.computed + work.received) == list(range(21)) and work.computed and work.received
         assert work.written == {n: [n * n] for n in range(21)}
 
@@ -106,9 +106,9 @@ def test_a_request_that_is_not_finite_keeps_its_number_on_the_way():
         raise NotFinite(7, float("nan"))
 
     ours, theirs = multiprocessing.Pipe()
-    threading.Thread(target=teams.answer, args=(theirs, compute), daemon=True).start()
+    threading.Thread(target=work_sharing.answer, args=(theirs, compute), daemon=True).start()
     ours.send([1])
-    error = teams._read_error(ours.recv()["error"])
+    error = work_sharing._read_error(ours.recv()["error"])
     assert isinstance(error, NotFinite) and error.number == 7
 
 
@@ -116,7 +116,7 @@ def test_a_helper_that_fails_otherwise_is_said_to_and_its_share_is_done_by_the_o
     def compute(piece):
         raise ValueError("a device is lost")
 
-    first = Team([member(compute), member()])
+    first = WorkerPool([member(compute), member()])
     lines, work = [], Pieces([0.05] * 8)
     first.say = lines.append
     assert first.share(work) == [[n * n] for n in range(8)]
@@ -136,7 +136,7 @@ def test_the_share_of_a_helper_that_died_is_done_by_the_others(code, ending):
     process = context.Process(target=die, args=(theirs, code))
     process.start()
     theirs.close()
-    first = Team([Helper(ours, process), member()])
+    first = WorkerPool([Helper(ours, process), member()])
     lines = []
     first.say = lines.append
     assert first.share(Pieces([0.3] * 12)) == [[n * n] for n in range(12)]
@@ -151,7 +151,7 @@ def test_out_of_time_what_was_begun_is_kept_and_each_command_computes_something(
         first.share(work)
     done = work.computed + work.received
     assert 0 < len(done) < 40 and sorted(work.written) == sorted(done)
-    alone, work = Team(), Pieces([0] * 3)
+    alone, work = WorkerPool(), Pieces([0] * 3)
     alone.expired = lambda: True
     with pytest.raises(OutOfTime):
         alone.share(work)
@@ -168,9 +168,9 @@ def test_a_launchers_store_carries_pieces_and_answers_and_ends_with_its_process(
     store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
     other = TCPStore("127.0.0.1", store.port, 2, is_master=False)
     ours, theirs = Mailbox(store, "1/pieces", "1/answers"), Mailbox(other, "1/answers", "1/pieces")
-    thread = threading.Thread(target=teams.answer, args=(theirs, square))
+    thread = threading.Thread(target=work_sharing.answer, args=(theirs, square))
     thread.start()
-    assert Team([Helper(ours)]).share(Pieces([0.02] * 6)) == [[n * n] for n in range(6)]
+    assert WorkerPool([Helper(ours)]).share(Pieces([0.02] * 6)) == [[n * n] for n in range(6)]
     ours.send(None)
     thread.join(10)
     assert not thread.is_alive()

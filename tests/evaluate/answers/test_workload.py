@@ -11,7 +11,7 @@ from orca_bench.cli.evaluation_display import EvaluationDisplay
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
 from orca_bench.evaluate.answers import portions
-from orca_bench.evaluate.answers.answer_cache import Store
+from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 from orca_bench.evaluate.answers.workload import Clock, Workload, duration
 from orca_bench.evaluate.engine import prefix_tree
@@ -55,7 +55,7 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
     (task,) = select(name)
     protocol = protocols.named("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
-    lm = OrcaLM(engine, request_encoding.of("leaderboard", tokenizer, 1024), Store(tmp_path / "a.sqlite", 0))
+    lm = OrcaLM(engine, request_encoding.of("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0))
     planned = []
     lm.watcher = type("Watcher", (), {"plan": planned.append, "advance": lambda n: None, "skip": lambda n: None})
     call = harness_run.prepare(lm, task, protocol, documents)

@@ -119,7 +119,7 @@ def loud(kind, config):
 @pytest.mark.parametrize("name", ["falcon_h1", "jamba", "lfm2_moe", "nemotron_h", "zaya", "zamba"])
 def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide_it(name):
     """In bfloat16 log-probabilities may differ by a quarter of a nat, which is more than these layers change in tiny models."""
-    engine = Engine(tiny(name).to(torch.bfloat16), row_tokens=64, kept_tokens=600)
+    engine = Engine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600)
     engine.choose_path()
     assert engine.path == "plain"
 
@@ -127,7 +127,7 @@ def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gemma2", "gpt_oss", "gpt_neox"])
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
 def test_bfloat16_does_not_drive_a_model_out_of_the_tree(name, kind):
-    engine = Engine(tiny(name).to(torch.bfloat16), row_tokens=64, kept_tokens=600, attention=kind)
+    engine = Engine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600, attention=kind)
     engine.choose_path()
     assert engine.path == "tree", engine.reason
 
@@ -182,7 +182,7 @@ def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
 
 
 def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
-    engine = Engine(tiny("llama4_text"), row_tokens=64, kept_tokens=600)
+    engine = Engine(tiny("llama4_text"), batch_tokens=64, kept_tokens=600)
     engine.choose_path()
     assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
     alone, whole = [], engine.plain.log_probabilities

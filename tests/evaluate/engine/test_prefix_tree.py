@@ -23,7 +23,7 @@ def walked(sequences, budget):
     """What an engine would see: (prefixes computed in order, tokens a row, scored targets by sequence, completions)."""
     computed, sizes, scored, complete = [], [], {}, []
     kept: list[tuple] = []  # the prefix that each place stands for
-    for row in prefix_tree.rows(sequences, budget):
+    for row in prefix_tree.batches(sequences, budget):
         kept = [kept[place] for place in row.kept]
         mask, here = tree_attention.mask(row, "cpu").numpy(), list(kept)
         for i, (token, depth) in enumerate(zip(row.tokens, row.depths, strict=True)):
@@ -57,7 +57,7 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
 
 def test_a_row_keeps_only_the_path_that_the_next_one_needs():
     sequences = [Ids([1, 2, 3, 4, 9], 4), Ids([1, 2, 3, 5, 9], 4), Ids([7, 8, 9], 2)]
-    kept = [len(row.kept) for row in prefix_tree.rows(sequences, 4)]
+    kept = [len(row.kept) for row in prefix_tree.batches(sequences, 4)]
     assert kept == [0, 3]
 
 
@@ -73,4 +73,4 @@ def test_portions_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
 
 
 def test_no_sequences_make_no_rows():
-    assert list(prefix_tree.rows([], 8)) == []
+    assert list(prefix_tree.batches([], 8)) == []

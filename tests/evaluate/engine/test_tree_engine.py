@@ -62,7 +62,7 @@ def test_a_greedy_continuation_is_flagged(model):
 
 def test_progress_counts_every_token_of_the_tree(model):
     seen, sequences = [], random_sequences(model, 50)
-    Engine(model, row_tokens=64).log_likelihoods(sequences, seen.append)
+    Engine(model, batch_tokens=64).log_likelihoods(sequences, seen.append)
     assert sum(seen) == prefix_tree.distinct(sequences)
 
 
@@ -99,20 +99,20 @@ def test_scoring_leaves_the_models_own_attention_in_place(model):
 def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
     sequences = random_sequences(model, 60)
     expected = Engine(model).log_likelihoods(sequences)
-    engine, seen, whole = Engine(model, row_tokens=128), [], Engine.row
+    engine, seen, whole = Engine(model, batch_tokens=128), [], Engine.compute_batch
 
     def small(self, row, path, keep, *more):
-        if self.row_tokens > 64 and len(seen) == 2:  # the third row is one too many
+        if self.batch_tokens > 64 and len(seen) == 2:  # the third row is one too many
             raise torch.OutOfMemoryError("as a GPU would")
         return whole(self, row, path, keep, *more)
 
-    monkeypatch.setattr(Engine, "row", small)
+    monkeypatch.setattr(Engine, "compute_batch", small)
     answers = engine.log_likelihoods(sequences, seen.append)
-    assert engine.row_tokens == 64 and seen[:2] == [128, 128] and max(seen[2:]) == 64
+    assert engine.batch_tokens == 64 and seen[:2] == [128, 128] and max(seen[2:]) == 64
     assert sum(seen) < 1.5 * prefix_tree.distinct(sequences)  # what the first rows answered was not asked again
     for (logprob, greedy), (wanted, wanted_greedy) in zip(answers, expected, strict=True):
         assert logprob == pytest.approx(wanted, abs=1e-4) and greedy == wanted_greedy
-    monkeypatch.setattr(Engine, "row", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(Engine, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
         engine.log_likelihoods(sequences)
 
@@ -145,7 +145,7 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
     prompts += [prompts[3], prompts[3], stem]
     rooms = [rng.randint(1, 30) for _ in prompts]
     seen = []
-    engine = Engine(model, row_tokens=50, attention=kind, kept_tokens=kept)
+    engine = Engine(model, batch_tokens=50, attention=kind, kept_tokens=kept)
     said = engine.generate(prompts, lambda n, ids: ids[-1] == 2 or len(ids) == rooms[n], 30, seen.append)
     assert sum(seen) == len(prompts)
     for prompt, ids, room in zip(prompts, said, rooms, strict=True):
@@ -170,17 +170,19 @@ def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(mod
 
 
 def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
-    fed, whole = [], Engine.row
-    monkeypatch.setattr(Engine, "row", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more))
+    fed, whole = [], Engine.compute_batch
+    monkeypatch.setattr(
+        Engine, "compute_batch", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more)
+    )
     stem = list(range(3, 43))
-    Engine(model, row_tokens=16).generate([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
+    Engine(model, batch_tokens=16).generate([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
     assert sum(fed) == len(stem) + 10
 
 
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
     prompts = [[1, 5 + n, 9] for n in range(8)]
     expected = Engine(model).generate(prompts, lambda n, ids: False, 10)
-    engine, calls, whole = Engine(model, row_tokens=64, kept_tokens=60), [], Engine.forward
+    engine, calls, whole = Engine(model, batch_tokens=64, kept_tokens=60), [], Engine.forward
 
     def small(self, ids, positions, seen):
         calls.append(1)
@@ -218,7 +220,7 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
     ):
         made = made.eval()
         for kind in tree_attention.KINDS:
-            engine = Engine(made, row_tokens=32, attention=kind, kept_tokens=90)
+            engine = Engine(made, batch_tokens=32, attention=kind, kept_tokens=90)
             assert engine.check() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]
             said = engine.generate(prompts, lambda n, ids: False, 6)

@@ -14,7 +14,7 @@ import pytest
 from orca_bench.errors import UserError
 from orca_bench.evaluate import request_encoding
 from orca_bench.evaluate.engine import tree_engine as engines
-from orca_bench.evaluate.engine_choice import Choice, ready
+from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.servers import supervisor
 from orca_bench.evaluate.servers.completions_client import Address
 from orca_bench.evaluate.servers.server_engine import Api
@@ -61,7 +61,7 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
     served, tiny_model, fault, window
 ):
     url, server = served(fault, window)
-    with ready(Choice("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
+    with open_engine(EngineConfig("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
         assert started.window == min(1024, window or 1024) and started.model["engine"]["window"] == window
         rule = request_encoding.of("leaderboard", started.tokenizer, started.window)
         rule.leave_room(started.longest_pair)

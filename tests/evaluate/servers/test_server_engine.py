@@ -14,7 +14,7 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation, request_encoding
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine import tree_engine as engines
-from orca_bench.evaluate.engine_choice import Choice, ready
+from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.request_encoding import Ids, Start
 from orca_bench.evaluate.servers.server_engine import Api
 
@@ -86,8 +86,8 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
         listener = Listener()
         return evaluation.evaluate(order, listener)["leaderboard"], listener.said
 
-    theirs, _ = run("own", Choice())
-    mine, _ = run("api", Choice("api", base_url=url))
+    theirs, _ = run("own", EngineConfig())
+    mine, _ = run("api", EngineConfig("api", base_url=url))
     assert (
         mine["model"]["name"] == "tiny" != theirs["model"]["name"]
     )  # the served model's, not the tokenizer's folder's
@@ -101,7 +101,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     for task, entry in theirs["tasks"].items():
         assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
     asked = len(server.seen)
-    _, said = run("api", Choice("api", base_url=url))
+    _, said = run("api", EngineConfig("api", base_url=url))
     assert any("answers were kept by an earlier run" in line for line in said)
     assert len(server.seen) == asked + CHECK
 
@@ -182,8 +182,8 @@ def vllm(tmp_path, monkeypatch):
 
 def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
     vllm()
-    lines, choice = [], Choice("vllm", tensor_parallel=2, concurrency=2)
-    with ready(choice, str(tiny_model), "tiny", "auto", lines.append) as started:
+    lines, config = [], EngineConfig("vllm", tensor_parallel=2, concurrency=2)
+    with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
         assert started.engine.log_likelihoods([Ids([1, 5, 9], 1)])[0][0] < 0
         url = started.engine.base_url
     assert "vLLM is starting; what it says: " in lines[0]
@@ -194,10 +194,10 @@ def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
 def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):
     vllm("dead")
     with pytest.raises(UserError, match="vLLM ended with exit code 1: ValueError: no GPU here"):
-        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+        open_engine(EngineConfig("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="vLLM is not installed; pip install 'orca-bench\\[vllm\\]'"):
-        ready(Choice("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+        open_engine(EngineConfig("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
 
 
 def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_for_this_models(
