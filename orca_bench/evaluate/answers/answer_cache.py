@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
+_RETRY_S = 0.02
 _SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
 #: How the file systems begin, in /proc/mounts, whose files may be open on several machines or that map no shared memory.
 _NETWORK = (
@@ -69,12 +71,30 @@ class AnswerCache:
         self._identity = json.dumps([FORMAT, identity], sort_keys=True).encode()
         with self._faults_named():
             self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
-            self.note = self._choose_journal(file_system(path, mounts))
-            self._database.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut the last portions
-            for table in _SCHEMA:
-                self._database.execute(table)
+            self.note = self._prepared(file_system(path, mounts))
         if probe is not None:
             self._identity += json.dumps(self._known(probe)).encode()
+
+    def _prepared(self, system: str | None) -> str | None:
+        """Choose the journal and make the tables; returns why WAL mode cannot be had, None where it can.
+
+        SQLite gives up at once, whatever its timeout, where two processes change the journal of a new file at one time
+        (SQLITE_BUSY, seen in 3.40): so this is tried again until `wait_s` is over.
+        """
+        deadline = time.monotonic() + self._wait_s
+        while True:
+            try:
+                note = self._choose_journal(system)
+                self._database.execute(
+                    "PRAGMA synchronous=NORMAL"
+                )  # a kill loses nothing; a power cut the last portions
+                for table in _SCHEMA:
+                    self._database.execute(table)
+                return note
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_RETRY_S)
 
     def _choose_journal(self, system: str | None) -> str | None:
         """Set WAL mode where it can be had, else a rollback journal; returns why not."""
@@ -162,10 +182,15 @@ def _unescaped(name: str) -> str:
     return name
 
 
+def _is_busy(error: sqlite3.Error) -> bool:
+    """Whether another process has the file."""
+    return (getattr(error, "sqlite_errorname", None) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
 def _explain(error: sqlite3.Error, path: Path, wait_s: float) -> tuple[str, str]:
     """What is wrong, and what would help."""
     code = getattr(error, "sqlite_errorname", None) or ""
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+    if _is_busy(error):
         what = f"another process has been writing the kept answers for {wait_s:.0f} s"
         return what, "wait until it has ended, or write the result to another folder with --out"
     if code.startswith("SQLITE_NOTADB"):

@@ -1,5 +1,6 @@
 """The file of kept answers: what is found in it, where it lies, and what is said where it cannot be used."""
 
+import multiprocessing
 import sqlite3
 from pathlib import Path
 
@@ -115,3 +116,25 @@ def test_a_folder_in_the_files_place_is_named(tmp_path):
     (tmp_path / "a.sqlite").mkdir()
     with pytest.raises(UserError, match="a.sqlite: cannot keep answers: unable to open database file"):
         AnswerCache(tmp_path / "a.sqlite", 0)
+
+
+def _open_when_all_are_ready(path, barrier, errors):
+    barrier.wait()
+    try:
+        AnswerCache(path, {}, probe=1.0).close()
+        errors.put(None)
+    except UserError as error:
+        errors.put(str(error))
+
+
+def test_processes_that_open_a_new_file_at_one_time_wait_for_one_another(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    for number in range(40):
+        barrier, errors = fork.Barrier(6), fork.Queue()
+        more = (tmp_path / f"{number}.sqlite", barrier, errors)
+        processes = [fork.Process(target=_open_when_all_are_ready, args=more) for _ in range(6)]
+        for process in processes:
+            process.start()
+        assert [errors.get(timeout=120) for _ in processes] == [None] * 6
+        for process in processes:
+            process.join()
