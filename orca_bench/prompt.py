@@ -65,10 +65,10 @@ def render(system: str, instruction: str, input: str | None = None) -> str:
 
     An empty or absent `input` leaves the Input block out, as the card's example does.
     """
-    return head(system) + instruction + (_INPUT + input if input else "") + _RESPONSE
+    return fixed_prefix(system) + instruction + (_INPUT + input if input else "") + _RESPONSE
 
 
-def head(system: str) -> str:
+def fixed_prefix(system: str) -> str:
     """The prompt up to where the instruction begins: what must stay when a prompt is too long for the model."""
     return _SYSTEM + system + _USER
 

@@ -28,7 +28,7 @@ class CardEntry:
 class TaskFacts:
     """One task. `name` is its folder under a benchmarks directory; `hub` is the data set's id and configuration.
 
-    `split` holds the rows that are asked, `pool` those that few-shot examples come from (None: there are none); `sizes` says
+    `split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none); `sizes` says
     how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
     a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number.
     """
@@ -39,7 +39,7 @@ class TaskFacts:
     metric: str
     hub: tuple[str, str | None]
     split: str
-    pool: str | None
+    few_shot_split: str | None
     sizes: Mapping[str, int]
     card: CardEntry
     chance: float | None = None
@@ -61,7 +61,7 @@ ARC_CHALLENGE = TaskFacts(
     metric="acc_norm",
     hub=("allenai/ai2_arc", "ARC-Challenge"),
     split="test",
-    pool="train",
+    few_shot_split="train",
     sizes={"test": 1172, "train": 1119},
     card=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
     chance=25.0,
@@ -77,7 +77,7 @@ HELLASWAG = TaskFacts(
     metric="acc_norm",
     hub=("Rowan/hellaswag", None),
     split="validation",
-    pool="train",
+    few_shot_split="train",
     sizes={"validation": 10042, "train": 39905},
     card=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
     chance=25.0,
@@ -89,7 +89,7 @@ MMLU = TaskFacts(
     metric="acc",
     hub=("cais/mmlu", "all"),
     split="test",
-    pool="dev",
+    few_shot_split="dev",
     sizes={"test": 14042, "dev": 285},
     card=CardEntry("MMLU (5-Shot)", "cais/mmlu", "all", "accuracy"),
     chance=25.0,
@@ -105,7 +105,7 @@ TRUTHFUL_QA = TaskFacts(
     metric="mc2",
     hub=("truthfulqa/truthful_qa", "multiple_choice"),
     split="validation",
-    pool=None,
+    few_shot_split=None,
     sizes={"validation": 817},
     card=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
     true_rows={
@@ -119,7 +119,7 @@ WINOGRANDE = TaskFacts(
     metric="acc",
     hub=("allenai/winogrande", "winogrande_xl"),
     split="validation",
-    pool="train",
+    few_shot_split="train",
     sizes={"validation": 1267, "train": 40398},
     card=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
     chance=50.0,
@@ -135,7 +135,7 @@ GSM8K = TaskFacts(
     metric="acc",
     hub=("openai/gsm8k", "main"),
     split="test",
-    pool="train",
+    few_shot_split="train",
     sizes={"test": 1319, "train": 7473},
     card=CardEntry("GSM8k (5-shot)", "gsm8k", "main", "accuracy"),
     true_rows={
@@ -150,7 +150,7 @@ DROP = TaskFacts(
     metric="f1",
     hub=("EleutherAI/drop", None),
     split="validation",
-    pool="train",
+    few_shot_split="train",
     sizes={"validation": 9536, "train": 77409},
     card=CardEntry("DROP (3-shot)", "drop", None, "f1 score"),
 )

@@ -32,7 +32,7 @@ def test_the_prompt_is_the_cards(system, instruction, input):
 
 
 def test_the_head_is_where_the_instruction_begins():
-    assert prompt.render("S", "ask", "in").startswith(prompt.head("S") + "ask")
+    assert prompt.render("S", "ask", "in").startswith(prompt.fixed_prefix("S") + "ask")
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

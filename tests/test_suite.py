@@ -12,10 +12,10 @@ def test_the_tasks_are_those_of_the_suite_in_its_order():
 
 def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
     for task in suite.TASKS:
-        splits = {task.split, task.pool} - {None}
+        splits = {task.split, task.few_shot_split} - {None}
         assert set(task.sizes) == splits and set(task.true_rows) <= splits
         assert all(len(digest) == 64 for digest in task.true_rows.values())
-        assert (task.pool is None) == (task.shots == 0)
+        assert (task.few_shot_split is None) == (task.shots == 0)
 
 
 def test_every_part_of_a_result_is_of_a_task():

@@ -133,4 +133,4 @@ def command(
     results = evaluating.run(order)
     if not results:
         return  # one of a launcher's processes: the first one speaks for all
-    evaluating.report([(order.outs[name], result) for name, result in results.items()], as_json)
+    evaluating.report([(order.result_paths[name], result) for name, result in results.items()], as_json)

@@ -113,7 +113,7 @@ def order(
     if out and len(names) > 1:
         outs = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in names}
     chosen = {} if engine is None else {"engine": engine}
-    return evaluation.Order(
+    return evaluation.EvaluationConfig(
         source,
         name,
         selected,
@@ -125,7 +125,7 @@ def order(
         fresh,
         max_seconds=max_seconds,
         benchmarks_revisions=revisions,
-        rooms=tokens,
+        max_new_tokens=tokens,
         **chosen,
     )
 
@@ -178,7 +178,7 @@ def asked(
     from orca_bench.evaluate import offline_scoring
     from orca_bench.evaluate.tasks import select
 
-    return offline_scoring.Asked(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
+    return offline_scoring.RequestSelection(select(tasks), protocol, text, benchmarks, limit, revisions, rooms(room))
 
 
 def rooms(words: tuple[str, ...]) -> dict[str, int]:

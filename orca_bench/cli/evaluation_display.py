@@ -46,7 +46,7 @@ class EvaluationDisplay:
         self._closed.set()
         self._progress.stop()
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         progress_console.print(line)
 
     def count(self, task, protocol: str) -> None:
@@ -59,7 +59,7 @@ class EvaluationDisplay:
         if self._counting is not None:
             self._progress.update(self._counting, visible=False)
         self._clock = Clock(workload)
-        self.say(workload.sentence())
+        self.message(workload.sentence())
 
     def begin(self, task, protocol: str) -> None:
         self._bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")
@@ -102,11 +102,11 @@ class EvaluationDisplay:
         """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
         while not self._closed.wait(self._every_s):
             if self._clock is None and self._title and not progress_console.is_terminal:
-                self.say(f"counting tokens: {self._title} as {self._protocol} asks it")
+                self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
             if self._clock is not None and self._bar is not None and not progress_console.is_terminal:
                 left = f"{_short(max(0, self._left))} {self._unit} left"
                 rate = f", {_short(self._clock.done / self._clock.worked)} tokens/s" if self._clock.worked else ""
-                self.say(f"{self._protocol} {self._title}: {left}{rate}{self._end('; all tasks: ')}")
+                self.message(f"{self._protocol} {self._title}: {left}{rate}{self._end('; all tasks: ')}")
 
     def end(self, task, summary: dict) -> None:
         bar = self._progress.tasks[self._bar]
@@ -118,7 +118,7 @@ class EvaluationDisplay:
         error = "" if summary["stderr"] is None else f" ± {100 * summary['stderr']:.2f}"
         value = f"{100 * summary['value']:.2f}{error}"
         saving = f" ({self._saving})" if self._saving else ""
-        self.say(
+        self.message(
             f"{self._protocol} {task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s{saving}"
         )
 

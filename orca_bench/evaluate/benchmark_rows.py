@@ -26,18 +26,20 @@ SUITE_FILE = "suite.json"
 
 
 @dataclass(frozen=True)
-class Rows:
+class BenchmarkRows:
     """The rows of one task: those asked, those that examples come from, and each split's hash (`digest`)."""
 
-    asked: list[dict]
-    pool: list[dict]
+    evaluation_rows: list[dict]
+    few_shot_pool: list[dict]
     hashes: dict[str, str]
     commit: hub.Commit | None = None
 
 
-def check(task: Task, rows: Rows) -> dict[str, str]:
+def check(task: Task, rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
-    counts = {task.split: len(rows.asked)} | ({task.pool: len(rows.pool)} if task.pool else {})
+    counts = {task.split: len(rows.evaluation_rows)} | (
+        {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
+    )
     return {split: _check(task, split, count, rows.hashes.get(split)) for split, count in counts.items()}
 
 
@@ -70,7 +72,7 @@ def survey(benchmarks: Path) -> Iterator[Split]:
         except UserError as error:
             yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
             continue
-        counts = {task.split: len(own.asked), task.pool: len(own.pool)}
+        counts = {task.split: len(own.evaluation_rows), task.few_shot_split: len(own.few_shot_pool)}
         for split, status in check(task, own).items():
             yield Split(task.name, split, status, counts[split], task.facts.sizes[split], own.hashes[split])
 
@@ -103,7 +105,7 @@ def suite(benchmarks: Path | None) -> Suite:
     return Suite(str(said["name"]), False, str(said.get("note", "")))
 
 
-def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Rows:
+def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> BenchmarkRows:
     """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed.
 
     `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
@@ -111,19 +113,20 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Ro
     splits: dict[str, list[dict]] = {}
     hashes: dict[str, str] = {}
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
-    for split in filter(None, (task.split, task.pool)):
+    for split in filter(None, (task.split, task.few_shot_split)):
         read = _from_directory(task, split, benchmarks) if commit is None else _from_hub(task, split, commit)
-        check = task.check_asked if split == task.split else task.check
+        check = task.check_evaluation_row if split == task.split else task.check
         splits[split], hashes[split] = _checked(task, read, check)
-    pool = splits[task.pool] if task.pool else []
-    if task.pool and len(pool) < task.shots:
+    pool = splits[task.few_shot_split] if task.few_shot_split else []
+    if task.few_shot_split and len(pool) < task.shots:
         raise UserError(
-            f"{len(pool)} rows, and {task.shots} examples are drawn from it", where=f"{task.name} split {task.pool}"
+            f"{len(pool)} rows, and {task.shots} examples are drawn from it",
+            where=f"{task.name} split {task.few_shot_split}",
         )
-    return Rows(splits[task.split], pool, hashes, commit)
+    return BenchmarkRows(splits[task.split], pool, hashes, commit)
 
 
-def load_again(result: dict, task: Task, benchmarks: Path | None) -> Rows:
+def load_again(result: dict, task: Task, benchmarks: Path | None) -> BenchmarkRows:
     """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
     return load(task, benchmarks, (result.get("data_commits") or {}).get(task.name))
 

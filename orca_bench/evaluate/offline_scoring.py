@@ -30,8 +30,8 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked: tasks, protocol, rows, and rooms for answers other than the protocol's own."""
+class RequestSelection:
+    """Which requests: tasks, protocol, rows, and token limits of answers other than the protocol's own."""
 
     tasks: Sequence[Task]
     protocol: str
@@ -39,34 +39,34 @@ class Asked:
     benchmarks: Path | None
     limit: int | None
     benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
-    rooms: Mapping[str, int] = field(default_factory=dict)
+    max_new_tokens: Mapping[str, int] = field(default_factory=dict)
 
-    def rows(self, task: Task) -> benchmark_rows.Rows:
+    def rows(self, task: Task) -> benchmark_rows.BenchmarkRows:
         """The rows of one of its tasks."""
         return benchmark_rows.load(task, self.benchmarks, self.benchmarks_revisions.get(task.name))
 
 
 def write_requests(
-    asked: Asked, out: Path, tokens_of: str | None = None, progress: Progress = lambda n, of: None
+    selection: RequestSelection, out: Path, tokens_of: str | None = None, progress: Progress = lambda n, of: None
 ) -> int:
     """Write every request as one JSON line, in order; returns how many.
 
     With `tokens_of`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
     before anything is written.
     """
-    benchmark_rows.suite(asked.benchmarks)
-    read = {task.name: asked.rows(task) for task in asked.tasks}
+    benchmark_rows.suite(selection.benchmarks)
+    read = {task.name: selection.rows(task) for task in selection.tasks}
     rule = None
     if tokens_of is not None:
-        rule = request_encoding.of(asked.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
-    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
+        rule = request_encoding.of(selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
+    protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
     written = 0
     if not out.parent.exists():
         make_folder(out.parent)
     with replacing(out) as handle:
-        for number, task in enumerate(asked.tasks):
-            progress(number, len(asked.tasks))
-            for line in request_files.lines(protocol.documents(task, read[task.name], asked.limit), rule):
+        for number, task in enumerate(selection.tasks):
+            progress(number, len(selection.tasks))
+            for line in request_files.lines(protocol.documents(task, read[task.name], selection.limit), rule):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 written += 1
     return written
@@ -74,7 +74,7 @@ def write_requests(
 
 def score_answers(
     path: Path,
-    asked: Asked,
+    selection: RequestSelection,
     out: Path,
     name: str,
     cut: bool = False,
@@ -83,24 +83,24 @@ def score_answers(
 ) -> dict:
     """Score a file of answers and write the result; returns it. `say` gets what becomes of a result that is at `out`.
 
-    The tasks are those of `asked` that the file answers; with `every`, all of them must be. Every answer is checked before
+    The tasks are those of `selection` that the file answers; with `every`, all of them must be. Every answer is checked before
     anything is written. With `cut`, a text ends where a stop string of its request begins.
     """
     result_merging.check(out)
     answers = scoring.read(path)
-    tasks = [task for task in asked.tasks if every or task.name in answers.tasks()]
+    tasks = [task for task in selection.tasks if every or task.name in answers.tasks()]
     if not tasks:
         raise UserError(
             f"no answer to a task of the suite (tasks here: {', '.join(sorted(answers.tasks())[:5])})",
             where=path,
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
-    suite = benchmark_rows.suite(asked.benchmarks)
-    protocol = protocols.named(asked.protocol, asked.system, asked.rooms)
-    read = {task.name: asked.rows(task) for task in tasks}
-    documents = {task.name: protocol.documents(task, read[task.name], asked.limit) for task in tasks}
+    suite = benchmark_rows.suite(selection.benchmarks)
+    protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
+    read = {task.name: selection.rows(task) for task in tasks}
+    documents = {task.name: protocol.documents(task, read[task.name], selection.limit) for task in tasks}
     found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
-    result = result_building.start(suite, protocol, asked.limit, {"name": name, "path": None})
+    result = result_building.start(suite, protocol, selection.limit, {"name": name, "path": None})
     result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answers.notes}
     make_folder(out.parent)
     output = result_merging.Output(out, result, {task.name: read[task.name].hashes for task in tasks})

@@ -33,7 +33,7 @@ class Start:
     """What a generation starts from: ids, how many tokens it may have, and how many of its first are thrown away."""
 
     ids: list[int]
-    room: int
+    max_new_tokens: int
     discard: int = 0
 
 
@@ -41,7 +41,7 @@ class Encoding(ABC):
     """One protocol's rule for a tokenizer and a context window of `max_length` tokens.
 
     `shortened` counts the contexts that were too long and lost tokens, `narrowed` those of them, or besides them, that lost
-    some to a server's room alone (`leave_room`).
+    some to a server's room alone (`limit_pair_length`).
     """
 
     #: Whether a context that was cut by n tokens costs the answer its first n.
@@ -70,11 +70,11 @@ class Encoding(ABC):
             self._last = (context, self._context(context))
         return self._last[1]
 
-    def pair(self, context: str, continuation: str, head: int = 0) -> Ids:
+    def pair(self, context: str, continuation: str, fixed_prefix: int = 0) -> Ids:
         """The ids that are scored for one pair; at most `max_length` of them are fed, for the last is never fed.
 
-        `head` is how many characters of the context must stay. Raises UserError for a continuation that has no token of
-        its own or does not fit the window.
+        `fixed_prefix` is how many characters of the context must stay. Raises UserError for a continuation that has no token
+        of its own or does not fit the window.
         """
         asked, answered = self._split(context, continuation)
         if not answered:
@@ -86,25 +86,25 @@ class Encoding(ABC):
             )
         if room < len(asked) and self._longest_pair <= self.max_length:
             self.narrowed += 1
-        asked = self._fit(context, asked, room, head)
+        asked = self._fit(context, asked, room, fixed_prefix)
         return Ids(asked + answered, len(asked))
 
-    def leave_room(self, longest_pair: int) -> None:
+    def limit_pair_length(self, longest_pair: int) -> None:
         """Let no pair have more ids than this, where a server is fed the last one too and must have room for an answer."""
         self._longest_pair = min(self._longest_pair, longest_pair)
 
-    def start(self, context: str, head: int = 0, room: int = MAX_NEW_TOKENS) -> Start:
-        """What a generation of at most `room` tokens starts from; raises UserError where the window has no place for it."""
-        self.check_room(room)
+    def start(self, context: str, fixed_prefix: int = 0, max_new_tokens: int = MAX_NEW_TOKENS) -> Start:
+        """What a generation of at most `max_new_tokens` tokens starts from; raises UserError where the window is too small."""
+        self.check_max_new_tokens(max_new_tokens)
         ids = self._context(context) or self._nothing()
-        kept = self._fit(context, ids, self.max_length - room, head)
-        return Start(kept, room, len(ids) - len(kept) if self.discards else 0)
+        kept = self._fit(context, ids, self.max_length - max_new_tokens, fixed_prefix)
+        return Start(kept, max_new_tokens, len(ids) - len(kept) if self.discards else 0)
 
-    def check_room(self, room: int, where: str | None = None) -> None:
-        """Raise UserError where answers of `room` tokens leave no place for a context."""
-        if self.max_length <= room:
+    def check_max_new_tokens(self, max_new_tokens: int, where: str | None = None) -> None:
+        """Raise UserError where answers of `max_new_tokens` tokens leave no place for a context."""
+        if self.max_length <= max_new_tokens:
             raise UserError(
-                f"{room} new tokens do not fit a context window of {self.max_length}",
+                f"{max_new_tokens} new tokens do not fit a context window of {self.max_length}",
                 where=where,
                 hint="--room TASK=N gives a task's answers fewer",
             )
@@ -134,22 +134,22 @@ class Encoding(ABC):
             "an empty context cannot be fed: the tokenizer has no BOS and no EOS", where=self.tokenizer.source
         )
 
-    def _fit(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
+    def _fit(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
         if len(ids) <= room:
             return ids
         self.shortened += 1
-        return self._shorten(context, ids, room, head)
+        return self._shorten(context, ids, room, fixed_prefix)
 
-    def _shorten(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
+    def _shorten(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
         return ids[-room:]
 
 
 class OrcaEncoding(Encoding):
-    """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens behind its head."""
+    """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens behind its fixed prefix."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
-        self._heads: dict[str, int] = {}  # head → how many tokens it has
+        self._fixed_prefixes: dict[str, int] = {}  # text → how many tokens it has
 
     def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         return self._shared_context(context), self.tokenizer.encode(continuation)
@@ -157,11 +157,11 @@ class OrcaEncoding(Encoding):
     def _context(self, context: str) -> list[int]:
         return [*self.tokenizer.prefix, *self.tokenizer.encode(context)]
 
-    def _shorten(self, context: str, ids: list[int], room: int, head: int) -> list[int]:
-        text = context[:head]
-        if text not in self._heads:
-            self._heads[text] = len(self._context(text)) if text else 0
-        kept = min(self._heads[text], room)
+    def _shorten(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
+        text = context[:fixed_prefix]
+        if text not in self._fixed_prefixes:
+            self._fixed_prefixes[text] = len(self._context(text)) if text else 0
+        kept = min(self._fixed_prefixes[text], room)
         return ids[:kept] + (ids[-(room - kept) :] if room > kept else [])
 
 

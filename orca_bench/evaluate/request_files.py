@@ -30,7 +30,7 @@ def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> It
     for (task, index, number), request in numbered(documents):
         line = {"task": task, "index": index, "request": number, "context": request.context}
         if request.continuation is None:
-            line |= {"until": list(request.until), "max_new_tokens": request.room}
+            line |= {"until": list(request.until), "max_new_tokens": request.max_new_tokens}
         else:
             line["continuation"] = request.continuation
         if encoding is not None:
@@ -45,17 +45,17 @@ def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> It
 
 def _tokens(request: Request, encoding: Encoding) -> dict:
     if request.continuation is not None:
-        pair = encoding.pair(request.context, request.continuation, request.head)
+        pair = encoding.pair(request.context, request.continuation, request.fixed_prefix)
         return {"context_ids": pair.ids[: pair.start], "continuation_ids": pair.ids[pair.start :]}
-    start = encoding.start(request.context, request.head, request.room)
+    start = encoding.start(request.context, request.fixed_prefix, request.max_new_tokens)
     return {"context_ids": start.ids, "discard": start.discard}
 
 
 def digest(documents: Iterable[Document]) -> str:
-    """A SHA-256 over every string that is sent, and over rooms other than the leaderboard's 256 tokens, in order."""
+    """A SHA-256 over every string that is sent, and over token limits other than the leaderboard's 256, in order."""
     return digest_of(
         [request.context, request.continuation, list(request.until)]
-        + [request.room] * (request.room not in (None, MAX_NEW_TOKENS))
+        + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
         for _, request in numbered(documents)
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench import __version__
-from orca_bench.evaluate.benchmark_rows import Rows, Suite, check
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, check
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.request_files import digest_of
 from orca_bench.evaluate.scoring import Question
@@ -59,14 +59,14 @@ def start(suite: Suite, protocol: Protocol, limit: int | None, model: dict) -> d
 def add(
     result: dict,
     task: Task,
-    rows: Rows,
+    rows: BenchmarkRows,
     protocol: Protocol,
     questions: Sequence[Question],
     requests_sha256: str,
     **more,
 ) -> dict:
     """Put a task's scored questions into a result; returns the task's entry. `more` are further facts of the entry."""
-    entry = summarize(task, questions) | {"rows": len(rows.asked), "requests_sha256": requests_sha256} | more
+    entry = summarize(task, questions) | {"rows": len(rows.evaluation_rows), "requests_sha256": requests_sha256} | more
     if result["suite"]["comparable"]:
         entry["row_check"] = check(task, rows)
     entry["warnings"] = warnings(protocol, task, entry, rows)
@@ -85,24 +85,24 @@ def _in_order(by_task: dict) -> dict:
     return {name: by_task[name] for name in BY_NAME if name in by_task}
 
 
-def warnings(protocol: Protocol, task: Task, entry: dict, rows: Rows) -> list[str]:
+def warnings(protocol: Protocol, task: Task, entry: dict, rows: BenchmarkRows) -> list[str]:
     """What a reader of a task's number must know, from its entry without them."""
-    ran_out = _ran_out_warning(entry, protocol.rooms.get(task.name))
+    ran_out = _ran_out_warning(entry, protocol.max_new_tokens.get(task.name))
     own = _whole_warning(entry) + ran_out + _narrowed_warning(entry)
     return protocol.warnings(task) + own + _row_warnings(task, entry.get("row_check") or {}, rows)
 
 
-def _row_warnings(task: Task, row_check: dict[str, str], rows: Rows) -> list[str]:
+def _row_warnings(task: Task, row_check: dict[str, str], rows: BenchmarkRows) -> list[str]:
     warnings, sizes = [], task.facts.sizes
 
     def missing(rows: Sequence[dict], split: str) -> str:
         return f": {len(rows):,} here and {sizes[split]:,} in full" if len(rows) != sizes[split] else ""
 
     if row_check.get(task.split) == OTHER:
-        warnings.append(f"other rows than the leaderboard's{missing(rows.asked, task.split)}")
-    if task.pool and row_check.get(task.pool) == OTHER:
+        warnings.append(f"other rows than the leaderboard's{missing(rows.evaluation_rows, task.split)}")
+    if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER:
         warnings.append(
-            f"other examples than the leaderboard's, for their rows are others{missing(rows.pool, task.pool)}"
+            f"other examples than the leaderboard's, for their rows are others{missing(rows.few_shot_pool, task.few_shot_split)}"
         )
     unverified = [split for split, status in row_check.items() if status == NOT_VERIFIED]
     if unverified:
@@ -152,7 +152,12 @@ def summarize(task: Task, questions: Sequence[Question]) -> dict:
         "n": len(values),
         "full_size": task.facts.full_size,
     }
-    ran_out = [answer.ran_out for question in questions for answer in question.answers if answer.ran_out is not None]
+    ran_out = [
+        answer.hit_token_limit
+        for question in questions
+        for answer in question.answers
+        if answer.hit_token_limit is not None
+    ]
     if ran_out:
         entry["ran_out"] = sum(ran_out)
     wholes = [question.score.extra.get("whole_score") for question in questions]
@@ -228,8 +233,8 @@ def _line(question: Question) -> dict:
             name: values
             for name, values in (
                 ("greedy", [answer.greedy for answer in question.answers]),
-                ("whole", [answer.whole for answer in question.answers]),
-                ("ran_out", [answer.ran_out for answer in question.answers]),
+                ("whole", [answer.full_text for answer in question.answers]),
+                ("ran_out", [answer.hit_token_limit for answer in question.answers]),
             )
             if any(value is not None for value in values)
         }

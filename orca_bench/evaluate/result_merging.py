@@ -33,7 +33,7 @@ def stem(protocol: str, limit: int | None, system: str, rooms: Mapping[str, int]
             if known
             else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
         )
-    own = (protocols.Orca if protocol == "orca" else protocols.Leaderboard).ROOMS
+    own = (protocols.Orca if protocol == "orca" else protocols.Leaderboard).DEFAULT_MAX_NEW_TOKENS
     name += "".join(f"-{task}-room{room}" for task, room in sorted(rooms.items()) if room != own[task])
     return name if limit is None else f"{name}-limit{limit}"
 

@@ -110,8 +110,8 @@ def match(answers: Answers, documents: Sequence[Document], cut_texts: bool = Fal
 def _cut(answer: Answer, stops: Sequence[str]) -> Answer:
     if not isinstance(answer.value, str):
         return answer
-    whole = answer.whole if answer.whole is None else cut(answer.whole, stops)
-    return replace(answer, value=cut(answer.value, stops), whole=whole)
+    whole = answer.full_text if answer.full_text is None else cut(answer.full_text, stops)
+    return replace(answer, value=cut(answer.value, stops), full_text=whole)
 
 
 def _answer(answers: Answers, key: Key, request: Request) -> Answer:
@@ -121,7 +121,7 @@ def _answer(answers: Answers, key: Key, request: Request) -> Answer:
         ("context", request.context),
         ("continuation", request.continuation),
         ("until", list(request.until)),
-        ("max_new_tokens", request.room),
+        ("max_new_tokens", request.max_new_tokens),
     ):
         if name in line and line[name] != sent:
             raise UserError(

@@ -141,7 +141,7 @@ def _suite(result: dict, suite: benchmark_rows.Suite) -> Finding:
     return Finding("suite", matches, suite.name if matches else f"{recorded['name']} told, {suite.name} by the rows")
 
 
-def _rows(result: dict, task: Task, read: benchmark_rows.Rows, covered: set[Place]) -> Finding:
+def _rows(result: dict, task: Task, read: benchmark_rows.BenchmarkRows, covered: set[Place]) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
     entry, what = result["tasks"][task.name], f"{task.title}: rows"
     if version_of(result) < 3:
@@ -151,8 +151,8 @@ def _rows(result: dict, task: Task, read: benchmark_rows.Rows, covered: set[Plac
     other = [split for split in {**recorded, **read.hashes} if recorded.get(split) != read.hashes.get(split)]
     if other:
         return Finding(what, False, f"not the rows that were asked: split {', '.join(other)} differs")
-    if entry.get("rows") != len(read.asked):
-        return Finding(what, False, f"{entry.get('rows')} told, {len(read.asked)} by the rows")
+    if entry.get("rows") != len(read.evaluation_rows):
+        return Finding(what, False, f"{entry.get('rows')} told, {len(read.evaluation_rows)} by the rows")
     status = benchmark_rows.check(task, read) if result["suite"]["comparable"] else None
     if entry.get("row_check") != status:
         return Finding(what, False, f"{entry.get('row_check')} told, {status} by the rows")
@@ -160,7 +160,7 @@ def _rows(result: dict, task: Task, read: benchmark_rows.Rows, covered: set[Plac
     return Finding(what, True, hashes if status is None else f"{hashes} ({', '.join(dict.fromkeys(status.values()))})")
 
 
-def _warnings(result: dict, task: Task, read: benchmark_rows.Rows) -> Finding:
+def _warnings(result: dict, task: Task, read: benchmark_rows.BenchmarkRows) -> Finding:
     entry, what = result["tasks"][task.name], f"{task.title}: warnings"
     protocol = protocols.of_result(result["protocol"])
     if version_of(result) < 3 or result["protocol"].get("version") != protocol.version:
@@ -243,7 +243,7 @@ def _answers(line: dict) -> list[Answer]:
 
 
 def _rescored(
-    result: dict, task: Task, lines: Sequence[dict], read: benchmark_rows.Rows
+    result: dict, task: Task, lines: Sequence[dict], read: benchmark_rows.BenchmarkRows
 ) -> tuple[list[Finding], list[Question]]:
     """What one task's requests and scores are by the rows, and its questions scored anew."""
     protocol = protocols.of_result(result["protocol"])

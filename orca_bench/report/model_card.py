@@ -100,7 +100,7 @@ def _qualified(result: dict, name: str) -> Iterator[str]:
         yield f"other rows ({entry['rows']:,})" if "rows" in entry else "other rows"
     elif rows == NOT_VERIFIED:
         yield "rows not verified"
-    if task.pool and rows != OTHER and rows_are(entry, task.pool) == OTHER:
+    if task.few_shot_split and rows != OTHER and rows_are(entry, task.few_shot_split) == OTHER:
         yield "other few-shot examples"
     if result["protocol"]["name"] != "leaderboard" and entry.get(
         "shortened"

@@ -114,7 +114,10 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     evaluator, modules = their_harness(checkout)
     read = {task.name: benchmark_rows.load(task, benchmarks) for task in select(names)}
     splits = {
-        task.name: {task.split: read[task.name].asked, **({task.pool: read[task.name].pool} if task.pool else {})}
+        task.name: {
+            task.split: read[task.name].evaluation_rows,
+            **({task.few_shot_split: read[task.name].few_shot_pool} if task.few_shot_split else {}),
+        }
         for task in select(names)
     }
     splits = json.loads(json.dumps(splits))  # their classes change rows in place
@@ -202,7 +205,7 @@ def compare_model(
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
     from orca_bench.evaluate.engine import tree_engine as engines
     from orca_bench.evaluate.harness import harness_run
-    from orca_bench.evaluate.harness.language_model import OrcaLM
+    from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.tasks import select
     from orca_bench.models.architecture import window as window_of
 
@@ -213,7 +216,7 @@ def compare_model(
     for task in select(names):
         documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), limit)
         rule = request_encoding.LeaderboardEncoding(tokenizer, length)
-        answers, _ = harness_run.ask(OrcaLM(engine, rule), task, protocol, documents)
+        answers, _ = harness_run.ask(HarnessModel(engine, rule), task, protocol, documents)
         for document in documents:
             for number, request in enumerate(document.requests):
                 ours[request] = answers[document.task, document.index, number]
@@ -234,7 +237,7 @@ def compare_model(
         )
     for request, text in zip(texts, said, strict=True):
         assert same_text(text, ours[request].value), (request, text, ours[request])
-    cut = sum(ours[r].whole is not None for r in texts)
+    cut = sum(ours[r].full_text is not None for r in texts)
     return {"pairs": len(pairs), "worst": worst, "texts": len(texts), "cut": cut, "empty": sum(not t for t in said)}
 
 

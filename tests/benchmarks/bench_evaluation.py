@@ -96,11 +96,11 @@ def asker(contender: str, model: Path, protocol: str, dtype: str):
     if contender == "ours":
         from orca_bench.evaluate import request_encoding
         from orca_bench.evaluate.engine import tree_engine as engines
-        from orca_bench.evaluate.harness.language_model import OrcaLM
+        from orca_bench.evaluate.harness.language_model import HarnessModel
 
         engine, tokenizer = engines.load(str(model), dtype)
         rule = request_encoding.of(protocol, tokenizer, 2048)
-        return OrcaLM(engine, rule), engine.model, rule
+        return HarnessModel(engine, rule), engine.model, rule
     from lm_eval.models.huggingface import HFLM
 
     lm = HFLM(
@@ -170,7 +170,7 @@ def _generated(lm, rule, task: str, requests: list) -> dict:
     told = {"seconds": time.perf_counter() - began, "answers": answers}
     if rule is not None:
         # `hf` throws nothing away of a cut context's answer, so the whole of ours is held against it.
-        wholes = [lm.texts[r.context].whole or text for r, text in zip(requests, answers, strict=True)]
+        wholes = [lm.texts[r.context].full_text or text for r, text in zip(requests, answers, strict=True)]
         told["answers"] = wholes
         told["said"] = [len(rule.tokenizer.encode(whole)) for whole in wholes]
     return told

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from orca_bench import prompt
 from orca_bench.cli import evaluating
 from orca_bench.evaluate import evaluation
-from orca_bench.evaluate.harness.language_model import OrcaLM
+from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import OrcaEncoding
 from orca_bench.report import gate, gate_formats
 from orca_bench.results import reading
@@ -38,7 +38,7 @@ def evaluated(model: Path, out: Path) -> reading.Result:
     order = evaluating.order(
         str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
     )
-    evaluation.evaluate(order, evaluation.Silent())
+    evaluation.evaluate(order, evaluation.SilentDisplay())
     return reading.read(out)
 
 
@@ -67,17 +67,17 @@ def no_bos():
 @contextlib.contextmanager
 def swapped_choices():
     """Every request gets the answer of its neighbour."""
-    whole = OrcaLM.loglikelihood
+    whole = HarnessModel.loglikelihood
 
     def swapped(self, requests, disable_tqdm=True):
         found = whole(self, requests, disable_tqdm)
         return [found[n ^ 1] if (n ^ 1) < len(found) else found[n] for n in range(len(found))]
 
-    OrcaLM.loglikelihood = swapped
+    HarnessModel.loglikelihood = swapped
     try:
         yield
     finally:
-        OrcaLM.loglikelihood = whole
+        HarnessModel.loglikelihood = whole
 
 
 BREAKS = {

@@ -23,7 +23,7 @@ def few(shared):
             return [json.loads(line) for line, _ in zip(lines, range(40), strict=False)]
 
     return {
-        name: {split: read(name, split) for split in filter(None, (task.split, task.pool))}
+        name: {split: read(name, split) for split in filter(None, (task.split, task.few_shot_split))}
         for name, task in TASKS.items()
     }
 
@@ -71,7 +71,7 @@ def test_each_layout_of_the_hub_gives_the_rows_and_hashes_of_json_lines(few, tmp
         ours, hub = benchmark_rows.load(task, tmp_path / "ours"), benchmark_rows.load(task, tmp_path / "hub")
         assert ours.hashes == hub.hashes
         if name != "drop":  # the copy at hand has columns of its own where rows of one type are needed
-            assert ours.asked == hub.asked and ours.pool == hub.pool
+            assert ours.evaluation_rows == hub.evaluation_rows and ours.few_shot_pool == hub.few_shot_pool
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_parts_are_joined_in_order_and_a_missing_one_is_named(few, tmp_path):
     for number in range(4):
         part = CONTAINERS["parquet"](whole[number * 10 : number * 10 + 10])
         (folder / f"test-{number:05d}-of-00004.parquet").write_bytes(part)
-    assert benchmark_rows.load(TASKS["gsm8k"], tmp_path).asked == whole
+    assert benchmark_rows.load(TASKS["gsm8k"], tmp_path).evaluation_rows == whole
     (folder / "test-00001-of-00004.parquet").unlink()
     with pytest.raises(UserError, match="part 00001 of 4 of 'test' is missing"):
         benchmark_rows.load(TASKS["gsm8k"], tmp_path)

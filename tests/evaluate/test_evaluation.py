@@ -40,7 +40,7 @@ def test_a_result_says_everything(evaluated):
         entry = result["tasks"][task.name]
         n = 24 if task.name == "mmlu" else 8
         assert entry["n"] == n and entry["shots"] == task.shots and len(entry["requests_sha256"]) == 64
-        assert set(result["data_hashes"][task.name]) == set(filter(None, (task.split, task.pool)))
+        assert set(result["data_hashes"][task.name]) == set(filter(None, (task.split, task.few_shot_split)))
     assert len(questions) == 72
     assert "not comparable" in done.stdout and "37.06" in done.stdout
 

@@ -44,7 +44,7 @@ def test_a_protocol_is_made_again_from_what_a_result_says():
         if protocol.name != "plain":
             assert protocols.of_result(described).describe() == protocol.describe()
     first = {"name": "orca", "version": 1, "system": "S", "max_new_tokens": 256}
-    assert dict(protocols.of_result(first).rooms) == {"gsm8k": 256, "drop": 256}
+    assert dict(protocols.of_result(first).max_new_tokens) == {"gsm8k": 256, "drop": 256}
 
 
 def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
@@ -55,7 +55,7 @@ def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leader
         for name, rooms in (("leaderboard", {}), ("leaderboard", {"gsm8k": 64}), ("orca", {}), ("orca", {"gsm8k": 256}))
     ]
     assert len(set(digests)) == 4
-    document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), room=256),))
+    document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), max_new_tokens=256),))
     assert request_files.digest([document]) == request_files.digest_of([["context", None, ["\n"]]])
 
 
@@ -71,9 +71,9 @@ def test_a_room_that_is_none_is_refused(words):
 def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
     rule = request_encoding.of("orca", tokenizers.load(tiny_model), 512)
     with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
-        rule.check_room(512, where="GSM8K under protocol orca")
+        rule.check_max_new_tokens(512, where="GSM8K under protocol orca")
     assert "--room" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
-    rule.check_room(511)
+    rule.check_max_new_tokens(511)
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
@@ -90,13 +90,13 @@ def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
 
 def questions(ran_out):
     score = Score(1.0, "1", "1", {})
-    return [Question("gsm8k", n, n, score, [Answer("1", ran_out=flag)]) for n, flag in enumerate(ran_out)]
+    return [Question("gsm8k", n, n, score, [Answer("1", hit_token_limit=flag)]) for n, flag in enumerate(ran_out)]
 
 
 def test_texts_that_ran_out_are_counted_and_warned_of():
     entry = result_building.summarize(BY_NAME["gsm8k"], questions([True, False, True, None]))
     assert entry["ran_out"] == 2
-    read = benchmark_rows.Rows([{}], [], {})
+    read = benchmark_rows.BenchmarkRows([{}], [], {})
     warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, read)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
     assert "ran_out" not in result_building.summarize(BY_NAME["gsm8k"], questions([None, None]))

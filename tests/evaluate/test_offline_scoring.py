@@ -77,7 +77,7 @@ def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
     benchmarks, out = str(mini["mini:benchmarks"]), str(tmp_path / "r.jsonl")
     script = (
         "import sys; from pathlib import Path; from orca_bench.evaluate import offline, tasks;"
-        f"asked = offline.Asked(tasks.select('all'), 'leaderboard', '', Path({benchmarks!r}), 2);"
+        f"asked = offline.RequestSelection(tasks.select('all'), 'leaderboard', '', Path({benchmarks!r}), 2);"
         f"offline.write_requests(asked, Path({out!r}));"
         "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
     )

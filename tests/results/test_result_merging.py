@@ -26,7 +26,7 @@ def evaluate(tmp_path, tiny_model, mini):
         )
         display = Lines()
         evaluation.evaluate(order, display)
-        return order.outs["orca"], "\n".join(display.lines)
+        return order.result_paths["orca"], "\n".join(display.lines)
 
     return run
 

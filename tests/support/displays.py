@@ -7,7 +7,7 @@ class Lines:
     def __init__(self):
         self.lines = []
 
-    def say(self, line):
+    def message(self, line):
         self.lines.append(line)
 
     count = expect = skip = begin = end = plan = advance = lambda self, *_: None

@@ -53,10 +53,10 @@ def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding
     digest = hashlib.sha256()
     for _, request in request_files.numbered(documents):
         if request.continuation is None:
-            start = rule.start(request.context, request.head, request.room)
-            ids, place = start.ids, start.room
+            start = rule.start(request.context, request.fixed_prefix, request.max_new_tokens)
+            ids, place = start.ids, start.max_new_tokens
         else:
-            pair = rule.pair(request.context, request.continuation, request.head)
+            pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
             ids, place = pair.ids, pair.start
         digest.update(struct.pack(f"<{len(ids) + 2}i", len(ids), place, *ids))
     return digest.hexdigest()

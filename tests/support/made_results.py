@@ -43,7 +43,7 @@ def write(target, label, questions, comparable=True, protocol="leaderboard", lim
     for task in SUITE:
         own = [question for question in questions if task_of(question.task) == task.name]
         if own:
-            checked = {split: rows for split in (task.split, task.pool) if split}
+            checked = {split: rows for split in (task.split, task.few_shot_split) if split}
             told["tasks"][task.name] = result_building.summarize(task, own) | {"row_check": checked}
     told["averages"] = result_building.averages(told["tasks"])
     result_building.write(target, told, questions)

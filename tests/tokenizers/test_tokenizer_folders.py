@@ -227,7 +227,7 @@ def test_a_tokenizer_without_bos_works_under_every_protocol_and_in_training(qwen
         assert pair.ids == tokenizer.encode("One two") and pair.start == len(tokenizer.encode("One"))
         empty = rule(tokenizer, 256).pair("", "two")  # as the harness: EOS stands before the first token
         assert (empty.ids, empty.start) == ([tokenizer.eos_id, *tokenizer.encode("two")], 1)
-        assert rule(tokenizer, 512).start("", room=64).ids == [tokenizer.eos_id]
+        assert rule(tokenizer, 512).start("", max_new_tokens=64).ids == [tokenizer.eos_id]
 
 
 def test_plain_puts_bos_where_plain_transformers_does(byte_level, tmp_path, sentencepiece_models, folder):

@@ -99,11 +99,11 @@ def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: in
     prompts = [
         Ids([*start.ids, 0], len(start.ids)) for start in starts
     ]  # the tree leaves out the last, which is not fed
-    room = max((start.room for start in starts), default=0)
-    rest = [[start.room, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
+    room = max((start.max_new_tokens for start in starts), default=0)
+    rest = [[start.max_new_tokens, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
     portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, each=room, unfed=1)
     sent = sum(len(start.ids) for start in starts)
-    sha256 = _sha256((start.ids, start.room) for start in starts)
+    sha256 = _sha256((start.ids, start.max_new_tokens) for start in starts)
     return Call(TEXTS, portions, len(starts), sent, shortened, 0, sha256)
 
 

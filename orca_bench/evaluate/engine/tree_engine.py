@@ -286,9 +286,9 @@ class Engine:
         start; see `generate`."""
 
         def finished(number: int, ids: list[int]) -> bool:
-            return len(ids) >= starts[number].room or encoding.finished(ids, stops[number])
+            return len(ids) >= starts[number].max_new_tokens or encoding.finished(ids, stops[number])
 
-        room = max((start.room for start in starts), default=0)
+        room = max((start.max_new_tokens for start in starts), default=0)
         said = self.generate([start.ids for start in starts], finished, room, progress)
         return [
             (

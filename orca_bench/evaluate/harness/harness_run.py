@@ -27,8 +27,8 @@ from lm_eval.tasks import TaskManager
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols
 from orca_bench.evaluate.answers.portions import Call
-from orca_bench.evaluate.benchmark_rows import Rows
-from orca_bench.evaluate.harness.language_model import OrcaLM
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows
+from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.protocols import Answer, Document, Protocol, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.request_files import Key, digest_of, numbered
@@ -47,7 +47,7 @@ class PlainOutcome:
     lm_eval: dict
 
 
-def _simple_evaluate(lm: OrcaLM, tasks: list[HarnessTask], limit: int | None, log_samples: bool) -> dict:
+def _simple_evaluate(lm: HarnessModel, tasks: list[HarnessTask], limit: int | None, log_samples: bool) -> dict:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     # lm_eval 0.4.13 asks git for the revision of the current folder, and git complains aloud where that is no checkout.
     lm_eval.evaluator.get_git_commit_hash = lambda: None
@@ -80,7 +80,7 @@ def _kept(result: dict) -> dict:
 
 def _options(request: Request) -> dict:
     """How a text is to be generated, in lm-eval's words."""
-    return {"until": list(request.until), "do_sample": False, "max_gen_toks": request.room}
+    return {"until": list(request.until), "do_sample": False, "max_gen_toks": request.max_new_tokens}
 
 
 class ProtocolTask(HarnessTask):
@@ -180,7 +180,7 @@ def protocol_tasks(
     ]
 
 
-def prepare(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> Call:
+def prepare(lm: HarnessModel, task: Task, protocol: Protocol, documents: list[Document]) -> Call:
     """The call that `ask` will make with these documents, encoded and counted ahead.
 
     Raises UserError, with the request named, where one does not fit the model.
@@ -197,7 +197,7 @@ def prepare(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document
     return lm.prepare(instances[0].request_type, instances)
 
 
-def ask(lm: OrcaLM, task: Task, protocol: Protocol, documents: list[Document]) -> tuple[dict[Key, Answer], dict]:
+def ask(lm: HarnessModel, task: Task, protocol: Protocol, documents: list[Document]) -> tuple[dict[Key, Answer], dict]:
     """Requests in, answers out, through lm-eval's evaluator: the answer to each request, and lm-eval's own result."""
     tasks = as_tasks(task, protocol, documents)
     lm.expect(request for document in documents for request in document.requests)
@@ -228,8 +228,8 @@ class Plain:
 
     name, version = "plain", 1
 
-    def __init__(self, rooms: Mapping[str, int] = MappingProxyType({})):
-        self.rooms = protocols.Leaderboard.ROOMS | rooms
+    def __init__(self, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
+        self.max_new_tokens = protocols.Leaderboard.DEFAULT_MAX_NEW_TOKENS | max_new_tokens
 
     def warnings(self, task: Task) -> list[str]:
         """None of its own."""
@@ -241,12 +241,14 @@ class Plain:
             "version": self.version,
             "lm_eval": lm_eval.__version__,
             "tokens": "BOS + context and continuation encoded together",
-            "max_new_tokens": protocols.base.max_new_tokens(self.rooms),
+            "max_new_tokens": protocols.protocol.described_limits(self.max_new_tokens),
         }
 
 
-def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None, room: int = MAX_NEW_TOKENS) -> PlainOutcome:
-    """Run lm-eval's own task files for one task of the suite over the given rows; a text has at most `room` tokens."""
+def run_plain(
+    lm: HarnessModel, task: Task, rows: BenchmarkRows, limit: int | None, max_new_tokens: int = MAX_NEW_TOKENS
+) -> PlainOutcome:
+    """Run lm-eval's own task files for one task of the suite over the given rows; a text has at most `max_new_tokens` tokens."""
     folder, name, metric, filter_name = _PLAIN[task.name]
     manager = TaskManager(include_path=str(Path(lm_eval.__file__).parent / "tasks" / folder), include_defaults=False)
     found = list(parts(task, rows, name))
@@ -265,7 +267,7 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None, room: int =
     with _without_bars():
         # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
         loaded = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
-    lm.expect([], room)
+    lm.expect([], max_new_tokens)
     result = _simple_evaluate(lm, loaded, limit, log_samples=True)
     questions, sent = [], []
     for part, numbers, asked, _ in found:
@@ -276,8 +278,8 @@ def run_plain(lm: OrcaLM, task: Task, rows: Rows, limit: int | None, room: int =
             number = numbers[sample["doc_id"]]
             questions.append(Question(part, sample["doc_id"], number, score, answers, task.cluster(row)))
             sent += [list(arguments) for arguments in sample["arguments"]]
-    if task.generates and room != MAX_NEW_TOKENS:
-        sent.append(room)
+    if task.generates and max_new_tokens != MAX_NEW_TOKENS:
+        sent.append(max_new_tokens)
     return PlainOutcome(questions, digest_of(sent), _kept(result))
 
 
@@ -295,10 +297,10 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def parts(task: Task, rows: Rows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
+def parts(task: Task, rows: BenchmarkRows, name: str) -> Iterator[tuple[str, list[int], list[dict], list[dict]]]:
     """(lm-eval task, row numbers, rows asked, rows of the pool) of each part of a task, in order."""
-    for part, numbers, pool in protocols.base.parts(task, rows):
-        yield part if task.name == "mmlu" else name, numbers, [rows.asked[i] for i in numbers], pool
+    for part, numbers, pool in protocols.protocol.parts(task, rows):
+        yield part if task.name == "mmlu" else name, numbers, [rows.evaluation_rows[i] for i in numbers], pool
 
 
 def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:
@@ -306,8 +308,8 @@ def _dataset(task: Task, asked: list[dict], pool: list[dict]) -> Callable:
         from datasets import Dataset
 
         made = {task.split: Dataset.from_list(asked)}
-        if task.pool:
-            made[task.pool] = Dataset.from_list(pool)
+        if task.few_shot_split:
+            made[task.few_shot_split] = Dataset.from_list(pool)
         # A task file may name a split that it does not use; lm-eval asks for its rows all the same.
         return made | {split: made[task.split] for split in ("validation", "test") if split not in made}
 

@@ -1,6 +1,6 @@
 """What lm-evaluation-harness asks: its strings become ids, portions of them are handed out, and the answers are kept.
 
-`OrcaLM` hands the harness's strings to an encoding and the ids to an engine. It knows neither a model nor a server.
+`HarnessModel` hands the harness's strings to an encoding and the ids to an engine. It knows neither a model nor a server.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Engine(Interface):
         encoding: Encoding,
         progress: Callable[[int], None],
     ) -> list[tuple[str, str | None, bool | None]]:
-        """(greedy text, the whole of it where the encoding throws its first tokens away, else None, whether it ran out of
-        room, None where that is not known) behind each start.
+        """(greedy text, the whole of it where the encoding throws its first tokens away, else None, whether it reached its
+        token limit, None where that is not known) behind each start.
 
         `progress(n)`: so many texts are done. Raises NotFinite with the number of a start.
         """
@@ -70,11 +70,11 @@ def compute(
     kind, protocol, requests = item
     if kind == portions.SCORES:
         return engine.log_likelihoods([Ids(ids, start) for ids, start in requests], progress)
-    starts = [Start(ids, room, discard) for ids, room, discard, _ in requests]
+    starts = [Start(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
     return engine.texts(starts, [stops for *_, stops in requests], encodings[protocol], progress)
 
 
-class OrcaLM(LM):
+class HarnessModel(LM):
     """lm-eval's model interface over an `Engine` and an `Encoding`, with answers in an `AnswerCache` where there is one.
 
     `workers` share the work, `protocol` names the encoding to its helpers.
@@ -114,7 +114,7 @@ class OrcaLM(LM):
 
     @property
     def narrowed(self) -> int:
-        """How many of them lost some to a server's room alone."""
+        """How many of them lost some to a server's window alone."""
         return sum(call.narrowed for call in self._calls)
 
     @property
@@ -123,14 +123,14 @@ class OrcaLM(LM):
         hashes = [call.sha256 for call in self._calls]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
-    def expect(self, requests: Iterable[Request], room: int = MAX_NEW_TOKENS) -> None:
+    def expect(self, requests: Iterable[Request], max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         """Be told which requests are coming: forget those before, and note how much of each context must stay.
 
-        `room` is how many tokens a text may have where lm-eval does not say it.
+        `max_new_tokens` is how many tokens a text may have where lm-eval does not say it.
         """
         self.texts.clear()
-        self._room = room
-        self._heads = {request.context: request.head for request in requests if request.head}
+        self._room = max_new_tokens
+        self._heads = {request.context: request.fixed_prefix for request in requests if request.fixed_prefix}
 
     def prepare(self, method: str, requests: Sequence) -> Call:
         """The call that the harness will make of a method with these requests, encoded ahead; `expect` was told of them.
@@ -154,7 +154,7 @@ class OrcaLM(LM):
     def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
         answers = self._answers("generate_until", requests)
         for request, (text, whole, ran_out) in zip(requests, answers, strict=True):
-            self.texts[request.args[0]] = Answer(text, whole=whole, ran_out=ran_out)
+            self.texts[request.args[0]] = Answer(text, full_text=whole, hit_token_limit=ran_out)
         return [text for text, *_ in answers]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True):
@@ -177,12 +177,12 @@ class OrcaLM(LM):
         encoded, stops = [], []
         for request in requests:
             context, options = request.args
-            head = self._heads.get(context, 0)
+            fixed_prefix = self._heads.get(context, 0)
             with _named(request):
                 if kind == portions.SCORES:
-                    encoded.append(self.encoding.pair(context, options, head=head))
+                    encoded.append(self.encoding.pair(context, options, fixed_prefix=fixed_prefix))
                 else:
-                    encoded.append(self.encoding.start(context, head, options.get("max_gen_toks", self._room)))
+                    encoded.append(self.encoding.start(context, fixed_prefix, options.get("max_gen_toks", self._room)))
                     stops.append(_stop_list(options))
         shortened, narrowed = self.encoding.shortened - shortened, self.encoding.narrowed - narrowed
         if kind == portions.SCORES:
@@ -193,7 +193,7 @@ class OrcaLM(LM):
 class _Portions:
     """The portions of one call as work to share: each looked up in the cache, computed, saved."""
 
-    def __init__(self, lm: OrcaLM, call: Call, requests: Sequence):
+    def __init__(self, lm: HarnessModel, call: Call, requests: Sequence):
         self._lm, self._call, self._requests = lm, call, requests
         self._encodings = {lm.protocol: lm.encoding}
 

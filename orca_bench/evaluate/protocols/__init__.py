@@ -14,16 +14,17 @@ OURS = ("leaderboard", "orca")
 __all__ = ["OURS", "Answer", "Document", "Leaderboard", "Orca", "Protocol", "Request", "named", "of_result"]
 
 
-def named(name: str, system: str, rooms: Mapping[str, int] = MappingProxyType({})) -> Protocol:
+def named(name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})) -> Protocol:
     """The protocol of a name in `OURS`; `system` is the text of the system message where there is one.
 
-    `rooms` gives tasks another room for their answers than the protocol's own, tokens.
+    `max_new_tokens` gives tasks another limit for their answers than the protocol's own, tokens.
     """
-    return Leaderboard(rooms) if name == "leaderboard" else Orca(system, rooms)
+    return Leaderboard(max_new_tokens) if name == "leaderboard" else Orca(system, max_new_tokens)
 
 
 def of_result(described: Mapping) -> Protocol:
     """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
-    room = described.get("max_new_tokens", MAX_NEW_TOKENS)
-    rooms = room if isinstance(room, Mapping) else dict.fromkeys(Leaderboard.ROOMS, room)
-    return named(described["name"], described.get("system", ""), rooms)
+    limits = described.get("max_new_tokens", MAX_NEW_TOKENS)
+    if not isinstance(limits, Mapping):
+        limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)
+    return named(described["name"], described.get("system", ""), limits)

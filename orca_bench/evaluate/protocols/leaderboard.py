@@ -11,8 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from orca_bench.evaluate.benchmark_rows import Rows
-from orca_bench.evaluate.protocols.protocol import Answer, Document, Request, context_before, drawn, max_new_tokens
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows
+from orca_bench.evaluate.protocols.protocol import (
+    Answer,
+    Document,
+    Request,
+    context_before,
+    described_limits,
+    documents_with_examples,
+)
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks.task import ChoiceTask, Score, Task
 
@@ -33,10 +40,10 @@ class Leaderboard:
     """The question as Open LLM Leaderboard v1 asked it: no prompt wrapper, no BOS."""
 
     name, version = "leaderboard", 1
-    ROOMS = dict.fromkeys(STOPS, MAX_NEW_TOKENS)
+    DEFAULT_MAX_NEW_TOKENS = dict.fromkeys(STOPS, MAX_NEW_TOKENS)
 
-    def __init__(self, rooms: Mapping[str, int] = MappingProxyType({})):
-        self.rooms = self.ROOMS | rooms
+    def __init__(self, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
+        self.max_new_tokens = self.DEFAULT_MAX_NEW_TOKENS | max_new_tokens
 
     def describe(self) -> dict:
         """Name, version, the harness's commit and how strings become tokens."""
@@ -45,24 +52,28 @@ class Leaderboard:
             "version": self.version,
             "harness": f"lm-evaluation-harness {COMMIT}",
             "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
-            "max_new_tokens": max_new_tokens(self.rooms),
+            "max_new_tokens": described_limits(self.max_new_tokens),
         }
 
-    def documents(self, task: Task, rows: Rows, limit: int | None) -> list[Document]:
+    def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the examples that it drew."""
         return [
-            Document(name, index, number, row, tuple(self._requests(task, row, context_before(task, row, shown))))
-            for name, index, number, row, shown in drawn(task, rows, limit)
+            Document(
+                name, index, number, row, tuple(self._requests(task, row, context_before(task, row, few_shot_examples)))
+            )
+            for name, index, number, row, few_shot_examples in documents_with_examples(task, rows, limit)
         ]
 
     def _requests(self, task: Task, row: dict, before: str) -> Iterator[Request]:
         if not isinstance(task, ChoiceTask):
-            yield Request(before + task.question(row), until=STOPS[task.name], room=self.rooms[task.name])
+            yield Request(
+                before + task.question(row), until=STOPS[task.name], max_new_tokens=self.max_new_tokens[task.name]
+            )
         elif task.name == "winogrande":
             # The harness put the filled sentence in the place of everything behind the last blank line of the context.
-            shown = (before + task.question(row)).split("\n\n")[:-1]
+            parts = (before + task.question(row)).split("\n\n")[:-1]
             for question, continuation in task.pairs(row):
-                yield Request("\n\n".join([*shown, question]), continuation)
+                yield Request("\n\n".join([*parts, question]), continuation)
         else:
             for question, continuation in task.harness_pairs(row):
                 yield Request(before + question, continuation)
@@ -76,9 +87,9 @@ class Leaderboard:
         if isinstance(task, ChoiceTask):
             return task.harness_score(document.row, [answer.value for answer in answers])
         score = task.harness_score(document.row, answers[0].value)
-        if answers[0].whole is None:
+        if answers[0].full_text is None:
             return score
-        whole = task.harness_score(document.row, answers[0].whole)
+        whole = task.harness_score(document.row, answers[0].full_text)
         return Score(score.value, score.prediction, score.gold, score.extra | {"whole_score": whole.value})
 
     def warnings(self, task: Task) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol as Interface
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.benchmark_rows import Rows
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.tasks.task import Score, Task
 
 #: The leaderboard's harness shuffles documents and draws examples from one generator with this seed (b281b092, evaluator.py).
@@ -22,16 +22,17 @@ SEED = 42
 
 @dataclass(frozen=True)
 class Request:
-    """One exact string pair: (context, continuation) to score, or (context, until) to generate at most `room` tokens after.
+    """One exact string pair: (context, continuation) to score, or (context, until) to generate a text after.
 
-    `head` is how many characters at the start of the context must stay when it is too long for the model.
+    A text has at most `max_new_tokens` tokens. `fixed_prefix` is how many characters at the start of the context must stay
+    when it is too long for the model.
     """
 
     context: str
     continuation: str | None = None
     until: tuple[str, ...] = ()
-    head: int = 0
-    room: int | None = None
+    fixed_prefix: int = 0
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Answer:
     """What a model said to one request.
 
     `value` is a log-probability in nats, or a text; `greedy` says whether greedy decoding would have said the continuation,
-    None where that is not known. `whole` is the text before a protocol threw tokens of it away, None where it threw none.
-    `ran_out` says whether a text had all the tokens of its room and had not ended, None where that is not known.
+    None where that is not known. `full_text` is the text before a protocol threw tokens of it away, None where it threw none.
+    `hit_token_limit` says whether a text had `max_new_tokens` tokens and had not ended, None where that is not known.
     """
 
     value: float | str
     greedy: bool | None = None
-    whole: str | None = None
-    ran_out: bool | None = None
+    full_text: str | None = None
+    hit_token_limit: bool | None = None
 
 
 class Protocol(Interface):
@@ -66,12 +67,12 @@ class Protocol(Interface):
     name: str
     version: int
     #: The most tokens of an answer, of each task whose answers are texts.
-    rooms: Mapping[str, int]
+    max_new_tokens: Mapping[str, int]
 
     def describe(self) -> dict:
         """Everything that two results must have in common to be comparable."""
 
-    def documents(self, task: Task, rows: Rows, limit: int | None) -> list[Document]:
+    def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task in order, at most `limit` (of each subject, for MMLU)."""
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
@@ -81,12 +82,15 @@ class Protocol(Interface):
         """What a reader of this task's number must know."""
 
 
-def max_new_tokens(rooms: Mapping[str, int]) -> int | dict[str, int]:
-    """The rooms of a protocol as its description gives them: one number where all tasks have the same, else by task."""
-    return next(iter(rooms.values())) if len(set(rooms.values())) == 1 else dict(rooms)
+def described_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
+    """The token limits of a protocol as its description gives them: one number where all tasks have the same, else by task."""
+    limits = max_new_tokens.values()
+    return next(iter(limits)) if len(set(limits)) == 1 else dict(max_new_tokens)
 
 
-def drawn(task: Task, rows: Rows, limit: int | None) -> Iterator[tuple[str, int, int, dict, list[dict]]]:
+def documents_with_examples(
+    task: Task, rows: BenchmarkRows, limit: int | None
+) -> Iterator[tuple[str, int, int, dict, list[dict]]]:
     """The leaderboard's document order and few-shot draws: (task, index, row number, row, examples).
 
     The rows are shuffled by a generator seeded 42 and cut at the limit; the same generator, in the state it is then in,
@@ -96,30 +100,30 @@ def drawn(task: Task, rows: Rows, limit: int | None) -> Iterator[tuple[str, int,
         generator = random.Random(SEED)
         generator.shuffle(numbers)
         for index, number in enumerate(numbers[:limit]):
-            yield name, index, number, rows.asked[number], task.choose(pool, generator)
+            yield name, index, number, rows.evaluation_rows[number], task.choose(pool, generator)
 
 
-def parts(task: Task, rows: Rows) -> Iterator[tuple[str, list[int], list[dict]]]:
+def parts(task: Task, rows: BenchmarkRows) -> Iterator[tuple[str, list[int], list[dict]]]:
     """(task name, row numbers, pool of examples) of each part of a task: MMLU's subjects, or the task itself."""
     if task.name != "mmlu":
-        yield task.name, list(range(len(rows.asked))), rows.pool
+        yield task.name, list(range(len(rows.evaluation_rows))), rows.few_shot_pool
         return
     numbers: dict[str, list[int]] = {}
     pools: dict[str, list[dict]] = {}
-    for number, row in enumerate(rows.asked):
+    for number, row in enumerate(rows.evaluation_rows):
         numbers.setdefault(row["subject"], []).append(number)
-    for row in rows.pool:
+    for row in rows.few_shot_pool:
         pools.setdefault(row["subject"], []).append(row)
     for subject in sorted(numbers):
         if len(pools.get(subject, [])) < task.shots:
             raise UserError(
                 f"subject '{subject}' has {len(pools.get(subject, []))} rows and {task.shots} examples are needed",
-                where=f"{task.name} split {task.pool}",
+                where=f"{task.name} split {task.few_shot_split}",
             )
         yield f"mmlu_{subject}", numbers[subject], pools[subject]
 
 
-def context_before(task: Task, row: dict, shown: Iterable[dict]) -> str:
+def context_before(task: Task, row: dict, few_shot_examples: Iterable[dict]) -> str:
     """Everything before the question: description and examples, each followed by a blank line."""
     description = task.description(row)
-    return "".join(part + "\n\n" for part in [*filter(None, [description]), *map(task.example, shown)])
+    return "".join(part + "\n\n" for part in [*filter(None, [description]), *map(task.example, few_shot_examples)])

@@ -186,7 +186,7 @@ class Api:
         options = {"stop": list(stops)} if stops else {}
         if start.discard:
             options["logprobs"] = 1  # tells the tokens apart, of which the first are thrown away
-        choice = await self._complete(start.ids, max_tokens=start.room, **options)
+        choice = await self._complete(start.ids, max_tokens=start.max_new_tokens, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
         ran_out = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes behind the prompt has the space that SentencePiece takes from a text's first word.

@@ -33,8 +33,8 @@ class Drop(GenerationTask):
         """The passage, by the beginning of its SHA-256: several questions ask about one."""
         return hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
 
-    def check_asked(self, row: dict) -> None:
-        super().check_asked(row)
+    def check_evaluation_row(self, row: dict) -> None:
+        super().check_evaluation_row(row)
         if not any(_counts(gold) for gold in gold_answers(row)):
             raise ValueError("no number, span or date in any of its answers")
 

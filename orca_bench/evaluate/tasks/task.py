@@ -60,9 +60,9 @@ class Task(ABC):
         return self.facts.split
 
     @property
-    def pool(self) -> str | None:
+    def few_shot_split(self) -> str | None:
         """The rows that few-shot examples come from; None where there are none."""
-        return self.facts.pool
+        return self.facts.few_shot_split
 
     def description(self, row: dict) -> str:
         """Text before the few-shot examples, or nothing."""
@@ -84,7 +84,7 @@ class Task(ABC):
         """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be an example."""
         self.example(row)
 
-    def check_asked(self, row: dict) -> None:
+    def check_evaluation_row(self, row: dict) -> None:
         """Raise the same where a row cannot be asked and scored."""
         self.check(row)
 

@@ -69,13 +69,13 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
     assert kept(folder) == kept(undisturbed.parent)
 
 
-class Listener(evaluation.Silent):
+class Listener(evaluation.SilentDisplay):
     """A display that only listens."""
 
     def __init__(self):
         self.said = []
 
-    def say(self, line):
+    def message(self, line):
         self.said.append(line)
 
 
@@ -101,9 +101,9 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     outs = {"orca": tmp_path / "r.json"}
     tiny, rows = Source(str(tiny_model), str(tiny_model)), mini["mini:benchmarks"]
-    order = evaluation.Order(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
+    order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
     assert [reused(order), reused(order)] == [False, True]
-    assert not reused(replace(order, outs={"leaderboard": tmp_path / "r.json"}))
+    assert not reused(replace(order, result_paths={"leaderboard": tmp_path / "r.json"}))
     assert not reused(replace(order, dtype="bfloat16"))
     assert not reused(replace(order, system="T"))
     assert not reused(replace(order, model=Source(str(other), str(other))))
@@ -145,7 +145,7 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
     from orca_bench.evaluate.engine import tree_engine as engines
     from orca_bench.evaluate.harness import harness_run
-    from orca_bench.evaluate.harness.language_model import OrcaLM
+    from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.tasks import select
 
     engine, tokenizer = engines.load(str(tiny_model))
@@ -166,9 +166,9 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     with torch.no_grad():
         engine.model.model.embed_tokens.weight[rare] = float("nan")
     with pytest.raises(UserError, match=f"truthful_qa document {index} request {number}: the model gave NaN"):
-        harness_run.ask(OrcaLM(engine, rule), task, protocol, documents)
+        harness_run.ask(HarnessModel(engine, rule), task, protocol, documents)
     with pytest.raises(UserError, match="truthful_qa document 0 request 0: a continuation of"):
-        harness_run.ask(OrcaLM(engine, request_encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
+        harness_run.ask(HarnessModel(engine, request_encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
 
 
 def test_a_model_of_nan_is_refused(orca, tiny_model, mini, tmp_path):

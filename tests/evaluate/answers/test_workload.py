@@ -17,7 +17,7 @@ from orca_bench.evaluate.answers.workload import Clock, Workload, duration
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine import tree_engine as engines
 from orca_bench.evaluate.harness import harness_run
-from orca_bench.evaluate.harness.language_model import OrcaLM
+from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import Ids, Start
 from orca_bench.evaluate.tasks import select
 
@@ -55,7 +55,9 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
     (task,) = select(name)
     protocol = protocols.named("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
-    lm = OrcaLM(engine, request_encoding.of("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0))
+    lm = HarnessModel(
+        engine, request_encoding.of("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
+    )
     planned = []
     lm.watcher = type("Watcher", (), {"plan": planned.append, "advance": lambda n: None, "skip": lambda n: None})
     call = harness_run.prepare(lm, task, protocol, documents)

@@ -7,7 +7,7 @@ import pytest
 from checkout import ROOT
 
 from orca_bench.evaluate import protocols
-from orca_bench.evaluate.benchmark_rows import Rows
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.tasks import SUITE
 
@@ -17,7 +17,7 @@ PROTOCOL = protocols.Leaderboard()
 
 def first(name, asked, pool=(), index=0):
     """The document at `index` of some rows."""
-    return PROTOCOL.documents(BY_NAME[name], Rows(list(asked), list(pool), {}), None)[index]
+    return PROTOCOL.documents(BY_NAME[name], BenchmarkRows(list(asked), list(pool), {}), None)[index]
 
 
 def sent(document):
@@ -41,8 +41,10 @@ def test_arc_joins_examples_and_question_by_blank_lines():
     document = first("arc_challenge", [arc("Why?", ["a b", "c"], "A")], pool)
     generator = random.Random(42)
     generator.shuffle([0])
-    shown = generator.sample(pool, 25)
-    context = "\n\n".join(f"Question: {row['question']}\nAnswer: {row['choices']['text'][1]}" for row in shown)
+    few_shot_examples = generator.sample(pool, 25)
+    context = "\n\n".join(
+        f"Question: {row['question']}\nAnswer: {row['choices']['text'][1]}" for row in few_shot_examples
+    )
     context += "\n\nQuestion: Why?\nAnswer:"
     assert sent(document) == [(context, " a b"), (context, " c")]
 
@@ -80,12 +82,14 @@ def test_winogrande_fills_the_blank_and_replaces_what_follows_the_last_blank_lin
     pool = [row(f"It was {i} that _ saw.") for i in range(5)]
     generator = random.Random(42)
     generator.shuffle([0])
-    shown = [r["sentence"].replace("_", "Ann") for r in generator.sample(pool, 5)]
+    few_shot_examples = [r["sentence"].replace("_", "Ann") for r in generator.sample(pool, 5)]
     document = first("winogrande", [row("Who ran? _ did .")], pool)
-    assert sent(document) == [("\n\n".join([*shown, f"Who ran? {name}"]), " did .") for name in ("Ann", "Bob")]
+    assert sent(document) == [
+        ("\n\n".join([*few_shot_examples, f"Who ran? {name}"]), " did .") for name in ("Ann", "Bob")
+    ]
     # A sentence with a blank line in it keeps its first part twice, as in the harness.
     document = first("winogrande", [row("One.\n\nTwo _ ran.")], pool)
-    assert sent(document)[1] == ("\n\n".join([*shown, "One.", "One.\n\nTwo Bob"]), " ran.")
+    assert sent(document)[1] == ("\n\n".join([*few_shot_examples, "One.", "One.\n\nTwo Bob"]), " ran.")
 
 
 def test_generation_stops_as_the_harness_stopped():
@@ -128,7 +132,7 @@ def test_gsm8k_wants_the_mark_and_the_very_characters():
 def test_what_was_thrown_away_is_scored_beside():
     task = BY_NAME["gsm8k"]
     document = first("gsm8k", [{"question": "q", "answer": "#### 5"}], [{"question": "", "answer": "#### 1"}] * 5)
-    score = PROTOCOL.score(task, document, [Answer("thus", whole="#### 5 thus")])
+    score = PROTOCOL.score(task, document, [Answer("thus", full_text="#### 5 thus")])
     assert (score.value, score.extra["whole_score"]) == (0.0, 1.0)
 
 
@@ -150,9 +154,9 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
 
     task = BY_NAME["gsm8k"]
     row = {"question": "q", "answer": "#### 5"}
-    read = Rows([row], [row] * 5, {})
+    read = BenchmarkRows([row], [row] * 5, {})
     document = first("gsm8k", [row], [row] * 5)
-    given = [Answer("thus", whole="#### 5 thus")]
+    given = [Answer("thus", full_text="#### 5 thus")]
     question = Question("gsm8k", 0, 0, PROTOCOL.score(task, document, given), given)
     for comparable, said in (
         (

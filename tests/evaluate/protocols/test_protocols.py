@@ -29,11 +29,13 @@ def test_order_and_draws_come_from_one_generator_seeded_42(mini):
     task = BY_NAME["arc_challenge"]
     read = benchmark_rows.load(task, mini["mini:benchmarks"])
     generator = random.Random(42)
-    order = list(range(len(read.asked)))
+    order = list(range(len(read.evaluation_rows)))
     generator.shuffle(order)
     for document, number in zip(documents(mini, "arc_challenge", 10), order, strict=False):
-        shown = generator.sample(read.pool, 25)
-        context = "".join(task.example(row) + "\n\n" for row in shown) + task.question(read.asked[number])
+        few_shot_examples = generator.sample(read.few_shot_pool, 25)
+        context = "".join(task.example(row) + "\n\n" for row in few_shot_examples) + task.question(
+            read.evaluation_rows[number]
+        )
         assert document.row_number == number
         assert document.requests[0].context == prompt.render("S", context)
 
@@ -49,7 +51,9 @@ def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
         f"mmlu_{s}" for s in ("elementary_mathematics", "formal_logic", "global_facts") for _ in range(3)
     ]
     dev = [
-        r for r in benchmark_rows.load(BY_NAME["mmlu"], mini["mini:benchmarks"]).pool if r["subject"] == "formal_logic"
+        r
+        for r in benchmark_rows.load(BY_NAME["mmlu"], mini["mini:benchmarks"]).few_shot_pool
+        if r["subject"] == "formal_logic"
     ]
     context = found[3].requests[0].context
     places = [context.index(BY_NAME["mmlu"].example(row)) for row in dev]
@@ -61,13 +65,13 @@ def test_what_evaluation_scores_is_what_training_would_train_on(mini, tokenizer,
     rule = OrcaEncoding(tokenizer, 10**6)
     for document in documents(mini, task, 5):
         for request in document.requests:
-            instruction = request.context.removeprefix(prompt.head("S")).removesuffix("\n\n### Response:\n")
+            instruction = request.context.removeprefix(prompt.fixed_prefix("S")).removesuffix("\n\n### Response:\n")
             record = Record("S", instruction, "", request.continuation or "x")
             trained, prompt_length = encode_record(record, tokenizer, 10**6)
             if request.continuation is None:
-                assert rule.start(request.context, request.head).ids == trained[:prompt_length]
+                assert rule.start(request.context, request.fixed_prefix).ids == trained[:prompt_length]
             else:
-                pair = rule.pair(request.context, request.continuation, request.head)
+                pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
                 assert pair.ids == trained[:-1] and pair.start == prompt_length  # all but EOS
 
 
@@ -130,10 +134,10 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
 def test_a_context_too_long_keeps_its_head_and_its_end(mini, tokenizer):
     request = documents(mini, "arc_challenge", 1, system="Be brief.")[0].requests[0]
     rule = OrcaEncoding(tokenizer, 80)
-    pair = rule.pair(request.context, request.continuation, request.head)
+    pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
     text = tokenizer.decode(pair.ids[: pair.start])
     assert len(pair.ids) == 81
-    assert text.startswith(prompt.head("Be brief.")) and text.endswith("\n\n### Response:\n")
+    assert text.startswith(prompt.fixed_prefix("Be brief.")) and text.endswith("\n\n### Response:\n")
     assert rule.shortened == 1
 
 

@@ -64,7 +64,7 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
     with open_engine(EngineConfig("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
         assert started.window == min(1024, window or 1024) and started.model["engine"]["window"] == window
         rule = request_encoding.of("leaderboard", started.tokenizer, started.window)
-        rule.leave_room(started.longest_pair)
+        rule.limit_pair_length(started.longest_pair)
         pairs = [rule.pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.seen) <= (window or 1024)
@@ -75,14 +75,14 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
 def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
     _, tokenizer = engines.load(str(tiny_model))
     here, there = (request_encoding.of("leaderboard", tokenizer, 100) for _ in range(2))
-    there.leave_room(99)
+    there.limit_pair_length(99)
     for count in range(1, 120):
         one, other = here.pair("a " * count, "b"), there.pair("a " * count, "b")
         assert other.ids == one.ids[-99:] and len(one.ids) <= 101
     differing = sum(here.pair("a " * n, "b").ids != there.pair("a " * n, "b").ids for n in range(1, 120))
     assert there.narrowed == 2 * differing > 0 and here.narrowed == 0
     roomy = request_encoding.of("leaderboard", tokenizer, 100)
-    roomy.leave_room(4095)
+    roomy.limit_pair_length(4095)
     roomy.pair("a " * 120, "b")
     assert roomy.narrowed == 0 and roomy.shortened == 1
 

@@ -64,13 +64,13 @@ def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
     assert Api(served()[0]).texts(starts, stops, rule) == own.texts(starts, stops, rule)
 
 
-class Listener(evaluation.Silent):
+class Listener(evaluation.SilentDisplay):
     """A display that only listens."""
 
     def __init__(self):
         self.said = []
 
-    def say(self, line):
+    def message(self, line):
         self.said.append(line)
 
 

@@ -66,7 +66,7 @@ def test_every_gold_number_of_gsm8k_is_right_in_twelve_forms(shared):
 
 
 def test_every_gold_number_of_the_mini_suite_is_right_in_twelve_forms(mini):
-    check_numbers(benchmark_rows.load(GSM8K, mini["mini:benchmarks"]).asked)
+    check_numbers(benchmark_rows.load(GSM8K, mini["mini:benchmarks"]).evaluation_rows)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_every_gold_answer_of_drop_is_right_in_twelve_forms(shared):
 
 
 def test_every_gold_answer_of_the_mini_suite_is_right_in_twelve_forms(mini):
-    check_spans(benchmark_rows.load(DROP, mini["mini:benchmarks"]).asked)
+    check_spans(benchmark_rows.load(DROP, mini["mini:benchmarks"]).evaluation_rows)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_a_row_whose_right_answer_is_missing_is_refused_by_line(tmp_path, name, 
     (tmp_path / name).mkdir()
     lines = [json.dumps(row | changes)]
     if name in ("arc_challenge", "hellaswag", "mmlu", "truthful_qa", "winogrande"):
-        task.check_asked(row)
+        task.check_evaluation_row(row)
         lines.insert(0, json.dumps(row))
     file = tmp_path / name / f"{task.split}.jsonl"
     file.write_text("".join(line + "\n" for line in lines))
