@@ -85,9 +85,8 @@ class AnswerCache:
         while True:
             try:
                 note = self._choose_journal(system)
-                self._database.execute(
-                    "PRAGMA synchronous=NORMAL"
-                )  # a kill loses nothing; a power cut the last portions
+                # A kill loses nothing; a power cut the last portions.
+                self._database.execute("PRAGMA synchronous=NORMAL")
                 for table in _SCHEMA:
                     self._database.execute(table)
                 return note
