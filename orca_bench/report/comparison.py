@@ -6,6 +6,7 @@ The same questions are compared, so that what is common to both, how hard a ques
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from orca_bench.errors import UserError
 from orca_bench.report.grid_formats import Cell, Grid, p_value
 from orca_bench.results.reading import OTHER, Result, Scored, clusters, rows_are
-from orca_bench.stats import estimates
-from orca_bench.stats.estimates import Difference
+from orca_bench.stats.estimates import Estimate, mean, mean_of_estimates, wilson_interval
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
+from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
 from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS, TaskFacts
 
-LEVEL = 0.05  # of all tests together
 _LEAST_COMMON = 0.1  # of the smaller result's questions
 
 
@@ -44,7 +45,7 @@ class Line:
         if found is None:
             return self.note or "not compared"
         p = found.p if self.adjusted is None else self.adjusted
-        if p < LEVEL:
+        if p < SIGNIFICANCE_LEVEL:
             return "better" if found.value > 0 else "worse"
         return "no difference shown"
 
@@ -149,18 +150,18 @@ def _task(first: Result, second: Result, task: TaskFacts, notes: list[str]) -> L
 
 def _compared(name: str, title: str, metric: str, a: list[Scored], b: list[Scored], strata: list[str] | None) -> Line:
     before, after = [question.score for question in a], [question.score for question in b]
-    found = estimates.difference(before, after, clusters(a), strata)
-    first = estimates.mean(before, strata=strata).value
+    found = paired_difference(before, after, clusters(a), strata)
+    first = mean(before, strata=strata).value
     return Line(name, title, metric, first, first + found.value, found)
 
 
-def _unpaired(task: TaskFacts, told: float, estimate: estimates.Estimate) -> Line:
+def _unpaired(task: TaskFacts, told: float, estimate: Estimate) -> Line:
     n = task.full_size
-    low, high = estimates.wilson(told, n)
+    low, high = wilson_interval(told, n)
     theirs = math.sqrt(told * (1 - told) / n) or (high - low) / 4
     mine = estimate.stderr or (estimate.high - estimate.low) / 4
     error, value = math.hypot(theirs, mine), estimate.value - told
-    found = estimates.normal_difference(value, error, "unpaired z", estimate.n, estimate.clusters)
+    found = normal_difference(value, error, "unpaired z", estimate.n, estimate.clusters)
     return Line(task.name, task.title, task.metric, told, estimate.value, found)
 
 
@@ -173,11 +174,11 @@ def _averages(lines: list[Line]) -> list[Line]:
         if any(task not in compared for task in wanted):
             continue
         parts = [compared[task] for task in wanted]
-        value, error = estimates.mean_of([line.difference for line in parts])
+        value, error = mean_of_estimates([line.difference for line in parts])
         if not error:
             continue
         n = sum(line.difference.n for line in parts)
-        found = estimates.normal_difference(value, error, "paired z", n, n)
+        found = normal_difference(value, error, "paired z", n, n)
         first = sum(line.first for line in parts) / len(parts)
         made.append(Line(name, title, "mean", first, first + value, found))
     return made
@@ -186,7 +187,7 @@ def _averages(lines: list[Line]) -> list[Line]:
 def _corrected(made: list[Comparison]) -> list[Comparison]:
     """Holm's correction over all lines of all comparisons: whatever gets a verdict is one of the tests that may cry wolf."""
     tested = [(i, j) for i, comparison in enumerate(made) for j, line in enumerate(comparison.lines) if line.difference]
-    adjusted = estimates.holm([made[i].lines[j].difference.p for i, j in tested])
+    adjusted = holm([made[i].lines[j].difference.p for i, j in tested])
     for (i, j), p in zip(tested, adjusted, strict=True):
         made[i].lines[j] = replace(made[i].lines[j], adjusted=p)
     return made
@@ -255,7 +256,7 @@ def grid(made: Comparison) -> Grid:
                 _percent(found.value, sign=True),
                 f"{_percent(found.low, True)} … {_percent(found.high, True)}",
                 _p(line),
-                "" if found.smallest is None else f"{100 * found.smallest:.1f}",
+                "" if found.smallest_detectable is None else f"{100 * found.smallest_detectable:.1f}",
                 str(found.better) if paired else "",
                 str(found.worse) if paired else "",
                 str(found.n),
@@ -276,23 +277,28 @@ def legend(made: Comparison) -> list[str]:
     same = "" if unpaired else ", on the same questions; ↑ ↓ questions whose score rose, fell"
     return [
         f"Δ is {made.second} minus {made.first}, in points{same}",
-        f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: p < {LEVEL}",
+        f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: p < {SIGNIFICANCE_LEVEL}",
         "95 % interval: of each line by itself, not corrected",
         "shows from: the smallest true difference that a comparison of this size shows four times in five",
         *made.notes,
     ]
 
 
-def to_json(made: Sequence[Comparison]) -> list[dict]:
+def to_json(made: Sequence[Comparison]) -> list[dict[str, object]]:
     """All facts of some comparisons, fractions of 1."""
-    import dataclasses
-
     return [
         {
             "first": comparison.first,
             "second": comparison.second,
-            "lines": [dataclasses.asdict(line) | {"verdict": line.verdict} for line in comparison.lines],
+            "lines": [_line_json(line) for line in comparison.lines],
             "notes": comparison.notes,
         }
         for comparison in made
     ]
+
+
+def _line_json(line: Line) -> dict[str, object]:
+    facts = dataclasses.asdict(line) | {"verdict": line.verdict}
+    if line.difference is not None:
+        facts["difference"]["smallest"] = facts["difference"].pop("smallest_detectable")
+    return facts

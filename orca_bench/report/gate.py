@@ -3,7 +3,7 @@
 A task fails where its loss against the baseline is significant (paired, corrected over the tasks) and at least as large as
 the rules find interesting, or where it is below a floor. What cannot be compared fails too: a gate that is silent over the
 wrong rows is worse than none. Several baselines are runs of one recipe that differ in their seed: then a loss must also be
-larger than what seeds do (statistics.seed_tests). What is not examined is said.
+larger than what seeds do (stats/seed_tests.py). What is not examined is said.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from orca_bench.report.comparison import Line, compare
 from orca_bench.report.gate_rules import Rules
 from orca_bench.report.grid_formats import p_value
 from orca_bench.results.reading import Result, Scored, is_sealed, questions_file, version_of
-from orca_bench.stats import estimates
+from orca_bench.stats.multiple_testing import holm
+from orca_bench.stats.seed_tests import SeedTest, seed_tests
 from orca_bench.suite import TASKS, TaskFacts
 
 
@@ -95,12 +96,10 @@ def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], l
     lines = {name: own for name, own in lines.items() if len(own) == len(baselines)}
     befores = {name: [line.first for line in own] for name, own in lines.items()}
     afters = {name: own[0].second for name, own in lines.items()}
-    seeds = {name: estimates.SeedTest(0.0, 0.0) for name in lines}
+    seeds = {name: SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
         steps = [1 / len(result.tasks[name].questions) for name in lines]
-        seeds = dict(
-            zip(lines, estimates.seed_tests(list(befores.values()), list(afters.values()), steps), strict=True)
-        )
+        seeds = dict(zip(lines, seed_tests(list(befores.values()), list(afters.values()), steps), strict=True))
     means = {name: sum(values) / len(values) for name, values in befores.items()}
     held = [name for name in lines if name in names]
     ps = []
@@ -108,8 +107,8 @@ def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], l
         # Of several baselines the questions are compared with the one in the middle.
         middle = min(lines[name], key=lambda line, name=name: abs(line.first - means[name]))
         ps.append(max(seeds[name].p, middle.difference.p))
-    corrected = dict(zip(held, estimates.holm(ps), strict=True))
-    return {name: _Comparison(means[name], afters[name], max(corrected[name], seeds[name].own_p)) for name in held}
+    corrected = dict(zip(held, holm(ps), strict=True))
+    return {name: _Comparison(means[name], afters[name], max(corrected[name], seeds[name].task_p)) for name in held}
 
 
 def _verdict(

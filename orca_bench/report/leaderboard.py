@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 
 from orca_bench.report import table
-from orca_bench.report.comparison import LEVEL, pair
+from orca_bench.report.comparison import pair
 from orca_bench.report.grid_formats import Cell, Grid
 from orca_bench.results.reading import Result
-from orca_bench.stats import estimates
+from orca_bench.stats.distributions import normal_p
+from orca_bench.stats.estimates import wilson_interval
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
 from orca_bench.suite import AVERAGES, BY_NAME
 
 _COLUMNS = (*AVERAGES, *BY_NAME)
@@ -117,8 +119,10 @@ def _best(rows: list[_Row]) -> dict[str, int]:
         top = max(having, key=lambda i: rows[i].numbers[name][0])
         ps = [_p(rows[other], rows[top], name) for other in having if other != top]
         candidates[name] = (top, max(ps))  # better than each of the others: the largest p of an intersection of tests
-    adjusted = estimates.holm([p for _, p in candidates.values()])
-    return {name: top for (name, (top, _)), p in zip(candidates.items(), adjusted, strict=True) if p < LEVEL}
+    adjusted = holm([p for _, p in candidates.values()])
+    return {
+        name: top for (name, (top, _)), p in zip(candidates.items(), adjusted, strict=True) if p < SIGNIFICANCE_LEVEL
+    }
 
 
 def _p(other: _Row, top: _Row, name: str) -> float:
@@ -134,7 +138,7 @@ def _p(other: _Row, top: _Row, name: str) -> float:
         return 1.0  # of a reported average nothing is known but the number
     errors = [_error(row, name) for row in (other, top)]
     gap, error = top.numbers[name][0] - other.numbers[name][0], math.hypot(*errors)
-    return estimates.normal_p(gap, error)
+    return normal_p(gap, error)
 
 
 def _error(row: _Row, name: str) -> float:
@@ -144,5 +148,5 @@ def _error(row: _Row, name: str) -> float:
     if interval:
         return (interval[1] - interval[0]) / 4
     n = BY_NAME[name].full_size
-    low, high = estimates.wilson(value, n)
+    low, high = wilson_interval(value, n)
     return math.sqrt(value * (1 - value) / n) or (high - low) / 4

@@ -15,7 +15,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
 from orca_bench.report.table import comparable
 from orca_bench.results.reading import Result
-from orca_bench.stats import estimates
+from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.suite import BY_NAME, TASKS
 
 # Okabe and Ito 2008, without yellow, from dark to light and back, so that neighbours differ in grey too.
@@ -99,7 +99,7 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
         raise UserError("no MMLU subjects in this result", where=result.path)
     rows = []
     for name, entry in subjects.items():
-        interval = entry.get("interval") or estimates.wilson(entry["value"], entry["n"])
+        interval = entry.get("interval") or wilson_interval(entry["value"], entry["n"])
         rows.append((100 * entry["value"], 100 * interval[0], 100 * interval[1], entry["n"], name.replace("_", " ")))
     rows.sort(key=lambda row: (row[0], row[4]))
     plot = _plot()
@@ -205,9 +205,9 @@ def _percent(entry: dict) -> tuple[float, float, float]:
     """(value, low, high) in percent; a result of version 1 has no interval, so it is made of its standard error."""
     value, interval = entry["value"], entry.get("interval")
     if interval is None and entry.get("stderr"):
-        interval = estimates.normal_interval(value, entry["stderr"], 0.0)
+        interval = normal_interval(value, entry["stderr"], 0.0)
     elif interval is None:
-        interval = estimates.wilson(value, entry.get("n", 1))
+        interval = wilson_interval(value, entry.get("n", 1))
     return 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value)
 
 

@@ -1,0 +1,36 @@
+"""Holm's correction: the textbook's values, and by simulation the family-wise error rate of all that a report tests."""
+
+import random
+
+import pytest
+
+from orca_bench.stats.distributions import normal_p
+from orca_bench.stats.estimates import mean_of_estimates
+from orca_bench.stats.multiple_testing import holm
+from orca_bench.stats.paired_tests import paired_difference
+
+EVALUATIONS = 2000
+
+
+def test_holm_is_the_textbooks_step_down():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_without_a_true_difference_at_most_one_report_of_twenty_shows_one():
+    """Seven tasks, one of them in strata and one continuous and in clusters, and the two averages: all that has a verdict."""
+    rng, false_alarms = random.Random(10), 0
+    labels, strata = [i // 3 for i in range(60)], [i % 5 for i in range(60)]
+    for _ in range(EVALUATIONS):
+        differences = []
+        for task in range(7):
+            difficulties = [rng.random() for _ in range(60)]
+            scores = [[float(rng.random() < h) for h in difficulties] for _ in range(2)]
+            if task == 6:
+                scores = [[rng.random() * h for h in difficulties] for _ in range(2)]
+            differences.append(paired_difference(*scores, labels if task == 6 else None, strata if task == 5 else None))
+        ps = [difference.p for difference in differences]
+        ps += [normal_p(*mean_of_estimates(parts)) for parts in (differences, differences[:6])]
+        false_alarms += min(holm(ps)) < 0.05
+    assert 0 < false_alarms / EVALUATIONS <= 0.05
