@@ -7,7 +7,7 @@ import mutations
 import pytest
 from hypothesis import given
 
-from orca_bench import recipe, yaml_files
+from orca_bench import recipe_file, yaml_files
 from orca_bench.errors import UserError
 from orca_bench.files import shipped
 from orca_bench.report import model_card
@@ -29,7 +29,7 @@ def refused_or_read(path: Path, read, content: bytes) -> None:
 @mutations.EXAMPLES
 @given(data=mutations.st.data())
 def test_damaged_recipes(tmp_path, name, data):
-    refused_or_read(tmp_path / "r.yaml", recipe.load, data.draw(mutations.damaged_bytes(RECIPES[name])))
+    refused_or_read(tmp_path / "r.yaml", recipe_file.load, data.draw(mutations.damaged_bytes(RECIPES[name])))
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -37,7 +37,7 @@ def test_damaged_recipes(tmp_path, name, data):
 @given(data=mutations.st.data())
 def test_recipes_of_other_types_and_without_keys(tmp_path, name, data):
     text = yaml_files.dump(data.draw(mutations.damaged_tree(TREES[name])))
-    refused_or_read(tmp_path / "r.yaml", recipe.load, text.encode("utf-8", "surrogatepass"))
+    refused_or_read(tmp_path / "r.yaml", recipe_file.load, text.encode("utf-8", "surrogatepass"))
 
 
 @mutations.EXAMPLES
@@ -47,7 +47,7 @@ def test_overrides_of_any_kind(tmp_path, data):
     key = data.draw(mutations.st.sampled_from(["train.lr", "model", "data.records", "name", "", "a.b.c", "train..lr"]))
     value = data.draw(mutations.st.text(max_size=12))
     with contextlib.suppress(UserError):
-        recipe.load(tmp_path / "r.yaml", (f"{key}={value}",))
+        recipe_file.load(tmp_path / "r.yaml", (f"{key}={value}",))
 
 
 @mutations.EXAMPLES

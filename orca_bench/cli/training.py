@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orca_bench import recipe as recipes
+from orca_bench import recipe_file
 from orca_bench.cli.console import console, counting, show_memory
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
+from orca_bench.recipe import Recipe
 
 _MINI = "mini:"
 
 
-def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> recipes.Recipe:
+def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> Recipe:
     """The recipe with `mini:…` paths turned into the files of the embedded default, which are made where they are absent."""
-    recipe = recipes.load(path, overrides)
+    recipe = recipe_file.load(path, overrides)
     tokenizer, records = recipe.model.tokenizer or "", recipe.data.records
     if not any(name.startswith(_MINI) for name in (tokenizer, *records)):
         return recipe
@@ -34,7 +35,7 @@ def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> recipes.R
     return recipe.model_copy(update={"model": model, "data": data})
 
 
-def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str = "torchrun"):
+def train(recipe: Recipe, runs: Path, fresh: bool = False, launcher: str = "torchrun"):
     """Prepare and train; returns the finished Run."""
     from orca_bench import child_processes
     from orca_bench import train as training
@@ -65,7 +66,7 @@ def train(recipe: recipes.Recipe, runs: Path, fresh: bool = False, launcher: str
     return run
 
 
-def _prepare(recipe: recipes.Recipe, run, fresh: bool) -> None:
+def _prepare(recipe: Recipe, run, fresh: bool) -> None:
     """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
     from orca_bench import train as training
 
@@ -87,7 +88,7 @@ def _prepare(recipe: recipes.Recipe, run, fresh: bool) -> None:
         console.print("continuing from the newest checkpoint")
 
 
-def _show_tokenizer(recipe: recipes.Recipe, located: recipes.Recipe) -> None:
+def _show_tokenizer(recipe: Recipe, located: Recipe) -> None:
     """Say where the folder that the tokenizer comes from disagrees with its SentencePiece model; the export is repaired."""
     from orca_bench import tokenizers
 
@@ -121,7 +122,7 @@ def _show_prepared(prepared) -> None:
         )
 
 
-def show_dry_run(recipe: recipes.Recipe) -> None:
+def show_dry_run(recipe: Recipe) -> None:
     """Print what training this recipe would do. What cannot be known here (a hub out of reach) is said, not guessed."""
     from orca_bench import train as training
 
@@ -147,7 +148,7 @@ def show_dry_run(recipe: recipes.Recipe) -> None:
     show_memory(prepared.memory, train.processes, train.zero_stage)
 
 
-def _from_hub(recipe: recipes.Recipe) -> bool:
+def _from_hub(recipe: Recipe) -> bool:
     from orca_bench.hub import is_id
 
     names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from orca_bench import __version__, child_processes
-from orca_bench import recipe as recipes
+from orca_bench import __version__, child_processes, recipe_file
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, read_json, remove_temporary, sha256, write_json, write_text, writing
+from orca_bench.recipe import Recipe, difference
 from orca_bench.train import divergence
 
 LATEST = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
@@ -158,27 +158,27 @@ class Run:
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 
-    def is_of(self, recipe: recipes.Recipe) -> bool:
+    def is_of(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
-        return recipes.difference(recipes.load(self.recipe_file), recipe) is None
+        return difference(recipe_file.load(self.recipe_file), recipe) is None
 
-    def check(self, recipe: recipes.Recipe) -> None:
+    def check(self, recipe: Recipe) -> None:
         """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
 
         Nothing computed is thrown away unasked, and no run is half of one recipe and half of another.
         """
         if not self.recipe_file.is_file():
             return
-        if difference := recipes.difference(recipes.load(self.recipe_file), recipe):
+        if changed := difference(recipe_file.load(self.recipe_file), recipe):
             raise UserError(
-                f"holds a run of another recipe ({difference})",
+                f"holds a run of another recipe ({changed})",
                 where=self.folder,
                 hint="give this one another name (-o name=…) or start over with --fresh",
             )
         if self.status == "diverged":
             divergence.check_again(self.manifest, recipe, self.folder)
 
-    def open(self, recipe: recipes.Recipe) -> bool:
+    def open(self, recipe: Recipe) -> bool:
         """Make the folder ready for this recipe and lock it; True where there is something to continue.
 
         Raises UserError as `lock` and `check` do, and where the records have changed since.
@@ -213,7 +213,7 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
 
 def _is_recipe(path: Path) -> bool:
     try:
-        recipes.load(path)
+        recipe_file.load(path)
     except UserError:
         return False
     return True

@@ -11,8 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from orca_bench import child_processes, library_settings, tokenizers
-from orca_bench import recipe as recipes
+from orca_bench import child_processes, library_settings, recipe_file, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
 from orca_bench.train.divergence import Diverged, explain
@@ -65,7 +64,7 @@ def _train(run: Run) -> str:
     from orca_bench.train.training_loop import train
 
     library_settings.prepare()
-    recipe, _ = resolved_sources.locate(recipes.load(run.recipe_file), run.manifest.get("commits", {}))
+    recipe, _ = resolved_sources.locate(recipe_file.load(run.recipe_file), run.manifest.get("commits", {}))
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     encoded = Encoded.load(run.tokens_file)
     plan = Plan(encoded.lengths, recipe.train)

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from orca_bench import recipe as recipes
+from orca_bench import recipe_file
 from orca_bench.child_processes import Lifeline
 from orca_bench.errors import UserError
-from orca_bench.recipe import MAY_CHANGE, Recipe
+from orca_bench.recipe import MAY_CHANGE, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
 from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished
@@ -139,11 +139,11 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
     assert run.is_of(changed) and run.open(changed)
-    assert recipes.load(run.recipe_file) == changed
+    assert recipe_file.load(run.recipe_file) == changed
 
 
 def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
-    free = {name for name, field in recipes.Train.model_fields.items() if MAY_CHANGE in field.metadata}
+    free = {name for name, field in Train.model_fields.items() if MAY_CHANGE in field.metadata}
     assert free == {"checkpoint_every", "export_every", "max_loss"}
     others = {
         "epochs": 9, "max_steps": 9, "global_batch": 9, "micro_batch": 9, "accumulation": 9, "processes": 9, "lr": 9.0,
@@ -151,7 +151,7 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
         "warmup_min_steps": 9, "warmup": "linear", "precision": "fp32", "zero_stage": 1, "offload": "cpu",
         "gradient_checkpointing": False, "seed": 9,
     }  # fmt: skip
-    assert set(others) | free == set(recipes.Train.model_fields), "a new key: decide whether it may change"
+    assert set(others) | free == set(Train.model_fields), "a new key: decide whether it may change"
     for key, value in others.items():
         with pytest.raises(UserError, match=rf"holds a run of another recipe \(train.{key} was"):
             run.check(recipe(**{key: value}))

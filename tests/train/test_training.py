@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from orca_bench import prompt, tokenizers
-from orca_bench import recipe as recipes
+from orca_bench import prompt, recipe_file, tokenizers
 from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation
@@ -57,7 +56,7 @@ def losses(run):
 @pytest.fixture(scope="module")
 def reference(folder, two):
     """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
-    recipe = recipes.load(two / "recipe.yaml")
+    recipe = recipe_file.load(two / "recipe.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     encoded = Encoded.load(two / "tokens.npz")
     plan, train = Plan(encoded.lengths, recipe.train), recipe.train
@@ -184,7 +183,7 @@ def test_a_run_says_everything_about_itself(two):
     assert manifest["records"][0]["rows"] == 92 and len(manifest["records"][0]["sha256"]) == 64
     first = json.loads((two / "metrics.jsonl").read_text().splitlines()[0])
     assert {"step", "loss", "lr", "grad_norm", "tokens_per_second"} <= set(first)
-    recipe = recipes.load(two / "recipe.yaml")
+    recipe = recipe_file.load(two / "recipe.yaml")
     assert recipe.train.betas == [0.9, 0.95]
 
 
@@ -213,16 +212,16 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
 def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
     monkeypatch.chdir(folder)
     counts = []
-    prepared = training.describe(recipes.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
+    prepared = training.describe(recipe_file.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
     assert not counts and prepared.encoded.ids.tolist() == Encoded.load(two / "tokens.npz").ids.tolist()
-    changed = recipes.load("r.yaml", ("data.max_length=100",))
+    changed = recipe_file.load("r.yaml", ("data.max_length=100",))
     prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
     assert counts and prepared.encoded.lengths.max() <= 100
 
 
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    recipe = recipes.load("r.yaml", ("name=changed",))
+    recipe = recipe_file.load("r.yaml", ("name=changed",))
     prepared, run = training.describe(recipe), Run(folder / "runs" / "changed")
     assert not training.prepare(prepared, run)
     (run.checkpoints / "step-00000005").mkdir(parents=True)
