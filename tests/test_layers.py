@@ -17,7 +17,7 @@ MOST_LINES = 400
 LAYERS = (
     ("__main__", "cli", "api", "mini"),
     ("serve", "report", "evaluate", "train", "data"),
-    ("results", "stats", "models", "tokenizers", "recipe", "suite", "prompt", "system_messages"),
+    ("results", "stats", "models", "tokenizers", "recipe", "recipe_file", "suite", "prompt", "system_messages"),
     (
         "files",
         "row_files",
@@ -68,7 +68,6 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
         "orca_bench/evaluate/protocols/",
         "orca_bench/evaluate/tasks/",
         "orca_bench/mini/",
-        "orca_bench/recipe.py",
         "orca_bench/report/",
         "orca_bench/results/",
         "orca_bench/train/",
@@ -87,7 +86,6 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
         "tests/results/",
         "tests/serve/",
         "tests/support/",
-        "tests/test_recipe.py",
         "tests/test_yaml_files.py",
         "tests/tokenizers/",
         "tests/train/",
