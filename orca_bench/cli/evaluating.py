@@ -132,9 +132,9 @@ def order(
 
 def served_name(engine) -> str:
     """What a server calls the model that is to be asked; raises UserError where it cannot be reached or has several."""
-    from orca_bench.evaluate.servers.server_engine import Api
+    from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-    with contextlib.closing(Api(engine.base_url, engine.served_model, engine.concurrency)) as api:
+    with contextlib.closing(ServerEngine(engine.base_url, engine.served_model, engine.concurrency)) as api:
         return api.model
 
 

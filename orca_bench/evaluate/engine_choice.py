@@ -25,7 +25,7 @@ from orca_bench.models import architecture, model_folder
 from orca_bench.models import model_identity as identities
 
 if TYPE_CHECKING:
-    from orca_bench.evaluate.servers.server_engine import Api
+    from orca_bench.evaluate.servers.server_engine import ServerEngine
 
 NAMES = ("hf", "vllm", "api")
 _START_S = 1800  # a server that loads 100 GB from a slow disk
@@ -61,7 +61,7 @@ class LoadedEngine:
 
     `identity` is all that answers depend on besides protocol and requests (`models.identity`); of a server's weights nothing
     is known, and `probe`, its answer to a fixed question in nats, stands for them. `longest_pair` is how many ids a request
-    that is scored may have, None where the window alone says it; `tells_tokens` is whether the tokens of a text are known.
+    that is scored may have, None where the window alone says it; `returns_tokens` is whether the tokens of a text are known.
     """
 
     engine: object
@@ -71,7 +71,7 @@ class LoadedEngine:
     identity: dict
     probe: float | None = None
     longest_pair: int | None = None
-    tells_tokens: bool = True
+    returns_tokens: bool = True
 
 
 @contextlib.contextmanager
@@ -84,14 +84,14 @@ def open_engine(
         return
     tokenizer = tokenizers.load(model)
     with _vllm(config, model, dtype, say) if config.name == "vllm" else contextlib.nullcontext(config.base_url) as url:
-        from orca_bench.evaluate.servers.server_engine import Api
+        from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-        with contextlib.closing(Api(url, config.served_model, config.concurrency)) as engine:
+        with contextlib.closing(ServerEngine(url, config.served_model, config.concurrency)) as engine:
             yield _served(config, engine, tokenizer, model, name, dtype, scores)
 
 
 def _served(
-    config: EngineConfig, engine: Api, tokenizer, model: str, name: str, dtype: str, scores: bool
+    config: EngineConfig, engine: ServerEngine, tokenizer, model: str, name: str, dtype: str, scores: bool
 ) -> LoadedEngine:
     """A server that was checked, and what is known of it and of its model."""
     probe = engine.check(scores, tokenizer.stop_ids)
@@ -112,7 +112,7 @@ def _served(
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
     longest_pair = (engine.window or window) - 1
     return LoadedEngine(
-        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.tells_tokens
+        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.returns_tokens
     )
 
 

@@ -246,7 +246,7 @@ def _count(config: EvaluationConfig, sessions: Iterable[_Session], loaded: _Load
             display.count(task, session.protocol.name)
             documents = session.protocol.documents(task, loaded.rows[task.name], config.limit)
             call = harness_run.prepare(session.lm, task, session.protocol, documents)
-            if call.discards and not loaded.ready.tells_tokens:
+            if call.discards and not loaded.ready.returns_tokens:
                 raise UserError(
                     f"{task.title} under {session.protocol.name} throws the first tokens of some texts away, and the server "
                     "does not tell the tokens of a text",

@@ -203,13 +203,13 @@ def compare_model(
 ) -> dict:
     """Compare the answers of their model class with ours; returns the largest difference, counts of texts and of cut ones."""
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
-    from orca_bench.evaluate.engine import tree_engine as engines
+    from orca_bench.evaluate.engine import tree_engine
     from orca_bench.evaluate.harness import harness_run
     from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.tasks import select
     from orca_bench.models.architecture import window as window_of
 
-    engine, tokenizer = engines.load(str(model))
+    engine, tokenizer = tree_engine.load(str(model))
     length = window or window_of(engine.model.config)
     protocol = protocols.Leaderboard()
     ours: dict = {}

@@ -95,10 +95,10 @@ def asker(contender: str, model: Path, protocol: str, dtype: str):
     """(lm-eval's interface over a contender, its transformers model, its encoding where it is ours)."""
     if contender == "ours":
         from orca_bench.evaluate import request_encoding
-        from orca_bench.evaluate.engine import tree_engine as engines
+        from orca_bench.evaluate.engine import tree_engine
         from orca_bench.evaluate.harness.language_model import HarnessModel
 
-        engine, tokenizer = engines.load(str(model), dtype)
+        engine, tokenizer = tree_engine.load(str(model), dtype)
         rule = request_encoding.of(protocol, tokenizer, 2048)
         return HarnessModel(engine, rule), engine.model, rule
     from lm_eval.models.huggingface import HFLM

@@ -81,10 +81,10 @@ def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
     rule = request_encoding.of(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
-    ids = own.generate([start], lambda number, ids: False, 12)[0]
+    ids = own.generate_ids([start], lambda number, ids: False, 12)[0]
     stop = tokenizer.decode(ids[:6])[-2:]
     starts = [Start(start, 12), Start(start, 12), Start(start, 3)]
-    texts = own.texts(starts, [[], [stop], [stop + "never said"]], rule)
+    texts = own.generate(starts, [[], [stop], [stop + "never said"]], rule)
     assert [ran_out for _, _, ran_out in texts] == [True, False, True]
 
 

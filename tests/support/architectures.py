@@ -164,7 +164,7 @@ def shrunk(kind: type, vocabulary: int, overrides: dict):
 def try_out(name: str, requests, prompts) -> Outcome:
     """Build an architecture tiny and compare the engine's answers with plain passes."""
     from orca_bench.errors import UserError
-    from orca_bench.evaluate.engine.tree_engine import Engine
+    from orca_bench.evaluate.engine.tree_engine import TreeEngine
     from orca_bench.models import architecture
 
     try:
@@ -176,7 +176,7 @@ def try_out(name: str, requests, prompts) -> Outcome:
         return Outcome(name, "not built", _line(error))
     began = time.perf_counter()
     try:
-        engine = Engine(model, batch_tokens=64, kept_tokens=600)
+        engine = TreeEngine(model, batch_tokens=64, kept_tokens=600)
         engine.choose_path()
         problem = differences(engine, requests, prompts)
     except UserError as error:
@@ -204,7 +204,7 @@ def differences(engine, requests, prompts) -> str | None:
             return f"log-probability {logprob:.5f} instead of {expected:.5f}"
         if greedy != (rows.argmax(dim=-1).tolist() == targets):
             return f"greedy flag {greedy}"
-    for prompt, new in zip(prompts, engine.generate(prompts, lambda number, ids: False, 6), strict=True):
+    for prompt, new in zip(prompts, engine.generate_ids(prompts, lambda number, ids: False, 6), strict=True):
         rows = table(prompt + new)[len(prompt) - 1 : -1]
         below = rows.max(dim=-1).values - rows[range(len(new)), new]
         if not float(below.max()) <= 1e-4:

@@ -4,11 +4,13 @@
 
 Takes token ids, echoes prompts, gives log-probabilities and decodes behind the prompt, as vLLM's server does. It starts as
 `vllm serve` does, so that a test can put it in vLLM's place. With a window it refuses a prompt that does not fit with all that
-may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults: `busy` (every third
-request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long prompts), `nan`, `html`
-(not JSON), `dead` (ends at once), `bos` (a token is put in front), `counted` (the same, and the prompt's tokens are counted),
-`strict` (400 for options that OpenAI does not have), `hangs` (never answers, once `quick` requests were), `mute` (no tokens of a
-text), `polite` (the token that ends a text is not echoed), `short` (nor is any other), `stubborn` (SIGTERM is ignored).
+may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults:
+`busy` (every third request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long
+prompts), `nan`, `html` (not JSON), `dead` (ends at once), `slow` (the first answer takes `first_s` seconds), `bos` (a token is
+put in front), `counted` (the same, and the prompt's tokens are counted), `strict` (400 for options that OpenAI does not have),
+`hangs` (never answers, once `quick` requests were), `stubborn` (hangs, and ignores SIGTERM), `mute` (no tokens of a text),
+`polite` (the token that ends a text is not echoed), `short` (nor is any other). A server that hangs creates the file that the
+environment names in HANGING.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -106,8 +109,12 @@ def serve(
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.paths.append(self.path)
             self.path = self.path.split("?")[0]
-            if fault == "hangs" and len(server.seen) > server.quick:
+            if fault in ("hangs", "stubborn") and len(server.seen) > server.quick:
+                if mark := os.environ.get("HANGING"):
+                    Path(mark).touch()
                 return server.hung.wait()
+            if fault == "slow" and len(server.seen) == 1:
+                server.hung.wait(server.first_s)
             if fault == "strict" and set(asked) - _STANDARD:
                 return self._say(400, {"error": {"message": f"unknown options: {set(asked) - _STANDARD}"}})
             if window and len(asked["prompt"]) + asked["max_tokens"] > window:
@@ -140,7 +147,7 @@ def serve(
 
     server = ThreadingHTTPServer((host, port), Handler)
     server.seen, server.headers, server.paths, server.model = [], [], [], model.model
-    server.quick, server.hung = 5, threading.Event()
+    server.quick, server.hung, server.first_s = 5, threading.Event(), 0.0
     return server
 
 

@@ -64,8 +64,8 @@ class Plain:
             logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0]
             return logits[len(logits) - (len(ids) - first) :].float().log_softmax(dim=-1)
 
-    def generate(self, prompt: Sequence[int], number: int, finished: Finished, room: int) -> list[int]:
-        """Greedy continuation ids of one prompt, at most `room`; see `Engine.generate`. Raises NotFinite."""
+    def generate_ids(self, prompt: Sequence[int], number: int, finished: Finished, room: int) -> list[int]:
+        """Greedy continuation ids of one prompt, at most `room`; see `TreeEngine.generate_ids`. Raises NotFinite."""
         self._forget(len(prompt) + room)
         with _memory(len(prompt) + room):
             return (self._with_cache if self.cache else self._without_cache)(list(prompt), number, finished, room)

@@ -136,10 +136,10 @@ def portions(sequences: Sequence[Ids], tokens: int, each: int = 0) -> list[Porti
 
 def distinct(sequences: Sequence[Ids]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
-    return sum(fresh(sorted(sequences, key=lambda sequence: sequence.ids)))
+    return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.ids)))
 
 
-def fresh(ordered: Sequence[Ids]) -> Iterator[int]:
+def new_tokens(ordered: Sequence[Ids]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
     before = []
     for sequence in ordered:

@@ -59,7 +59,7 @@ def _check_texts(engine, stem: list[int], tails: list[list[int]]) -> float:
     """How far the generated tokens are below the likeliest: two that are as likely may change places."""
     prompts = [stem + tail for tail in tails]
     worst = 0.0
-    for number, new in enumerate(engine.generate(prompts, lambda number, ids: len(ids) > number, 4)):
+    for number, new in enumerate(engine.generate_ids(prompts, lambda number, ids: len(ids) > number, 4)):
         table = engine.plain.log_probabilities(prompts[number] + new[:-1], trimmed=False)[-len(new) :]
         worst = max(worst, float((table.max(dim=-1).values - table[range(len(new)), new]).max()))
     return worst

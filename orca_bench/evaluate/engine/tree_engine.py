@@ -12,7 +12,7 @@ Generation: see `generation`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from orca_bench.evaluate.engine.batched_generation import Finished, Generation, 
 from orca_bench.evaluate.engine.forward_passes import Plain
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import Path, Seen, Slots, Tree, Unfit, attending
+from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
 from orca_bench.evaluate.request_encoding import Encoding, Ids, Start
 from orca_bench.models import model_folder
 
@@ -30,10 +31,8 @@ _LEAST_TOKENS = 32  # a row that is smaller than this is given up
 _HEAD_ROWS = 256  # positions that go through the output head at once: bounds [positions, vocabulary] in memory
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
 
-Progress = Callable[[int], None]
 
-
-class Engine:
+class TreeEngine:
     """A causal language model on one device, or spread over several.
 
     At most `batch_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are derived
@@ -89,10 +88,8 @@ class Engine:
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def log_likelihoods(
-        self, sequences: Sequence[Ids], progress: Progress = lambda done: None
-    ) -> list[tuple[float, bool]]:
-        """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
+    def log_likelihoods(self, sequences: Sequence[Ids], progress: Progress = no_progress) -> list[LogLikelihood]:
+        """The score of each sequence's continuation, in order; see `Engine`.
 
         `progress(n)` is called with the number of tokens just computed. Out of memory, the engine goes on with rows of half
         the size. Raises NotFinite, with the number of the request, where a log-probability is not a finite number.
@@ -108,7 +105,7 @@ class Engine:
                 self._halve()
         alone = [number for number in range(len(sequences)) if number not in answers]
         answers |= self._plain_answers(sequences, alone, progress)
-        return [answers[number] for number in range(len(sequences))]
+        return [LogLikelihood(*answers[number]) for number in range(len(sequences))]
 
     def _plain_answers(self, sequences: Sequence[Ids], numbers: list[int], progress: Progress) -> dict:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
@@ -230,12 +227,12 @@ class Engine:
     # --- generation -----------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def generate(
+    def generate_ids(
         self,
         prompts: Sequence[Sequence[int]],
         finished: Finished,
         room: int,
-        progress: Progress = lambda done: None,
+        progress: Progress = no_progress,
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `room`.
 
@@ -271,17 +268,17 @@ class Engine:
                 self._halve()
         for number, prompt in enumerate(prompts):
             if number not in answers:
-                answers[number] = self.plain.generate(prompt, number, over, room)
+                answers[number] = self.plain.generate_ids(prompt, number, over, room)
                 progress(1)
         return [answers[number] for number in range(len(prompts))]
 
-    def texts(
+    def generate(
         self,
         starts: Sequence[Start],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
-        progress: Progress = lambda done: None,
-    ) -> list[tuple[str, str | None, bool]]:
+        progress: Progress = no_progress,
+    ) -> list[GeneratedText]:
         """(text, the whole of it where its first tokens are thrown away, else None, whether it ran out of room) behind each
         start; see `generate`."""
 
@@ -289,9 +286,9 @@ class Engine:
             return len(ids) >= starts[number].max_new_tokens or encoding.finished(ids, stops[number])
 
         room = max((start.max_new_tokens for start in starts), default=0)
-        said = self.generate([start.ids for start in starts], finished, room, progress)
+        said = self.generate_ids([start.ids for start in starts], finished, room, progress)
         return [
-            (
+            GeneratedText(
                 encoding.text(ids[start.discard :], stop),
                 encoding.text(ids, stop) if start.discard else None,
                 not encoding.complete(ids, stop),
@@ -330,13 +327,13 @@ class Engine:
         return self_check.check(self, self._tolerance)
 
 
-def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[Engine, object]:
+def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, object]:
     """The engine and tokenizer of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
 
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
     """
     model, tokenizer = model_folder.load(folder, dtype, gpu_dtype="auto", device_map=device_map)
-    return Engine(model), tokenizer
+    return TreeEngine(model), tokenizer
 
 
 def _device(model) -> torch.device:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol as Interface
 
@@ -17,6 +17,7 @@ from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import Call, Portion
 from orca_bench.evaluate.answers.work_sharing import WorkerPool, WorkItem
+from orca_bench.evaluate.engine_interface import Engine, Progress, no_progress
 from orca_bench.evaluate.protocols import Answer, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
 
@@ -40,38 +41,15 @@ class _Nobody:
     plan = advance = skip = lambda self, *_: None
 
 
-class Engine(Interface):
-    """What computes answers: a model here (`engine.Engine`) or behind a server (`api.Api`)."""
-
-    def log_likelihoods(self, sequences: Sequence[Ids], progress: Callable[[int], None]) -> list[tuple[float, bool]]:
-        """(log-probability in nats, whether greedy decoding would say it) of each sequence's scored part.
-
-        `progress(n)`: so many tokens of the prefix tree are done. Raises NotFinite with the number of a sequence.
-        """
-
-    def texts(
-        self,
-        starts: Sequence[Start],
-        stops: Sequence[Sequence[str]],
-        encoding: Encoding,
-        progress: Callable[[int], None],
-    ) -> list[tuple[str, str | None, bool | None]]:
-        """(greedy text, the whole of it where the encoding throws its first tokens away, else None, whether it reached its
-        token limit, None where that is not known) behind each start.
-
-        `progress(n)`: so many texts are done. Raises NotFinite with the number of a start.
-        """
-
-
 def compute(
-    engine: Engine, encodings: Mapping[str, Encoding], item: WorkItem, progress: Callable[[int], None] = lambda n: None
+    engine: Engine, encodings: Mapping[str, Encoding], item: WorkItem, progress: Progress = no_progress
 ) -> list:
-    """The answers to an item, (kind, protocol, requests of a portion), by an engine: what `Engine` returns."""
+    """An engine's answers, of `LogLikelihood` or `GeneratedText`, to an item: kind, protocol, requests of a portion."""
     kind, protocol, requests = item
     if kind == portions.SCORES:
         return engine.log_likelihoods([Ids(ids, start) for ids, start in requests], progress)
     starts = [Start(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
-    return engine.texts(starts, [stops for *_, stops in requests], encodings[protocol], progress)
+    return engine.generate(starts, [stops for *_, stops in requests], encodings[protocol], progress)
 
 
 class HarnessModel(LM):

@@ -1,8 +1,8 @@
-"""An OpenAI-compatible server: its address without secrets, what it says of itself, and one request at a time.
+"""An address in, completions out: one OpenAI-compatible server, its model and window, and one request at a time.
 
-In: an address. Out: completions, or one line that says what the server did instead. The client is `openai`'s, asynchronous, so
-that a request that is under way can be given up at once. Nothing of an address that may be secret (a password, the values
-of its query) gets into a result or an error, nor does the key.
+What a server does instead of answering becomes a UserError of one line. The client is `openai`'s asynchronous one, so that
+requests that are under way can be cancelled at once. No part of an address that may be secret (a password, the values of its
+query) gets into a result or an error, nor does the key. Its own module because it knows HTTP and nothing of evaluation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+    from openai.types import Completion, Model
 
 _RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
-_CONNECT_S, _ABOUT_S = 20, 10  # to connect; to answer what only llama.cpp's server is asked
+#: Seconds that the first answers of a server may take: some load weights or compile kernels only then.
+FIRST_ANSWER_S = 1800.0
+_CONNECT_S = 60.0
+_PROPERTIES_S = 30.0  # to answer a question that only llama.cpp's server knows
 _HIDDEN = "***"
 
 _T = TypeVar("_T")
@@ -27,7 +34,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Address:
-    """A server's address in parts: `url` has no secret, `query` and `headers` hold them, `display_url` is for the person."""
+    """A server's address in parts.
+
+    `url` has no secret; `query` and `headers` hold them. `display_url` has stars in their place. `secrets` are the texts to
+    hide wherever they appear.
+    """
 
     url: str
     query: dict[str, str]
@@ -37,19 +48,21 @@ class Address:
 
     @staticmethod
     def parse(text: str) -> Address:
-        """Raises UserError where it is no http address; the error does not repeat it."""
+        """The parts of an address; raises UserError where it is no http address, without repeating it."""
+        invalid = UserError("not the address of a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
         try:
             parts = urlsplit(text.strip())
             host, port = parts.hostname, parts.port
         except ValueError:
-            host = port = parts = None
+            raise invalid from None
         if not host or parts.scheme not in ("http", "https"):
-            raise UserError("not the address of a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
+            raise invalid
         name = f"[{host}]" if ":" in host else host
         bare = f"{name}:{port}" if port else name
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         secrets = [value for pair in parse_qsl(parts.query) for value in pair[1:]]
-        headers, login = {}, ""
+        headers: dict[str, str] = {}
+        login = ""
         if parts.username or parts.password:
             user, password = unquote(parts.username or ""), unquote(parts.password or "")
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -75,15 +88,16 @@ class Address:
 
 
 class Endpoint:
-    """The server at `base_url` (…/v1), whose key is OPENAI_API_KEY, serving `model`; None takes the only one it lists.
+    """The server at `base_url` (…/v1), serving `model`; None takes the only one it lists. The key is OPENAI_API_KEY.
 
-    `window` is how many tokens a request and its answer may have together, as far as the server says, else None.
+    `window` is how many tokens a request and its answer may have together, as far as the server says, else None. An answer
+    may take `timeout` seconds. Raises UserError where no server is there, or it serves another model.
     """
 
-    def __init__(self, base_url: str, model: str | None = None, timeout: float = 600):
+    def __init__(self, base_url: str, model: str | None = None, timeout: float = 600.0):
         import openai
 
-        self._openai, self._address = openai, Address.parse(base_url)
+        self._openai, self._address, self._timeout = openai, Address.parse(base_url), timeout
         self._runner = asyncio.Runner()
         self._client = openai.AsyncOpenAI(
             base_url=self._address.url,
@@ -94,7 +108,7 @@ class Endpoint:
             timeout=openai.Timeout(timeout, connect=_CONNECT_S),
         )
         try:
-            self._learn(model)
+            self._look_up_model(model)
         except BaseException:
             self.close()
             raise
@@ -105,39 +119,51 @@ class Endpoint:
         return self._address.display_url
 
     def close(self) -> None:
-        """Give up what is under way, and close all connections."""
+        """Cancel the requests that are under way, and close all connections."""
         with contextlib.suppress(Exception):
             self._runner.run(self._client.close())
         self._runner.close()
 
     def run(self, work: Awaitable[_T]) -> _T:
-        """Wait for requests that are made together; what is under way when this is interrupted, `close` gives up."""
+        """Wait for some requests; `close` cancels those that are under way when this is interrupted."""
         return self._runner.run(work)
 
-    async def complete(self, ids: list[int], **options):
-        """One completion: openai's Completion. Raises UserError for what a server does instead."""
-        completion = await self.ask(
-            lambda: self._client.completions.create(model=self.model, prompt=ids, temperature=0, **options)
+    async def complete(self, ids: list[int], first: bool = False, **options: Any) -> Completion:
+        """One completion of the prompt `ids` at temperature 0; `options` are those of the completions API.
+
+        With `first` the answer may take FIRST_ANSWER_S. Raises UserError for what a server does instead.
+        """
+        timeout = max(self._timeout, FIRST_ANSWER_S) if first else self._timeout
+        client = self._client.with_options(timeout=self._openai.Timeout(timeout, connect=_CONNECT_S))
+        completion = await self.request(
+            lambda: client.completions.create(model=self.model, prompt=ids, temperature=0, **options), timeout
         )
         if not completion.choices:
             raise UserError("the server's completion has no choice", where=self.display_url)
         return completion
 
-    async def ask(self, request: Callable[[], Awaitable[_T]]) -> _T:
-        """A request's answer, with every failure in one line."""
+    async def request(self, send: Callable[[], Awaitable[_T]], timeout: float) -> _T:
+        """The answer to what `send` sends, which may take `timeout` seconds; every failure is a UserError of one line."""
         openai = self._openai
         try:
-            return await request()
+            return await send()
         except openai.APIStatusError as error:
-            raise Refused(error.status_code, self._line(error.message, 300), self.display_url) from None
+            raise Refused(error.status_code, self._one_line(error.message, 300), self.display_url) from None
         except openai.APIConnectionError as error:
+            # An APITimeoutError too: httpx says whether it was the connection or the answer that took so long.
+            if type(error.__cause__).__name__ in ("ReadTimeout", "WriteTimeout"):
+                raise UserError(
+                    f"the server has not answered a request within {timeout:g} s",
+                    where=self.display_url,
+                    hint="it is slow, or it hangs; fewer requests at a time (--concurrency) are each answered sooner",
+                ) from None
             reason = error.__cause__ or error
-            cause = self._line(reason, 200) or type(reason).__name__
+            cause = self._one_line(reason, 200) or type(reason).__name__
             raise UserError(
                 f"cannot reach the server ({cause})", where=self.display_url, hint=self._unreached_hint(cause)
             ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
-            line = self._line(error, 200)
+            line = self._one_line(error, 200)
             raise UserError(f"not an answer of a completions server ({line})", where=self.display_url) from None
 
     def _unreached_hint(self, cause: str) -> str:
@@ -150,44 +176,45 @@ class Endpoint:
             return "is it running, and does its address begin with https://?"
         return "is it running?"
 
-    def _line(self, message: object, length: int) -> str:
-        return self._address.redacted(" ".join(str(message).split()))[:length]
+    def _one_line(self, message: Exception | str, length: int) -> str:
+        return one_line(self._address.redacted(str(message)), length)
 
-    def _learn(self, wanted: str | None) -> None:
-        """Which model is served, by what, and with which window."""
+    def _look_up_model(self, requested: str | None) -> None:
+        """Set `model`, the name under which it is served, and `window`."""
         # Once only: a server that is not there now will not come.
         once = self._client.with_options(max_retries=0)
 
-        async def listed() -> list:
+        async def list_models() -> list[Model]:
             return [model async for model in once.models.list()]
 
-        models = self.run(self.ask(listed))
+        models = self.run(self.request(list_models, self._timeout))
         names = [model.id for model in models]
-        if wanted is not None and names and wanted not in names:
+        if requested is not None and names and requested not in names:
             raise UserError(
-                f"the server has no model '{wanted}'", where=self.display_url, hint=f"it has {', '.join(names[:5])}"
+                f"the server has no model '{requested}'", where=self.display_url, hint=f"it has {', '.join(names[:5])}"
             )
-        if wanted is None and len(names) != 1:
+        if requested is None and len(names) != 1:
             raise UserError(
                 f"the server lists {len(names)} models ({', '.join(names[:5])})",
                 where=self.display_url,
                 hint="name one with --served-model",
             )
-        self.model: str = wanted or names[0]
+        self.model: str = requested or names[0]
         card = next((model for model in models if model.id == self.model), None)
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        self.window = _count(getattr(card, "max_model_len", None)) or self._slot_size(once)
+        self.window = _positive_int(getattr(card, "max_model_len", None)) or self._slot_size(once)
 
-    def _slot_size(self, client) -> int | None:
+    def _slot_size(self, client: AsyncOpenAI) -> int | None:
+        """The window of a slot of llama.cpp's server in tokens; None of any other server."""
         url = self._address.url.removesuffix("/v1") + "/props"
         with contextlib.suppress(Exception):  # most servers do not have it
-            properties = self.run(asyncio.wait_for(client.get(url, cast_to=object), _ABOUT_S))
-            return _count(properties["default_generation_settings"]["n_ctx"])
+            properties: Any = self.run(asyncio.wait_for(client.get(url, cast_to=object), _PROPERTIES_S))
+            return _positive_int(properties["default_generation_settings"]["n_ctx"])
         return None
 
 
 class Refused(UserError):
-    """The server answered with an HTTP error."""
+    """The server answered with an HTTP error, whose code is `status`."""
 
     def __init__(self, status: int, message: str, where: str):
         self.status = status
@@ -195,5 +222,5 @@ class Refused(UserError):
         super().__init__(f"the server refused ({status}): {message}", where=where, hint=hints.get(status))
 
 
-def _count(value: object) -> int | None:
+def _positive_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from typing import IO
 
 _GRACE_S = 5  # between SIGTERM and SIGKILL
+_END_S = 60  # that the supervisor may take to end: the grace and more on a machine that is busy
 _POLL_S = 0.1
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen:
     """Start a program, in a session of its own, that writes to `log`; returns its supervisor. See `end`."""
-    # -I: neither this folder, whose `statistics` would hide Python's, nor PYTHONPATH is searched for modules.
+    # -I: neither this folder, whose modules may have the names of Python's, nor PYTHONPATH is searched for modules.
     supervisor = [sys.executable, "-I", __file__, *command]
     return subprocess.Popen(supervisor, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
 
@@ -35,7 +36,7 @@ def end(process: subprocess.Popen) -> None:
     with contextlib.suppress(OSError):
         process.stdin.close()
     try:
-        process.wait(2 * _GRACE_S)
+        process.wait(_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

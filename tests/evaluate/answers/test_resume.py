@@ -143,12 +143,12 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     import torch
 
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
-    from orca_bench.evaluate.engine import tree_engine as engines
+    from orca_bench.evaluate.engine import tree_engine
     from orca_bench.evaluate.harness import harness_run
     from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.tasks import select
 
-    engine, tokenizer = engines.load(str(tiny_model))
+    engine, tokenizer = tree_engine.load(str(tiny_model))
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)

@@ -226,7 +226,7 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     import torch
     from transformers import AutoModelForCausalLM
 
-    from orca_bench.evaluate.engine import tree_engine as engines
+    from orca_bench.evaluate.engine import tree_engine
     from orca_bench.evaluate.request_encoding import Ids
     from orca_bench.models import model_identity
 
@@ -235,14 +235,14 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     spread = AutoModelForCausalLM.from_pretrained(
         tiny_model, dtype=torch.float32, attn_implementation="sdpa", device_map=places, offload_folder=tmp_path
     )
-    engine, whole = engines.Engine(spread), engines.load(str(tiny_model))[0]
+    engine, whole = tree_engine.TreeEngine(spread), tree_engine.load(str(tiny_model))[0]
     assert engine.check() < 1e-4
     assert model_identity.weights(spread) == model_identity.weights(whole.model)
     sequences = [Ids([1, 5, 9, n], 2) for n in range(10, 20)]
     for mine, theirs in zip(engine.log_likelihoods(sequences), whole.log_likelihoods(sequences), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
     prompts = [[1, 5], [1, 7, 9]]
-    assert engine.generate(prompts, lambda n, ids: False, 5) == whole.generate(prompts, lambda n, ids: False, 5)
+    assert engine.generate_ids(prompts, lambda n, ids: False, 5) == whole.generate_ids(prompts, lambda n, ids: False, 5)
 
 
 def test_device_map_auto_is_taken_by_the_command(apart, tiny_model, mini):

@@ -14,8 +14,7 @@ from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 from orca_bench.evaluate.answers.workload import Clock, Workload, duration
-from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.engine import tree_engine as engines
+from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.harness import harness_run
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import Ids, Start
@@ -51,7 +50,7 @@ def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
 
 @pytest.mark.parametrize("name", ["hellaswag", "drop"])
 def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, tmp_path, name):
-    engine, tokenizer = engines.load(str(tiny_model))
+    engine, tokenizer = tree_engine.load(str(tiny_model))
     (task,) = select(name)
     protocol = protocols.named("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)

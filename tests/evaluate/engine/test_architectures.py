@@ -12,7 +12,7 @@ from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, MistralConfi
 from orca_bench import library_settings, tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree, tree_attention
-from orca_bench.evaluate.engine.tree_engine import Engine
+from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.request_encoding import Ids
 from orca_bench.models import architecture
 from orca_bench.train import student_model
@@ -119,7 +119,7 @@ def loud(kind, config):
 @pytest.mark.parametrize("name", ["falcon_h1", "jamba", "lfm2_moe", "nemotron_h", "zaya", "zamba"])
 def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide_it(name):
     """In bfloat16 log-probabilities may differ by a quarter of a nat, which is more than these layers change in tiny models."""
-    engine = Engine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600)
+    engine = TreeEngine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600)
     engine.choose_path()
     assert engine.path == "plain"
 
@@ -127,7 +127,7 @@ def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gemma2", "gpt_oss", "gpt_neox"])
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
 def test_bfloat16_does_not_drive_a_model_out_of_the_tree(name, kind):
-    engine = Engine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600, attention=kind)
+    engine = TreeEngine(tiny(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600, attention=kind)
     engine.choose_path()
     assert engine.path == "tree", engine.reason
 
@@ -169,7 +169,7 @@ def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
 @pytest.mark.parametrize(("budget", "kept"), [(5, 1), (40, 400), (2048, 100_000)])
 def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, kept):
     model = loud(MistralForCausalLM, MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=7))
-    engine = Engine(model, budget, kind, kept)
+    engine = TreeEngine(model, budget, kind, kept)
     engine.choose_path()
     assert engine.path == "tree" and engine.layout.windows == (7,)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
@@ -177,12 +177,12 @@ def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, bud
 
 def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
     model = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=4096))
-    assert Engine(model).layout.windows == (4096,)
-    assert Engine(LlamaForCausalLM(LlamaConfig(**SHAPE))).layout.windows == (None,)
+    assert TreeEngine(model).layout.windows == (4096,)
+    assert TreeEngine(LlamaForCausalLM(LlamaConfig(**SHAPE))).layout.windows == (None,)
 
 
 def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
-    engine = Engine(tiny("llama4_text"), batch_tokens=64, kept_tokens=600)
+    engine = TreeEngine(tiny("llama4_text"), batch_tokens=64, kept_tokens=600)
     engine.choose_path()
     assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
     alone, whole = [], engine.plain.log_probabilities
@@ -203,7 +203,7 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 40} | factors
     config = LlamaConfig(**SHAPE, rope_parameters=rope, max_position_embeddings=160 if kind == "longrope" else 40)
     model = loud(LlamaForCausalLM, config)
-    engine = Engine(model)
+    engine = TreeEngine(model)
     engine.choose_path()
     assert engine.path == "tree" and engine.limit == 39
     draw = random.Random(1)
@@ -246,7 +246,7 @@ def test_the_context_window_has_many_names(options, tokens):
 
 @pytest.fixture(scope="module")
 def plain_engine():
-    engine = Engine(tiny("falcon"))
+    engine = TreeEngine(tiny("falcon"))
     engine.choose_path()
     assert engine.path == "plain" and engine.plain.cache
     return engine
@@ -256,7 +256,7 @@ def test_progress_of_plain_passes_adds_up_to_the_tree_that_was_announced(plain_e
     requests, prompts = architectures.questions()
     counts, texts = [], []
     plain_engine.log_likelihoods(requests, counts.append)
-    plain_engine.generate(prompts, lambda number, ids: False, 3, texts.append)
+    plain_engine.generate_ids(prompts, lambda number, ids: False, 3, texts.append)
     assert sum(counts) == prefix_tree.distinct(requests) and sum(texts) == len(prompts)
 
 
@@ -271,14 +271,14 @@ def test_requests_that_feed_the_same_share_a_pass(plain_engine, monkeypatch):
 
 def test_greedy_texts_ignore_what_a_folder_says_of_sampling(plain_engine):
     prompt = [[5, 9, 11, 20]]
-    wanted = plain_engine.generate(prompt, lambda number, ids: False, 12)
+    wanted = plain_engine.generate_ids(prompt, lambda number, ids: False, 12)
     model = plain_engine.model
     before = model.generation_config
     model.generation_config = type(before)(
         do_sample=True, temperature=3.0, repetition_penalty=9.0, eos_token_id=wanted[0][2], max_length=6
     )
     try:
-        assert plain_engine.generate(prompt, lambda number, ids: False, 12) == wanted
+        assert plain_engine.generate_ids(prompt, lambda number, ids: False, 12) == wanted
         assert model.generation_config.repetition_penalty == 9.0
     finally:
         model.generation_config = before
@@ -286,10 +286,10 @@ def test_greedy_texts_ignore_what_a_folder_says_of_sampling(plain_engine):
 
 def test_stops_and_room_hold_without_a_tree_with_and_without_a_cache(plain_engine, monkeypatch):
     prompts = [[5, 9, 11], [7, 8]]
-    with_cache = plain_engine.generate(prompts, lambda number, ids: len(ids) == 2 + number, 9)
+    with_cache = plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9)
     assert [len(ids) for ids in with_cache] == [2, 3]
     monkeypatch.setattr(plain_engine.plain, "cache", False)
-    assert plain_engine.generate(prompts, lambda number, ids: len(ids) == 2 + number, 9) == with_cache
+    assert plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9) == with_cache
 
 
 def test_memory_that_is_too_small_for_one_sequence_is_said(plain_engine, monkeypatch):
@@ -302,13 +302,13 @@ def test_memory_that_is_too_small_for_one_sequence_is_said(plain_engine, monkeyp
 
 
 def test_nan_is_named_on_the_plain_way():
-    engine = Engine(tiny("mpt"))
+    engine = TreeEngine(tiny("mpt"))
     engine.choose_path()
     engine.model.get_output_embeddings().weight.data[3] = float("nan")
     with pytest.raises(NotFinite, match="request 1"):
         engine.log_likelihoods([Ids([5, 6, 7, 8], 4), Ids([5, 6, 7, 9], 2)])
     with pytest.raises(NotFinite, match="nan to request 0"):
-        engine.generate([[1, 2, 3]], lambda number, ids: True, 4)
+        engine.generate_ids([[1, 2, 3]], lambda number, ids: True, 4)
     with pytest.raises(NotFinite):
         engine.choose_path()
 
@@ -318,7 +318,7 @@ def test_a_model_that_sees_what_is_behind_is_refused():
     model = tiny("bert")
     model.config.is_decoder = True
     with pytest.raises(UserError, match="depends on the tokens behind it"):
-        Engine(model).choose_path()
+        TreeEngine(model).choose_path()
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
@@ -399,6 +399,6 @@ def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
     generator.tokenizer = SimpleNamespace(stop_ids=())  # whatever is likeliest, the answer goes on
     prompt = [5, 9, 11, 20, 7]
     token_ids = list(generator._tokens(prompt, 8, Sampling(greedy=True)))
-    engine = Engine(generator.model)
+    engine = TreeEngine(generator.model)
     engine.choose_path()
-    assert token_ids == engine.generate([prompt], lambda number, ids: False, 8)[0]
+    assert token_ids == engine.generate_ids([prompt], lambda number, ids: False, 8)[0]

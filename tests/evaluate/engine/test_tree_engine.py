@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from orca_bench.errors import UserError
 from orca_bench.evaluate.engine import prefix_tree, tree_attention
 from orca_bench.evaluate.engine.tree_attention import Unfit
-from orca_bench.evaluate.engine.tree_engine import Engine
+from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.request_encoding import Ids
 
 
@@ -44,7 +44,7 @@ def random_sequences(model, count, seed=0):
 @pytest.mark.parametrize("budget", [1, 8, 100, 2048])
 def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
     sequences = random_sequences(model, 120)
-    answers = Engine(model, budget, kind).log_likelihoods(sequences)
+    answers = TreeEngine(model, budget, kind).log_likelihoods(sequences)
     for sequence, (logprob, greedy) in zip(sequences, answers, strict=True):
         expected, expected_greedy = plain(model, sequence)
         assert logprob == pytest.approx(expected, abs=1e-4)
@@ -52,9 +52,9 @@ def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
 
 
 def test_a_greedy_continuation_is_flagged(model):
-    engine = Engine(model)
+    engine = TreeEngine(model)
     start = [1, 5, 9, 3]
-    said = engine.generate([start], lambda n, ids: False, 6)[0]
+    said = engine.generate_ids([start], lambda n, ids: False, 6)[0]
     wrong = [*said[:-1], (said[-1] + 1) % model.config.vocab_size]
     flags = [f for _, f in engine.log_likelihoods([Ids(start + said, 4), Ids(start + wrong, 4)])]
     assert flags == [True, False]
@@ -62,13 +62,13 @@ def test_a_greedy_continuation_is_flagged(model):
 
 def test_progress_counts_every_token_of_the_tree(model):
     seen, sequences = [], random_sequences(model, 50)
-    Engine(model, batch_tokens=64).log_likelihoods(sequences, seen.append)
+    TreeEngine(model, batch_tokens=64).log_likelihoods(sequences, seen.append)
     assert sum(seen) == prefix_tree.distinct(sequences)
 
 
 def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
     for kind in tree_attention.KINDS:
-        assert Engine(model, attention=kind).check() < 1e-4
+        assert TreeEngine(model, attention=kind).check() < 1e-4
 
     def deaf(tree, layer, query, key, value, variant):
         """Plain causal attention over the row, whatever the tree says."""
@@ -79,7 +79,7 @@ def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model
     with monkeypatch.context() as patched:
         patched.setattr(tree_attention.Tree, "attend", deaf)
         with pytest.raises(Unfit, match="differ"):
-            Engine(model).check()
+            TreeEngine(model).check()
 
     def forgetful(step, layer, query, key, value, variant):
         """Each new token sees itself alone."""
@@ -87,32 +87,32 @@ def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model
 
     monkeypatch.setattr(tree_attention.Step, "attend", forgetful)
     with pytest.raises(Unfit, match="differ"):
-        Engine(model).check()
+        TreeEngine(model).check()
 
 
 def test_scoring_leaves_the_models_own_attention_in_place(model):
     before = model.config._attn_implementation
-    Engine(model).check()
+    TreeEngine(model).check()
     assert model.config._attn_implementation == before
 
 
 def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
     sequences = random_sequences(model, 60)
-    expected = Engine(model).log_likelihoods(sequences)
-    engine, seen, whole = Engine(model, batch_tokens=128), [], Engine.compute_batch
+    expected = TreeEngine(model).log_likelihoods(sequences)
+    engine, seen, whole = TreeEngine(model, batch_tokens=128), [], TreeEngine.compute_batch
 
     def small(self, row, path, keep, *more):
         if self.batch_tokens > 64 and len(seen) == 2:  # the third row is one too many
             raise torch.OutOfMemoryError("as a GPU would")
         return whole(self, row, path, keep, *more)
 
-    monkeypatch.setattr(Engine, "compute_batch", small)
+    monkeypatch.setattr(TreeEngine, "compute_batch", small)
     answers = engine.log_likelihoods(sequences, seen.append)
     assert engine.batch_tokens == 64 and seen[:2] == [128, 128] and max(seen[2:]) == 64
     assert sum(seen) < 1.5 * prefix_tree.distinct(sequences)  # what the first rows answered was not asked again
     for (logprob, greedy), (wanted, wanted_greedy) in zip(answers, expected, strict=True):
         assert logprob == pytest.approx(wanted, abs=1e-4) and greedy == wanted_greedy
-    monkeypatch.setattr(Engine, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(TreeEngine, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
         engine.log_likelihoods(sequences)
 
@@ -122,7 +122,7 @@ def test_nan_is_named_not_scored(model):
     model.lm_head.weight.data[3] = float("nan")
     try:
         with pytest.raises(UserError, match="request"):
-            Engine(model).log_likelihoods(random_sequences(model, 3))
+            TreeEngine(model).log_likelihoods(random_sequences(model, 3))
     finally:
         model.lm_head.weight.data = kept
 
@@ -145,8 +145,8 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
     prompts += [prompts[3], prompts[3], stem]
     rooms = [rng.randint(1, 30) for _ in prompts]
     seen = []
-    engine = Engine(model, batch_tokens=50, attention=kind, kept_tokens=kept)
-    said = engine.generate(prompts, lambda n, ids: ids[-1] == 2 or len(ids) == rooms[n], 30, seen.append)
+    engine = TreeEngine(model, batch_tokens=50, attention=kind, kept_tokens=kept)
+    said = engine.generate_ids(prompts, lambda n, ids: ids[-1] == 2 or len(ids) == rooms[n], 30, seen.append)
     assert sum(seen) == len(prompts)
     for prompt, ids, room in zip(prompts, said, rooms, strict=True):
         assert ids == alone(model, prompt, room)
@@ -154,35 +154,35 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
 
 def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(model, monkeypatch):
     """Two slots, one long answer and five short ones: the short ones pass by the long one."""
-    sizes, whole = [], Engine.forward
+    sizes, whole = [], TreeEngine.forward
 
     def counted(self, ids, positions, seen):
         if ids.shape[1] == 1 and isinstance(seen, tree_attention.Step):
             sizes.append(len(ids))
         return whole(self, ids, positions, seen)
 
-    monkeypatch.setattr(Engine, "forward", counted)
+    monkeypatch.setattr(TreeEngine, "forward", counted)
     prompts = [[1, 5 + n] for n in range(6)]
     rooms = [12, 3, 3, 3, 3, 3]
-    Engine(model, kept_tokens=30).generate(prompts, lambda n, ids: len(ids) == rooms[n], 12)
+    TreeEngine(model, kept_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == rooms[n], 12)
     # 17 further tokens of the short ones' 5 × 2 and the long one's 11: together they take the long one's steps alone.
     assert sum(sizes) == 11 + 5 * 2 and len(sizes) == 11
 
 
 def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
-    fed, whole = [], Engine.compute_batch
+    fed, whole = [], TreeEngine.compute_batch
     monkeypatch.setattr(
-        Engine, "compute_batch", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more)
+        TreeEngine, "compute_batch", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more)
     )
     stem = list(range(3, 43))
-    Engine(model, batch_tokens=16).generate([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
+    TreeEngine(model, batch_tokens=16).generate_ids([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
     assert sum(fed) == len(stem) + 10
 
 
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
     prompts = [[1, 5 + n, 9] for n in range(8)]
-    expected = Engine(model).generate(prompts, lambda n, ids: False, 10)
-    engine, calls, whole = Engine(model, batch_tokens=64, kept_tokens=60), [], Engine.forward
+    expected = TreeEngine(model).generate_ids(prompts, lambda n, ids: False, 10)
+    engine, calls, whole = TreeEngine(model, batch_tokens=64, kept_tokens=60), [], TreeEngine.forward
 
     def small(self, ids, positions, seen):
         calls.append(1)
@@ -190,9 +190,9 @@ def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, m
             raise torch.OutOfMemoryError("as a GPU would")
         return whole(self, ids, positions, seen)
 
-    monkeypatch.setattr(Engine, "forward", small)
+    monkeypatch.setattr(TreeEngine, "forward", small)
     seen = []
-    assert engine.generate(prompts, lambda n, ids: False, 10, seen.append) == expected
+    assert engine.generate_ids(prompts, lambda n, ids: False, 10, seen.append) == expected
     assert engine.kept_tokens == 30 and sum(seen) == 8
 
 
@@ -201,7 +201,7 @@ def test_a_prompt_that_gives_nan_is_named(model):
     model.lm_head.weight.data[3] = float("nan")
     try:
         with pytest.raises(UserError, match="nan to request"):
-            Engine(model).generate([[1, 2, 3]], lambda n, ids: True, 4)
+            TreeEngine(model).generate_ids([[1, 2, 3]], lambda n, ids: True, 4)
     finally:
         model.lm_head.weight.data = kept
 
@@ -220,8 +220,8 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
     ):
         made = made.eval()
         for kind in tree_attention.KINDS:
-            engine = Engine(made, batch_tokens=32, attention=kind, kept_tokens=90)
+            engine = TreeEngine(made, batch_tokens=32, attention=kind, kept_tokens=90)
             assert engine.check() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]
-            said = engine.generate(prompts, lambda n, ids: False, 6)
+            said = engine.generate_ids(prompts, lambda n, ids: False, 6)
             assert said == [alone(made, prompt, 6) for prompt in prompts]

@@ -12,11 +12,10 @@ import torch
 from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation, request_encoding
-from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.engine import tree_engine as engines
+from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.request_encoding import Ids, Start
-from orca_bench.evaluate.servers.server_engine import Api
+from orca_bench.evaluate.servers.server_engine import ServerEngine
 
 
 @pytest.fixture
@@ -42,11 +41,11 @@ CHECK = 5  # requests of the check at the start
 
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
-    own, tokenizer = engines.load(str(tiny_model))
-    said = own.generate([[1, 5, 9]], lambda n, ids: False, 3)[0]
+    own, tokenizer = tree_engine.load(str(tiny_model))
+    said = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
     sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *said], 3), Ids([4, 8], 1)]
     seen = []
-    found = Api(served()[0]).log_likelihoods(sequences, seen.append)
+    found = ServerEngine(served()[0]).log_likelihoods(sequences, seen.append)
     for mine, theirs in zip(found, own.log_likelihoods(sequences), strict=True):
         assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
     assert [greedy for _, greedy in found].count(True) >= 1
@@ -55,13 +54,13 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_mod
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
-    own, tokenizer = engines.load(str(tiny_model))
+    own, tokenizer = tree_engine.load(str(tiny_model))
     rule = request_encoding.of(name, tokenizer, 1024)
     starts = [
         Start(tokenizer.encode(f"Where does the {animal} live?"), 12, n) for n, animal in enumerate(["frog", "bee"])
     ]
     stops = [["e"], []]
-    assert Api(served()[0]).texts(starts, stops, rule) == own.texts(starts, stops, rule)
+    assert ServerEngine(served()[0]).generate(starts, stops, rule) == own.generate(starts, stops, rule)
 
 
 class Listener(evaluation.SilentDisplay):
@@ -108,7 +107,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
 def test_a_busy_server_is_asked_again(served):
     url, server = served("busy")
-    assert len(Api(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
+    assert len(ServerEngine(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
     assert len(server.seen) > 9
 
 
@@ -127,33 +126,33 @@ def test_a_busy_server_is_asked_again(served):
 def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, said):
     url, _ = served(fault)
     with pytest.raises(UserError, match=said):
-        Api(url).check()
+        ServerEngine(url).check()
 
 
 def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
     sequence = Ids([4, 8, 5], 1)
-    whole = Api(served()[0]).log_likelihoods([sequence])
-    assert Api(served("polite")[0]).log_likelihoods([sequence]) == whole
+    whole = ServerEngine(served()[0]).log_likelihoods([sequence])
+    assert ServerEngine(served("polite")[0]).log_likelihoods([sequence]) == whole
     with pytest.raises(UserError, match="3 token ids were sent and 3 log-probabilities came back, 4 expected"):
-        Api(served("short")[0]).log_likelihoods([sequence])
+        ServerEngine(served("short")[0]).log_likelihoods([sequence])
 
 
 def test_refusals_unknown_models_and_absent_servers_are_named(served):
     with pytest.raises(UserError, match=r"refused \(400\): .*the context window is 20 tokens"):
-        Api(served("small")[0]).log_likelihoods([Ids(list(range(1, 30)), 5)])
+        ServerEngine(served("small")[0]).log_likelihoods([Ids(list(range(1, 30)), 5)])
     with pytest.raises(UserError, match="the server has no model 'x'; it has tiny"):
-        Api(served()[0], "x")
+        ServerEngine(served()[0], "x")
     with pytest.raises(UserError, match="cannot reach the server .*is it running"):
-        Api("http://127.0.0.1:9/v1")
+        ServerEngine("http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="cannot reach the server .*does its address begin with http://"):
-        Api(served()[0].replace("http:", "https:"))
+        ServerEngine(served()[0].replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("window", [4, 5, 8, 9, 12, 16, 17, 18, 31, 32, 33])
 def test_a_server_is_probed_within_its_window(served, window):
     url, server = served(None, window)
-    with contextlib.closing(Api(url)) as api:
-        assert api.check().value < 0 and api.tells_tokens
+    with contextlib.closing(ServerEngine(url)) as api:
+        assert api.check().value < 0 and api.returns_tokens
     assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.seen)
 
 
@@ -188,7 +187,7 @@ def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
         url = started.engine.base_url
     assert "vLLM is starting; what it says: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
-        Api(url)
+        ServerEngine(url)
 
 
 def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):

@@ -1,0 +1,61 @@
+"""The interface of what computes answers, which the harness calls and each engine implements.
+
+In: requests as token ids. Out: log-probabilities and texts. Its own module because the callers know no engine and the engines
+no caller: the model in this process (`engine.tree_engine`) and a server (`servers.server_engine`) look the same from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from orca_bench.evaluate.request_encoding import Encoding, Ids, Start
+
+#: Called with how many tokens (of log-likelihoods) or texts have been computed since the call before.
+Progress = Callable[[int], None]
+
+
+def no_progress(count: int) -> None:
+    """The `Progress` of a caller that does not want to know."""
+
+
+class LogLikelihood(NamedTuple):
+    """The score of a continuation: its log-probability in nats, and whether greedy decoding would generate it."""
+
+    log_probability: float
+    greedy: bool
+
+
+class GeneratedText(NamedTuple):
+    """What was generated after a context.
+
+    `untrimmed` is the text with its first tokens where the encoding discards some, else None. `ran_out` is whether the text
+    ended because it had all the tokens that it may have; None where a server does not tell.
+    """
+
+    text: str
+    untrimmed: str | None
+    ran_out: bool | None
+
+
+class Engine(Protocol):
+    """A model that answers requests, here or behind a server."""
+
+    def log_likelihoods(self, sequences: Sequence[Ids], progress: Progress = no_progress) -> list[LogLikelihood]:
+        """The score of each sequence's continuation, in order.
+
+        `progress` counts tokens of the prefix tree of all sequences. Raises NotFinite with the number of a sequence whose
+        log-probability is NaN or infinite.
+        """
+
+    def generate(
+        self,
+        starts: Sequence[Start],
+        stops: Sequence[Sequence[str]],
+        encoding: Encoding,
+        progress: Progress = no_progress,
+    ) -> list[GeneratedText]:
+        """The greedy text after each start, which ends where `encoding` finds one of the stop strings, in order.
+
+        `progress` counts texts. Raises NotFinite with the number of a start behind which a logit is NaN or infinite.
+        """

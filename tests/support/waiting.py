@@ -1,0 +1,19 @@
+"""Wait for a state instead of a time, so that a test passes on a machine that is many times slower."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+#: Seconds until a test gives up. No test needs a hundredth of them on a common machine.
+PATIENCE_S = 300.0
+
+_T = TypeVar("_T")
+
+
+def eventually(condition: Callable[[], _T], seconds: float = PATIENCE_S, poll_s: float = 0.02) -> _T:
+    """The first true value of the condition; fails where it has none within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not so after {seconds:.0f} s: {condition}"
+        time.sleep(poll_s)
+    return value
