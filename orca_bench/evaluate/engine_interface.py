@@ -29,13 +29,13 @@ class LogLikelihood(NamedTuple):
 class GeneratedText(NamedTuple):
     """What was generated after a context.
 
-    `untrimmed` is the text with its first tokens where the encoding discards some, else None. `ran_out` is whether the text
+    `full_text` is the text with its first tokens where the encoding discards some, else None. `hit_token_limit` is whether the text
     ended because it had all the tokens that it may have; None where a server does not tell.
     """
 
     text: str
-    untrimmed: str | None
-    ran_out: bool | None
+    full_text: str | None
+    hit_token_limit: bool | None
 
 
 class Engine(Protocol):

@@ -131,8 +131,8 @@ class HarnessModel(LM):
 
     def generate_until(self, requests, disable_tqdm: bool = True) -> list[str]:
         answers = self._answers("generate_until", requests)
-        for request, (text, whole, ran_out) in zip(requests, answers, strict=True):
-            self.texts[request.args[0]] = Answer(text, full_text=whole, hit_token_limit=ran_out)
+        for request, (text, whole, hit_token_limit) in zip(requests, answers, strict=True):
+            self.texts[request.args[0]] = Answer(text, full_text=whole, hit_token_limit=hit_token_limit)
         return [text for text, *_ in answers]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = True):

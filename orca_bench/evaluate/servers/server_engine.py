@@ -193,18 +193,18 @@ class ServerEngine:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded
         choice = await self._complete(start.ids, max_tokens=start.max_new_tokens, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
-        ran_out = None if choice.finish_reason is None else choice.finish_reason == "length"
+        hit_token_limit = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes behind the prompt has the space that SentencePiece takes from a text's first word.
         whole = choice.text.removeprefix(" ")
         if not start.discard:
-            return GeneratedText(cut(whole, stops), None, ran_out)
+            return GeneratedText(cut(whole, stops), None, hit_token_limit)
         if choice.logprobs is None or choice.logprobs.tokens is None:
             raise UserError(
                 "the server does not tell the tokens of a text", where=self.base_url, hint="`logprobs` is needed"
             )
         discarded = "".join(choice.logprobs.tokens[: start.discard])
         text = cut(choice.text[len(discarded) :].removeprefix(" "), stops)
-        return GeneratedText(text, cut(whole, stops), ran_out)
+        return GeneratedText(text, cut(whole, stops), hit_token_limit)
 
     async def _complete(self, ids: list[int], first: bool = False, **options: Any) -> CompletionChoice:
         """The one choice of a completion; see `Endpoint.complete`."""
