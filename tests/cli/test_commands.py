@@ -1,4 +1,4 @@
-"""The commands as a user meets them: help at once, data, generation, and the words of the README."""
+"""The commands as a user meets them: help at once, data, generation."""
 
 import json
 import re
