@@ -37,27 +37,27 @@ def load_recipe(path: Path, overrides: tuple[str, ...], runs: Path) -> Recipe:
 
 def train(recipe: Recipe, runs: Path, fresh: bool = False, launcher: str = "torchrun"):
     """Prepare and train; returns the finished Run."""
-    from orca_bench import child_processes
+    from orca_bench import child_processes, launcher_environment
     from orca_bench import train as training
     from orca_bench.train import launcher_ranks
     from orca_bench.train.run_folder import Run
 
     run = Run(runs / recipe.name)
-    if launcher_ranks.has_others():
+    if launcher_environment.has_other_processes():
         child_processes.follow_parent()
     if not fresh and run.status == "finished" and run.model.is_dir() and run.is_of(recipe):
         run.check_records()
         console.print(f"already trained: {run.model} (--fresh trains again)", highlight=False)
         return run
-    store = launcher_ranks.meet() if launcher_ranks.has_others() else None
-    if launcher_ranks.rank() == 0:
+    store = launcher_ranks.meet() if launcher_environment.has_other_processes() else None
+    if launcher_environment.rank() == 0:
         _prepare(recipe, run, fresh)
         if store is not None:
             launcher_ranks.tell(store, run)
     else:
         launcher_ranks.wait(store, run)
     training.launch(run, recipe, launcher, say=lambda line: console.print(line, highlight=False))
-    if launcher_ranks.rank() == 0:
+    if launcher_environment.rank() == 0:
         note = read_json(run.model / "orca_bench.json")
         if "example" in note:
             line = f"plain transformers still reads the exported tokenizer otherwise: {note['example']}"

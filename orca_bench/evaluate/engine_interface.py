@@ -29,8 +29,8 @@ class LogLikelihood(NamedTuple):
 class GeneratedText(NamedTuple):
     """What was generated after a context.
 
-    `full_text` is the text with its first tokens where the encoding discards some, else None. `hit_token_limit` is whether the text
-    ended because it had all the tokens that it may have; None where a server does not tell.
+    `full_text` is the text with its first tokens where the encoding discards some, else None. `hit_token_limit` is whether
+    the text ended because it had all the tokens that it may have; None where a server does not tell.
     """
 
     text: str

@@ -7,6 +7,7 @@ answers. The three know nothing of one another; here they meet.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol as Interface
 
-from orca_bench import library_settings, tokenizers
+from orca_bench import launcher_environment, library_settings, tokenizers
 from orca_bench.errors import Interrupted, OutOfTime, UserError
 from orca_bench.evaluate import (
     benchmark_rows,
@@ -118,14 +119,14 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, dict]:
     and Interrupted, naming the partial result, where the user or the time limit stops it.
     """
     deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
-    if work_sharing.launched():
-        with work_sharing.from_environment() as (workers, connection, size):
+    if launcher_environment.has_other_processes():
+        with work_sharing.launched_workers() as (workers, connection, size):
             if workers is None:
                 run_helper(config, connection, size)
                 return {}
             return _lead(config, workers, deadline, display)
     suite_and_rows = _read(config)  # before helpers are started for nothing
-    with work_sharing.helpers(config.engine.processes, config) as workers:
+    with work_sharing.start_workers(config.engine.processes, functools.partial(run_helper, config)) as workers:
         return _lead(config, workers, deadline, display, suite_and_rows)
 
 
@@ -135,7 +136,7 @@ def _lead(
     """The first process's part: count, answer, score, write."""
     suite, read_rows = read or _read(config)
     with _ready(config, workers.size, display) as ready, contextlib.ExitStack() as stack:
-        workers.say = display.message
+        workers.message = display.message
         if deadline is not None:
             workers.expired = lambda: time.monotonic() > deadline
         _check_rooms(config, ready)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench import hub, library_settings, tokenizers
+from orca_bench import hub, launcher_environment, library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
@@ -126,7 +125,7 @@ def _device(on_gpu: bool) -> str:
         return "cpu"
     import torch
 
-    number = int(os.environ.get("LOCAL_RANK", "0"))
+    number = launcher_environment.local_rank()
     if number >= torch.cuda.device_count():
         raise UserError(
             f"process {number} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"

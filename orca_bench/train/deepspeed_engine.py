@@ -7,10 +7,10 @@ Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from pathlib import Path
 
+from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
@@ -62,7 +62,7 @@ def start(recipe: Recipe, tokenizer):
             hint=f"start {recipe.train.processes}, or give -o train.processes={started} with a batch that fits",
         )
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(launcher_environment.local_rank())
     configuration = deepspeed_config(recipe)
     model = _student(recipe, tokenizer, configuration)
     if recipe.train.gradient_checkpointing:

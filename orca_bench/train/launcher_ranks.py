@@ -7,7 +7,6 @@ find out whether they see the same folder. Its own module because only a launche
 from __future__ import annotations
 
 import datetime
-import os
 import socket
 import time
 
@@ -17,21 +16,6 @@ from orca_bench.train.run_folder import Run
 _PREPARED = "orca-bench/prepared"
 _PATIENCE = datetime.timedelta(hours=6)  # what encoding of the largest record files may take
 _PATIENCE_S_FOR_FILES = 60.0  # network file systems show new files late
-
-
-def rank() -> int:
-    """The number of this process among those of the launcher; 0 without one."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def is_launched() -> bool:
-    """Whether a launcher has started this process."""
-    return "WORLD_SIZE" in os.environ
-
-
-def has_others() -> bool:
-    """Whether a launcher has started other processes too."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def meet():

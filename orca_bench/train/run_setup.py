@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from orca_bench import child_processes, library_settings, tokenizers
+from orca_bench import child_processes, launcher_environment, library_settings, tokenizers
 from orca_bench.child_processes import free_port
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import example_encoding as encoding
-from orca_bench.train import launcher_ranks, record_files, resolved_sources, student_model
+from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
 from orca_bench.train.example_encoding import Encoded, EncodingReport
 from orca_bench.train.run_folder import Run, environment, newest_checkpoint
@@ -155,7 +155,7 @@ def _check_machine(recipe: Recipe) -> None:
     if train.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("this GPU has no bf16", where="train.precision", hint="set it to fp16 or fp32")
     gpus = torch.cuda.device_count()
-    if train.processes > gpus and not launcher_ranks.is_launched():
+    if train.processes > gpus and not launcher_environment.is_launched():
         raise UserError(
             f"{train.processes} processes and {gpus} GPUs on this machine",
             where="train.processes",
@@ -169,18 +169,18 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
     user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
     """
-    if launcher_ranks.rank() != 0:  # one of a launcher's processes: the first one speaks for all
+    if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one speaks for all
         if code := work(run):
             raise SystemExit(code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     started = time.time()
-    code = work(run) if launcher_ranks.is_launched() else _start_launcher(run, recipe, launcher, say)
+    code = work(run) if launcher_environment.is_launched() else _start_launcher(run, recipe, launcher, say)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     if code and not outcome and (message := full_disk(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": message, "code": 2}
-    if not launcher_ranks.is_launched():
+    if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
     seconds = run.manifest.get("seconds", 0) + time.time() - started

@@ -5,13 +5,12 @@ itself where a launcher already started it. Says how it ended in the run's outco
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import traceback
 from pathlib import Path
 
-from orca_bench import child_processes, library_settings, recipe_file, tokenizers
+from orca_bench import child_processes, launcher_environment, library_settings, recipe_file, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
 from orca_bench.train.divergence import Diverged, explain
@@ -88,7 +87,7 @@ def _say(run: Run, status: str, message: str = "", code: int = 0, **more) -> Non
     if status == "failed":
         if run.outcome_file.exists():
             return
-    elif os.environ.get("RANK", "0") != "0":
+    elif launcher_environment.rank() != 0:
         return
     with contextlib.suppress(UserError):  # a full disk cannot take even this; the parent reads the exit code
         write_json(run.outcome_file, {"status": status, "message": message, "code": code} | more)

@@ -1,8 +1,9 @@
-"""Work in pieces, shared by processes: whoever is free takes the next piece, so that nobody idles at the end.
+"""Work items shared by processes: whoever is free takes the next item, so that none is idle before the end.
 
-The first process has the pieces, the answers and the store of answers; the others, the helpers, have an engine, and answer the
-pieces that come over a connection. `helpers` starts them on this machine, over pipes that no other process can open. A
-launcher such as torchrun may start them too (`launched`): they then talk through its own TCPStore, in JSON.
+The first process has the items, the answers and their cache. The others, the helpers, have an engine, and answer the items that
+come over a connection. `start_workers` starts helpers on this machine, over pipes that no other process can open. A launcher
+such as torchrun may have started them already; `launched_workers` then connects the processes through torch's TCPStore, in
+JSON. Its own module because it knows processes and neither models nor requests.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import signal
 import threading
 import time
@@ -18,52 +18,59 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol as Interface
+from typing import TYPE_CHECKING, Any, Protocol
 
-from orca_bench import child_processes, library_settings
-from orca_bench.errors import NotFinite, OutOfTime, UserError
+from orca_bench import child_processes, launcher_environment, library_settings
+from orca_bench.errors import NotFinite, OutOfTime, UserError, one_line
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+    from torch.distributed import Store
 
 _PATIENCE = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
 _POLL_S = 0.02
-_EXIT_S = 5  # how long a helper that closed its connection may take to end
+_EXIT_S = 30.0  # how long a helper that closed its connection may take to end
 
-#: What a helper computes its answer to: a JSON value.
-WorkItem = list
+#: What a helper needs to compute some answers: a JSON value.
+WorkItem = list[Any]
+#: Answers to a work item, in order: JSON values.
+Answers = list[Any]
 
 
-class Connection(Interface):
+class Connection(Protocol):
     """One end of a connection between the first process and a helper; JSON values go over it."""
 
-    def send(self, value: object) -> None:
+    def send(self, value: Any) -> None:
         """Send a value; raises OSError where the other end is gone."""
 
-    def recv(self) -> object:
+    def recv(self) -> Any:
         """Wait for a value; raises OSError or EOFError where the other end is gone."""
 
 
-class Work(Interface):
-    """Some pieces, by number."""
+class Work(Protocol):
+    """Some work items, by number from 0."""
 
     def __len__(self) -> int:
         """How many."""
 
-    def cached(self, number: int) -> list | None:
-        """The answers to a piece that an earlier run kept."""
+    def cached(self, number: int) -> Answers | None:
+        """The answers to an item that an earlier run has cached; None where there are none."""
 
     def work_item(self, number: int) -> WorkItem:
-        """What a helper needs to compute a piece."""
+        """What a helper needs to compute an item."""
 
-    def compute(self, number: int) -> list:
-        """The answers to a piece, JSON values."""
+    def compute(self, number: int) -> Answers:
+        """Compute an item in this process; raises UserError, as `name_error` gives it."""
 
-    def save(self, number: int, answers: list) -> None:
-        """Be told of the answers to a piece, computed here."""
+    def save(self, number: int, answers: Answers) -> None:
+        """Called with the answers to an item that was computed in this process."""
 
-    def receive(self, number: int, answers: list) -> None:
-        """Be told of the answers to a piece, computed elsewhere."""
+    def receive(self, number: int, answers: Answers) -> None:
+        """Called with the answers to an item that a helper has computed."""
 
     def name_error(self, number: int, error: UserError) -> UserError:
-        """An error of a piece, with the request named that it is about."""
+        """A helper's error about an item, with the request named that it is about."""
 
 
 @dataclass(eq=False)
@@ -71,10 +78,10 @@ class Helper:
     """A helper as the first process sees it; `process` is None where a launcher started it."""
 
     connection: Connection
-    process: object | None = None
+    process: SpawnProcess | None = None
 
     def ending(self) -> str:
-        """How its process ended."""
+        """How its process ended, as the predicate of a sentence."""
         if self.process is None:
             return "ended"
         self.process.join(_EXIT_S)
@@ -83,43 +90,67 @@ class Helper:
 
 
 class WorkerPool:
-    """The first process and its helpers, of which there may be none."""
+    """The first process and its helpers, of which there may be none.
+
+    `message` is called with a sentence for the user about a helper that has ended or failed. `expired` says whether no further
+    item is to be begun. `begun` is whether an item was computed: each command computes one at least, so that a command with a
+    short time limit that is repeated comes to an end.
+    """
 
     def __init__(self, helpers: Sequence[Helper] = ()):
-        self.helpers = list(helpers)
-        self.size = 1 + len(self.helpers)
-        #: Told of a helper that has ended or failed.
-        self.say: Callable[[str], None] = lambda line: None
-        #: Whether no further piece is to be begun.
+        self.helpers: list[Helper] = []
+        self.size = 1  # processes, this one included, also where some have ended
+        for helper in helpers:
+            self.add(helper)
+        self.message: Callable[[str], None] = lambda line: None
         self.expired: Callable[[], bool] = lambda: False
-        #: Whether a piece was computed: each command is to compute one at least, so that repeated ones come to an end.
         self.begun = False
+        self._threads: list[threading.Thread] = []
 
-    def share(self, work: Work) -> list[list]:
-        """The answers to all pieces, in order.
+    def add(self, helper: Helper) -> None:
+        """One more helper."""
+        self.helpers.append(helper)
+        self.size += 1
 
-        Where a helper ends or fails, the others do its share. Raises what is wrong with a piece, and OutOfTime once
-        `expired`, with all answers kept that were begun; the team's first piece is computed even then.
+    def start_thread(self, target: Callable[[Helper], None], helper: Helper) -> None:
+        """Run `target(helper)` beside this thread; see `join_threads`."""
+        thread = threading.Thread(target=target, args=(helper,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join_threads(self) -> None:
+        """Wait for the threads, once all helpers have ended or their connections are closed.
+
+        A thread that is still inside a library when Python ends may abort the process (torch 2.13 with Python 3.11).
+        """
+        for thread in self._threads:
+            thread.join(_EXIT_S)
+
+    def share(self, work: Work) -> list[Answers]:
+        """The answers to all items, in order.
+
+        Where a helper ends or fails, the others do its share. Raises the error of an item, and OutOfTime once `expired`, when
+        the items that were begun have been answered; the pool's first item is computed even then.
         """
         return _Share(self, work).answers()
 
 
 class _Share:
-    """One call of `share`: the pieces that wait, the helpers at work, the answers so far."""
+    """One call of `share`: the items that wait, the helpers at work, the answers so far."""
 
     def __init__(self, workers: WorkerPool, work: Work):
         self._workers, self._work = workers, work
-        self._answers = {n: kept for n in range(len(work)) if (kept := work.cached(n)) is not None}
+        self._answers = {n: answers for n in range(len(work)) if (answers := work.cached(n)) is not None}
         self._waiting = deque(n for n in range(len(work)) if n not in self._answers)
-        #: (helper, number of the piece or None where the helper gets no more, reply or None where the helper has ended)
-        self._replies: SimpleQueue[tuple[Helper, int | None, dict | None]] = SimpleQueue()
-        # The last piece is always computed here.
+        #: (helper, number of the item or None where the helper gets no more, reply or None where the helper has ended)
+        self._replies: SimpleQueue[tuple[Helper, int | None, dict[str, Any] | None]] = SimpleQueue()
+        # The last item is always computed here.
         self._at_work = set(workers.helpers[: max(0, len(self._waiting) - 1)])
 
-    def answers(self) -> list[list]:
+    def answers(self) -> list[Answers]:
         self._stop_where_expired()
         for helper in self._at_work:
-            threading.Thread(target=self._send_pieces, args=(helper,), daemon=True).start()
+            self._workers.start_thread(self._send_items, helper)
         while len(self._answers) < len(self._work):
             self._stop_where_expired()
             number = self._next()
@@ -141,13 +172,13 @@ class _Share:
             self._waiting.clear()
 
     def _next(self) -> int | None:
-        """The piece that falls to whoever asks, or None where none waits."""
+        """The next item for the caller, a thread of this process; None where none waits."""
         with contextlib.suppress(IndexError):
             return self._waiting.popleft()
         return None
 
-    def _send_pieces(self, helper: Helper) -> None:
-        """In a thread: give a helper piece after piece, each when it has answered the one before."""
+    def _send_items(self, helper: Helper) -> None:
+        """In a thread: send a helper item after item, each when it has answered the one before."""
         while (number := self._next()) is not None:
             try:
                 helper.connection.send(self._work.work_item(number))
@@ -159,32 +190,32 @@ class _Share:
                 break
         self._replies.put((helper, None, None))
 
-    def _receive(self, helper: Helper, number: int | None, reply: dict | None) -> None:
+    def _receive(self, helper: Helper, number: int | None, reply: dict[str, Any] | None) -> None:
         if number is None:
             self._at_work.remove(helper)
         elif reply is not None and "answers" in reply:
             self._answers[number] = reply["answers"]
             self._work.receive(number, reply["answers"])
         elif reply is not None and "error" in reply:
-            raise self._work.name_error(number, _read_error(reply["error"]))
+            raise self._work.name_error(number, _to_error(reply["error"]))
         else:
             self._waiting.appendleft(number)
             self._workers.helpers.remove(helper)
             ending = helper.ending() if reply is None else f"failed ({reply['failure']})"
-            self._workers.say(f"a helper process {ending}; the others do its share")
+            self._workers.message(f"a helper process {ending}; the others do its share")
 
 
-def answer(connection: Connection, compute: Callable[[WorkItem], list]) -> None:
-    """In a helper: answer the pieces that come over a connection, until it closes or None comes."""
+def answer(connection: Connection, compute: Callable[[WorkItem], Answers]) -> None:
+    """In a helper: answer the items that come over a connection, until it closes or None comes."""
     with contextlib.suppress(OSError, EOFError):
-        while (piece := connection.recv()) is not None:
+        while (item := connection.recv()) is not None:
             with replying_errors(connection):
-                connection.send({"answers": compute(piece)})
+                connection.send({"answers": compute(item)})
 
 
 @contextlib.contextmanager
 def replying_errors(connection: Connection) -> Iterator[None]:
-    """Send what goes wrong in the block to the first process, in the place of answers."""
+    """Send an error that the block raises to the first process, in the place of answers."""
     try:
         yield
     except UserError as error:
@@ -193,11 +224,11 @@ def replying_errors(connection: Connection) -> Iterator[None]:
         connection.send({"error": [error.what, where, error.hint, number, value]})
     except (OSError, EOFError):
         raise
-    except Exception as error:  # the first process says it, and does the piece itself
-        connection.send({"failure": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+    except Exception as error:  # the first process says it, and computes the item itself
+        connection.send({"failure": f"{type(error).__name__}: {one_line(error, 300)}"})
 
 
-def _read_error(fields: list) -> UserError:
+def _to_error(fields: list[Any]) -> UserError:
     what, where, hint, number, value = fields
     return UserError(what, where=where, hint=hint) if number is None else NotFinite(number, value)
 
@@ -206,34 +237,40 @@ def _read_error(fields: list) -> UserError:
 
 
 @contextlib.contextmanager
-def helpers(count: int, order: object) -> Iterator[WorkerPool]:
-    """A team of this process and `count` − 1 that are started here for the same order, and end with the block."""
+def start_workers(count: int, run_helper: Callable[[Connection, int], None]) -> Iterator[WorkerPool]:
+    """A pool of this process and `count` − 1 helpers that are started here, and end with the block.
+
+    Each helper calls `run_helper(connection to this process, count)`, which must be picklable.
+    """
     if count == 1:
         yield WorkerPool()
         return
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")  # torch's threads and devices do not survive a fork
-    members: list[Helper] = []
+    processes: list[SpawnProcess] = []
+    pool = WorkerPool()
     try:
         with _without_interrupts():
-            for rank in range(1, count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_help, args=(rank, count, theirs, order), daemon=True)
+            for number in range(1, count):
+                here, there = context.Pipe()
+                process = context.Process(target=_run, args=(number, count, there, run_helper), daemon=True)
                 process.start()
-                theirs.close()  # so that the connection closes with the helper
-                members.append(Helper(ours, process))
-        yield WorkerPool(members)
+                processes.append(process)
+                there.close()  # so that the connection closes with the helper
+                pool.add(Helper(here, process))
+        yield pool
     finally:
-        for member in members:
-            member.process.kill()
-        for member in members:
-            member.process.join()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        pool.join_threads()
 
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started in the block ignores Ctrl-C, which then reaches the first process alone."""
+    """Processes that are started in the block ignore Ctrl-C, which then reaches the first process alone."""
     if threading.current_thread() is not threading.main_thread():  # signals cannot be set there
         yield
         return
@@ -244,53 +281,54 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _help(rank: int, size: int, connection: Connection, order: object) -> None:
-    """The whole of a helper that `helpers` started."""
+def _run(number: int, count: int, connection: Connection, run_helper: Callable[[Connection, int], None]) -> None:
+    """The whole of a helper that `start_workers` started: number `number` of `count` processes."""
     import warnings
 
     child_processes.follow_parent()
-    os.environ["LOCAL_RANK"] = str(rank)
+    launcher_environment.set_local_rank(number)
     warnings.simplefilter("ignore")  # the first process gives the same
     library_settings.prepare()
-
-    from orca_bench.evaluate import evaluation
-
-    evaluation.run_helper(order, connection, size)
+    run_helper(connection, count)
 
 
 # --- helpers that a launcher started --------------------------------------------------------------------------------
 
 
-def launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 class Mailbox:
-    """A connection of two processes through a torch store: values as JSON, under keys that are numbered."""
+    """A connection of two processes through a torch store: values as JSON, under numbered keys."""
 
-    def __init__(self, store, sending: str, receiving: str):
-        self._store, self._sending, self._receiving = store, sending, receiving
-        self._sent = self._received = 0
+    def __init__(self, store: Store, outgoing: str, incoming: str):
+        self._store, self._outgoing, self._incoming = store, outgoing, incoming
+        self._outgoing_count = self._incoming_count = 0
+        self._closed = False
 
-    def send(self, value: object) -> None:
-        self._sent += 1
-        with _as_os_error():
-            self._store.set(f"orca-bench/{self._sending}/{self._sent}", json.dumps(value))
+    def send(self, value: Any) -> None:
+        """Send a value; raises ConnectionError where the store's process has ended."""
+        self._outgoing_count += 1
+        with _as_connection_error():
+            self._store.set(f"orca-bench/{self._outgoing}/{self._outgoing_count}", json.dumps(value))
 
-    def recv(self) -> object:
-        self._received += 1
-        key = f"orca-bench/{self._receiving}/{self._received}"
-        with _as_os_error():
+    def recv(self) -> Any:
+        """Wait for a value; raises ConnectionError where the store's process has ended, or after `close`."""
+        self._incoming_count += 1
+        key = f"orca-bench/{self._incoming}/{self._incoming_count}"
+        with _as_connection_error():
             while not self._store.check([key]):
+                if self._closed:
+                    raise ConnectionError("the connection was closed here")
                 time.sleep(_POLL_S)
             value = json.loads(self._store.get(key))
             self._store.delete_key(key)
         return value
 
+    def close(self) -> None:
+        """Let a `recv` that waits in another thread raise ConnectionError."""
+        self._closed = True
+
 
 @contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
+def _as_connection_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch 2.13's DistStoreError and DistNetworkError: the store's process has ended
@@ -298,11 +336,11 @@ def _as_os_error() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def from_environment() -> Iterator[tuple[WorkerPool | None, Connection | None, int]]:
-    """Of the processes that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) this one's part.
+def launched_workers() -> Iterator[tuple[WorkerPool | None, Connection | None, int]]:
+    """This process's part among those that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
 
-    (team, None, processes) in the first process; (None, connection to the first, processes) in a helper. The helpers end with
-    the block of the first.
+    (pool, None, number of processes) in the first process; (None, connection to the first, number of processes) in a helper.
+    The helpers end with the block of the first.
     """
     from torch.distributed import rendezvous
 
@@ -310,10 +348,13 @@ def from_environment() -> Iterator[tuple[WorkerPool | None, Connection | None, i
     if rank:
         yield None, Mailbox(store, f"{rank}/answers", f"{rank}/pieces"), size
         return
-    members = [Helper(Mailbox(store, f"{other}/pieces", f"{other}/answers")) for other in range(1, size)]
+    mailboxes = [Mailbox(store, f"{other}/pieces", f"{other}/answers") for other in range(1, size)]
+    pool = WorkerPool([Helper(mailbox) for mailbox in mailboxes])
     try:
-        yield WorkerPool(members), None, size
+        yield pool, None, size
     finally:
-        for member in members:
+        for mailbox in mailboxes:
             with contextlib.suppress(OSError):
-                member.connection.send(None)
+                mailbox.send(None)
+            mailbox.close()
+        pool.join_threads()

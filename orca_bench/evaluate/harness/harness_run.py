@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from lm_eval.config.task import TaskConfig
 from lm_eval.filters import build_filter_ensemble
 from lm_eval.tasks import TaskManager
 
+from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols
 from orca_bench.evaluate.answers.portions import Call
@@ -54,8 +54,7 @@ def _simple_evaluate(lm: HarnessModel, tasks: list[HarnessTask], limit: int | No
     # lm_eval 0.4.13 draws a bar for every task that it builds requests of, with no switch; it would run through ours.
     lm_eval.api.task.tqdm = lambda documents, **options: documents
     # lm_eval 0.4.13 gives its result only where LOCAL_RANK is 0; our processes part the work by themselves.
-    rank = os.environ.pop("LOCAL_RANK", None)
-    try:
+    with launcher_environment.without_local_rank():
         return lm_eval.simple_evaluate(
             model=lm,
             tasks=tasks,
@@ -64,9 +63,6 @@ def _simple_evaluate(lm: HarnessModel, tasks: list[HarnessTask], limit: int | No
             log_samples=log_samples,
             task_manager=TaskManager(include_defaults=False),
         )
-    finally:
-        if rank is not None:
-            os.environ["LOCAL_RANK"] = rank
 
 
 def _kept(result: dict) -> dict:

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from waiting import PATIENCE_S, eventually
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation
@@ -40,7 +41,7 @@ def undisturbed(orca, tiny_model, mini):
     return orca.folder / "whole" / "r.json"
 
 
-def kept(folder):
+def cached_portions(folder):
     try:
         return sqlite3.connect(folder / "answers.sqlite").execute("SELECT count(*) FROM portions").fetchone()[0]
     except sqlite3.Error:
@@ -55,18 +56,17 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
     rng, folder, before = random.Random(3), orca.folder / "killed", 0
     for _ in range(int(os.environ.get("ORCA_BENCH_KILLS", "3"))):
         process = orca.start(*words(tiny_model, mini, "killed/r.json"))
-        deadline = time.monotonic() + 120
-        while kept(folder) <= before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        ended, least = process.poll, before + 1
+        eventually(lambda: cached_portions(folder) >= least or ended() is not None, poll_s=0.01)  # noqa: B023
         time.sleep(rng.random())
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        assert kept(folder) > before or process.returncode == 0
-        before = kept(folder)
+        assert cached_portions(folder) > before or process.returncode == 0
+        before = cached_portions(folder)
     done = orca(*words(tiny_model, mini, "killed/r.json"))
     assert done.returncode == 0 and "answers were kept by an earlier run in killed/answers.sqlite" in done.stderr
     assert but_for_time(folder / "r.json") == but_for_time(undisturbed)
-    assert kept(folder) == kept(undisturbed.parent)
+    assert cached_portions(folder) == cached_portions(undisturbed.parent)
 
 
 class Listener(evaluation.SilentDisplay):
@@ -121,10 +121,10 @@ def test_two_processes_share_one_store(orca, tiny_model, mini):
         for i in range(2)
     ]
     for process in processes:
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=4 * PATIENCE_S)
         assert process.returncode == 0, err
     first, second = (but_for_time(orca.folder / "shared" / f"{i}.json") for i in range(2))
-    assert first == second and first[0]["complete"] and kept(orca.folder / "shared") > 1
+    assert first == second and first[0]["complete"] and cached_portions(orca.folder / "shared") > 1
 
 
 def test_a_full_disk_is_named_and_what_was_answered_stays(orca, tiny_model, mini):

@@ -1,0 +1,55 @@
+"""What a launcher such as torchrun tells each process that it starts: its number, and how many there are.
+
+In: the environment variables RANK, LOCAL_RANK and WORLD_SIZE (https://docs.pytorch.org/docs/stable/elastic/run.html). Out:
+numbers. Its own module because training, evaluation and the loading of models must agree on how they are read; nothing else
+reads these variables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+_RANK, _LOCAL_RANK, _WORLD_SIZE = "RANK", "LOCAL_RANK", "WORLD_SIZE"
+
+
+def is_launched() -> bool:
+    """Whether a launcher has started this process."""
+    return _WORLD_SIZE in os.environ
+
+
+def has_other_processes() -> bool:
+    """Whether a launcher has started other processes beside this one."""
+    return world_size() > 1
+
+
+def world_size() -> int:
+    """How many processes the launcher has started on all machines; 1 without a launcher."""
+    return int(os.environ.get(_WORLD_SIZE, "1"))
+
+
+def rank() -> int:
+    """The number of this process among all of the launcher's; 0 without a launcher."""
+    return int(os.environ.get(_RANK, "0"))
+
+
+def local_rank() -> int:
+    """The number of this process among those of this machine, which is the number of its GPU; 0 without a launcher."""
+    return int(os.environ.get(_LOCAL_RANK, "0"))
+
+
+def set_local_rank(number: int) -> None:
+    """Make this process number `number` of this machine, for helpers that are started without a launcher."""
+    os.environ[_LOCAL_RANK] = str(number)
+
+
+@contextlib.contextmanager
+def without_local_rank() -> Iterator[None]:
+    """Inside the block the environment has no LOCAL_RANK, for libraries that behave otherwise where it is set."""
+    number = os.environ.pop(_LOCAL_RANK, None)
+    try:
+        yield
+    finally:
+        if number is not None:
+            os.environ[_LOCAL_RANK] = number
