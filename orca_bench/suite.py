@@ -53,7 +53,7 @@ class TaskFacts:
 
 # The hashes: GSM8K, ARC, Winogrande and MMLU were computed from copies equal, row by row, to the hub's (MMLU but for the line
 # ends of one dev row, which the hash does not see); TruthfulQA from the file that the hub's loading script names. No verified
-# copy of HellaSwag or DROP was at hand; `orca-bench verify --rows DIR` prints what belongs here.
+# copy of HellaSwag or DROP was at hand; `orca-bench verify --check-rows DIR` prints what belongs here.
 ARC_CHALLENGE = TaskFacts(
     name="arc_challenge",
     title="ARC-Challenge",

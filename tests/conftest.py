@@ -219,3 +219,11 @@ def command(tmp_path):
 def command_in():
     """A factory of commands in a given folder, for tests that share one."""
     return Command
+
+
+@pytest.fixture
+def in_process(tmp_path):
+    """The command line in this process: for tests of what it says and writes, not of how it starts and ends."""
+    from in_process_command import InProcessCommand
+
+    return InProcessCommand(tmp_path)

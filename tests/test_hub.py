@@ -80,7 +80,7 @@ def test_a_model_of_the_hub_is_evaluated_at_the_revision_that_is_asked_for(comma
 
 
 def test_requests_fetch_no_weights_and_generate_does(command, environment, commits, mini, hub):
-    words = ["--tokens", "--model", MODEL, "--revision", commits["v1"], "--benchmarks", mini["mini:benchmarks"]]
+    words = ["--token-ids", "--model", MODEL, "--revision", commits["v1"], "--benchmarks", mini["mini:benchmarks"]]
     done = command("requests", *words, "--tasks", "arc", "--limit", "1", "--out", "r.jsonl", env=environment)
     assert done.returncode == 0, done.stderr
     assert not any("model.safetensors" in request for request in hub.requests)

@@ -20,6 +20,10 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     Generates a corpus, a tokenizer and seven small tasks; evaluates a random student; trains it with DeepSpeed ZeRO-3 in two
     processes; evaluates it again; prints both beside the reported scores. The tasks have the shape of the leaderboard's and
     not its questions: the mini suite's scores compare with nothing but each other.
+
+    \b
+      orca-bench demo
+      orca-bench demo --limit 20 -o train.max_steps=50
     """
     from orca_bench.cli import evaluating, training
     from orca_bench.cli.console import console

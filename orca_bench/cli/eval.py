@@ -37,7 +37,7 @@ from orca_bench.cli import options
     show_default=True,
     help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
 )
-@options.room
+@options.max_new_tokens
 @options.runs
 @click.option(
     "--out",
@@ -79,7 +79,7 @@ def command(
     benchmarks_revisions,
     limit,
     dtype,
-    room,
+    max_new_tokens,
     runs,
     out,
     fresh,
@@ -128,7 +128,7 @@ def command(
         name=name,
         revision=revision,
         benchmarks_revisions=benchmarks_revisions,
-        room=room,
+        room=max_new_tokens,
     )
     results = evaluating.run(order)
     if not results:

@@ -191,12 +191,12 @@ def rooms(words: tuple[str, ...]) -> dict[str, int]:
         if name not in generating:
             raise UserError(
                 f"'{word}': {name or 'nothing'} is no task whose answers are texts",
-                where="--room",
+                where="--max-new-tokens",
                 hint=f"give TASK=N, TASK one of {', '.join(generating)}",
             )
         if not (number.isascii() and number.isdigit() and int(number[:9]) >= 1):
             raise UserError(
-                f"'{word}' gives no number of tokens", where="--room", hint="give TASK=N with N of 1 or more"
+                f"'{word}' gives no number of tokens", where="--max-new-tokens", hint="give TASK=N with N of 1 or more"
             )
         tokens[name] = int(number[:9])
     return tokens

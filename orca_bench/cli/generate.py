@@ -24,11 +24,37 @@ _LETTER = (
 @click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
 @options.revision
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
-@click.option("--temperature", type=click.FloatRange(0, 1000), default=0.7, show_default=True)
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
-@click.option("--top-k", type=click.IntRange(min=0), default=50, show_default=True, help="0 keeps all.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=1024, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Makes sampling repeatable.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, 1000),
+    default=0.7,
+    show_default=True,
+    help="Divides the logits before sampling; 0 is greedy.",
+)
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Sample from the likeliest tokens that reach this probability together; 1 keeps all.",
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Sample from this many of the likeliest tokens; 0 keeps all.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="The most tokens of the answer.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling; the same seed gives the same answer."
+)
 @options.runs
 def command(
     instruction, context, system, model, revision, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs

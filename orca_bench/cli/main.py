@@ -1,7 +1,8 @@
-"""`orca-bench`: the group of commands, and what becomes of errors.
+"""`orca-bench`: the words of a command line in, an exit code out.
 
-Commands are imported when they are asked for, so that `--help` answers at once. Exit codes: 0 done, 1 the work failed (or a
-gate says no), 2 the user's input is wrong, 130 interrupted.
+`cli` is the group of all commands. It imports a command when it is used, so that `--help` answers at once, and turns every
+error into one line on standard error. `main` is the program: it prepares the process and runs the group. Exit codes: 0 done,
+1 the work failed (or a gate says no), 2 the user's input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,129 +11,134 @@ import importlib
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 
 from orca_bench import __version__
+from orca_bench.cli.command_list import COMMANDS, GROUPS, RENAMED_OPTIONS
 from orca_bench.errors import Interrupted, UserError
 
-#: Command name: module below orca_bench.cli, and the line that the group's help shows.
-_COMMANDS = {
-    "demo": ("demo", "The whole job on the embedded default, without a network."),
-    "data": ("data", "Make records from instruction files."),
-    "train": ("train", "Records → model: train a recipe with DeepSpeed ZeRO-3."),
-    "eval": ("eval", "Model → results: the seven tasks through lm-evaluation-harness."),
-    "requests": ("requests", "The exact requests that eval would send, as JSON Lines; no model."),
-    "score": ("score", "Answers made anywhere → results."),
-    "table": ("table", "Results → table, beside the reported scores."),
-    "compare": ("compare", "Is B better than A? Paired differences, with intervals and tests."),
-    "check": ("check", "The gate for CI: exit 1 where a result is worse than its baseline."),
-    "verify": ("verify", "Recompute a result's scores from its kept answers."),
-    "plot": ("plot", "Results → pictures: scores, MMLU by subject, checkpoints."),
-    "page": ("page", "Results → one HTML page with a viewer of every question."),
-    "publish": ("publish", "Results → tables and a model card with the scores."),
-    "generate": ("generate", "One answer in the Orca prompt, streamed."),
-}
-
-_HELP = """Train an explain-tuned LLaMA and hold it against the reported scores.
+_HELP = """Train an explain-tuned LLaMA and compare it with its reported scores.
 
 \b
-The workflow:
-  orca-bench demo                              see the whole job once
-  orca-bench data convert FILE… --out R.jsonl  instruction files → records
-  orca-bench train recipes/13b.yaml            records → runs/NAME/model
-  orca-bench eval --tasks all                  model → runs/NAME/results/orca.json
-  orca-bench eval --protocol leaderboard       the same, as the reported scores were measured
-  orca-bench requests --out R.jsonl            what eval would send, for another engine
-  orca-bench score ANSWERS --protocol orca     what that engine answered → results
-  orca-bench table                             reported beside measured
-  orca-bench compare A B                       is B better than A?
-  orca-bench check RESULT --baseline B         the gate for CI
-  orca-bench plot RESULT                       pictures of it
-  orca-bench page A B                          one HTML page, with every question
-  orca-bench publish RESULT                    tables, pictures and model card
-  orca-bench verify RESULT                     do the kept answers give these scores?
-  orca-bench generate "Why is the sky blue?"   ask the model
+Start with the whole job on a small built-in example:
+  orca-bench demo
 
-`orca-bench COMMAND --help` explains each. Recipes are YAML files; any key can be overridden: -o train.lr=1e-5.
-Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+\b
+You have a model:
+  orca-bench eval --model MODEL --protocol leaderboard
+  orca-bench table
+
+\b
+You have instructions:
+  orca-bench data convert FILE… --out records/mine.jsonl
+  orca-bench train recipes/13b.yaml -o data.records='[records/mine.jsonl]'
+  orca-bench eval
+
+`orca-bench COMMAND --help` explains a command and shows examples. Exit codes: 0 done, 1 failed, 2 wrong input,
+130 interrupted."""
 
 
-class _LazyGroup(click.Group):
-    def list_commands(self, ctx):
-        return list(_COMMANDS)
+def main() -> NoReturn:
+    """Run the command line of this process and exit."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
+    for stream in (sys.stdout, sys.stderr):
+        # The stream's encoding may lack a character of a file name: that is no reason to fail.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    cli.main()
 
-    def get_command(self, ctx, name):
-        if name not in _COMMANDS:
+
+class OrcaBenchGroup(click.Group):
+    """The group of all commands: each is imported when it is used, and every error becomes one line and an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
+        """Run the words of a command line (those of this process by default) and exit with the code of what happened.
+
+        Every error that a user can cause becomes one line and exit code 2. With --debug, the traceback of any error is
+        printed before that line.
+        """
+        arguments, debug = _without_debug(list(sys.argv[1:] if args is None else args))
+        try:
+            code = super().main(arguments, prog_name="orca-bench", standalone_mode=False)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output has gone: `orca-bench table | head`
+            sys.exit(0)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug and not isinstance(error, click.Abort):
+                traceback.print_exc()
+            sys.exit(_report_error(error))
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None for a name that is no command."""
+        if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"orca_bench.cli.{_COMMANDS[name][0]}").command
+        module = importlib.import_module(f"orca_bench.cli.{COMMANDS[cmd_name].module}")
+        command: click.Command = module.command
+        return command
 
-    def format_commands(self, ctx, formatter):
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each group, with one line for each command."""
+        width = max(map(len, COMMANDS))
+        for title, entries in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])
 
 
 @click.group(
-    cls=_LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=OrcaBenchGroup,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(__version__, prog_name="orca-bench")
-@click.option("--debug", is_flag=True, help="Show an error's traceback, behind any command.")
+@click.option("--debug", is_flag=True, help="Show an error's traceback; works with every command.")
 @click.option("--local_rank", type=int, hidden=True)  # deepspeed's launcher puts it before the command
 def cli(debug: bool, local_rank: int | None) -> None:
-    """The group itself does nothing; `main` reads --debug."""
+    """Nothing: each command does its own work, and `OrcaBenchGroup.main` reads --debug."""
 
 
-def main() -> None:
-    """Run the command line; every error a user can cause becomes one line and exit code 2.
-
-    With --debug, the traceback of whatever went wrong stands before that line.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with SIGINT ignored
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a file name or an encoding that cannot say a character is no reason to fail
-        stream.reconfigure(errors="backslashreplace")
-    words, debug = _without_debug(sys.argv[1:])
-    try:
-        code = cli.main(words, prog_name="orca-bench", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: `orca-bench table | head`
-        sys.exit(0)
-    except (Exception, KeyboardInterrupt) as error:
-        if debug and not isinstance(error, click.Abort):
-            traceback.print_exc()
-        sys.exit(_explain(error))
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """The arguments without --debug, and whether it was among them; what follows `--` is no option."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    return options + arguments[end:], len(options) < end
 
 
-def _without_debug(words: list[str]) -> tuple[list[str], bool]:
-    """The words of the command line without --debug, and whether it was among them; behind `--` stand arguments only."""
-    end = words.index("--") if "--" in words else len(words)
-    options = [word for word in words[:end] if word != "--debug"]
-    return options + words[end:], len(options) < end
-
-
-def _explain(error: BaseException) -> int:
-    """Say an error in one line on standard error; returns the exit code."""
+def _report_error(error: BaseException) -> int:
+    """Print an error in one line on standard error; returns the exit code."""
+    if isinstance(error, click.NoSuchOption) and (new_name := _renamed(error)):
+        _print_error(f"error: {error.option_name} is now {new_name}")
+        return 2
     if isinstance(error, click.ClickException):
         error.show()
         return 2
     if isinstance(error, (click.Abort, KeyboardInterrupt, Interrupted)):
-        _say(f"interrupted: {error}" if isinstance(error, Interrupted) else "interrupted")
+        _print_error(f"interrupted: {error}" if isinstance(error, Interrupted) else "interrupted")
         return 130
     if isinstance(error, UserError):
-        _say(f"error: {error}")
+        _print_error(f"error: {error}")
         return 2
     line = " ".join(str(error).split())
     if type(error) is not RuntimeError:  # ours are of that very type and say all that there is to say
         line = f"{type(error).__name__}: {line}" if line else type(error).__name__
         line = f"{line[:500]} (the same command with --debug shows where)"
-    _say(f"failed: {line}")
+    _print_error(f"failed: {line}")
     return 1
 
 
-def _say(line: str) -> None:
+def _renamed(error: click.NoSuchOption) -> str | None:
+    """The new name of an option that has been renamed; None for one that never was."""
+    command = error.ctx.command.name if error.ctx is not None else None
+    return RENAMED_OPTIONS.get(command or "", {}).get(error.option_name)
+
+
+def _print_error(line: str) -> None:
     click.echo(line, err=True)
 
 

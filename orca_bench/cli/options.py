@@ -27,11 +27,12 @@ rows_asked = click.option(
 reported = click.option(
     "--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file."
 )
-room = click.option(
-    "--room",
+max_new_tokens = click.option(
+    "--max-new-tokens",
     multiple=True,
     metavar="TASK=N",
-    help="The most tokens of an answer to gsm8k or drop; may be given for both.  [default: orca gsm8k=512, drop=256; others 256]",
+    help="The most tokens of an answer to TASK, gsm8k or drop; repeat it for both.  [default: 512 for gsm8k under orca; "
+    "256 for all others]",
 )
 runs = click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept."

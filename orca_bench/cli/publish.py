@@ -12,13 +12,13 @@ from orca_bench.cli import options
 @click.command("publish")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--to", type=click.Path(path_type=Path), default="results", show_default=True, help="Where tables are kept."
+    "--out", "to", type=click.Path(path_type=Path), default="results", show_default=True, help="Where tables are kept."
 )
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
     "--card",
     type=click.Path(path_type=Path),
-    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of TO/NAME]",
+    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of OUT/NAME]",
 )
 @click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
 @options.reported
@@ -28,7 +28,7 @@ from orca_bench.cli import options
 def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source_url, reported, benchmarks, runs, push):
     """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
 
-    TO/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
+    OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
     with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
     `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that is there
     keeps its text and all other metadata. Scores of another protocol than the leaderboard's, of some questions only, or of rows

@@ -21,21 +21,23 @@ from orca_bench.cli import options
 @options.system
 @options.benchmarks
 @click.option("--limit", type=int, help="Only the first N questions of each task (of each MMLU subject).")
-@click.option("--tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
-@click.option("--model", help="Model folder or hub id whose tokenizer and context window --tokens uses.")
+@click.option("--token-ids", "tokens", is_flag=True, help="Add the token ids that the model of --model would be fed.")
+@click.option("--model", help="Model folder or hub id whose tokenizer and context window --token-ids uses.")
 @options.revision
 @options.benchmarks_revision
-@options.room
+@options.max_new_tokens
 @options.runs
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="JSON Lines file; compressed where it ends in .gz."
 )
-def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision, benchmarks_revisions, room, runs, out):
+def command(
+    tasks, protocol, system, benchmarks, limit, tokens, model, revision, benchmarks_revisions, max_new_tokens, runs, out
+):
     """Write the exact requests that `eval` would send, one JSON line each; no model is loaded.
 
     A line has `task` (for MMLU mmlu_SUBJECT), `index` (the document's place in the protocol's order, from 0), `request` (from 0
     within the document), `context`, and `continuation` to be scored or `until`, the strings that end an answer, with
-    `max_new_tokens`, the most tokens that it may have. The same rows give the same bytes. With --tokens a line has also
+    `max_new_tokens`, the most tokens that it may have. The same rows give the same bytes. With --token-ids a line has also
     `context_ids` and `continuation_ids`, or `context_ids` and `discard`: how many tokens of the answer the protocol throws away.
 
     \b
@@ -49,12 +51,14 @@ def command(tasks, protocol, system, benchmarks, limit, tokens, model, revision,
     from orca_bench.errors import UserError
 
     if tokens and not model:
-        raise UserError("--tokens needs a tokenizer", where="--model", hint="name a model folder")
+        raise UserError("--token-ids needs a tokenizer", where="--model", hint="name a model folder")
     if model and not tokens:
-        raise UserError("without --tokens no model is needed", where="--model", hint="add --tokens, or leave it out")
+        raise UserError(
+            "without --token-ids no model is needed", where="--model", hint="add --token-ids, or leave it out"
+        )
     if revision and not model:
         raise UserError("without --model there is nothing to be of a revision", where="--revision")
-    selection = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
+    selection = evaluating.asked(tasks, protocol, system, benchmarks, limit, runs, benchmarks_revisions, max_new_tokens)
 
     from orca_bench.evaluate import offline_scoring
     from orca_bench.models.model_folder import locate

@@ -23,15 +23,30 @@ from orca_bench.cli import options
 @options.benchmarks_revision
 @click.option("--limit", type=int, help="Only the first N questions of each task were asked (of each MMLU subject).")
 @click.option(
-    "--cut", is_flag=True, help="Cut texts at their request's stop strings: for engines that did not stop there."
+    "--cut-at-stop",
+    "cut",
+    is_flag=True,
+    help="Cut texts at their request's stop strings: for engines that did not stop there.",
 )
 @click.option("--name", help="What the table calls the model.  [default: the name of ANSWERS]")
-@options.room
+@options.max_new_tokens
 @options.runs
 @click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 def command(
-    answers, protocol, tasks, system, benchmarks, benchmarks_revisions, limit, cut, name, room, runs, out, as_json
+    answers,
+    protocol,
+    tasks,
+    system,
+    benchmarks,
+    benchmarks_revisions,
+    limit,
+    cut,
+    name,
+    max_new_tokens,
+    runs,
+    out,
+    as_json,
 ):
     """Turn answers made anywhere into a result, by the same scoring as `eval`.
 
@@ -39,7 +54,7 @@ def command(
     the text, without the stop string. `greedy` (true or false: greedy decoding would say it) and `ran_out` (true or false: the
     text had not ended when it had all its tokens) are kept where they are there. The strings of a line may be left out; where
     they are there they must be those that are asked. Every request must have its answer. A text is scored as it is; where
-    the leaderboard threw tokens away (`discard` of `requests --tokens`), `answer` is the text without them and `whole` may be
+    the leaderboard threw tokens away (`discard` of `requests --token-ids`), `answer` is the text without them and `whole` may be
     the text with them.
 
     \b
@@ -49,7 +64,9 @@ def command(
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import progress_console
 
-    selection = evaluating.asked(tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, room)
+    selection = evaluating.asked(
+        tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, max_new_tokens
+    )
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
 

@@ -19,10 +19,13 @@ from orca_bench.errors import UserError
     "else the hub]",
 )
 @click.option(
-    "--no-rows", is_flag=True, help="Take each question's score as it is kept; check values and hashes alone."
+    "--no-rescore",
+    "no_rows",
+    is_flag=True,
+    help="Take each question's score as it is kept; check values and hashes alone.",
 )
 @click.option(
-    "--rows",
+    "--check-rows",
     "directory",
     type=click.Path(path_type=Path),
     help="Instead of RESULT: say which rows of this benchmarks directory are the leaderboard's own, with the hash of each split.",
@@ -39,16 +42,16 @@ def command(
     model's identity, token ids) is named, and held by a hash of the whole result: a digit that was changed anywhere is found.
     Whether a model gave those answers only asking it again can tell.
 
-    With --rows, benchmark rows are verified instead. The hash of a split covers the columns that its task reads, whatever their
-    line ends, in order.
+    With --check-rows, benchmark rows are verified instead. The hash of a split covers the columns that its task reads, in
+    order, whatever their line ends.
 
     \b
       orca-bench verify runs/mini/results/orca.json
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
-      orca-bench verify --rows path/to/benchmarks
+      orca-bench verify --check-rows path/to/benchmarks
     """
     if (result is None) == (directory is None):
-        raise UserError("one of RESULT and --rows is needed", where="verify")
+        raise UserError("one of RESULT and --check-rows is needed", where="verify")
     if directory is not None:
         return _rows(directory, runs, as_json)
     return _result(result, benchmarks, no_rows, runs, as_json)

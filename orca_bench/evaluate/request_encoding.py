@@ -106,7 +106,7 @@ class Encoding(ABC):
             raise UserError(
                 f"{max_new_tokens} new tokens do not fit a context window of {self.max_length}",
                 where=where,
-                hint="--room TASK=N gives a task's answers fewer",
+                hint="--max-new-tokens TASK=N gives a task's answers fewer",
             )
 
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:

@@ -127,7 +127,7 @@ def _answer(answers: Answers, key: Key, request: Request) -> Answer:
             raise UserError(
                 f"the {name} of {_place(key)} is not the one that is asked",
                 where=where,
-                hint="score with the protocol, rows, limit, system message and --room that the requests were made with",
+                hint="score with the protocol, rows, limit, system message and --max-new-tokens that the requests were made with",
             )
     value, whole = line["answer"], line.get("whole")
     greedy, ran_out = (_flag(line, name, where) for name in ("greedy", "ran_out"))
@@ -187,4 +187,4 @@ def _notes(asked: Mapping[Key, Request], found: Mapping[Key, Answer]) -> Iterato
         yield f"{positive} answers are above 0, which no log-probability is"
     uncut = sum(isinstance(a.value, str) and any(s in a.value for s in asked[k].until) for k, a in found.items())
     if uncut:
-        yield f"{uncut} texts hold a stop string of their request and are scored whole; `--cut` cuts them there"
+        yield f"{uncut} texts hold a stop string of their request and are scored whole; `--cut-at-stop` cuts them there"

@@ -1,20 +1,42 @@
-"""The commands as a user meets them: help at once, data, generation."""
+"""The commands as a user meets them: help at once, data, generation, and the demo."""
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from orca_bench.cli.main import _COMMANDS
+from orca_bench.cli.command_list import COMMANDS, GROUPS
+from orca_bench.cli.main import cli
 
 HEAVY = {"torch", "transformers", "deepspeed", "lm_eval", "datasets", "matplotlib", "numpy", "pydantic", "rich"}
 
 
-def test_help_imports_nothing_heavy_and_teaches_in_one_screen():
+def _leaf_commands():
+    """Every command with its words; of a group of commands, those in it."""
+    for name in COMMANDS:
+        entry = cli.get_command(None, name)
+        if hasattr(entry, "commands"):
+            yield from (((name, inner), command) for inner, command in entry.commands.items())
+        else:
+            yield (name,), entry
+
+
+LEAVES = dict(_leaf_commands())
+
+
+def _examples(help_text: str):
+    """The words behind `orca-bench` of each line of a help text that is an example."""
+    for line in re.findall(r"^\s+orca-bench (.*)$", help_text.replace("\b\n", "\n"), re.MULTILINE):
+        yield shlex.split(line.replace("…", ""))
+
+
+@pytest.mark.parametrize("words", [("--help",), ("eval", "--help"), ("train", "--help"), ("table", "--help")])
+def test_help_imports_nothing_heavy(words):
     script = (
-        "import sys; sys.argv = ['orca-bench', '--help']\n"
+        f"import sys; sys.argv = ['orca-bench', *{list(words)}]\n"
         "from orca_bench.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
@@ -22,20 +44,37 @@ def test_help_imports_nothing_heavy_and_teaches_in_one_screen():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     loaded = {name.split(".")[0] for name in re.findall(r"'([^']+)'", done.stderr)}
-    assert not loaded & HEAVY
-    assert len(done.stdout.splitlines()) <= 45
-    for name in _COMMANDS:
-        assert f"orca-bench {name}" in done.stdout
+    assert "orca_bench" in loaded and not loaded & HEAVY
+    assert done.stdout.startswith("Usage: orca-bench")
 
 
-@pytest.mark.parametrize("name", list(_COMMANDS))
-def test_every_command_explains_itself_with_an_example(command, name):
-    done = command(name, "--help")
-    assert done.returncode == 0
-    assert "orca-bench" in done.stdout
+def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_screen(in_process):
+    lines = in_process("--help").stdout.splitlines()
+    assert len(lines) <= 60
+    sections = {line.removesuffix(":"): number for number, line in enumerate(lines) if line.removesuffix(":") in GROUPS}
+    assert list(sections) == ["Data", "Train", "Evaluate", "Decide", "Publish", "Talk"]
+    for title, entries in GROUPS.items():
+        start = sections[title] + 1
+        section = [line.split(None, 1) for line in lines[start : start + len(entries)]]
+        assert section == [[entry.name, entry.summary] for entry in entries]
+    assert [line for line in lines[max(sections.values()) + 1 + len(GROUPS["Talk"]) :] if line] == []
 
 
-def test_instruction_files_become_records(command, tmp_path):
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_command_explains_itself_and_its_options_with_examples_that_parse(words, in_process):
+    command = LEAVES[words]
+    done = in_process(*words, "--help")
+    assert done.returncode == 0 and done.stdout.startswith(f"Usage: orca-bench {' '.join(words)} ")
+    unexplained = [p.opts[-1] for p in command.params if p.param_type_name == "option" and not getattr(p, "help", "")]
+    assert unexplained == []
+    own = [example for example in _examples(command.help) if tuple(example[: len(words)]) == words]
+    assert own, "no example of this command"
+    for example in _examples(command.help):
+        leaf = next(name for name in LEAVES if tuple(example[: len(name)]) == name)
+        LEAVES[leaf].make_context(" ".join(leaf), example[len(leaf) :])  # raises where a word is no option or argument
+
+
+def test_instruction_files_become_records(in_process, tmp_path):
     (tmp_path / "alpaca.jsonl").write_text(
         json.dumps({"instruction": "Do", "input": "x", "output": "done"})
         + "\n"
@@ -47,7 +86,7 @@ def test_instruction_files_become_records(command, tmp_path):
     )
     (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
     files = ["alpaca.jsonl", "dolly.jsonl", "gsm.jsonl"]
-    done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
+    done = in_process("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
     assert done.returncode == 0 and "3 records" in done.stdout
     assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in done.stdout
     assert done.stdout.splitlines()[-1] == "system messages: 3 drawn from 5,7-8 with seed 0"
@@ -59,7 +98,7 @@ def test_instruction_files_become_records(command, tmp_path):
         ("1+1?", "", "2\n#### 2"),
     ]
     assert {r["system_id"] for r in records} <= {5, 7, 8}
-    command("data", "convert", *files, "--out", "again.jsonl", "--systems", "5,7-8")
+    in_process("data", "convert", *files, "--out", "again.jsonl", "--systems", "5,7-8")
     assert (tmp_path / "again.jsonl").read_text() == text
 
 
@@ -74,15 +113,29 @@ def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path)
     assert "it/s]" not in done.stderr  # no library's bar runs through ours
     again = command(*words)
     assert again.returncode == 0 and "already trained" in again.stdout
-    suggested = re.search(r"orca-bench generate \$'(.*)' --greedy", again.stdout).group(1).replace("\\n", "\n")
-    assert command("generate", suggested, "--greedy", "--max-new-tokens", 4).returncode == 0
+    suggestion = re.search(r"orca-bench generate \$'(.*)' --greedy", again.stdout).group(1).replace("\\n", "\n")
+    assert command("generate", suggestion, "--greedy", "--max-new-tokens", 4).returncode == 0
 
 
 # --- generate ---------------------------------------------------------------------------------------------------------
 
 
-def test_generate_answers_on_the_terminal(command, tiny_model):
-    done = command("generate", "Why?", "--input", "x", "--model", tiny_model, "--greedy", "--max-new-tokens", 8)
-    assert done.returncode == 0 and done.stdout.strip()
-    line = command.refused("generate", "word " * 3000, "--model", tiny_model)
-    assert "context window" in line
+def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(in_process, tiny_model):
+    from orca_bench.serve.sampling import Sampling
+    from orca_bench.serve.text_generation import Generator
+    from orca_bench.system_messages import system_message
+
+    words = ("--input", "x", "--model", tiny_model, "--greedy", "--max-new-tokens", 8)
+    answers = {}
+    for system in ("5", "Be short."):
+        done = in_process("generate", "Why?", "--system", system, *words)
+        assert done.returncode == 0, done.stderr
+        sampling = Sampling(greedy=True, max_new_tokens=8)
+        answer = "".join(Generator(str(tiny_model)).answer(system_message(system), "Why?", "x", sampling))
+        assert answer and done.stdout == answer + "\n"
+        answers[system] = answer
+    assert answers["5"] != answers["Be short."]
+
+
+def test_generate_refuses_a_prompt_that_fills_the_context_window(in_process, tiny_model):
+    assert "context window" in in_process.refused("generate", "word " * 3000, "--model", tiny_model)

@@ -54,7 +54,7 @@ def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tm
 
 
 def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_path, command):
-    done = command("verify", "--rows", shared / "benchmarks", "--json")
+    done = command("verify", "--check-rows", shared / "benchmarks", "--json")
     splits = {(split["task"], split["split"]): split for split in json.loads(done.stdout)}
     assert done.returncode == 1 and len(splits) == 13
     assert splits["gsm8k", "test"] | {"sha256": ""} == {
@@ -62,10 +62,10 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_p
     }
     assert len(splits["hellaswag", "validation"]["sha256"]) == 64
     laid_out(tmp_path, "truthful_qa", validation=read(shared / "benchmarks" / "truthful_qa" / "validation.jsonl.gz"))
-    done = command("verify", "--rows", tmp_path)
+    done = command("verify", "--check-rows", tmp_path)
     assert done.returncode == 0 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
     assert "gsm8k test: missing" in done.stdout
-    assert "one of RESULT and --rows is needed" in command.refused("verify")
+    assert "one of RESULT and --check-rows is needed" in command.refused("verify")
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,14 @@ def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leader
 def test_a_room_that_is_none_is_refused(words):
     with pytest.raises(UserError) as refused:
         evaluating.rooms(tuple(words))
-    assert refused.value.where == "--room" and "TASK=N" in refused.value.hint
+    assert refused.value.where == "--max-new-tokens" and "TASK=N" in refused.value.hint
 
 
 def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
     rule = request_encoding.of("orca", tokenizers.load(tiny_model), 512)
     with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
         rule.check_max_new_tokens(512, where="GSM8K under protocol orca")
-    assert "--room" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
+    assert "--max-new-tokens" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
     rule.check_max_new_tokens(511)
 
 
@@ -107,8 +107,17 @@ def test_texts_that_ran_out_are_counted_and_warned_of():
 
 
 def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, tiny_model):
-    words = ["--tasks", "gsm8k,drop", "--benchmarks", mini["mini:benchmarks"], "--limit", 4, "--room", "gsm8k=3"]
-    words += ["--room", "drop=2"]
+    words = [
+        "--tasks",
+        "gsm8k,drop",
+        "--benchmarks",
+        mini["mini:benchmarks"],
+        "--limit",
+        4,
+        "--max-new-tokens",
+        "gsm8k=3",
+    ]
+    words += ["--max-new-tokens", "drop=2"]
     done = command("eval", "--model", tiny_model, *words, "--out", "r.json")
     assert done.returncode == 0, done.stderr
     result = json.loads((command.folder / "r.json").read_text())
@@ -132,7 +141,7 @@ def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, t
     options = ["--protocol", "orca", "--benchmarks", mini["mini:benchmarks"], "--limit", 4]
     line = command.refused("score", "a.jsonl", *options)
     assert "the max_new_tokens of gsm8k document 0 request 0 is not the one that is asked" in line
-    done = command("score", "a.jsonl", *options, "--room", "gsm8k=3", "--room", "drop=2", "--json")
+    done = command("score", "a.jsonl", *options, "--max-new-tokens", "gsm8k=3", "--max-new-tokens", "drop=2", "--json")
     assert done.returncode == 0, done.stderr
     scored = json.loads(done.stdout)
     assert scored["tasks"]["gsm8k"]["requests_sha256"] == result["tasks"]["gsm8k"]["requests_sha256"]

@@ -91,7 +91,7 @@ def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
     tokenizer = tokenizers.load(tiny_model)
     for protocol in protocols.OURS:
         discards = 0
-        for line in asked(orca, mini, protocol, "--tokens", "--model", tiny_model):
+        for line in asked(orca, mini, protocol, "--token-ids", "--model", tiny_model):
             begins = line["context_ids"][0] == tokenizer.bos_id
             assert begins == (protocol == "orca")
             if "until" in line:
@@ -116,7 +116,7 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = tokenizers.load(tiny_model)
-    lines = asked(orca, mini, protocol, "--tokens", "--model", tiny_model)
+    lines = asked(orca, mini, protocol, "--token-ids", "--model", tiny_model)
     with torch.inference_mode():
         for line in lines:
             fed = line.pop("context_ids")
@@ -134,7 +134,7 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
                 places = range(len(fed) - 1, len(fed) + len(scored) - 1)
                 line["answer"] = float(table[places, scored].sum())
     path = write_lines(orca.folder / f"{protocol}-answers.jsonl", lines)
-    words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--cut"]
+    words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--cut-at-stop"]
     done = orca("score", path, *words, "--json")
     assert done.returncode == 0, done.stderr
     result, (expected, questions) = json.loads(done.stdout), evaluated[0][protocol]
@@ -306,9 +306,9 @@ def test_rows_and_splits_are_checked_before_anything_is_written(command, mini, t
 
 def test_tokens_want_a_model_and_a_model_wants_tokens(command, mini):
     words = ["--benchmarks", mini["mini:benchmarks"], "--out", "r.jsonl"]
-    assert "--model: --tokens needs a tokenizer" in command.refused("requests", "--tokens", *words)
-    assert "without --tokens" in command.refused("requests", "--model", "x", *words)
-    assert "no such" in command.refused("requests", "--tokens", "--model", "./absent", *words)
+    assert "--model: --token-ids needs a tokenizer" in command.refused("requests", "--token-ids", *words)
+    assert "without --token-ids" in command.refused("requests", "--model", "x", *words)
+    assert "no such" in command.refused("requests", "--token-ids", "--model", "./absent", *words)
 
 
 def test_what_looks_wrong_in_answers_is_said_and_scored(command, answered):
@@ -319,7 +319,7 @@ def test_what_looks_wrong_in_answers_is_said_and_scored(command, answered):
     assert done.returncode == 0
     assert "8 answers are above 0" in done.stderr or "answers are above 0" in done.stderr
     assert "2 texts hold a stop string" in done.stderr and "2 texts hold a stop string" in done.stdout
-    cut = command("score", path, *words, "--cut")
+    cut = command("score", path, *words, "--cut-at-stop")
     assert "stop string" not in cut.stderr
 
 

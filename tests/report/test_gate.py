@@ -360,7 +360,7 @@ def test_a_result_matches_its_kept_answers(evaluated, mini):
     done = evaluated("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every number matches the kept answers" in done.stdout and done.stdout.count("✓") == 2 + 6 * 7 + 6
-    assert evaluated("verify", "a.json", "--no-rows", "--json").returncode == 0
+    assert evaluated("verify", "a.json", "--no-rescore", "--json").returncode == 0
 
 
 def edited(folder, name, old, new):
