@@ -35,7 +35,7 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
     results = reading.files(results)
     read = [reading.read_result(path) for path in results]
     labels = table.labels(read)
-    made = [reading.Result(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
+    made = [reading.ResultFile(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
     if over_steps or steps:
         at = None
         if steps:

@@ -76,7 +76,7 @@ def _whole(path: Path, label: str):
 
     if reading.questions_file(path).is_file():
         return reading.read(path, label)
-    return reading.Result(path, label, reading.read_result(path))
+    return reading.ResultFile(path, label, reading.read_result(path))
 
 
 def _newest(runs: Path) -> Path:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
 from orca_bench.report.grid_formats import Cell, Grid, p_value
-from orca_bench.results.reading import OTHER, Result, Scored, clusters, rows_are
+from orca_bench.results.models import Question
+from orca_bench.results.reading import OTHER, ResultFile, clusters, rows_are
 from orca_bench.stats.estimates import Estimate, mean, mean_of_estimates, wilson_interval
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
 from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
@@ -64,7 +65,7 @@ class Comparison:
         return next((line for line in self.lines if line.name == name), None)
 
 
-def compare(first: Result, others: Sequence[Result]) -> list[Comparison]:
+def compare(first: ResultFile, others: Sequence[ResultFile]) -> list[Comparison]:
     """Each of the others against the first; all tests of the call are corrected together by Holm.
 
     Raises UserError where two results have no task, or too few questions, in common.
@@ -72,7 +73,7 @@ def compare(first: Result, others: Sequence[Result]) -> list[Comparison]:
     return _corrected([_pair(first, other) for other in others])
 
 
-def pair(first: Result, second: Result, name: str) -> Line | None:
+def pair(first: ResultFile, second: ResultFile, name: str) -> Line | None:
     """One task, or average, of two results; None where it is in neither, or cannot be had."""
     if name in BY_NAME:
         return _task(first, second, BY_NAME[name], [])
@@ -80,7 +81,7 @@ def pair(first: Result, second: Result, name: str) -> Line | None:
     return next((line for line in _averages(lines) if line.name == name), None)
 
 
-def against_reported(result: Result, reported: dict) -> Comparison:
+def against_reported(result: ResultFile, reported: dict) -> Comparison:
     """A result against reported scores, of which only the number is known: unpaired, and weaker.
 
     The reported score's own standard error is taken as that of right-or-wrong scores over the task's full number of
@@ -115,7 +116,7 @@ def against_reported(result: Result, reported: dict) -> Comparison:
 # --- inside ---------------------------------------------------------------------------------------------------------
 
 
-def _pair(first: Result, second: Result) -> Comparison:
+def _pair(first: ResultFile, second: ResultFile) -> Comparison:
     lines, notes = [], _notes(first, second)
     for task in TASKS:
         line = _task(first, second, task, notes)
@@ -127,7 +128,7 @@ def _pair(first: Result, second: Result) -> Comparison:
     return Comparison(first.label, second.label, lines + _averages(lines), notes)
 
 
-def _task(first: Result, second: Result, task: TaskFacts, notes: list[str]) -> Line | None:
+def _task(first: ResultFile, second: ResultFile, task: TaskFacts, notes: list[str]) -> Line | None:
     name, title, metric = task.name, task.title, task.metric
     mine, theirs = first.tasks.get(name), second.tasks.get(name)
     if mine is None and theirs is None:
@@ -148,7 +149,9 @@ def _task(first: Result, second: Result, task: TaskFacts, notes: list[str]) -> L
     return _compared(name, title, metric, a, b, [part for part, _ in common] if name == "mmlu" else None)
 
 
-def _compared(name: str, title: str, metric: str, a: list[Scored], b: list[Scored], strata: list[str] | None) -> Line:
+def _compared(
+    name: str, title: str, metric: str, a: list[Question], b: list[Question], strata: list[str] | None
+) -> Line:
     before, after = [question.score for question in a], [question.score for question in b]
     found = paired_difference(before, after, clusters(a), strata)
     first = mean(before, strata=strata).value
@@ -193,12 +196,12 @@ def _corrected(made: list[Comparison]) -> list[Comparison]:
     return made
 
 
-def _asked_hash(result: Result, name: str) -> str | None:
+def _asked_hash(result: ResultFile, name: str) -> str | None:
     """The hash of the rows that were asked."""
     return (result.data.get("data_hashes") or {}).get(name, {}).get(BY_NAME[name].split)
 
 
-def _notes(first: Result, second: Result) -> list[str]:
+def _notes(first: ResultFile, second: ResultFile) -> list[str]:
     notes = []
     protocols = [r.data["protocol"] for r in (first, second)]
     if protocols[0] != protocols[1]:

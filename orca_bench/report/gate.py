@@ -16,7 +16,8 @@ from orca_bench.files import sha256
 from orca_bench.report.comparison import Line, compare
 from orca_bench.report.gate_rules import Rules
 from orca_bench.report.grid_formats import p_value
-from orca_bench.results.reading import Result, Scored, is_sealed, questions_file, version_of
+from orca_bench.results.models import Question
+from orca_bench.results.reading import ResultFile, is_sealed, questions_file, version_of
 from orca_bench.stats.multiple_testing import holm
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
 from orca_bench.suite import TASKS, TaskFacts
@@ -33,7 +34,7 @@ class Verdict:
     before: float | None = None
     after: float | None = None
     p: float | None = None
-    turned: list[tuple[tuple[str, int], Scored, Scored]] = field(default_factory=list)
+    turned: list[tuple[tuple[str, int], Question, Question]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Gate:
         return bool(self.verdicts) and not self.reasons and all(verdict.passed for verdict in self.verdicts)
 
 
-def check(result: Result, baselines: Sequence[Result], rules: Rules) -> Gate:
+def check(result: ResultFile, baselines: Sequence[ResultFile], rules: Rules) -> Gate:
     """Hold a result against its baselines; the first is the one that questions are compared with by name.
 
     Raises UserError where one file is given twice, and where two results have nothing in common.
@@ -86,7 +87,9 @@ class _Comparison:
     p: float
 
 
-def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], level: float) -> dict[str, _Comparison]:
+def _comparisons(
+    result: ResultFile, baselines: Sequence[ResultFile], names: set[str], level: float
+) -> dict[str, _Comparison]:
     """By task, what is compared: those of `names` that all results have on the same questions."""
     lines: dict[str, list[Line]] = {}
     for comparison in (compare(baseline, [result])[0] for baseline in baselines):
@@ -113,8 +116,8 @@ def _comparisons(result: Result, baselines: Sequence[Result], names: set[str], l
 
 def _verdict(
     task: TaskFacts,
-    result: Result,
-    baselines: Sequence[Result],
+    result: ResultFile,
+    baselines: Sequence[ResultFile],
     rules: Rules,
     comparison: _Comparison | None,
     is_compared: bool,
@@ -150,7 +153,7 @@ def _verdict(
 
 
 def _why_not_compared(
-    task: TaskFacts, result: Result, baselines: Sequence[Result], comparison: _Comparison | None
+    task: TaskFacts, result: ResultFile, baselines: Sequence[ResultFile], comparison: _Comparison | None
 ) -> str | None:
     lacking = next((baseline for baseline in baselines if task.name not in baseline.tasks), None)
     if lacking is not None:
@@ -163,7 +166,7 @@ def _why_not_compared(
     return None if comparison is not None else "other rows or questions"
 
 
-def _turned(result: Result, baseline: Result, name: str) -> list[tuple[tuple[str, int], Scored, Scored]]:
+def _turned(result: ResultFile, baseline: ResultFile, name: str) -> list[tuple[tuple[str, int], Question, Question]]:
     before = baseline.tasks[name].questions if name in baseline.tasks else {}
     after = result.tasks[name].questions
     return [(key, before[key], after[key]) for key in before if key in after and after[key].score < before[key].score]
@@ -172,10 +175,10 @@ def _turned(result: Result, baseline: Result, name: str) -> list[tuple[tuple[str
 # --- what makes results incomparable ----------------------------------------------------------------------------------
 
 
-def _refuse_twice(result: Result, baselines: Sequence[Result]) -> None:
+def _refuse_twice(result: ResultFile, baselines: Sequence[ResultFile]) -> None:
     """One run counted twice would say that seeds do nothing."""
     seen = {result.path.resolve(): "it is the result itself"}
-    contents: dict[str, Result] = {}
+    contents: dict[str, ResultFile] = {}
     for baseline in baselines:
         if baseline.path.resolve() in seen:
             raise UserError(f"no baseline: {seen[baseline.path.resolve()]}", where=baseline.path)
@@ -190,11 +193,11 @@ def _refuse_twice(result: Result, baselines: Sequence[Result]) -> None:
         contents[content] = baseline
 
 
-def _content(read: Result) -> str:
+def _content(read: ResultFile) -> str:
     return sha256(questions_file(read.path))
 
 
-def _unsound(read: Result) -> Iterator[str]:
+def _unsound(read: ResultFile) -> Iterator[str]:
     if not read.data.get("complete"):
         missing = [name for name in read.data.get("order") or [] if name not in read.data["tasks"]]
         yield f"{read.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
@@ -202,7 +205,7 @@ def _unsound(read: Result) -> Iterator[str]:
         yield f"{read.path} was changed after it was written; orca-bench verify says where"
 
 
-def _incomparable(result: Result, baseline: Result) -> list[str]:
+def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
     reasons = []
     for what, mine, theirs in (
         ("suite", result.data["suite"].get("name"), baseline.data["suite"].get("name")),
@@ -243,15 +246,15 @@ def _incomparable(result: Result, baseline: Result) -> list[str]:
     return reasons
 
 
-def _rows(read: Result, task: TaskFacts) -> dict[str, str] | None:
+def _rows(read: ResultFile, task: TaskFacts) -> dict[str, str] | None:
     return (read.data.get("data_hashes") or {}).get(task.name)
 
 
-def _requests(read: Result, task: TaskFacts) -> str | None:
+def _requests(read: ResultFile, task: TaskFacts) -> str | None:
     return read.data["tasks"][task.name].get("requests_sha256")
 
 
-def _tokens(one: Result, other: Result, task: TaskFacts) -> set[str | None]:
+def _tokens(one: ResultFile, other: ResultFile, task: TaskFacts) -> set[str | None]:
     return {read.data["tasks"][task.name].get("tokens_sha256") for read in (one, other)}
 
 
@@ -265,7 +268,7 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _notes(result: Result, baselines: Sequence[Result], held: Sequence[TaskFacts]) -> list[str]:
+def _notes(result: ResultFile, baselines: Sequence[ResultFile], held: Sequence[TaskFacts]) -> list[str]:
     """What was not examined, or says nothing."""
     present = {name for read in (result, *baselines) for name in read.tasks}
     left_out = [task.title for task in TASKS if task.name in present and task not in held]

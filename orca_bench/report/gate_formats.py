@@ -9,7 +9,7 @@ import math
 from xml.etree import ElementTree
 
 from orca_bench.report.gate import Gate, Verdict
-from orca_bench.results.reading import Scored
+from orca_bench.results.models import Question
 
 _SHOWN = 10  # turned questions that are named
 
@@ -64,7 +64,7 @@ def _named(verdict: Verdict) -> list[str]:
     return lines + ([f"… and {left} more"] if left > 0 else [])
 
 
-def _said(question: Scored) -> str:
+def _said(question: Question) -> str:
     return repr(question.line.get("prediction"))[:40]
 
 

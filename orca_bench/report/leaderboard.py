@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from orca_bench.report import table
 from orca_bench.report.comparison import pair
 from orca_bench.report.grid_formats import Cell, Grid
-from orca_bench.results.reading import Result
+from orca_bench.results.reading import ResultFile
 from orca_bench.stats.distributions import normal_p
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
@@ -39,13 +39,15 @@ _SHORTS = {
 class _Row:
     """One row: its label, and by column value, standard error and interval, fractions of 1; a result, or None where reported."""
 
-    def __init__(self, label: str, result: Result | None, numbers: dict[str, tuple[float, float | None, list | None]]):
+    def __init__(
+        self, label: str, result: ResultFile | None, numbers: dict[str, tuple[float, float | None, list | None]]
+    ):
         self.label, self.result, self.numbers = label, result, numbers
         self.model = label if result is None else result.data["model"]["name"]
         self.protocol = "reported" if result is None else result.data["protocol"]["name"]
 
 
-def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
+def build(results: Sequence[ResultFile], reported: Sequence[dict] = ()) -> Grid:
     """The grid of some results and reported scores, the best mean first; results without it last."""
     rows = [_measured(result) for result in results] + [_reported(told) for told in reported]
     rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
@@ -79,7 +81,7 @@ def build(results: Sequence[Result], reported: Sequence[dict] = ()) -> Grid:
     return Grid(headings, lines, notes, left=frozenset({0, 1}), spare=("n", "Mean of 7", "Protocol"), shorts=_SHORTS)
 
 
-def _measured(result: Result) -> _Row:
+def _measured(result: ResultFile) -> _Row:
     numbers = {
         name: (entry["value"], entry.get("stderr"), entry.get("interval"))
         for part in ("tasks", "averages")

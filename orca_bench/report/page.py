@@ -20,7 +20,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import replacing
 from orca_bench.report import leaderboard, table
 from orca_bench.report.grid_formats import Grid
-from orca_bench.results.reading import Result
+from orca_bench.results.reading import ResultFile
 from orca_bench.suite import task_of
 
 _CHUNK = 100  # questions that are unpacked together
@@ -35,7 +35,7 @@ Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] 
 def write(
     out: Path,
     title: str,
-    results: Sequence[Result],
+    results: Sequence[ResultFile],
     reported: dict,
     drawn: Sequence[tuple[str, Sequence[Path]]],
     requests: Sequence[Requests | None],
@@ -58,7 +58,7 @@ def write(
 
 def build(
     title: str,
-    results: Sequence[Result],
+    results: Sequence[ResultFile],
     grid: Grid,
     pictures: Sequence[tuple[str, Path]],
     requests: Sequence[Requests | None],
@@ -92,7 +92,7 @@ def build(
     yield f"<script>{script}</script>\n</body>\n</html>\n"
 
 
-def _keys(results: Sequence[Result]) -> list[tuple[str, str, int]]:
+def _keys(results: Sequence[ResultFile]) -> list[tuple[str, str, int]]:
     """(task, part, row) of every question of any result, in the order of the first that has it."""
     found: dict[tuple[str, str, int], None] = {}
     for result in results:
@@ -102,7 +102,7 @@ def _keys(results: Sequence[Result]) -> list[tuple[str, str, int]]:
     return sorted(found, key=lambda key: order.index(key[0]))  # stable: within a task as the protocol asked
 
 
-def _index(results: Sequence[Result], keys: Sequence[tuple[str, str, int]]) -> dict:
+def _index(results: Sequence[ResultFile], keys: Sequence[tuple[str, str, int]]) -> dict:
     """What the list needs of every question: task, part, row, and its score in each result, null where it has none."""
     parts = list(dict.fromkeys(part for _, part, _ in keys))
     places = {part: place for place, part in enumerate(parts)}
@@ -127,7 +127,7 @@ def _index(results: Sequence[Result], keys: Sequence[tuple[str, str, int]]) -> d
     }
 
 
-def _question(results: Sequence[Result], requests: Sequence[Requests | None], key: tuple[str, str, int]) -> dict:
+def _question(results: Sequence[ResultFile], requests: Sequence[Requests | None], key: tuple[str, str, int]) -> dict:
     """Of one question what was asked, each form of it once, and what each result has of it, null where it was not asked."""
     task, part, row = key
     told, forms = [], []

@@ -14,7 +14,7 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
 from orca_bench.report.table import comparable
-from orca_bench.results.reading import Result
+from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.suite import BY_NAME, TASKS
 
@@ -25,7 +25,7 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _LEAST_HEIGHT = 2.2  # inches: below it the legend and the labels of an axis have no room
 
 
-def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
+def draw(results: Sequence[ResultFile], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
     """All pictures that there are of some results: (caption, files) of each."""
     drawn = [("scores by task", scores(results, reported, folder))]
     with_subjects = next((r for r in results if (r.data["tasks"].get("mmlu") or {}).get("subjects")), None)
@@ -39,7 +39,7 @@ def draw(results: Sequence[Result], reported: dict | None, folder: Path) -> list
     return drawn
 
 
-def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> list[Path]:
+def scores(results: Sequence[ResultFile], reported: dict | None, folder: Path) -> list[Path]:
     """Scores by task with 95 % intervals; reported ones as crosses, chance as ticks."""
     plot = _plot()
     shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
@@ -92,7 +92,7 @@ def scores(results: Sequence[Result], reported: dict | None, folder: Path) -> li
     return _save(figure, folder, "scores")
 
 
-def mmlu(result: Result, folder: Path) -> list[Path]:
+def mmlu(result: ResultFile, folder: Path) -> list[Path]:
     """MMLU's subjects, the best on top, with 95 % intervals and their mean. Raises UserError where there are none."""
     subjects = (result.data["tasks"].get("mmlu") or {}).get("subjects")
     if not subjects:
@@ -127,14 +127,14 @@ def mmlu(result: Result, folder: Path) -> list[Path]:
     return _save(figure, folder, "mmlu")
 
 
-def steps(results: Sequence[Result], at: Sequence[int] | None, folder: Path) -> list[Path]:
+def steps(results: Sequence[ResultFile], at: Sequence[int] | None, folder: Path) -> list[Path]:
     """Checkpoints of one run over their steps, a small picture a task and in it a line a protocol.
 
     `at` are the steps; None reads them off the results. Raises UserError where a step cannot be told, or stands twice.
     """
     if at is not None and len(at) != len(results):
         raise UserError(f"{len(at)} steps for {len(results)} results", where="--steps")
-    series: dict[str, dict[int, Result]] = {}
+    series: dict[str, dict[int, ResultFile]] = {}
     for place, result in enumerate(results):
         step = _step(result) if at is None else at[place]
         line = series.setdefault(result.data["protocol"]["name"], {})
@@ -235,7 +235,7 @@ def _finish(axes, label: str) -> None:
     axes.get_figure().legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
-def _step(result: Result) -> int:
+def _step(result: ResultFile) -> int:
     """The step that the model's folder told, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
     if isinstance(told := result.data["model"].get("step"), int):
         return told

@@ -13,7 +13,7 @@ from orca_bench.files import make_folder, write_text, writing
 from orca_bench.models import model_folder
 from orca_bench.report import grid_formats, page, pictures, table
 from orca_bench.report import model_card as cards
-from orca_bench.results.reading import Result, is_sealed, questions_file, read, read_result
+from orca_bench.results.reading import ResultFile, is_sealed, questions_file, read, read_result
 
 
 @dataclass
@@ -104,8 +104,8 @@ def push(card: Path, repository: str) -> str:
     return str(done)
 
 
-def _read(path: Path, label: str, data: dict) -> Result:
-    return read(path, label) if questions_file(path).is_file() else Result(path, label, data)
+def _read(path: Path, label: str, data: dict) -> ResultFile:
+    return read(path, label) if questions_file(path).is_file() else ResultFile(path, label, data)
 
 
 def _asked(requests, result: dict, made: Published) -> page.Requests:

@@ -34,7 +34,7 @@ def command(*words: str) -> None:
         sys.exit(done.returncode)
 
 
-def evaluated(model: Path, out: Path) -> reading.Result:
+def evaluated(model: Path, out: Path) -> reading.ResultFile:
     order = evaluating.order(
         str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
     )

@@ -163,10 +163,10 @@ def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(good):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda line: line.update(score=float("nan")), "is no number between 0 and 1"),
-        (lambda line: line.update(score=1.5), "is no number between 0 and 1"),
+        (lambda line: line.update(score=float("nan")), "'score': Input should be a finite number"),
+        (lambda line: line.update(score=1.5), "'score': Input should be less than or equal to 1"),
         (lambda line: line.update(row=0), "stands here a second time"),
-        (lambda line: line.pop("row"), "a question has 'task' and 'row'"),
+        (lambda line: line.pop("row"), "a question without 'row'"),
     ],
 )
 def test_broken_questions_are_named_with_their_line(good, edit, said):
@@ -336,7 +336,7 @@ def test_nothing_passes_unexamined(good):
     made = gate.check(base, [less], gate.Rules(tasks=("drop",)))
     assert not made.passed and "not in" in made.verdicts[0].reason
     assert not gate.check(less, [base], gate.Rules(tasks=("arc_challenge",), floors={"drop": 0.0})).passed
-    nothing = reading.Result(folder / "bad.json", "n", base.data | {"tasks": {}}, {})
+    nothing = reading.ResultFile(folder / "bad.json", "n", base.data | {"tasks": {}}, {})
     made = gate.check(base, [nothing], gate.Rules())
     assert not made.passed and not made.verdicts
     fewer = reading.read(change(folder, "good.json", "fewer.json", lambda line: line["index"] < 11))

@@ -9,7 +9,7 @@ import pytest
 from orca_bench.errors import UserError
 from orca_bench.report import leaderboard, table
 from orca_bench.results import reading
-from orca_bench.results.reading import Result
+from orca_bench.results.reading import ResultFile
 from orca_bench.suite import BY_NAME
 
 NAMES = list(BY_NAME)
@@ -99,7 +99,7 @@ def test_other_rows_than_the_leaderboards_get_no_difference(tmp_path):
         *("gsm8k", "all seven", "six without DROP")
     ]
     assert any("m GSM8K: other rows than the leaderboard's" in note for note in table_.notes)
-    grid = leaderboard.build([Result(tmp_path, "m", one)], [table.read_reported()])
+    grid = leaderboard.build([ResultFile(tmp_path, "m", one)], [table.read_reported()])
     assert any("m GSM8K: other rows than the leaderboard's" in note for note in grid.notes)
 
 

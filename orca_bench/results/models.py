@@ -1,0 +1,407 @@
+"""The typed result: everything that a result file (`NAME.json`, format 3) and a line of its questions may hold.
+
+JSON values come in and typed parts go out; `to_json` gives the same JSON back, keys in their old order and unknown keys
+included. This module owns the format's name and version. Its own module because evaluation writes results, every report reads
+them, and the JSON schema (schema.json) is generated from these classes. Values, errors and intervals are fractions of 1;
+hashes are SHA-256 in hexadecimal.
+
+What a report may rely on: a `Result` that was read is valid, so that every attribute below has its type; what an older
+program did not write is None or empty.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from orca_bench.suite import BY_NAME, TaskFacts, task_of
+
+#: How the value of the key `format` begins; the version follows.
+FORMAT_PREFIX = "orca-bench result "
+#: The version that is written.
+VERSION = 3
+#: The value of the key `format` of what is written.
+FORMAT = f"{FORMAT_PREFIX}{VERSION}"
+
+RowStatus = Literal["true", "not verified", "other"]
+#: Whether the rows of a split are the leaderboard's own: they are; no hash of the true ones is known; they are others.
+TRUE: RowStatus = "true"
+NOT_VERIFIED: RowStatus = "not verified"
+OTHER: RowStatus = "other"
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple), PlainSerializer(list)]
+Error = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A JSON object whose known keys have types; unknown keys are kept, so that a newer program's file survives.
+
+    `to_json` and `==` speak of what was written: an absent key is not a null one.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    _key_order: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_key_order(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        part = handler(value)
+        if isinstance(value, dict):
+            part._key_order = tuple(value)
+        return part
+
+    @model_serializer(mode="wrap")
+    def _in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = handler(self)
+        return {key: content[key] for key in (*self._key_order, *content) if key in content}
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object: the keys that were set, in the order in which they were, later ones in the class's order."""
+        return self.model_dump(exclude_unset=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two parts say the same, whatever the order of their keys."""
+        return type(self) is type(other) and isinstance(other, Part) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Estimate(Part):
+    """A value with its standard error (None where it has none) and its 95 % interval; fractions of 1."""
+
+    value: Share
+    stderr: Error | None = None
+    interval: Interval | None = None
+
+
+class SubjectResult(Estimate):
+    """One of MMLU's subjects; `n` counts its questions."""
+
+    n: Positive
+
+
+class WholeAnswers(Estimate):
+    """A task's value when nothing of its answers is thrown away; `questions` counts those whose answer changes by that."""
+
+    questions: Count | None = None
+
+
+class Overlap(Part):
+    """How many of a task's questions stand in the training records too, and the value without them."""
+
+    questions: Count
+    without: Estimate | None = None
+
+
+class Average(Part):
+    """A mean of tasks' values; `value` is None where one of its tasks has none."""
+
+    value: Share | None
+    stderr: Error | None = None
+    interval: Interval | None = None
+
+
+class TaskResult(Estimate):
+    """One task: its value, what it was measured on, and what a reader of the number must know (`warnings`).
+
+    `n` counts questions, `rows` the benchmark rows there were, `shortened` the contexts that were cut to the model's window,
+    `narrowed` those that a server's window cut further, `ran_out` the texts that reached their token limit, `clusters` the
+    groups of questions that are not independent. `shots`, `full_size` and `chance` (what guessing scores) are absent for a
+    task outside the suite that has none.
+    """
+
+    title: str
+    metric: str
+    shots: Count | None = None
+    n: Positive
+    full_size: Positive | None = None
+    chance: Share | None = None
+    ran_out: Count | None = None
+    whole: WholeAnswers | None = None
+    clusters: Count | None = None
+    subjects: dict[str, SubjectResult] | None = None
+    rows: Count | None = None
+    requests_sha256: str | None = None
+    tokens_sha256: str | None = None
+    shortened: Count | None = None
+    narrowed: Count | None = None
+    seconds: Seconds | None = None
+    overlap: Overlap | None = None
+    row_check: dict[str, str] | None = None
+    warnings: list[str] = []
+
+    def row_status(self, split: str) -> str:
+        """Whether the rows of a split are the leaderboard's: TRUE, OTHER or NOT_VERIFIED.
+
+        Where the result does not say, only another number of rows than the full one tells: OTHER.
+        """
+        if "row_check" in self.model_fields_set:
+            return (self.row_check or {}).get(split, NOT_VERIFIED)
+        return OTHER if None not in (self.rows, self.full_size) and self.rows != self.full_size else NOT_VERIFIED
+
+    @property
+    def says_whose_rows(self) -> bool:
+        """Whether the result has a row check; one before format 3, or of another suite, has none."""
+        return "row_check" in self.model_fields_set
+
+
+class SuiteDescription(Part):
+    """The benchmark suite: its name, and whether its scores may stand beside the leaderboard's reported ones."""
+
+    name: str
+    comparable: bool
+    note: str | None = None
+
+
+class ProtocolDescription(Part):
+    """How questions became requests and answers became scores: all that two results must have in common.
+
+    `max_length` is the model's window in tokens, `max_new_tokens` the token limit of a text, by task where tasks differ;
+    `system` is the system message of protocol `orca`, `harness` and `lm_eval` are the versions of the other two's harness.
+    """
+
+    name: Literal["leaderboard", "orca", "plain"]
+    version: int | None = None
+    system: str | None = None
+    harness: str | None = None
+    lm_eval: str | None = None
+    tokens: str | None = None
+    max_new_tokens: Count | dict[str, Count] | None = None
+    scoring: dict[str, str] | None = None
+    max_length: int | None = None
+
+    @property
+    def heading(self) -> str:
+        """Name and version, as `orca v2`."""
+        return f"{self.name} v{self.version}"
+
+    def fields_other_than_in(self, other: ProtocolDescription) -> list[tuple[str, Any]]:
+        """(key, value) of all that is not as in `other`, name and version apart."""
+        theirs = other.to_json()
+        return [
+            (key, value)
+            for key, value in self.to_json().items()
+            if key not in ("name", "version") and value != theirs.get(key)
+        ]
+
+
+class EngineDescription(Part):
+    """What computed the answers; of a server its window in tokens, its sampling, and how it differs from this engine.
+
+    `processes` counts worker processes, `path` says how this engine's passes share prefixes, `probe` is what a server
+    answered to a fixed request.
+    """
+
+    name: str | None = None
+    processes: Count | None = None
+    path: str | None = None
+    served_model: str | None = None
+    base_url: str | None = None
+    sampling: dict[str, Any] | list[Any] | str | None = None
+    window: Count | None = None
+    differences: list[str] = []
+    probe: Any = None
+    version: str | None = None
+
+
+class ModelDescription(Part):
+    """The model: its name, where it lay, and the hashes that say whether two results are of the same one.
+
+    `identity` has a hash of everything that can change an answer by part (config, generation, tokenizer, weights, …) and one
+    of all (`sha256`); `fingerprint` is the hash of the weights. `bits` are those of a weight where the weights are
+    quantized. `run` and `step` name the training run and the optimizer step that it was written after.
+    """
+
+    path: str | None = None
+    name: Annotated[str, Field(min_length=1)]
+    identity: dict[str, str] | None = None
+    fingerprint: str | None = None
+    tokenizer_sha256: str | None = None
+    parameters: Count | None = None
+    dtype: str | None = None
+    bits: Annotated[float, Field(gt=0)] | None = None
+    device: str | None = None
+    engine: EngineDescription | None = None
+    revision: str | None = None
+    commit: str | None = None
+    run: str | None = None
+    step: Count | None = None
+    tokenizer_note: str | None = None
+    warnings: list[str] = []
+
+    def part_hash(self, part: str) -> str | None:
+        """The hash of a part of the model: `fingerprint` (the weights), or a part of the identity such as `config`."""
+        own = self.to_json().get(part)
+        return own if isinstance(own, str) and own else (self.identity or {}).get(part)
+
+    @property
+    def server_differences(self) -> list[str]:
+        """How the server that answered differs from this program's own engine."""
+        return [] if self.engine is None else self.engine.differences
+
+
+class AnswersFile(Part):
+    """The file of answers made elsewhere that a result was scored from, and what its reader should know."""
+
+    path: str | None = None
+    sha256: str | None = None
+    notes: list[str] = []
+
+
+class Result(Part):
+    """A result file: one model under one protocol, an entry for each task that is finished.
+
+    `order` are the tasks that were ordered; `complete` says whether each of them has an entry. `limit` is the most questions
+    of each task (of each MMLU subject). `data_hashes` are those of the rows by task and split, `data_commits` the hub's
+    commits by task, `lm_eval` lm-evaluation-harness's own result by task, as it gave it. `result_sha256` covers all else.
+    """
+
+    format: str
+    complete: bool = False
+    order: list[str] | None = None
+    created: str | None = None
+    suite: SuiteDescription
+    protocol: ProtocolDescription
+    requests_sha256: str | None = None
+    limit: Positive | None = None
+    model: ModelDescription
+    tasks: dict[str, TaskResult]
+    averages: dict[str, Average]
+    data_hashes: dict[str, dict[str, str]] = {}
+    data_commits: dict[str, str] = {}
+    versions: dict[str, Any] = {}
+    lm_eval: dict[str, dict[str, Any]] = {}
+    answers: AnswersFile | None = None
+    questions_sha256: str | None = None
+    result_sha256: str | None = None
+
+    _file_content: dict[str, Any] | None = PrivateAttr(default=None)
+
+    @property
+    def file_content(self) -> dict[str, Any]:
+        """The JSON that the result was read from, or would be written as. For the hashes of this package alone."""
+        return self.to_json() if self._file_content is None else self._file_content
+
+    @classmethod
+    def from_file_content(cls, content: dict[str, Any]) -> Result:
+        """The result that a file's JSON holds; raises pydantic.ValidationError where a key is missing or of another type."""
+        result = cls.model_validate(content)
+        result._file_content = content
+        return result
+
+    # Until all reports read attributes, a result can be read like the JSON object that it is.
+
+    def __getitem__(self, key: str) -> Any:
+        """The JSON value of a key."""
+        return self.file_content[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the JSON object has a key."""
+        return key in self.file_content
+
+    def __or__(self, other: dict[str, Any]) -> dict[str, Any]:
+        """The JSON object with other keys."""
+        return self.file_content | other
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The JSON value of a key, or the default."""
+        return self.file_content.get(key, default)
+
+    @property
+    def version(self) -> int:
+        """The version of the format that the file is of: 1, 2 or 3."""
+        return int(self.format.removeprefix(FORMAT_PREFIX))
+
+    def is_comparable(self, *tasks: str) -> bool:
+        """Whether a difference to a reported score means anything.
+
+        It does not on another suite than the leaderboard's, nor where one of `tasks` was measured on other rows.
+        """
+        entries = [(self.tasks[name], facts) for name, facts in BY_NAME.items() if name in tasks and name in self.tasks]
+        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER for entry, facts in entries)
+
+    @property
+    def missing_tasks(self) -> list[str]:
+        """The names of the tasks that were ordered and have no entry."""
+        return [name for name in self.order or [] if name not in self.tasks]
+
+    def row_hashes(self, task: str) -> dict[str, str] | None:
+        """The hashes of a task's rows by split, or None where the result does not know them."""
+        return self.data_hashes.get(task)
+
+    def row_hash(self, task: TaskFacts) -> str | None:
+        """The hash of the rows that a task's questions were made from, or None where the result does not know it."""
+        return self.data_hashes.get(task.name, {}).get(task.split)
+
+    @property
+    def answer_notes(self) -> list[str]:
+        """What a reader should know of answers that were made elsewhere."""
+        return [] if self.answers is None else self.answers.notes
+
+
+class Question(Part):
+    """One scored question: a line of `NAME.questions.jsonl`.
+
+    `task` is the task or MMLU's subject (`mmlu_SUBJECT`), `index` the place in the protocol's order, `row` the row number in
+    the benchmark. `answers` has a log-probability (nats) or a text for each request; `greedy` whether a continuation is the
+    model's own choice; `whole` the text before the protocol threw its first tokens away, with its score `whole_score`;
+    `ran_out` whether a text reached its token limit. Questions of one `cluster` are not independent. `overlap` is the share
+    of the question that stands in the training records.
+    """
+
+    #: Keys that every line of this program has; a line without one of them is read by reports all the same.
+    WRITTEN: ClassVar[tuple[str, ...]] = ("task", "index", "row", "score", "answers")
+
+    task: str
+    index: int = 0
+    row: int
+    prediction: Any = None
+    gold: Any = None
+    score: Share
+    acc: Share | None = None
+    mc1: Share | None = None
+    em: Share | None = None
+    rule: str | None = None
+    whole_score: Share | None = None
+    answers: list[float | str] = []
+    greedy: list[bool | None] | None = None
+    whole: list[str | None] | None = None
+    ran_out: list[bool | None] | None = None
+    overlap: Share | None = None
+    cluster: str | None = None
+
+    @property
+    def suite_task(self) -> str:
+        """The name of the task that the question belongs to; MMLU's subjects belong to `mmlu`."""
+        return task_of(self.task)
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The line's JSON object, until all reports read attributes."""
+        return self.to_json()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(part, row number): what names the question in every result over the same rows."""
+        return self.task, self.row
