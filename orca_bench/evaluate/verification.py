@@ -44,7 +44,7 @@ def verify(
 
     Raises UserError where the files cannot be read, or the rows cannot be had.
     """
-    result = read_result(path)
+    result = read_result(path).file_content
     file = questions_file(path)
     lines = _lines(file)
     findings = [_seal(result), _file_hash(result, file)]
