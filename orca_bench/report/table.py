@@ -1,4 +1,4 @@
-"""ResultFile files in, a leaderboard-style table out: reported beside measured, difference, standard error, n, both averages.
+"""Result files in, a leaderboard-style table out: reported beside measured, difference, standard error, n, both averages.
 
 A difference is shown only where the two numbers may be compared; where protocol, limit or suite make it unfair the table
 says so in plain words. Numbers are percent, as on the leaderboard. Reads result files only; knows no model.

@@ -11,21 +11,11 @@ program did not write is None or empty.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    PlainSerializer,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr
 
+from orca_bench.results.json_object import JsonObject
 from orca_bench.suite import BY_NAME, TaskFacts, task_of
 
 #: How the value of the key `format` begins; the version follows.
@@ -54,40 +44,7 @@ Positive = Annotated[int, Field(ge=1, le=10**12)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class Part(BaseModel):
-    """A JSON object whose known keys have types; unknown keys are kept, so that a newer program's file survives.
-
-    `to_json` and `==` speak of what was written: an absent key is not a null one.
-    """
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-    _key_order: tuple[str, ...] = PrivateAttr(default=())
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _remember_key_order(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        part = handler(value)
-        if isinstance(value, dict):
-            part._key_order = tuple(value)
-        return part
-
-    @model_serializer(mode="wrap")
-    def _in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content = handler(self)
-        return {key: content[key] for key in (*self._key_order, *content) if key in content}
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object: the keys that were set, in the order in which they were, later ones in the class's order."""
-        return self.model_dump(exclude_unset=True)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether two parts say the same, whatever the order of their keys."""
-        return type(self) is type(other) and isinstance(other, Part) and self.to_json() == other.to_json()
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-class Estimate(Part):
+class Estimate(JsonObject):
     """A value with its standard error (None where it has none) and its 95 % interval; fractions of 1."""
 
     value: Share
@@ -107,14 +64,14 @@ class WholeAnswers(Estimate):
     questions: Count | None = None
 
 
-class Overlap(Part):
+class Overlap(JsonObject):
     """How many of a task's questions stand in the training records too, and the value without them."""
 
     questions: Count
     without: Estimate | None = None
 
 
-class Average(Part):
+class Average(JsonObject):
     """A mean of tasks' values; `value` is None where one of its tasks has none."""
 
     value: Share | None
@@ -166,7 +123,7 @@ class TaskResult(Estimate):
         return "row_check" in self.model_fields_set
 
 
-class SuiteDescription(Part):
+class SuiteDescription(JsonObject):
     """The benchmark suite: its name, and whether its scores may stand beside the leaderboard's reported ones."""
 
     name: str
@@ -174,7 +131,7 @@ class SuiteDescription(Part):
     note: str | None = None
 
 
-class ProtocolDescription(Part):
+class ProtocolDescription(JsonObject):
     """How questions became requests and answers became scores: all that two results must have in common.
 
     `max_length` is the model's window in tokens, `max_new_tokens` the token limit of a text, by task where tasks differ;
@@ -206,7 +163,7 @@ class ProtocolDescription(Part):
         ]
 
 
-class EngineDescription(Part):
+class EngineDescription(JsonObject):
     """What computed the answers; of a server its window in tokens, its sampling, and how it differs from this engine.
 
     `processes` counts worker processes, `path` says how this engine's passes share prefixes, `probe` is what a server
@@ -225,7 +182,7 @@ class EngineDescription(Part):
     version: str | None = None
 
 
-class ModelDescription(Part):
+class ModelDescription(JsonObject):
     """The model: its name, where it lay, and the hashes that say whether two results are of the same one.
 
     `identity` has a hash of everything that can change an answer by part (config, generation, tokenizer, weights, …) and one
@@ -261,7 +218,7 @@ class ModelDescription(Part):
         return [] if self.engine is None else self.engine.differences
 
 
-class AnswersFile(Part):
+class AnswersFile(JsonObject):
     """The file of answers made elsewhere that a result was scored from, and what its reader should know."""
 
     path: str | None = None
@@ -269,7 +226,7 @@ class AnswersFile(Part):
     notes: list[str] = []
 
 
-class Result(Part):
+class Result(JsonObject):
     """A result file: one model under one protocol, an entry for each task that is finished.
 
     `order` are the tasks that were ordered; `complete` says whether each of them has an entry. `limit` is the most questions
@@ -360,7 +317,7 @@ class Result(Part):
         return [] if self.answers is None else self.answers.notes
 
 
-class Question(Part):
+class Question(JsonObject):
     """One scored question: a line of `NAME.questions.jsonl`.
 
     `task` is the task or MMLU's subject (`mmlu_SUBJECT`), `index` the place in the protocol's order, `row` the row number in

@@ -122,7 +122,7 @@ def test_filters_sorting_links_and_keys(opened, tmp_path):
 def test_choices_of_mc1_before_those_of_mc2_are_not_mistaken_for_them(opened, tmp_path):
     """The leaderboard protocol sends both sets, and prediction and gold count in the second."""
     result = given(tmp_path / "r.json", "m", [("truthful_qa", 0, 0.25, 1, [-1.0, -2.0, -1.0, -2.0, -3.0])])
-    result.tasks["truthful_qa"].questions["truthful_qa", 0].line["mc1"] = 1.0
+    result.tasks["truthful_qa"].questions["truthful_qa", 0].mc1 = 1.0
     choices = ["a", "b", "a", "b", "c"]
     tab, said = opened(build(tmp_path, [result], [lambda part, index: [("q", choice, ()) for choice in choices]]))
     tab.click("#rows .q >> nth=0")

@@ -172,7 +172,7 @@ def names_on(card_file):
 
 
 def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboards(tmp_path):
-    plain = drawn(tmp_path, "m", 0.5, tasks=["gsm8k"]).data
+    plain = drawn(tmp_path, "m", 0.5, tasks=["gsm8k"]).data.file_content
     entry = plain["tasks"]["gsm8k"]
     for change, said in (
         ({}, None),

@@ -156,7 +156,7 @@ def test_the_terminal_table_shows_every_task_and_both_averages():
         ("{", "not a JSON file"),
         ("[]", "not an orca-bench result"),
         ('{"format": "other"}', "not an orca-bench result"),
-        ('{"format": "orca-bench result 1"}', "a result without 'tasks'"),
+        ('{"format": "orca-bench result 1"}', "a result without 'suite'"),
     ],
 )
 def test_a_file_that_is_no_result_is_refused(tmp_path, text, said):

@@ -1,0 +1,51 @@
+"""The base of the typed parts of a result: a JSON object in, attributes with types out, and the same JSON object back.
+
+Its own module because it says how JSON is kept (key order, unknown keys, absent keys), and models.py what a result holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+
+class JsonObject(BaseModel):
+    """A JSON object whose known keys have types; unknown keys are kept, so that a newer program's file survives.
+
+    `to_json` and `==` speak of what was written: an absent key is not a null one.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    _key_order: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_key_order(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        part = handler(value)
+        if isinstance(value, dict):
+            part._key_order = tuple(value)
+        return part
+
+    @model_serializer(mode="wrap")
+    def _in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content = handler(self)
+        return {key: content[key] for key in (*self._key_order, *content) if key in content}
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object: the keys that were set, in the order in which they were, later ones in the class's order."""
+        return self.model_dump(exclude_unset=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether two parts say the same, whatever the order of their keys."""
+        return type(self) is type(other) and isinstance(other, JsonObject) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
