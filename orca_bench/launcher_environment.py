@@ -7,9 +7,7 @@ reads these variables.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 _RANK, _LOCAL_RANK, _WORLD_SIZE = "RANK", "LOCAL_RANK", "WORLD_SIZE"
 
@@ -42,14 +40,3 @@ def local_rank() -> int:
 def set_local_rank(number: int) -> None:
     """Make this process number `number` of this machine, for helpers that are started without a launcher."""
     os.environ[_LOCAL_RANK] = str(number)
-
-
-@contextlib.contextmanager
-def without_local_rank() -> Iterator[None]:
-    """Inside the block the environment has no LOCAL_RANK, for libraries that behave otherwise where it is set."""
-    number = os.environ.pop(_LOCAL_RANK, None)
-    try:
-        yield
-    finally:
-        if number is not None:
-            os.environ[_LOCAL_RANK] = number

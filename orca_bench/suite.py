@@ -1,8 +1,8 @@
 """The facts of the seven tasks of Open LLM Leaderboard v1, once: for evaluation, tables, pictures and model cards.
 
 Nothing comes in; `TASKS`, in the leaderboard's order, goes out. Its own module because tasks, rows, results, reports and
-cards all need these facts, and none of them may import another to get them. How a task asks and scores stands with the task,
-in evaluate/tasks/.
+cards all need these facts, and none of them may import another to get them. A task's prompts, stop strings and scores stand
+in evaluate/tasks/NAME.py. To add a task, add its facts here, put them into `TASKS`, and write that module.
 """
 
 from __future__ import annotations
@@ -25,12 +25,28 @@ class CardEntry:
 
 
 @dataclass(frozen=True)
+class HarnessFacts:
+    """The same task in lm-evaluation-harness 0.4.13, for protocol `plain`.
+
+    `folder` has its task files, below lm_eval/tasks. `metric` is the score's name, `filter` that of the rule that reads the
+    answer out of a text.
+    """
+
+    folder: str
+    name: str
+    metric: str
+    filter: str = "none"
+
+
+@dataclass(frozen=True)
 class TaskFacts:
     """One task. `name` is its folder under a benchmarks directory; `hub` is the data set's id and configuration.
 
     `split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none); `sizes` says
     how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
-    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number.
+    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number. `aliases` are
+    other names that a user may type. A task with a `subject_column` consists of subjects, each with its own few-shot pool; its
+    score is their plain mean, and the part of a subject is called `NAME_SUBJECT`.
     """
 
     name: str
@@ -42,13 +58,29 @@ class TaskFacts:
     few_shot_split: str | None
     sizes: Mapping[str, int]
     card: CardEntry
+    harness: HarnessFacts
     chance: float | None = None
+    aliases: tuple[str, ...] = ()
+    subject_column: str | None = None
     true_rows: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full_size(self) -> int:
         """How many questions the task has in full."""
         return self.sizes[self.split]
+
+    def part_of_subject(self, subject: str) -> str:
+        """The name of the part of the task that has a subject's questions, as `mmlu_anatomy`."""
+        return f"{self.name}_{subject}"
+
+    def subject_of_part(self, part: str) -> str:
+        """The subject of a part: the reverse of `part_of_subject`."""
+        return part.removeprefix(f"{self.name}_")
+
+    def has_part(self, part: str) -> bool:
+        """Whether a part of a result is of this task: the task, one of its subjects, or what lm-eval calls it."""
+        own = part.startswith(f"{self.name}_") if self.subject_column else part == self.harness.name
+        return own or part == self.name
 
 
 # The hashes: GSM8K, ARC, Winogrande and MMLU were computed from copies equal, row by row, to the hub's (MMLU but for the line
@@ -64,6 +96,8 @@ ARC_CHALLENGE = TaskFacts(
     few_shot_split="train",
     sizes={"test": 1172, "train": 1119},
     card=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
+    harness=HarnessFacts("arc", "arc_challenge", "acc_norm"),
+    aliases=("arc",),
     chance=25.0,
     true_rows={
         "test": "e3402028a943d73165955d5d3d5341aea01bc55b269c8f6985c3ce71f670cc1e",
@@ -80,6 +114,7 @@ HELLASWAG = TaskFacts(
     few_shot_split="train",
     sizes={"validation": 10042, "train": 39905},
     card=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
+    harness=HarnessFacts("hellaswag", "hellaswag", "acc_norm"),
     chance=25.0,
 )
 MMLU = TaskFacts(
@@ -92,6 +127,8 @@ MMLU = TaskFacts(
     few_shot_split="dev",
     sizes={"test": 14042, "dev": 285},
     card=CardEntry("MMLU (5-Shot)", "cais/mmlu", "all", "accuracy"),
+    harness=HarnessFacts("mmlu/default", "mmlu", "acc"),
+    subject_column="subject",
     chance=25.0,
     true_rows={
         "test": "8918e500863c6478a9eed42d180de8d1a81e0f3d1c7720dc0142269062343e42",
@@ -108,6 +145,8 @@ TRUTHFUL_QA = TaskFacts(
     few_shot_split=None,
     sizes={"validation": 817},
     card=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
+    harness=HarnessFacts("truthfulqa", "truthfulqa_mc2", "acc"),
+    aliases=("truthfulqa", "truthfulqa_mc2"),
     true_rows={
         "validation": "3f131e3f5a013e7a0e6efe9347728a47ebc897d55e7304b11a279d165ab31f45",
     },
@@ -122,6 +161,7 @@ WINOGRANDE = TaskFacts(
     few_shot_split="train",
     sizes={"validation": 1267, "train": 40398},
     card=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
+    harness=HarnessFacts("winogrande", "winogrande", "acc"),
     chance=50.0,
     true_rows={
         "validation": "107b28ed11d47c6ef804585e5f1998f2bf88e8e44e2fbbd52a3a4c4afaadc482",
@@ -138,6 +178,7 @@ GSM8K = TaskFacts(
     few_shot_split="train",
     sizes={"test": 1319, "train": 7473},
     card=CardEntry("GSM8k (5-shot)", "gsm8k", "main", "accuracy"),
+    harness=HarnessFacts("gsm8k", "gsm8k", "exact_match", "strict-match"),
     true_rows={
         "test": "51b901a6559b123df91167acbe3ed6d6d5d404ee6fa0773a4da19fd9d44c767a",
         "train": "9556bf9d7dba73d7fcaaeff6ca814c71684db1d8e8d485d83ec62f1c428b888d",
@@ -153,6 +194,7 @@ DROP = TaskFacts(
     few_shot_split="train",
     sizes={"validation": 9536, "train": 77409},
     card=CardEntry("DROP (3-shot)", "drop", None, "f1 score"),
+    harness=HarnessFacts("drop", "drop", "f1"),
 )
 
 TASKS = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K, DROP)
@@ -160,14 +202,13 @@ BY_NAME = {task.name: task for task in TASKS}
 
 #: The averages that are reported: their titles, and the tasks that each is the plain mean of.
 AVERAGES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
+_SIX = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K)
 AVERAGE_TASKS = {
-    "all seven": tuple(task.name for task in TASKS),
-    "six without DROP": tuple(task.name for task in TASKS if task is not DROP),
+    "all seven": tuple(task.name for task in (*_SIX, DROP)),
+    "six without DROP": tuple(task.name for task in _SIX),
 }
 
 
 def task_of(part: str) -> str:
-    """The task that a part belongs to: MMLU's subjects are `mmlu_SUBJECT`, and lm-eval's own TruthfulQA has a name of its own."""
-    if part == "truthfulqa_mc2":
-        return TRUTHFUL_QA.name
-    return MMLU.name if part.startswith("mmlu_") else part
+    """The name of the task that a part of a result belongs to; a part of no task of the suite is its own task."""
+    return next((task.name for task in TASKS if task.has_part(part)), part)

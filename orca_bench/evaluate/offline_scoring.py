@@ -108,7 +108,7 @@ def score_answers(
         say(note)
     questions: list[scoring.Question] = []
     for task in tasks:
-        scored = scoring.score(task, protocol, documents[task.name], found)
+        scored = scoring.score_documents(task, protocol, documents[task.name], found)
         result_building.add(result, task, read[task.name], protocol, scored, request_files.digest(documents[task.name]))
         questions += scored
     output.write(result, questions)

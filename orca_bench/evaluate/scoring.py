@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.protocols import Answer, Document, Protocol, Request
+from orca_bench.evaluate.protocols import Answer, Document, Request, RequestProtocol
 from orca_bench.evaluate.request_encoding import cut
 from orca_bench.evaluate.request_files import Key, numbered
 from orca_bench.evaluate.tasks.task import Score, Task
@@ -31,17 +31,25 @@ class Question:
     cluster: str | None = None
 
 
-def score(
-    task: Task, protocol: Protocol, documents: Iterable[Document], answers: Mapping[Key, Answer]
+def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
+    """The scored question of a document from the answers to its requests, in order."""
+    score = protocol.score(task, document, answers)
+    return Question(document.task, document.index, document.row_number, score, answers, task.cluster(document.row))
+
+
+def score_documents(
+    task: Task, protocol: RequestProtocol, documents: Iterable[Document], answers: Mapping[Key, Answer]
 ) -> list[Question]:
     """The scored questions of a task from the answer to each of its requests."""
-    questions = []
-    for document in documents:
-        given = [answers[document.task, document.index, number] for number in range(len(document.requests))]
-        scored = protocol.score(task, document, given)
-        cluster = task.cluster(document.row)
-        questions.append(Question(document.task, document.index, document.row_number, scored, given, cluster))
-    return questions
+    return [
+        score_document(
+            task,
+            protocol,
+            document,
+            [answers[document.task, document.index, number] for number in range(len(document.requests))],
+        )
+        for document in documents
+    ]
 
 
 @dataclass

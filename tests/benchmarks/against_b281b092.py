@@ -204,8 +204,8 @@ def compare_model(
     """Compare the answers of their model class with ours; returns the largest difference, counts of texts and of cut ones."""
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
     from orca_bench.evaluate.engine import tree_engine
-    from orca_bench.evaluate.harness import harness_run
     from orca_bench.evaluate.harness.language_model import HarnessModel
+    from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
     from orca_bench.models.architecture import window as window_of
 
@@ -216,10 +216,9 @@ def compare_model(
     for task in select(names):
         documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), limit)
         rule = request_encoding.LeaderboardEncoding(tokenizer, length)
-        answers, _ = harness_run.ask(HarnessModel(engine, rule), task, protocol, documents)
-        for document in documents:
-            for number, request in enumerate(document.requests):
-                ours[request] = answers[document.task, document.index, number]
+        questions = run_documents(HarnessModel(engine, rule), task, protocol, documents).questions
+        for document, question in zip(documents, questions, strict=True):
+            ours |= dict(zip(document.requests, question.answers, strict=True))
     their_harness(checkout)
     theirs = their_model(model, length)
     pairs = [request for request in ours if request.continuation is not None]

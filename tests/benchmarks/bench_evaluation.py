@@ -12,6 +12,7 @@ is its own. The best batch size of `hf` is taken for each task.
 """
 
 import argparse
+import dataclasses
 import json
 import platform
 import resource
@@ -153,24 +154,21 @@ def _scored(lm, rule, task: str, pairs: list) -> dict:
 
 
 def _generated(lm, rule, task: str, requests: list) -> dict:
-    from lm_eval.api.instance import Instance
+    from orca_bench.evaluate.harness.lm_eval_instances import RequestInstance, generation_options
 
+    limited = [dataclasses.replace(request, max_new_tokens=256) for request in requests]
     instances = [
-        Instance(
-            "generate_until", {}, (r.context, {"until": list(r.until), "max_gen_toks": 256, "do_sample": False}), 0
+        RequestInstance(
+            "generate_until", {}, (r.context, generation_options(r)), 0, metadata=(task, number, 1), request=r
         )
-        for r in requests
+        for number, r in enumerate(limited)
     ]
-    for number, instance in enumerate(instances):
-        instance.metadata = (task, number, 1)
-    if rule is not None:
-        lm.expect(requests)
     began = time.perf_counter()
     answers = lm.generate_until(instances, disable_tqdm=True)
     told = {"seconds": time.perf_counter() - began, "answers": answers}
     if rule is not None:
         # `hf` throws nothing away of a cut context's answer, so the whole of ours is held against it.
-        wholes = [lm.texts[r.context].full_text or text for r, text in zip(requests, answers, strict=True)]
+        wholes = [response.answer.full_text or response for response in answers]
         told["answers"] = wholes
         told["said"] = [len(rule.tokenizer.encode(whole)) for whole in wholes]
     return told

@@ -146,9 +146,8 @@ def test_the_system_message_matters_and_is_recorded(orca, tiny_model, mini):
 def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mini):
     import lm_eval
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
-    from orca_bench.evaluate.harness import harness_run
+    from orca_bench.evaluate.harness import plain_protocol
 
     out = orca.folder / "plain.json"
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 6, "--protocol", "plain", "--out", out]
@@ -158,18 +157,11 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=True)
     for task in SUITE:
         read = benchmark_rows.load(task, mini["mini:benchmarks"])
-        folder, name, metric, filter_name = harness_run._PLAIN[task.name]
-        manager = TaskManager(include_path=f"{lm_eval.__path__[0]}/tasks/{folder}", include_defaults=False)
-        parts = list(harness_run.parts(task, read, name))
-        specs = [
-            {"task": p, "num_fewshot": task.shots, "custom_dataset": harness_run._dataset(task, a, pool)}
-            for p, _, a, pool in parts
-        ]
-        loaded = list(manager.load({"group": "g", "task": specs})["tasks"].values())
-        found = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=6, bootstrap_iters=0, task_manager=manager)[
-            "results"
-        ]
-        values = [found[p][f"{metric},{filter_name}"] for p, *_ in parts]
+        parts = list(plain_protocol.harness_parts(task, read))
+        loaded = plain_protocol.load_harness_tasks(task, parts)
+        results = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=6, bootstrap_iters=0)["results"]
+        facts = task.facts.harness
+        values = [results[part.name][f"{facts.metric},{facts.filter}"] for part in parts]
         assert ours[task.name]["value"] == pytest.approx(sum(values) / len(values), abs=1e-6), task.name
 
 

@@ -16,7 +16,7 @@ from orca_bench.evaluate import (
     verification,
 )
 from orca_bench.evaluate.engine import tree_engine
-from orca_bench.evaluate.harness.harness_run import Plain
+from orca_bench.evaluate.harness.plain_protocol import Plain
 from orca_bench.evaluate.protocols import Answer, Document, Request
 from orca_bench.evaluate.request_encoding import Start
 from orca_bench.evaluate.scoring import Question

@@ -175,13 +175,18 @@ def test_our_tasks_in_lm_evals_own_hf_class_give_our_answers(tiny_model, mini, e
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
-    from orca_bench.evaluate.harness import harness_run
+    from orca_bench.evaluate.harness.protocol_tasks import protocol_tasks
 
-    tasks = harness_run.protocol_tasks("all", "leaderboard", mini["mini:benchmarks"], 3)
+    tasks = protocol_tasks("all", "leaderboard", mini["mini:benchmarks"], 3)
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=False)
     found = lm_eval.simple_evaluate(theirs, tasks=tasks)
     result, questions = evaluated[0]["leaderboard"]
-    answers = {key: answer for task in tasks for key, answer in task.answers.items()}
+    answers = {
+        (question.task, question.index, number): answer
+        for task in tasks
+        for question in task.questions
+        for number, answer in enumerate(question.answers)
+    }
     compared = 0
     for question in questions:
         for number, value in enumerate(question["answers"]):

@@ -2,19 +2,32 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from orca_bench.evaluate.protocols.leaderboard import Leaderboard
 from orca_bench.evaluate.protocols.orca import Orca
-from orca_bench.evaluate.protocols.protocol import Answer, Document, Protocol, Request
+from orca_bench.evaluate.protocols.protocol import Answer, Document, Protocol, Request, RequestProtocol
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 
-#: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is lm-eval's; see harness.py.)
+#: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is in harness/plain_protocol.py.)
 OURS = ("leaderboard", "orca")
 
-__all__ = ["OURS", "Answer", "Document", "Leaderboard", "Orca", "Protocol", "Request", "named", "of_result"]
+__all__ = [
+    "OURS",
+    "Answer",
+    "Document",
+    "Leaderboard",
+    "Orca",
+    "Protocol",
+    "Request",
+    "RequestProtocol",
+    "default_limits",
+    "named",
+    "of_result",
+]
 
 
-def named(name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})) -> Protocol:
+def named(name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})) -> RequestProtocol:
     """The protocol of a name in `OURS`; `system` is the text of the system message where there is one.
 
     `max_new_tokens` gives tasks another limit for their answers than the protocol's own, tokens.
@@ -22,7 +35,12 @@ def named(name: str, system: str, max_new_tokens: Mapping[str, int] = MappingPro
     return Leaderboard(max_new_tokens) if name == "leaderboard" else Orca(system, max_new_tokens)
 
 
-def of_result(described: Mapping) -> Protocol:
+def default_limits(name: str) -> Mapping[str, int]:
+    """The most tokens of a text, by task, under the protocol of a name: `plain` has the leaderboard's."""
+    return Orca.DEFAULT_MAX_NEW_TOKENS if name == "orca" else Leaderboard.DEFAULT_MAX_NEW_TOKENS
+
+
+def of_result(described: Mapping[str, Any]) -> RequestProtocol:
     """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
     limits = described.get("max_new_tokens", MAX_NEW_TOKENS)
     if not isinstance(limits, Mapping):

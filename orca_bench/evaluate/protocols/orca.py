@@ -5,14 +5,15 @@ message; the response is the leaderboard's continuation without its leading spac
 separately and concatenated behind BOS, as in training. A response ends at EOS or at another turn's header.
 
 Version 2 scores texts by rules of its own (tasks/final_answer.py, tasks/drop.py) and gives GSM8K, where a model explains, 512
-tokens; DROP keeps 256, for a longer answer would cost every fifth context more of its beginning. Version 1 compared
-GSM8K's numbers as strings, took DROP's text for one span whatever stood in it, and gave both 256 tokens.
+tokens; DROP keeps 256, for a longer answer would cost every fifth context more of its beginning. Version 1 compared GSM8K's
+numbers as strings, took DROP's text for one span whatever stood in it, and gave both 256 tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from orca_bench import prompt
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
@@ -22,29 +23,25 @@ from orca_bench.evaluate.protocols.protocol import (
     Request,
     context_before,
     described_limits,
-    documents_with_examples,
+    sampled_rows,
 )
-from orca_bench.evaluate.tasks.task import ChoiceTask, Score, Task
-
-# After few-shot examples a model that is not tuned writes the next example; a DROP answer is one line.
-STOPS = {"gsm8k": (*prompt.TURN_HEADERS, "\n\nQuestion:"), "drop": (*prompt.TURN_HEADERS, "\n")}
-
-SCORING = {
-    "gsm8k": "numbers by value: behind ####, else 'answer is', \\boxed, bold, the last equation, the last number",
-    "drop": "F1, the better of the text as one span and as a list; punctuation at the ends of words does not count",
-}
+from orca_bench.evaluate.tasks import GENERATION_TASKS
+from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, Task, as_choice_task
 
 
 class Orca:
     """The question in the Orca prompt, under one system message."""
 
     name, version = "orca", 2
-    DEFAULT_MAX_NEW_TOKENS = MappingProxyType({"gsm8k": 512, "drop": 256})
+    #: The most tokens of a text, by task.
+    DEFAULT_MAX_NEW_TOKENS: Mapping[str, int] = {task.name: task.orca_rules.max_new_tokens for task in GENERATION_TASKS}
 
     def __init__(self, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
-        self.system, self.max_new_tokens = system, self.DEFAULT_MAX_NEW_TOKENS | max_new_tokens
+        """`system` is the text of the system message; `max_new_tokens` gives tasks another limit than the protocol's own."""
+        self.system = system
+        self.max_new_tokens: Mapping[str, int] = {**self.DEFAULT_MAX_NEW_TOKENS, **max_new_tokens}
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """Name, version, system message, how strings become tokens, and how texts are scored."""
         return {
             "name": self.name,
@@ -52,37 +49,42 @@ class Orca:
             "system": self.system,
             "tokens": "BOS + prompt + response, tokenized separately",
             "max_new_tokens": described_limits(self.max_new_tokens),
-            "scoring": SCORING,
+            "scoring": {task.name: task.orca_rules.scoring for task in GENERATION_TASKS},
         }
 
     def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
-        """The documents of a task, in the leaderboard's order and with its examples."""
+        """The documents of a task, in the leaderboard's order and with its few-shot examples."""
         return [
-            Document(name, index, number, row, tuple(self._requests(task, row, few_shot_examples)))
-            for name, index, number, row, few_shot_examples in documents_with_examples(task, rows, limit)
+            Document(
+                sample.part,
+                sample.index,
+                sample.row_number,
+                sample.row,
+                tuple(self._requests(task, sample.row, context_before(task, sample.row, sample.few_shot_examples))),
+            )
+            for sample in sampled_rows(task, rows, limit)
         ]
 
-    def _requests(self, task: Task, row: dict, few_shot_examples: list[dict]) -> Iterator[Request]:
-        before = context_before(task, row, few_shot_examples)
+    def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
         fixed_prefix = len(prompt.fixed_prefix(self.system))
-        if isinstance(task, ChoiceTask):
-            for question, continuation in task.pairs(row):
-                context = prompt.render(self.system, before + question)
-                yield Request(context, continuation.removeprefix(" "), fixed_prefix=fixed_prefix)
-        else:
-            context = prompt.render(self.system, before + task.question(row))
+        if isinstance(task, GenerationTask):
+            # After few-shot examples a model that is not tuned writes the next example, behind the header of a turn or not.
             yield Request(
-                context,
-                until=STOPS[task.name],
+                prompt.render(self.system, before + task.question(row)),
+                until=(*prompt.TURN_HEADERS, *task.orca_rules.stops),
                 fixed_prefix=fixed_prefix,
                 max_new_tokens=self.max_new_tokens[task.name],
             )
+            return
+        for question, continuation in as_choice_task(task).pairs(row):
+            context = prompt.render(self.system, before + question)
+            yield Request(context, continuation.removeprefix(" "), fixed_prefix=fixed_prefix)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score by the task's own rules; a text without the white space around it."""
-        if isinstance(task, ChoiceTask):
-            return task.score(document.row, [answer.value for answer in answers])
-        return task.score_text(document.row, answers[0].value.strip())
+        if isinstance(task, GenerationTask):
+            return task.score_text(document.row, answers[0].text.strip())
+        return as_choice_task(task).score(document.row, [answer.log_probability for answer in answers])
 
     def warnings(self, task: Task) -> list[str]:
         """None: the table says in one note what the prompt does to a comparison."""

@@ -1,8 +1,8 @@
 """What a protocol is: rows in, documents with the exact strings that are sent, and answers back to scores.
 
-A protocol gives each task's documents in order; it knows no model and no tokenizer. Document order and few-shot draws are
-those of the leaderboard's harness (lm-evaluation-harness b281b092, evaluator.py), and both protocols here keep them, so
-that they ask the same questions with the same examples.
+A protocol gives each task's documents in order; it knows no model and no tokenizer. The order of documents and the draw of
+few-shot examples are those of the leaderboard's harness (lm-evaluation-harness b281b092, evaluator.py). Both protocols that
+make requests here keep them, so that they ask the same questions with the same examples.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import Protocol as Interface
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
-from orca_bench.evaluate.tasks.task import Score, Task
+from orca_bench.evaluate.tasks.task import Row, Score, Task
 
 #: The leaderboard's harness shuffles documents and draws examples from one generator with this seed (b281b092, evaluator.py).
 SEED = 42
@@ -24,8 +25,8 @@ SEED = 42
 class Request:
     """One exact string pair: (context, continuation) to score, or (context, until) to generate a text after.
 
-    A text has at most `max_new_tokens` tokens. `fixed_prefix` is how many characters at the start of the context must stay
-    when it is too long for the model.
+    A text ends at a string of `until` and has at most `max_new_tokens` tokens. `fixed_prefix` is how many characters at the
+    start of the context must stay when it is too long for the model.
     """
 
     context: str
@@ -42,17 +43,18 @@ class Document:
     task: str
     index: int
     row_number: int
-    row: dict
+    row: Row
     requests: tuple[Request, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said to one request.
+    """A model's answer to one request.
 
-    `value` is a log-probability in nats, or a text; `greedy` says whether greedy decoding would have said the continuation,
-    None where that is not known. `full_text` is the text before a protocol threw tokens of it away, None where it threw none.
-    `hit_token_limit` says whether a text had `max_new_tokens` tokens and had not ended, None where that is not known.
+    `value` is the log-probability of the continuation in nats, or the generated text. `greedy` says whether greedy decoding
+    generates the continuation, None where that is not known. `full_text` is the text before a protocol removed its first
+    tokens, None where it removed none. `hit_token_limit` says whether a text had `max_new_tokens` tokens and had not ended,
+    None where that is not known.
     """
 
     value: float | str
@@ -60,17 +62,34 @@ class Answer:
     full_text: str | None = None
     hit_token_limit: bool | None = None
 
+    @property
+    def log_probability(self) -> float:
+        """The log-probability of the continuation, nats; raises ValueError where the answer is a text."""
+        return float(self.value)
+
+    @property
+    def text(self) -> str:
+        """The generated text."""
+        return str(self.value)
+
 
 class Protocol(Interface):
-    """What evaluation needs of a protocol."""
+    """What a result says of its protocol."""
 
     name: str
     version: int
     #: The most tokens of an answer, of each task whose answers are texts.
     max_new_tokens: Mapping[str, int]
 
-    def describe(self) -> dict:
-        """Everything that two results must have in common to be comparable."""
+    def describe(self) -> dict[str, Any]:
+        """Everything that two results must have in common to be comparable, as JSON values."""
+
+    def warnings(self, task: Task) -> list[str]:
+        """What a reader of this task's number must know."""
+
+
+class RequestProtocol(Protocol, Interface):
+    """A protocol whose requests are made here, and whose answers are scored here."""
 
     def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task in order, at most `limit` (of each subject, for MMLU)."""
@@ -78,52 +97,70 @@ class Protocol(Interface):
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score of one document from the answers to its requests, in order."""
 
-    def warnings(self, task: Task) -> list[str]:
-        """What a reader of this task's number must know."""
+
+@dataclass(frozen=True)
+class TaskPart:
+    """A part of a task that is ordered, sampled and reported alone: one of MMLU's subjects, or the task itself."""
+
+    name: str
+    row_numbers: list[int]
+    few_shot_pool: list[Row]
 
 
-def described_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
-    """The token limits of a protocol as its description gives them: one number where all tasks have the same, else by task."""
-    limits = max_new_tokens.values()
-    return next(iter(limits)) if len(set(limits)) == 1 else dict(max_new_tokens)
+@dataclass(frozen=True)
+class SampledRow:
+    """A row in its place in the leaderboard's order, with the few-shot examples of its document."""
+
+    part: str
+    index: int
+    row_number: int
+    row: Row
+    few_shot_examples: list[Row]
 
 
-def documents_with_examples(
-    task: Task, rows: BenchmarkRows, limit: int | None
-) -> Iterator[tuple[str, int, int, dict, list[dict]]]:
-    """The leaderboard's document order and few-shot draws: (task, index, row number, row, examples).
+def sampled_rows(task: Task, rows: BenchmarkRows, limit: int | None) -> Iterator[SampledRow]:
+    """The leaderboard's order of documents and their few-shot examples.
 
-    The rows are shuffled by a generator seeded 42 and cut at the limit; the same generator, in the state it is then in,
+    The rows are shuffled by a generator with seed 42 and cut at the limit; the same generator, in the state it is then in,
     draws each document's examples in turn. MMLU's subjects are tasks of their own, in alphabetical order.
     """
-    for name, numbers, pool in parts(task, rows):
+    for part in parts(task, rows):
         generator = random.Random(SEED)
+        numbers = list(part.row_numbers)
         generator.shuffle(numbers)
         for index, number in enumerate(numbers[:limit]):
-            yield name, index, number, rows.evaluation_rows[number], task.choose(pool, generator)
+            examples = task.few_shot_examples(part.few_shot_pool, generator)
+            yield SampledRow(part.name, index, number, rows.evaluation_rows[number], examples)
 
 
-def parts(task: Task, rows: BenchmarkRows) -> Iterator[tuple[str, list[int], list[dict]]]:
-    """(task name, row numbers, pool of examples) of each part of a task: MMLU's subjects, or the task itself."""
-    if task.name != "mmlu":
-        yield task.name, list(range(len(rows.evaluation_rows))), rows.few_shot_pool
+def parts(task: Task, rows: BenchmarkRows) -> Iterator[TaskPart]:
+    """The parts of a task, in alphabetical order; raises UserError for a subject with fewer examples than shots."""
+    column = task.facts.subject_column
+    if column is None:
+        yield TaskPart(task.name, list(range(len(rows.evaluation_rows))), rows.few_shot_pool)
         return
     numbers: dict[str, list[int]] = {}
-    pools: dict[str, list[dict]] = {}
+    pools: dict[str, list[Row]] = {}
     for number, row in enumerate(rows.evaluation_rows):
-        numbers.setdefault(row["subject"], []).append(number)
+        numbers.setdefault(row[column], []).append(number)
     for row in rows.few_shot_pool:
-        pools.setdefault(row["subject"], []).append(row)
+        pools.setdefault(row[column], []).append(row)
     for subject in sorted(numbers):
         if len(pools.get(subject, [])) < task.shots:
             raise UserError(
                 f"subject '{subject}' has {len(pools.get(subject, []))} rows and {task.shots} examples are needed",
                 where=f"{task.name} split {task.few_shot_split}",
             )
-        yield f"mmlu_{subject}", numbers[subject], pools[subject]
+        yield TaskPart(task.facts.part_of_subject(subject), numbers[subject], pools.get(subject, []))
 
 
-def context_before(task: Task, row: dict, few_shot_examples: Iterable[dict]) -> str:
+def context_before(task: Task, row: Row, few_shot_examples: Iterable[Row]) -> str:
     """Everything before the question: description and examples, each followed by a blank line."""
     description = task.description(row)
     return "".join(part + "\n\n" for part in [*filter(None, [description]), *map(task.example, few_shot_examples)])
+
+
+def described_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
+    """The token limits of a protocol as its description gives them: one number where all tasks have the same, else by task."""
+    limits = max_new_tokens.values()
+    return next(iter(limits)) if len(set(limits)) == 1 else dict(max_new_tokens)

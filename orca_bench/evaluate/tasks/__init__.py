@@ -1,31 +1,32 @@
-"""The seven tasks of Open LLM Leaderboard v1, in its order."""
+"""The seven tasks of Open LLM Leaderboard v1, in its order: one module each, called as the task is in orca_bench/suite.py.
 
+A module of a task has `TASK`, the task itself. Nothing else has to be told of a new task: it is found by the facts' name.
+"""
+
+import importlib
+
+from orca_bench import suite
 from orca_bench.errors import UserError, nearest
-from orca_bench.evaluate.tasks.arc_challenge import ArcChallenge
-from orca_bench.evaluate.tasks.drop import Drop
-from orca_bench.evaluate.tasks.gsm8k import Gsm8k
-from orca_bench.evaluate.tasks.hellaswag import HellaSwag
-from orca_bench.evaluate.tasks.mmlu import Mmlu
-from orca_bench.evaluate.tasks.task import Score, Task
-from orca_bench.evaluate.tasks.truthful_qa import TruthfulQa
-from orca_bench.evaluate.tasks.winogrande import Winogrande
+from orca_bench.evaluate.tasks.task import GenerationTask, Score, Task
 
-SUITE: tuple[Task, ...] = (ArcChallenge(), HellaSwag(), Mmlu(), TruthfulQa(), Winogrande(), Gsm8k(), Drop())
+SUITE: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{facts.name}").TASK for facts in suite.TASKS)
 
-_ALIASES = {"arc": "arc_challenge", "truthfulqa": "truthful_qa", "truthfulqa_mc2": "truthful_qa"}
+#: Those whose answers are texts that the model writes.
+GENERATION_TASKS: tuple[GenerationTask, ...] = tuple(task for task in SUITE if isinstance(task, GenerationTask))
 
-__all__ = ["SUITE", "Score", "Task", "select"]
+__all__ = ["GENERATION_TASKS", "SUITE", "GenerationTask", "Score", "Task", "select"]
 
 
 def select(names: str) -> list[Task]:
     """The tasks of a comma-separated list, in the suite's order; `all` is all seven. Raises UserError for other names."""
-    known = {task.name: task for task in SUITE}
-    wanted = {_ALIASES.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
-    if not wanted:
-        raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(known)}")
-    if "all" in wanted:
-        wanted = set(known)
-    for name in sorted(wanted - set(known)):
-        hint = nearest(name, [*known, *_ALIASES]) or f"tasks are {', '.join(known)}"
+    tasks = {task.name: task for task in SUITE}
+    aliases = {alias: task.name for task in SUITE for alias in task.facts.aliases}
+    selected = {aliases.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
+    if not selected:
+        raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(tasks)}")
+    if "all" in selected:
+        selected = set(tasks)
+    for name in sorted(selected - set(tasks)):
+        hint = nearest(name, [*tasks, *aliases]) or f"tasks are {', '.join(tasks)}"
         raise UserError(f"unknown task '{name}'", where="--tasks", hint=hint)
-    return [task for task in SUITE if task.name in wanted]
+    return [task for task in SUITE if task.name in selected]

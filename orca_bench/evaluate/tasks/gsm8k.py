@@ -4,7 +4,7 @@ import re
 
 from orca_bench import suite
 from orca_bench.evaluate.tasks.final_answer import equal_numbers, final_number
-from orca_bench.evaluate.tasks.task import GenerationTask, Score
+from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, TextRules
 
 _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
 
@@ -16,16 +16,32 @@ def marked_answer(text: str) -> str | None:
 
 
 class Gsm8k(GenerationTask):
+    """Word problems of primary school, whose answer is a number."""
+
     facts = suite.GSM8K
     columns = {"question": str, "answer": str}
+    leaderboard_rules = TextRules(
+        stops=(":", "Question:", "Question"),  # b281b092, tasks/gsm8k.py
+        # In the words of results/reported/, so that a table says them once.
+        warning="scored on the text before the first colon: a model that writes 'Answer:' or 'Step 1:' is cut off before its "
+        "answer",
+    )
+    orca_rules = TextRules(
+        stops=("\n\nQuestion:",),
+        max_new_tokens=512,
+        scoring="numbers by value: behind ####, else 'answer is', \\boxed, bold, the last equation, the last number",
+    )
 
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
+        """The question between `Question:` and `Answer:`."""
         return f"Question: {row['question']}\nAnswer:"
 
-    def target(self, row: dict) -> str:
+    def target(self, row: Row) -> str:
+        """The solution, which ends in `#### NUMBER`."""
         return " " + row["answer"]
 
-    def check(self, row: dict) -> None:
+    def check(self, row: Row) -> None:
+        """As `Task.check`; ValueError where the solution gives no number."""
         super().check(row)
         gold = marked_answer(row["answer"])
         if gold is None:
@@ -33,17 +49,20 @@ class Gsm8k(GenerationTask):
         if not equal_numbers(gold, gold):
             raise ValueError(f"'#### {gold}' in the answer is not a number")
 
-    def score_text(self, row: dict, text: str) -> Score:
+    def score_text(self, row: Row, text: str) -> Score:
         """Right where the number that the text gives as its answer has the value of the gold one.
 
-        Which rule of `final_number` found it is kept with the question.
+        Which rule of `final_number` applied stands in `extra`.
         """
         gold = marked_answer(row["answer"])
         prediction, rule = final_number(text)
         right = prediction is not None and equal_numbers(prediction, gold)
         return Score(float(right), prediction, gold, {"rule": rule})
 
-    def harness_score(self, row: dict, text: str) -> Score:
+    def harness_score(self, row: Row, text: str) -> Score:
         """Right where the number behind the first `#### ` equals the gold one, character by character; nothing else counts."""
         gold, prediction = marked_answer(row["answer"]), marked_answer(text)
         return Score(float(prediction == gold), prediction, gold, {})
+
+
+TASK = Gsm8k()

@@ -3,7 +3,7 @@
 import re
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask
+from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask, Row
 
 _TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
 
@@ -14,17 +14,25 @@ def clean(text: str) -> str:
 
 
 class HellaSwag(NormalizedChoiceTask):
+    """The most likely ending, of four, of a description of an activity."""
+
     facts = suite.HELLASWAG
     columns = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
 
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
+        """The activity and the context."""
         return clean(f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}")
 
-    def choices(self, row: dict) -> list[str]:
+    def choices(self, row: Row) -> list[str]:
+        """The endings."""
         return [clean(ending) for ending in row["endings"]]
 
-    def gold(self, row: dict) -> int:
+    def gold(self, row: Row) -> int:
+        """The label; raises ValueError where it is no number."""
         label = str(row["label"])
         if not label.isascii() or not label.isdigit():
             raise ValueError(f"label {label!r} is not the number of an ending{HIDDEN}")
         return int(label)
+
+
+TASK = HellaSwag()

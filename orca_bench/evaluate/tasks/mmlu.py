@@ -4,36 +4,46 @@ Each subject is a task of its own (`mmlu_SUBJECT`) with its own preamble and its
 split in order; the leaderboard's MMLU is the plain mean of the subjects' accuracies.
 """
 
+import random
 from collections.abc import Sequence
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import LETTERS, ChoiceTask
-
-SUBJECTS = 57
+from orca_bench.evaluate.tasks.task import LETTERS, ChoiceTask, Row
 
 
 class Mmlu(ChoiceTask):
+    """Exam questions with four choices, of which the model gives the letter."""
+
     facts = suite.MMLU
     columns = {"question": str, "subject": str, "choices": list, "answer": int}
 
-    def description(self, row: dict) -> str:
+    def description(self, row: Row) -> str:
+        """The preamble of the subject."""
         subject = " ".join(row["subject"].split("_"))
         return f"The following are multiple choice questions (with answers) about {subject}."
 
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
+        """The question, its lettered choices and `Answer:`."""
         options = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS[:4], row["choices"], strict=False))
         return f"{row['question'].strip()}\n{options}Answer:"
 
-    def choices(self, row: dict) -> list[str]:
+    def choices(self, row: Row) -> list[str]:
+        """The letters A to D."""
         return list(LETTERS[:4])
 
-    def gold(self, row: dict) -> int:
+    def gold(self, row: Row) -> int:
+        """The answer, counted from 0."""
         return row["answer"]
 
-    def check(self, row: dict) -> None:
+    def check(self, row: Row) -> None:
+        """As `ChoiceTask.check`; ValueError also for another number of choices than four."""
         if len(row["choices"]) != 4:
             raise ValueError(f"{len(row['choices'])} choices, and 4 are lettered")
         super().check(row)
 
-    def choose(self, pool: Sequence[dict], random) -> list[dict]:
+    def few_shot_examples(self, pool: Sequence[Row], generator: random.Random) -> list[Row]:
+        """The first rows of the subject's pool, for every question the same."""
         return list(pool[: self.shots])
+
+
+TASK = Mmlu()

@@ -7,11 +7,16 @@ become requests.
 from __future__ import annotations
 
 import math
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orca_bench.suite import TaskFacts
+
+#: A benchmark row: its columns by name, as the data set has them. Each task says which columns it reads (`Task.columns`).
+Row = dict[str, Any]
 
 LETTERS = "ABCDE"
 #: Why the right answer of a row may be missing.
@@ -20,125 +25,155 @@ HIDDEN = "; a split whose answers are hidden cannot be scored"
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one question: `value` in 0…1 under the task's metric, what the model said, what is right.
+    """The score of one question: `value` in 0…1 under the task's metric, the model's prediction, and what is right.
 
-    `value` is nan-free; `extra` holds further facts of the question that a reader may want (which rule applied, em).
+    `value` is never NaN. Of a task with choices, `prediction` is the index of one; `gold` is one or several. `extra` has
+    further facts of the question by name, as they stand in a file of questions (another metric, the rule that applied).
     """
 
     value: float
-    prediction: object
-    gold: object
-    extra: dict
+    prediction: int | str | None
+    gold: int | str | None | Sequence[int] | Sequence[Sequence[str]]
+    extra: dict[str, float | str]
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """How one protocol generates and scores a task's texts.
+
+    A text ends at a string of `stops` and has at most `max_new_tokens` tokens. `scoring` says in words how it is scored,
+    `warning` what a reader of the number must know; empty where the protocol says nothing.
+    """
+
+    stops: tuple[str, ...]
+    max_new_tokens: int = 256  # b281b092, models/huggingface.py, max_gen_toks
+    scoring: str = ""
+    warning: str = ""
 
 
 class Task(ABC):
-    """One of the seven tasks: its facts (orca_bench/suite.py), the columns that it reads of a row, and its texts."""
+    """One task of the suite: its facts (orca_bench/suite.py), the columns that it reads of a row, and its texts.
+
+    Every task is a `ChoiceTask` or a `GenerationTask`.
+    """
 
     facts: TaskFacts
+    #: The columns that the task reads, with the types that their values may have.
     columns: dict[str, type | tuple[type, ...]]
+    #: Whether answers are texts.
     generates = False
 
     @property
     def name(self) -> str:
+        """The task's name in commands, files and results."""
         return self.facts.name
 
     @property
     def title(self) -> str:
+        """The task's name for people."""
         return self.facts.title
 
     @property
     def shots(self) -> int:
+        """How many few-shot examples stand before a question."""
         return self.facts.shots
 
     @property
     def metric(self) -> str:
+        """The name of the score."""
         return self.facts.metric
 
     @property
     def split(self) -> str:
-        """The rows that are asked."""
+        """The split whose rows are evaluated."""
         return self.facts.split
 
     @property
     def few_shot_split(self) -> str | None:
-        """The rows that few-shot examples come from; None where there are none."""
+        """The split that few-shot examples come from; None where there are none."""
         return self.facts.few_shot_split
 
-    def description(self, row: dict) -> str:
+    def description(self, row: Row) -> str:
         """Text before the few-shot examples, or nothing."""
         return ""
 
     @abstractmethod
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
         """The question as it stands at the end of the context."""
 
     @abstractmethod
-    def target(self, row: dict) -> str:
+    def target(self, row: Row) -> str:
         """What follows `question` in a few-shot example; begins with a space."""
 
-    def cluster(self, row: dict) -> str | None:
+    def cluster(self, row: Row) -> str | None:
         """A name for what several questions have in common, so that they are not independent; None where each stands alone."""
         return None
 
-    def check(self, row: dict) -> None:
+    def check(self, row: Row) -> None:
         """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be an example."""
         self.example(row)
 
-    def check_evaluation_row(self, row: dict) -> None:
-        """Raise the same where a row cannot be asked and scored."""
+    def check_evaluation_row(self, row: Row) -> None:
+        """Raise the same where a row cannot be a question that is scored."""
         self.check(row)
 
-    def example(self, row: dict) -> str:
+    def example(self, row: Row) -> str:
         """One few-shot example."""
         return self.question(row) + self.target(row)
 
-    def choose(self, pool: Sequence[dict], random) -> list[dict]:
-        """The few-shot examples of the next document: a fresh draw from `pool`."""
-        return random.sample(pool, self.shots) if self.shots else []
+    def few_shot_examples(self, pool: Sequence[Row], generator: random.Random) -> list[Row]:
+        """The few-shot examples of the next document: a fresh sample of `pool`."""
+        return generator.sample(pool, self.shots) if self.shots else []
 
 
 class ChoiceTask(Task):
     """A task whose answer is the choice with the best log-probability."""
 
     @abstractmethod
-    def choices(self, row: dict) -> list[str]:
+    def choices(self, row: Row) -> list[str]:
         """The texts to choose from, without leading space."""
 
     @abstractmethod
-    def gold(self, row: dict) -> int:
+    def gold(self, row: Row) -> int:
         """The index of the right choice."""
 
-    def check(self, row: dict) -> None:
+    def target(self, row: Row) -> str:
+        """The right choice behind a space."""
+        return " " + self.choices(row)[self.gold(row)]
+
+    def check(self, row: Row) -> None:
+        """As `Task.check`; ValueError also where no choice is the right one."""
         gold, choices = self.gold(row), len(self.choices(row))
         if not 0 <= gold < choices:
             raise ValueError(f"the right answer is choice {gold} of {choices}, counted from 0{HIDDEN}")
         self.harness_pairs(row)
         super().check(row)
 
-    def pairs(self, row: dict) -> list[tuple[str, str]]:
+    def pairs(self, row: Row) -> list[tuple[str, str]]:
         """(question text, continuation) of each choice; the continuation begins with a space."""
         return [(self.question(row), " " + choice) for choice in self.choices(row)]
 
-    def harness_pairs(self, row: dict) -> list[tuple[str, str]]:
-        """The pairs that the leaderboard's harness sent, where they are others than `pairs`."""
+    def harness_pairs(self, row: Row) -> list[tuple[str, str]]:
+        """The pairs of the leaderboard's harness, where they are others than `pairs`."""
         return self.pairs(row)
 
-    def target(self, row: dict) -> str:
-        return " " + self.choices(row)[self.gold(row)]
+    def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
+        """(context, continuation) of each of `harness_pairs` behind `before`, the description and the few-shot examples."""
+        return [(before + question, continuation) for question, continuation in self.harness_pairs(row)]
 
-    def score(self, row: dict, logprobs: Sequence[float]) -> Score:
+    def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """The score of one question from the log-probabilities (nats) of its pairs, in order."""
-        best = self.best(row, logprobs)
+        best = self.best(row, log_probabilities)
         gold = self.gold(row)
         return Score(float(best == gold), best, gold, {})
 
-    def harness_score(self, row: dict, logprobs: Sequence[float]) -> Score:
-        """The score from the log-probabilities of `harness_pairs`, in order."""
-        return self.score(row, logprobs)
+    def harness_score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
+        """The score from the log-probabilities (nats) of `harness_pairs`, in order."""
+        return self.score(row, log_probabilities)
 
-    def best(self, row: dict, logprobs: Sequence[float]) -> int:
+    def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
         """The index of the chosen pair: the highest log-probability, the first of equals."""
-        return max(range(len(logprobs)), key=lambda i: (logprobs[i], -i))
+        return max(range(len(log_probabilities)), key=lambda i: (log_probabilities[i], -i))
 
 
 class NormalizedChoiceTask(ChoiceTask):
@@ -148,25 +183,38 @@ class NormalizedChoiceTask(ChoiceTask):
     that divides by zero, is never chosen. `acc`, without the division, stands beside it.
     """
 
-    def score(self, row: dict, logprobs: Sequence[float]) -> Score:
-        score = super().score(row, logprobs)
-        acc = float(super().best(row, logprobs) == score.gold)
+    def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
+        """As `ChoiceTask.score`, with `acc` in `extra`."""
+        score = super().score(row, log_probabilities)
+        acc = float(super().best(row, log_probabilities) == score.gold)
         return Score(score.value, score.prediction, score.gold, {"acc": acc})
 
-    def best(self, row: dict, logprobs: Sequence[float]) -> int:
+    def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
+        """The index of the pair with the highest log-probability a character, the first of equals."""
         lengths = [len(choice) for choice in self.choices(row)]
-        return super().best(row, [p / n if n else -math.inf for p, n in zip(logprobs, lengths, strict=True)])
+        return super().best(row, [p / n if n else -math.inf for p, n in zip(log_probabilities, lengths, strict=True)])
 
 
 class GenerationTask(Task):
     """A task whose answer is a text that the model writes."""
 
     generates = True
+    #: The leaderboard's stop strings, and its warning. EOS ends a text besides.
+    leaderboard_rules: TextRules
+    #: Those of protocol `orca`, which adds the headers of the prompt's turns to the stop strings.
+    orca_rules: TextRules
 
     @abstractmethod
-    def score_text(self, row: dict, text: str) -> Score:
+    def score_text(self, row: Row, text: str) -> Score:
         """The score of one question from the text that the model wrote."""
 
-    def harness_score(self, row: dict, text: str) -> Score:
+    def harness_score(self, row: Row, text: str) -> Score:
         """The score by the rule of the leaderboard's harness, where it is another."""
         return self.score_text(row, text)
+
+
+def as_choice_task(task: Task) -> ChoiceTask:
+    """The task, which is no `GenerationTask`; raises TypeError where it is of neither kind."""
+    if not isinstance(task, ChoiceTask):
+        raise TypeError(f"{task.name} has neither choices nor texts")
+    return task

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import ChoiceTask, Score
+from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score
 
 #: exp() of less than minus this is no longer a normal float64.
 _EXTREME = 700.0
@@ -36,19 +36,25 @@ PRESET = "\n\n".join(
 
 
 class TruthfulQa(ChoiceTask):
+    """Questions that some people answer wrongly, with true and false answers to choose from."""
+
     facts = suite.TRUTHFUL_QA
     columns = {"question": str, "mc1_targets": dict, "mc2_targets": dict}
 
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
+        """The preset question-answer pairs and the question."""
         return f"{PRESET}\n\nQ: {row['question']}\nA:"
 
-    def choices(self, row: dict) -> list[str]:
+    def choices(self, row: Row) -> list[str]:
+        """The answers of mc2, true ones first."""
         return list(row["mc2_targets"]["choices"])
 
-    def gold(self, row: dict) -> int:
+    def gold(self, row: Row) -> int:
+        """The first true answer."""
         return list(row["mc2_targets"]["labels"]).index(1)
 
-    def check(self, row: dict) -> None:
+    def check(self, row: Row) -> None:
+        """As `ChoiceTask.check`; ValueError also where labels are missing or the true answers do not stand first."""
         for name in ("mc1_targets", "mc2_targets"):
             labels = list(row[name]["labels"])
             if not labels or len(row[name]["choices"]) != len(labels):
@@ -57,18 +63,18 @@ class TruthfulQa(ChoiceTask):
                 raise ValueError(f"{name}: labels are 1 (true) and 0, true choices first, not {labels}")
         super().check(row)
 
-    def harness_pairs(self, row: dict) -> list[tuple[str, str]]:
+    def harness_pairs(self, row: Row) -> list[tuple[str, str]]:
         """The choices of mc1, then those of mc2: the harness sent both, though many are the same."""
         return [(self.question(row), " " + choice) for choice in row["mc1_targets"]["choices"]] + self.pairs(row)
 
-    def harness_score(self, row: dict, logprobs: Sequence[float]) -> Score:
+    def harness_score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """mc2 as the score; mc1 (1 where the first choice, the true one, is the best of its set) beside it."""
         first = len(row["mc1_targets"]["choices"])
-        score = self.score(row, logprobs[first:])
-        mc1 = float(max(range(first), key=lambda i: (logprobs[i], -i)) == 0)
+        score = self.score(row, log_probabilities[first:])
+        mc1 = float(max(range(first), key=lambda i: (log_probabilities[i], -i)) == 0)
         return Score(score.value, score.prediction, score.gold, score.extra | {"mc1": mc1})
 
-    def score(self, row: dict, logprobs: Sequence[float]) -> Score:
+    def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """mc2: the share of probability that the true choices have among all.
 
         Labels after the first 0 are false, as the benchmark's script reads them. The probabilities are summed in the
@@ -77,8 +83,11 @@ class TruthfulQa(ChoiceTask):
         """
         labels = list(row["mc2_targets"]["labels"])
         true = labels.index(0) if 0 in labels else len(labels)
-        best = max(logprobs)
-        logs = np.array(logprobs) - (best if abs(best) > _EXTREME else 0.0)
+        best = max(log_probabilities)
+        logs = np.array(log_probabilities) - (best if abs(best) > _EXTREME else 0.0)
         trues, falses = np.exp(logs[:true]), np.exp(logs[true:])
         share = float(sum(trues / (sum(trues) + sum(falses))))
-        return Score(share, self.best(row, logprobs), list(range(true)), {})
+        return Score(share, self.best(row, log_probabilities), list(range(true)), {})
+
+
+TASK = TruthfulQa()

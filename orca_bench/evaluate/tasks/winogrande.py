@@ -5,30 +5,50 @@ sentence is the continuation of both (Trinh and Le 2018, arXiv 1806.02847).
 """
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import HIDDEN, ChoiceTask
+from orca_bench.evaluate.tasks.task import HIDDEN, ChoiceTask, Row
 
 
 class Winogrande(ChoiceTask):
+    """A sentence with a blank that one of two options fills."""
+
     facts = suite.WINOGRANDE
     columns = {"sentence": str, "option1": str, "option2": str, "answer": str}
 
-    def question(self, row: dict) -> str:
+    def question(self, row: Row) -> str:
+        """The sentence up to the blank, with the right option in it."""
         return self._filled(row, row["option" + row["answer"]])
 
-    def target(self, row: dict) -> str:
+    def target(self, row: Row) -> str:
+        """The sentence behind the blank."""
         return " " + row["sentence"][row["sentence"].index("_") + 1 :].strip()
 
-    def pairs(self, row: dict) -> list[tuple[str, str]]:
+    def pairs(self, row: Row) -> list[tuple[str, str]]:
+        """(the sentence up to the blank with an option in it, the rest of the sentence) of each option."""
         return [(self._filled(row, option), self.target(row)) for option in self.choices(row)]
 
-    def choices(self, row: dict) -> list[str]:
+    def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
+        """As `ChoiceTask.harness_requests`, with a slip of b281b092 (tasks/winogrande.py).
+
+        The filled sentence takes the place of everything behind the last blank line of the context.
+        """
+        paragraphs = (before + self.question(row)).split("\n\n")[:-1]
+        return [
+            ("\n\n".join([*paragraphs, question]), continuation) for question, continuation in self.harness_pairs(row)
+        ]
+
+    def choices(self, row: Row) -> list[str]:
+        """The two options."""
         return [row["option1"], row["option2"]]
 
-    def gold(self, row: dict) -> int:
+    def gold(self, row: Row) -> int:
+        """The right option, counted from 0; raises ValueError where the row has none."""
         if row["answer"] not in ("1", "2"):
             raise ValueError(f"answer {row['answer']!r} is neither '1' nor '2'{HIDDEN}")
         return int(row["answer"]) - 1
 
     @staticmethod
-    def _filled(row: dict, option: str) -> str:
+    def _filled(row: Row, option: str) -> str:
         return row["sentence"][: row["sentence"].index("_")] + option
+
+
+TASK = Winogrande()

@@ -144,8 +144,8 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
 
     from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
     from orca_bench.evaluate.engine import tree_engine
-    from orca_bench.evaluate.harness import harness_run
     from orca_bench.evaluate.harness.language_model import HarnessModel
+    from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
 
     engine, tokenizer = tree_engine.load(str(tiny_model))
@@ -166,9 +166,9 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     with torch.no_grad():
         engine.model.model.embed_tokens.weight[rare] = float("nan")
     with pytest.raises(UserError, match=f"truthful_qa document {index} request {number}: the model gave NaN"):
-        harness_run.ask(HarnessModel(engine, rule), task, protocol, documents)
+        run_documents(HarnessModel(engine, rule), task, protocol, documents)
     with pytest.raises(UserError, match="truthful_qa document 0 request 0: a continuation of"):
-        harness_run.ask(HarnessModel(engine, request_encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
+        run_documents(HarnessModel(engine, request_encoding.OrcaEncoding(tokenizer, 2)), task, protocol, documents)
 
 
 def test_a_model_of_nan_is_refused(orca, tiny_model, mini, tmp_path):

@@ -14,9 +14,10 @@ from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 from orca_bench.evaluate.answers.workload import Clock, Workload, duration
+from orca_bench.evaluate.display import SilentDisplay
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
-from orca_bench.evaluate.harness import harness_run
 from orca_bench.evaluate.harness.language_model import HarnessModel
+from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import Ids, Start
 from orca_bench.evaluate.tasks import select
 
@@ -58,12 +59,13 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
         engine, request_encoding.of("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
     )
     planned = []
-    lm.watcher = type("Watcher", (), {"plan": planned.append, "advance": lambda n: None, "skip": lambda n: None})
-    call = harness_run.prepare(lm, task, protocol, documents)
-    assert lm.kept_tokens(call) == 0
-    harness_run.ask(lm, task, protocol, documents)
+    lm.progress = type("Progress", (SilentDisplay,), {"plan": lambda self, call: planned.append(call)})()
+    call = lm.prepare(instances_of(task, protocol, documents))
+    assert lm.cached_tokens(call) == 0
+    lm.begin(call)
+    run_documents(lm, task, protocol, documents)
     assert planned == [call] and planned[0] is call  # not encoded twice
-    assert lm.kept_tokens(call) == call.tokens > 0
+    assert lm.cached_tokens(call) == call.tokens > 0
 
 
 def test_the_end_is_told_from_the_time_that_each_kind_took():

@@ -1,0 +1,169 @@
+"""Protocol `plain`: lm-eval's own task files over our rows, so that the number is what today's lm-eval reports.
+
+lm-eval makes the prompts, draws the few-shot examples and scores the answers; scored questions go out. Its own module because
+nothing of it is ours but the rows and the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import lm_eval
+from lm_eval.api.task import Task as HarnessTask
+from lm_eval.tasks import TaskManager
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows
+from orca_bench.evaluate.harness.language_model import HarnessModel
+from orca_bench.evaluate.harness.lm_eval_instances import answer_of
+from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_log, without_samples
+from orca_bench.evaluate.protocols import default_limits
+from orca_bench.evaluate.protocols.protocol import Answer, described_limits, parts
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
+from orca_bench.evaluate.request_files import digest_of
+from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
+
+#: lm_eval 0.4.13's default for the generator of few-shot examples (lm_eval/defaults.py), which `simple_evaluate` sets.
+_FEW_SHOT_SEED = 1234
+
+
+class Plain:
+    """lm-eval's own prompts, no wrapper: BOS, today's templates, lm-eval's sampler and metrics. Named, not implemented, here."""
+
+    name, version = "plain", 1
+
+    def __init__(self, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
+        """`max_new_tokens` gives tasks another limit than the leaderboard's."""
+        self.max_new_tokens: Mapping[str, int] = {**default_limits(self.name), **max_new_tokens}
+
+    def describe(self) -> dict[str, Any]:
+        """Name, version, lm-eval's version and how strings become tokens."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "lm_eval": lm_eval.__version__,
+            "tokens": "BOS + context and continuation encoded together",
+            "max_new_tokens": described_limits(self.max_new_tokens),
+        }
+
+    def warnings(self, task: Task) -> list[str]:
+        """None of its own."""
+        return []
+
+
+@dataclass(frozen=True)
+class HarnessPart:
+    """A part of a task as lm-eval runs it: the name of its task file, our row numbers, the rows and the few-shot pool."""
+
+    name: str
+    row_numbers: Sequence[int]
+    rows: list[Row]
+    few_shot_pool: list[Row]
+
+
+def run_plain(
+    model: HarnessModel, task: Task, rows: BenchmarkRows, limit: int | None, max_new_tokens: int
+) -> TaskOutcome:
+    """Run lm-eval's own task files for one task over the given rows.
+
+    `max_new_tokens` is the limit of a text, which `model` was told in `begin`. Raises UserError for a subject of MMLU that
+    lm-eval does not know.
+    """
+    task_parts = list(harness_parts(task, rows))
+    with _without_bars():
+        harness_tasks = load_harness_tasks(task, task_parts)
+        result = evaluate_tasks(model, harness_tasks, limit, log_samples=True)
+    questions: list[Question] = []
+    requests: list[Any] = []
+    for part in task_parts:
+        samples = [s for s in result["samples"][part.name] if s["filter"] == task.facts.harness.filter]
+        for sample in sorted(samples, key=lambda s: s["doc_id"]):
+            questions.append(_question(task, part, sample))
+            requests += [list(arguments) for arguments in sample["arguments"]]
+    if task.generates and max_new_tokens != MAX_NEW_TOKENS:
+        requests.append(max_new_tokens)
+    return TaskOutcome(questions, digest_of(requests), without_samples(result))
+
+
+def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
+    """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
+    for part in parts(task, rows):
+        name = part.name if task.facts.subject_column else task.facts.harness.name
+        yield HarnessPart(
+            name, part.row_numbers, [rows.evaluation_rows[number] for number in part.row_numbers], part.few_shot_pool
+        )
+
+
+def load_harness_tasks(task: Task, task_parts: Sequence[HarnessPart]) -> list[HarnessTask]:
+    """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
+    hide_log()
+    folder = Path(lm_eval.__file__).parent / "tasks" / task.facts.harness.folder
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    for part in task_parts:
+        if part.name not in manager.all_tasks:
+            raise UserError(
+                f"lm-eval has no task '{part.name}'",
+                where=task.name,
+                hint="--protocol plain knows MMLU's 57 subjects only",
+            )
+    specs = [
+        {"task": part.name, "num_fewshot": task.shots, "custom_dataset": _data_set_of(task, part)}
+        for part in task_parts
+    ]
+    # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
+    harness_tasks = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
+    for harness_task in harness_tasks:
+        harness_task.set_fewshot_seed(_FEW_SHOT_SEED)
+    return harness_tasks
+
+
+def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]:
+    """What lm-eval calls for a data set: a function that gives the splits of a part."""
+
+    def splits(**options: Any) -> dict[str, Any]:
+        from datasets import Dataset
+
+        own = {task.split: Dataset.from_list(part.rows)}
+        if task.few_shot_split:
+            own[task.few_shot_split] = Dataset.from_list(part.few_shot_pool)
+        # A task file may name a split that it does not use; lm-eval asks for its rows all the same.
+        return own | {split: own[task.split] for split in ("validation", "test") if split not in own}
+
+    return splits
+
+
+def _question(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Question:
+    """The scored question of a sample of lm-eval: the score is lm-eval's, the answers are those that the responses carry."""
+    number: int = sample["doc_id"]
+    row = part.rows[number]
+    answers = [answer_of(responses[0]) for responses in sample["resps"]]
+    score = _score(task, row, sample, answers)
+    return Question(part.name, number, part.row_numbers[number], score, answers, task.cluster(row))
+
+
+def _score(task: Task, row: Row, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
+    value = float(sample[task.facts.harness.metric])
+    if isinstance(task, ChoiceTask):
+        own = task.score(row, [answer.log_probability for answer in answers])
+        return Score(value, own.prediction, own.gold, {})
+    return Score(value, sample["filtered_resps"][0], sample["target"], {})
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep `datasets` from drawing a bar for every split that lm-eval maps over; its downloads keep theirs."""
+    import datasets
+
+    enabled = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if enabled:
+            datasets.enable_progress_bars()

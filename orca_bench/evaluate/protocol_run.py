@@ -1,0 +1,212 @@
+"""One protocol of an evaluation: count its requests, then run its tasks one after the other, and write the result after each.
+
+The configuration, the rows and a loaded engine come in; a result file and its questions go out. Its own module because an
+evaluation runs several protocols over the same rows with the same engine, each with a result of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orca_bench.errors import Interrupted, OutOfTime, UserError
+from orca_bench.evaluate import protocols, request_encoding, result_building, result_merging
+from orca_bench.evaluate.answers.answer_cache import AnswerCache
+from orca_bench.evaluate.answers.portions import Call
+from orca_bench.evaluate.answers.work_sharing import WorkerPool
+from orca_bench.evaluate.answers.workload import Workload
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite
+from orca_bench.evaluate.display import Display
+from orca_bench.evaluate.engine_choice import LoadedEngine
+from orca_bench.evaluate.evaluation_config import EvaluationConfig
+from orca_bench.evaluate.harness.language_model import HarnessModel
+from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
+from orca_bench.evaluate.harness.plain_protocol import Plain, run_plain
+from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
+from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.tasks import Task
+from orca_bench.models import model_folder, weights
+
+#: The file, beside the results, that keeps answers as they are computed.
+ANSWERS = "answers.sqlite"
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """What the protocols of one evaluation share: the suite, the rows by task, the engine, and the processes that compute."""
+
+    suite: Suite
+    rows: Mapping[str, BenchmarkRows]
+    engine: LoadedEngine
+    workers: WorkerPool
+
+
+@dataclass
+class ProtocolRun:
+    """One protocol of an evaluation: its result so far and the file that it goes to, and the model as it answers under it.
+
+    `calls` are the requests of tasks that `count` has encoded and `run` has not yet run, by task.
+    """
+
+    config: EvaluationConfig
+    inputs: EvaluationInputs
+    display: Display
+    protocol: protocols.RequestProtocol | Plain
+    result: dict[str, Any]
+    output: result_merging.Output
+    model: HarnessModel
+    calls: dict[str, Call] = field(default_factory=dict)
+
+    def count(self, workload: Workload) -> None:
+        """Add what there is to compute to a workload; of `plain` nothing is known before it runs.
+
+        All requests are encoded, so that what is wrong with one is said before the first is computed: raises UserError with
+        the request named.
+        """
+        if isinstance(self.protocol, Plain):
+            workload.uncounted.append(self.protocol.name)
+            return
+        for task in self.config.tasks:
+            self.display.count(task, self.protocol.name)
+            documents = self.protocol.documents(task, self.inputs.rows[task.name], self.config.limit)
+            call = self.model.prepare(instances_of(task, self.protocol, documents))
+            if call.discards and not self.inputs.engine.returns_tokens:
+                raise UserError(
+                    f"{task.title} under {self.protocol.name} throws the first tokens of some texts away, and the server "
+                    "does not tell the tokens of a text",
+                    where=self.config.engine.name,
+                    hint="the server must know `logprobs`, or choose another protocol",
+                )
+            workload.total[call.kind] += call.tokens
+            workload.kept[call.kind] += self.model.cached_tokens(call)
+            self.calls[task.name] = call
+
+    def run(self) -> dict[str, Any]:
+        """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
+        questions: list[Question] = []
+        try:
+            for task in self.config.tasks:
+                questions += self._run_task(task, questions)
+        except (KeyboardInterrupt, OutOfTime) as reason:
+            raise self._interrupted(reason) from None
+        return self.result
+
+    def _run_task(self, task: Task, earlier: list[Question]) -> list[Question]:
+        """Run one task, and write the result with its questions behind the earlier ones; returns its questions."""
+        started = time.time()
+        self.display.begin(task, self.protocol.name)
+        rows = self.inputs.rows[task.name]
+        outcome = self._outcome(task, rows)
+        self.result["lm_eval"][task.name] = outcome.lm_eval
+        model = self.model
+        entry = result_building.add(
+            self.result,
+            task,
+            rows,
+            self.protocol,
+            outcome.questions,
+            outcome.requests_sha256,
+            tokens_sha256=model.tokens_sha256,
+            shortened=model.shortened,
+            **({"narrowed": model.narrowed} if model.narrowed else {}),
+            seconds=round(time.time() - started, 1),
+        )
+        self.output.write(self.result, [*earlier, *outcome.questions])
+        self.display.end(task, entry)
+        if model.cached_answers and model.cache is not None:
+            count, path = model.cached_answers, model.cache.path
+            self.display.message(f"{task.title}: {count} answers were kept by an earlier run in {path}")
+        return outcome.questions
+
+    def _outcome(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
+        """The task's scored questions, through lm-eval's evaluator."""
+        if isinstance(self.protocol, Plain):
+            max_new_tokens = self.protocol.max_new_tokens.get(task.name, MAX_NEW_TOKENS)
+            self.model.begin(max_new_tokens=max_new_tokens)
+            return run_plain(self.model, task, rows, self.config.limit, max_new_tokens)
+        self.model.begin(self.calls.pop(task.name, None))
+        # Made again and not kept since `count`: the strings of all tasks take gigabytes, their ids much less.
+        documents = self.protocol.documents(task, rows, self.config.limit)
+        return run_documents(self.model, task, self.protocol, documents)
+
+    def _interrupted(self, reason: BaseException) -> Interrupted:
+        """What is said of a run that was stopped: by what, after which tasks, and where they are."""
+        name = self.protocol.name
+        finished = ", ".join(task.name for task in self.config.tasks if task.name in self.result["tasks"])
+        where = f", kept in {self.output.path}" if finished else ""
+        by = " by --max-time" if isinstance(reason, OutOfTime) else ""
+        return Interrupted(
+            f"stopped{by} after {finished or 'no task'} of protocol {name}{where}; the same command goes on from there"
+        )
+
+
+@contextlib.contextmanager
+def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, display: Display) -> Iterator[ProtocolRun]:
+    """The run of the protocol of a name; its file of answers is open until the block ends.
+
+    Raises UserError where a file that is no result is in the way.
+    """
+    protocol, engine = protocol_of(config, name), inputs.engine
+    encoding = request_encoding.of(name, engine.tokenizer, engine.window)
+    if engine.longest_pair is not None:
+        encoding.limit_pair_length(engine.longest_pair)
+    model = engine.model | {"warnings": _model_warnings(config, name, display)}
+    result = result_building.start(inputs.suite, protocol, config.limit, model)
+    result["protocol"]["max_length"] = encoding.max_length
+    path = config.result_paths[name]
+    cache = AnswerCache(path.parent / ANSWERS, _identity(engine, result), config.fresh, engine.probe)
+    with contextlib.closing(cache):
+        if cache.note:
+            display.message(cache.note)
+        harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, name, display)
+        output = result_merging.Output(
+            path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks}
+        )
+        for note in output.notes:
+            display.message(note)
+        yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)
+
+
+def protocol_of(config: EvaluationConfig, name: str) -> protocols.RequestProtocol | Plain:
+    """The protocol of a name with the system message and the token limits of a configuration."""
+    if name == Plain.name:
+        return Plain(config.max_new_tokens)
+    return protocols.named(name, config.system, config.max_new_tokens)
+
+
+def check_token_limits(config: EvaluationConfig, engine: LoadedEngine) -> None:
+    """Raise UserError where the model's context window has no place for a task's answers, before anything is computed."""
+    for name in config.result_paths:
+        encoding = request_encoding.of(name, engine.tokenizer, engine.window)
+        limits = protocol_of(config, name).max_new_tokens
+        for task in config.tasks:
+            if task.generates:
+                encoding.check_max_new_tokens(limits[task.name], where=f"{task.title} under protocol {name}")
+
+
+def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
+    """What a reader of a result should know of the model, also shown before it answers."""
+    warnings = []
+    if config.engine.name != "api" and (unused := weights.check(config.model.folder)):
+        more = ", …" if len(unused) > 3 else ""
+        warnings.append(f"the model has no place for some weights of its folder: {', '.join(unused[:3])}{more}")
+    if protocol == "orca" and model_folder.has_own_prompt(config.model.folder):
+        warnings.append(
+            "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
+        )
+    for warning in warnings:
+        display.message(f"{config.name}: {warning}")
+    return warnings
+
+
+def _identity(engine: LoadedEngine, result: Mapping[str, Any]) -> dict[str, Any]:
+    """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
+    apart = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
+    return engine.identity | {
+        "protocol": {name: value for name, value in result["protocol"].items() if name not in apart},
+        "versions": {name: result["versions"][name] for name in ("torch", "transformers", "orca_bench")},
+    }
