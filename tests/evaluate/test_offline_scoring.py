@@ -76,9 +76,9 @@ def test_two_runs_give_the_same_bytes_and_gz_is_compressed(orca, mini):
 def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
     benchmarks, out = str(mini["mini:benchmarks"]), str(tmp_path / "r.jsonl")
     script = (
-        "import sys; from pathlib import Path; from orca_bench.evaluate import offline, tasks;"
-        f"asked = offline.RequestSelection(tasks.select('all'), 'leaderboard', '', Path({benchmarks!r}), 2);"
-        f"offline.write_requests(asked, Path({out!r}));"
+        "import sys; from pathlib import Path; from orca_bench.evaluate import offline_scoring, tasks;"
+        f"selection = offline_scoring.RequestSelection(tasks.select('all'), 'leaderboard', '', Path({benchmarks!r}), 2);"
+        f"offline_scoring.write_requests(selection, Path({out!r}));"
         "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
