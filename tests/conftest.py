@@ -1,9 +1,13 @@
 """Small real parts that the tests share: SentencePiece models, model folders, the mini suite, the command line."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -176,14 +180,64 @@ def tiny_model(tmp_path_factory, mini):
     return make_model(tmp_path_factory.mktemp("tiny") / "model", mini["mini:tokenizer"])
 
 
+#: No test reaches the network: the hub's client reads this when it is imported.
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+os.environ.update(OFFLINE)
+
+
+@contextlib.contextmanager
+def in_process(folder: Path, words: Iterable[str]) -> Iterator[subprocess.CompletedProcess]:
+    """Within it this process looks like a new one: arguments, folder, environment, streams that go to files.
+
+    Yields what becomes the process's outcome: its output is set at the end, its return code by the caller. The streams
+    are those of the file descriptors 1 and 2, so that what libraries print and what they log to a stream of an earlier
+    command is in it too.
+    """
+    outcome = subprocess.CompletedProcess(list(words), 0)
+    before, environment, arguments = Path.cwd(), dict(os.environ), sys.argv
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    streams = sys.stdout, sys.stderr
+    copies = os.dup(1), os.dup(2)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        sys.argv = ["orca-bench", *outcome.args]
+        os.chdir(folder)
+        try:
+            yield outcome
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = streams
+            for number, copy in enumerate(copies, 1):
+                os.dup2(copy, number)
+                os.close(copy)
+            sys.argv = arguments
+            os.chdir(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.environ.clear()
+            os.environ.update(environment)
+            for file, name in ((out, "stdout"), (err, "stderr")):
+                file.seek(0)
+                setattr(outcome, name, file.read().decode(errors="backslashreplace"))
+
+
 class Command:
-    """Runs the real `orca-bench` in a folder of its own."""
+    """Runs `orca-bench` in a folder of its own.
+
+    Calling it runs the command line in this process, because a Python that imports torch and transformers takes seconds:
+    `main` itself, with the standard streams, the folder and the environment of a process. `process` and `start` run a
+    real process, for what only a process shows: signals, locks, launchers, an environment read at import.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def start(self, *words, **options):
-        environment = os.environ | {"HF_HUB_OFFLINE": "1"} | options.pop("env", {})
+    def start(self, *words, **options) -> subprocess.Popen:
+        """Start a process; the caller waits for it."""
+        environment = os.environ | OFFLINE | options.pop("env", {})
         return subprocess.Popen(
             [sys.executable, "-m", "orca_bench", *map(str, words)],
             cwd=self.folder,
@@ -194,10 +248,27 @@ class Command:
             **options,
         )
 
-    def __call__(self, *words, timeout=300, **options):
+    def process(self, *words, timeout=1800, **options) -> subprocess.CompletedProcess:
+        """Run a process to its end."""
         process = self.start(*words, **options)
-        out, err = process.communicate(timeout=timeout)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def __call__(self, *words, **options) -> subprocess.CompletedProcess:
+        """Run a command in this process, or, with options of a process (`env`), in one of its own."""
+        if options or words[:1] == ("train",) or "--processes" in words:
+            return self.process(*words, **options)
+        with in_process(self.folder, map(str, words)) as outcome:
+            from orca_bench.cli.main import main
+
+            try:
+                main()
+            except SystemExit as end:
+                outcome.returncode = end.code or 0
+        return outcome
 
     def refused(self, *words, **options) -> str:
         """Run a command that must be refused: exit 2, one line, no traceback; returns the line."""
