@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -185,6 +186,11 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 os.environ.update(OFFLINE)
 
 
+def _stream(descriptor: int) -> TextIO:
+    """A text stream of a file descriptor that stays open when the stream is closed."""
+    return open(descriptor, "w", encoding="utf-8", closefd=False)
+
+
 @contextlib.contextmanager
 def in_process(folder: Path, words: Iterable[str]) -> Iterator[subprocess.CompletedProcess]:
     """Within it this process looks like a new one: arguments, folder, environment, streams that go to files.
@@ -201,7 +207,7 @@ def in_process(folder: Path, words: Iterable[str]) -> Iterator[subprocess.Comple
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        sys.stdout, sys.stderr = _stream(1), _stream(2)
         sys.argv = ["orca-bench", *outcome.args]
         os.chdir(folder)
         try:
