@@ -1,17 +1,11 @@
 """Small real parts that the tests share: SentencePiece models, model folders, the mini suite, the command line."""
 
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pytest
+from command_line import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -181,112 +175,6 @@ def tiny_model(tmp_path_factory, mini):
     return make_model(tmp_path_factory.mktemp("tiny") / "model", mini["mini:tokenizer"])
 
 
-#: No test reaches the network: the hub's client reads this when it is imported.
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
-os.environ.update(OFFLINE)
-
-
-def _stream(descriptor: int) -> TextIO:
-    """A text stream of a file descriptor that stays open when the stream is closed."""
-    return open(descriptor, "w", encoding="utf-8", closefd=False)
-
-
-@contextlib.contextmanager
-def in_process(folder: Path, words: Iterable[str]) -> Iterator[subprocess.CompletedProcess]:
-    """Within it this process looks like a new one: arguments, folder, environment, streams that go to files.
-
-    Yields what becomes the process's outcome: its output is set at the end, its return code by the caller. The streams
-    are those of the file descriptors 1 and 2, so that what libraries print and what they log to a stream of an earlier
-    command is in it too.
-    """
-    outcome = subprocess.CompletedProcess(list(words), 0)
-    before, environment, arguments = Path.cwd(), dict(os.environ), sys.argv
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    streams = sys.stdout, sys.stderr
-    copies = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        sys.stdout, sys.stderr = _stream(1), _stream(2)
-        sys.argv = ["orca-bench", *outcome.args]
-        os.chdir(folder)
-        try:
-            yield outcome
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            sys.stdout, sys.stderr = streams
-            for number, copy in enumerate(copies, 1):
-                os.dup2(copy, number)
-                os.close(copy)
-            sys.argv = arguments
-            os.chdir(before)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            os.environ.clear()
-            os.environ.update(environment)
-            for file, name in ((out, "stdout"), (err, "stderr")):
-                file.seek(0)
-                setattr(outcome, name, file.read().decode(errors="backslashreplace"))
-
-
-class Command:
-    """Runs `orca-bench` in a folder of its own.
-
-    Calling it runs the command line in this process, because a Python that imports torch and transformers takes seconds:
-    `main` itself, with the standard streams, the folder and the environment of a process. `process` and `start` run a
-    real process, for what only a process shows: signals, locks, launchers, an environment read at import.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def start(self, *words, **options) -> subprocess.Popen:
-        """Start a process; the caller waits for it."""
-        environment = os.environ | OFFLINE | options.pop("env", {})
-        return subprocess.Popen(
-            [sys.executable, "-m", "orca_bench", *map(str, words)],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
-
-    def process(self, *words, timeout=1800, **options) -> subprocess.CompletedProcess:
-        """Run a process to its end."""
-        process = self.start(*words, **options)
-        try:
-            out, err = process.communicate(timeout=timeout)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(words, process.returncode, out, err)
-
-    def __call__(self, *words, **options) -> subprocess.CompletedProcess:
-        """Run a command in this process, or, with options of a process (`env`), in one of its own."""
-        if options or words[:1] == ("train",) or "--processes" in words:
-            return self.process(*words, **options)
-        with in_process(self.folder, map(str, words)) as outcome:
-            from orca_bench.cli.main import main
-
-            try:
-                main()
-            except SystemExit as end:
-                outcome.returncode = end.code or 0
-        return outcome
-
-    def refused(self, *words, **options) -> str:
-        """Run a command that must be refused: exit 2, one line, no traceback; returns the line."""
-        done = self(*words, **options)
-        assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr + done.stdout
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        assert len(lines) == 1, done.stderr
-        assert lines[0].startswith("error: "), lines
-        return lines[0]
-
-
 @pytest.fixture
 def command(tmp_path):
     return Command(tmp_path)
@@ -296,11 +184,3 @@ def command(tmp_path):
 def command_in():
     """A factory of commands in a given folder, for tests that share one."""
     return Command
-
-
-@pytest.fixture
-def in_process(tmp_path):
-    """The command line in this process: for tests of what it says and writes, not of how it starts and ends."""
-    from in_process_command import InProcessCommand
-
-    return InProcessCommand(tmp_path)

@@ -33,11 +33,11 @@ def recipe(tmp_path, mini):
     return tmp_path / "r.yaml"
 
 
-def test_a_missing_recipe(in_process):
-    assert "no such recipe" in in_process.refused("train", "absent.yaml")
+def test_a_missing_recipe(command):
+    assert "no such recipe" in command.refused("train", "absent.yaml")
 
 
-def test_malformed_yaml_unknown_key_wrong_type_and_batch(in_process, recipe):
+def test_malformed_yaml_unknown_key_wrong_type_and_batch(command, recipe):
     text = recipe.read_text()
     for old, new, message in (
         ("name: r", "name: [r", "not YAML"),
@@ -46,7 +46,7 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(in_process, recipe):
         ("processes: 2", "processes: 3", "is not micro_batch 1 × accumulation 1 × processes 3 = 3"),
     ):
         recipe.write_text(text.replace(old, new))
-        line = in_process.refused("train", "r.yaml")
+        line = command.refused("train", "r.yaml")
         assert message in line and "r.yaml" in line
 
 
@@ -67,108 +67,108 @@ def test_malformed_yaml_unknown_key_wrong_type_and_batch(in_process, recipe):
         (json.dumps(GOOD | {"system": "a\ud800"}), "records.jsonl:1: a text with a lone surrogate"),
     ],
 )
-def test_records_that_are_none(in_process, recipe, tmp_path, content, message):
+def test_records_that_are_none(command, recipe, tmp_path, content, message):
     path = tmp_path / "records.jsonl"
     path.unlink() if content is None else path.write_text(content)
-    assert message in in_process.refused("train", "r.yaml")
+    assert message in command.refused("train", "r.yaml")
     assert not (tmp_path / "runs" / "r").exists()
 
 
-def test_a_precision_that_this_machine_lacks_is_refused_before_training(in_process, recipe):
+def test_a_precision_that_this_machine_lacks_is_refused_before_training(command, recipe):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("no such device here")
-    assert "no fp16 on a CPU" in in_process.refused("train", "r.yaml", "-o", "train.precision=fp16")
-    assert not (in_process.folder / "runs" / "r").exists()
-    assert in_process("train", "r.yaml", "-o", "train.precision=fp16", "--dry-run").returncode == 0
+    assert "no fp16 on a CPU" in command.refused("train", "r.yaml", "-o", "train.precision=fp16")
+    assert not (command.folder / "runs" / "r").exists()
+    assert command("train", "r.yaml", "-o", "train.precision=fp16", "--dry-run").returncode == 0
 
 
-def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(in_process, recipe, tmp_path):
+def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(command, recipe, tmp_path):
     (tmp_path / "records.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"response": ""}))
-    line = in_process.refused("train", "r.yaml", "-o", "data.strict=true")
+    line = command.refused("train", "r.yaml", "-o", "data.strict=true")
     assert "records.jsonl:2: data.strict allows no rows without an answer" in line
-    done = in_process("train", "r.yaml", "--dry-run")
+    done = command("train", "r.yaml", "--dry-run")
     assert done.returncode == 0 and "left out: 1 row without an answer; the first is records.jsonl:2" in done.stdout
 
 
-def test_records_whose_responses_are_all_cut_away(in_process, recipe):
-    assert "lose their whole response" in in_process.refused("train", "r.yaml", "-o", "data.max_length=4")
+def test_records_whose_responses_are_all_cut_away(command, recipe):
+    assert "lose their whole response" in command.refused("train", "r.yaml", "-o", "data.max_length=4")
 
 
-def test_a_model_folder_that_is_absent_or_lacks_something(in_process, recipe, tmp_path, tiny_model, mini):
+def test_a_model_folder_that_is_absent_or_lacks_something(command, recipe, tmp_path, tiny_model, mini):
     words = ["-o", "model.random=null", "-o", "model.tokenizer=null"]
-    assert "no such model folder" in in_process.refused("train", "r.yaml", *words, "-o", "model.base=./absent")
+    assert "no such model folder" in command.refused("train", "r.yaml", *words, "-o", "model.base=./absent")
     (tmp_path / "empty").mkdir()
     for order in (
         ("train", "r.yaml", *words, "-o", "model.base=empty"),
         ("eval", "--model", "empty"),
         ("generate", "--model", "empty", "hi"),
     ):
-        assert "no config.json: not a model folder" in in_process.refused(*order)
+        assert "no config.json: not a model folder" in command.refused(*order)
     shutil.copytree(tiny_model, tmp_path / "model")
     for name in ("tokenizer.model", "tokenizer.json"):
         (tmp_path / "model" / name).unlink()
-    line = in_process.refused("eval", "--model", "model", "--benchmarks", mini["mini:benchmarks"])
+    line = command.refused("eval", "--model", "model", "--benchmarks", mini["mini:benchmarks"])
     assert "no tokenizer here" in line
     (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
     shutil.copy(tiny_model / "tokenizer.model", tmp_path / "model")
-    line = in_process.refused("eval", "--model", "model", "--benchmarks", mini["mini:benchmarks"])
+    line = command.refused("eval", "--model", "model", "--benchmarks", mini["mini:benchmarks"])
     assert "model.safetensors: not a whole safetensors file" in line
-    assert "no such model folder" in in_process.refused(
+    assert "no such model folder" in command.refused(
         "eval", "--model", "./absent", "--benchmarks", mini["mini:benchmarks"]
     )
 
 
-def test_no_run_to_evaluate(in_process, mini):
-    assert "no finished run in runs" in in_process.refused("eval", "--benchmarks", mini["mini:benchmarks"])
-    assert "no finished run" in in_process.refused("generate", "hi")
-    assert "no result below runs" in in_process.refused("table")
+def test_no_run_to_evaluate(command, mini):
+    assert "no finished run in runs" in command.refused("eval", "--benchmarks", mini["mini:benchmarks"])
+    assert "no finished run" in command.refused("generate", "hi")
+    assert "no result below runs" in command.refused("table")
 
 
-def test_unknown_tasks_limits_and_messages(in_process, tiny_model):
-    assert "unknown task 'gsm'" in in_process.refused("eval", "--tasks", "gsm", "--model", tiny_model)
+def test_unknown_tasks_limits_and_messages(command, tiny_model):
+    assert "unknown task 'gsm'" in command.refused("eval", "--tasks", "gsm", "--model", tiny_model)
     for limit in (0, -3):
-        assert "--limit" in in_process.refused("eval", "--limit", limit, "--model", tiny_model)
-    assert "ids run from 1 to 16" in in_process.refused("eval", "--system", 17, "--model", tiny_model)
+        assert "--limit" in command.refused("eval", "--limit", limit, "--model", tiny_model)
+    assert "ids run from 1 to 16" in command.refused("eval", "--system", 17, "--model", tiny_model)
 
 
-def test_a_benchmark_directory_without_split_or_column(in_process, tiny_model, tmp_path, mini):
-    assert "no such benchmarks directory" in in_process.refused("eval", "--model", tiny_model, "--benchmarks", "absent")
+def test_a_benchmark_directory_without_split_or_column(command, tiny_model, tmp_path, mini):
+    assert "no such benchmarks directory" in command.refused("eval", "--model", tiny_model, "--benchmarks", "absent")
     shutil.copytree(mini["mini:benchmarks"], tmp_path / "b")
     order = ["eval", "--model", tiny_model, "--benchmarks", "b"]
     (tmp_path / "b" / "drop" / "train.jsonl").unlink()
-    assert "the split 'train' of drop is missing" in in_process.refused(*order)
+    assert "the split 'train' of drop is missing" in command.refused(*order)
     test_split = tmp_path / "b" / "arc_challenge" / "test.jsonl"
     rows = [json.loads(line) for line in test_split.read_text().splitlines()]
     rows[2]["answer"] = rows[2].pop("answerKey")
     test_split.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    line = in_process.refused(*order)
+    line = command.refused(*order)
     assert "test.jsonl:3: no column 'answerKey'" in line and "did you mean 'answer'" in line
     rows[2]["answerKey"] = "Z"
     test_split.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "test.jsonl:3: not a row of arc_challenge" in in_process.refused(*order)
+    assert "test.jsonl:3: not a row of arc_challenge" in command.refused(*order)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_result_file_that_is_none(in_process, tmp_path):
+def test_a_result_file_that_is_none(command, tmp_path):
     (tmp_path / "x.json").write_text('{"a": 1}')
-    assert "not an orca-bench result" in in_process.refused("table", "x.json")
-    assert "no such file" in in_process.refused("table", "y.json")
+    assert "not an orca-bench result" in command.refused("table", "x.json")
+    assert "no such file" in command.refused("table", "y.json")
     (tmp_path / "z.json").write_bytes(b"\xff\xfe")
-    assert "not a JSON file" in in_process.refused("table", "z.json")
+    assert "not a JSON file" in command.refused("table", "z.json")
 
 
-def test_an_output_folder_that_cannot_be_written(in_process, recipe, tmp_path, tiny_model, mini):
+def test_an_output_folder_that_cannot_be_written(command, recipe, tmp_path, tiny_model, mini):
     (tmp_path / "file").write_text("in the way")
-    assert "cannot write" in in_process.refused("train", "r.yaml", "--runs", "file")
+    assert "cannot write" in command.refused("train", "r.yaml", "--runs", "file")
     order = ["eval", "--model", tiny_model, "--benchmarks", mini["mini:benchmarks"], "--limit", 1, "--tasks", "drop"]
-    assert "cannot write" in in_process.refused(*order, "--out", "file/r.json")
+    assert "cannot write" in command.refused(*order, "--out", "file/r.json")
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": "q", "answer": "a #### 1"}))
-    assert "cannot write" in in_process.refused("data", "convert", "a.jsonl", "--out", "file/r.jsonl")
+    assert "cannot write" in command.refused("data", "convert", "a.jsonl", "--out", "file/r.jsonl")
 
 
-def test_a_full_disk_is_named_and_what_was_there_stays(in_process, tmp_path):
+def test_a_full_disk_is_named_and_what_was_there_stays(command, tmp_path):
     rows = [{"question": "q" * 5000, "answer": "a #### 1"} for _ in range(200)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "out.jsonl").write_text("earlier")
@@ -185,43 +185,43 @@ def test_a_full_disk_is_named_and_what_was_there_stays(in_process, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "out.jsonl"]
 
 
-def test_a_device_is_written_to_and_never_replaced(in_process, tmp_path):
+def test_a_device_is_written_to_and_never_replaced(command, tmp_path):
     device = "/dev/full"
     if not os.path.exists(device):
         pytest.skip("no such device here")
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": "q", "answer": "a #### 1"}))
-    line = in_process.refused("data", "convert", "a.jsonl", "--out", device)
+    line = command.refused("data", "convert", "a.jsonl", "--out", device)
     assert "No space left" in line
     assert stat.S_ISCHR(os.stat(device).st_mode)
 
 
-def test_instructions_of_an_unknown_shape(in_process, tmp_path):
+def test_instructions_of_an_unknown_shape(command, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"foo": 1}\n')
-    assert "a.jsonl:1: columns foo are those of no known instruction set" in in_process.refused(
+    assert "a.jsonl:1: columns foo are those of no known instruction set" in command.refused(
         "data", "convert", "a.jsonl", "--out", "o.jsonl"
     )
-    assert "--systems" in in_process.refused("data", "convert", "a.jsonl", "--out", "o.jsonl", "--systems", "x")
+    assert "--systems" in command.refused("data", "convert", "a.jsonl", "--out", "o.jsonl", "--systems", "x")
     assert not (tmp_path / "o.jsonl").exists()
 
 
 @pytest.mark.parametrize(
-    ("command", "old", "new"),
+    ("name", "old", "new"),
     [(name, old, new) for name, options in RENAMED_OPTIONS.items() for old, new in options.items()],
 )
-def test_an_option_that_was_renamed_is_refused_with_its_new_name(in_process, command, old, new):
+def test_an_option_that_was_renamed_is_refused_with_its_new_name(command, name, old, new):
     for words in ([old, "x"], [f"{old}=x"]):
-        assert in_process.refused(command, *words) == f"error: {old} is now {new}"
-    options = {option for parameter in cli.get_command(None, command).params for option in parameter.opts}
+        assert command.refused(name, *words) == f"error: {old} is now {new}"
+    options = {option for parameter in cli.get_command(None, name).params for option in parameter.opts}
     assert new in options and old not in options
 
 
-def test_the_program_exits_as_the_command_line_does(command, in_process):
+def test_the_program_exits_as_the_command_line_does(command):
     """One real process: what the others see in this one is what a user's shell sees."""
-    done, here = command("train", "absent.yaml"), in_process("train", "absent.yaml")
+    done, here = command.process("train", "absent.yaml"), command("train", "absent.yaml")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", here.stderr)
 
 
-def test_click_errors_are_exit_2_too(in_process):
-    done = in_process("eval", "--protocol", "none")
+def test_click_errors_are_exit_2_too(command):
+    done = command("eval", "--protocol", "none")
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "Traceback" not in in_process("evaluate").stderr and in_process("evaluate").returncode == 2
+    assert "Traceback" not in command("evaluate").stderr and command("evaluate").returncode == 2

@@ -48,8 +48,8 @@ def test_help_imports_nothing_heavy(words):
     assert done.stdout.startswith("Usage: orca-bench")
 
 
-def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_screen(in_process):
-    lines = in_process("--help").stdout.splitlines()
+def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_screen(command):
+    lines = command("--help").stdout.splitlines()
     assert len(lines) <= 60
     sections = {line.removesuffix(":"): number for number, line in enumerate(lines) if line.removesuffix(":") in GROUPS}
     assert list(sections) == ["Data", "Train", "Evaluate", "Decide", "Publish", "Talk"]
@@ -61,20 +61,20 @@ def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_scree
 
 
 @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
-def test_every_command_explains_itself_and_its_options_with_examples_that_parse(words, in_process):
-    command = LEAVES[words]
-    done = in_process(*words, "--help")
+def test_every_command_explains_itself_and_its_options_with_examples_that_parse(words, command):
+    leaf = LEAVES[words]
+    done = command(*words, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"Usage: orca-bench {' '.join(words)} ")
-    unexplained = [p.opts[-1] for p in command.params if p.param_type_name == "option" and not getattr(p, "help", "")]
+    unexplained = [p.opts[-1] for p in leaf.params if p.param_type_name == "option" and not getattr(p, "help", "")]
     assert unexplained == []
-    own = [example for example in _examples(command.help) if tuple(example[: len(words)]) == words]
+    own = [example for example in _examples(leaf.help) if tuple(example[: len(words)]) == words]
     assert own, "no example of this command"
-    for example in _examples(command.help):
-        leaf = next(name for name in LEAVES if tuple(example[: len(name)]) == name)
-        LEAVES[leaf].make_context(" ".join(leaf), example[len(leaf) :])  # raises where a word is no option or argument
+    for example in _examples(leaf.help):
+        name = next(name for name in LEAVES if tuple(example[: len(name)]) == name)
+        LEAVES[name].make_context(" ".join(name), example[len(name) :])  # raises where a word is no option or argument
 
 
-def test_instruction_files_become_records(in_process, tmp_path):
+def test_instruction_files_become_records(command, tmp_path):
     (tmp_path / "alpaca.jsonl").write_text(
         json.dumps({"instruction": "Do", "input": "x", "output": "done"})
         + "\n"
@@ -86,7 +86,7 @@ def test_instruction_files_become_records(in_process, tmp_path):
     )
     (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": "1+1?", "answer": "2\n#### 2"}) + "\n")
     files = ["alpaca.jsonl", "dolly.jsonl", "gsm.jsonl"]
-    done = in_process("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
+    done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
     assert done.returncode == 0 and "3 records" in done.stdout
     assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in done.stdout
     assert done.stdout.splitlines()[-1] == "system messages: 3 drawn from 5,7-8 with seed 0"
@@ -98,7 +98,7 @@ def test_instruction_files_become_records(in_process, tmp_path):
         ("1+1?", "", "2\n#### 2"),
     ]
     assert {r["system_id"] for r in records} <= {5, 7, 8}
-    in_process("data", "convert", *files, "--out", "again.jsonl", "--systems", "5,7-8")
+    command("data", "convert", *files, "--out", "again.jsonl", "--systems", "5,7-8")
     assert (tmp_path / "again.jsonl").read_text() == text
 
 
@@ -120,7 +120,7 @@ def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path)
 # --- generate ---------------------------------------------------------------------------------------------------------
 
 
-def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(in_process, tiny_model):
+def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(command, tiny_model):
     from orca_bench.serve.sampling import Sampling
     from orca_bench.serve.text_generation import Generator
     from orca_bench.system_messages import system_message
@@ -128,7 +128,7 @@ def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(in_process,
     words = ("--input", "x", "--model", tiny_model, "--greedy", "--max-new-tokens", 8)
     answers = {}
     for system in ("5", "Be short."):
-        done = in_process("generate", "Why?", "--system", system, *words)
+        done = command("generate", "Why?", "--system", system, *words)
         assert done.returncode == 0, done.stderr
         sampling = Sampling(greedy=True, max_new_tokens=8)
         answer = "".join(Generator(str(tiny_model)).answer(system_message(system), "Why?", "x", sampling))
@@ -137,5 +137,5 @@ def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(in_process,
     assert answers["5"] != answers["Be short."]
 
 
-def test_generate_refuses_a_prompt_that_fills_the_context_window(in_process, tiny_model):
-    assert "context window" in in_process.refused("generate", "word " * 3000, "--model", tiny_model)
+def test_generate_refuses_a_prompt_that_fills_the_context_window(command, tiny_model):
+    assert "context window" in command.refused("generate", "word " * 3000, "--model", tiny_model)

@@ -7,21 +7,21 @@ from orca_bench.errors import UserError
 
 
 @pytest.mark.parametrize("words", [("--debug", "train", "absent.yaml"), ("train", "absent.yaml", "--debug")])
-def test_debug_shows_the_traceback_before_the_line(in_process, words):
-    done = in_process(*words)
+def test_debug_shows_the_traceback_before_the_line(command, words):
+    done = command(*words)
     assert done.returncode == 2
     assert done.stderr.startswith("Traceback") and "no such recipe" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in in_process("train", "absent.yaml").stderr
+    assert "Traceback" not in command("train", "absent.yaml").stderr
 
 
-def test_an_argument_behind_two_dashes_is_no_option(in_process):
-    assert "no finished run" in in_process.refused("generate", "--", "--debug")
+def test_an_argument_behind_two_dashes_is_no_option(command):
+    assert "no finished run" in command.refused("generate", "--", "--debug")
 
 
 def test_an_error_that_nobody_expected_is_one_line_and_exit_1(command):
     """Here: a package that is needed cannot be imported."""
     (command.folder / "pydantic.py").write_text("raise ZeroDivisionError('broken\\ninstallation')")
-    done = command("train", "x.yaml")
+    done = command.process("train", "x.yaml")
     assert done.returncode == 1
     assert done.stderr == "failed: ZeroDivisionError: broken installation (the same command with --debug shows where)\n"
 
@@ -31,14 +31,14 @@ def test_a_terminal_that_cannot_say_a_character_gets_its_escape(command):
     assert done.returncode == 0 and "\\u2026" in done.stdout
 
 
-def test_names_with_brackets_are_no_markup(in_process, tiny_model):
+def test_names_with_brackets_are_no_markup(command, tiny_model):
     """A runs folder `[red]` and one `[/]` are shown as they are."""
     for name in ("[red]runs", "[/]", ":smile:"):
         words = ("--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--runs", name)
-        done = in_process("eval", "--model", tiny_model, *words)
+        done = command("eval", "--model", tiny_model, *words)
         assert done.returncode == 0, done.stderr
         assert f"result: {name}/" in done.stdout
-        again = in_process("eval", "--model", tiny_model, *words)
+        again = command("eval", "--model", tiny_model, *words)
         assert f"in {name}/" in again.stderr
 
 
@@ -70,10 +70,10 @@ def test_an_id_may_have_zeros_in_front():
         (("verify", "--check-rows", "absent"), "no such benchmarks directory"),
     ],
 )
-def test_an_argument_that_says_nothing_is_refused(in_process, words, message):
-    assert message in in_process.refused(*words)
+def test_an_argument_that_says_nothing_is_refused(command, words, message):
+    assert message in command.refused(*words)
 
 
-def test_the_rows_of_the_mini_suite_are_surveyed_by_its_name(in_process):
-    done = in_process("verify", "--check-rows", "mini:")
+def test_the_rows_of_the_mini_suite_are_surveyed_by_its_name(command):
+    done = command("verify", "--check-rows", "mini:")
     assert "arc_challenge test: " in done.stdout and not done.stderr
