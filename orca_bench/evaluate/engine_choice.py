@@ -1,39 +1,31 @@
-"""Which engine computes the answers: this process's own (hf), a vLLM server started here, or a server that runs already.
+"""Which engine computes the answers: the one in this process (hf), a vLLM server started here, or a server that runs already.
 
-Gives back a ready engine with the model's tokenizer, and what a result and the store of answers must know of it.
+An `EngineConfig` and a model folder come in; a `LoadedEngine` goes out, with the model's tokenizer and what a result and the
+cache of answers must know of the model. Its own module because everything after it is the same for all engines.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
-import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orca_bench import tokenizers
-from orca_bench.child_processes import free_port
 from orca_bench.errors import NotFinite, UserError
-from orca_bench.evaluate.servers import supervisor
-from orca_bench.models import architecture, model_folder
-from orca_bench.models import model_identity as identities
+from orca_bench.evaluate.engine_interface import Engine
+from orca_bench.models import architecture, model_folder, model_identity
+from orca_bench.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
 NAMES = ("hf", "vllm", "api")
-_START_S = 1800  # a server that loads 100 GB from a slow disk
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Which engine, and its options; those of another engine are None.
+    """The name of an engine, one of NAMES, and its options; options of other engines are ignored.
 
     `device_map` and `processes` are hf's, `tensor_parallel` is vllm's, `base_url` and `served_model` are api's, and
     `concurrency`, requests at a time, is of both servers.
@@ -48,27 +40,21 @@ class EngineConfig:
     concurrency: int = 16
 
 
-def default_processes() -> int:
-    """One a GPU, and one without GPUs."""
-    import torch
-
-    return max(1, torch.cuda.device_count())
-
-
 @dataclass(frozen=True)
 class LoadedEngine:
-    """An engine that can be asked, its tokenizer, the context window in tokens, and what a result says of the model.
+    """An engine that has passed its check, its tokenizer, the context window in tokens, and what a result says of the model.
 
-    `identity` is all that answers depend on besides protocol and requests (`models.identity`); of a server's weights nothing
-    is known, and `probe`, its answer to a fixed question in nats, stands for them. `longest_pair` is how many ids a request
-    that is scored may have, None where the window alone says it; `returns_tokens` is whether the tokens of a text are known.
+    `model` is that part of a result. `identity` has all that answers depend on besides protocol and requests (see
+    `model_identity`). Of a server's weights nothing is known; `probe`, the log-probability of a fixed request in nats, stands for
+    them. `longest_pair` is how many ids a request that is scored may have, None where the window alone decides.
+    `returns_tokens` is whether the tokens of a text are known, which is needed where the first are discarded.
     """
 
-    engine: object
-    tokenizer: object
+    engine: Engine
+    tokenizer: Tokenizer
     window: int
-    model: dict
-    identity: dict
+    model: dict[str, Any]
+    identity: dict[str, Any]
     probe: float | None = None
     longest_pair: int | None = None
     returns_tokens: bool = True
@@ -76,73 +62,54 @@ class LoadedEngine:
 
 @contextlib.contextmanager
 def open_engine(
-    config: EngineConfig, model: str, name: str, dtype: str, say: Callable[[str], None], scores: bool = True
+    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None], scores: bool = True
 ) -> Iterator[LoadedEngine]:
-    """The chosen engine for a model folder, checked; it ends with the block. `scores`: whether any is asked for."""
+    """The engine for a model folder, checked; it ends with the block.
+
+    `name` is what results call the model. `message` gets sentences for the user. `scores` is whether log-likelihoods will be
+    requested. Raises UserError where the model or the server cannot be used.
+    """
     if config.name == "hf":
-        yield _own(config, model, name, dtype, say)
+        yield _load_here(config, folder, name, dtype, message)
         return
-    tokenizer = tokenizers.load(model)
-    with _vllm(config, model, dtype, say) if config.name == "vllm" else contextlib.nullcontext(config.base_url) as url:
-        from orca_bench.evaluate.servers.server_engine import ServerEngine
+    from orca_bench.evaluate.servers import vllm
+    from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-        with contextlib.closing(ServerEngine(url, config.served_model, config.concurrency)) as engine:
-            yield _served(config, engine, tokenizer, model, name, dtype, scores)
+    tokenizer = tokenizers.load(folder)
+    with contextlib.ExitStack() as stack:
+        url = config.base_url or ""
+        if config.name == "vllm":
+            url = stack.enter_context(vllm.serve(folder, dtype, config.tensor_parallel, message))
+        engine = stack.enter_context(contextlib.closing(ServerEngine(url, config.served_model, config.concurrency)))
+        yield _check_server(config, engine, tokenizer, folder, name, dtype, scores)
 
 
-def _served(
-    config: EngineConfig, engine: ServerEngine, tokenizer, model: str, name: str, dtype: str, scores: bool
+def default_processes() -> int:
+    """How many processes compute with engine hf where nothing is said: one for each GPU, one without GPUs."""
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _load_here(
+    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None]
 ) -> LoadedEngine:
-    """A server that was checked, and what is known of it and of its model."""
-    probe = engine.check(scores, tokenizer.stop_ids)
-    served = {"name": config.name, "served_model": engine.model}
-    if config.name == "api":
-        served["base_url"] = engine.base_url
-    window = _smaller_window(model, engine.window)
-    known = served | {"sampling": engine.sampling} | ({} if probe.text is None else {"probe_text": probe.text})
-    identity = identities.of_server(known, model, dtype if config.name == "vllm" else None)
-    description = {"path": model, "name": name, "tokenizer_sha256": tokenizer.fingerprint, "identity": identity}
-    description["engine"] = served | {
-        "sampling": engine.sampling,
-        "window": engine.window,
-        "differences": engine.differences,
-    }
-    if probe.value is not None:
-        description["engine"]["probe"] = probe.value
-    # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
-    longest_pair = (engine.window or window) - 1
-    return LoadedEngine(
-        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.returns_tokens
-    )
+    """The engine in this process."""
+    from orca_bench.evaluate.engine import tree_engine
 
-
-def _smaller_window(model: str, servers: int | None) -> int:
-    """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
-    try:
-        window = model_folder.window_of(model)
-    except UserError:
-        if servers is None:
-            raise
-        return servers
-    return min(window, servers or window)
-
-
-def _own(config: EngineConfig, model: str, name: str, dtype: str, say: Callable[[str], None]) -> LoadedEngine:
-    from orca_bench.evaluate.engine import tree_engine as own
-
-    engine, tokenizer = own.load(model, dtype, config.device_map)
+    engine, tokenizer = tree_engine.load(folder, dtype, config.device_map)
     try:
         engine.choose_path()
     except NotFinite:
-        raise UserError("the model gives NaN or infinity", where=model, hint="its weights are broken") from None
+        raise UserError("the model gives NaN or infinity", where=folder, hint="its weights are broken") from None
     except UserError as error:
-        raise UserError(error.what, where=model, hint=error.hint) from None
+        raise UserError(error.what, where=folder, hint=error.hint) from None
     if note := engine.note:
-        say(f"{name}: {note}")
-    attending = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.limit}
-    identity = identities.of_loaded(engine.model, model, engine.device, attending)
+        message(f"{name}: {note}")
+    computation = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.limit}
+    identity = model_identity.of_loaded(engine.model, folder, engine.device, computation)
     description = {
-        "path": model,
+        "path": folder,
         "name": name,
         "identity": identity,
         "fingerprint": identity["weights"],
@@ -155,36 +122,47 @@ def _own(config: EngineConfig, model: str, name: str, dtype: str, say: Callable[
     return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), description, identity)
 
 
-@contextlib.contextmanager
-def _vllm(config: EngineConfig, model: str, dtype: str, say: Callable[[str], None]) -> Iterator[str]:
-    """The address of a vLLM server that is started for a model here, and ended with the block."""
-    program = shutil.which("vllm")
-    if program is None:
-        raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
-    port = free_port()
-    command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
-    command += ["--dtype", dtype, "--tensor-parallel-size", str(config.tensor_parallel), "--enable-prefix-caching"]
-    with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
-        process = supervisor.start(command, log)
-    say(f"vLLM is starting; what it says: {log.name}")
+def _check_server(
+    config: EngineConfig,
+    engine: ServerEngine,
+    tokenizer: Tokenizer,
+    folder: str,
+    name: str,
+    dtype: str,
+    scores: bool,
+) -> LoadedEngine:
+    """A server that can do what is needed, and what is known of it and of its model."""
+    probe = engine.check(scores, tokenizer.stop_ids)
+    served: dict[str, Any] = {"name": config.name, "served_model": engine.model}
+    if config.name == "api":
+        served["base_url"] = engine.base_url
+    window = _smaller_window(folder, engine.window)
+    probe_text = {} if probe.text is None else {"probe_text": probe.text}
+    identity = model_identity.of_server(
+        served | {"sampling": engine.sampling} | probe_text, folder, dtype if config.name == "vllm" else None
+    )
+    description = {
+        "path": folder,
+        "name": name,
+        "tokenizer_sha256": tokenizer.fingerprint,
+        "identity": identity,
+        "engine": served
+        | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
+        | ({} if probe.value is None else {"probe": probe.value}),
+    }
+    # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
+    longest_pair = (engine.window or window) - 1
+    return LoadedEngine(
+        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.returns_tokens
+    )
+
+
+def _smaller_window(folder: str, server_window: int | None) -> int:
+    """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
     try:
-        _await(process, port, log.name)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        supervisor.end(process)
-
-
-def _await(process: subprocess.Popen, port: int, log: str) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            lines = Path(log).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            said = f": {lines[-1].strip()[:200]}" if lines else ""
-            raise UserError(f"vLLM ended with exit code {process.returncode}{said}", where=log)
-        with (
-            contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5),
-        ):
-            return
-        time.sleep(0.2)
-    raise UserError(f"vLLM did not start within {_START_S} s", where=log)
+        window = model_folder.window_of(folder)
+    except UserError:
+        if server_window is None:
+            raise
+        return server_window
+    return min(window, server_window or window)

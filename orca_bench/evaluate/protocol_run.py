@@ -82,7 +82,7 @@ class ProtocolRun:
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
             workload.total[call.kind] += call.tokens
-            workload.kept[call.kind] += self.model.cached_tokens(call)
+            workload.cached[call.kind] += self.model.cached_tokens(call)
             self.calls[task.name] = call
 
     def run(self) -> dict[str, Any]:

@@ -16,6 +16,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_suffix(".md")
@@ -159,6 +163,11 @@ def shrunk(kind: type, vocabulary: int, overrides: dict):
         options["num_key_value_heads"] = 4
     nested = {key for key, value in options.items() if hasattr(value, "model_type")}
     return kind(**options | {key: value for key, value in overrides.items() if key not in nested})
+
+
+def tiny_model_of(name: str) -> torch.nn.Module:
+    """An architecture with 600 ids, tiny, with random weights."""
+    return tiny(configuration(name, 600))
 
 
 def try_out(name: str, requests, prompts) -> Outcome:

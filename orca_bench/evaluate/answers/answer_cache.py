@@ -1,13 +1,14 @@
-"""Answers on disk as they are computed, so that an evaluation that was stopped goes on where it stood.
+"""Answers on disk as they are computed, so that an evaluation that was stopped continues where it was.
 
-What is kept are *portions*: the answers to some requests that are computed together, some seconds' work. A portion's key is
-a hash of everything that its answers depend on: model, dtype, device, libraries, and the token ids of all its requests. So
-nothing of another model, tokenizer, protocol or dtype is ever found, and an evaluation that goes on computes the rest in the
-very portions in which it would have been computed, which gives the very same numbers.
+What is cached are *portions*: the answers to some requests that are computed together, some seconds' work. A portion's key is a
+hash of everything that its answers depend on: model, dtype, device, libraries, and the token ids of all its requests. So answers
+of another model, tokenizer, protocol or dtype are never returned, and an evaluation that continues computes the rest in the very
+portions in which it would have been computed, which gives the very same numbers.
 
 SQLite in WAL mode: a kill at any instant loses at most the portion that was being computed, and several processes may share
-one file. WAL needs memory that all processes share, which a network's file system does not give (https://sqlite.org/wal.html),
-so there a rollback journal is used, which is as safe and waits for the disk at each portion.
+one file. WAL needs memory that all processes share, which a network file system does not give (https://sqlite.org/wal.html);
+there a rollback journal is used, which is as safe and waits for the disk at each portion. Its own module because it is the only
+one that knows SQLite.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
 
 from orca_bench.errors import UserError
+
+#: A JSON value.
+Json = Any
 
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
 FORMAT = "orca-bench answers 3"
@@ -30,52 +37,48 @@ _SCHEMA = (
 )
 _RETRY_S = 0.02
 _SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
-#: How the file systems begin, in /proc/mounts, whose files may be open on several machines or that map no shared memory.
-_NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "fuse",
-    "9p",
-    "afs",
-    "ceph",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "glusterfs",
-    "panfs",
-    "vboxsf",
+#: How the names of file systems begin whose files may be open on several machines, or that map no shared memory.
+_NETWORK: tuple[str, ...] = (
+    *("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "panfs", "vboxsf"),
+    *("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs"),
 )
-_NETWORK += ("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs")
+
+
+class Partition(Protocol):
+    """A mounted file system, as psutil.disk_partitions lists it: where, and of which type."""
+
+    mountpoint: str
+    fstype: str
 
 
 class AnswerCache:
-    """The portions of one file, for one identity: a JSON value of all that answers depend on besides the requests.
+    """The portions in the file `path`, for one identity: a JSON value of all that answers depend on besides the requests.
 
-    A `fresh` store finds nothing. `probe` is what a model whose weights are not known says to a fixed question, in nats: it
-    belongs to the identity, up to the noise of 16-bit arithmetic. `note` says, for the person, why the file is written more
-    slowly than usual; None where it is not. A process waits `wait_s` seconds for another that is writing. Raises UserError
-    where the file is not such a store, is damaged or locked, or the disk does not take an answer; nothing is deleted.
+    A `fresh` cache returns no answers. `probe` is the log-probability in nats of a fixed request to a model whose weights are not
+    known; it belongs to the identity, up to the noise of 16-bit arithmetic. `note` is a sentence for the user that says why the
+    file is written more slowly than usual, None where it is not. `partitions` are the mounted file systems, as psutil lists
+    them. A process waits `wait_s` seconds for another that is writing. Every method raises UserError where the file is not such
+    a cache, is damaged or locked, or the disk does not take an answer; nothing is deleted.
     """
 
     def __init__(
         self,
         path: Path,
-        identity: object,
+        identity: Json,
         fresh: bool = False,
         probe: float | None = None,
-        mounts: Path = Path("/proc/mounts"),
+        partitions: Sequence[Partition] | None = None,
         wait_s: float = 60,
     ):
         self.path, self.fresh, self._wait_s = path, fresh, wait_s
         self._identity = json.dumps([FORMAT, identity], sort_keys=True).encode()
-        with self._faults_named():
+        with self._explaining_errors():
             self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
-            self.note = self._prepared(file_system(path, mounts))
+            self.note = self._prepare(file_system(path, partitions))
         if probe is not None:
-            self._identity += json.dumps(self._known(probe)).encode()
+            self._identity += json.dumps(self._nearest_probe(probe)).encode()
 
-    def _prepared(self, system: str | None) -> str | None:
+    def _prepare(self, system: str | None) -> str | None:
         """Choose the journal and make the tables; returns why WAL mode cannot be had, None where it can.
 
         SQLite gives up at once, whatever its timeout, where two processes change the journal of a new file at one time
@@ -108,77 +111,74 @@ class AnswerCache:
     def _journal(self, mode: str) -> str:
         return self._database.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
 
-    def _known(self, probe: float) -> float:
-        """The probe that is kept of this model, which noise sets apart from `probe`; `probe` where there is none yet."""
+    def _nearest_probe(self, probe: float) -> float:
+        """The cached probe that differs from `probe` by noise only; `probe` itself where there is none yet."""
         key = hashlib.sha256(self._identity).digest()
-        with self._faults_named():
-            near = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
-            nearest = self._database.execute(near, (key, probe, _SAME_NATS, probe)).fetchone()
+        with self._explaining_errors():
+            query = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
+            nearest = self._database.execute(query, (key, probe, _SAME_NATS, probe)).fetchone()
             if nearest is None:
                 self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (key, probe))
         return probe if nearest is None else nearest[0]
 
-    def has(self, requests: object) -> bool:
-        """Whether a portion's answers are kept; `requests` is a JSON value of all that its requests are."""
+    def has(self, requests: Json) -> bool:
+        """Whether a portion's answers are cached; `requests` is a JSON value of all that its requests are."""
         if self.fresh:
             return False
-        with self._faults_named():
+        with self._explaining_errors():
             query = "SELECT 1 FROM portions WHERE key = ?"
             return self._database.execute(query, (self._key(requests),)).fetchone() is not None
 
-    def get(self, requests: object) -> list | None:
-        """The answers to a portion, or None where it has none; `requests` as in `has`."""
+    def get(self, requests: Json) -> list[Any] | None:
+        """The answers to a portion, None where they are not cached; `requests` as in `has`."""
         if self.fresh:
             return None
-        with self._faults_named():
+        with self._explaining_errors():
             query = "SELECT answers FROM portions WHERE key = ?"
             row = self._database.execute(query, (self._key(requests),)).fetchone()
             return None if row is None else json.loads(row[0])
 
-    def put(self, requests: object, answers: list) -> None:
-        """Keep the answers to a portion."""
+    def put(self, requests: Json, answers: list[Any]) -> None:
+        """Write the answers to a portion; `requests` as in `has`."""
         row = (self._key(requests), json.dumps(answers))
-        with self._faults_named():
+        with self._explaining_errors():
             self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", row)
 
     def close(self) -> None:
         """Close the file."""
-        with self._faults_named():
+        with self._explaining_errors():
             self._database.close()
 
-    def _key(self, requests: object) -> bytes:
+    def _key(self, requests: Json) -> bytes:
         return hashlib.sha256(self._identity + json.dumps(requests).encode()).digest()
 
     @contextlib.contextmanager
-    def _faults_named(self) -> Iterator[None]:
-        """Turn what SQLite raises into one line that says what would help."""
+    def _explaining_errors(self) -> Iterator[None]:
+        """Turn what SQLite raises into a UserError that says what would help."""
         try:
             yield
         except sqlite3.Error as error:
             what, hint = _explain(error, self.path, self._wait_s)
             raise UserError(what, where=self.path, hint=hint) from error
-        except (ValueError, TypeError) as error:  # what is kept is not JSON text
+        except (ValueError, TypeError) as error:  # the file has an answer that is not JSON text
             raise UserError("the kept answers are damaged", where=self.path, hint=_move(self.path)) from error
 
 
-def file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str | None:
-    """The name of the file system that a path lies on, as /proc/mounts has it; None where there is no such file."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    place = path.resolve()
-    points = [(Path(_unescaped(words[1])), words[2]) for line in lines if len(words := line.split()) > 2]
-    # Of two that are mounted on one folder the later one is seen.
-    above = [(len(point.parts), number) for number, (point, _) in enumerate(points) if place.is_relative_to(point)]
-    return points[max(above)[1]][1] if above else None
-
-
-def _unescaped(name: str) -> str:
-    """A name in /proc/mounts, where blanks and backslashes are octal: `\\040`."""
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        name = name.replace(code, character)
-    return name
+def file_system(path: Path, partitions: Sequence[Partition] | None = None) -> str | None:
+    """The name of the file system that a path lies on; None where that is not known."""
+    if partitions is None:
+        try:
+            partitions = psutil.disk_partitions(all=True)
+        except OSError:  # psutil 7 where /proc is not mounted
+            return None
+    resolved = path.resolve()
+    # Of two that are mounted on one folder the later one is visible.
+    above = [
+        (len(Path(partition.mountpoint).parts), number)
+        for number, partition in enumerate(partitions)
+        if resolved.is_relative_to(partition.mountpoint)
+    ]
+    return partitions[max(above)[1]].fstype if above else None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -1,7 +1,8 @@
-"""Requests as ids in, portions out: what is computed together, kept together, and handed to a helper together.
+"""Requests as ids in, portions out: what is computed together, cached together, and sent to a helper together.
 
 A portion is some seconds' work. It holds its ids as a prefix tree does, each sequence by what it adds to the one before, so
-that all portions of an evaluation fit in memory before the first is computed: what there is to compute can then be counted.
+that all portions of an evaluation fit in memory before the first is computed: what there is to compute can then be counted. Its
+own module because the cache, the helpers and the count of the work all need the same division.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.request_encoding import Ids, Start
 
-#: Tokens of the prefix tree that are computed, and kept, together. What two portions share is computed in both: with a
+#: Tokens of the prefix tree that are computed, and cached, together. What two portions share is computed in both: with a
 #: prefix of 2,000 tokens 6 % of it all at the worst.
 PORTION_TOKENS = 32_768
 #: The same for generation, where each prompt counts the tokens that its answer may have too. Towards the end of a portion
@@ -38,12 +41,13 @@ class Portion:
     numbers: list[int]
     tokens: int
     shared: list[int]
-    added: list[np.ndarray]
-    rest: list[list]
+    added: list[npt.NDArray[np.int32]]
+    rest: list[list[Any]]
 
-    def requests(self) -> list[list]:
+    def requests(self) -> list[list[Any]]:
         """[ids, …] of each request, with its rest: a JSON value."""
-        requests, ids = [], []
+        requests: list[list[Any]] = []
+        ids: list[int] = []
         for shared, added, rest in zip(self.shared, self.added, self.rest, strict=True):
             ids = ids[:shared] + added.tolist()
             requests.append([ids, *rest])
@@ -63,8 +67,8 @@ class Call:
     """The requests of one call of the harness, all of one kind (SCORES or TEXTS), in portions.
 
     `count` is how many requests, `sent` how many tokens these have in all, `shortened` how many contexts lost tokens to fit,
-    `narrowed` how many lost some to a server's room alone; `sha256` is a hash of all ids that are fed, in the order of the
-    call, each behind its number and where its scored part (or its room) begins.
+    `narrowed` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that are fed, in the order
+    of the call, each sequence behind its length and the place where its scored part begins (or its most new tokens).
     """
 
     kind: str
@@ -82,7 +86,7 @@ class Call:
 
     @property
     def discards(self) -> bool:
-        """Whether the first tokens of any text are thrown away."""
+        """Whether the first tokens of any text are discarded."""
         return self.kind == TEXTS and any(rest[1] for portion in self.portions for rest in portion.rest)
 
 
@@ -101,25 +105,23 @@ def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: in
     ]  # the tree leaves out the last, which is not fed
     room = max((start.max_new_tokens for start in starts), default=0)
     rest = [[start.max_new_tokens, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
-    portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, each=room, unfed=1)
+    portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, extra=room, unfed=1)
     sent = sum(len(start.ids) for start in starts)
     sha256 = _sha256((start.ids, start.max_new_tokens) for start in starts)
     return Call(TEXTS, portions, len(starts), sent, shortened, 0, sha256)
 
 
 def _portions(
-    sequences: Sequence[Ids], rest: Sequence[list], tokens: int, each: int = 0, unfed: int = 0
+    sequences: Sequence[Ids], rest: Sequence[list[Any]], tokens: int, extra: int = 0, unfed: int = 0
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `unfed` ids are no part of the request."""
     portions = []
-    for portion in prefix_tree.portions(sequences, tokens, each):
+    for group in prefix_tree.groups(sequences, tokens, extra):
         added = []
-        for number, shared in zip(portion.numbers, portion.shared, strict=True):
+        for number, shared in zip(group.numbers, group.shared, strict=True):
             ids = sequences[number].ids
             added.append(np.asarray(ids[shared : len(ids) - unfed], dtype=np.int32))
-        portions.append(
-            Portion(portion.numbers, portion.tokens, portion.shared, added, [rest[n] for n in portion.numbers])
-        )
+        portions.append(Portion(group.numbers, group.tokens, group.shared, added, [rest[n] for n in group.numbers]))
     return portions
 
 

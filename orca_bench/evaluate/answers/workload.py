@@ -1,8 +1,8 @@
-"""How much an evaluation has to compute, counted before it starts, and when it will end, told while it runs.
+"""How much an evaluation has to compute, counted before it starts, and when it will end, estimated while it runs.
 
-In: the calls that will be made, and the tokens done so far. Out: numbers, and sentences for the person. Log-likelihoods and
+In: the calls that will be made, and the tokens done so far. Out: numbers, and sentences for the user. Log-likelihoods and
 texts are counted apart, because a generated token takes many times as long as one that is scored; until one kind has been
-timed it is taken to be as fast as the other.
+timed it is assumed to be as fast as the other. Its own module because it knows neither models nor screens.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 
 @dataclass
 class Workload:
-    """Tokens by kind. `total` are all; of texts as many as these may have at most. `kept` are those of an earlier run.
+    """Tokens by kind, SCORES or TEXTS.
 
-    `uncounted` names the protocols whose requests are known only when they are sent.
+    `total` are all; of texts as many as these may have at most. `cached` are those that an earlier run has computed. `uncounted`
+    names the protocols whose requests are known only when they are sent.
     """
 
     total: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
-    kept: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
+    cached: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
     uncounted: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
-        """What is to be computed, for the person."""
+        """What is to be computed, for the user."""
         parts = []
         for kind, most in ((SCORES, ""), (TEXTS, "at most ")):
-            if left := self.total[kind] - self.kept[kind]:
+            if left := self.total[kind] - self.cached[kind]:
                 parts.append(f"{most}{left:,} tokens of {kind}")
-        kept = sum(self.kept.values())
-        if not parts and (kept or not self.uncounted):
+        cached = sum(self.cached.values())
+        if not parts and (cached or not self.uncounted):
             parts.append("nothing")
-        if kept:
-            parts.append(f"{kept:,} tokens are kept by an earlier run")
+        if cached:
+            parts.append(f"{cached:,} tokens are kept by an earlier run")
         counted = [", ".join(parts)] if parts else []
         return "to compute: " + "; ".join(counted + [f"{name}, counted task by task" for name in self.uncounted])
 
@@ -43,13 +44,14 @@ class Workload:
 class Clock:
     """When the work will end, from the time that its tokens took so far.
 
-    `now` gives seconds, and may be another clock in a test. Only time in which something was computed counts.
+    `now` returns seconds, and may be another clock in a test. Only time in which something was computed counts. `left` are the
+    tokens that are still to be computed, by kind.
     """
 
     def __init__(self, workload: Workload, now: Callable[[], float] = time.monotonic):
         self._now, self.uncounted = now, workload.uncounted
-        self.left = {kind: workload.total[kind] - workload.kept[kind] for kind in workload.total}
-        self._kept = dict(workload.kept)
+        self.left: dict[str, float] = {kind: workload.total[kind] - workload.cached[kind] for kind in workload.total}
+        self._cached: dict[str, float] = dict(workload.cached)
         self._done = dict.fromkeys(self.left, 0.0)
         self._seconds = dict.fromkeys(self.left, 0.0)
         self._since = now()
@@ -69,11 +71,11 @@ class Clock:
         self.left[kind] = max(0, self.left[kind] - tokens)
 
     def skip(self, kind: str, tokens: float) -> None:
-        """So many were kept by an earlier run; what was not counted as kept is left no more."""
+        """So many tokens came from the cache; those that were not counted as cached are left no more."""
         self._since = self._now()
-        known = min(self._kept[kind], tokens)
-        self._kept[kind] -= known
-        self.left[kind] = max(0, self.left[kind] - (tokens - known))
+        counted = min(self._cached[kind], tokens)
+        self._cached[kind] -= counted
+        self.left[kind] = max(0, self.left[kind] - (tokens - counted))
 
     @property
     def worked(self) -> float:

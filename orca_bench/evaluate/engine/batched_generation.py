@@ -1,23 +1,30 @@
 """Prompts in, greedy continuations out: sequences of unequal length share a batch, and none waits for another.
 
-The prompts are computed through the prefix tree, so what several share is computed once; a prompt's keys and values are then
-copied into a slot, where the sequence grows token by token. A sequence that is finished leaves its slot at once, and the
-next prompt is computed and takes it. Nothing is padded.
+The prompts are computed through the prefix tree, so what several share is computed once. A prompt's keys and values are then
+copied into a slot, where the sequence grows token by token. A sequence that is finished leaves its slot at once, and the next
+prompt is computed and takes it. Nothing is padded. Its own module because it decides only which sequence is computed when; the
+engine computes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 
 from orca_bench.evaluate.engine import prefix_tree
+from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
-from orca_bench.evaluate.engine.tree_attention import Path, Slots, Step
+from orca_bench.evaluate.engine.tree_attention import StepAttention
 from orca_bench.evaluate.request_encoding import Ids
 
-#: Whether the continuation (ids so far) of the prompt of this number is complete; asked after each token.
+if TYPE_CHECKING:
+    from orca_bench.evaluate.engine.tree_forward import TreeForward
+
+#: Whether the continuation (ids so far) of the prompt of this number is complete; called after each token.
 Finished = Callable[[int, list[int]], bool]
 
 
@@ -28,72 +35,93 @@ class NotANumber(Exception):
         self.number, self.value = number, value
 
 
-class Generation:
-    """The greedy continuation of some prompts by an engine, with at most `kept` tokens in its slots.
+@dataclass
+class _Sequence:
+    """The prompt's number and the continuation so far of the sequence in a slot."""
 
-    `said` has the ids of each prompt's continuation that is complete so far.
+    number: int
+    token_ids: list[int] = field(default_factory=list)
+
+
+class Generation:
+    """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `kept_tokens` in the slots.
+
+    `batch_tokens` is the size of a batch of the prefix tree. `continuations` has the ids of each prompt's continuation that is
+    complete so far, by number.
     """
 
-    def __init__(self, engine, prompts: Sequence[Sequence[int]], finished: Finished, room: int, kept: int):
-        self._engine, self._prompts, self._finished = engine, prompts, finished
-        capacity = max(map(len, prompts)) + room
-        count = max(1, min(kept // capacity, len(prompts)))
-        self._slots = Slots(count, capacity, each=engine.attention == "runs")
-        self._open: list[tuple[int, list[int]]] = []  # (number, ids so far) of the sequence in each slot
-        self.said: dict[int, list[int]] = {}
+    def __init__(
+        self,
+        forward: TreeForward,
+        prompts: Sequence[Sequence[int]],
+        finished: Finished,
+        max_new_tokens: int,
+        batch_tokens: int,
+        kept_tokens: int,
+    ):
+        self._forward, self._prompts, self._finished, self._batch_tokens = forward, prompts, finished, batch_tokens
+        capacity = max(map(len, prompts)) + max_new_tokens
+        count = max(1, min(kept_tokens // capacity, len(prompts)))
+        self._slots = CacheSlots(count, capacity, one_by_one=forward.attention == "runs")
+        self._path = CachedPath()
+        self._open: list[_Sequence] = []  # by slot
+        self.continuations: dict[int, list[int]] = {}
 
     def run(self) -> Iterator[int]:
-        """Continue all prompts to their ends; yields how many have just ended."""
-        for row, keep, path in self._rows():
-            while self._slots.count - len(self._open) < len(row.ended):
+        """Continue all prompts to their ends; yields how many have just ended. Raises NotANumber."""
+        for batch, keep in self._batches():
+            while self._slots.count - len(self._open) < len(batch.ended):
                 yield from self._step()
-            yield from self._begin(row, keep, path)
+            yield from self._begin(batch, keep)
         while self._open:
             yield from self._step()
 
-    def _rows(self) -> Iterator[tuple[TreeBatch, list[int], Path]]:
-        """The rows of the prompts' tree, each with what the row after it keeps, and the path that it goes on from."""
+    def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
+        """The batches of the prompts' tree, each with the indices that the batch after it needs."""
         # A sequence's last token is not fed: behind each prompt stands one that only has its place.
-        asked = [Ids([*prompt, 0], len(prompt)) for prompt in self._prompts]
-        self._path = Path()
-        # A row waits until all that end in it have slots, so few may; but of short prompts several fill a row.
-        ending = max(1, self._slots.count // 8)
-        for row, keep in prefix_tree.with_next(prefix_tree.batches(asked, self._engine.batch_tokens, ending)):
-            yield row, keep, self._path
+        sequences = [Ids([*prompt, 0], len(prompt)) for prompt in self._prompts]
+        # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
+        most_ended = max(1, self._slots.count // 8)
+        return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, most_ended))
 
-    def _begin(self, row: TreeBatch, keep: list[int], path: Path) -> Iterator[int]:
-        """Compute a row of prompts; those that end in it get slots and their first token."""
+    def _begin(self, batch: TreeBatch, keep: list[int]) -> Iterator[int]:
+        """Compute a batch of prompts; those that end in it get slots and their first token."""
         first = len(self._open)
-        taken = [(first + i, places) for i, (_, places) in enumerate(row.ended)]
-        hidden, self._path = self._engine.compute_batch(row, path, keep, self._slots, taken)
-        if not row.ended:
+        paths = [(first + i, ended.indices) for i, ended in enumerate(batch.ended)]
+        hidden, self._path = self._forward.compute_batch(batch, self._path, keep, self._slots, paths)
+        if not batch.ended:
             return
-        self._open += [(number, []) for number, _ in row.ended]
-        last = torch.tensor([places[-1] for _, places in row.ended], device=hidden.device)
-        yield from self._say(first, hidden.index_select(0, last))
+        self._open += [_Sequence(ended.number) for ended in batch.ended]
+        last = torch.tensor([ended.indices[-1] for ended in batch.ended], device=hidden.device)
+        yield from self._append(first, hidden.index_select(0, last))
 
     def _step(self) -> Iterator[int]:
-        """Give every open sequence one more token."""
-        engine = self._engine
-        step = Step(self._slots, len(self._open), engine.device, engine.layout.windows)
-        ids = torch.tensor([[said[-1]] for _, said in self._open], device=engine.device)
-        positions = torch.tensor([[place] for place in step.places], device=engine.device)
-        yield from self._say(0, engine.forward(ids, positions, step)[:, -1])
+        """Compute one more token of every open sequence."""
+        step = StepAttention(self._slots, len(self._open), self._forward.device, self._forward.layout.windows)
+        ids = torch.tensor([[sequence.token_ids[-1]] for sequence in self._open], device=self._forward.device)
+        positions = torch.tensor([[position] for position in step.positions], device=self._forward.device)
+        yield from self._append(0, self._forward.last_hidden(ids, positions, step)[:, -1])
 
-    def _say(self, first: int, hidden: torch.Tensor) -> Iterator[int]:
-        """Append the likeliest token to the sequences of the slots from `first` on; the finished leave."""
-        value, token = self._engine.logits(hidden).max(dim=-1)
-        for (number, said), best, value_ in zip(self._open[first:], token.tolist(), value.tolist(), strict=True):
-            if not math.isfinite(value_):
-                raise NotANumber(number, value_)
-            said.append(best)
-        over = [slot for slot in range(first, len(self._open)) if self._finished(*self._open[slot])]
-        for slot in reversed(over):  # from the back, so that what moves into a slot is not itself over
-            number, said = self._open[slot]
-            self.said[number] = said
+    def _append(self, first: int, hidden: torch.Tensor) -> Iterator[int]:
+        """Append the likeliest token to the sequences of the slots from `first` on; those that are finished leave.
+
+        `hidden` is [sequences, hidden size].
+        """
+        values, token_ids = self._forward.logits(hidden).max(dim=-1)
+        for sequence, token_id, value in zip(self._open[first:], token_ids.tolist(), values.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise NotANumber(sequence.number, value)
+            sequence.token_ids.append(token_id)
+        finished = [
+            slot
+            for slot in range(first, len(self._open))
+            if self._finished(self._open[slot].number, self._open[slot].token_ids)
+        ]
+        for slot in reversed(finished):  # from the back, so that what moves into a slot is not itself finished
+            self.continuations[self._open[slot].number] = self._open[slot].token_ids
             last = self._open.pop()
             if slot < len(self._open):
                 self._open[slot] = last
                 self._slots.move(len(self._open), slot)
-        if over:
-            yield len(over)
+        if finished:
+            yield len(finished)

@@ -1,8 +1,9 @@
 """Token ids in, log-probabilities and greedy ids out, by a model's own forward passes: the path for what no tree fits.
 
 Each sequence is fed alone, without padding and without anything of ours inside the model, so the numbers are the model's own,
-whatever its attention or recurrent state. This is slower than a prefix tree: what sequences share is computed for each; one
-pass answers only those of which the same tokens are fed.
+whatever its attention or recurrent state. This is slower than a prefix tree: what sequences share is computed for each of them;
+one pass answers only those of which the same tokens are fed. Its own module because it is also what the tree is checked
+against, and so must share nothing with it.
 """
 
 from __future__ import annotations
@@ -10,32 +11,40 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from orca_bench.errors import NotFinite, UserError
+from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import Finished, NotANumber
+from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import Ids
 
 _OUT_OF_MEMORY = "the model needs a larger device, or --device-map auto to be spread over several"
 
 
-class Plain:
-    """A causal language model that is fed one sequence at a time. `cache`: whether it generates with its own cache."""
+class PlainPasses:
+    """A causal language model that is fed one sequence at a time. `cache` is whether it generates with its own cache."""
 
-    def __init__(self, model, device: torch.device):
+    def __init__(self, model: PreTrainedModel, device: torch.device):
         self.model, self.device = model, device
         self.cache = True
-        self._head = _Head(model)
+        self._output_head = _OutputHead(model)
         self._rotary = [module for module in model.modules() if hasattr(module, "original_max_seq_len")]
 
-    def log_likelihoods(self, sequences: Sequence[Ids]) -> Iterator[dict[int, tuple[float, bool]]]:
-        """(log-probability in nats, whether it is the greedy continuation) of each sequence's scored part, by number.
+    def log_likelihoods(self, sequences: Sequence[Ids]) -> Iterator[dict[int, LogLikelihood]]:
+        """The scores of the sequences that one pass answers, by number; a dictionary for each pass.
 
-        A dictionary for each pass. Raises NotFinite, with the number of the sequence, and UserError where the memory is
-        too small for one pass.
+        Raises NotFinite, with the number of the sequence, and UserError where the memory is too small for one pass.
         """
         for group in _groups(sequences):
             fed = sequences[group[0]].ids[:-1]
@@ -45,43 +54,49 @@ class Plain:
             answers = {}
             for number in group:
                 sequence = sequences[number]
-                rows = range(sequence.start - first, len(sequence.ids) - first)
+                places = range(sequence.start - first, len(sequence.ids) - first)
                 targets = sequence.ids[sequence.start :]
-                logprob = float(table[rows, targets].double().sum())
+                logprob = float(table[places, targets].double().sum())
                 if not math.isfinite(logprob):
                     raise NotFinite(number, logprob)
-                answers[number] = logprob, [best[row] for row in rows] == targets
+                answers[number] = LogLikelihood(logprob, [best[place] for place in places] == targets)
             yield answers
 
     def log_probabilities(self, ids: list[int], first: int = 0, trimmed: bool = True) -> torch.Tensor:
-        """The log-probabilities, float32 [tokens - first, vocabulary], behind each of the ids from number `first` on.
+        """The log-probabilities after each of the ids from place `first` on, float32 [tokens - first, vocabulary], nats.
 
-        With `trimmed` only those go through the output head, where the model has one that can be told so.
+        With `trimmed` only those positions go through the output head, where the model has one of its own.
         """
-        self._forget(len(ids))
-        trim = self._head.only(first if trimmed else 0)
-        with _memory(len(ids)), trim:
+        self._reset_rotary(len(ids))
+        trim = self._output_head.only(first if trimmed else 0)
+        with _naming_full_memory(len(ids)), trim:
             logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0]
             return logits[len(logits) - (len(ids) - first) :].float().log_softmax(dim=-1)
 
-    def generate_ids(self, prompt: Sequence[int], number: int, finished: Finished, room: int) -> list[int]:
-        """Greedy continuation ids of one prompt, at most `room`; see `TreeEngine.generate_ids`. Raises NotFinite."""
-        self._forget(len(prompt) + room)
-        with _memory(len(prompt) + room):
-            return (self._with_cache if self.cache else self._without_cache)(list(prompt), number, finished, room)
+    def generate_ids(self, prompt: Sequence[int], number: int, finished: Finished, max_new_tokens: int) -> list[int]:
+        """Greedy continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
 
-    def _with_cache(self, prompt: list[int], number: int, finished: Finished, room: int) -> list[int]:
+        Raises NotFinite and UserError as `log_likelihoods`.
+        """
+        self._reset_rotary(len(prompt) + max_new_tokens)
+        generate = self._generate_with_cache if self.cache else self._generate_without_cache
+        with _naming_full_memory(len(prompt) + max_new_tokens):
+            return generate(list(prompt), number, finished, max_new_tokens)
+
+    def _generate_with_cache(
+        self, prompt: list[int], number: int, finished: Finished, max_new_tokens: int
+    ) -> list[int]:
         """By transformers' own `generate`, which knows the cache of every model."""
         ids = torch.tensor([prompt], device=self.device)
         # What a folder's generation_config.json says of sampling, penalties and stops is none of the greedy continuation.
-        folder = getattr(self.model, "generation_config", None)
+        own_config = getattr(self.model, "generation_config", None)
         self.model.generation_config = GenerationConfig()
         try:
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=room, use_cache=True, pad_token_id=0
+                    do_sample=False, max_new_tokens=max_new_tokens, use_cache=True, pad_token_id=0
                 ),
                 logits_processor=LogitsProcessorList([_Finite(number)]),
                 stopping_criteria=StoppingCriteriaList([_Complete(number, len(prompt), finished)]),
@@ -89,12 +104,14 @@ class Plain:
         except NotANumber as error:
             raise NotFinite(error.number, error.value) from None
         finally:
-            self.model.generation_config = folder
+            self.model.generation_config = own_config
         return out[0, len(prompt) :].tolist()
 
-    def _without_cache(self, prompt: list[int], number: int, finished: Finished, room: int) -> list[int]:
+    def _generate_without_cache(
+        self, prompt: list[int], number: int, finished: Finished, max_new_tokens: int
+    ) -> list[int]:
         new: list[int] = []
-        while len(new) < room:
+        while len(new) < max_new_tokens:
             table = self.log_probabilities(prompt + new, len(prompt) + len(new) - 1)
             value, token = table[0].max(dim=-1)
             if not math.isfinite(float(value)):
@@ -104,22 +121,22 @@ class Plain:
                 break
         return new
 
-    def _forget(self, length: int) -> None:
+    def _reset_rotary(self, length: int) -> None:
         """Bring rotary frequencies that grew with an earlier input back to those of a short one.
 
         transformers 5.23 (modeling_rope_utils.dynamic_rope_update) keeps them while an input is longer than the original
         window, so that an answer would depend on what was answered before.
         """
         for module in self._rotary:
-            cached = [int(length_) for name, length_ in vars(module).items() if name.endswith("max_seq_len_cached")]
-            if length >= module.original_max_seq_len < max(cached, default=0):
+            lengths = [int(value) for name, value in vars(module).items() if name.endswith("max_seq_len_cached")]
+            if length >= module.original_max_seq_len < max(lengths, default=0):
                 self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
                 return
 
     # --- the check ------------------------------------------------------------------------------------------------
 
     def check(self, tolerance: float) -> None:
-        """Find out whether the model can be asked at all, and whether its cache gives what plain passes give.
+        """Find out whether the model can be evaluated at all, and whether its cache gives what plain passes give.
 
         Raises UserError where the model is not one that predicts each token from those before it.
         """
@@ -132,7 +149,9 @@ class Plain:
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever a model raises that needs more than ids
-            raise UserError(f"the model cannot be fed ids alone ({_line(error)})") from error
+            raise UserError(
+                f"the model cannot be fed ids alone ({type(error).__name__}: {one_line(error, 160)})"
+            ) from error
         if not bool(table.isfinite().all()):
             raise NotFinite(0, float("nan"))
         if float((table[:16] - changed[:16]).abs().max()) > tolerance:
@@ -141,12 +160,12 @@ class Plain:
                 hint="only causal language models can be evaluated",
             )
         if trimmed.shape != table[10:].shape or float((trimmed - table[10:]).abs().max()) > tolerance:
-            self._head = _Head(None)
+            self._output_head = _OutputHead(None)
         self.cache = self._cache_agrees(first, tolerance)
 
     def _cache_agrees(self, prompt: list[int], tolerance: float) -> bool:
         try:
-            new = self._with_cache(prompt, 0, lambda number, ids: False, 5)
+            new = self._generate_with_cache(prompt, 0, lambda number, ids: False, 5)
         except NotFinite:
             raise
         except Exception:  # whatever `generate` of a model raises: it is generated without
@@ -156,15 +175,15 @@ class Plain:
         return float(below.max()) <= tolerance
 
 
-def vocabulary(model) -> int:
-    """How many ids a model takes."""
+def vocabulary(model: PreTrainedModel) -> int:
+    """How many token ids a model takes."""
     return min(model.config.get_text_config().vocab_size, len(model.get_input_embeddings().weight))
 
 
-class _Head:
+class _OutputHead:
     """Lets only the last positions of a pass through to a model's output head, whose logits are the largest tensor of all."""
 
-    def __init__(self, model):
+    def __init__(self, model: PreTrainedModel | None):
         self._first = 0
         head = None if model is None else model.get_output_embeddings()
         if head is not None:
@@ -172,14 +191,14 @@ class _Head:
 
     @contextmanager
     def only(self, first: int) -> Iterator[None]:
-        """Inside the block, positions from number `first` on."""
+        """Inside the block, only positions from place `first` on go through."""
         self._first = first
         try:
             yield
         finally:
             self._first = 0
 
-    def _trim(self, head, inputs: tuple) -> tuple | None:
+    def _trim(self, head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not self._first or not inputs or inputs[0].dim() != 3:
             return None
         return (inputs[0][:, self._first :], *inputs[1:])
@@ -198,18 +217,21 @@ class _Finite(LogitsProcessor):
 
 
 class _Complete(StoppingCriteria):
-    def __init__(self, number: int, prompt: int, finished: Finished):
-        self._number, self._prompt, self._finished = number, prompt, finished
+    """Ends a text where `finished` says so; the prompt has `prompt_length` tokens."""
 
-    def __call__(self, input_ids: torch.Tensor, scores, **_) -> torch.Tensor:
-        over = self._finished(self._number, input_ids[0, self._prompt :].tolist())
-        return torch.tensor([over], device=input_ids.device)
+    def __init__(self, number: int, prompt_length: int, finished: Finished):
+        self._number, self._prompt_length, self._finished = number, prompt_length, finished
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        complete = self._finished(self._number, input_ids[0, self._prompt_length :].tolist())
+        return torch.tensor([complete], device=input_ids.device)
 
 
 def _groups(sequences: Sequence[Ids]) -> Iterator[list[int]]:
-    """The numbers of sequences of which the same is fed, such as those of four choices of one token each.
+    """The numbers of the sequences of which the same tokens are fed, such as those of four choices of one token each.
 
-    A beginning of another one is fed alone all the same: a model may depend on the length (top-k with ties, for one).
+    A sequence that is the beginning of another is fed alone all the same: a model may depend on the length (top-k with ties,
+    for one).
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, sequence in enumerate(sequences):
@@ -218,12 +240,9 @@ def _groups(sequences: Sequence[Ids]) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _memory(tokens: int) -> Iterator[None]:
+def _naming_full_memory(tokens: int) -> Iterator[None]:
+    """Raise UserError where the memory is too small for a sequence of so many tokens."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise UserError(f"out of memory with one sequence of {tokens} tokens", hint=_OUT_OF_MEMORY) from None
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"

@@ -1,25 +1,29 @@
 """How many tokens to compute at once, and how many to keep, from the memory that is free.
 
-Both are powers of two, so that a little more or less free memory gives the same batches and with them the same rounding.
+A model comes in, numbers of tokens go out. Both are powers of two, so that a little more or less free memory gives the same
+batches and with them the same rounding. Its own module because these shares are estimates: whoever runs out of memory, or has
+measured better, changes them here.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import psutil
 import torch
+from transformers import PreTrainedModel
 
-#: The most new tokens in one row of the prefix tree. Larger rows were no faster on CPUs; not measured on GPUs.
+from orca_bench.models.architecture import DEFAULT_WINDOW
+
+#: The most new tokens in one batch of the prefix tree. Larger batches were no faster on CPUs; not measured on GPUs.
 MOST_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
-#: The most tokens of prompts and answers that a batch of generation keeps.
+#: The most tokens of prompts and answers that generation keeps.
 MOST_KEPT_TOKENS = {"cpu": 65_536, "gpu": 262_144}
 _LEAST_BATCH_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
-# Shares of the free memory; the rest is for the output head, the allocator's gaps, and whoever else is there.
+# Shares of the free memory; the rest is for the output head, the allocator's gaps, and other programs.
 _BATCH_SHARE, _KEPT_SHARE = 0.15, 0.4
 
 
-def batch_tokens(model, width: int, kept_bytes: int) -> int:
-    """New tokens in one row: what their activations, keys and values take fits a share of the free memory.
+def batch_tokens(model: PreTrainedModel, width: int, kept_bytes: int) -> int:
+    """New tokens in one batch, whose activations, keys and values fit a share of the free memory.
 
     `width` is the size of the hidden state, `kept_bytes` what the keys and values of one token take in all layers.
     """
@@ -27,7 +31,7 @@ def batch_tokens(model, width: int, kept_bytes: int) -> int:
     inner = inner if isinstance(inner, int) else 4 * width
     # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
     activations = (8 * width + 3 * inner) * model.dtype.itemsize
-    mask = 4 * 2048  # a float for each of the tokens that a row may see
+    mask = 4 * DEFAULT_WINDOW  # a float for each of the tokens that a token may attend to
     return _power(
         _BATCH_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
         _LEAST_BATCH_TOKENS,
@@ -35,24 +39,20 @@ def batch_tokens(model, width: int, kept_bytes: int) -> int:
     )
 
 
-def kept_tokens(model, kept_bytes: int) -> int:
+def kept_tokens(model: PreTrainedModel, kept_bytes: int) -> int:
     """Tokens whose keys and values, `kept_bytes` a token, generation may keep in a share of the free memory."""
     return _power(_KEPT_SHARE * free_bytes(model) / kept_bytes, _LEAST_KEPT_TOKENS, MOST_KEPT_TOKENS[_kind(model)])
 
 
-def free_bytes(model) -> int:
-    """The free memory of the model's device: of its GPUs the fullest, or the machine's."""
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+def free_bytes(model: PreTrainedModel) -> int:
+    """The free memory of the model's device in bytes: of its GPUs that with the least, or the machine's."""
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     if devices:
         return min(torch.cuda.mem_get_info(device)[0] for device in devices)
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 4 * 2**30  # not Linux
+    return psutil.virtual_memory().available
 
 
-def _kind(model) -> str:
+def _kind(model: PreTrainedModel) -> str:
     return "gpu" if any(parameter.device.type == "cuda" for parameter in model.parameters()) else "cpu"
 
 

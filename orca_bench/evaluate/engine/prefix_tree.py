@@ -1,108 +1,132 @@
-"""Many sequences in, rows of a prefix tree out, in which each distinct prefix is one token that is computed once.
+"""Many sequences in, batches of a prefix tree out, in which each distinct prefix is one token that is computed once.
 
-In lexicographic order the longest prefix that a sequence shares with any earlier one it shares with the one before. So the
-tree is walked along the sorted sequences, and of all that was computed only the current path, from the root to the last
-token, can be needed again. A row holds at most `budget` new tokens; what the next row needs of the path is kept. Nothing is
-computed twice, whatever the budget. Knows no model; the engine feeds the rows to one.
+In lexicographic order, the longest prefix that a sequence shares with any earlier one is the one it shares with the sequence
+just before it. So the tree is walked along the sorted sequences, and of all that was computed only the current path, from the
+root to the last token, can be needed again. A batch holds at most `budget` new tokens; what the next batch needs of the path is
+cached. Nothing is computed twice, whatever the budget. Its own module because it knows no model; the engine feeds the batches
+to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from orca_bench.evaluate.request_encoding import Ids
 
-_LITTLE = 64  # tokens that a portion would rather compute again than be any longer
+_SHORT_PREFIX = 64  # tokens that a portion would rather compute again than be any longer
 
 
 @dataclass
 class Run:
-    """Tokens `start` to `end` of a row, each following the one before it; `before` are the places of its ancestors."""
+    """Tokens `start` to `end` of a batch, each following the one before it; `ancestors` are the indices before `start`."""
 
     start: int
     end: int
-    before: list[int]
+    ancestors: list[int]
+
+
+class Targets(NamedTuple):
+    """What is scored of one sequence in one batch.
+
+    `number` is the sequence's. After each of `indices` the token of `token_ids` at the same place is scored. `complete` is
+    whether the sequence has no further tokens.
+    """
+
+    number: int
+    indices: list[int]
+    token_ids: list[int]
+    complete: bool
+
+
+class EndedPath(NamedTuple):
+    """A sequence that ends in a batch: its number, and the indices of its whole path from the root."""
+
+    number: int
+    indices: list[int]
 
 
 @dataclass
 class TreeBatch:
-    """New tokens of the tree. Places 0…k−1 are the k kept tokens of the path, places from k on the row's own.
+    """New tokens of the tree, which are computed in one pass.
 
-    `kept` are the places, in the numbering of the row before, that are kept. `scored` has (number of the sequence, places
-    whose next token is scored, the tokens scored, whether the sequence is complete with them). `ended` has (number of the
-    sequence, the places of its whole path) of each that ends here, where `batches` was asked for paths.
+    Indices 0…k−1 mean the k cached tokens of the path, indices from k on the batch's own tokens. `cached` are the indices, in
+    the numbering of the batch before, of the cached tokens. `depths` are the positions of the own tokens in their sequences.
+    `ended` is filled only where `batches` is asked for paths.
     """
 
-    kept: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
-    scored: list[tuple[int, list[int], list[int], bool]] = field(default_factory=list)
-    ended: list[tuple[int, list[int]]] = field(default_factory=list)
+    targets: list[Targets] = field(default_factory=list)
+    ended: list[EndedPath] = field(default_factory=list)
 
-    def ends(self) -> np.ndarray:
-        """int64 [kept + tokens]: the place behind the last descendant of each place, so that q sees k where k ≤ q < ends[k].
+    def subtree_ends(self) -> npt.NDArray[np.int64]:
+        """[cached + tokens]: the index behind the last descendant of each index, so that q attends to k where k ≤ q < ends[k].
 
-        A row is walked depth first, so the descendants of a place follow it without a gap.
+        A batch is walked depth first, so the descendants of an index follow it without a gap.
         """
-        count = len(self.kept) + len(self.tokens)
-        ends = np.full(count, count, dtype=np.int64)
-        path = list(range(len(self.kept)))
+        count = len(self.cached) + len(self.token_ids)
+        ends: npt.NDArray[np.int64] = np.full(count, count, dtype=np.int64)
+        path = list(range(len(self.cached)))
         for run in self.runs:
-            first = len(self.kept) + run.start
-            ends[path[len(run.before) :]] = first  # of the path, what is not kept on is over here
-            path[len(run.before) :] = range(first, len(self.kept) + run.end)
+            first = len(self.cached) + run.start
+            ends[path[len(run.ancestors) :]] = first  # what is no ancestor of the run has no further descendants
+            path[len(run.ancestors) :] = range(first, len(self.cached) + run.end)
         return ends
 
 
-def batches(sequences: Sequence[Ids], budget: int, ending: int | None = None) -> Iterator[TreeBatch]:
-    """The rows of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
+def batches(sequences: Sequence[Ids], budget: int, most_ended: int | None = None) -> Iterator[TreeBatch]:
+    """The batches of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
 
-    A sequence's last token is scored and never fed, so it is no token of the tree. With `ending`, at most so many sequences
-    end in a row, and rows tell the paths of those that do.
+    A sequence's last token is scored and never fed, so it is no token of the tree. With `most_ended`, at most so many sequences
+    end in a batch, and batches have the paths of those that do.
     """
-    row, path, before = TreeBatch(), [], []  # path: the place of each token from the root
+    batch = TreeBatch()
+    path: list[int] = []  # the index of each token from the root
+    previous: list[int] = []
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         sequence = sequences[number]
         fed = sequence.ids[:-1]
-        shared = _shared(before, fed)
+        shared = _shared(previous, fed)
         del path[shared:]
-        told = sequence.start - 1  # the next place whose next token is to be scored
-        if len(row.ended) == ending:
-            shared = min(
-                shared, len(fed) - 1
-            )  # of a sequence that comes again a token is computed again: no row is empty
+        scored = sequence.start - 1  # the next depth whose next token is to be scored
+        if len(batch.ended) == most_ended:
+            # Of a sequence that comes again a token is computed again: no batch is empty.
+            shared = min(shared, len(fed) - 1)
             del path[shared:]
-            yield row
-            row, path = TreeBatch(kept=path), list(range(len(path)))
-        for token in fed[shared:]:
-            if len(row.tokens) == budget:
-                told = _score(row, number, sequence, path, told)
-                yield row
-                row, path = TreeBatch(kept=path), list(range(len(path)))
-            _grow(row, path, token)
-        _score(row, number, sequence, path, told)
-        if ending:
-            row.ended.append((number, path.copy()))
-        before = fed
-    if row.scored:
-        yield row
+            yield batch
+            batch, path = TreeBatch(cached=path), list(range(len(path)))
+        for token_id in fed[shared:]:
+            if len(batch.token_ids) == budget:
+                scored = _add_targets(batch, number, sequence, path, scored)
+                yield batch
+                batch, path = TreeBatch(cached=path), list(range(len(path)))
+            _add_token(batch, path, token_id)
+        _add_targets(batch, number, sequence, path, scored)
+        if most_ended:
+            batch.ended.append(EndedPath(number, path.copy()))
+        previous = fed
+    if batch.targets:
+        yield batch
 
 
-def with_next(batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, list[int]]]:
-    """Each row with the places that the row after it keeps."""
-    row = next(batches, None)
-    while row is not None:
-        after = next(batches, None)
-        yield row, after.kept if after else []
-        row = after
+def with_next_cached(batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, list[int]]]:
+    """Each batch with the indices that the batch after it has cached."""
+    batch = next(batches, None)
+    while batch is not None:
+        following = next(batches, None)
+        yield batch, following.cached if following else []
+        batch = following
 
 
 @dataclass
-class Portion:
+class SequenceGroup:
     """The numbers of some sequences in lexicographic order, and how many tokens their tree has.
 
     `shared` has of each how many of its first tokens are those of the one before it.
@@ -113,25 +137,28 @@ class Portion:
     tokens: int = 0
 
 
-def portions(sequences: Sequence[Ids], tokens: int, each: int = 0) -> list[Portion]:
-    """All sequences, parted into portions of about `tokens` tokens; each is a tree of its own.
+def groups(sequences: Sequence[Ids], tokens: int, extra: int = 0) -> list[SequenceGroup]:
+    """All sequences, in groups of about `tokens` tokens; each group is a tree of its own.
 
-    Each portion computes again what it shares with the one before, so a portion ends, once it is three quarters full, where
-    the next sequence shares little. `each` is what a sequence counts besides its tokens.
+    A group computes again what it shares with the one before, so a group ends, once it is three quarters full, where the next
+    sequence shares little. `extra` is what a sequence counts besides its tokens.
     """
-    made, before = [Portion()], []
+    result = [SequenceGroup()]
+    previous: list[int] = []
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         fed = sequences[number].ids[:-1]
-        shared = _shared(before, fed)
-        full = made[-1].tokens >= tokens or (made[-1].tokens >= 0.75 * tokens and shared < _LITTLE)
-        if made[-1].numbers and full:
-            made.append(Portion())
+        shared = _shared(previous, fed)
+        group = result[-1]
+        full = group.tokens >= tokens or (group.tokens >= 0.75 * tokens and shared < _SHORT_PREFIX)
+        if group.numbers and full:
+            group = SequenceGroup()
+            result.append(group)
             shared = 0
-        made[-1].numbers.append(number)
-        made[-1].shared.append(shared)
-        made[-1].tokens += len(fed) - shared + each
-        before = fed
-    return made if sequences else []
+        group.numbers.append(number)
+        group.shared.append(shared)
+        group.tokens += len(fed) - shared + extra
+        previous = fed
+    return result if sequences else []
 
 
 def distinct(sequences: Sequence[Ids]) -> int:
@@ -141,33 +168,35 @@ def distinct(sequences: Sequence[Ids]) -> int:
 
 def new_tokens(ordered: Sequence[Ids]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
-    before = []
+    previous: list[int] = []
     for sequence in ordered:
-        yield len(sequence.ids) - 1 - _shared(before, sequence.ids[:-1])
-        before = sequence.ids[:-1]
+        yield len(sequence.ids) - 1 - _shared(previous, sequence.ids[:-1])
+        previous = sequence.ids[:-1]
 
 
-def _grow(row: TreeBatch, path: list[int], token: int) -> None:
-    place, here = len(row.kept) + len(row.tokens), len(row.tokens)
-    if row.runs and path and path[-1] == place - 1:
-        row.runs[-1].end = here + 1
+def _add_token(batch: TreeBatch, path: list[int], token_id: int) -> None:
+    """Append a token to the end of a path."""
+    index, own = len(batch.cached) + len(batch.token_ids), len(batch.token_ids)
+    if batch.runs and path and path[-1] == index - 1:
+        batch.runs[-1].end = own + 1
     else:
-        row.runs.append(Run(here, here + 1, path.copy()))
-    row.tokens.append(token)
-    row.depths.append(len(path))
-    path.append(place)
+        batch.runs.append(Run(own, own + 1, path.copy()))
+    batch.token_ids.append(token_id)
+    batch.depths.append(len(path))
+    path.append(index)
 
 
-def _score(row: TreeBatch, number: int, sequence: Ids, path: list[int], told: int) -> int:
-    """Note what of a sequence can be scored from the path as far as it goes; returns where the rest begins."""
-    places = path[told:]
+def _add_targets(batch: TreeBatch, number: int, sequence: Ids, path: list[int], scored: int) -> int:
+    """Note what of a sequence can be scored from its path as far as it goes; returns the depth where the rest begins."""
+    indices = path[scored:]
     complete = len(path) == len(sequence.ids) - 1
-    if places or complete:
-        row.scored.append((number, places, sequence.ids[told + 1 : len(path) + 1], complete))
-    return max(told, len(path))
+    if indices or complete:
+        batch.targets.append(Targets(number, indices, sequence.ids[scored + 1 : len(path) + 1], complete))
+    return max(scored, len(path))
 
 
 def _shared(one: list[int], other: list[int]) -> int:
+    """How many first ids two lists share."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

@@ -11,7 +11,7 @@ import asyncio
 import base64
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
@@ -124,7 +124,7 @@ class Endpoint:
             self._runner.run(self._client.close())
         self._runner.close()
 
-    def run(self, work: Awaitable[_T]) -> _T:
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Wait for some requests; `close` cancels those that are under way when this is interrupted."""
         return self._runner.run(work)
 

@@ -30,7 +30,7 @@ _GREEDY = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 #: … and, as far as a server takes them, those of vLLM and SGLang (repetition_penalty) and llama.cpp (repeat_penalty). An older
 #: vLLM takes only -1 for "all tokens", llama-cpp-python only 0.
 _NO_PENALTY = {"min_p": 0, "repetition_penalty": 1, "repeat_penalty": 1}
-_EXTENSIONS = ({"top_k": -1} | _NO_PENALTY, {"top_k": 0} | _NO_PENALTY, {})
+_EXTENSIONS: tuple[dict[str, int], ...] = ({"top_k": -1} | _NO_PENALTY, {"top_k": 0} | _NO_PENALTY, {})
 
 _T = TypeVar("_T")
 
@@ -173,7 +173,7 @@ class ServerEngine:
         value = math.fsum(values[place] for place in scored)
         if not math.isfinite(value):
             raise NotFinite(number, value)
-        tops = logprobs.top_logprobs or []
+        tops = (logprobs.top_logprobs if logprobs else None) or []
         greedy = all(values[place] >= max((tops[place] or {"": math.inf}).values()) for place in scored if tops)
         return LogLikelihood(value, bool(tops) and greedy)
 
@@ -188,7 +188,7 @@ class ServerEngine:
         )
 
     async def _generate(self, start: Start, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
-        options = {"stop": list(stops)} if stops else {}
+        options: dict[str, Any] = {"stop": list(stops)} if stops else {}
         if start.discard:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded
         choice = await self._complete(start.ids, max_tokens=start.max_new_tokens, **options)

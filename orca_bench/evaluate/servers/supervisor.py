@@ -1,8 +1,9 @@
-"""A program that is not ours (vLLM), run so that it ends with this process, however this process ends.
+"""A program that is not part of this package (vLLM), run so that it ends with this process, however this process ends.
 
-In: a command. Out: a process that holds its exit code. Between the two stands a supervisor, this file run as a script: it
-reads a pipe whose other end the command line alone holds, and ends the program when the pipe closes, which the system does
-also for a process that is killed. Nothing of this package is imported here, so that the script starts at once.
+In: a command. Out: a process whose exit code is the program's. Between the two stands a supervisor, this file run as a script:
+it reads a pipe whose other end only this process has, and ends the program when the pipe closes, which the system does also for
+a process that is killed. Its own module because it is also a script: nothing of this package is imported here, so that it starts
+at once.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ _POLL_S = 0.1
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-def start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen:
+def start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start a program, in a session of its own, that writes to `log`; returns its supervisor. See `end`."""
     # -I: neither this folder, whose modules may have the names of Python's, nor PYTHONPATH is searched for modules.
     supervisor = [sys.executable, "-I", __file__, *command]
     return subprocess.Popen(supervisor, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
 
 
-def end(process: subprocess.Popen) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """End a program that was started here, and all processes of its session: SIGTERM, and some seconds later SIGKILL."""
-    with contextlib.suppress(OSError):
-        process.stdin.close()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     try:
         process.wait(_END_S)
     except subprocess.TimeoutExpired:
@@ -68,7 +70,7 @@ def _end_with_supervisor() -> None:
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-def _end_session(program: subprocess.Popen) -> None:
+def _end_session(program: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_S
@@ -79,7 +81,7 @@ def _end_session(program: subprocess.Popen) -> None:
     program.wait()
 
 
-def _any_left(program: subprocess.Popen) -> bool:
+def _any_left(program: subprocess.Popen[bytes]) -> bool:
     program.poll()  # one that has ended stays in its group until it is waited for
     try:
         os.killpg(program.pid, 0)

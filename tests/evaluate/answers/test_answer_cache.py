@@ -3,12 +3,20 @@
 import sqlite3
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.answers import answer_cache as stores
+from orca_bench.evaluate.answers import answer_cache
 from orca_bench.evaluate.answers.answer_cache import AnswerCache, file_system
+
+
+class Partition(NamedTuple):
+    """A mounted file system."""
+
+    mountpoint: str
+    fstype: str
 
 
 def mode(path):
@@ -31,7 +39,7 @@ def test_what_is_put_is_found_by_its_identity_and_requests(tmp_path):
 
 def test_answers_of_another_format_are_never_found(tmp_path, monkeypatch):
     AnswerCache(tmp_path / "a.sqlite", 0).put([1], [2])
-    monkeypatch.setattr(stores, "FORMAT", "orca-bench answers 0")
+    monkeypatch.setattr(answer_cache, "FORMAT", "orca-bench answers 0")
     assert AnswerCache(tmp_path / "a.sqlite", 0).get([1]) is None
 
 
@@ -39,26 +47,28 @@ def test_answers_of_another_format_are_never_found(tmp_path, monkeypatch):
 def test_on_a_networks_file_system_a_rollback_journal_is_used_and_said(tmp_path, system):
     folder = tmp_path / "a share"
     folder.mkdir()
-    mounts = tmp_path / "mounts"
-    point = str(folder).replace(" ", "\\040")
-    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nhost:/share {point} {system} rw 0 0\n/dev/vdb {point}d ext4 rw 0 0\n")
+    partitions = [Partition("/", "ext4"), Partition(str(folder), system), Partition(f"{folder}d", "ext4")]
     before = AnswerCache(folder / "a.sqlite", 0)  # of an evaluation that did not know of the network
     before.put([1], [2])
     before.close()
-    store = AnswerCache(folder / "a.sqlite", 0, mounts=mounts)
+    store = AnswerCache(folder / "a.sqlite", 0, partitions=partitions)
     assert f"rollback journal, because it lies on a {system} file system" in store.note
     assert mode(folder / "a.sqlite") == "delete" and store.get([1]) == [2]
     store.put([3], [4])
-    assert AnswerCache(folder / "a.sqlite", 0, mounts=mounts).get([3]) == [4]
-    assert AnswerCache(tmp_path / "b.sqlite", 0, mounts=mounts).note is None and mode(tmp_path / "b.sqlite") == "wal"
+    assert AnswerCache(folder / "a.sqlite", 0, partitions=partitions).get([3]) == [4]
+    assert (
+        AnswerCache(tmp_path / "b.sqlite", 0, partitions=partitions).note is None
+        and mode(tmp_path / "b.sqlite") == "wal"
+    )
 
 
 def test_the_file_system_is_that_of_the_innermost_latest_mount(tmp_path):
-    mounts = tmp_path / "mounts"
-    mounts.write_text("d / ext4 rw 0 0\nd /data nfs rw 0 0\nd /data/local xfs rw 0 0\nd /data nfs4 rw 0 0\nbad line\n")
-    cases = {"/data/a": "nfs4", "/data/local/b": "xfs", "/database/a": "ext4", "/a": "ext4"}
-    assert {path: file_system(Path(path), mounts) for path in cases} == cases
-    assert file_system(Path("/a"), tmp_path / "absent") is None
+    mounted = {"/": "ext4", "/data": "nfs", "/data/local": "xfs"}
+    partitions = [*(Partition(*pair) for pair in mounted.items()), Partition("/data", "nfs4")]
+    expected = {"/data/a": "nfs4", "/data/local/b": "xfs", "/database/a": "ext4", "/a": "ext4"}
+    assert {path: file_system(Path(path), partitions) for path in expected} == expected
+    assert file_system(Path("/a"), []) is None
+    assert isinstance(file_system(tmp_path), str)  # as psutil lists them
 
 
 def test_a_file_that_is_no_store_is_named_with_what_to_do(tmp_path):

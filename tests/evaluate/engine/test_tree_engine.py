@@ -8,8 +8,9 @@ from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.engine import prefix_tree, tree_attention
-from orca_bench.evaluate.engine.tree_attention import Unfit
+from orca_bench.evaluate.engine.attention_interface import Unfit
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
+from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.request_encoding import Ids
 
 
@@ -22,9 +23,9 @@ def plain(model, sequence):
     ids = torch.tensor([sequence.ids])
     with torch.inference_mode():
         table = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
-    rows = range(sequence.start - 1, len(sequence.ids) - 1)
+    places = range(sequence.start - 1, len(sequence.ids) - 1)
     targets = sequence.ids[sequence.start :]
-    return float(table[rows, targets].sum()), bool((table[rows].argmax(-1) == torch.tensor(targets)).all())
+    return float(table[places, targets].sum()), bool((table[places].argmax(-1) == torch.tensor(targets)).all())
 
 
 def random_sequences(model, count, seed=0):
@@ -54,38 +55,38 @@ def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
 def test_a_greedy_continuation_is_flagged(model):
     engine = TreeEngine(model)
     start = [1, 5, 9, 3]
-    said = engine.generate_ids([start], lambda n, ids: False, 6)[0]
-    wrong = [*said[:-1], (said[-1] + 1) % model.config.vocab_size]
-    flags = [f for _, f in engine.log_likelihoods([Ids(start + said, 4), Ids(start + wrong, 4)])]
+    continuation = engine.generate_ids([start], lambda n, ids: False, 6)[0]
+    wrong = [*continuation[:-1], (continuation[-1] + 1) % model.config.vocab_size]
+    flags = [f for _, f in engine.log_likelihoods([Ids(start + continuation, 4), Ids(start + wrong, 4)])]
     assert flags == [True, False]
 
 
 def test_progress_counts_every_token_of_the_tree(model):
-    seen, sequences = [], random_sequences(model, 50)
-    TreeEngine(model, batch_tokens=64).log_likelihoods(sequences, seen.append)
-    assert sum(seen) == prefix_tree.distinct(sequences)
+    counts, sequences = [], random_sequences(model, 50)
+    TreeEngine(model, batch_tokens=64).log_likelihoods(sequences, counts.append)
+    assert sum(counts) == prefix_tree.distinct(sequences)
 
 
 def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
     for kind in tree_attention.KINDS:
         assert TreeEngine(model, attention=kind).check() < 1e-4
 
-    def deaf(tree, layer, query, key, value, variant):
-        """Plain causal attention over the row, whatever the tree says."""
+    def attend_to_all(tree, layer, query, key, value, options):
+        """Plain causal attention over the batch, whatever the tree says."""
         return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=variant.scaling
+            query, key, value, is_causal=True, scale=options.scaling
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(tree_attention.Tree, "attend", deaf)
+        patched.setattr(tree_attention.TreeAttention, "attend", attend_to_all)
         with pytest.raises(Unfit, match="differ"):
             TreeEngine(model).check()
 
-    def forgetful(step, layer, query, key, value, variant):
-        """Each new token sees itself alone."""
+    def attend_to_itself(step, layer, query, key, value, options):
+        """Each new token attends to itself alone."""
         return value
 
-    monkeypatch.setattr(tree_attention.Step, "attend", forgetful)
+    monkeypatch.setattr(tree_attention.StepAttention, "attend", attend_to_itself)
     with pytest.raises(Unfit, match="differ"):
         TreeEngine(model).check()
 
@@ -96,45 +97,45 @@ def test_scoring_leaves_the_models_own_attention_in_place(model):
     assert model.config._attn_implementation == before
 
 
-def test_out_of_memory_halves_the_row_and_loses_no_answer(model, monkeypatch):
+def test_out_of_memory_halves_the_batch_and_loses_no_answer(model, monkeypatch):
     sequences = random_sequences(model, 60)
     expected = TreeEngine(model).log_likelihoods(sequences)
-    engine, seen, whole = TreeEngine(model, batch_tokens=128), [], TreeEngine.compute_batch
+    engine, counts, compute_batch = TreeEngine(model, batch_tokens=128), [], TreeForward.compute_batch
 
-    def small(self, row, path, keep, *more):
-        if self.batch_tokens > 64 and len(seen) == 2:  # the third row is one too many
+    def run_out_of_memory(self, batch, path, keep, *more):
+        if engine.batch_tokens > 64 and len(counts) == 2:  # the third batch is one too many
             raise torch.OutOfMemoryError("as a GPU would")
-        return whole(self, row, path, keep, *more)
+        return compute_batch(self, batch, path, keep, *more)
 
-    monkeypatch.setattr(TreeEngine, "compute_batch", small)
-    answers = engine.log_likelihoods(sequences, seen.append)
-    assert engine.batch_tokens == 64 and seen[:2] == [128, 128] and max(seen[2:]) == 64
-    assert sum(seen) < 1.5 * prefix_tree.distinct(sequences)  # what the first rows answered was not asked again
-    for (logprob, greedy), (wanted, wanted_greedy) in zip(answers, expected, strict=True):
-        assert logprob == pytest.approx(wanted, abs=1e-4) and greedy == wanted_greedy
-    monkeypatch.setattr(TreeEngine, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(TreeForward, "compute_batch", run_out_of_memory)
+    answers = engine.log_likelihoods(sequences, counts.append)
+    assert engine.batch_tokens == 64 and counts[:2] == [128, 128] and max(counts[2:]) == 64
+    assert sum(counts) < 1.5 * prefix_tree.distinct(sequences)  # what the first batches answered was not computed again
+    for (logprob, greedy), (expected_logprob, expected_greedy) in zip(answers, expected, strict=True):
+        assert logprob == pytest.approx(expected_logprob, abs=1e-4) and greedy == expected_greedy
+    monkeypatch.setattr(TreeForward, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(UserError, match="out of memory with 32 tokens at once"):
         engine.log_likelihoods(sequences)
 
 
 def test_nan_is_named_not_scored(model):
-    kept = model.lm_head.weight.data.clone()
+    weights = model.lm_head.weight.data.clone()
     model.lm_head.weight.data[3] = float("nan")
     try:
         with pytest.raises(UserError, match="request"):
             TreeEngine(model).log_likelihoods(random_sequences(model, 3))
     finally:
-        model.lm_head.weight.data = kept
+        model.lm_head.weight.data = weights
 
 
-def alone(model, prompt, room):
-    out = model.generate(torch.tensor([prompt]), max_new_tokens=room, do_sample=False, pad_token_id=0)
+def alone(model, prompt, length):
+    out = model.generate(torch.tensor([prompt]), max_new_tokens=length, do_sample=False, pad_token_id=0)
     return out[0, len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
-@pytest.mark.parametrize("kept", [1, 250, 100_000])
-def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
+@pytest.mark.parametrize("kept_tokens", [1, 250, 100_000])
+def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept_tokens):
     """Answers of unequal length, prompts that share beginnings, some equal; slots for one, a few, and all."""
     rng = random.Random(4)
     stem = [1] + [rng.randrange(3, model.config.vocab_size) for _ in range(9)]
@@ -143,37 +144,42 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept):
         for _ in range(17)
     ]
     prompts += [prompts[3], prompts[3], stem]
-    rooms = [rng.randint(1, 30) for _ in prompts]
-    seen = []
-    engine = TreeEngine(model, batch_tokens=50, attention=kind, kept_tokens=kept)
-    said = engine.generate_ids(prompts, lambda n, ids: ids[-1] == 2 or len(ids) == rooms[n], 30, seen.append)
-    assert sum(seen) == len(prompts)
-    for prompt, ids, room in zip(prompts, said, rooms, strict=True):
-        assert ids == alone(model, prompt, room)
+    lengths = [rng.randint(1, 30) for _ in prompts]
+    counts = []
+    engine = TreeEngine(model, batch_tokens=50, attention=kind, kept_tokens=kept_tokens)
+    continuations = engine.generate_ids(
+        prompts, lambda n, ids: ids[-1] == 2 or len(ids) == lengths[n], 30, counts.append
+    )
+    assert sum(counts) == len(prompts)
+    for prompt, ids, length in zip(prompts, continuations, lengths, strict=True):
+        assert ids == alone(model, prompt, length)
 
 
 def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(model, monkeypatch):
     """Two slots, one long answer and five short ones: the short ones pass by the long one."""
-    sizes, whole = [], TreeEngine.forward
+    sizes, last_hidden = [], TreeForward.last_hidden
 
-    def counted(self, ids, positions, seen):
-        if ids.shape[1] == 1 and isinstance(seen, tree_attention.Step):
+    def count(self, ids, positions, pattern):
+        if isinstance(pattern, tree_attention.StepAttention):
             sizes.append(len(ids))
-        return whole(self, ids, positions, seen)
+        return last_hidden(self, ids, positions, pattern)
 
-    monkeypatch.setattr(TreeEngine, "forward", counted)
+    monkeypatch.setattr(TreeForward, "last_hidden", count)
     prompts = [[1, 5 + n] for n in range(6)]
-    rooms = [12, 3, 3, 3, 3, 3]
-    TreeEngine(model, kept_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == rooms[n], 12)
+    lengths = [12, 3, 3, 3, 3, 3]
+    TreeEngine(model, kept_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == lengths[n], 12)
     # 17 further tokens of the short ones' 5 × 2 and the long one's 11: together they take the long one's steps alone.
     assert sum(sizes) == 11 + 5 * 2 and len(sizes) == 11
 
 
 def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
-    fed, whole = [], TreeEngine.compute_batch
-    monkeypatch.setattr(
-        TreeEngine, "compute_batch", lambda self, row, *more: fed.append(len(row.tokens)) or whole(self, row, *more)
-    )
+    fed, compute_batch = [], TreeForward.compute_batch
+
+    def count(self, batch, *more):
+        fed.append(len(batch.token_ids))
+        return compute_batch(self, batch, *more)
+
+    monkeypatch.setattr(TreeForward, "compute_batch", count)
     stem = list(range(3, 43))
     TreeEngine(model, batch_tokens=16).generate_ids([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
     assert sum(fed) == len(stem) + 10
@@ -182,28 +188,28 @@ def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
     prompts = [[1, 5 + n, 9] for n in range(8)]
     expected = TreeEngine(model).generate_ids(prompts, lambda n, ids: False, 10)
-    engine, calls, whole = TreeEngine(model, batch_tokens=64, kept_tokens=60), [], TreeEngine.forward
+    engine, calls, last_hidden = TreeEngine(model, batch_tokens=64, kept_tokens=60), [], TreeForward.last_hidden
 
-    def small(self, ids, positions, seen):
+    def run_out_of_memory(self, ids, positions, pattern):
         calls.append(1)
         if len(calls) == 15:  # in the midst of the second pair
             raise torch.OutOfMemoryError("as a GPU would")
-        return whole(self, ids, positions, seen)
+        return last_hidden(self, ids, positions, pattern)
 
-    monkeypatch.setattr(TreeEngine, "forward", small)
-    seen = []
-    assert engine.generate_ids(prompts, lambda n, ids: False, 10, seen.append) == expected
-    assert engine.kept_tokens == 30 and sum(seen) == 8
+    monkeypatch.setattr(TreeForward, "last_hidden", run_out_of_memory)
+    counts = []
+    assert engine.generate_ids(prompts, lambda n, ids: False, 10, counts.append) == expected
+    assert engine.kept_tokens == 30 and sum(counts) == 8
 
 
 def test_a_prompt_that_gives_nan_is_named(model):
-    kept = model.lm_head.weight.data.clone()
+    weights = model.lm_head.weight.data.clone()
     model.lm_head.weight.data[3] = float("nan")
     try:
         with pytest.raises(UserError, match="nan to request"):
             TreeEngine(model).generate_ids([[1, 2, 3]], lambda n, ids: True, 4)
     finally:
-        model.lm_head.weight.data = kept
+        model.lm_head.weight.data = weights
 
 
 def test_grouped_heads_and_other_families_give_the_plain_answers():
@@ -214,14 +220,14 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
         vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, head_dim=12
     )
     torch.manual_seed(0)
-    for made in (
+    for other in (
         LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2)),
         Qwen3ForCausalLM(Qwen3Config(**shape, num_key_value_heads=1)),
     ):
-        made = made.eval()
+        other = other.eval()
         for kind in tree_attention.KINDS:
-            engine = TreeEngine(made, batch_tokens=32, attention=kind, kept_tokens=90)
+            engine = TreeEngine(other, batch_tokens=32, attention=kind, kept_tokens=90)
             assert engine.check() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]
-            said = engine.generate_ids(prompts, lambda n, ids: False, 6)
-            assert said == [alone(made, prompt, 6) for prompt in prompts]
+            continuations = engine.generate_ids(prompts, lambda n, ids: False, 6)
+            assert continuations == [alone(other, prompt, 6) for prompt in prompts]

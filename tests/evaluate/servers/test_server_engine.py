@@ -185,7 +185,7 @@ def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
     with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
         assert started.engine.log_likelihoods([Ids([1, 5, 9], 1)])[0][0] < 0
         url = started.engine.base_url
-    assert "vLLM is starting; what it says: " in lines[0]
+    assert "vLLM is starting; its log: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
         ServerEngine(url)
 

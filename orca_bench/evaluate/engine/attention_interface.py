@@ -1,0 +1,163 @@
+"""How a pattern of attention is put into a model of transformers: the attention function that all its layers then call.
+
+A model and an `AttentionPattern` come in; inside `attending` every layer of the model attends as the pattern says. The function
+is registered with transformers as one more attention implementation, so that any model whose attention goes through that
+interface can be used. What a layer asks for that is not known here raises `Unfit`. Its own module because it knows transformers
+and no tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
+
+NAME = "orca_bench_tree"
+#: What models pass to their attention that changes no number here: dropout is 0 outside training, and the mask has the window.
+_WITHOUT_EFFECT = {"dropout", "sliding_window", "position_ids", "cache_position", "use_cache", "position_embeddings"}
+
+#: transformers' (masking_utils) rule of a mask: whether, by batch, head, query and key indices, a query attends to a key.
+MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Unfit(Exception):
+    """A model's attention cannot be computed in a tree; `str()` is the reason, to follow "because"."""
+
+
+class AttentionOptions(NamedTuple):
+    """How one layer attends.
+
+    `scaling` is the factor of its scores (None: 1/sqrt(head size)), `softcap` the bound of a tanh over them, `sinks` [heads] a
+    logit for each head that takes weight without a value, `window` to how many tokens each token attends, itself among them
+    (None: to all before it).
+    """
+
+    scaling: float | None = None
+    softcap: float | None = None
+    sinks: torch.Tensor | None = None
+    window: int | None = None
+
+
+class AttentionPattern:
+    """To which keys each query of one forward pass attends.
+
+    `windows` has the sliding window of each mask that the model makes, in order. `layers` counts the layers that have attended.
+    """
+
+    def __init__(self, windows: Sequence[int | None] = (None,)):
+        self._windows, self._masks, self.layers = windows, 0, 0
+
+    def attend(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
+    ) -> torch.Tensor:
+        """Attention of one layer; all are [batch, heads, tokens, head size]. Keys and values may have fewer heads."""
+        raise NotImplementedError
+
+    def mask(self, mask_function: MaskFunction, device: torch.device) -> torch.Tensor:
+        """What stands for one of the model's masks: [number of the mask, 1, 1, 1], a shape that survives slices and devices."""
+        self._masks += 1
+        return torch.zeros(1, dtype=torch.bool, device=device).expand(self._masks, 1, 1, 1)
+
+    def window(self, mask: torch.Tensor | None) -> int | None:
+        """The sliding window of a layer that gets this mask; raises Unfit where the mask is the model's own work."""
+        if mask is None:
+            return None
+        if mask.dtype != torch.bool or tuple(mask.shape[1:]) != (1, 1, 1) or not len(mask) <= self._masks:
+            raise Unfit("it adds a mask of its own to its attention")
+        window = self._windows[len(mask) - 1]
+        if window == 0:
+            raise Unfit("its attention skips tokens")
+        return window
+
+
+_PATTERN: ContextVar[AttentionPattern | None] = ContextVar("pattern", default=None)
+
+
+@contextmanager
+def attending(config: PretrainedConfig, pattern: AttentionPattern) -> Iterator[None]:
+    """Inside the block, let the model of this configuration attend as `pattern` says."""
+    own, token = config._attn_implementation, _PATTERN.set(pattern)
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = own
+        _PATTERN.reset(token)
+
+
+def attend_layer(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    is_causal: bool | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls for each layer, with its parameters' names; the output is [batch, tokens, heads, head size].
+
+    Raises Unfit where the layer's attention is not causal, or has an option that is not known here.
+    """
+    pattern = _PATTERN.get()
+    if pattern is None:
+        raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
+    for name, option in options.items():
+        off = option is None or (isinstance(option, (bool, int, float)) and not option)
+        if not off and name not in _WITHOUT_EFFECT:
+            raise Unfit(f"its attention takes {name}")
+    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        raise Unfit("its attention is not causal")
+    layer_options = AttentionOptions(scaling, softcap, s_aux, pattern.window(attention_mask))
+    layer, pattern.layers = pattern.layers, pattern.layers + 1
+    out = pattern.attend(layer, query, key, value, layer_options)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _make_mask(mask_function: MaskFunction, device: torch.device | None = None, **_: Any) -> torch.Tensor:
+    """What transformers calls for each mask of a model."""
+    pattern = _PATTERN.get()
+    if pattern is None:
+        raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
+    return pattern.mask(mask_function, device)
+
+
+AttentionInterface.register(NAME, attend_layer)
+AttentionMaskInterface.register(NAME, _make_mask)
+
+
+def attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    options: AttentionOptions,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Attention under a mask [..., queries, keys], true or 0 where a key is attended to; with `causal`, under none but that.
+
+    query is [batch, heads, queries, head size], key and value are [batch, heads, keys, head size]. With a cap or sinks it is
+    computed as transformers' eager functions for Gemma 2 and gpt-oss do it.
+    """
+    if options.softcap is None and options.sinks is None:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=options.scaling)
+    scaling = query.shape[-1] ** -0.5 if options.scaling is None else options.scaling
+    scores = (query @ key.transpose(-1, -2)) * scaling
+    if options.softcap is not None:
+        scores = torch.tanh(scores / options.softcap) * options.softcap
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    if options.sinks is not None:
+        sinks = options.sinks.to(scores).reshape(1, query.shape[1], -1, 1)
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], dim=-1)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    return weights[..., : key.shape[-2]] @ value

@@ -1,0 +1,107 @@
+"""Batches of the prefix tree in, hidden states and logits out: a model's own forward passes with attention in the tree.
+
+The decoder runs with one of our attention patterns in the place of its own, and the output head runs by itself on the hidden
+states that are scored. Its own module because nothing else touches the model while it is computed in a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from orca_bench.evaluate.engine import attention_layers
+from orca_bench.evaluate.engine.attention_interface import AttentionPattern, attending
+from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
+from orca_bench.evaluate.engine.prefix_tree import TreeBatch
+from orca_bench.evaluate.engine.tree_attention import TreeAttention
+
+_HEAD_POSITIONS = 256  # that go through the output head at once: bounds [positions, vocabulary] in memory
+
+
+def _no_output(**_: Any) -> None:
+    raise RuntimeError("the decoder has not run yet")
+
+
+class TreeForward:
+    """A model whose passes attend in a prefix tree; `attention` is one of tree_attention.KINDS.
+
+    `layout` is how its layers attend. Raises Unfit where a tree cannot follow that.
+    """
+
+    def __init__(self, model: PreTrainedModel, device: torch.device, attention: str):
+        self.model, self.device, self.attention = model, device, attention
+        self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.layout_of(model)
+        self._output_type: Callable[..., Any] = _no_output
+
+    def compute_batch(
+        self,
+        batch: TreeBatch,
+        path: CachedPath,
+        keep: Sequence[int],
+        slots: CacheSlots | None = None,
+        slot_paths: Sequence[tuple[int, Sequence[int]]] = (),
+    ) -> tuple[torch.Tensor, CachedPath]:
+        """The last hidden states of the cached path and a batch, [cached + tokens, hidden size], and the next batch's path.
+
+        `keep` are the indices that the next batch needs. The keys and values of `slot_paths`, (slot, indices of a path), are
+        copied into `slots`.
+        """
+        pattern = TreeAttention(batch, path, keep, self.attention, self.device, self.model.dtype, self.layout.windows)
+        if slots is not None and slot_paths:
+            pattern.fill_slots(slots, slot_paths)
+        ids = torch.tensor([batch.token_ids], device=self.device)
+        hidden = self.last_hidden(ids, torch.tensor([batch.depths], device=self.device), pattern)[0]
+        if path.hidden is not None:
+            hidden = torch.cat([path.hidden, hidden])
+        if keep:
+            pattern.next_path.hidden = hidden.index_select(0, pattern.keep.to(hidden.device))
+        return hidden, pattern.next_path
+
+    def last_hidden(self, ids: torch.Tensor, positions: torch.Tensor, pattern: AttentionPattern) -> torch.Tensor:
+        """The last hidden states, [batch, tokens, hidden size], of ids and positions, [batch, tokens], under a pattern."""
+        with attending(self.decoder.config, pattern):
+            out = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)
+        if pattern.layers != self.layout.layers:
+            raise RuntimeError(f"this model attended {pattern.layers} times, and {self.layout.layers} times before")
+        self._output_type = type(out)
+        return out.last_hidden_state
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits, [positions, vocabulary], of last hidden states, [positions, hidden size].
+
+        The model's own forward pass with its decoder's output given, so that whatever it does to its logits happens.
+        """
+        own = self.decoder.__dict__.get("forward")
+        self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden[None])
+        try:
+            ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=self.device)
+            return self.model(input_ids=ids, use_cache=False).logits[0]
+        finally:
+            if own is None:
+                del self.decoder.forward
+            else:
+                self.decoder.forward = own
+
+    def score(
+        self, hidden: torch.Tensor, indices: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability (float64 [targets], nats) and greedy flag (bool [targets]) of each target token after its index.
+
+        `hidden` is [tokens, hidden size], `indices` and `targets` are int64 [targets]; each distinct index is computed once.
+        """
+        distinct, inverse = torch.unique(indices, return_inverse=True)
+        logprobs = torch.empty(len(indices), dtype=torch.float64)
+        greedy = torch.empty(len(indices), dtype=torch.bool)
+        for start in range(0, len(distinct), _HEAD_POSITIONS):
+            chunk = distinct[start : start + _HEAD_POSITIONS].to(hidden.device)
+            logits = self.logits(hidden[chunk]).float()
+            here = ((inverse >= start) & (inverse < start + _HEAD_POSITIONS)).nonzero().squeeze(1)
+            positions = (inverse[here] - start).to(logits.device)
+            token_ids = targets[here].to(logits.device)
+            chosen = logits[positions, token_ids] - logits.logsumexp(dim=-1)[positions]
+            logprobs[here] = chosen.double().cpu()
+            greedy[here] = (logits.argmax(dim=-1)[positions] == token_ids).cpu()
+        return logprobs, greedy

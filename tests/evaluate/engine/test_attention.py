@@ -1,0 +1,120 @@
+"""Attention in the tree: options of layers, sliding windows, and lengths beyond which a tree is not exact."""
+
+import random
+
+import architectures
+import pytest
+import torch
+from architectures import tiny_model_of
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from orca_bench import library_settings
+from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention
+from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, Unfit
+from orca_bench.evaluate.engine.tree_engine import TreeEngine
+from orca_bench.evaluate.request_encoding import Ids
+
+SHAPE = dict(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    library_settings.prepare()
+
+
+def loud(kind, config):
+    """A random model whose answers differ."""
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(5)
+    return model
+
+
+@pytest.mark.parametrize("option", [{"softcap": 30.0}, {"s_aux": torch.ones(4)}])
+def test_what_an_attention_takes_is_computed(option):
+    """Caps and sinks, under masks of both kinds, as transformers' eager attention of Gemma 2 and gpt-oss computes them."""
+    query, key, value = (torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(n)) * 3 for n in range(3))
+    options = AttentionOptions(0.5, option.get("softcap"), option.get("s_aux"))
+    visible = torch.ones(6, 6, dtype=torch.bool).tril()
+    scores = (query @ key.transpose(-1, -2)) * 0.5
+    if "softcap" in option:
+        scores = 30.0 * torch.tanh(scores / 30.0)
+    exponentials = scores.exp() * visible
+    total = exponentials.sum(-1, keepdim=True) + (torch.e if "s_aux" in option else 0.0)
+    wanted = (exponentials / total) @ value
+    added = torch.zeros(6, 6).masked_fill(~visible, float("-inf"))
+    for mask, causal in ((visible, False), (added, False), (None, True)):
+        assert torch.allclose(
+            attention_interface.attention(query, key, value, options, mask, causal), wanted, atol=1e-5
+        )
+
+
+def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
+    pattern = AttentionPattern()
+    module, heads = torch.nn.Module(), torch.ones(1, 2, 3, 4)
+    config = LlamaConfig(**SHAPE)
+    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="takes bias_of_heads"):
+        attention_interface.attend_layer(module, heads, heads, heads, None, bias_of_heads=torch.ones(2))
+    module.is_causal = False
+    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="not causal"):
+        attention_interface.attend_layer(module, heads, heads, heads, None)
+    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="mask of its own"):
+        attention_interface.attend_layer(
+            torch.nn.Module(), heads, heads, heads, torch.ones(1, 1, 3, 3, dtype=torch.bool)
+        )
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize(("budget", "kept_tokens"), [(5, 1), (40, 400), (2048, 100_000)])
+def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, kept_tokens):
+    model = loud(MistralForCausalLM, MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=7))
+    engine = TreeEngine(model, budget, kind, kept_tokens)
+    engine.choose_path()
+    assert engine.path == "tree" and engine.forward.layout.windows == (7,)
+    assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
+
+
+def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
+    model = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=4096))
+    assert TreeEngine(model).forward.layout.windows == (4096,)
+    assert TreeEngine(LlamaForCausalLM(LlamaConfig(**SHAPE))).forward.layout.windows == (None,)
+
+
+def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
+    engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, kept_tokens=600)
+    engine.choose_path()
+    assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
+    alone, whole = [], engine.plain.log_probabilities
+    monkeypatch.setattr(
+        engine.plain, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
+    )
+    requests, prompts = architectures.questions()
+    counts = []
+    assert architectures.differences(engine, requests, prompts) is None
+    engine.log_likelihoods(requests, counts.append)
+    assert alone and min(alone) > 32
+    assert sum(counts) == prefix_tree.distinct(requests)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_request_alone(kind):
+    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4} if kind == "longrope" else {}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 40} | factors
+    config = LlamaConfig(**SHAPE, rope_parameters=rope, max_position_embeddings=160 if kind == "longrope" else 40)
+    model = loud(LlamaForCausalLM, config)
+    engine = TreeEngine(model)
+    engine.choose_path()
+    assert engine.path == "tree" and engine.limit == 39
+    draw = random.Random(1)
+    requests = [Ids([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)]
+    for sequence, (logprob, _) in zip(requests, engine.log_likelihoods(requests), strict=True):
+        fresh = loud(LlamaForCausalLM, config)  # nothing was asked of it before
+        with torch.inference_mode():
+            table = fresh(torch.tensor([sequence.ids[:-1]])).logits[0].log_softmax(-1)
+        assert logprob == pytest.approx(float(table[range(2, len(table)), sequence.ids[3:]].sum()), abs=1e-3)
