@@ -1,13 +1,13 @@
 """Processes that do not outlive the command that started them.
 
-In: the command's environment. Out: a `Lifeline`, whose environment a started process gets and hands down to all that it
-starts in turn; at the end all that carry it are killed, wherever they are by then (torch gives each of torchrun's workers
-a session of its own, so that killing a process group does not reach them). The other direction, a command that is killed
-itself, needs the help of the started process: `follow` ends it within a second. Its own module because a command's death
-has to be noticed by code that imports nothing heavy.
+In: what the command starts. Out: a `Lifeline`, whose environment variables a started process gets and passes on to all that it
+starts in turn. When the command ends, all processes that have them are killed, whichever process has started them (torch gives
+each of torchrun's workers a session of its own, so that killing a process group does not reach them). Where the command itself
+is killed, the started process must help: `follow` ends it within a second. Its own module because the end of a command has to
+be noticed by code that imports nothing heavy.
 
-The lifeline is a named pipe in a temporary folder. Only the command holds its writing end, which no other process
-inherits, and the system closes it however the command ends: what reads the pipe then sees its end.
+The lifeline is a named pipe in a temporary folder. Only the command has its writing end, which no other process inherits, and
+the system closes it however the command ends: whoever reads the pipe then gets its end of file.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 class Lifeline:
-    """Holds together a command and the processes that it starts; a context manager that ends them all.
+    """A context manager that ends all processes that were started with its `environment` in the block.
 
-    `purpose` names what they do, so that another command can ask whether they still run.
+    `purpose` names what they do, so that another command can find out whether they still run; see `running`.
     """
 
     def __init__(self, purpose: str):
@@ -44,7 +44,7 @@ class Lifeline:
         self._pipe = self._folder / "lifeline"
         os.mkfifo(self._pipe, 0o600)
         # Opened for reading too: opening for writing alone fails where nobody reads yet.
-        self._end = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._writing_end = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,8 +54,8 @@ class Lifeline:
     def __enter__(self) -> Lifeline:
         return self
 
-    def __exit__(self, *_) -> None:
-        os.close(self._end)
+    def __exit__(self, *_: object) -> None:
+        os.close(self._writing_end)
         _kill(_LIFELINE, str(self._pipe))
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -63,16 +63,16 @@ class Lifeline:
 def follow() -> None:
     """From now on this process ends when the command that started it ends, or its parent does.
 
-    It ends at once and without a word: nobody is left to read one. Does nothing in a process without a lifeline.
+    It ends at once and without a message: nobody is left to read one. Does nothing in a process without a lifeline.
     """
     pipe, parent = os.environ.get(_LIFELINE), os.getppid()
     if not pipe:
         return
-    if sys.platform == "linux":  # reaches a process that never comes round to its threads
+    if sys.platform == "linux":  # reaches a process whose threads cannot run
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     try:
         descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:  # the command has ended and cleared up
+    except OSError:  # the command has ended and removed it
         _end_here()
     threading.Thread(target=_watch, args=(descriptor, parent), daemon=True).start()
 
@@ -83,15 +83,15 @@ def follow_parent() -> None:
 
 
 def _watch(descriptor: int | None, parent: int) -> None:
-    while (held := descriptor is None or _held(descriptor)) and os.getppid() == parent:
+    while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent:
         time.sleep(_POLL_S)
-    if not held:  # nobody else is left to clear up
+    if not is_open:  # nobody else is left to remove it
         shutil.rmtree(Path(os.environ[_LIFELINE]).parent, ignore_errors=True)
     _end_here()
 
 
-def _held(descriptor: int) -> bool:
-    """Whether a command still holds the other end of the pipe. It never writes, so there is nothing to read or the end."""
+def _is_open(descriptor: int) -> bool:
+    """Whether the command still has the other end of the pipe. It never writes, so there is nothing to read or the end."""
     try:
         return os.read(descriptor, 1) != b""
     except BlockingIOError:
@@ -114,24 +114,25 @@ def free_port() -> int:
 
 
 def running(purpose: str) -> list[int]:
-    """The ids of this machine's processes that carry a lifeline of this purpose."""
-    return [process.pid for process in _carrying(_PURPOSE, purpose)]
+    """The ids of this machine's processes that have a lifeline of this purpose."""
+    return [process.pid for process in _processes_with(_PURPOSE, purpose)]
 
 
-def _carrying(name: str, value: str) -> list:
-    carriers = []
+def _processes_with(name: str, value: str) -> list[psutil.Process]:
+    """The running processes that have this environment variable."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
             if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
-                carriers.append(process)
-    return carriers
+                processes.append(process)
+    return processes
 
 
 def _kill(name: str, value: str, patience: float = 5.0) -> None:
-    """Kill all that carry the variable, again until none is left: one may have been starting another."""
+    """Kill all processes that have the variable, until none is left after `patience` seconds: one may be starting another."""
     deadline = time.monotonic() + patience
-    while (carriers := _carrying(name, value)) and time.monotonic() < deadline:
-        for process in carriers:
+    while (processes := _processes_with(name, value)) and time.monotonic() < deadline:
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(carriers, timeout=0.5)
+        psutil.wait_procs(processes, timeout=0.5)

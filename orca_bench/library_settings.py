@@ -1,7 +1,8 @@
-"""What transformers, DeepSpeed and torch read from the environment, set before they are imported; and their own bars, off.
+"""Settings of transformers, DeepSpeed and torch that must be made before they are imported; their progress bars are turned off.
 
-Its own module because training, evaluation and generation must all call it first: transformers imports DeepSpeed by
-itself, and DeepSpeed 0.19.8 decides at import which accelerator it has, and warns aloud where it has to guess.
+In: this machine's devices. Out: environment variables, log levels and numbers of threads. Its own module because training,
+evaluation and generation must all call it first: transformers imports DeepSpeed by itself, and DeepSpeed 0.19.8 decides at
+import which accelerator it has, and prints a warning where it has to guess.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import warnings
 
 
 def prepare() -> None:
-    """Make the libraries fit this machine, and quiet. Call before importing transformers or deepspeed; may be repeated."""
+    """Make the libraries fit this machine, and quiet. Call it before importing transformers or deepspeed; it may be repeated."""
     import torch
 
     if not torch.cuda.is_available():
@@ -27,11 +28,11 @@ def prepare() -> None:
 
     transformers_logging.disable_progress_bar()  # bars of tenths of a second, for reading and writing weights
     if not os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
-        enable_progress_bars()  # that call turned the hub's downloads silent too, and those take minutes
+        enable_progress_bars()  # that call has turned off the hub's bars too, and downloads take minutes
 
 
 def share_processor(processes: int) -> None:
-    """Leave this process its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
+    """Let this process use its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
     import torch
 
     if processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
@@ -39,7 +40,7 @@ def share_processor(processes: int) -> None:
 
 
 def cores() -> int:
-    """The cores that this process may run on, which batch systems and taskset make fewer than the machine has."""
+    """How many cores this process may run on; batch systems and taskset make them fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

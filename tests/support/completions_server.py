@@ -29,7 +29,7 @@ from orca_bench import tokenizers
 
 
 class Model:
-    """A model folder, asked one request at a time."""
+    """A model folder that answers one request at a time."""
 
     def __init__(self, folder: str):
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -39,22 +39,22 @@ class Model:
     @torch.inference_mode()
     def complete(self, ids: list[int], room: int, stops: list[str], echo: bool) -> dict:
         with self.lock:
-            said, before, fed, cache, reason = [], self.tokenizer.decode(ids), ids, None, "length"
+            new, before, fed, cache, reason = [], self.tokenizer.decode(ids), ids, None, "length"
             for _ in range(room):
                 out = self.model(torch.tensor([fed]), past_key_values=cache, use_cache=True)
-                said.append(int(out.logits[0, -1].argmax()))
-                fed, cache = said[-1:], out.past_key_values
-                text = self.tokenizer.decode(ids + said)[len(before) :]
-                if said[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
+                new.append(int(out.logits[0, -1].argmax()))
+                fed, cache = new[-1:], out.past_key_values
+                text = self.tokenizer.decode(ids + new)[len(before) :]
+                if new[-1] == self.tokenizer.eos_id or any(stop in text for stop in stops):
                     reason = "stop"
                     break
-            spoken = [i for i in said if i != self.tokenizer.eos_id]
+            spoken = [i for i in new if i != self.tokenizer.eos_id]
             grown = [self.tokenizer.decode(ids + spoken[:n])[len(before) :] for n in range(len(spoken) + 1)]
             text = grown[-1]
             for stop in stops:
                 text = text.split(stop)[0]
-            table = self.model(torch.tensor([ids + said])).logits[0].log_softmax(-1)
-        whole = ids + said if echo else said
+            table = self.model(torch.tensor([ids + new])).logits[0].log_softmax(-1)
+        whole = ids + new if echo else new
         first = 0 if echo else len(ids)
         values = [None if first + n == 0 else float(table[first + n - 1, i]) for n, i in enumerate(whole)]
         tops = [
@@ -75,7 +75,7 @@ _STANDARD |= {"stop", "echo", "logprobs"}
 def serve(
     folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
 ) -> ThreadingHTTPServer:
-    """A server that is ready to `serve_forever`; `seen` are its requests, `model` is what answers them."""
+    """A server that is ready to `serve_forever`; `requests` are what came in, `model` is what answers them."""
     model = Model(folder)
 
     class Handler(BaseHTTPRequestHandler):
@@ -104,31 +104,31 @@ def serve(
                 self._say(200 if self.path == "/health" else 404, {})
 
         def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            server.seen.append(asked)
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.requests.append(request)
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.paths.append(self.path)
             self.path = self.path.split("?")[0]
-            if fault in ("hangs", "stubborn") and len(server.seen) > server.quick:
+            if fault in ("hangs", "stubborn") and len(server.requests) > server.quick:
                 if mark := os.environ.get("HANGING"):
                     Path(mark).touch()
                 return server.hung.wait()
-            if fault == "slow" and len(server.seen) == 1:
+            if fault == "slow" and len(server.requests) == 1:
                 server.hung.wait(server.first_s)
-            if fault == "strict" and set(asked) - _STANDARD:
-                return self._say(400, {"error": {"message": f"unknown options: {set(asked) - _STANDARD}"}})
-            if window and len(asked["prompt"]) + asked["max_tokens"] > window:
+            if fault == "strict" and set(request) - _STANDARD:
+                return self._say(400, {"error": {"message": f"unknown options: {set(request) - _STANDARD}"}})
+            if window and len(request["prompt"]) + request["max_tokens"] > window:
                 return self._say(400, {"error": {"message": f"maximum context length is {window} tokens"}})
-            if self.path != "/v1/completions" or asked["model"] != name:
+            if self.path != "/v1/completions" or request["model"] != name:
                 return self._say(404, {"error": {"message": "no such path or model"}})
-            if fault == "busy" and len(server.seen) % 3 == 0:
+            if fault == "busy" and len(server.requests) % 3 == 0:
                 return self._say(429, {"error": {"message": "busy"}})
-            if fault == "small" and len(asked["prompt"]) > 20:
+            if fault == "small" and len(request["prompt"]) > 20:
                 return self._say(400, {"error": {"message": "the context window is 20 tokens"}})
-            echo, wanted = asked.get("echo", False), asked.get("logprobs")
+            echo, wanted = request.get("echo", False), request.get("logprobs")
             added = [2] if fault in ("bos", "counted") else []
-            prompt = added + asked["prompt"]
-            choice = model.complete(prompt, asked["max_tokens"], asked.get("stop") or [], echo)
+            prompt = added + request["prompt"]
+            choice = model.complete(prompt, request["max_tokens"], request.get("stop") or [], echo)
             if fault in ("polite", "short") and echo:
                 choice["logprobs"] = {key: values[: len(prompt)] for key, values in choice["logprobs"].items()}
                 choice["finish_reason"] = "stop" if fault == "polite" else "length"
@@ -138,7 +138,7 @@ def serve(
                 choice["logprobs"] = None
             elif fault == "strings":
                 choice["logprobs"]["token_logprobs"] = choice["logprobs"]["token_logprobs"][:1]
-            elif fault == "nan" and len(asked["prompt"]) > 20:
+            elif fault == "nan" and len(request["prompt"]) > 20:
                 choice["logprobs"]["token_logprobs"][-2] = float("nan")
             body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
             if fault == "counted":
@@ -146,7 +146,7 @@ def serve(
             self._say(200, body)
 
     server = ThreadingHTTPServer((host, port), Handler)
-    server.seen, server.headers, server.paths, server.model = [], [], [], model.model
+    server.requests, server.headers, server.paths, server.model = [], [], [], model.model
     server.quick, server.hung, server.first_s = 5, threading.Event(), 0.0
     return server
 

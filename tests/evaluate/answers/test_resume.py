@@ -73,10 +73,10 @@ class Listener(evaluation.SilentDisplay):
     """A display that only listens."""
 
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def message(self, line):
-        self.said.append(line)
+        self.lines.append(line)
 
 
 def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny_model, mini, tmp_path):
@@ -92,7 +92,7 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     def reused(order):
         listener = Listener()
         evaluation.evaluate(order, listener)
-        return any("answers were kept by an earlier run" in line for line in listener.said)
+        return any("answers were kept by an earlier run" in line for line in listener.lines)
 
     other = tmp_path / "model"
     shutil.copytree(tiny_model, other)

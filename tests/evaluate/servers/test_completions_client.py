@@ -71,7 +71,7 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
         rule.limit_pair_length(started.longest_pair)
         pairs = [rule.pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
-    assert max(len(request["prompt"]) + request["max_tokens"] for request in server.seen) <= (window or 1024)
+    assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
     own, _ = tree_engine.load(str(tiny_model))
     assert [value for value, _ in answers] == pytest.approx([v for v, _ in own.log_likelihoods(pairs)], abs=1e-3)
 
@@ -120,7 +120,7 @@ def test_a_window_too_small_for_an_answer_is_said_before_anything_is_asked(serve
     url, server = served(None, 200)
     done = command(*words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 1))
     assert done.returncode == 2 and "do not fit a context window of 200" in done.stderr
-    assert len(server.seen) <= 3  # the check's
+    assert len(server.requests) <= 3  # the check's
 
 
 # --- what a server cannot do ----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to
     url, server = served("strict")
     api = ServerEngine(url)
     api.check()
-    assert "extra_body" not in api.sampling and "top_k" not in server.seen[-1] and server.seen[-1]["top_p"] == 1
+    assert "extra_body" not in api.sampling and "top_k" not in server.requests[-1] and server.requests[-1]["top_p"] == 1
     assert any("takes neither top_k nor a repetition penalty" in line for line in api.differences)
 
 
@@ -149,14 +149,14 @@ def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anyt
     eval_ = words(tiny_model, mini, url, "--tasks", "gsm8k", "--limit", 2, "--protocol", "leaderboard")
     done = command(*eval_)
     assert done.returncode == 2 and "throws the first tokens of some texts away" in done.stderr
-    assert len(server.seen) <= 3
+    assert len(server.requests) <= 3
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "display_url"),
     [
         ("http://host:8000/v1", "http://host:8000/v1"),
         ("https://me:pass%40word@host/v1/", "https://***@host/v1"),
@@ -165,9 +165,9 @@ def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anyt
         ("http://[::1]:80/v1", "http://[::1]:80/v1"),
     ],
 )
-def test_an_address_is_shown_without_its_secrets(text, shown):
+def test_an_address_is_shown_without_its_secrets(text, display_url):
     address = Address.parse(text)
-    assert address.display_url == shown
+    assert address.display_url == display_url
     for secret in ("pass%40word", "pass@word", "tokenvalue", "abcdef"):
         assert secret not in address.url + address.redacted(f"cannot open {text} with {secret}") or secret not in text
 
@@ -216,7 +216,7 @@ def test_a_key_in_a_servers_refusal_is_not_repeated(served, monkeypatch):
 def test_an_evaluation_of_a_server_that_hangs_ends_when_it_is_told_to(served, tiny_model, mini, command, number):
     url, server = served("hangs")
     process = command.start(*words(tiny_model, mini, url, "--tasks", "truthful_qa", "--limit", 3, "--out", "r.json"))
-    eventually(lambda: len(server.seen) > server.quick or process.poll() is not None)
+    eventually(lambda: len(server.requests) > server.quick or process.poll() is not None)
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE_S)  # less than the client waits for an answer
     assert process.returncode == 130 and "the same command goes on from there" in err and "Traceback" not in err
@@ -239,7 +239,7 @@ def test_the_first_answers_of_a_server_may_take_longer_than_later_ones(served):
     server.first_s = 4
     with contextlib.closing(ServerEngine(url, timeout=3)) as engine:
         engine.check()
-    assert len(server.seen) == CHECK  # nothing was sent twice
+    assert len(server.requests) == CHECK  # nothing was sent twice
 
 
 @pytest.fixture

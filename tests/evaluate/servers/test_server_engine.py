@@ -42,14 +42,14 @@ CHECK = 5  # requests of the check at the start
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
     own, tokenizer = tree_engine.load(str(tiny_model))
-    said = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
-    sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *said], 3), Ids([4, 8], 1)]
-    seen = []
-    found = ServerEngine(served()[0]).log_likelihoods(sequences, seen.append)
-    for mine, theirs in zip(found, own.log_likelihoods(sequences), strict=True):
+    continuation = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
+    sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *continuation], 3), Ids([4, 8], 1)]
+    counts = []
+    answers = ServerEngine(served()[0]).log_likelihoods(sequences, counts.append)
+    for mine, theirs in zip(answers, own.log_likelihoods(sequences), strict=True):
         assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
-    assert [greedy for _, greedy in found].count(True) >= 1
-    assert sum(seen) == prefix_tree.distinct(sequences)
+    assert [greedy for _, greedy in answers].count(True) >= 1
+    assert sum(counts) == prefix_tree.distinct(sequences)
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
@@ -67,10 +67,10 @@ class Listener(evaluation.SilentDisplay):
     """A display that only listens."""
 
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def message(self, line):
-        self.said.append(line)
+        self.lines.append(line)
 
 
 def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_model, mini, tmp_path):
@@ -83,7 +83,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
             tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out, engine=choice
         )
         listener = Listener()
-        return evaluation.evaluate(order, listener)["leaderboard"], listener.said
+        return evaluation.evaluate(order, listener)["leaderboard"], listener.lines
 
     theirs, _ = run("own", EngineConfig())
     mine, _ = run("api", EngineConfig("api", base_url=url))
@@ -95,24 +95,24 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     sampling = engine.pop("sampling")
     assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
     assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None}
-    assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.seen)
+    assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.requests)
     assert mine["requests_sha256"] == theirs["requests_sha256"]
     for task, entry in theirs["tasks"].items():
         assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
-    asked = len(server.seen)
-    _, said = run("api", EngineConfig("api", base_url=url))
-    assert any("answers were kept by an earlier run" in line for line in said)
-    assert len(server.seen) == asked + CHECK
+    before = len(server.requests)
+    _, lines = run("api", EngineConfig("api", base_url=url))
+    assert any("answers were kept by an earlier run" in line for line in lines)
+    assert len(server.requests) == before + CHECK
 
 
 def test_a_busy_server_is_asked_again(served):
     url, server = served("busy")
     assert len(ServerEngine(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
-    assert len(server.seen) > 9
+    assert len(server.requests) > 9
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (
             "strings",
@@ -123,9 +123,9 @@ def test_a_busy_server_is_asked_again(served):
         ("html", "not an answer of a completions server"),
     ],
 )
-def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, said):
+def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, message):
     url, _ = served(fault)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         ServerEngine(url).check()
 
 
@@ -153,7 +153,7 @@ def test_a_server_is_probed_within_its_window(served, window):
     url, server = served(None, window)
     with contextlib.closing(ServerEngine(url)) as api:
         assert api.check().value < 0 and api.returns_tokens
-    assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.seen)
+    assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.requests)
 
 
 def test_nan_from_a_server_is_named_by_its_request(served, tiny_model, mini, command):
@@ -204,16 +204,16 @@ def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_
 ):
     url, server = served()
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "r.json"]
-    asked = ["eval", "--model", tiny_model, "--engine", "api", "--base-url", url, *words]
-    assert command(*asked).returncode == 0
-    before = len(server.seen)
-    again = command(*asked)
-    assert again.returncode == 0 and len(server.seen) == before + CHECK
+    eval_ = ["eval", "--model", tiny_model, "--engine", "api", "--base-url", url, *words]
+    assert command(*eval_).returncode == 0
+    before = len(server.requests)
+    again = command(*eval_)
+    assert again.returncode == 0 and len(server.requests) == before + CHECK
     with torch.no_grad():
         for parameter in server.model.parameters():
             parameter.mul_(1.1)
-    before = len(server.seen)
-    other = command(*asked)
-    assert other.returncode == 0 and len(server.seen) > before + CHECK
-    before = len(server.seen)
-    assert command(*asked).returncode == 0 and len(server.seen) == before + CHECK  # both are known from then on
+    before = len(server.requests)
+    other = command(*eval_)
+    assert other.returncode == 0 and len(server.requests) > before + CHECK
+    before = len(server.requests)
+    assert command(*eval_).returncode == 0 and len(server.requests) == before + CHECK  # both are known from then on
