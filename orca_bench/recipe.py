@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orca_bench import yaml_files
 
+#: Tokens that a model attends to where nothing else is said: LLaMA 1's context window, in which the student is trained.
+CONTEXT_WINDOW = 2048
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f]+$"
 
@@ -46,7 +49,7 @@ class Architecture(_Section):
     num_key_value_heads: Positive | None = Field(
         None, description="Key and value heads per layer. It divides num_attention_heads, which is the default."
     )
-    max_position_embeddings: Positive = Field(2048, description="Context window, in tokens.")
+    max_position_embeddings: Positive = Field(CONTEXT_WINDOW, description="Context window, in tokens.")
     tie_word_embeddings: bool = Field(False, description="Whether the output head shares the input embeddings.")
     rope_theta: Annotated[float, Field(gt=0)] = Field(10000.0, description="Base of the rotary position embeddings.")
     rms_norm_eps: Annotated[float, Field(gt=0)] = Field(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
-from orca_bench.models.architecture import DEFAULT_WINDOW
+from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers import Tokenizer
 
 #: The most tokens of a generated answer where a protocol says nothing else (b281b092, models/huggingface.py, max_gen_toks).
@@ -224,7 +224,7 @@ def of(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
     `orca` uses at most 2,048 of them, the window that the student was made with; the two others, as their harnesses do, all.
     """
     if protocol == "orca":
-        return OrcaEncoding(tokenizer, min(window, DEFAULT_WINDOW))
+        return OrcaEncoding(tokenizer, min(window, CONTEXT_WINDOW))
     return {"leaderboard": LeaderboardEncoding, "plain": HarnessEncoding}[protocol](tokenizer, window)
 
 

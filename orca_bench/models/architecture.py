@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import read_json
+from orca_bench.recipe import CONTEXT_WINDOW
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -24,8 +25,6 @@ _OTHER_ENCODERS = ("bert-generation",)
 _DRAFTERS = ("gemma4_assistant", "gemma4_unified_assistant")
 #: Names of the context window in configurations of transformers 5.23, the most usual first.
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
-#: Tokens; LLaMA 1's window, for which the student is made. Where a configuration names no window it is this.
-DEFAULT_WINDOW = 2048
 #: Models whose first learned positions are padding's (modeling_roberta.py, create_position_ids_from_input_ids).
 _PADDED_POSITIONS = (
     "camembert",
@@ -99,7 +98,7 @@ def window(config) -> int:
 
     Raises UserError where it names one without a token.
     """
-    return named_window(config) or DEFAULT_WINDOW
+    return named_window(config) or CONTEXT_WINDOW
 
 
 def named_window(config) -> int | None:

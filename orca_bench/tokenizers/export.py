@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orca_bench.files import write_json, writing
 from orca_bench.prompt import chat_template, messages, render
+from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
 from orca_bench.tokenizers.hugging_face import load_plain
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
@@ -31,7 +32,7 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
         split_special_tokens=not escaped,
         padding_side="left",
         clean_up_tokenization_spaces=False,
-        model_max_length=max_length or 2048,
+        model_max_length=max_length or CONTEXT_WINDOW,
         chat_template=chat_template(tokenizer.bos_id is not None, escaped, ESCAPE),
     )
     with writing(folder):

@@ -11,7 +11,7 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from orca_bench.models.architecture import DEFAULT_WINDOW
+from orca_bench.recipe import CONTEXT_WINDOW
 
 #: The most new tokens in one batch of the prefix tree. Larger batches were no faster on CPUs; not measured on GPUs.
 MOST_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
@@ -31,7 +31,7 @@ def batch_tokens(model: PreTrainedModel, width: int, kept_bytes: int) -> int:
     inner = inner if isinstance(inner, int) else 4 * width
     # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
     activations = (8 * width + 3 * inner) * model.dtype.itemsize
-    mask = 4 * DEFAULT_WINDOW  # a float for each of the tokens that a token may attend to
+    mask = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
     return _power(
         _BATCH_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
         _LEAST_BATCH_TOKENS,
