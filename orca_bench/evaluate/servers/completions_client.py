@@ -133,10 +133,11 @@ class Endpoint:
 
         With `first` the answer may take FIRST_ANSWER_S. Raises UserError for what a server does instead.
         """
-        timeout = max(self._timeout, FIRST_ANSWER_S) if first else self._timeout
-        client = self._client.with_options(timeout=self._openai.Timeout(timeout, connect=_CONNECT_S))
+        seconds = max(self._timeout, FIRST_ANSWER_S) if first else self._timeout
+        timeout = self._openai.Timeout(seconds, connect=_CONNECT_S)
+        create = self._client.completions.create
         completion = await self.request(
-            lambda: client.completions.create(model=self.model, prompt=ids, temperature=0, **options), timeout
+            lambda: create(model=self.model, prompt=ids, temperature=0, timeout=timeout, **options), seconds
         )
         if not completion.choices:
             raise UserError("the server's completion has no choice", where=self.display_url)
