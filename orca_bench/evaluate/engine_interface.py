@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from orca_bench.evaluate.request_encoding import Encoding, Ids, Start
+from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
 
 #: Called with how many tokens (of log-likelihoods) or texts have been computed since the call before.
 Progress = Callable[[int], None]
@@ -41,7 +41,9 @@ class GeneratedText(NamedTuple):
 class Engine(Protocol):
     """A model that answers requests, here or behind a server."""
 
-    def log_likelihoods(self, sequences: Sequence[Ids], progress: Progress = no_progress) -> list[LogLikelihood]:
+    def log_likelihoods(
+        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+    ) -> list[LogLikelihood]:
         """The score of each sequence's continuation, in order.
 
         `progress` counts tokens of the prefix tree of all sequences. Raises NotFinite with the number of a sequence whose
@@ -50,7 +52,7 @@ class Engine(Protocol):
 
     def generate(
         self,
-        starts: Sequence[Start],
+        starts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,

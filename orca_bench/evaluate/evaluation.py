@@ -79,7 +79,9 @@ def _run_protocols(
 def run_helper(config: EvaluationConfig, connection: Connection, size: int) -> None:
     """Be one of `size` processes that answer: do what the first one sends. It also says what is wrong with the input."""
     with work_sharing.replying_errors(connection), _open_engine(config, size, SilentDisplay()) as engine:
-        encodings = {name: request_encoding.of(name, engine.tokenizer, engine.window) for name in config.result_paths}
+        encodings = {
+            name: request_encoding.encoding_for(name, engine.tokenizer, engine.window) for name in config.result_paths
+        }
         work_sharing.answer(connection, lambda item: compute(engine.engine, encodings, item))
 
 

@@ -58,7 +58,9 @@ def write_requests(
     read = {task.name: selection.rows(task) for task in selection.tasks}
     rule = None
     if tokens_of is not None:
-        rule = request_encoding.of(selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of))
+        rule = request_encoding.encoding_for(
+            selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of)
+        )
     protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
     written = 0
     if not out.parent.exists():

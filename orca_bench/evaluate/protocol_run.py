@@ -151,7 +151,7 @@ def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, disp
     Raises UserError where a file that is no result is in the way.
     """
     protocol, engine = protocol_of(config, name), inputs.engine
-    encoding = request_encoding.of(name, engine.tokenizer, engine.window)
+    encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
     if engine.longest_pair is not None:
         encoding.limit_pair_length(engine.longest_pair)
     model = engine.model | {"warnings": _model_warnings(config, name, display)}
@@ -181,7 +181,7 @@ def protocol_of(config: EvaluationConfig, name: str) -> protocols.RequestProtoco
 def check_token_limits(config: EvaluationConfig, engine: LoadedEngine) -> None:
     """Raise UserError where the model's context window has no place for a task's answers, before anything is computed."""
     for name in config.result_paths:
-        encoding = request_encoding.of(name, engine.tokenizer, engine.window)
+        encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
         limits = protocol_of(config, name).max_new_tokens
         for task in config.tasks:
             if task.generates:

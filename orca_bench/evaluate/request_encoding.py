@@ -1,4 +1,4 @@
-"""Strings to token ids and back: how each protocol's requests become what the model is fed, and its tokens an answer.
+"""Strings in, token ids out, and back: how a protocol's requests become what the model is fed, and its tokens an answer.
 
 Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
 model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, behind BOS where the tokenizer
@@ -22,7 +22,7 @@ MAX_NEW_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Ids:
+class ScoredSequence:
     """One request as ids: `ids[i]` for i ≥ `start` is scored from what stands before it."""
 
     ids: list[int]
@@ -30,8 +30,8 @@ class Ids:
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a generation starts from: ids, how many tokens it may have, and how many of its first are thrown away."""
+class GenerationPrompt:
+    """What a generation starts from: ids, how many tokens it may have, and how many of its first are discarded."""
 
     ids: list[int]
     max_new_tokens: int
@@ -42,7 +42,7 @@ class Encoding(ABC):
     """One protocol's rule for a tokenizer and a context window of `max_length` tokens.
 
     `shortened` counts the contexts that were too long and lost tokens, `narrowed` those of them, or besides them, that lost
-    some to a server's room alone (`limit_pair_length`).
+    some to a server's window alone (`limit_pair_length`).
     """
 
     #: Whether a context that was cut by n tokens costs the answer its first n.
@@ -71,35 +71,39 @@ class Encoding(ABC):
             self._last = (context, self._context(context))
         return self._last[1]
 
-    def pair(self, context: str, continuation: str, fixed_prefix: int = 0) -> Ids:
+    def encode_pair(self, context: str, continuation: str, fixed_prefix: int = 0) -> ScoredSequence:
         """The ids that are scored for one pair; at most `max_length` of them are fed, for the last is never fed.
 
         `fixed_prefix` is how many characters of the context must stay. Raises UserError for a continuation that has no token
         of its own or does not fit the window.
         """
-        asked, answered = self._split(context, continuation)
-        if not answered:
+        context_ids, continuation_ids = self._split(context, continuation)
+        if not continuation_ids:
             raise UserError(f"the continuation {continuation!r} has no token of its own, so it cannot be scored")
-        room = self._longest_pair - len(answered)
-        if room < 1:
+        most_context = self._longest_pair - len(continuation_ids)
+        if most_context < 1:
             raise UserError(
-                f"a continuation of {len(answered)} tokens does not fit the context window: {continuation[:60]!r}…"
+                f"a continuation of {len(continuation_ids)} tokens does not fit the context window: {continuation[:60]!r}…"
             )
-        if room < len(asked) and self._longest_pair <= self.max_length:
+        if most_context < len(context_ids) and self._longest_pair <= self.max_length:
             self.narrowed += 1
-        asked = self._fit(context, asked, room, fixed_prefix)
-        return Ids(asked + answered, len(asked))
+        context_ids = self._fit(context, context_ids, most_context, fixed_prefix)
+        return ScoredSequence(context_ids + continuation_ids, len(context_ids))
 
     def limit_pair_length(self, longest_pair: int) -> None:
-        """Let no pair have more ids than this, where a server is fed the last one too and must have room for an answer."""
+        """Let no pair have more ids than this: a server is fed the last one too and must be able to generate a token."""
         self._longest_pair = min(self._longest_pair, longest_pair)
 
-    def start(self, context: str, fixed_prefix: int = 0, max_new_tokens: int = MAX_NEW_TOKENS) -> Start:
-        """What a generation of at most `max_new_tokens` tokens starts from; raises UserError where the window is too small."""
+    def encode_prompt(self, context: str, fixed_prefix: int = 0, max_new_tokens: int | None = None) -> GenerationPrompt:
+        """What a generation of at most `max_new_tokens` tokens (None: 256) starts from.
+
+        `fixed_prefix` is how many characters of the context must stay. Raises UserError where the window is too small.
+        """
+        max_new_tokens = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
         self.check_max_new_tokens(max_new_tokens)
         ids = self._context(context) or self._nothing()
-        kept = self._fit(context, ids, self.max_length - max_new_tokens, fixed_prefix)
-        return Start(kept, max_new_tokens, len(ids) - len(kept) if self.discards else 0)
+        fitting = self._fit(context, ids, self.max_length - max_new_tokens, fixed_prefix)
+        return GenerationPrompt(fitting, max_new_tokens, len(ids) - len(fitting) if self.discards else 0)
 
     def check_max_new_tokens(self, max_new_tokens: int, where: str | None = None) -> None:
         """Raise UserError where answers of `max_new_tokens` tokens leave no place for a context."""
@@ -111,7 +115,7 @@ class Encoding(ABC):
             )
 
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
-        """Whether a generation is over, asked after each token."""
+        """Whether a generation is over; called after each token."""
         return self.complete(ids, stops)
 
     def complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
@@ -135,14 +139,16 @@ class Encoding(ABC):
             "an empty context cannot be fed: the tokenizer has no BOS and no EOS", where=self.tokenizer.source
         )
 
-    def _fit(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
-        if len(ids) <= room:
+    def _fit(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
+        """The ids of a context, cut to `most` of them and counted where they are more."""
+        if len(ids) <= most:
             return ids
         self.shortened += 1
-        return self._shorten(context, ids, room, fixed_prefix)
+        return self._shorten(context, ids, most, fixed_prefix)
 
-    def _shorten(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
-        return ids[-room:]
+    def _shorten(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
+        """The ids that stay of a context that has more than `most`."""
+        return ids[-most:]
 
 
 class OrcaEncoding(Encoding):
@@ -158,12 +164,12 @@ class OrcaEncoding(Encoding):
     def _context(self, context: str) -> list[int]:
         return [*self.tokenizer.prefix, *self.tokenizer.encode(context)]
 
-    def _shorten(self, context: str, ids: list[int], room: int, fixed_prefix: int) -> list[int]:
+    def _shorten(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
         text = context[:fixed_prefix]
         if text not in self._fixed_prefixes:
             self._fixed_prefixes[text] = len(self._context(text)) if text else 0
-        kept = min(self._fixed_prefixes[text], room)
-        return ids[:kept] + (ids[-(room - kept) :] if room > kept else [])
+        first = min(self._fixed_prefixes[text], most)
+        return ids[:first] + (ids[-(most - first) :] if most > first else [])
 
 
 class HarnessEncoding(Encoding):
@@ -177,10 +183,10 @@ class HarnessEncoding(Encoding):
     def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         # White space at the context's end belongs to the continuation. The context keeps its own ids, whether the whole
         # begins with them or not.
-        asked = self._shared_context(context.rstrip())
-        if not asked:
+        context_ids = self._shared_context(context.rstrip())
+        if not context_ids:
             return self._nothing(), self.tokenizer.encode(context + continuation)
-        return asked, self._context(context + continuation)[len(asked) :]
+        return context_ids, self._context(context + continuation)[len(context_ids) :]
 
     def _context(self, context: str) -> list[int]:
         prefix = self.tokenizer.prefix if self.bos and self.tokenizer.adds_bos else []
@@ -209,8 +215,8 @@ class LeaderboardEncoding(HarnessEncoding):
 
     def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
         """The text without special tokens, up to each stop string in turn, the spelled-out EOS last."""
-        spoken = [i for i in ids if i != self.tokenizer.unk_id]
-        return cut(self.tokenizer.decode(spoken), [*stops, self.tokenizer.eos_text])
+        known = [i for i in ids if i != self.tokenizer.unk_id]
+        return cut(self.tokenizer.decode(known), [*stops, self.tokenizer.eos_text])
 
     def _length(self, stop: str) -> int:
         if stop not in self._lengths:
@@ -218,7 +224,7 @@ class LeaderboardEncoding(HarnessEncoding):
         return self._lengths[stop]
 
 
-def of(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
+def encoding_for(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
     """The encoding of a protocol for a model whose context window is `window` tokens.
 
     `orca` uses at most 2,048 of them, the window that the student was made with; the two others, as their harnesses do, all.

@@ -45,9 +45,9 @@ def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> It
 
 def _tokens(request: Request, encoding: Encoding) -> dict:
     if request.continuation is not None:
-        pair = encoding.pair(request.context, request.continuation, request.fixed_prefix)
+        pair = encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
         return {"context_ids": pair.ids[: pair.start], "continuation_ids": pair.ids[pair.start :]}
-    start = encoding.start(request.context, request.fixed_prefix, request.max_new_tokens)
+    start = encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
     return {"context_ids": start.ids, "discard": start.discard}
 
 

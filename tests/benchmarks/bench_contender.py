@@ -58,7 +58,7 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
         from orca_bench.evaluate.harness.language_model import HarnessModel
 
         engine, tokenizer = tree_engine.load(str(model), dtype)
-        encoding = request_encoding.of(protocol, tokenizer, 2048)
+        encoding = request_encoding.encoding_for(protocol, tokenizer, 2048)
         return HarnessModel(engine, encoding), engine.model, encoding
     from lm_eval.models.huggingface import HFLM
 
@@ -108,7 +108,7 @@ def _score(lm: Any, encoding: Any, task: str, pairs: list) -> dict[str, Any]:
         "documents": [document for *_, document in pairs],
     }
     if encoding is not None:
-        sequences = [encoding.pair(*pair[:2]) for pair in pairs]
+        sequences = [encoding.encode_pair(*pair[:2]) for pair in pairs]
         record |= {"distinct": prefix_tree.distinct(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
     return record
 

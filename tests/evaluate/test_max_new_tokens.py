@@ -18,7 +18,7 @@ from orca_bench.evaluate import (
 from orca_bench.evaluate.engine import tree_engine
 from orca_bench.evaluate.harness.plain_protocol import Plain
 from orca_bench.evaluate.protocols import Answer, Document, Request
-from orca_bench.evaluate.request_encoding import Start
+from orca_bench.evaluate.request_encoding import GenerationPrompt
 from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Score
@@ -69,7 +69,7 @@ def test_a_room_that_is_none_is_refused(words):
 
 
 def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
-    rule = request_encoding.of("orca", tokenizers.load(tiny_model), 512)
+    rule = request_encoding.encoding_for("orca", tokenizers.load(tiny_model), 512)
     with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
         rule.check_max_new_tokens(512, where="GSM8K under protocol orca")
     assert "--max-new-tokens" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
@@ -79,11 +79,11 @@ def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_aske
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
-    rule = request_encoding.of(name, tokenizer, 1024)
+    rule = request_encoding.encoding_for(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
     ids = own.generate_ids([start], lambda number, ids: False, 12)[0]
     stop = tokenizer.decode(ids[:6])[-2:]
-    starts = [Start(start, 12), Start(start, 12), Start(start, 3)]
+    starts = [GenerationPrompt(start, 12), GenerationPrompt(start, 12), GenerationPrompt(start, 3)]
     texts = own.generate(starts, [[], [stop], [stop + "never said"]], rule)
     assert [ran_out for _, _, ran_out in texts] == [True, False, True]
 

@@ -225,7 +225,7 @@ def questions(vocabulary: int = 600, longest: int = 90):
     """(sequences that share beginnings, prompts) of random ids; one is a beginning of another, two are the same."""
     import random
 
-    from orca_bench.evaluate.request_encoding import Ids
+    from orca_bench.evaluate.request_encoding import ScoredSequence
 
     draw = random.Random(3)
 
@@ -233,9 +233,9 @@ def questions(vocabulary: int = 600, longest: int = 90):
         return [draw.randrange(3, vocabulary) for _ in range(count)]
 
     stem, second = ids(longest - 12), ids(20)
-    requests = [Ids(stem + ids(length), len(stem)) for length in (1, 1, 3, 8)] + [
-        Ids(second + ids(5), 1),
-        Ids(stem[:30], 18),
+    requests = [ScoredSequence(stem + ids(length), len(stem)) for length in (1, 1, 3, 8)] + [
+        ScoredSequence(second + ids(5), 1),
+        ScoredSequence(stem[:30], 18),
     ]
     requests += [requests[0]]
     return requests, [stem[:70], [*stem[:30], 7], second]

@@ -42,7 +42,7 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
     return {
         "requests": sum(len(document.requests) for document in documents),
         "requests_sha256": request_files.digest(documents),
-        "tokens_sha256": tokens_digest(documents, request_encoding.of(protocol.name, tokenizer, WINDOW)),
+        "tokens_sha256": tokens_digest(documents, request_encoding.encoding_for(protocol.name, tokenizer, WINDOW)),
         "score": sum(scores) / len(scores),
         "scores_sha256": hashlib.sha256(struct.pack(f"<{len(scores)}d", *scores)).hexdigest(),
     }
@@ -53,10 +53,10 @@ def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding
     digest = hashlib.sha256()
     for _, request in request_files.numbered(documents):
         if request.continuation is None:
-            start = rule.start(request.context, request.fixed_prefix, request.max_new_tokens)
+            start = rule.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
             ids, place = start.ids, start.max_new_tokens
         else:
-            pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
+            pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
             ids, place = pair.ids, pair.start
         digest.update(struct.pack(f"<{len(ids) + 2}i", len(ids), place, *ids))
     return digest.hexdigest()

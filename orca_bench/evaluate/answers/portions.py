@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.request_encoding import Ids, Start
+from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 
 #: Tokens of the prefix tree that are computed, and cached, together. What two portions share is computed in both: with a
 #: prefix of 2,000 tokens 6 % of it all at the worst.
@@ -90,7 +90,7 @@ class Call:
         return self.kind == TEXTS and any(rest[1] for portion in self.portions for rest in portion.rest)
 
 
-def scores(pairs: Sequence[Ids], shortened: int, narrowed: int = 0) -> Call:
+def scores(pairs: Sequence[ScoredSequence], shortened: int, narrowed: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
     portions = _portions(pairs, [[pair.start] for pair in pairs], PORTION_TOKENS)
     sent = sum(len(pair.ids) - 1 for pair in pairs)
@@ -98,10 +98,10 @@ def scores(pairs: Sequence[Ids], shortened: int, narrowed: int = 0) -> Call:
     return Call(SCORES, portions, len(pairs), sent, shortened, narrowed, sha256)
 
 
-def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: int) -> Call:
+def texts(starts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], shortened: int) -> Call:
     """The portions of contexts behind which texts are generated."""
     prompts = [
-        Ids([*start.ids, 0], len(start.ids)) for start in starts
+        ScoredSequence([*start.ids, 0], len(start.ids)) for start in starts
     ]  # the tree leaves out the last, which is not fed
     room = max((start.max_new_tokens for start in starts), default=0)
     rest = [[start.max_new_tokens, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
@@ -112,7 +112,7 @@ def texts(starts: Sequence[Start], stops: Sequence[Sequence[str]], shortened: in
 
 
 def _portions(
-    sequences: Sequence[Ids], rest: Sequence[list[Any]], tokens: int, extra: int = 0, unfed: int = 0
+    sequences: Sequence[ScoredSequence], rest: Sequence[list[Any]], tokens: int, extra: int = 0, unfed: int = 0
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `unfed` ids are no part of the request."""
     portions = []

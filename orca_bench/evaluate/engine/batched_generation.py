@@ -19,7 +19,7 @@ from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import StepAttention
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.engine.tree_forward import TreeForward
@@ -79,7 +79,7 @@ class Generation:
     def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
         """The batches of the prompts' tree, each with the indices that the batch after it needs."""
         # A sequence's last token is not fed: behind each prompt stands one that only has its place.
-        sequences = [Ids([*prompt, 0], len(prompt)) for prompt in self._prompts]
+        sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompts]
         # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
         most_ended = max(1, self._slots.count // 8)
         return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, most_ended))

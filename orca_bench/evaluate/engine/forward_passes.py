@@ -27,7 +27,7 @@ from transformers import (
 from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import Finished, NotANumber
 from orca_bench.evaluate.engine_interface import LogLikelihood
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 _OUT_OF_MEMORY = "the model needs a larger device, or --device-map auto to be spread over several"
 
@@ -41,7 +41,7 @@ class PlainPasses:
         self._output_head = _OutputHead(model)
         self._rotary = [module for module in model.modules() if hasattr(module, "original_max_seq_len")]
 
-    def log_likelihoods(self, sequences: Sequence[Ids]) -> Iterator[dict[int, LogLikelihood]]:
+    def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> Iterator[dict[int, LogLikelihood]]:
         """The scores of the sequences that one pass answers, by number; a dictionary for each pass.
 
         Raises NotFinite, with the number of the sequence, and UserError where the memory is too small for one pass.
@@ -227,7 +227,7 @@ class _Complete(StoppingCriteria):
         return torch.tensor([complete], device=input_ids.device)
 
 
-def _groups(sequences: Sequence[Ids]) -> Iterator[list[int]]:
+def _groups(sequences: Sequence[ScoredSequence]) -> Iterator[list[int]]:
     """The numbers of the sequences of which the same tokens are fed, such as those of four choices of one token each.
 
     A sequence that is the beginning of another is fed alone all the same: a model may depend on the length (top-k with ties,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 _SHORT_PREFIX = 64  # tokens that a portion would rather compute again than be any longer
 
@@ -81,7 +81,7 @@ class TreeBatch:
         return ends
 
 
-def batches(sequences: Sequence[Ids], budget: int, most_ended: int | None = None) -> Iterator[TreeBatch]:
+def batches(sequences: Sequence[ScoredSequence], budget: int, most_ended: int | None = None) -> Iterator[TreeBatch]:
     """The batches of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
 
     A sequence's last token is scored and never fed, so it is no token of the tree. With `most_ended`, at most so many sequences
@@ -137,7 +137,7 @@ class SequenceGroup:
     tokens: int = 0
 
 
-def groups(sequences: Sequence[Ids], tokens: int, extra: int = 0) -> list[SequenceGroup]:
+def groups(sequences: Sequence[ScoredSequence], tokens: int, extra: int = 0) -> list[SequenceGroup]:
     """All sequences, in groups of about `tokens` tokens; each group is a tree of its own.
 
     A group computes again what it shares with the one before, so a group ends, once it is three quarters full, where the next
@@ -161,12 +161,12 @@ def groups(sequences: Sequence[Ids], tokens: int, extra: int = 0) -> list[Sequen
     return result if sequences else []
 
 
-def distinct(sequences: Sequence[Ids]) -> int:
+def distinct(sequences: Sequence[ScoredSequence]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
     return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.ids)))
 
 
-def new_tokens(ordered: Sequence[Ids]) -> Iterator[int]:
+def new_tokens(ordered: Sequence[ScoredSequence]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
     previous: list[int] = []
     for sequence in ordered:
@@ -186,7 +186,7 @@ def _add_token(batch: TreeBatch, path: list[int], token_id: int) -> None:
     path.append(index)
 
 
-def _add_targets(batch: TreeBatch, number: int, sequence: Ids, path: list[int], scored: int) -> int:
+def _add_targets(batch: TreeBatch, number: int, sequence: ScoredSequence, path: list[int], scored: int) -> int:
     """Note what of a sequence can be scored from its path as far as it goes; returns the depth where the rest begins."""
     indices = path[scored:]
     complete = len(path) == len(sequence.ids) - 1

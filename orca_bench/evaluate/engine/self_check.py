@@ -24,7 +24,7 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import LogLikelihood
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 _CHANGED = 8  # units of rounding of the largest hidden value: what experts that are given other tokens beside may cause
 _MOVED = 0.25  # of the largest hidden value: more than the rounding of passes of another size
@@ -39,7 +39,7 @@ class CheckedEngine(Protocol):
     batch_tokens: int
     kept_tokens: int
 
-    def log_likelihoods(self, sequences: Sequence[Ids]) -> list[LogLikelihood]:
+    def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> list[LogLikelihood]:
         """See `TreeEngine`."""
 
     def generate_ids(
@@ -75,7 +75,7 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
 
 
 def _check_scores(engine: CheckedEngine, stem: list[int], tails: list[list[int]]) -> float:
-    sequences = [Ids(stem + tail, len(stem)) for tail in tails] + [Ids(tails[2], 1)]
+    sequences = [ScoredSequence(stem + tail, len(stem)) for tail in tails] + [ScoredSequence(tails[2], 1)]
     worst = 0.0
     for sequence, (logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
         table = engine.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
@@ -118,7 +118,7 @@ def _check_branches(
 
 
 def _batch(stem: list[int], *tails: list[int]) -> TreeBatch:
-    (batch,) = prefix_tree.batches([Ids([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
+    (batch,) = prefix_tree.batches([ScoredSequence([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
     return batch
 
 

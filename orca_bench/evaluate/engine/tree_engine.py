@@ -27,7 +27,7 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
-from orca_bench.evaluate.request_encoding import Encoding, Ids, Start
+from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
 from orca_bench.models import model_folder
 from orca_bench.tokenizers import Tokenizer
 
@@ -97,7 +97,9 @@ class TreeEngine:
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def log_likelihoods(self, sequences: Sequence[Ids], progress: Progress = no_progress) -> list[LogLikelihood]:
+    def log_likelihoods(
+        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+    ) -> list[LogLikelihood]:
         """The score of each sequence's continuation, in order; see `Engine`.
 
         Where the memory is full the engine goes on with batches of half the size. Raises NotFinite, with the number of the
@@ -117,7 +119,7 @@ class TreeEngine:
         return [answers[number] for number in range(len(sequences))]
 
     def _answers_by_batch(
-        self, sequences: Sequence[Ids], numbers: Sequence[int]
+        self, sequences: Sequence[ScoredSequence], numbers: Sequence[int]
     ) -> Iterator[tuple[dict[int, LogLikelihood], int]]:
         """For each batch of the sequences of these numbers, (the answers that it completes, by number; its tokens)."""
         partial: dict[int, LogLikelihood] = {}
@@ -150,7 +152,7 @@ class TreeEngine:
             start = end
 
     def _plain_answers(
-        self, sequences: Sequence[Ids], numbers: Sequence[int], progress: Progress
+        self, sequences: Sequence[ScoredSequence], numbers: Sequence[int], progress: Progress
     ) -> Mapping[int, LogLikelihood]:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
         answers: dict[int, LogLikelihood] = {}
@@ -182,7 +184,7 @@ class TreeEngine:
 
     def generate(
         self,
-        starts: Sequence[Start],
+        starts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,

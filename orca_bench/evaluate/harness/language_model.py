@@ -23,7 +23,7 @@ from orca_bench.evaluate.display import AnswerProgress, SilentDisplay
 from orca_bench.evaluate.engine_interface import Engine, Progress, no_progress
 from orca_bench.evaluate.harness.lm_eval_instances import ScoreResponse, TextResponse, request_of
 from orca_bench.evaluate.protocols import Answer
-from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, Ids, Start
+from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, GenerationPrompt, ScoredSequence
 
 
 class HarnessModel(LM):
@@ -125,16 +125,15 @@ class HarnessModel(LM):
                 values[number] = value
         return values
 
-    def _pair(self, instance: Instance) -> Ids:
+    def _pair(self, instance: Instance) -> ScoredSequence:
         request = request_of(instance, self._max_new_tokens)
         with _errors_named(instance):
-            return self.encoding.pair(request.context, request.continuation or "", request.fixed_prefix)
+            return self.encoding.encode_pair(request.context, request.continuation or "", request.fixed_prefix)
 
-    def _start(self, instance: Instance) -> Start:
+    def _start(self, instance: Instance) -> GenerationPrompt:
         request = request_of(instance, self._max_new_tokens)
         with _errors_named(instance):
-            limit = self._max_new_tokens if request.max_new_tokens is None else request.max_new_tokens
-            return self.encoding.start(request.context, request.fixed_prefix, limit)
+            return self.encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
 
 
 class _PortionWork:
@@ -194,8 +193,8 @@ def compute(
     """An engine's answers, of `LogLikelihood` or `GeneratedText`, to an item: kind, protocol, requests of a portion."""
     kind, protocol, requests = item
     if kind == portions.SCORES:
-        return engine.log_likelihoods([Ids(ids, start) for ids, start in requests], progress)
-    starts = [Start(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
+        return engine.log_likelihoods([ScoredSequence(ids, start) for ids, start in requests], progress)
+    starts = [GenerationPrompt(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
     return engine.generate(starts, [stops for *_, stops in requests], encodings[protocol], progress)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
-from orca_bench.evaluate.request_encoding import Encoding, Ids, Start, cut
+from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut
 from orca_bench.evaluate.servers.completions_client import Endpoint, Refused
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ServerEngine:
         if not scores:
             return Probe(None, choice.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
-        sequences = [Ids(part, 1) for part in (ids, ids[1:4], ids[4:]) if len(part) > 1]
+        sequences = [ScoredSequence(part, 1) for part in (ids, ids[1:4], ids[4:]) if len(part) > 1]
         return Probe(self.log_likelihoods(sequences)[0].log_probability, None)
 
     @property
@@ -110,7 +110,9 @@ class ServerEngine:
             lines.append("the server does not tell its context window: that of the model folder is taken")
         return lines
 
-    def log_likelihoods(self, sequences: Sequence[Ids], progress: Progress = no_progress) -> list[LogLikelihood]:
+    def log_likelihoods(
+        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+    ) -> list[LogLikelihood]:
         """See `Engine`; sent in the order of their ids, so that a server with a prefix cache can use it."""
         order = sorted(range(len(sequences)), key=lambda n: sequences[n].ids)
         new_tokens = prefix_tree.new_tokens([sequences[number] for number in order])
@@ -121,7 +123,7 @@ class ServerEngine:
 
     def generate(
         self,
-        starts: Sequence[Start],
+        starts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
@@ -160,7 +162,7 @@ class ServerEngine:
         self._endpoint.run(answer_all())
         return answers
 
-    async def _log_likelihood(self, number: int, sequence: Ids) -> LogLikelihood:
+    async def _log_likelihood(self, number: int, sequence: ScoredSequence) -> LogLikelihood:
         ids = sequence.ids
         choice = await self._complete(ids, max_tokens=1, echo=True, logprobs=1)
         logprobs = choice.logprobs
@@ -187,7 +189,7 @@ class ServerEngine:
             hint=hint,
         )
 
-    async def _generate(self, start: Start, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
+    async def _generate(self, start: GenerationPrompt, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
         options: dict[str, Any] = {"stop": list(stops)} if stops else {}
         if start.discard:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded

@@ -271,7 +271,7 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     from transformers import AutoModelForCausalLM
 
     from orca_bench.evaluate.engine import tree_engine
-    from orca_bench.evaluate.request_encoding import Ids
+    from orca_bench.evaluate.request_encoding import ScoredSequence
     from orca_bench.models import model_identity
 
     places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "disk"}
@@ -282,7 +282,7 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     engine, whole = tree_engine.TreeEngine(spread), tree_engine.load(str(tiny_model))[0]
     assert engine.check() < 1e-4
     assert model_identity.weights(spread) == model_identity.weights(whole.model)
-    sequences = [Ids([1, 5, 9, n], 2) for n in range(10, 20)]
+    sequences = [ScoredSequence([1, 5, 9, n], 2) for n in range(10, 20)]
     for mine, theirs in zip(engine.log_likelihoods(sequences), whole.log_likelihoods(sequences), strict=True):
         assert mine == pytest.approx(theirs, abs=1e-4)
     prompts = [[1, 5], [1, 7, 9]]

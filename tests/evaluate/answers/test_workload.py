@@ -18,19 +18,25 @@ from orca_bench.evaluate.display import SilentDisplay
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
-from orca_bench.evaluate.request_encoding import Ids, Start
+from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.tasks import select
 
 
 def test_portions_give_back_the_requests_that_they_were_made_of():
-    pairs = [Ids([1, 2, 3, 4], 2), Ids([1, 2, 3, 5, 6], 3), Ids([7, 8], 1), Ids([1, 2, 3, 4], 2), Ids([1, 2, 9], 1)]
+    pairs = [
+        ScoredSequence([1, 2, 3, 4], 2),
+        ScoredSequence([1, 2, 3, 5, 6], 3),
+        ScoredSequence([7, 8], 1),
+        ScoredSequence([1, 2, 3, 4], 2),
+        ScoredSequence([1, 2, 9], 1),
+    ]
     call = portions.scores(pairs, 0)
     numbers = [number for portion in call.portions for number in portion.numbers]
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
     assert [[pairs[n].ids, pairs[n].start] for n in numbers] == requests
     assert call.tokens == prefix_tree.distinct(pairs) and call.sent == sum(len(pair.ids) - 1 for pair in pairs)
-    starts = [Start([1, 2, 3], 5, 1), Start([1, 2], 4, 0), Start([1, 2, 3], 5, 0)]
+    starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
     assert portion.tokens == 3 + 3 * 5 and call.discards
@@ -40,12 +46,16 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
 
 def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
     def key(ids=(1, 2, 3), start=1, more=()):
-        return portions.scores([Ids(list(ids), start), *more], 0).portions[0].key()
+        return portions.scores([ScoredSequence(list(ids), start), *more], 0).portions[0].key()
 
-    keys = [key(), key((1, 2, 4)), key((1, 2, 3, 3)), key(start=2), key(more=[Ids([1, 2, 3], 1)])]
-    keys += [portions.texts([start], [stops], 0).portions[0].key() for start, stops in (
-        (Start([1, 2, 3], 1), []), (Start([1, 2, 3], 2), []), (Start([1, 2, 3], 1, 1), []), (Start([1, 2, 3], 1), ["a"]),
-    )]  # fmt: skip
+    keys = [key(), key((1, 2, 4)), key((1, 2, 3, 3)), key(start=2), key(more=[ScoredSequence([1, 2, 3], 1)])]
+    prompts = [
+        (GenerationPrompt([1, 2, 3], 1), []),
+        (GenerationPrompt([1, 2, 3], 2), []),
+        (GenerationPrompt([1, 2, 3], 1, 1), []),
+        (GenerationPrompt([1, 2, 3], 1), ["a"]),
+    ]
+    keys += [portions.texts([prompt], [stops], 0).portions[0].key() for prompt, stops in prompts]
     assert len(set(keys)) == len(keys) and key() == key()
 
 
@@ -56,7 +66,7 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
     protocol = protocols.named("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
     lm = HarnessModel(
-        engine, request_encoding.of("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
+        engine, request_encoding.encoding_for("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
     )
     planned = []
     lm.progress = type("Progress", (SilentDisplay,), {"plan": lambda self, call: planned.append(call)})()
@@ -136,7 +146,7 @@ def test_what_is_no_length_of_time_is_refused(text):
 
 def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_long_step(capsys):
     (task,) = select("mmlu")
-    call = portions.scores([Ids(list(range(n, n + 50)), 40) for n in range(100)], 0)
+    call = portions.scores([ScoredSequence(list(range(n, n + 50)), 40) for n in range(100)], 0)
     lines = []
 
     def wait_for(count, pattern):

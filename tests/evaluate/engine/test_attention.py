@@ -12,7 +12,7 @@ from orca_bench import library_settings
 from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, Unfit
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 SHAPE = dict(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
 
@@ -112,7 +112,9 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     engine.choose_path()
     assert engine.path == "tree" and engine.limit == 39
     draw = random.Random(1)
-    requests = [Ids([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)]
+    requests = [
+        ScoredSequence([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)
+    ]
     for sequence, (logprob, _) in zip(requests, engine.log_likelihoods(requests), strict=True):
         fresh = loud(LlamaForCausalLM, config)  # nothing was asked of it before
         with torch.inference_mode():

@@ -9,7 +9,7 @@ from orca_bench import library_settings
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,7 +38,9 @@ def test_requests_that_feed_the_same_share_a_pass(plain_engine, monkeypatch):
     monkeypatch.setattr(
         plain_engine.plain, "log_probabilities", lambda ids, *more: passes.append(len(ids)) or whole(ids, *more)
     )
-    plain_engine.log_likelihoods([Ids([5, 6, 7, choice], 3) for choice in (10, 11, 12, 13)] + [Ids([5, 6, 9], 1)])
+    plain_engine.log_likelihoods(
+        [ScoredSequence([5, 6, 7, choice], 3) for choice in (10, 11, 12, 13)] + [ScoredSequence([5, 6, 9], 1)]
+    )
     assert sorted(passes) == [2, 3]
 
 
@@ -71,7 +73,7 @@ def test_memory_that_is_too_small_for_one_sequence_is_said(plain_engine, monkeyp
 
     monkeypatch.setattr(plain_engine.model, "forward", full)
     with pytest.raises(UserError, match="out of memory with one sequence of 3 tokens"):
-        plain_engine.log_likelihoods([Ids([1, 2, 3, 4], 1)])
+        plain_engine.log_likelihoods([ScoredSequence([1, 2, 3, 4], 1)])
 
 
 def test_nan_is_named_on_the_plain_way():
@@ -79,7 +81,7 @@ def test_nan_is_named_on_the_plain_way():
     engine.choose_path()
     engine.model.get_output_embeddings().weight.data[3] = float("nan")
     with pytest.raises(NotFinite, match="request 1"):
-        engine.log_likelihoods([Ids([5, 6, 7, 8], 4), Ids([5, 6, 7, 9], 2)])
+        engine.log_likelihoods([ScoredSequence([5, 6, 7, 8], 4), ScoredSequence([5, 6, 7, 9], 2)])
     with pytest.raises(NotFinite, match="nan to request 0"):
         engine.generate_ids([[1, 2, 3]], lambda number, ids: True, 4)
     with pytest.raises(NotFinite):

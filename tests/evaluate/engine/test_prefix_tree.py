@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orca_bench.evaluate.engine import prefix_tree, tree_attention
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 
 def random_sequences(count, seed):
@@ -15,7 +15,7 @@ def random_sequences(count, seed):
     sequences = []
     for _ in range(count):
         ids = [rng.randrange(4) for _ in range(rng.randint(2, 14))]
-        sequences.append(Ids(ids, rng.randint(1, len(ids) - 1)))
+        sequences.append(ScoredSequence(ids, rng.randint(1, len(ids) - 1)))
     return sequences
 
 
@@ -57,7 +57,7 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
 
 
 def test_only_the_path_that_the_next_batch_needs_is_cached():
-    sequences = [Ids([1, 2, 3, 4, 9], 4), Ids([1, 2, 3, 5, 9], 4), Ids([7, 8, 9], 2)]
+    sequences = [ScoredSequence([1, 2, 3, 4, 9], 4), ScoredSequence([1, 2, 3, 5, 9], 4), ScoredSequence([7, 8, 9], 2)]
     assert [len(batch.cached) for batch in prefix_tree.batches(sequences, 4)] == [0, 3]
 
 

@@ -11,7 +11,7 @@ from orca_bench.evaluate.engine import prefix_tree, tree_attention
 from orca_bench.evaluate.engine.attention_interface import Unfit
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.engine.tree_forward import TreeForward
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def random_sequences(model, count, seed=0):
     for _ in range(count):
         stem = rng.choice(stems)
         ids = stem[: rng.randint(1, len(stem))] + [rng.randrange(vocabulary) for _ in range(rng.randint(1, 12))]
-        sequences.append(Ids(ids, rng.randint(1, len(ids) - 1)))
+        sequences.append(ScoredSequence(ids, rng.randint(1, len(ids) - 1)))
     return sequences + sequences[:5]
 
 
@@ -57,7 +57,10 @@ def test_a_greedy_continuation_is_flagged(model):
     start = [1, 5, 9, 3]
     continuation = engine.generate_ids([start], lambda n, ids: False, 6)[0]
     wrong = [*continuation[:-1], (continuation[-1] + 1) % model.config.vocab_size]
-    flags = [f for _, f in engine.log_likelihoods([Ids(start + continuation, 4), Ids(start + wrong, 4)])]
+    flags = [
+        f
+        for _, f in engine.log_likelihoods([ScoredSequence(start + continuation, 4), ScoredSequence(start + wrong, 4)])
+    ]
     assert flags == [True, False]
 
 

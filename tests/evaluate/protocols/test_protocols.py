@@ -69,9 +69,9 @@ def test_what_evaluation_scores_is_what_training_would_train_on(mini, tokenizer,
             record = Record("S", instruction, "", request.continuation or "x")
             trained, prompt_length = encode_record(record, tokenizer, 10**6)
             if request.continuation is None:
-                assert rule.start(request.context, request.fixed_prefix).ids == trained[:prompt_length]
+                assert rule.encode_prompt(request.context, request.fixed_prefix).ids == trained[:prompt_length]
             else:
-                pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
+                pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
                 assert pair.ids == trained[:-1] and pair.start == prompt_length  # all but EOS
 
 
@@ -108,9 +108,9 @@ def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentence
             trained, prompt_length = encode_record(Record(system, instruction, input, response), tokenizer, 10**6)
             context = prompt.render(system, instruction, input)
             if tokenizer.encode(response):
-                pair = rule.pair(context, response)
+                pair = rule.encode_pair(context, response)
                 assert (pair.ids, pair.start) == (trained[:-1], prompt_length), (context, response)
-            assert rule.start(context).ids == trained[:prompt_length]
+            assert rule.encode_prompt(context).ids == trained[:prompt_length]
 
 
 def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
@@ -125,7 +125,7 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
             row = json.loads(line)
             fields = row["instruction"], row.get("context", ""), row["response"]
             trained, prompt_length = encode_record(Record("S", *fields), tokenizer, 10**6)
-            pair = rule.pair(prompt.render("S", fields[0], fields[1]), fields[2])
+            pair = rule.encode_pair(prompt.render("S", fields[0], fields[1]), fields[2])
             assert (pair.ids, pair.start) == (trained[:-1], prompt_length)
             checked += 1
     assert checked > 400
@@ -134,7 +134,7 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
 def test_a_context_too_long_keeps_its_head_and_its_end(mini, tokenizer):
     request = documents(mini, "arc_challenge", 1, system="Be brief.")[0].requests[0]
     rule = OrcaEncoding(tokenizer, 80)
-    pair = rule.pair(request.context, request.continuation, request.fixed_prefix)
+    pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
     text = tokenizer.decode(pair.ids[: pair.start])
     assert len(pair.ids) == 81
     assert text.startswith(prompt.fixed_prefix("Be brief.")) and text.endswith("\n\n### Response:\n")
@@ -152,14 +152,17 @@ def test_encoding_together_splits_as_lm_evals_hf_class(tiny_model, tokenizer, ru
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", add_bos_token=bos)
     for context, continuation in PAIRS:
         context_ids, continuation_ids = theirs._encode_pair(context, continuation)
-        pair = ours.pair(context, continuation)
+        pair = ours.encode_pair(context, continuation)
         assert (pair.ids, pair.start) == (context_ids + continuation_ids, len(context_ids))
 
 
 def test_the_leaderboard_has_no_bos_and_an_empty_context_is_eos(tokenizer):
     rule = LeaderboardEncoding(tokenizer, 1024)
-    assert tokenizer.bos_id not in rule.pair("a", " b").ids and tokenizer.bos_id not in rule.start("a b").ids
-    pair = rule.pair("", "word")
+    assert (
+        tokenizer.bos_id not in rule.encode_pair("a", " b").ids
+        and tokenizer.bos_id not in rule.encode_prompt("a b").ids
+    )
+    pair = rule.encode_pair("", "word")
     assert (pair.ids, pair.start) == ([tokenizer.eos_id, *tokenizer.encode("word")], 1)
 
 
@@ -167,14 +170,14 @@ def test_the_leaderboard_cuts_from_the_left_and_throws_as_many_tokens_of_the_ans
     rule = LeaderboardEncoding(tokenizer, 300)
     context = "the cat saw the dog. " * 60
     ids = tokenizer.encode(context)
-    start = rule.start(context)
+    start = rule.encode_prompt(context)
     assert (start.ids, start.discard) == (ids[-44:], len(ids) - 44)
-    pair = rule.pair(context, "it ran")
+    pair = rule.encode_pair(context, "it ran")
     assert len(pair.ids) == 301 and pair.ids[: pair.start] == tokenizer.encode(context.rstrip())[-pair.start :]
     assert rule.shortened == 2
-    short = rule.start("the cat")
+    short = rule.encode_prompt("the cat")
     assert (short.ids, short.discard) == (tokenizer.encode("the cat"), 0)
-    assert OrcaEncoding(tokenizer, 300).start(context).discard == 0
+    assert OrcaEncoding(tokenizer, 300).encode_prompt(context).discard == 0
 
 
 def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokenizer):
@@ -191,17 +194,20 @@ def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokeniz
 
 def test_a_continuation_that_cannot_be_scored_is_refused(tokenizer):
     with pytest.raises(UserError, match="has no token of its own"):
-        OrcaEncoding(tokenizer, 300).pair("a", "")
+        OrcaEncoding(tokenizer, 300).encode_pair("a", "")
     with pytest.raises(UserError, match="does not fit the context window"):
-        LeaderboardEncoding(tokenizer, 20).pair("a", " word" * 30)
+        LeaderboardEncoding(tokenizer, 20).encode_pair("a", " word" * 30)
     with pytest.raises(UserError, match="256 new tokens do not fit a context window of 200"):
-        LeaderboardEncoding(tokenizer, 200).start("a")
+        LeaderboardEncoding(tokenizer, 200).encode_prompt("a")
 
 
 def test_each_protocol_has_its_window(tokenizer):
-    windows = {name: request_encoding.of(name, tokenizer, 4096).max_length for name in ("orca", "leaderboard", "plain")}
+    windows = {
+        name: request_encoding.encoding_for(name, tokenizer, 4096).max_length
+        for name in ("orca", "leaderboard", "plain")
+    }
     assert windows == {"orca": 2048, "leaderboard": 4096, "plain": 4096}
-    assert request_encoding.of("orca", tokenizer, 1024).max_length == 1024
+    assert request_encoding.encoding_for("orca", tokenizer, 1024).max_length == 1024
 
 
 def test_a_text_is_cut_at_each_stop_in_turn():

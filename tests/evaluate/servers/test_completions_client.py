@@ -16,7 +16,7 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate import request_encoding
 from orca_bench.evaluate.engine import tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
-from orca_bench.evaluate.request_encoding import Ids
+from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.evaluate.servers import completions_client, supervisor
 from orca_bench.evaluate.servers.completions_client import Address
 from orca_bench.evaluate.servers.server_engine import ServerEngine
@@ -67,9 +67,9 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
     url, server = served(fault, window)
     with open_engine(EngineConfig("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
         assert started.window == min(1024, window or 1024) and started.model["engine"]["window"] == window
-        rule = request_encoding.of("leaderboard", started.tokenizer, started.window)
+        rule = request_encoding.encoding_for("leaderboard", started.tokenizer, started.window)
         rule.limit_pair_length(started.longest_pair)
-        pairs = [rule.pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
+        pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
     own, _ = tree_engine.load(str(tiny_model))
@@ -78,16 +78,16 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
 
 def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
     _, tokenizer = tree_engine.load(str(tiny_model))
-    here, there = (request_encoding.of("leaderboard", tokenizer, 100) for _ in range(2))
+    here, there = (request_encoding.encoding_for("leaderboard", tokenizer, 100) for _ in range(2))
     there.limit_pair_length(99)
     for count in range(1, 120):
         one, other = here.pair("a " * count, "b"), there.pair("a " * count, "b")
         assert other.ids == one.ids[-99:] and len(one.ids) <= 101
     differing = sum(here.pair("a " * n, "b").ids != there.pair("a " * n, "b").ids for n in range(1, 120))
     assert there.narrowed == 2 * differing > 0 and here.narrowed == 0
-    roomy = request_encoding.of("leaderboard", tokenizer, 100)
+    roomy = request_encoding.encoding_for("leaderboard", tokenizer, 100)
     roomy.limit_pair_length(4095)
-    roomy.pair("a " * 120, "b")
+    roomy.encode_pair("a " * 120, "b")
     assert roomy.narrowed == 0 and roomy.shortened == 1
 
 
@@ -229,7 +229,7 @@ def test_a_server_that_does_not_answer_in_time_is_not_said_to_be_absent(served, 
     url, server = served("hangs")
     server.quick = 0
     with contextlib.closing(ServerEngine(url, timeout=0.5)) as engine, pytest.raises(UserError) as refusal:
-        engine.check() if name == "check" else engine.log_likelihoods([Ids([4, 8, 5], 1)])
+        engine.check() if name == "check" else engine.log_likelihoods([ScoredSequence([4, 8, 5], 1)])
     assert "the server has not answered a request within 0.5 s" in str(refusal.value)
     assert "cannot reach" not in str(refusal.value) and "--concurrency" in str(refusal.value)
 

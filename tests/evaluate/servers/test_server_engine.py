@@ -14,7 +14,7 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation, request_encoding
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
-from orca_bench.evaluate.request_encoding import Ids, Start
+from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.servers.server_engine import ServerEngine
 
 
@@ -43,7 +43,10 @@ CHECK = 5  # requests of the check at the start
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
     own, tokenizer = tree_engine.load(str(tiny_model))
     continuation = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
-    sequences = [Ids([1, 5, 9, n], 3) for n in range(10, 16)] + [Ids([1, 5, 9, *continuation], 3), Ids([4, 8], 1)]
+    sequences = [ScoredSequence([1, 5, 9, n], 3) for n in range(10, 16)] + [
+        ScoredSequence([1, 5, 9, *continuation], 3),
+        ScoredSequence([4, 8], 1),
+    ]
     counts = []
     answers = ServerEngine(served()[0]).log_likelihoods(sequences, counts.append)
     for mine, theirs in zip(answers, own.log_likelihoods(sequences), strict=True):
@@ -55,9 +58,10 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_mod
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
-    rule = request_encoding.of(name, tokenizer, 1024)
+    rule = request_encoding.encoding_for(name, tokenizer, 1024)
     starts = [
-        Start(tokenizer.encode(f"Where does the {animal} live?"), 12, n) for n, animal in enumerate(["frog", "bee"])
+        GenerationPrompt(tokenizer.encode(f"Where does the {animal} live?"), 12, n)
+        for n, animal in enumerate(["frog", "bee"])
     ]
     stops = [["e"], []]
     assert ServerEngine(served()[0]).generate(starts, stops, rule) == own.generate(starts, stops, rule)
@@ -107,7 +111,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
 def test_a_busy_server_is_asked_again(served):
     url, server = served("busy")
-    assert len(ServerEngine(url, concurrency=2).log_likelihoods([Ids([1, 5, n], 2) for n in range(9)])) == 9
+    assert len(ServerEngine(url, concurrency=2).log_likelihoods([ScoredSequence([1, 5, n], 2) for n in range(9)])) == 9
     assert len(server.requests) > 9
 
 
@@ -130,7 +134,7 @@ def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, m
 
 
 def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
-    sequence = Ids([4, 8, 5], 1)
+    sequence = ScoredSequence([4, 8, 5], 1)
     whole = ServerEngine(served()[0]).log_likelihoods([sequence])
     assert ServerEngine(served("polite")[0]).log_likelihoods([sequence]) == whole
     with pytest.raises(UserError, match="3 token ids were sent and 3 log-probabilities came back, 4 expected"):
@@ -139,7 +143,7 @@ def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
 
 def test_refusals_unknown_models_and_absent_servers_are_named(served):
     with pytest.raises(UserError, match=r"refused \(400\): .*the context window is 20 tokens"):
-        ServerEngine(served("small")[0]).log_likelihoods([Ids(list(range(1, 30)), 5)])
+        ServerEngine(served("small")[0]).log_likelihoods([ScoredSequence(list(range(1, 30)), 5)])
     with pytest.raises(UserError, match="the server has no model 'x'; it has tiny"):
         ServerEngine(served()[0], "x")
     with pytest.raises(UserError, match="cannot reach the server .*is it running"):
@@ -183,7 +187,7 @@ def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
     vllm()
     lines, config = [], EngineConfig("vllm", tensor_parallel=2, concurrency=2)
     with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
-        assert started.engine.log_likelihoods([Ids([1, 5, 9], 1)])[0][0] < 0
+        assert started.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
         url = started.engine.base_url
     assert "vLLM is starting; its log: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
