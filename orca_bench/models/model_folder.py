@@ -109,9 +109,9 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
                 name, config=architecture.config_of(name), attn_implementation=kind, **options
             )
         )
-    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.rows_needed:
+    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.min_model_vocab_size:
         raise UserError(
-            f"the tokenizer needs {tokenizer.rows_needed} rows and the model has {vocabulary}",
+            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {vocabulary}",
             where=name,
             hint="this folder's tokenizer is another model's",
         )

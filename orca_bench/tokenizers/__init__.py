@@ -1,8 +1,9 @@
-"""Text to token ids, exactly as the model was trained with: what is loaded, checked, repaired and exported.
+"""Text in, the token ids that the model was trained with out: tokenizers are loaded, checked, repaired and exported here.
 
-In: a model folder or a SentencePiece `.model` file. Out: a `Tokenizer` whose `encode` gives SentencePiece's own ids, or those
-of tokenizer.json as it stands, never adds BOS or EOS (the caller does), and never reads a special token out of text.
-`export` writes a tokenizer.json with which plain transformers agrees, and the chat template.
+`load` reads a model folder or a SentencePiece `.model` file and gives a `Tokenizer`. Its `encode` gives SentencePiece's own
+ids, or those of tokenizer.json as it stands. It never adds BOS or EOS (the caller does), and it never takes the spelling of
+a special token in a text for that token. `export` writes a tokenizer.json with which plain transformers gives the same ids,
+and the chat template.
 """
 
 from orca_bench.tokenizers.conversion import build_fast

@@ -12,8 +12,10 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
+from orca_bench.tokenizers.hugging_face import FolderTokenizer
 from orca_bench.tokenizers.sentencepiece_file import (
     BPE,
     BYTE,
@@ -25,6 +27,15 @@ from orca_bench.tokenizers.sentencepiece_file import (
     model_proto,
 )
 from orca_bench.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
+    from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers.decoders import Decoder
+    from tokenizers.models import Model
+    from tokenizers.normalizers import Normalizer
+    from tokenizers.pre_tokenizers import PreTokenizer
+    from tokenizers.processors import PostProcessor
 
 #: A noncharacter of Unicode, which no text has.
 ESCAPE = "\ufdd0"
@@ -41,7 +52,7 @@ def finds_special(tokenizer: Tokenizer) -> bool:
     return not (isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.is_bpe)
 
 
-def build_fast(tokenizer: Tokenizer):
+def build_fast(tokenizer: Tokenizer) -> FastTokenizer:
     """A `tokenizers.Tokenizer` that gives a tokenizer's ids, and BOS for the spelling of BOS at the beginning of a text.
 
     Raises UserError for a SentencePiece model that is neither BPE nor unigram.
@@ -49,6 +60,7 @@ def build_fast(tokenizer: Tokenizer):
     if isinstance(tokenizer, SentencePieceTokenizer):
         fast = _from_sentencepiece(tokenizer)
     else:
+        assert isinstance(tokenizer, FolderTokenizer), "there are two kinds of tokenizer"
         fast = copy.deepcopy(tokenizer.plain.backend_tokenizer)
     fast.post_processor = _bos_in_front(tokenizer)
     escaped = finds_special(tokenizer)
@@ -58,11 +70,11 @@ def build_fast(tokenizer: Tokenizer):
     return fast
 
 
-def _bos_in_front(tokenizer: Tokenizer):
+def _bos_in_front(tokenizer: Tokenizer) -> PostProcessor:
     """BOS where plain transformers adds it to a text; nothing else, whatever the base's tokenizer added."""
     from tokenizers import processors
 
-    if not tokenizer.adds_bos:
+    if not tokenizer.adds_bos or tokenizer.bos_id is None:
         return processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
     bos = tokenizer.spelling(tokenizer.bos_id)
     return processors.TemplateProcessing(
@@ -70,14 +82,14 @@ def _bos_in_front(tokenizer: Tokenizer):
     )
 
 
-def _without_escapes(normalizer):
+def _without_escapes(normalizer: Normalizer | None) -> Normalizer:
     from tokenizers import normalizers
 
     strip = normalizers.Replace(ESCAPE, "")
     return strip if normalizer is None else normalizers.Sequence([strip, normalizer])
 
 
-def _from_sentencepiece(tokenizer: SentencePieceTokenizer):
+def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     """Built from the SentencePiece file itself: pieces, scores, normaliser, dummy prefix; and the tokens that a folder adds.
 
     BPE merges are every split of a normal piece into two normal pieces, ordered by the merged piece's score, then id:
@@ -104,7 +116,7 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer):
     return fast
 
 
-def _model(proto, model_file: Path):
+def _model(proto: ModelProto, model_file: Path) -> Model:
     from tokenizers import models
 
     kind, unknown = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
@@ -141,7 +153,7 @@ def _model(proto, model_file: Path):
     )
 
 
-def _normalizer(proto, bos: str | None):
+def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
     from tokenizers import Regex, normalizers
 
     spec = proto.normalizer_spec
@@ -173,7 +185,7 @@ def _normalizer(proto, bos: str | None):
     return normalizers.Sequence(steps)
 
 
-def _splitter(proto, bos: str | None):
+def _splitter(proto: ModelProto, bos: str | None) -> PreTokenizer | None:
     """BOS at the beginning and user-defined symbols stand alone, the longest symbol first; None where there is neither."""
     from tokenizers import Regex, pre_tokenizers
 
@@ -182,7 +194,7 @@ def _splitter(proto, bos: str | None):
     return pre_tokenizers.Split(Regex("|".join(alone)), behavior="isolated") if alone else None
 
 
-def _decoder(proto):
+def _decoder(proto: ModelProto) -> Decoder:
     from tokenizers import decoders
 
     steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]

@@ -1,10 +1,11 @@
-"""A tokenizer in, its files in a model folder out, with which plain transformers agrees, and the Orca chat template."""
+"""A tokenizer in; its files in a model folder out, with the Orca chat template, so that plain transformers gives the same ids."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench.files import write_json, writing
 from orca_bench.prompt import chat_template, messages, render
@@ -16,6 +17,9 @@ from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
 from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:
     """Write the tokenizer and the Orca chat template into a model folder, then load it back as plain transformers does.
@@ -25,7 +29,8 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     from transformers import PreTrainedTokenizerFast
 
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
-    escaped = [tokenizer.spelling(id_) for id_ in tokenizer.special_ids] if finds_special(tokenizer) else []
+    special = [tokenizer.spelling(id_) or "" for id_ in tokenizer.special_ids]
+    escaped = special if finds_special(tokenizer) else []
     plain = PreTrainedTokenizerFast(
         tokenizer_object=build_fast(tokenizer),
         **{f"{name}_token": tokenizer.spelling(id_) for name, id_ in ids.items() if id_ is not None},
@@ -43,17 +48,17 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     # transformers 5 writes its own new class name, which 4.x and other loaders do not know; both know this one.
     config_file = folder / TOKENIZER_CONFIG
     config = json.loads(config_file.read_text(encoding="utf-8"))
-    none = {"bos_token": None} if tokenizer.bos_id is None else {}  # the file of a SentencePiece model may name one
-    write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | none)
+    without_bos = {"bos_token": None} if tokenizer.bos_id is None else {}  # a SentencePiece model's file may name one
+    write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | without_bos)
     return _disagreement(tokenizer, load_plain(folder))
 
 
-def _disagreement(tokenizer: Tokenizer, plain) -> Disagreement | None:
+def _disagreement(tokenizer: Tokenizer, plain: PreTrainedTokenizerBase) -> Disagreement | None:
     """The first text to which what was exported gives other ids, alone or in the chat template behind BOS."""
     texts = probe_texts(300, seed=1)
-    finds, plain.split_special_tokens = plain.split_special_tokens, True
+    splits, plain.split_special_tokens = plain.split_special_tokens, True
     disagreement = first_disagreement(tokenizer, plain, texts)
-    plain.split_special_tokens = finds
+    plain.split_special_tokens = splits
     for text in texts[:100] if disagreement is None else []:
         expected = [*tokenizer.prefix, *tokenizer.encode(render(text, text))]
         ids = plain.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]

@@ -12,11 +12,15 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import sha256
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 _NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -26,19 +30,22 @@ class FolderTokenizer(Tokenizer):
 
     def __init__(self, folder: Path, metadata: Metadata = Metadata()):
         self.source = folder
-        self._rows = metadata.rows
+        self._model_vocab_size = metadata.model_vocab_size
+        #: The tokenizer as transformers has it.
         self.plain = _load(folder, metadata)
         self._backend = self.plain.backend_tokenizer
-        self._backend.no_truncation()  # a tokenizer.json may ask for both, and training left them there in many
+        self._backend.no_truncation()  # a tokenizer.json may ask for both: training has left them in many
         self._backend.no_padding()
         added = self._backend.get_added_tokens_decoder()
-        begun = self._backend.encode("a", add_special_tokens=True).ids
-        bare = self._backend.encode("a", add_special_tokens=False).ids
-        first = begun[0] if begun[1:] == bare else None
+        with_special = self._backend.encode("a", add_special_tokens=True).ids
+        without_special = self._backend.encode("a", add_special_tokens=False).ids
+        first = with_special[0] if with_special[1:] == without_special else None
         self.bos_id = self.plain.bos_token_id
         if self.bos_id is None and "bos_token" not in metadata.names:
             self.bos_id = first
-        self.adds_bos = self.bos_id is not None and begun[:1] == [self.bos_id] and begun != bare
+        self.adds_bos = (
+            self.bos_id is not None and with_special[:1] == [self.bos_id] and with_special != without_special
+        )
         eos = self.plain.eos_token_id
         stops = [id_ for id_ in metadata.stop_ids if self.spelling(id_) is not None]
         self.eos_id = eos if eos is not None else next(iter(stops), None)
@@ -49,10 +56,11 @@ class FolderTokenizer(Tokenizer):
         vocabulary = self._backend.get_vocab(with_added_tokens=False).values()
         normal = [id_ for id_, token in added.items() if not token.special]
         self.vocab_size = max([*vocabulary, *added]) + 1
-        self.rows_needed = max([*vocabulary, *normal, *self.prefix, *self.stop_ids[:1]]) + 1
-        self._byte_ids = self._bytes()
+        self.min_model_vocab_size = max([*vocabulary, *normal, *self.prefix, *self.stop_ids[:1]]) + 1
+        self._byte_ids = self._find_byte_ids()
 
     def encode(self, text: str) -> list[int]:
+        """See `Tokenizer.encode`."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -65,19 +73,23 @@ class FolderTokenizer(Tokenizer):
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
+        """See `Tokenizer.decode`."""
         return self._backend.decode([i for i in map(int, ids) if self.has_text(i)])
 
     def spelling(self, token_id: int) -> str | None:
+        """See `Tokenizer.spelling`."""
         return self._backend.id_to_token(token_id)
 
     def has_text(self, token_id: int) -> bool:
+        """See `Tokenizer.has_text`."""
         return token_id not in self._special and self.spelling(token_id) is not None
 
     def may_change(self, token_id: int) -> bool:
+        """See `Tokenizer.may_change`."""
         # tokenizers 0.23.3 decodes a run of byte tokens to U+FFFD as a whole when one byte of it is wrong.
         return token_id in self._byte_ids
 
-    def _bytes(self) -> set[int]:
+    def _find_byte_ids(self) -> set[int]:
         decoder = self._backend.decoder
         if decoder is None or b"ByteFallback" not in decoder.__getstate__():
             return set()
@@ -86,12 +98,14 @@ class FolderTokenizer(Tokenizer):
 
     @property
     def unk_id(self) -> int | None:
+        """The id of the unknown token; None where there is none."""
         return self.plain.unk_token_id
 
     @property
     def pad_id(self) -> int | None:
+        """The folder's own padding token where the model has it, else the unknown token, else EOS."""
         own = self.plain.pad_token_id
-        if own is not None and own < (self._rows or self.vocab_size):
+        if own is not None and own < (self._model_vocab_size or self.vocab_size):
             return own
         return self.eos_id if self.unk_id is None else self.unk_id
 
@@ -104,7 +118,8 @@ class FolderTokenizer(Tokenizer):
         return hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode()).hexdigest()
 
 
-def _load(folder: Path, metadata: Metadata):
+def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
+    """The tokenizer of tokenizer.json as the file has it; without that file, as transformers loads the folder."""
     from transformers import PreTrainedTokenizerFast
 
     if not (folder / TOKENIZER_JSON).is_file():
@@ -112,7 +127,7 @@ def _load(folder: Path, metadata: Metadata):
     try:
         exact = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:
-        raise _cannot(folder, error) from error
+        raise _loading_error(folder, error) from error
     if not {"bos_token", "eos_token"} <= metadata.names.keys():
         # Older folders leave the names to the class: gpt2's tokenizer_config.json has none.
         vocabulary = exact.get_vocab()
@@ -131,16 +146,16 @@ def _class_names(folder: Path) -> dict[str, str]:
     return {name: getattr(plain, name) for name in _NAMES if getattr(plain, name) is not None}
 
 
-def load_plain(folder: str | Path):
+def load_plain(folder: str | Path) -> PreTrainedTokenizerBase:
     """The folder's tokenizer as plain transformers loads it; raises UserError where it cannot."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:
-        raise _cannot(folder, error) from error
+        raise _loading_error(folder, error) from error
 
 
-def _cannot(folder: str | Path, error: Exception) -> UserError:
+def _loading_error(folder: str | Path, error: Exception) -> UserError:
     reason = one_line(error, 200)
     return UserError(f"transformers cannot load a tokenizer here ({reason or type(error).__name__})", where=folder)

@@ -1,12 +1,13 @@
 """A folder or a SentencePiece file in, the tokenizer that its model uses out.
 
-A folder may hold the files of two tokenizers. Where they have one vocabulary SentencePiece's file is the truth; where they
-have two, the rows of the model decide, and nothing is guessed.
+A folder may hold the files of two tokenizers. Where both files have one vocabulary, SentencePiece's file counts. Where they
+have two, the size of the model's vocabulary decides, and nothing is guessed.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import special_tokens as folder_metadata
@@ -21,12 +22,12 @@ from orca_bench.tokenizers.sentencepiece_file import (
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
-_PADDING = 1024  # rows: models are given up to so many more than their tokenizer has tokens
-_SAME = 0.99  # of the pieces have the same id in both files of one tokenizer
+_MAX_PADDING = 1024  # ids: a model's vocabulary is up to so much larger than its tokenizer's
+_MIN_SAME = 0.99  # of the pieces have the same id in both files of one tokenizer
 
 
 def load(where: str | Path) -> Tokenizer:
-    """The tokenizer of a folder or of a `.model` file; one of the hub is fetched first (`models.folder.locate`).
+    """The tokenizer of a folder or of a `.model` file; one of the hub is fetched first (`models.model_folder.locate`).
 
     Raises UserError where nothing there is a tokenizer, or where there are two and nothing says which is the model's.
     """
@@ -61,27 +62,27 @@ def _added_to_sentencepiece(folder: Path, metadata: Metadata) -> Metadata | None
     pieces = model_proto(model_file).pieces
     tokens = _vocabulary(folder_metadata.tokenizer_json(folder))
     normal = [(id_, piece.piece) for id_, piece in enumerate(pieces) if piece.type == NORMAL]
-    if sum(tokens.get(piece) == id_ for id_, piece in normal) >= _SAME * len(normal):
+    if sum(tokens.get(piece) == id_ for id_, piece in normal) >= _MIN_SAME * len(normal):
         return metadata
-    if _belongs(folder, metadata.rows, len(pieces), max(tokens.values(), default=-1) + 1):
+    if _uses_pieces(folder, metadata.model_vocab_size, len(pieces), max(tokens.values(), default=-1) + 1):
         return folder_metadata.read(folder, with_tokenizer_json=False)
     return None
 
 
-def _belongs(folder: Path, rows: int | None, pieces: int, tokens: int) -> bool:
-    """Whether a model of so many rows was made for the SentencePiece file's pieces, not for tokenizer.json's tokens."""
-    fits = [rows is not None and size <= rows < size + _PADDING for size in (pieces, tokens)]
+def _uses_pieces(folder: Path, size: int | None, pieces: int, tokens: int) -> bool:
+    """Whether a model with a vocabulary of `size` was made for tokenizer.model's pieces, not for tokenizer.json's tokens."""
+    fits = [size is not None and count <= size < count + _MAX_PADDING for count in (pieces, tokens)]
     if fits[0] == fits[1]:
         raise UserError(
             f"{SENTENCEPIECE_FILE} ({pieces:,} pieces) and {TOKENIZER_JSON} ({tokens:,} tokens) are two tokenizers, and "
-            f"the model's vocab_size ({'unknown' if rows is None else format(rows, ',')}) does not say which is its own",
+            f"the model's vocab_size ({'unknown' if size is None else format(size, ',')}) does not say which is its own",
             where=folder,
             hint="move the one away that the model was not trained with",
         )
     return fits[0]
 
 
-def _vocabulary(data: dict) -> dict[str, int]:
+def _vocabulary(data: dict[str, Any]) -> dict[str, int]:
     """Token to id of a tokenizer.json, added tokens included."""
     vocabulary = data.get("model", {}).get("vocab") or {}
     if isinstance(vocabulary, list):  # unigram: [token, score], in the order of their ids

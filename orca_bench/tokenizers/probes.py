@@ -1,4 +1,4 @@
-"""Adversarial texts, and whether what plain transformers makes of a folder gives them SentencePiece's ids."""
+"""A tokenizer in, the first adversarial text out to which plain transformers gives other ids; None where there is none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers.conversion import finds_special
@@ -15,18 +16,21 @@ from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One text to which a folder's tokenizer, as plain transformers loads it, gives other ids than the file of the truth."""
+    """One text to which a folder's tokenizer, as plain transformers loads it, gives other ids than the file that counts."""
 
     text: str
-    truth: list[int]
-    other: list[int]
+    expected_ids: list[int]
+    plain_ids: list[int]
     file: str = "SentencePiece model"
 
     def __str__(self) -> str:
-        return f"{self.text!r} is {self.truth} to the {self.file} and {self.other} to the folder's tokenizer"
+        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.plain_ids} to the folder's tokenizer"
 
 
 _FIXED_PROBES = (
@@ -54,24 +58,29 @@ def probe_texts(count: int, seed: int = 0) -> list[str]:
     return texts
 
 
-def first_disagreement(truth: Tokenizer, plain, texts: Iterable[str]) -> Disagreement | None:
-    """The first of `texts` to which the transformers tokenizer `plain` gives other ids than `truth`, or None.
+def first_disagreement(
+    tokenizer: Tokenizer, plain: PreTrainedTokenizerBase, texts: Iterable[str]
+) -> Disagreement | None:
+    """The first of `texts` to which the transformers tokenizer `plain` gives other ids than `tokenizer`, or None.
 
     That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
     disagreement.
     """
-    file = "SentencePiece model" if isinstance(truth, SentencePieceTokenizer) else TOKENIZER_JSON
+    file = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON
     for text in texts:
-        expected, ids = truth.encode(text), list(plain(text, add_special_tokens=False)["input_ids"])
-        alone = len(ids) == 1 and truth.spelling(ids[0]) == text
-        if ids != expected and ids != _behind_bos(truth, text) and not alone:
+        expected, ids = tokenizer.encode(text), list(plain(text, add_special_tokens=False)["input_ids"])
+        alone = len(ids) == 1 and tokenizer.spelling(ids[0]) == text
+        if ids != expected and ids != _behind_bos(tokenizer, text) and not alone:
             return Disagreement(text, expected, ids, file)
     return None
 
 
-def _behind_bos(truth: Tokenizer, text: str) -> list[int] | None:
-    bos = truth.spelling(truth.bos_id) if truth.bos_id is not None else None
-    return [truth.bos_id, *truth.encode(text.removeprefix(bos))] if bos and text.startswith(bos) else None
+def _behind_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
+    """The ids of a text that begins with the spelling of BOS where that is read as BOS; None for any other text."""
+    if tokenizer.bos_id is None:
+        return None
+    bos = tokenizer.spelling(tokenizer.bos_id)
+    return [tokenizer.bos_id, *tokenizer.encode(text.removeprefix(bos))] if bos and text.startswith(bos) else None
 
 
 def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
@@ -82,20 +91,19 @@ def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
     """
     if Path(folder).is_file():
         return None
-    truth = load(folder)
+    tokenizer = load(folder)
     try:
-        plain = load_plain(truth.source if truth.source.is_dir() else truth.source.parent)
+        plain = load_plain(tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent)
     except UserError:
         return None
-    if finds_special(truth):
-        plain.split_special_tokens = (
-            True  # what this tokenizer is exported with cannot keep it from finding special tokens
-        )
-    return first_disagreement(truth, plain, probe_texts(probes))
+    if finds_special(tokenizer):
+        # What this tokenizer is exported with cannot keep it from finding special tokens.
+        plain.split_special_tokens = True
+    return first_disagreement(tokenizer, plain, probe_texts(probes))
 
 
 def explain(disagreement: Disagreement) -> str:
-    """What a person is told of a folder whose tokenizer is not the one in its file."""
+    """The message for a folder whose tokenizer, loaded by transformers, is not the one in its file."""
     return (
         f"as transformers loads it, this folder's tokenizer is not its {disagreement.file} ({disagreement}); "
         f"the ids of the {disagreement.file} are used, and what training exports is repaired"

@@ -1,4 +1,4 @@
-"""A SentencePiece `.model` file in, its own token ids out: the truth for every folder whose model was trained with such a file.
+"""A SentencePiece `.model` file in, its own token ids out: the right ones for every model that was trained with such a file.
 
 Its own module because transformers' own conversion of such a file disagrees with SentencePiece wherever two spaces meet and
 turns a literal `</s>` in a question into the end of the sequence (seen with transformers 5.23.0): a model trained through
@@ -14,11 +14,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.files import lfs_hint, sha256
-from orca_bench.tokenizers.special_tokens import Added, Metadata
+from orca_bench.tokenizers.special_tokens import AddedToken, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+    from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 
@@ -42,14 +47,15 @@ class SentencePieceTokenizer(Tokenizer):
         #: Tokens that the file does not have, by id.
         self.added = {id_: token for id_, token in sorted(metadata.added.items()) if id_ >= self.pieces}
         self._ids = {token.content: id_ for id_, token in self.added.items()}
-        self.bos_id = self._named("bos_token", self._processor.bos_id(), metadata.bos_id)
-        self.eos_id = self._named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
+        self.bos_id = self._resolve_named("bos_token", self._processor.bos_id(), metadata.bos_id)
+        self.eos_id = self._resolve_named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
         self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
         self._hide_special()
-        self._parts = _pattern([self.added[id_] for id_ in self._texts]) if self._texts else None
+        self._added_pattern = _pattern([self.added[id_] for id_ in self._texts]) if self._texts else None
+        self.special_ids = self._find_special_ids()
         self.vocab_size = max([self.pieces - 1, *self.added]) + 1
-        self.rows_needed = max([self.pieces - 1, *self._texts, *self.prefix, *self.stop_ids[:1]]) + 1
+        self.min_model_vocab_size = max([self.pieces - 1, *self._texts, *self.prefix, *self.stop_ids[:1]]) + 1
 
     def _hide_special(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
@@ -63,7 +69,7 @@ class SentencePieceTokenizer(Tokenizer):
         self._silent = own | {id_ for id_ in special if id_ >= self.pieces}
         self._texts = {id_: token.content for id_, token in self.added.items() if id_ not in self._silent}
 
-    def _named(self, key: str, own: int, configured: int | None) -> int | None:
+    def _resolve_named(self, key: str, own: int, configured: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
         name = self._metadata.names.get(key)
         if name:
@@ -79,10 +85,10 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _no_token(self, key: str, name: str) -> UserError:
         """Why a name is that of no token that the model can be fed."""
-        if name in self._metadata.without_row:
-            rows, id_ = self._metadata.rows, self._metadata.without_row[name]
+        if name in self._metadata.beyond_model:
+            size, id_ = self._metadata.model_vocab_size, self._metadata.beyond_model[name]
             return UserError(
-                f"{key} is {name!r} with the id {id_}, and the model has {rows} rows", where=self.source.parent
+                f"{key} is {name!r} with the id {id_}, and the model's vocab_size is {size}", where=self.source.parent
             )
         marked = "▁" + name.replace(" ", "▁")
         similar = next((piece for piece in (marked[1:], marked) if self._find(piece) is not None), None)
@@ -92,6 +98,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     def _find(self, spelling: str) -> int | None:
+        """The id of the token that is spelled so; None where there is none."""
         if spelling in self._ids:
             return self._ids[spelling]
         id_ = self._processor.piece_to_id(spelling)  # that of the unknown piece where there is none
@@ -104,13 +111,15 @@ class SentencePieceTokenizer(Tokenizer):
         return self._processor.is_control(id_) or self._processor.is_unknown(id_)
 
     def encode(self, text: str) -> list[int]:
-        if self._parts is None:
+        """See `Tokenizer.encode`."""
+        if self._added_pattern is None:
             return self._encode(text)
-        return [id_ for part in self._split(text) for id_ in ([part] if isinstance(part, int) else self._encode(part))]
+        parts = self._split(text, self._added_pattern)
+        return [id_ for part in parts for id_ in ([part] if isinstance(part, int) else self._encode(part))]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        if self._parts is None:
+        if self._added_pattern is None:
             try:
                 return self._processor.encode(list(texts), num_threads=-1)
             except (UnicodeEncodeError, RuntimeError):
@@ -118,21 +127,23 @@ class SentencePieceTokenizer(Tokenizer):
         return [self.encode(text) for text in texts]
 
     def _encode(self, text: str) -> list[int]:
+        """SentencePiece's own ids."""
         try:
             return self._processor.encode(text)
         except (UnicodeEncodeError, RuntimeError) as error:  # sentencepiece 0.2.3 raises the one or the other
             raise UserError(f"text with a lone surrogate cannot be encoded: {text[:40]!r}") from error
 
-    def _split(self, text: str) -> Iterator[int | str]:
-        """The text parted at its added tokens, which are given as ids."""
+    def _split(self, text: str, added_pattern: re.Pattern[str]) -> Iterator[int | str]:
+        """The text parted at its added tokens, of which the ids are given."""
         end = 0
-        for match in self._parts.finditer(text):
+        for match in added_pattern.finditer(text):
             yield text[end : match.start()]
-            yield self._ids[match[match.lastindex]]
+            yield self._ids[match[match.lastindex or 0]]
             end = match.end()
         yield text[end:]
 
     def decode(self, ids: Sequence[int]) -> str:
+        """See `Tokenizer.decode`."""
         parts: list[str] = []
         run: list[int] = []
         for id_ in map(int, ids):
@@ -144,32 +155,35 @@ class SentencePieceTokenizer(Tokenizer):
         return "".join([*parts, self._processor.decode(run)])
 
     def spelling(self, token_id: int) -> str | None:
+        """See `Tokenizer.spelling`."""
         if 0 <= token_id < self.pieces:
             return self._processor.id_to_piece(token_id)
         token = self.added.get(token_id)
         return token.content if token else None
 
     def has_text(self, token_id: int) -> bool:
+        """See `Tokenizer.has_text`."""
         return token_id in self._texts or (0 <= token_id < self.pieces and token_id not in self._silent)
 
     def may_change(self, token_id: int) -> bool:
+        """See `Tokenizer.may_change`."""
         return False
 
     @property
     def unk_id(self) -> int:
+        """The id of the unknown piece, which every SentencePiece file has."""
         return self._processor.unk_id()
 
     @property
     def pad_id(self) -> int:
+        """The padding token that the folder names or the file has, else the unknown piece."""
         name = self._metadata.names.get("pad_token")
         own = self._find(name) if name else None
         if own is None and self._processor.pad_id() >= 0:
             own = self._processor.pad_id()
         return self.unk_id if own is None else own
 
-    @property
-    def special_ids(self) -> tuple[int, ...]:
-        """The ids of all special tokens: they have no text, and are not read out of text."""
+    def _find_special_ids(self) -> tuple[int, ...]:
         controls = (id_ for id_ in range(self.pieces) if self._is_control(id_))
         return tuple(sorted({*controls, *self._silent}))
 
@@ -189,7 +203,7 @@ class SentencePieceTokenizer(Tokenizer):
         return hashlib.sha256(json.dumps([file, *facts], ensure_ascii=False).encode()).hexdigest()
 
 
-def model_proto(model_file: Path, controls: Sequence[int] = ()):
+def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
     """A SentencePiece file as a protocol buffer; the pieces `controls` become control pieces, which no text gives."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -198,7 +212,7 @@ def model_proto(model_file: Path, controls: Sequence[int] = ()):
     try:
         proto.ParseFromString(Path(model_file).read_bytes())
     except DecodeError as error:
-        raise _not_one(model_file) from error
+        raise _not_sentencepiece(model_file) from error
     for id_ in controls:
         proto.pieces[id_].type = CONTROL
     return proto
@@ -213,7 +227,7 @@ def is_sentencepiece(path: Path) -> bool:
     return True
 
 
-def _processor(model_file: Path, controls: Sequence[int] = ()):
+def _processor(model_file: Path, controls: Sequence[int] = ()) -> SentencePieceProcessor:
     import sentencepiece
 
     try:
@@ -224,15 +238,15 @@ def _processor(model_file: Path, controls: Sequence[int] = ()):
             processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
         processor.id_to_piece(list(range(processor.vocab_size())))  # raises where a piece is no UTF-8
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise _not_one(model_file) from error
+        raise _not_sentencepiece(model_file) from error
     return processor
 
 
-def _not_one(model_file: Path) -> UserError:
+def _not_sentencepiece(model_file: Path) -> UserError:
     return UserError("not a SentencePiece model", where=model_file, hint=lfs_hint(model_file))
 
 
-def _pattern(tokens: Sequence[Added]) -> re.Pattern[str]:
+def _pattern(tokens: Sequence[AddedToken]) -> re.Pattern[str]:
     """Finds added tokens in text as tokenizers does: the leftmost, of those the longest; one group a token."""
     parts = []
     for token in sorted(tokens, key=lambda token: len(token.content), reverse=True):

@@ -1,4 +1,4 @@
-"""The JSON files beside a vocabulary in, what they say of its tokens out: added and special ones, BOS, EOS, all that ends a text.
+"""The JSON files beside a vocabulary in; its added and special tokens, BOS, EOS and all ids that end a text out.
 
 Its own module because every generation of transformers wrote these facts elsewhere: added_tokens.json (2023),
 tokenizer_config.json (`added_tokens_decoder`), tokenizer.json (`added_tokens`), special_tokens_map.json, config.json and
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
@@ -22,7 +23,7 @@ _DIGITS = 10  # an id has fewer
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedToken:
     """A token that is listed apart from the vocabulary. The flags are those of `tokenizers.AddedToken`."""
 
     content: str
@@ -40,7 +41,7 @@ class Metadata:
     an absent key, and the empty names of early conversions, say nothing.
     """
 
-    added: dict[int, Added] = field(default_factory=dict)
+    added: dict[int, AddedToken] = field(default_factory=dict)
     names: dict[str, str | None] = field(default_factory=dict)
     #: `eos_token_id` of generation_config.json, then of config.json.
     stop_ids: tuple[int, ...] = ()
@@ -48,10 +49,10 @@ class Metadata:
     bos_id: int | None = None
     #: `add_bos_token` of tokenizer_config.json.
     adds_bos: bool | None = None
-    #: `vocab_size` of config.json: the rows of the model. None where there is no config.json.
-    rows: int | None = None
-    #: Tokens that the files list and the model has no row for, with their ids.
-    without_row: dict[str, int] = field(default_factory=dict)
+    #: `vocab_size` of config.json, how many ids the model takes. None where there is no config.json.
+    model_vocab_size: int | None = None
+    #: Tokens that the files list and the model's vocabulary is too small for, with their ids.
+    beyond_model: dict[str, int] = field(default_factory=dict)
 
 
 def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
@@ -67,26 +68,27 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
         *_ids(generation.get("eos_token_id"), folder / GENERATION),
         *_ids(config.get("eos_token_id", decoder.get("eos_token_id")), folder / CONFIG),
     ]
-    rows = config.get("vocab_size", decoder.get("vocab_size"))
-    rows = rows if isinstance(rows, int) and rows > 0 else None
+    configured_size = config.get("vocab_size", decoder.get("vocab_size"))
+    size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
     names, listed = _names(folder, settings)
     starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG)
     adds_bos = settings.get("add_bos_token")
     # The empty one, which some conversions list, stands between any two characters.
     added = {id_: token for id_, token in _added(folder, settings, listed, with_tokenizer_json) if token.content}
     return Metadata(
-        # A token without a row in the model cannot be said to it: `[PAD]` was often added to a tokenizer alone.
-        added={id_: token for id_, token in added.items() if id_ >= 0 and (rows is None or id_ < rows)},
+        # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
+        added={id_: token for id_, token in added.items() if id_ >= 0 and (size is None or id_ < size)},
         names=names,
-        stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (rows is None or id_ < rows))),
+        stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (size is None or id_ < size))),
         bos_id=starts[0] if starts else None,
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
-        rows=rows,
-        without_row={token.content: id_ for id_, token in added.items() if rows is not None and id_ >= rows},
+        model_vocab_size=size,
+        beyond_model={token.content: id_ for id_, token in added.items() if size is not None and id_ >= size},
     )
 
 
-def _object(folder: Path, name: str) -> dict:
+def _object(folder: Path, name: str) -> dict[str, Any]:
+    """The JSON object of a file; empty where there is no such file."""
     path = folder / name
     if not path.is_file():
         return {}
@@ -96,17 +98,17 @@ def _object(folder: Path, name: str) -> dict:
     return value
 
 
-def _ids(value, where: Path) -> list[int]:
+def _ids(value: Any, where: Path) -> list[int]:
     values = value if isinstance(value, list) else [value]
     if any(item is not None and type(item) is not int for item in values):
         raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
     return [item for item in values if item is not None]
 
 
-def _names(folder: Path, settings: dict) -> tuple[dict[str, str | None], set[str]]:
+def _names(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
     """The four named tokens, and the spelling of all tokens that are listed as special."""
     old = _object(folder, SPECIAL_TOKENS_MAP)
-    names = {}
+    names: dict[str, str | None] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
         for source in (settings, old):
             if key in source and _spelling(source[key]) != "":
@@ -121,17 +123,19 @@ def _names(folder: Path, settings: dict) -> tuple[dict[str, str | None], set[str
     return names, listed
 
 
-def _spelling(value) -> str | None:
+def _spelling(value: Any) -> str | None:
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else None
 
 
-def _added(folder: Path, settings: dict, special: set[str], with_json: bool) -> Iterator[tuple[int, Added]]:
+def _added(
+    folder: Path, settings: dict[str, Any], special: set[str], with_json: bool
+) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
     for content, id_ in _object(folder, ADDED_TOKENS).items():  # knows no flags: normal, unless named as special
         if type(id_) is not int:
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
-        yield id_, Added(content, content in special)
+        yield id_, AddedToken(content, content in special)
     for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
         yield token.get("id"), _flagged(token, special, folder / TOKENIZER_JSON)
     decoder = settings.get("added_tokens_decoder")
@@ -141,15 +145,15 @@ def _added(folder: Path, settings: dict, special: set[str], with_json: bool) -> 
         yield int(id_), _flagged(token, special, folder / TOKENIZER_CONFIG)
 
 
-def _flagged(token, special: set[str], where: Path) -> Added:
+def _flagged(token: Any, special: set[str], where: Path) -> AddedToken:
     if not isinstance(token, dict) or not isinstance(token.get("content"), str):
         raise UserError(f"an added token without content: {str(token)[:60]}", where=where)
     content = token["content"]
     flags = {name: token.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
-    return Added(content, token.get("special") is True or content in special, **flags)
+    return AddedToken(content, token.get("special") is True or content in special, **flags)
 
 
-def tokenizer_json(folder: Path) -> dict:
+def tokenizer_json(folder: Path) -> dict[str, Any]:
     """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
     if not (folder / TOKENIZER_JSON).is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Generated token ids in, one after another, the text that each of them adds out: together exactly what `decode` gives.
+"""Generated token ids in, one after another; the text that each of them adds out. All pieces together are what `decode` gives.
 
 `DecodeStream` of tokenizers 0.23.3 is made for this and does neither: it raises `InvalidPrefix` when a wrong byte follows a
 character that was spelled in bytes, and what is pending at the end of a text is lost.
@@ -15,7 +15,7 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._length = 0  # characters given out
+        self._length = 0  # characters returned so far
 
     def push(self, token_id: int) -> str:
         """Add a token; returns the text that is certain now, which may be empty."""
@@ -24,13 +24,13 @@ class TextStream:
         self._ids.append(token_id)
         if self._tokenizer.may_change(token_id):
             return ""
-        return self._rest(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
+        return self._new_text(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
 
     def end(self) -> str:
         """What was held back: nothing follows that could complete it."""
-        return self._rest(self._tokenizer.decode(self._ids))
+        return self._new_text(self._tokenizer.decode(self._ids))
 
-    def _rest(self, text: str) -> str:
+    def _new_text(self, text: str) -> str:
         rest = text[self._length :]
         self._length = max(self._length, len(text))
         return rest

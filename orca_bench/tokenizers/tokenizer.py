@@ -1,4 +1,7 @@
-"""What a tokenizer is to the rest of the tool, whatever file it comes from: text in, ids out, and the ids that end a text."""
+"""The interface of a tokenizer, whatever file it comes from: text in, token ids out, and the ids that end a text.
+
+All code outside this folder works with a `Tokenizer` only; `tokenizers.load` gives one.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,35 @@ from pathlib import Path
 
 
 class Tokenizer(ABC):
-    """Token ids of text. `encode` adds neither BOS nor EOS; the caller places them."""
+    """Token ids of text. `encode` adds neither BOS nor EOS; the caller places them.
 
-    #: The file or folder that it was loaded from.
+    Attributes:
+        source: The file or folder that it was loaded from.
+        bos_id: The token that begins a text; None where the model has none (Qwen's models have no BOS).
+        eos_id: The token that ends a text; None where there is none.
+        stop_ids: All ids that end a generated text, EOS first: those of the tokenizer, generation_config.json and config.json.
+        special_ids: The ids of all special tokens. They have no text, and `encode` does not give them.
+        adds_bos: Whether plain transformers puts BOS in front of a text.
+        vocab_size: One more than the largest id that the tokenizer's files name.
+        min_model_vocab_size: The smallest vocabulary a model may have: one more than the largest of BOS, EOS and the ids
+            that `encode` can give.
+    """
+
     source: Path
-    #: None where the model has none (Qwen's have no BOS).
     bos_id: int | None
     eos_id: int | None
-    #: All ids that end a generated text, EOS first: the tokenizer's and those of generation_config.json and config.json.
     stop_ids: tuple[int, ...]
-    #: The ids of all special tokens: they have no text, and are not read out of text.
     special_ids: tuple[int, ...]
-    #: Whether plain transformers puts BOS in front of a text.
     adds_bos: bool
-    #: One more than the largest id that the tokenizer's files name.
     vocab_size: int
-    #: How many rows a model must have at least: one more than the largest of BOS, EOS and what `encode` can give.
-    rows_needed: int
+    min_model_vocab_size: int
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, without BOS and EOS. Special tokens spelled out in the text stay text.
 
-        An added token that is not special is part of the vocabulary and is found in the text. Raises UserError for text that
-        has no UTF-8 form.
+        An added token that is not special is part of the vocabulary, and its id is given. Raises UserError for text that has
+        no UTF-8 form.
         """
 
     @abstractmethod
@@ -40,21 +48,21 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids. Special tokens, `stop_ids` and rows of the model that no token has are left out."""
+        """The text of token ids. Special tokens, `stop_ids` and ids without a token are left out."""
 
     @abstractmethod
     def spelling(self, token_id: int) -> str | None:
-        """A token as its file spells it: `</s>`; None for an id that no token has."""
+        """A token as its file spells it (`</s>`); None for an id that no token has."""
 
     @abstractmethod
     def has_text(self, token_id: int) -> bool:
-        """Whether `decode` does not leave this token out."""
+        """Whether `decode` gives text for this token."""
 
     @abstractmethod
     def may_change(self, token_id: int) -> bool:
-        """Whether text that ends with this token may be decoded otherwise once more tokens follow.
+        """Whether text that ends with this token may be decoded otherwise when more tokens follow.
 
-        A character of which some bytes are missing aside: its U+FFFD says so itself.
+        A character of which some bytes are missing does not count: `decode` gives U+FFFD for it.
         """
 
     @property
@@ -65,19 +73,19 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def pad_id(self) -> int | None:
-        """An id to fill a batch with: the folder's own padding token, else the unknown token, else EOS; never a new row."""
+        """An id to fill a batch with: the folder's own padding token, else the unknown token, else EOS; never a new id."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A SHA-256 over all that decides which ids a text gets, and which of them end it."""
+        """A SHA-256 over everything that decides which ids a text becomes, and which ids end it."""
 
     @property
     def eos_text(self) -> str:
-        """EOS as it is spelled: `</s>`; empty where there is none."""
+        """EOS as it is spelled (`</s>`); empty where there is none."""
         return "" if self.eos_id is None else self.spelling(self.eos_id) or ""
 
     @property
     def prefix(self) -> list[int]:
-        """What stands before the prompt in training and in the Orca prompt: BOS, or nothing where the model has none."""
+        """The ids before the prompt in training and in the Orca prompt: BOS, or nothing where the model has none."""
         return [] if self.bos_id is None else [self.bos_id]

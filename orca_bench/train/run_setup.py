@@ -71,9 +71,9 @@ def describe(
         model_folder.check(recipe.model.base)
     tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
     model_config = student_model.config(recipe, tokenizer)
-    if model_config.vocab_size < tokenizer.rows_needed:
+    if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
-            f"the tokenizer needs {tokenizer.rows_needed} rows and the model {model_config.vocab_size} rows",
+            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_config.vocab_size}",
             where=recipe.model.tokenizer or recipe.model.base,
             hint="use the model's own tokenizer",
         )

@@ -128,7 +128,7 @@ def test_what_is_exported_is_the_tokenizer_that_was_loaded(student_of):
         "unk_id",
         "adds_bos",
         "vocab_size",
-        "rows_needed",
+        "min_model_vocab_size",
     ):
         assert getattr(again, name) == getattr(tokenizer, name), name
     for text in [*SPECIAL, *tokenizers.probe_texts(300, seed=32)]:

@@ -84,7 +84,7 @@ def test_the_pad_token_of_2023_is_no_hindrance(sentencepiece_models, folder):
     files["tokenizer_config"] = {"bos_token": "", "eos_token": "", "unk_token": ""}  # as early conversions have it
     path = folder(sentencepiece_models["llama"], config={"vocab_size": pieces}, **files)
     without_row = tokenizers.load(path)  # the tokenizer has the token, the model has no row for it
-    assert without_row.rows_needed == pieces and without_row.pad_id == 0 and without_row.eos_id == 2
+    assert without_row.min_model_vocab_size == pieces and without_row.pad_id == 0 and without_row.eos_id == 2
     with_row = tokenizers.load(folder(None, config={"vocab_size": pieces + 1}))
     assert with_row.pad_id == pieces and with_row.decode([pieces]) == "" and with_row.vocab_size == pieces + 1
     assert pieces not in with_row.encode("a [PAD] b")
@@ -393,7 +393,9 @@ def test_an_eos_without_a_row_and_one_without_its_word_mark_are_called_so(senten
         added_tokens={"<end>": pieces},
         tokenizer_config={"eos_token": "<end>"},
     )
-    with pytest.raises(UserError, match=f"eos_token is '<end>' with the id {pieces}, and the model has {pieces} rows"):
+    with pytest.raises(
+        UserError, match=f"eos_token is '<end>' with the id {pieces}, and the model's vocab_size is {pieces}"
+    ):
         tokenizers.load(path)
     path = folder(sentencepiece_models["llama"], tokenizer_config={"eos_token": " the"})
     with pytest.raises(UserError, match="no token of the vocabulary is spelled so; the vocabulary has '▁the'"):
