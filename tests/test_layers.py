@@ -51,7 +51,6 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
         "orca_bench/cli/",
         "orca_bench/evaluate/harness/",
         "orca_bench/evaluate/tasks/",
-        "orca_bench/tokenizers/",
     ),
     "names": (
         "orca_bench/cli/",

@@ -111,13 +111,15 @@ def _show_prepared(prepared) -> None:
     for source in prepared.sources:
         for remark in source.remarks:
             console.print(remark, highlight=False, markup=False)
-    if report.cut:
-        console.print(f"{report.cut:,} records were cut at {prepared.recipe.data.max_length} tokens", highlight=False)
-    if report.dropped:
-        first = ", ".join(str(number) for number in report.dropped[:5])
+    if report.truncated_count:
         console.print(
-            f"{len(report.dropped):,} records lost their whole response to the cut and are left out "
-            f"(counted from 0: {first}{', …' if len(report.dropped) > 5 else ''})",
+            f"{report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens", highlight=False
+        )
+    if report.dropped_records:
+        first = ", ".join(str(number) for number in report.dropped_records[:5])
+        console.print(
+            f"{len(report.dropped_records):,} records lost their whole response to the cut and are left out "
+            f"(counted from 0: {first}{', …' if len(report.dropped_records) > 5 else ''})",
             highlight=False,
         )
 

@@ -15,7 +15,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -71,18 +71,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class EncodingReport:
-    """What the cut at `max_length` did: how many examples lost part of the response, and which lost all of it."""
+    """What the cut at `max_length` did.
+
+    Attributes:
+        records: How many records there were.
+        truncated_count: How many of them are longer than `max_length`.
+        dropped_records: The numbers, from 0, of the records whose response was cut away entirely.
+    """
 
     records: int
-    cut: int
-    dropped: list[int]
-
-
-def encode_record(record: Record, tokenizer: Tokenizer, max_length: int) -> tuple[list[int], int]:
-    """Token ids of one record, and how many of them are prompt (BOS included); at most `max_length` ids."""
-    prompt_ids = tokenizer.encode(prompt.render(record.system, record.instruction, record.input))
-    response_ids = tokenizer.encode(record.response)
-    return _assemble(prompt_ids, response_ids, tokenizer, max_length)[:2]
+    truncated_count: int
+    dropped_records: list[int]
 
 
 def encode(
@@ -99,17 +98,17 @@ def encode(
     lengths: list[int] = []
     prompt_lengths: list[int] = []
     numbers: list[int] = []
-    cut, dropped = 0, []
+    truncated_count, dropped_records = 0, []
     for start in range(0, len(records), _CHUNK):
         chunk = records[start : start + _CHUNK]
         prompts = tokenizer.encode_batch([prompt.render(r.system, r.instruction, r.input) for r in chunk])
         responses = tokenizer.encode_batch([r.response for r in chunk])
         ids: list[int] = []
         for number, (prompt_ids, response_ids) in enumerate(zip(prompts, responses, strict=True), start):
-            example, prompt_length, was_cut = _assemble(prompt_ids, response_ids, tokenizer, max_length)
-            cut += was_cut
+            example, prompt_length, is_truncated = _assemble(prompt_ids, response_ids, tokenizer, max_length)
+            truncated_count += is_truncated
             if len(example) <= prompt_length:
-                dropped.append(number)
+                dropped_records.append(number)
                 continue
             ids += example
             lengths.append(len(example))
@@ -129,12 +128,14 @@ def encode(
         np.asarray(prompt_lengths, dtype=np.int32),
         np.asarray(numbers, dtype=np.int32),
     )
-    return encoded, EncodingReport(len(records), cut, dropped)
+    return encoded, EncodingReport(len(records), truncated_count, dropped_records)
 
 
 def _assemble(
     prompt_ids: list[int], response_ids: list[int], tokenizer: Tokenizer, max_length: int
 ) -> tuple[list[int], int, bool]:
+    """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""
+    assert tokenizer.eos_id is not None, "`encode` refuses a tokenizer without EOS"
     prompt_ids = [*tokenizer.prefix, *prompt_ids]
     whole = [*prompt_ids, *response_ids, tokenizer.eos_id]
     return whole[:max_length], len(prompt_ids), len(whole) > max_length
@@ -151,8 +152,9 @@ def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) 
 
 def save(path: Path, encoded: Encoded, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
+    counts = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
     with replacing_bytes(path) as handle:
-        np.savez(handle, **vars(encoded), about=json.dumps({"key": key, "report": asdict(report)}))
+        np.savez(handle, **vars(encoded), about=json.dumps({"key": key, "report": counts}))
 
 
 def load_cached(path: Path, key: str) -> tuple[Encoded, EncodingReport] | None:
@@ -162,6 +164,8 @@ def load_cached(path: Path, key: str) -> tuple[Encoded, EncodingReport] | None:
             about = json.loads(str(file["about"]))
             if about["key"] != key:
                 return None
-        return Encoded.load(path), EncodingReport(**about["report"])
+            counts = about["report"]
+        report = EncodingReport(counts["records"], counts["cut"], counts["dropped"])
+        return Encoded.load(path), report
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

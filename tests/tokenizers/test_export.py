@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import torch
+from encoded_records import encode_record
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, pipeline
 
 from orca_bench import prompt, tokenizers
 from orca_bench.train import student_model
-from orca_bench.train.example_encoding import encode_record
 from orca_bench.train.record_files import Record
 
 #: Spelled out in a message, none of them may become a token.

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from encoded_records import encode_record
 
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.recipe import Train
 from orca_bench.train.batch_plan import EMPTY, Plan, estimate_memory
-from orca_bench.train.example_encoding import Encoded, cache_key, encode, encode_record, load_cached, save
+from orca_bench.train.example_encoding import Encoded, cache_key, encode, load_cached, save
 from orca_bench.train.record_files import Record
 
 
@@ -37,7 +38,7 @@ def test_prompt_and_response_are_tokenized_separately(tokenizer):
 
 def test_many_records_encode_as_one_by_one(tokenizer):
     encoded, report = encode(RECORDS, tokenizer, 200)
-    assert report.records == 3 and report.cut == 1 and report.dropped == []
+    assert report.records == 3 and report.truncated_count == 1 and report.dropped_records == []
     for number, record in enumerate(RECORDS):
         ids, prompt_length = encode_record(record, tokenizer, 200)
         assert encoded.example(number).tolist() == ids
@@ -48,7 +49,7 @@ def test_many_records_encode_as_one_by_one(tokenizer):
 
 def test_a_record_whose_response_is_cut_away_is_left_out_and_counted(tokenizer):
     encoded, report = encode(RECORDS, tokenizer, 60)
-    assert report.dropped == [2] and len(encoded) == 2
+    assert report.dropped_records == [2] and len(encoded) == 2
     with pytest.raises(UserError, match="all 1 records lose their whole response"):
         encode(RECORDS[2:], tokenizer, 10)
 

@@ -3,13 +3,13 @@
 import random
 
 import pytest
+from encoded_records import encode_record
 
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
 from orca_bench.evaluate.request_encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding, cut
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.train.example_encoding import encode_record
 from orca_bench.train.record_files import Record
 
 BY_NAME = {task.name: task for task in SUITE}
