@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 import pytest
 
+from orca_bench.cli.command_list import RENAMED_OPTIONS
 from orca_bench.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
+CHANGES = "orca_bench/CHANGELOG.md"
 GENERATED = "orca_bench/cli/README.md"
 DOCUMENTS = sorted(
     str(path.relative_to(ROOT))
@@ -111,9 +113,14 @@ def test_commands_and_options_in_the_text_exist(document):
     for code in re.findall(r"`([^`\n]+)`", _prose(_text(document))):
         if code.startswith("orca-bench ") and "COMMAND" not in code and "--help" not in code:
             _check(code.removeprefix("orca-bench ").replace("…", ""), whole=False)
-        elif code.startswith("--"):
+        elif code.startswith("--") and document != CHANGES:
             option = re.match(r"--[\w-]+", code)[0]
             assert option in _all_options(), code
+
+
+def test_the_change_log_names_every_renamed_option():
+    rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(--[\w-]+)` \|$", _text(CHANGES), re.MULTILINE)
+    assert set(rows) == {(name, old, new) for name, renamed in RENAMED_OPTIONS.items() for old, new in renamed.items()}
 
 
 def _all_options() -> set[str]:
@@ -149,17 +156,28 @@ def _headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("document", [document for document in DOCUMENTS if not document.endswith("CHANGELOG.md")])
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_name_that_a_document_finds_in_a_file_is_there(document):
+    for path, name in re.findall(r"`([\w/]+\.py)`: `(\w+)`", _text(document)):
+        file = next(place for place in _places(document, path) if place.exists())
+        definition = rf"^\s*(?:(?:def|class) {name}\b|{name}\b[^=\n]*=)"
+        assert re.search(definition, file.read_text(encoding="utf-8"), re.MULTILINE), f"{document}: {path}: {name}"
+
+
+def _places(document: str, path: str) -> tuple[Path, ...]:
+    """Where the file may be that a document names: below the root, the package or the document's own folder."""
+    return ROOT / path, ROOT / "orca_bench" / path, (ROOT / document).parent / path
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document != CHANGES])
 def test_every_file_of_the_project_that_a_document_names_exists(document):
     in_a_run = ("recipe.yaml", "checkpoints/", "exports/step-N/", "model/")
-    folder = (ROOT / document).parent
     for code in re.findall(r"`([^`\s]+)`", _prose(_text(document))):
         if not re.fullmatch(r"[\w./-]+(?:\.(?:py|yaml|css|js)|/)", code) or code.startswith(("runs/", "results/NAME/")):
             continue
         if code in in_a_run:
             continue
-        places = (ROOT / code, ROOT / "orca_bench" / code, folder / code)
-        assert any(place.exists() for place in places) or code in _NOT_YET, f"{document}: {code}"
+        assert any(place.exists() for place in _places(document, code)) or code in _NOT_YET, f"{document}: {code}"
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if document != GENERATED])
