@@ -184,3 +184,13 @@ def command(tmp_path):
 def command_in():
     """A factory of commands in a given folder, for tests that share one."""
     return Command
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory, command_in, tiny_model, mini):
+    """The command that works in a folder with a real result of all seven tasks of the mini suite, a.json."""
+    command = command_in(tmp_path_factory.mktemp("evaluated"))
+    options = ["--benchmarks", mini["mini:benchmarks"], "--limit", 12, "--protocol", "orca", "--out", "a.json"]
+    process = command("eval", "--model", tiny_model, *options)
+    assert process.returncode == 0, process.stderr
+    return command

@@ -2,12 +2,12 @@
 
 from orca_bench import suite
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.report import table
+from orca_bench.report.reported_scores import read_reported_scores
 
 
 def test_the_tasks_are_those_of_the_suite_in_its_order():
     assert [task.facts for task in SUITE] == list(suite.TASKS)
-    assert list(table.read_reported()["tasks"]) == [task.name for task in suite.TASKS]
+    assert list(read_reported_scores().tasks) == [task.name for task in suite.TASKS]
 
 
 def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():

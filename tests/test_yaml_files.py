@@ -10,8 +10,8 @@ from hypothesis import given
 from orca_bench import recipe_file, yaml_files
 from orca_bench.errors import UserError
 from orca_bench.files import shipped
-from orca_bench.report import model_card
 from orca_bench.report.gate_rules import read_rules
+from orca_bench.report.model_card import eval_results, update_card
 
 RECIPES = {name: (shipped("recipes") / f"{name}.yaml").read_bytes() for name in ("13b", "mini")}
 TREES = {name: yaml_files.parse(text.decode(), name)[0] for name, text in RECIPES.items()}
@@ -66,9 +66,9 @@ def test_rules_of_other_types_and_without_keys(tmp_path, data):
 @mutations.EXAMPLES
 @given(data=mutations.st.data())
 def test_damaged_cards(tmp_path, data):
-    results = model_card.eval_results({"gsm8k": 1.0}, None)
+    results = eval_results({"gsm8k": 1.0}, None)
 
     def update(path: Path) -> None:
-        model_card.update(path.read_text(encoding="utf-8", errors="replace"), "m", results, path)
+        update_card(path.read_text(encoding="utf-8", errors="replace"), "m", results, path)
 
     refused_or_read(tmp_path / "README.md", update, data.draw(mutations.damaged_bytes(CARD)))

@@ -27,7 +27,15 @@ import click
     help="Print GitHub's ::error lines.  [default: where GITHUB_ACTIONS is true]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON on standard output.")
-def command(result: Path, baselines: tuple[Path, ...], rules, summary, junit, annotations, as_json: bool) -> int:
+def command(
+    result: Path,
+    baselines: tuple[Path, ...],
+    rules: Path | None,
+    summary: Path | None,
+    junit: Path | None,
+    annotations: bool | None,
+    as_json: bool,
+) -> int:
     """The gate for CI: exit 1 where RESULT is worse than its baseline.
 
     A task fails where its loss is significant (paired on the same questions, corrected over the tasks) and at least
@@ -55,22 +63,20 @@ def command(result: Path, baselines: tuple[Path, ...], rules, summary, junit, an
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
 
-    held = read_rules(rules)
-    read = reading.read(result)
-    made = gate.check(read, [reading.read(path) for path in baselines], held)
+    report = gate.check(reading.read(result), [reading.read(path) for path in baselines], read_rules(rules))
     if summary:
-        write_text(summary, gate_formats.to_markdown(made))
+        write_text(summary, gate_formats.to_markdown(report))
     if junit:
-        write_text(junit, gate_formats.to_junit(made))
-    page = os.environ.get("GITHUB_STEP_SUMMARY")
-    if page:
-        with writing(page), open(page, "a", encoding="utf-8") as handle:
-            handle.write(gate_formats.to_markdown(made))
+        write_text(junit, gate_formats.to_junit(report))
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if step_summary:
+        with writing(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
+            handle.write(gate_formats.to_markdown(report))
     if as_json:
-        click.echo(json.dumps(gate_formats.to_json(made), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(gate_formats.to_json(report), indent=1, ensure_ascii=False))
     else:
-        console.print(gate_formats.to_rich(made))
+        console.print(gate_formats.to_rich(report))
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
-        for line in gate_formats.annotations(made):
+        for line in gate_formats.to_annotations(report):
             click.echo(line, err=as_json)
-    return 0 if made.passed else 1
+    return 0 if report.passed else 1

@@ -19,7 +19,7 @@ import click
     show_default=True,
     help="terminal and markdown are in percent; json in fractions of 1.",
 )
-def command(first: Path, others: tuple[Path, ...], reported: str | None, form: str):
+def command(first: Path, others: tuple[Path, ...], reported: str | None, form: str) -> None:
     """Is B better than A? Paired differences of results, task by task, with intervals, tests and a verdict.
 
     FIRST is the base; each of OTHERS is held against it on the questions that both answered. Right-or-wrong scores are tested
@@ -35,23 +35,27 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
 
     from orca_bench.cli.console import console
     from orca_bench.errors import UserError
-    from orca_bench.report import comparison as compare
-    from orca_bench.report import grid_formats, table
+    from orca_bench.report import comparison_formats, grid_formats
+    from orca_bench.report.comparison import compare
+    from orca_bench.report.reported_comparison import compare_with_reported
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_selection import result_labels
     from orca_bench.results import reading
 
     if not others and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
     paths = [first, *others]
-    labels = table.labels([reading.read_result(path) for path in paths])
-    read = [reading.read(path, label) for path, label in zip(paths, labels, strict=True)]
-    made = compare.compare(read[0], read[1:])
+    labels = result_labels([reading.read_result(path) for path in paths])
+    results = [reading.read(path, label) for path, label in zip(paths, labels, strict=True)]
+    comparisons = compare(results[0], results[1:])
     if reported is not None:
-        made.append(compare.against_reported(read[0], table.read_reported(reported)))
+        comparisons.append(compare_with_reported(results[0], read_reported_scores(reported)))
     if form == "json":
-        click.echo(json.dumps(compare.to_json(made), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return
-    for number, comparison in enumerate(made):
+    for number, comparison in enumerate(comparisons):
+        grid = comparison_formats.to_grid(comparison)
         if form == "markdown":
-            click.echo(("\n" if number else "") + grid_formats.to_markdown(compare.grid(comparison)), nl=False)
+            click.echo(("\n" if number else "") + grid_formats.to_markdown(grid), nl=False)
         else:
-            console.print(*(["\n"] if number else []), grid_formats.to_rich(compare.grid(comparison)))
+            console.print(*(["\n"] if number else []), grid_formats.to_rich(grid))

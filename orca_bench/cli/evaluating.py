@@ -269,7 +269,13 @@ def report(written: list[tuple[Path, dict]], as_json: bool) -> None:
 
 def show(*results: dict, headings: list[str] | None = None) -> None:
     """Print the table of some results beside the reported scores."""
-    from orca_bench.report import table
+    from orca_bench.report import grid_formats, score_table_formats
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_selection import result_labels
+    from orca_bench.report.score_table import build_score_table
+    from orca_bench.results.models import Result
 
-    headings = headings or table.labels(list(results))
-    console.print(table.to_rich(table.build(list(zip(headings, results, strict=True)), table.read_reported())))
+    typed = [Result.from_file_content(result) for result in results]
+    headings = headings or result_labels(typed)
+    table = build_score_table(list(zip(headings, typed, strict=True)), read_reported_scores())
+    console.print(grid_formats.to_rich(score_table_formats.to_grid(table)))

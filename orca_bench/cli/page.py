@@ -19,7 +19,7 @@ from orca_bench.cli import options
 @options.runs
 def command(
     results: tuple[Path, ...], out: Path, title: str | None, reported: str, benchmarks: Path | None, runs: Path
-):
+) -> None:
     """Write one HTML page of RESULTS, of any models: table, pictures, warnings, and a viewer of every question.
 
     RESULTS are files, or folders of which all are taken. The page needs no server and no network. Its viewer finds the
@@ -32,19 +32,23 @@ def command(
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import counting
     from orca_bench.files import make_folder
-    from orca_bench.report import page, pictures, table
-    from orca_bench.results import reading
+    from orca_bench.report import html_page
+    from orca_bench.report.pictures import draw_pictures
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_selection import select_results
 
-    results = reading.files(results)
-    told, read = table.read_reported(reported), [reading.read_result(path) for path in results]
-    shown = [reading.read(path, label) for path, label in zip(results, table.labels(read), strict=True)]
-    of = evaluating.requests_at_hand(results, benchmarks, runs)
-    asked = [None if of is None else of(result) for result in read]
-    title = title or ", ".join(dict.fromkeys(result["model"]["name"] for result in read))
+    reported_scores = read_reported_scores(reported)
+    selection = select_results(results).with_questions()
+    files = selection.results
+    requests_of = evaluating.requests_at_hand(tuple(file.path for file in files), benchmarks, runs)
+    lookups = [None if requests_of is None else requests_of(file.result) for file in files]
+    title = title or ", ".join(dict.fromkeys(file.result.model.name for file in files))
     make_folder(out.parent)
     with tempfile.TemporaryDirectory() as folder, counting("writing questions") as progress:
-        drawn = pictures.draw(shown, told, Path(folder))
-        page.write(out, title, shown, told, drawn, [None if found is None else found[0] for found in asked], progress)
+        pictures = draw_pictures(files, reported_scores, Path(folder))
+        requests = [None if lookup is None else lookup[0] for lookup in lookups]
+        html_page.write_page(out, title, files, reported_scores, pictures, requests, progress)
     click.echo(out)
-    for note in dict.fromkeys(note for found in asked if found is not None for note in found[1]):
+    notes = selection.notes + [note for lookup in lookups if lookup is not None for note in lookup[1]]
+    for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)

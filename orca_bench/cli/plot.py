@@ -17,7 +17,7 @@ from orca_bench.cli import options
 @options.reported
 @click.option("--over-steps", is_flag=True, help="Draw checkpoints of one run over their steps, and nothing else.")
 @click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")
-def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None):
+def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None) -> None:
     """Draw RESULTS, files or folders of them, each picture as PNG and SVG.
 
     scores: by task, with 95 % intervals, reported scores and chance. mmlu: the subjects of the first RESULT, sorted. steps:
@@ -28,22 +28,27 @@ def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: boo
       orca-bench plot runs/mine/results/leaderboard.json runs/mine/results/orca.json
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
-    from orca_bench.errors import UserError
-    from orca_bench.report import pictures, table
-    from orca_bench.results import reading
+    from orca_bench.report import pictures
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_selection import select_results
 
-    results = reading.files(results)
-    read = [reading.read_result(path) for path in results]
-    labels = table.labels(read)
-    made = [reading.ResultFile(path, label, data) for path, label, data in zip(results, labels, read, strict=True)]
+    selection = select_results(results)
     if over_steps or steps:
-        at = None
-        if steps:
-            if not all(part.strip().isdecimal() and len(part.strip()) < 16 for part in steps.split(",")):
-                raise UserError(f"'{steps}' is no list of numbers", where="--steps", hint="--steps 100,200")
-            at = [int(part) for part in steps.split(",")]
-        paths = pictures.steps(made, at, out)
+        drawings = [pictures.draw_steps(selection.results, _step_numbers(steps), out)]
     else:
-        paths = [path for _, files in pictures.draw(made, table.read_reported(reported), out) for path in files]
-    for path in paths:
-        click.echo(path)
+        drawings = pictures.draw_pictures(selection.results, read_reported_scores(reported), out)
+    for picture in drawings:
+        click.echo(f"{picture.png}\n{picture.svg}")
+    for note in selection.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _step_numbers(text: str | None) -> list[int] | None:
+    """The numbers of --steps, or None without it."""
+    from orca_bench.errors import UserError
+
+    if not text:
+        return None
+    if not all(part.strip().isdecimal() and len(part.strip()) < 16 for part in text.split(",")):
+        raise UserError(f"'{text}' is no list of numbers", where="--steps", hint="--steps 100,200")
+    return [int(part) for part in text.split(",")]

@@ -25,7 +25,17 @@ from orca_bench.cli import options
 @options.rows_asked
 @options.runs
 @click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
-def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source_url, reported, benchmarks, runs, push):
+def command(
+    results: tuple[Path, ...],
+    to: Path,
+    name: str | None,
+    card: Path | None,
+    source_url: str | None,
+    reported: str,
+    benchmarks: Path | None,
+    runs: Path,
+    push: str | None,
+) -> None:
     """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
 
     OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
@@ -40,14 +50,14 @@ def command(results: tuple[Path, ...], to: Path, name, card: Path | None, source
     """
     from orca_bench.cli import evaluating
     from orca_bench.cli.console import counting
-    from orca_bench.report import publish
+    from orca_bench.report import publishing
 
-    asked = evaluating.requests_at_hand(results, benchmarks, runs)
+    requests_of = evaluating.requests_at_hand(results, benchmarks, runs)
     with counting("writing questions") as progress:
-        published = publish.publish(results, to, name, card, source_url, reported, asked, progress)
-    for path in published.files:
+        publication = publishing.publish(results, to, name, card, source_url, reported, requests_of, progress)
+    for path in publication.files:
         click.echo(path)
-    for note in published.notes:
+    for note in publication.notes:
         click.echo(f"note: {note}", err=True)
     if push:
-        click.echo(publish.push(published.card, push))
+        click.echo(publishing.upload_card(publication.card, push))

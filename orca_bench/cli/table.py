@@ -30,53 +30,47 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     help="csv and json do not round, and are of the layout `tasks`.",
 )
 @options.runs
-def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path):
+def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path) -> None:
     """Show RESULT files beside the reported scores, with difference, standard error and n.
 
-    RESULT is a result file, or a folder of which all are taken. Without RESULT: the newest result below runs/. The notes say
-    where protocol, limit or suite make the comparison unfair. As on the leaderboard (layout models), the best of a column is
-    bold only where it is significantly best.
+    RESULT is a result file, or a folder of which all are taken; one there that cannot be read is named and left out. Without
+    RESULT: the newest result below runs/. The notes say where protocol, limit or suite make the comparison unfair. As on the
+    leaderboard (layout models), the best of a column is bold only where it is significantly best.
 
     \b
       orca-bench table
       orca-bench table runs/a/results/orca.json runs/b/results/orca.json --format markdown
       orca-bench table runs/ --layout models --format latex
     """
-    from orca_bench.report import grid_formats, leaderboard, table
-    from orca_bench.results import reading
+    from orca_bench.errors import UserError
+    from orca_bench.report import grid_formats, score_table_formats
+    from orca_bench.report.leaderboard import build_leaderboard
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_selection import select_results
+    from orca_bench.report.score_table import build_score_table
 
-    files = reading.files(results) or [_newest(runs)]
-    read = [reading.read_result(path) for path in files]
-    labels = table.labels(read)
-    told = table.read_reported(reported)
-    if layout == "models" or (layout == "auto" and len(read) > 2 and form not in ("csv", "json")):
-        if form in ("csv", "json"):
-            from orca_bench.errors import UserError
-
-            raise UserError(f"{form} is of the layout tasks", where="--layout", hint="it has a line for each number")
-        grid = leaderboard.build([_whole(path, label) for path, label in zip(files, labels, strict=True)], [told])
+    selection = select_results(results or [_newest(runs)])
+    reported_scores = read_reported_scores(reported)
+    is_for_programs = form in ("csv", "json")
+    if layout == "models" and is_for_programs:
+        raise UserError(f"{form} is of the layout tasks", where="--layout", hint="it has a line for each number")
+    if layout == "models" or (layout == "auto" and len(selection.results) > 2 and not is_for_programs):
+        selection = selection.with_questions(required=False)
+        grid = build_leaderboard(selection.results, [reported_scores])
     else:
-        built = table.build(list(zip(labels, read, strict=True)), told)
-        if form in ("csv", "json"):
-            click.echo({"csv": table.to_csv, "json": table.to_json}[form](built), nl=False)
-            return
-        grid = table.grid(built)
+        table = build_score_table([(file.label, file.result) for file in selection.results], reported_scores)
+        grid = score_table_formats.to_grid(table)
     if form == "terminal":
         from orca_bench.cli.console import console
 
         console.print(grid_formats.to_rich(grid))
-        return
-    write = {"markdown": grid_formats.to_markdown, "latex": grid_formats.to_latex, "html": grid_formats.to_html}[form]
-    click.echo(write(grid), nl=False)
-
-
-def _whole(path: Path, label: str):
-    """A result with its questions, where they are beside it."""
-    from orca_bench.results import reading
-
-    if reading.questions_file(path).is_file():
-        return reading.read(path, label)
-    return reading.ResultFile(path, label, reading.read_result(path))
+    elif is_for_programs:
+        click.echo({"csv": score_table_formats.to_csv, "json": score_table_formats.to_json}[form](table), nl=False)
+    else:
+        forms = {"markdown": grid_formats.to_markdown, "latex": grid_formats.to_latex, "html": grid_formats.to_html}
+        click.echo(forms[form](grid), nl=False)
+    for note in selection.notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def _newest(runs: Path) -> Path:

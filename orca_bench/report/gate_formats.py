@@ -1,154 +1,178 @@
-"""The gate's verdict in, its forms out: terminal, Markdown, JUnit XML, GitHub's annotations, JSON.
+"""The gate's report in, its forms out: terminal, Markdown, JUnit XML, GitHub's annotations, JSON.
 
-Its own module because what is said of a verdict may change while the verdict does not.
+Its own module because the words of a verdict may change while the verdict does not.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeAlias
 from xml.etree import ElementTree
 
-from orca_bench.report.gate import Gate, Verdict
+from orca_bench.report.gate import GateReport, LostQuestion, TaskVerdict
+from orca_bench.report.grid import format_percent
 from orca_bench.results.models import Question
 
-_SHOWN = 10  # turned questions that are named
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_MOST_NAMED = 10  # lost questions that are named
+_REPLACEMENT = "�"
+_Json: TypeAlias = dict[str, object]
 
 
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
-
-
-def headline(gate: Gate) -> str:
+def headline(report: GateReport) -> str:
     """One line: passed or failed, and why."""
-    failed = [verdict.title for verdict in gate.verdicts if not verdict.passed]
-    if gate.passed:
-        return f"passed: {gate.result} is not worse than {gate.baseline}"
-    if gate.reasons:
-        return f"failed: not comparable with {gate.baseline}: {'; '.join(gate.reasons)}"
-    return f"failed: {', '.join(failed)}"
+    if report.passed:
+        return f"passed: {report.result} is not worse than {report.baseline}"
+    if report.reasons:
+        return f"failed: not comparable with {report.baseline}: {'; '.join(report.reasons)}"
+    return f"failed: {', '.join(verdict.title for verdict in report.verdicts if not verdict.passed)}"
 
 
-def to_rich(gate: Gate):
-    """The verdict as a rich renderable."""
+def to_rich(report: GateReport) -> RenderableType:
+    """The report as a rich renderable."""
     from rich import box
     from rich.console import Group
-    from rich.table import Table as RichTable
+    from rich.table import Table
     from rich.text import Text
 
-    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for heading in ("", "Task", "baseline", "now", "turned", "why"):
-        drawn.add_column(heading, justify="right" if heading in ("baseline", "now", "turned") else "left")
-    for verdict in gate.verdicts:
-        style = "green" if verdict.passed else "red"
-        cells = [
-            verdict.title,
-            _points(verdict.before),
-            _points(verdict.after),
-            str(len(verdict.turned)),
-            verdict.reason,
-        ]
-        drawn.add_row(Text("✓" if verdict.passed else "✗", style=style), *map(Text, cells))
-    parts = [drawn] if gate.verdicts else []
-    named = [Text(f"  {line}", style="dim") for v in gate.verdicts if not v.passed for line in _named(v)]
-    notes = [Text(f"• {note}", style="dim") for note in gate.notes]
-    return Group(*parts, *named, *notes, Text(headline(gate), style="green" if gate.passed else "red"))
-
-
-def _named(verdict: Verdict) -> list[str]:
-    """The first turned questions in words."""
-    lines = [
-        f"{part} row {row}: {a.score:g} → {b.score:g}, {_said(a)} → {_said(b)}"
-        for (part, row), a, b in verdict.turned[:_SHOWN]
-    ]
-    left = len(verdict.turned) - _SHOWN
-    return lines + ([f"… and {left} more"] if left > 0 else [])
-
-
-def _said(question: Question) -> str:
-    return repr(question.line.get("prediction"))[:40]
-
-
-def to_markdown(gate: Gate) -> str:
-    """A summary for a pull request."""
-    lines = [f"### orca-bench: {'✅' if gate.passed else '❌'} {_escaped(headline(gate))}", ""]
-    if gate.verdicts:
-        lines += ["| | task | baseline | now | turned | why |", "|---|---|--:|--:|--:|---|"]
-    for verdict in gate.verdicts:
-        sign = "✅" if verdict.passed else "❌"
-        lines.append(
-            f"| {sign} | {verdict.title} | {_points(verdict.before)} | {_points(verdict.after)} "
-            f"| {len(verdict.turned)} | {_escaped(verdict.reason)} |"
+        table.add_column(heading, justify="right" if heading in ("baseline", "now", "turned") else "left")
+    for verdict in report.verdicts:
+        mark = Text("✓" if verdict.passed else "✗", style="green" if verdict.passed else "red")
+        table.add_row(
+            mark,
+            Text(verdict.title),
+            Text(format_percent(verdict.before)),
+            Text(format_percent(verdict.after)),
+            Text(str(len(verdict.lost_questions))),
+            Text(verdict.reason),
         )
-    for verdict in gate.verdicts:
-        if not verdict.passed and verdict.turned:
+    failed = [verdict for verdict in report.verdicts if not verdict.passed]
+    questions = [Text(f"  {line}", style="dim") for verdict in failed for line in _question_lines(verdict)]
+    notes = [Text(f"• {note}", style="dim") for note in report.notes]
+    last = Text(headline(report), style="green" if report.passed else "red")
+    return Group(*([table] if report.verdicts else []), *questions, *notes, last)
+
+
+def to_markdown(report: GateReport) -> str:
+    """A summary for a pull request."""
+    lines = [f"### orca-bench: {_emoji(report.passed)} {_escape_markdown(headline(report))}", ""]
+    if report.verdicts:
+        lines += ["| | task | baseline | now | turned | why |", "|---|---|--:|--:|--:|---|"]
+    for verdict in report.verdicts:
+        lines.append(
+            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.before)} "
+            f"| {format_percent(verdict.after)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
+        )
+    for verdict in report.verdicts:
+        if not verdict.passed and verdict.lost_questions:
             lines += ["", f"<details><summary>{verdict.title}: questions that turned</summary>", ""]
-            lines += [f"- `{line.replace('`', chr(39))}`" for line in _named(verdict)]
+            lines += [f"- `{line.replace('`', chr(39))}`" for line in _question_lines(verdict)]
             lines += ["", "</details>"]
-    lines += [line for note in gate.notes for line in ("", _escaped(note))]
+    lines += [line for note in report.notes for line in ("", _escape_markdown(note))]
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-
-
-def to_junit(gate: Gate) -> str:
-    """JUnit XML: one test a task, one for whether the results can be compared."""
-    failures = sum(not verdict.passed for verdict in gate.verdicts) + bool(gate.reasons)
+def to_junit(report: GateReport) -> str:
+    """JUnit XML: one test a task, and one for whether the results can be compared."""
+    failures = sum(not verdict.passed for verdict in report.verdicts) + bool(report.reasons)
     suite = ElementTree.Element(
-        "testsuite", name="orca-bench", tests=str(len(gate.verdicts) + 1), failures=str(failures), errors="0"
+        "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failures), errors="0"
     )
     case = ElementTree.SubElement(suite, "testcase", classname="orca-bench", name="comparable")
-    if gate.reasons:
-        ElementTree.SubElement(case, "failure", message=_xml("; ".join(gate.reasons)))
-    for verdict in gate.verdicts:
+    if report.reasons:
+        ElementTree.SubElement(case, "failure", message=_xml("; ".join(report.reasons)))
+    for verdict in report.verdicts:
         case = ElementTree.SubElement(suite, "testcase", classname="orca-bench", name=verdict.title)
         if not verdict.passed:
             failure = ElementTree.SubElement(case, "failure", message=_xml(verdict.reason))
-            failure.text = _xml("\n".join(_named(verdict)))
+            failure.text = _xml("\n".join(_question_lines(verdict)))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def to_annotations(report: GateReport) -> list[str]:
+    """Workflow commands of GitHub Actions, one a failure."""
+    failures = [("not comparable", reason) for reason in report.reasons]
+    failures += [(verdict.title, verdict.reason) for verdict in report.verdicts if not verdict.passed]
+    return [
+        f"::error title=orca-bench {_escape_command_property(title)}::{_escape_command(text)}"
+        for title, text in failures
+    ]
+
+
+def to_json(report: GateReport) -> _Json:
+    """All facts, fractions of 1; with every lost question."""
+    return {
+        "passed": report.passed,
+        "headline": headline(report),
+        "reasons": report.reasons,
+        "notes": report.notes,
+        "tasks": [_verdict_json(verdict) for verdict in report.verdicts],
+    }
+
+
+def _question_lines(verdict: TaskVerdict) -> list[str]:
+    """The first lost questions, a line each, and how many more there are."""
+    lines = [_question_line(question) for question in verdict.lost_questions[:_MOST_NAMED]]
+    more = len(verdict.lost_questions) - _MOST_NAMED
+    return lines + ([f"… and {more} more"] if more > 0 else [])
+
+
+def _question_line(question: LostQuestion) -> str:
+    before, after = question.before, question.after
+    part, row = after.key
+    scores = f"{before.score:g} → {after.score:g}"
+    return f"{part} row {row}: {scores}, {_prediction(before)} → {_prediction(after)}"
+
+
+def _prediction(question: Question) -> str:
+    return repr(question.prediction)[:40]
+
+
+def _emoji(passed: bool) -> str:
+    return "✅" if passed else "❌"
+
+
+def _escape_markdown(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _xml(text: str) -> str:
     """A text without the characters that XML 1.0 cannot hold."""
     return "".join(
-        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "�" for c in text
+        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else _REPLACEMENT
+        for c in text
     )
 
 
-def annotations(gate: Gate) -> list[str]:
-    """Workflow commands of GitHub Actions, one a failure."""
-    failures = [("not comparable", reason) for reason in gate.reasons]
-    failures += [(verdict.title, verdict.reason) for verdict in gate.verdicts if not verdict.passed]
-    return [f"::error title=orca-bench {_command(title, True)}::{_command(text)}" for title, text in failures]
+def _escape_command(text: str) -> str:
+    """The message of a workflow command, escaped as GitHub's runner undoes it."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _command(text: str, key: bool = False) -> str:
-    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return text.replace(":", "%3A").replace(",", "%2C") if key else text
+def _escape_command_property(text: str) -> str:
+    return _escape_command(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def to_json(gate: Gate) -> dict:
-    """All facts, fractions of 1; with every turned question."""
+def _verdict_json(verdict: TaskVerdict) -> _Json:
     return {
-        "passed": gate.passed,
-        "headline": headline(gate),
-        "reasons": gate.reasons,
-        "notes": gate.notes,
-        "tasks": [
+        "task": verdict.name,
+        "passed": verdict.passed,
+        "reason": verdict.reason,
+        "baseline": verdict.before,
+        "value": verdict.after,
+        "p": None if verdict.p is None or not math.isfinite(verdict.p) else verdict.p,
+        "turned": [
             {
-                "task": verdict.name,
-                "passed": verdict.passed,
-                "reason": verdict.reason,
-                "baseline": verdict.before,
-                "value": verdict.after,
-                "p": None if verdict.p is None or not math.isfinite(verdict.p) else verdict.p,
-                "turned": [
-                    {"task": part, "row": row, "before": a.score, "after": b.score}
-                    for (part, row), a, b in verdict.turned
-                ],
+                "task": question.after.task,
+                "row": question.after.row,
+                "before": question.before.score,
+                "after": question.after.score,
             }
-            for verdict in gate.verdicts
+            for question in verdict.lost_questions
         ],
     }

@@ -1,4 +1,7 @@
-"""A YAML file in, the rules of the gate out. Its own module because the gate judges, whatever its rules come from."""
+"""A YAML file in, the rules of the gate out.
+
+Its own module because the gate judges by its rules wherever they come from.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from orca_bench.suite import BY_NAME
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What the gate holds a result to.
+class GateRules:
+    """What the gate demands of a result.
 
-    `level`: of all tasks together, how often it may cry wolf. `smallest_loss`: points; a smaller one passes even if it is
-    significant. `floors`: points by task, which no baseline excuses, of tasks that are not compared too. `tasks`: those that
-    are compared; None is all of the baseline.
+    `level` is the family-wise error rate of all tasks together: how often a model that is no worse may fail. `smallest_loss` is
+    in points; a smaller loss passes even if it is significant. `floors` are points by task that must be reached whatever the
+    baseline has, also by tasks that are not compared. `tasks` are those that are compared; None means all of the baseline.
     """
 
     level: float = 0.05
@@ -25,10 +28,10 @@ class Rules:
     tasks: tuple[str, ...] | None = None
 
 
-def read_rules(path: Path | None) -> Rules:
-    """Rules from a YAML file; raises UserError, with the key, for what is no rule."""
+def read_rules(path: Path | None) -> GateRules:
+    """The rules in a YAML file, or the default ones without a path. Raises UserError, with the key, for a wrong rule."""
     if path is None:
-        return Rules()
+        return GateRules()
     rules, _ = yaml_files.read(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
     if not rules or not isinstance(rules, dict):
         what = "no rule in this file" if not rules else "rules are a mapping"
@@ -51,10 +54,10 @@ def read_rules(path: Path | None) -> Rules:
     floors = {_task(path, "floors", name): _number(path, f"floors.{name}", v, 0, 100) for name, v in floors.items()}
     tasks = rules.get("tasks", "all")
     if tasks == "all":
-        return Rules(level, loss, floors)
+        return GateRules(level, loss, floors)
     if not isinstance(tasks, list) or not tasks:
         raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
-    return Rules(level, loss, floors, tuple(_task(path, "tasks", name) for name in tasks))
+    return GateRules(level, loss, floors, tuple(_task(path, "tasks", name) for name in tasks))
 
 
 def _number(path: Path, key: str, value: object, least: float, most: float) -> float:

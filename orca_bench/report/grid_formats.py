@@ -1,120 +1,100 @@
-"""One grid of texts in the forms that people read: terminal, Markdown, LaTeX, HTML."""
+"""A Grid in, one of the forms that people read out: terminal, Markdown, LaTeX, HTML.
+
+Every text is escaped for its form. Its own module because all reports share these forms. rich is imported when the terminal's
+form is asked for.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from orca_bench.report.grid import Grid, TextCell
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+
+_UNLIMITED_WIDTH = 10_000  # characters
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A text, bold or not, in a colour of the terminal or in none; `short` stands for it where there is no room."""
-
-    text: str
-    bold: bool = False
-    style: str = ""
-    short: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Headings, rows of cells, and notes below.
-
-    `left` are the columns that begin at the left; a line is drawn behind row `rule` (None: nowhere). `spare` are headings of
-    columns that a terminal which is too narrow does without, in this order; `shorts` are headings in short.
-    """
-
-    headings: list[str]
-    rows: list[list[Cell]]
-    notes: list[str] = field(default_factory=list)
-    title: str = ""
-    left: frozenset[int] = frozenset({0})
-    rule: int | None = None
-    spare: Sequence[str] = ()
-    shorts: Mapping[str, str] = field(default_factory=dict)
-
-
-def p_value(p: float) -> str:
-    """A p in as many digits as a reader needs."""
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
-
-
-def to_rich(grid: Grid):
-    """A rich renderable, notes below it; a narrow terminal gets fewer columns."""
+def to_rich(grid: Grid) -> RenderableType:
+    """A rich renderable with the notes below the table; a narrow terminal gets fewer columns."""
     from rich.console import Group
     from rich.text import Text
 
-    return Group(_Fitting(grid), *(Text(f"• {note}", style="dim") for note in grid.notes))
+    return Group(_FittingTable(grid), *(Text(f"• {note}", style="dim") for note in grid.notes))
 
 
-class _Fitting:
-    """A table that leaves columns out, and says cells in short, until it fits the console; at last, first columns are folded."""
+class _FittingTable:
+    """A table that drops columns and shortens cells until it fits the console; in the end, the first columns are folded."""
 
-    def __init__(self, grid: Grid):
+    def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
-    def __rich_console__(self, console, options):
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """rich's protocol: yields the widest table that fits, or the narrowest there is."""
         from rich.measure import Measurement
 
-        for kept, short in self._attempts():
-            drawn = self._drawn(kept, short)
-            if Measurement.get(console, options.update(max_width=10_000), drawn).maximum <= options.max_width:
+        for columns, short in self._layouts():
+            table = self._table(columns, short)
+            width = Measurement.get(console, options.update(max_width=_UNLIMITED_WIDTH), table).maximum
+            if width <= options.max_width:
                 break
-        yield drawn
+        yield table
 
-    def _attempts(self) -> Iterator[tuple[list[int], bool]]:
-        """(columns, whether in short): from the whole table to the least of it."""
-        fewer = [list(range(len(self._grid.headings)))]
-        for name in self._grid.spare:
-            fewer.append([i for i in fewer[-1] if self._grid.headings[i] != name])
-        shorter = any(cell.short for row in self._grid.rows for cell in row)
-        whole = fewer[:2] if shorter else fewer
-        yield from ((kept, False) for kept in whole)
-        if shorter:
-            yield from ((kept, True) for kept in fewer[1:])
+    def _layouts(self) -> Iterator[tuple[list[int], bool]]:
+        """(columns, whether with short texts), from the whole table to the narrowest one."""
+        column_sets = [list(range(len(self._grid.headings)))]
+        for heading in self._grid.droppable:
+            column_sets.append([i for i in column_sets[-1] if self._grid.headings[i] != heading])
+        has_short_texts = any(cell.short for row in self._grid.rows for cell in row)
+        yield from ((columns, False) for columns in (column_sets[:2] if has_short_texts else column_sets))
+        if has_short_texts:
+            yield from ((columns, True) for columns in column_sets[1:])
 
-    def _drawn(self, kept: list[int], short: bool):
+    def _table(self, columns: list[int], short: bool) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         grid = self._grid
-        drawn = Table(
+        table = Table(
             title=grid.title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
         )
-        said = [[(cell.short if short else "") or cell.text for cell in row] for row in grid.rows]
-        for i in kept:
-            left, heading = i in grid.left, grid.headings[i]
-            heading = grid.shorts.get(heading, heading) if short else heading
+        texts = [[(cell.short if short else "") or cell.text for cell in row] for row in grid.rows]
+        for i in columns:
+            is_left, heading = i in grid.left_columns, grid.headings[i]
+            heading = grid.short_headings.get(heading, heading) if short else heading
             # A number is never cut: where nothing fits, names are folded.
-            least = None if left else max([len(heading), *(len(texts[i]) for texts in said)])
-            drawn.add_column(
+            min_width = None if is_left else max([len(heading), *(len(row_texts[i]) for row_texts in texts)])
+            table.add_column(
                 Text(heading),
-                justify="left" if left else "right",
-                no_wrap=not left,
-                min_width=least,
+                justify="left" if is_left else "right",
+                no_wrap=not is_left,
+                min_width=min_width,
                 overflow="fold",
             )
-        for number, (row, texts) in enumerate(zip(grid.rows, said, strict=True)):
-            cells = [Text(texts[i], style="bold" if row[i].bold else row[i].style) for i in kept]
-            drawn.add_row(*cells, end_section=number == grid.rule)
-        return drawn
+        for number, (row, row_texts) in enumerate(zip(grid.rows, texts, strict=True)):
+            cells = [Text(row_texts[i], style="bold" if row[i].bold else row[i].style) for i in columns]
+            table.add_row(*cells, end_section=number == grid.rule_after)
+        return table
 
 
 def to_markdown(grid: Grid) -> str:
-    """GitHub's Markdown, notes as a list below."""
-
-    def row(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    rule = "|" + "|".join("---" if i in grid.left else "--:" for i in range(len(grid.headings))) + "|"
-    rows = [row([f"**{cell.text}**" if cell.bold else cell.text for cell in cells]) for cells in grid.rows]
-    lines = [row(grid.headings), rule, *rows]
+    """GitHub's Markdown, with the notes as a list below the table."""
+    alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
+    rows = [_markdown_row([f"**{c.text}**" if c.bold else c.text for c in row]) for row in grid.rows]
+    lines = [_markdown_row(grid.headings), f"|{alignments}|", *rows]
     return "\n".join([*lines, *([""] if grid.notes else []), *(f"- {note}" for note in grid.notes)]) + "\n"
 
 
-_LATEX = {
+def _markdown_row(texts: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+
+
+_LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
@@ -139,43 +119,48 @@ _LATEX = {
 
 
 def to_latex(grid: Grid) -> str:
-    """A tabular of the booktabs package, notes as comments above it."""
-
-    def row(cells: list[str]) -> str:
-        return "  " + " & ".join(cells) + r" \\"
-
-    columns = "".join("l" if i in grid.left else "r" for i in range(len(grid.headings)))
+    """A `tabular` of the booktabs package, with title and notes as comments above it."""
+    columns = "".join("l" if i in grid.left_columns else "r" for i in range(len(grid.headings)))
     lines = [f"% {note}" for note in [*filter(None, [grid.title]), *grid.notes]] + [r"% \usepackage{booktabs}"]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", row([_latex(h) for h in grid.headings]), r"  \midrule"]
-    for number, cells in enumerate(grid.rows):
-        lines.append(row([rf"\textbf{{{_latex(c.text)}}}" if c.bold else _latex(c.text) for c in cells]))
-        if number == grid.rule:
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", _latex_row(map(_latex, grid.headings)), r"  \midrule"]
+    for number, row in enumerate(grid.rows):
+        lines.append(_latex_row(rf"\textbf{{{_latex(c.text)}}}" if c.bold else _latex(c.text) for c in row))
+        if number == grid.rule_after:
             lines.append(r"  \midrule")
     return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}"]) + "\n"
 
 
+def _latex_row(texts: Iterable[str]) -> str:
+    return "  " + " & ".join(texts) + r" \\"
+
+
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
 
 
 def to_html(grid: Grid) -> str:
-    """A table element with its notes in a list, everything escaped; no style but the side of each column."""
-
-    def row(cells: list[str], tag: str) -> str:
-        made = "".join(
-            f'<{tag} style="text-align:{"left" if i in grid.left else "right"}">{cell}</{tag}>'
-            for i, cell in enumerate(cells)
-        )
-        return f"<tr>{made}</tr>"
-
+    """A `table` element and its notes in a list, everything escaped; the only style is the alignment of each column."""
     lines = ["<table>", *([f"<caption>{html.escape(grid.title)}</caption>"] if grid.title else [])]
-    lines += ["<thead>", row([html.escape(h) for h in grid.headings], "th"), "</thead>", "<tbody>"]
-    for number, cells in enumerate(grid.rows):
-        texts = [html.escape(cell.text) for cell in cells]
-        lines.append(row([f"<b>{t}</b>" if c.bold else t for t, c in zip(texts, cells, strict=True)], "td"))
-        if number == grid.rule:
+    headings = [html.escape(heading) for heading in grid.headings]
+    lines += ["<thead>", _html_row(grid, headings, "th"), "</thead>", "<tbody>"]
+    for number, row in enumerate(grid.rows):
+        lines.append(_html_row(grid, [_html_text(cell) for cell in row], "td"))
+        if number == grid.rule_after:
             lines += ["</tbody>", "<tbody>"]
     lines += ["</tbody>", "</table>"]
     if grid.notes:
         lines += ["<ul>", *(f"<li>{html.escape(note)}</li>" for note in grid.notes), "</ul>"]
     return "\n".join(lines) + "\n"
+
+
+def _html_row(grid: Grid, texts: list[str], tag: str) -> str:
+    cells = "".join(
+        f'<{tag} style="text-align:{"left" if i in grid.left_columns else "right"}">{text}</{tag}>'
+        for i, text in enumerate(texts)
+    )
+    return f"<tr>{cells}</tr>"
+
+
+def _html_text(cell: TextCell) -> str:
+    text = html.escape(cell.text)
+    return f"<b>{text}</b>" if cell.bold else text

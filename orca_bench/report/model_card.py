@@ -2,26 +2,33 @@
 
 The metadata is built by huggingface_hub's own classes and read back by them, so that the hub shows it. An existing card keeps
 its text and all other metadata, key for key; of its model-index only this model's results from the same source are replaced.
+Its own module because a card is also written without a result: from reported scores. huggingface_hub is imported on demand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError
-from orca_bench.results.reading import NOT_VERIFIED, OTHER, rows_are
+from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
 from orca_bench.suite import BY_NAME
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
 
-_FRONT = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
-
-#: The window that the leaderboard's contexts were cut to.
+#: The window that the leaderboard's contexts were cut to, tokens.
 LEADERBOARD_WINDOW = 2048
+
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+#: An object of a card's YAML: keys are texts, values whatever their author wrote.
+YamlObject: TypeAlias = MutableMapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,14 +39,16 @@ class Source:
     url: str
 
 
-def eval_results(scores: Mapping[str, float], source: Source | None, notes: Mapping[str, str] | None = None) -> list:
-    """huggingface_hub's EvalResult of each task; `scores` in percent by task, in the order that the card shall have.
+def eval_results(
+    scores: Mapping[str, float], source: Source | None, notes: Mapping[str, str] | None = None
+) -> list[EvalResult]:
+    """huggingface_hub's EvalResult of each task; `scores` are percent by task, in the order that the card shall have.
 
-    `notes` stand behind the name of the data set, by task: what makes a score another one than the leaderboard's.
+    `notes`, by task, stand behind the name of the data set: what makes a score another one than the leaderboard's.
     """
     from huggingface_hub import EvalResult
 
-    linked = {} if source is None else {"source_name": source.name, "source_url": source.url}
+    link = {} if source is None else {"source_name": source.name, "source_url": source.url}
     entries = []
     for name, value in scores.items():
         task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
@@ -55,115 +64,123 @@ def eval_results(scores: Mapping[str, float], source: Source | None, notes: Mapp
                 metric_type=task.metric,
                 metric_value=value,
                 metric_name=entry.metric_name,
-                **linked,
+                **link,
             )
         )
     return entries
 
 
-def scores_of(result: dict) -> tuple[dict[str, float], dict[str, str]]:
-    """(percent by task, rounded to two places; by task what must stand behind the data set's name, where anything must).
+def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
+    """(percent by task, rounded to two decimals; by task what must stand behind the data set's name, where anything must).
 
     Nothing is needed behind the name of the leaderboard's own questions under its own protocol, in full. Raises UserError
     for a suite whose scores say nothing on a card.
     """
-    if not result["suite"].get("comparable"):
+    if not result.suite.comparable:
         raise UserError(
-            f"scores on the {result['suite'].get('name')} suite do not belong on a model card",
+            f"scores on the {result.suite.name} suite do not belong on a model card",
             hint="evaluate on the leaderboard's rows",
         )
-    scores = {task: round(100 * entry["value"], 2) for task, entry in result["tasks"].items()}
-    notes = {task: ", ".join([*_heading(result), *_qualified(result, task)]) for task in scores}
-    return scores, {task: note for task, note in notes.items() if note}
+    scores = {name: round(100 * entry.value, 2) for name, entry in result.tasks.items()}
+    notes = {name: ", ".join([*_result_notes(result), *_task_notes(result, name)]) for name in scores}
+    return scores, {name: note for name, note in notes.items() if note}
 
 
-def _heading(result: dict) -> Iterator[str]:
+def _result_notes(result: Result) -> Iterator[str]:
     """What makes all numbers of a result others than the leaderboard's."""
-    protocol = result["protocol"]
-    if (protocol["name"], protocol.get("version")) != ("leaderboard", 1):
-        yield f"protocol {protocol['name']} v{protocol.get('version')}"
-    system = protocol.get("system", SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID])
-    if system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        number = id_of(system)
+    protocol = result.protocol
+    if (protocol.name, protocol.version) != ("leaderboard", 1):
+        yield f"protocol {protocol.heading}"
+    if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
+        number = id_of(protocol.system)
         yield "a system message of its own" if number is None else f"system message {number}"
-    if (protocol.get("max_length") or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
-        yield f"window {protocol['max_length']}"
-    if result.get("limit"):
-        yield f"first {result['limit']} questions"
+    if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
+        yield f"window {protocol.max_length}"
+    if result.limit:
+        yield f"first {result.limit} questions"
 
 
-def _qualified(result: dict, name: str) -> Iterator[str]:
+def _task_notes(result: Result, name: str) -> Iterator[str]:
     """What makes the number of one task another one than the leaderboard's."""
-    entry, task = result["tasks"][name], BY_NAME[name]
-    rows = rows_are(entry, task.split)
-    if rows == OTHER:
-        yield f"other rows ({entry['rows']:,})" if "rows" in entry else "other rows"
-    elif rows == NOT_VERIFIED:
+    entry, task = result.tasks[name], BY_NAME[name]
+    status = entry.row_status(task.split)
+    if status == OTHER:
+        yield "other rows" if entry.rows is None else f"other rows ({entry.rows:,})"
+    elif status == NOT_VERIFIED:
         yield "rows not verified"
-    if task.few_shot_split and rows != OTHER and rows_are(entry, task.few_shot_split) == OTHER:
+    if task.few_shot_split and status != OTHER and entry.row_status(task.few_shot_split) == OTHER:
         yield "other few-shot examples"
-    if result["protocol"]["name"] != "leaderboard" and entry.get(
-        "shortened"
-    ):  # that protocol cuts as the leaderboard did
-        yield f"{entry['shortened']} contexts cut"
-    if result["protocol"]["name"] != "leaderboard" and entry.get("ran_out"):
-        yield f"{entry['ran_out']} answers ran out of room"
+    # The leaderboard's protocol cuts contexts as the leaderboard did.
+    if result.protocol.name != "leaderboard" and entry.shortened:
+        yield f"{entry.shortened} contexts cut"
+    if result.protocol.name != "leaderboard" and entry.ran_out:
+        yield f"{entry.ran_out} answers ran out of room"
 
 
-def update(text: str | None, name: str, results: list, where: Path) -> str:
+def update_card(text: str | None, name: str, results: Sequence[EvalResult], where: Path) -> str:
     """A card's text with the results of the model `name` in its metadata; a new card where there is none.
 
     Raises UserError where the card's metadata is not YAML, or not a mapping.
     """
-    front, body = split(text, where) if text is not None else ({"library_name": "transformers"}, f"# {name}\n")
-    index = front.get("model-index") or []
+    if text is None:
+        metadata: YamlObject = {"library_name": "transformers"}
+        body = f"# {name}\n"
+    else:
+        metadata, body = split_card(text, where)
+    index = metadata.get("model-index") or []
     if not isinstance(index, list) or not all(isinstance(e, dict) and _are_results(e.get("results")) for e in index):
         raise UserError("'model-index' is not a list of models", where=where)
-    mine = _index(name, results)
-    kept = [entry for entry in index if entry.get("name") != name]
-    before = next((entry for entry in index if entry.get("name") == name), {"results": []})
-    ours = {_identity(result) for result in mine["results"]}
-    others = [result for result in before.get("results") or [] if _identity(result) not in ours]
-    # Put into ruamel.yaml's own mapping, which keeps comments, quotes and order of all other keys.
-    front["model-index"] = [*kept, {"name": name, "results": others + mine["results"]}]
-    return f"---\n{yaml_files.dump(front)}---\n{body}"
+    new_results = _index_results(name, results)
+    new_identities = {_identity(result) for result in new_results}
+    other_models = [entry for entry in index if entry.get("name") != name]
+    old_entries = [entry for entry in index if entry.get("name") == name][:1]
+    old_results = [
+        result
+        for entry in old_entries
+        for result in entry.get("results") or []
+        if _identity(result) not in new_identities
+    ]
+    # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.
+    metadata["model-index"] = [*other_models, {"name": name, "results": old_results + new_results}]
+    return f"---\n{yaml_files.dump(metadata)}---\n{body}"
 
 
-def split(text: str, where: Path) -> tuple[dict, str]:
-    """(metadata, text) of a card; no metadata where it has no front matter. Raises UserError for broken YAML."""
-    found = _FRONT.match(text)
-    if found is None:
+def split_card(text: str, where: Path) -> tuple[YamlObject, str]:
+    """(metadata, text) of a card; the metadata is empty where it has no front matter. Raises UserError for broken YAML."""
+    match = _FRONT_MATTER.match(text)
+    if match is None:
         if re.match(r"\A---[ \t]*\r?\n", text):
             raise UserError("the front matter has no end", where=f"{where}:1", hint="close it with a line of ---")
         return {}, text
-    front = yaml_files.load(found.group(1), where, first_line=2)
-    if front is None:
-        front = {}
-    if not isinstance(front, dict):
+    metadata = yaml_files.load(match.group(1), where, first_line=2)
+    if metadata is None:
+        metadata = {}
+    if not isinstance(metadata, dict):
         raise UserError("the front matter is not a mapping", where=where)
-    return front, text[found.end() :]
+    return metadata, text[match.end() :]
 
 
-def _index(name: str, results: list) -> dict:
-    """The model-index entry of some EvalResults, made and read back by huggingface_hub.
+def _index_results(name: str, results: Sequence[EvalResult]) -> list[YamlObject]:
+    """The `results` of a model-index entry, built and read back by huggingface_hub.
 
     huggingface_hub 2.4 puts the metrics of one data set into one entry whatever the data set's name says, so each kind of
-    measurement (the name, which says the protocol) is made by itself.
+    measurement (the name, which says the protocol) is built by itself.
     """
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-    groups: dict[str, list] = {}
+    results_by_name: dict[str, list[EvalResult]] = {}
     for result in results:
-        groups.setdefault(result.dataset_name, []).append(result)
-    made = [entry for group in groups.values() for entry in eval_results_to_model_index(name, group)[0]["results"]]
-    index = {"name": name, "results": made}
-    read_name, read = model_index_to_eval_results([index])
-    if read_name != name or len(read) != len(results):
-        raise RuntimeError("huggingface_hub does not read back the model-index that it made")
-    return index
+        results_by_name.setdefault(result.dataset_name, []).append(result)
+    entries = [
+        entry for group in results_by_name.values() for entry in eval_results_to_model_index(name, group)[0]["results"]
+    ]
+    name_again, results_again = model_index_to_eval_results([{"name": name, "results": entries}])
+    if name_again != name or len(results_again) != len(results):
+        raise RuntimeError("huggingface_hub does not read back the model-index that it built")
+    return entries
 
 
-def _are_results(results: object) -> bool:
+def _are_results(results: Any) -> bool:
     """Whether the results of a model-index entry are mappings, and their data sets and sources too."""
     return results is None or (
         isinstance(results, list)
@@ -174,7 +191,7 @@ def _are_results(results: object) -> bool:
     )
 
 
-def _identity(result: dict) -> tuple:
+def _identity(result: Mapping[str, Any]) -> tuple[object, ...]:
     """What two results on a card must have in common to be the same: data set, configuration, split, source, metrics."""
     dataset, source = result.get("dataset") or {}, result.get("source") or {}
     metrics = tuple(

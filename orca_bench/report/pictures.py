@@ -1,114 +1,116 @@
 """Results in, pictures out: scores by task, MMLU by subject, checkpoints over steps; each as PNG and SVG.
 
-Readable in grey and by the colour-blind: results differ in marker as well as in colour (Okabe and Ito's palette, whose
-colours also differ in lightness), and every number has its 95 % interval.
+Readable in grey and by colour-blind readers: results differ in marker as well as in colour (Okabe and Ito's palette, whose
+colours also differ in lightness), and every number has its 95 % interval. The same results give the same bytes. Its own module
+because it alone needs matplotlib, which is imported when a picture is drawn and takes about a second.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, writing
-from orca_bench.report.table import comparable
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.models import Estimate
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
-from orca_bench.suite import BY_NAME, TASKS
+from orca_bench.suite import MMLU, TASKS, TaskFacts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, without yellow, from dark to light and back, so that neighbours differ in grey too.
 _COLOURS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+_GRID_COLOUR, _CHANCE_COLOUR, _REPORTED_COLOUR = "#e5e5e5", "#888888", "#555555"
 
-_LEAST_HEIGHT = 2.2  # inches: below it the legend and the labels of an axis have no room
+_MIN_HEIGHT = 2.2  # inches: below it the legend and the labels of an axis have no room
+_DPI = 160
 
 
-def draw(results: Sequence[ResultFile], reported: dict | None, folder: Path) -> list[tuple[str, list[Path]]]:
-    """All pictures that there are of some results: (caption, files) of each."""
-    drawn = [("scores by task", scores(results, reported, folder))]
-    with_subjects = next((r for r in results if (r.data["tasks"].get("mmlu") or {}).get("subjects")), None)
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its caption, and its two files."""
+
+    caption: str
+    png: Path
+    svg: Path
+
+
+class _Point(NamedTuple):
+    """A score at a place of the other axis; score and 95 % interval in percent."""
+
+    place: float
+    score: float
+    low: float
+    high: float
+
+
+def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
+    """All pictures that some results have, written to `folder`; over steps only where all are of one run and know their step."""
+    pictures = [draw_scores(results, reported, folder)]
+    with_subjects = next((file for file in results if _has_subjects(file)), None)
     if with_subjects is not None:
-        drawn.append(("MMLU by subject", mmlu(with_subjects, folder)))
-    origins = [(result.data["model"].get("run"), result.data["model"].get("step")) for result in results]
-    lines = [(result.data["protocol"]["name"], step) for result, (_, step) in zip(results, origins, strict=True)]
-    one_run = len({run for run, _ in origins}) == 1 and all(None not in origin for origin in origins)
-    if one_run and len(set(origins)) > 1 and len(set(lines)) == len(lines):
-        drawn.append(("scores over the steps of the run", steps(results, None, folder)))
-    return drawn
-
-
-def scores(results: Sequence[ResultFile], reported: dict | None, folder: Path) -> list[Path]:
-    """Scores by task with 95 % intervals; reported ones as crosses, chance as ticks."""
-    plot = _plot()
-    shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
-    count = len(results)
-    figure, axes = plot.subplots(
-        figsize=(8, max(_LEAST_HEIGHT, 1.1 + len(shown) * (0.34 + 0.16 * count))), layout="constrained"
+        pictures.append(draw_subjects(with_subjects, folder))
+    models = [file.result.model for file in results]
+    is_one_run = len({model.run for model in models}) == 1 and all(
+        model.run is not None and model.step is not None for model in models
     )
-    for number, result in enumerate(results):
+    steps_by_protocol = [(file.result.protocol.name, file.result.model.step) for file in results]
+    is_clear = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
+    if is_one_run and is_clear and len({model.step for model in models}) > 1:
+        pictures.append(draw_steps(results, None, folder))
+    return pictures
+
+
+def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> Picture:
+    """Scores by task with 95 % intervals; reported scores as crosses where all results may be compared with them."""
+    plot = _pyplot()
+    tasks = _tasks_of(results)
+    count = len(results)
+    height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * count))
+    figure, axes = plot.subplots(figsize=(8, height), layout="constrained")
+    for number, file in enumerate(results):
         offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [
-            (place + offset, *_percent(result.data["tasks"][task.name]))
-            for place, task in enumerate(shown)
-            if task.name in result.data["tasks"]
+            _point(place + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
+            for place, task in enumerate(tasks)
+            if task.name in file.result.tasks
         ]
-        _points(axes, points, number, result.label)
-    if reported is not None and all(result.data["suite"].get("comparable") for result in results):
-        told = [
-            (place, reported["tasks"][task.name])
-            for place, task in enumerate(shown)
-            if task.name in reported["tasks"] and all(comparable(result.data, task.name) for result in results)
-        ]
-        label = f"reported, {reported['model'].split('/')[-1]}"
-        axes.plot(
-            [v for _, v in told],
-            [p for p, _ in told],
-            "x",
-            color="#555555",
-            markersize=8,
-            markeredgewidth=2,
-            clip_on=False,
-            label=label,
-        )
-    named = False
-    for place, task in enumerate(shown):
-        if task.chance is not None:
-            axes.plot(
-                [task.chance] * 2,
-                [place - 0.42, place + 0.42],
-                color="#888888",
-                linestyle=":",
-                linewidth=1.4,
-                label=None if named else "chance",
-            )
-            named = True
-    axes.set_yticks(range(len(shown)), [f"{task.title}\n{task.metric}" for task in shown])
+        _draw_points(axes, points, number, file.label)
+    if reported is not None:
+        _draw_reported(axes, tasks, results, reported)
+    _draw_chance(axes, tasks)
+    axes.set_yticks(range(len(tasks)), [f"{task.title}\n{task.metric}" for task in tasks])
     axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    _finish(axes, "score, percent; bars are 95 % intervals")
-    return _save(figure, folder, "scores")
+    _finish(figure, axes, "score, percent; bars are 95 % intervals")
+    return _save(figure, folder, "scores", "scores by task")
 
 
-def mmlu(result: ResultFile, folder: Path) -> list[Path]:
+def draw_subjects(file: ResultFile, folder: Path) -> Picture:
     """MMLU's subjects, the best on top, with 95 % intervals and their mean. Raises UserError where there are none."""
-    subjects = (result.data["tasks"].get("mmlu") or {}).get("subjects")
-    if not subjects:
-        raise UserError("no MMLU subjects in this result", where=result.path)
+    entry = file.result.tasks.get(MMLU.name)
+    if entry is None or not entry.subjects:
+        raise UserError("no MMLU subjects in this result", where=file.path)
     rows = []
-    for name, entry in subjects.items():
-        interval = entry.get("interval") or wilson_interval(entry["value"], entry["n"])
-        rows.append((100 * entry["value"], 100 * interval[0], 100 * interval[1], entry["n"], name.replace("_", " ")))
+    for name, subject in entry.subjects.items():
+        low, high = subject.interval or wilson_interval(subject.value, subject.n)
+        rows.append((100 * subject.value, 100 * low, 100 * high, subject.n, name.replace("_", " ")))
     rows.sort(key=lambda row: (row[0], row[4]))
-    plot = _plot()
-    figure, axes = plot.subplots(figsize=(8, max(_LEAST_HEIGHT, 1.2 + 0.19 * len(rows))), layout="constrained")
-    places = range(len(rows))
-    values = [row[0] for row in rows]
+    plot = _pyplot()
+    figure, axes = plot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(rows))), layout="constrained")
     axes.errorbar(
-        values,
-        places,
+        [row[0] for row in rows],
+        range(len(rows)),
         xerr=[[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]],
         fmt=_MARKERS[0],
         color=_COLOURS[0],
@@ -116,81 +118,56 @@ def mmlu(result: ResultFile, folder: Path) -> list[Path]:
         elinewidth=1,
         label="subject",
     )
-    value = 100 * result.data["tasks"]["mmlu"]["value"]
-    axes.axvline(value, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {value:.2f}")
-    axes.axvline(BY_NAME["mmlu"].chance, color="#888888", linestyle=":", linewidth=1.4, label="chance")
-    axes.set_yticks(places, [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
+    mean = 100 * entry.value
+    axes.axvline(mean, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {mean:.2f}")
+    axes.axvline(MMLU.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.4, label="chance")
+    axes.set_yticks(range(len(rows)), [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
     axes.set_ylim(-0.8, len(rows) - 0.2)
     axes.set_xlim(0, 100)
-    axes.set_title(f"{result.label}: MMLU by subject (questions)", loc="left", fontsize=11)
-    _finish(axes, "accuracy, percent; bars are 95 % intervals")
-    return _save(figure, folder, "mmlu")
+    axes.set_title(f"{file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
+    _finish(figure, axes, "accuracy, percent; bars are 95 % intervals")
+    return _save(figure, folder, "mmlu", "MMLU by subject")
 
 
-def steps(results: Sequence[ResultFile], at: Sequence[int] | None, folder: Path) -> list[Path]:
-    """Checkpoints of one run over their steps, a small picture a task and in it a line a protocol.
+def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folder: Path) -> Picture:
+    """Checkpoints of one run over their steps, a small picture for each task with a line for each protocol.
 
-    `at` are the steps; None reads them off the results. Raises UserError where a step cannot be told, or stands twice.
+    `steps` are the optimizer steps of the results; None takes them from the results or their names. Raises UserError where a
+    step is not known, or stands twice in one protocol.
     """
-    if at is not None and len(at) != len(results):
-        raise UserError(f"{len(at)} steps for {len(results)} results", where="--steps")
-    series: dict[str, dict[int, ResultFile]] = {}
-    for place, result in enumerate(results):
-        step = _step(result) if at is None else at[place]
-        line = series.setdefault(result.data["protocol"]["name"], {})
-        if step in line:
-            raise UserError(f"two results of step {step}", where=result.path, hint="give one result of each step")
-        line[step] = result
-    shown = [task for task in TASKS if any(task.name in r.data["tasks"] for r in results)]
-    plot = _plot()
-    columns = min(4, len(shown))
-    lines = -(-len(shown) // columns)
+    results_by_protocol = _group_by_protocol(results, steps)
+    tasks = _tasks_of(results)
+    plot = _pyplot()
+    columns = min(4, len(tasks))
+    lines = -(-len(tasks) // columns)
     figure, grid = plot.subplots(
         lines, columns, figsize=(2.6 * columns, 0.9 + 2.2 * lines), layout="constrained", squeeze=False
     )
-    # Lines of two protocols side by side, so that their intervals can be told apart.
-    every = sorted({step for line in series.values() for step in line})
-    aside = 0.012 * (every[-1] - every[0])
-    for place, task in enumerate(shown):
-        name = task.name
-        axes = grid[place // columns][place % columns]
-        for number, (protocol, line) in enumerate(series.items()):
-            points = [
-                (step + aside * (2 * number - len(series) + 1), *_percent(line[step].data["tasks"][name]))
-                for step in sorted(line)
-                if name in line[step].data["tasks"]
-            ]
-            axes.errorbar(
-                [p[0] for p in points],
-                [p[1] for p in points],
-                yerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
-                fmt=f"-{_MARKERS[number % len(_MARKERS)]}",
-                color=_COLOURS[number % len(_COLOURS)],
-                markersize=4,
-                elinewidth=1,
-                capsize=2,
-                label=protocol if place == 0 else None,
-            )
-        if task.chance is not None:
-            axes.axhline(task.chance, color="#888888", linestyle=":", linewidth=1.2, label=None if place else "chance")
-        axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
-        highest = max(_percent(r.data["tasks"][name])[2] for r in results if name in r.data["tasks"])
-        axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
-        axes.tick_params(labelsize=8)
-        axes.grid(True, color="#e5e5e5", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    for empty in range(len(shown), lines * columns):
-        grid[empty // columns][empty % columns].set_visible(False)
+    for number, task in enumerate(tasks):
+        _draw_task_over_steps(
+            grid[number // columns][number % columns], task, results_by_protocol, is_first=number == 0
+        )
+    for number in range(len(tasks), lines * columns):
+        grid[number // columns][number % columns].set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
-    return _save(figure, folder, "steps")
+    return _save(figure, folder, "steps", "scores over the steps of the run")
 
 
-# --- inside ---------------------------------------------------------------------------------------------------------
+def _has_subjects(file: ResultFile) -> bool:
+    entry = file.result.tasks.get(MMLU.name)
+    return entry is not None and bool(entry.subjects)
 
 
-def _plot():
+def _tasks_of(results: Iterable[ResultFile]) -> list[TaskFacts]:
+    """The tasks that at least one result has, in the suite's order."""
+    names = {name for file in results for name in file.result.tasks}
+    return [task for task in TASKS if task.name in names]
+
+
+def _pyplot() -> Any:
+    """matplotlib's pyplot, without a window; `Any`, for matplotlib's own types are not read."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -201,21 +178,22 @@ def _plot():
     return plot
 
 
-def _percent(entry: dict) -> tuple[float, float, float]:
-    """(value, low, high) in percent; a result of version 1 has no interval, so it is made of its standard error."""
-    value, interval = entry["value"], entry.get("interval")
-    if interval is None and entry.get("stderr"):
-        interval = normal_interval(value, entry["stderr"], 0.0)
+def _point(place: float, entry: Estimate, n: int) -> _Point:
+    """The point of a score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
+    value, interval = entry.value, entry.interval
+    if interval is None and entry.stderr:
+        interval = normal_interval(value, entry.stderr, 0.0)
     elif interval is None:
-        interval = wilson_interval(value, entry.get("n", 1))
-    return 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value)
+        interval = wilson_interval(value, n)
+    return _Point(place, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 
-def _points(axes, points: list[tuple[float, float, float, float]], number: int, label: str) -> None:
+def _draw_points(axes: Axes, points: Sequence[_Point], number: int, label: str) -> None:
+    """A result's scores as points with horizontal error bars, in the marker and colour of the result `number`."""
     axes.errorbar(
-        [p[1] for p in points],
-        [p[0] for p in points],
-        xerr=[[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]],
+        [point.score for point in points],
+        [point.place for point in points],
+        xerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
         fmt=_MARKERS[number % len(_MARKERS)],
         color=_COLOURS[number % len(_COLOURS)],
         markersize=6,
@@ -226,35 +204,125 @@ def _points(axes, points: list[tuple[float, float, float, float]], number: int, 
     )
 
 
-def _finish(axes, label: str) -> None:
+def _draw_reported(
+    axes: Axes, tasks: Sequence[TaskFacts], results: Sequence[ResultFile], reported: ReportedScores
+) -> None:
+    """The reported scores that all results may be compared with; nothing, and no legend, where there are none."""
+    scores = [
+        (place, reported.tasks[task.name])
+        for place, task in enumerate(tasks)
+        if task.name in reported.tasks and all(file.result.is_comparable(task.name) for file in results)
+    ]
+    if not scores:
+        return
+    axes.plot(
+        [score for _, score in scores],
+        [place for place, _ in scores],
+        "x",
+        color=_REPORTED_COLOUR,
+        markersize=8,
+        markeredgewidth=2,
+        clip_on=False,
+        label=f"reported, {reported.name}",
+    )
+
+
+def _draw_chance(axes: Axes, tasks: Sequence[TaskFacts]) -> None:
+    """What guessing scores, as a short dotted line in each task that has such a number."""
+    label: str | None = "chance"
+    for place, task in enumerate(tasks):
+        if task.chance is not None:
+            axes.plot(
+                [task.chance] * 2,
+                [place - 0.42, place + 0.42],
+                color=_CHANCE_COLOUR,
+                linestyle=":",
+                linewidth=1.4,
+                label=label,
+            )
+            label = None  # one entry in the legend
+
+
+def _finish(figure: Figure, axes: Axes, label: str) -> None:
     axes.set_xlabel(label, fontsize=9)
-    axes.grid(True, axis="x", color="#e5e5e5", linewidth=0.6)
+    axes.grid(True, axis="x", color=_GRID_COLOUR, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    axes.get_figure().legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
-def _step(result: ResultFile) -> int:
-    """The step that the model's folder told, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
-    if isinstance(told := result.data["model"].get("step"), int):
-        return told
-    for text in (str(result.data["model"].get("path")), result.label, result.path.stem):
-        found = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
-        if found:
-            return int(found[-1])
-    raise UserError("no step in the name of this result or its model", where=result.path, hint="give --steps 100,200,…")
+def _group_by_protocol(results: Sequence[ResultFile], steps: Sequence[int] | None) -> dict[str, dict[int, ResultFile]]:
+    """By protocol, the result of each step."""
+    if steps is not None and len(steps) != len(results):
+        raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
+    groups: dict[str, dict[int, ResultFile]] = {}
+    for number, file in enumerate(results):
+        step = _step(file) if steps is None else steps[number]
+        results_by_step = groups.setdefault(file.result.protocol.name, {})
+        if step in results_by_step:
+            raise UserError(f"two results of step {step}", where=file.path, hint="give one result of each step")
+        results_by_step[step] = file
+    return groups
 
 
-def _save(figure, folder: Path, name: str) -> list[Path]:
+def _step(file: ResultFile) -> int:
+    """The step that the model's folder says, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
+    model = file.result.model
+    if model.step is not None:
+        return model.step
+    for text in (str(model.path), file.label, file.path.stem):
+        numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
+        if numbers:
+            return int(numbers[-1])
+    raise UserError("no step in the name of this result or its model", where=file.path, hint="give --steps 100,200,…")
+
+
+def _draw_task_over_steps(
+    axes: Axes, task: TaskFacts, results_by_protocol: dict[str, dict[int, ResultFile]], is_first: bool
+) -> None:
+    """One task's scores over steps, a line for each protocol; only the first task's lines have entries in the legend."""
+    steps = sorted({step for results in results_by_protocol.values() for step in results})
+    shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
+    highest = 0.0
+    for number, (protocol, results) in enumerate(results_by_protocol.items()):
+        points = []
+        for step in sorted(results):
+            entry = results[step].result.tasks.get(task.name)
+            if entry is not None:
+                place = step + shift * (2 * number - len(results_by_protocol) + 1)
+                points.append(_point(place, entry, entry.n))
+        highest = max([highest, *(point.high for point in points)])
+        axes.errorbar(
+            [point.place for point in points],
+            [point.score for point in points],
+            yerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
+            fmt=f"-{_MARKERS[number % len(_MARKERS)]}",
+            color=_COLOURS[number % len(_COLOURS)],
+            markersize=4,
+            elinewidth=1,
+            capsize=2,
+            label=protocol if is_first else None,
+        )
+    if task.chance is not None:
+        label = "chance" if is_first else None
+        axes.axhline(task.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.2, label=label)
+    axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
+    axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
+    axes.tick_params(labelsize=8)
+    axes.grid(True, color=_GRID_COLOUR, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
     import matplotlib.pyplot as plot
 
     make_folder(folder)
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    picture = Picture(caption, folder / f"{name}.png", folder / f"{name}.svg")
     try:
-        for path in paths:
+        for path in (picture.png, picture.svg):
             with writing(path):
-                figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+                figure.savefig(path, dpi=_DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     finally:
         plot.close(figure)
-    return paths
+    return picture

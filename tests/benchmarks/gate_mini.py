@@ -22,6 +22,7 @@ from orca_bench.evaluate import evaluation
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import OrcaEncoding
 from orca_bench.report import gate, gate_formats
+from orca_bench.report.gate_rules import GateRules
 from orca_bench.results import reading
 
 BASELINES = ROOT / "results" / "baselines"
@@ -89,10 +90,10 @@ BREAKS = {
 
 def main() -> None:
     names = sorted(BASELINES.glob("mini-*.json"))
-    rules = gate.Rules(tasks=tuple(TASKS.split(",")))
+    rules = GateRules(tasks=tuple(TASKS.split(",")))
     baselines = [reading.read(path) for path in names]
     for one in baselines:  # each seed against the other four
-        made = gate.check(one, [other for other in baselines if other is not one], gate.Rules())
+        made = gate.check(one, [other for other in baselines if other is not one], GateRules())
         print(f"{one.path.name} against the others: {gate_formats.headline(made)}", flush=True)
         if not made.passed:
             sys.exit("the gate cries wolf over a seed")

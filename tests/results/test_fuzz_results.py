@@ -8,14 +8,21 @@ import shutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_results import drawn
+from synthetic_results import random_result
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import verification
 from orca_bench.evaluate.verification_coverage import leaves
-from orca_bench.report import comparison as compare
-from orca_bench.report import gate, gate_formats, grid_formats, leaderboard, model_card, page, pictures, table
-from orca_bench.report.gate_rules import Rules
+from orca_bench.report import comparison_formats, gate, gate_formats, grid_formats, score_table_formats
+from orca_bench.report.comparison import compare
+from orca_bench.report.gate_rules import GateRules
+from orca_bench.report.html_page import page_pieces
+from orca_bench.report.leaderboard import build_leaderboard
+from orca_bench.report.model_card import card_scores, eval_results, update_card
+from orca_bench.report.pictures import draw_pictures
+from orca_bench.report.reported_comparison import compare_with_reported
+from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.report.score_table import build_score_table
 from orca_bench.results import reading
 
 JUNK = st.sampled_from(
@@ -27,8 +34,8 @@ JUNK = st.sampled_from(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
-    drawn(folder, "a", 0.5, seed=1, tasks=["arc_challenge", "mmlu", "drop"])
-    drawn(folder, "base", 0.5, seed=2, tasks=["arc_challenge", "mmlu", "drop"])
+    random_result(folder, "a", 0.5, seed=1, tasks=["arc_challenge", "mmlu", "drop"])
+    random_result(folder, "base", 0.5, seed=2, tasks=["arc_challenge", "mmlu", "drop"])
     return folder
 
 
@@ -60,47 +67,49 @@ def broken(data, tree):
 
 def reports(path, base, with_pictures):
     """Every report of a result, one after the other; a UserError of one does not keep the next from being made."""
-    reported = table.read_reported()
+    reported = read_reported_scores()
     whole = reading.read(base)
 
     def read():
-        return reading.read(path, reading.read_result(path)["model"]["name"])
+        return reading.read(path, reading.read_result(path).model.name)
 
     def tables():
-        built = table.build([("a", reading.read_result(path)), ("b", whole.data)], reported)
-        table.to_csv(built)
-        table.to_json(built)
+        table = build_score_table([("a", reading.read_result(path)), ("b", whole.result)], reported)
+        score_table_formats.to_csv(table)
+        score_table_formats.to_json(table)
         for form in (grid_formats.to_markdown, grid_formats.to_latex, grid_formats.to_html):
-            form(table.grid(built))
+            form(score_table_formats.to_grid(table))
 
-    def compared():
-        for comparison in compare.compare(whole, [read()]) + compare.compare(read(), [whole]):
-            grid_formats.to_markdown(compare.grid(comparison))
-            compare.to_json([comparison])
-        compare.against_reported(read(), reported)
+    def comparisons():
+        for comparison in compare(whole, [read()]) + compare(read(), [whole]):
+            grid_formats.to_markdown(comparison_formats.to_grid(comparison))
+            comparison_formats.to_json([comparison])
+        compare_with_reported(read(), reported)
 
-    def gated():
-        for verdict in (gate.check(read(), [whole], Rules()), gate.check(whole, [read()], Rules(floors={"drop": 3.0}))):
-            gate_formats.to_markdown(verdict)
-            gate_formats.to_junit(verdict)
-            json.dumps(gate_formats.to_json(verdict))
+    def gate_reports():
+        with_floor = GateRules(floors={"drop": 3.0})
+        for report in (gate.check(read(), [whole], GateRules()), gate.check(whole, [read()], with_floor)):
+            gate_formats.to_markdown(report)
+            gate_formats.to_junit(report)
+            json.dumps(gate_formats.to_json(report))
 
-    def paged():
-        grid = leaderboard.build([read(), whole], [reported])
-        list(page.build("t", [read(), whole], grid, [], [None, None]))
+    def page():
+        grid = build_leaderboard([read(), whole], [reported])
+        list(page_pieces("t", [read(), whole], grid, [], [None, None]))
 
-    def carded():
-        scores, notes = model_card.scores_of(reading.read_result(path))
+    def card():
+        scores, notes = card_scores(reading.read_result(path))
         if scores:
-            model_card.update(None, "m", model_card.eval_results(scores, None, notes), path)
+            update_card(None, "m", eval_results(scores, None, notes), path)
 
-    def drawn_pictures():
-        pictures.draw([read()], reported, path.parent / "pictures")
+    def pictures():
+        draw_pictures([read()], reported, path.parent / "pictures")
 
-    def verified():
+    def verification_findings():
         verification.verify(path, None, with_rows=False)
 
-    for report in (tables, compared, gated, paged, carded, verified, *([drawn_pictures] if with_pictures else [])):
+    extra = [pictures] if with_pictures else []
+    for report in (tables, comparisons, gate_reports, page, card, verification_findings, *extra):
         with contextlib.suppress(UserError):
             report()
 

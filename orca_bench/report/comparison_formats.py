@@ -1,0 +1,94 @@
+"""A Comparison in, its forms out: a grid to read, and JSON for programs.
+
+The grid is in percent, JSON in fractions of 1. Its own module because a form may change while no difference does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from orca_bench.report.comparison import Comparison, ComparisonLine
+from orca_bench.report.grid import Grid, TextCell, format_p, format_percent
+from orca_bench.report.reported_comparison import UNPAIRED_TEST
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
+from orca_bench.suite import AVERAGES
+
+_VERDICT_STYLES = {"better": "green", "worse": "red"}
+
+
+def to_grid(comparison: Comparison) -> Grid:
+    """The grid of a comparison, percent, with a line below the tasks and what the columns mean in its notes."""
+    headings = [
+        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", "shows from"),
+        *("↑", "↓", "n", "verdict"),
+    ]
+    rows = []
+    for line in comparison.lines:
+        texts = _row_texts(line)
+        rows.append([*map(TextCell, texts[:-1]), TextCell(texts[-1], style=_VERDICT_STYLES.get(texts[-1], ""))])
+    task_count = sum(line.name not in AVERAGES for line in comparison.lines)
+    return Grid(
+        headings,
+        rows,
+        _legend(comparison),
+        left_columns=frozenset({0, len(headings) - 1}),
+        rule_after=task_count - 1,
+        droppable=("n", "↑", "↓", "shows from", "p (Holm)", comparison.first),
+    )
+
+
+def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
+    """All facts of some comparisons, fractions of 1."""
+    return [
+        {
+            "first": comparison.first,
+            "second": comparison.second,
+            "lines": [_line_json(line) for line in comparison.lines],
+            "notes": comparison.notes,
+        }
+        for comparison in comparisons
+    ]
+
+
+def _row_texts(line: ComparisonLine) -> list[str]:
+    difference = line.difference
+    if difference is None:
+        return [line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict]
+    is_paired = line.name not in AVERAGES and difference.test != UNPAIRED_TEST
+    detectable = difference.smallest_detectable
+    return [
+        line.title,
+        format_percent(line.first),
+        format_percent(line.second),
+        format_percent(difference.value, signed=True),
+        f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}",
+        "–" if line.p is None else format_p(line.p),
+        "" if detectable is None else f"{100 * detectable:.1f}",
+        str(difference.better) if is_paired else "",
+        str(difference.worse) if is_paired else "",
+        str(difference.n),
+        line.verdict,
+    ]
+
+
+def _legend(comparison: Comparison) -> list[str]:
+    """What the columns mean, and the comparison's notes."""
+    tests = list(dict.fromkeys(line.difference.test for line in comparison.lines if line.difference))
+    pairs = "" if tests == [UNPAIRED_TEST] else ", on the same questions; ↑ ↓ questions whose score rose, fell"
+    return [
+        f"Δ is {comparison.second} minus {comparison.first}, in points{pairs}",
+        f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: "
+        f"p < {SIGNIFICANCE_LEVEL}",
+        "95 % interval: of each line by itself, not corrected",
+        "shows from: the smallest true difference that a comparison of this size shows four times in five",
+        *comparison.notes,
+    ]
+
+
+def _line_json(line: ComparisonLine) -> dict[str, Any]:
+    content = dataclasses.asdict(line) | {"verdict": line.verdict}
+    if line.difference is not None:
+        content["difference"]["smallest"] = content["difference"].pop("smallest_detectable")
+    return content

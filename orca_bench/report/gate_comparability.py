@@ -1,0 +1,156 @@
+"""A result and its baselines in, out what forbids comparing them, in words.
+
+Other suites, limits, protocols, rows, requests or token ids make a difference of scores say nothing of the model. Its own
+module because these checks read the results' descriptions, while the gate itself reads scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orca_bench.errors import UserError
+from orca_bench.files import sha256
+from orca_bench.results.hashing import is_sealed
+from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.reading import ResultFile, questions_file
+from orca_bench.suite import TASKS, TaskFacts
+
+_FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
+
+
+def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -> None:
+    """Raise UserError where a file, or its questions, stand twice: one run counted twice would say that seeds do nothing."""
+    paths = {result.path.resolve(): "it is the result itself"}
+    baselines_by_content: dict[str, ResultFile] = {}
+    for baseline in baselines:
+        path = baseline.path.resolve()
+        if path in paths:
+            raise UserError(f"no baseline: {paths[path]}", where=baseline.path)
+        paths[path] = "it is given twice"
+        content = _content_hash(baseline)
+        if content in baselines_by_content:
+            raise UserError(
+                f"its questions are those of {baselines_by_content[content].path}, byte for byte",
+                where=baseline.path,
+                hint="several baselines are runs with other seeds",
+            )
+        baselines_by_content[content] = baseline
+
+
+def reasons_against_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[str]:
+    """What makes the results incomparable as a whole, each reason once."""
+    reasons = [reason for file in (result, *baselines) for reason in _unsound(file)]
+    for baseline in baselines:
+        reasons += _incomparable(result, baseline)
+    return list(dict.fromkeys(reasons))
+
+
+def why_not_compared(task: TaskFacts, result: ResultFile, baselines: Sequence[ResultFile]) -> str | None:
+    """Why a task of the result cannot be compared: a baseline lacks it, or has other questions; None where it can."""
+    for baseline in baselines:
+        if task.name not in baseline.questions:
+            return f"not in {baseline.path}"
+    keys = result.questions[task.name].questions.keys()
+    for baseline in baselines:
+        baseline_keys = baseline.questions[task.name].questions.keys()
+        if keys != baseline_keys:
+            return (
+                f"{len(keys & baseline_keys)} questions in common, of {len(keys)} here and {len(baseline_keys)} in "
+                f"{baseline.path}"
+            )
+    return None
+
+
+def unexamined_notes(result: ResultFile, baselines: Sequence[ResultFile], examined: Sequence[TaskFacts]) -> list[str]:
+    """What was not examined, and what says nothing because both sides are the same."""
+    present = {name for file in (result, *baselines) for name in file.questions}
+    left_out = [task.title for task in TASKS if task.name in present and task not in examined]
+    notes = [f"not examined: {', '.join(left_out)}"] if left_out else []
+    without_token_hashes = [
+        task.title
+        for task in examined
+        if any(
+            task.name in baseline.questions
+            and task.name in result.questions
+            and None in _token_hashes(result, baseline, task)
+            for baseline in baselines
+        )
+    ]
+    if without_token_hashes:
+        tasks = ", ".join(without_token_hashes)
+        notes.append(f"token ids were not compared, for a result does not know them: {tasks}")
+    notes += [
+        f"the questions and answers are those of {baseline.path}, byte for byte"
+        for baseline in baselines
+        if _content_hash(baseline) == _content_hash(result)
+    ]
+    return notes
+
+
+def _content_hash(file: ResultFile) -> str:
+    return sha256(questions_file(file.path))
+
+
+def _unsound(file: ResultFile) -> Iterator[str]:
+    """What is wrong with one result by itself."""
+    if not file.result.complete:
+        missing = file.result.missing_tasks
+        yield f"{file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
+    if not is_sealed(file.result):
+        yield f"{file.path} was changed after it was written; orca-bench verify says where"
+
+
+def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
+    own, other = result.result, baseline.result
+    reasons = []
+    if own.suite.name != other.suite.name:
+        reasons.append(f"other suite: {own.suite.name} here, {other.suite.name} in {baseline.path}")
+    if own.limit != other.limit:
+        reasons.append(f"other limit: {own.limit or 'none'} here, {other.limit or 'none'} in {baseline.path}")
+    if own.protocol != other.protocol:
+        here, there = _protocol(own.protocol, other.protocol), _protocol(other.protocol, own.protocol)
+        reasons.append(f"other protocol: {here} here, {there} in {baseline.path}")
+    if (own.version < _FIRST_FORMAT_OF_ROW_HASHES) != (other.version < _FIRST_FORMAT_OF_ROW_HASHES):
+        older = min(result, baseline, key=lambda file: file.result.version)
+        return [*reasons, f"rows were hashed otherwise when {older.path} was written: evaluate again"]
+    for task in TASKS:
+        if task.name in result.questions and task.name in baseline.questions:
+            reasons += _incomparable_task(result, baseline, task, bool(reasons))
+    return reasons
+
+
+def _incomparable_task(result: ResultFile, baseline: ResultFile, task: TaskFacts, has_reasons: bool) -> Iterator[str]:
+    """What forbids comparing a task; with reasons already, only what a result does not say of itself."""
+    for own, other, text in (
+        (
+            result.result.row_hashes(task.name),
+            baseline.result.row_hashes(task.name),
+            f"other rows of {task.title}",
+        ),
+        (
+            result.result.tasks[task.name].requests_sha256,
+            baseline.result.tasks[task.name].requests_sha256,
+            f"other requests of {task.title}: the prompt is not what it was",
+        ),
+    ):
+        if own is None or other is None:
+            file = result if own is None else baseline
+            yield f"{file.path} does not say what was asked of {task.title}"
+            has_reasons = True
+        elif own != other and not has_reasons:
+            yield text
+            has_reasons = True
+    tokenizers = {file.result.model.tokenizer_sha256 for file in (result, baseline)}
+    tokens = _token_hashes(result, baseline, task)
+    if not has_reasons and len(tokenizers) == 1 and None not in tokens and len(tokens) > 1:
+        yield f"other token ids of {task.title}: tokenization is not what it was"
+
+
+def _token_hashes(result: ResultFile, baseline: ResultFile, task: TaskFacts) -> set[str | None]:
+    return {file.result.tasks[task.name].tokens_sha256 for file in (result, baseline)}
+
+
+def _protocol(own: ProtocolDescription, other: ProtocolDescription) -> str:
+    """A protocol's name and version, and what else of it is not as in the other."""
+    fields = own.fields_other_than_in(other)
+    return own.heading + "".join(f", {key} {str(value)!r:.60}" for key, value in fields)

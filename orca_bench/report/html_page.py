@@ -1,0 +1,236 @@
+"""Results in, one HTML file out that needs nothing else: table, pictures, notes, and every question with its requests.
+
+Nothing is fetched and nothing runs but the page's own script (a content security policy names its hash). Everything that a
+model or a data set wrote is data: JSON in which no tag can begin, shown as text by the script. Requests and answers lie in
+compressed chunks that the script unpacks when one of their questions is opened, so that a page of tens of thousands of questions
+opens at once. Its own module because it alone puts a whole result into one file; page.html, page.css and page.js are its parts.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from orca_bench.errors import UserError
+from orca_bench.files import replacing
+from orca_bench.report import score_table_formats
+from orca_bench.report.grid import Grid, TextCell
+from orca_bench.report.leaderboard import build_leaderboard
+from orca_bench.report.pictures import Picture
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.score_table import build_score_table
+from orca_bench.results.models import Question
+from orca_bench.results.reading import ResultFile
+from orca_bench.suite import task_of
+
+_CHUNK_SIZE = 100  # questions that are unpacked together
+_COMPRESSION_LEVEL = 6
+_MOST_RESULTS_AS_COLUMNS = 2  # of more results the table has a row for each
+_FOLDER = Path(__file__).parent
+
+#: Called with (questions written, all questions).
+Progress: TypeAlias = Callable[[int, int], None]
+#: One request as it was sent: context, continuation (None where a text was generated), stop strings.
+RequestTexts: TypeAlias = tuple[str, str | None, Sequence[str]]
+#: Gives the requests of a question by task part and place in the protocol's order; None where they cannot be rebuilt.
+RequestLookup: TypeAlias = Callable[[str, int], Sequence[RequestTexts] | None]
+
+_Key: TypeAlias = tuple[str, str, int]  # task, part, row
+_Json: TypeAlias = dict[str, object]
+
+
+def no_progress(_written: int, _count: int) -> None:
+    """The Progress that shows nothing."""
+
+
+def write_page(
+    out: Path,
+    title: str,
+    results: Sequence[ResultFile],
+    reported: ReportedScores,
+    pictures: Sequence[Picture],
+    requests: Sequence[RequestLookup | None],
+    progress: Progress = no_progress,
+) -> None:
+    """Write the page of some results, with their questions, to the file `out`; `requests` has one entry a result.
+
+    The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
+    written, and for a number that is not finite.
+    """
+    score_table = build_score_table([(file.label, file.result) for file in results], reported)
+    grid = score_table_formats.to_grid(score_table)
+    if len(results) > _MOST_RESULTS_AS_COLUMNS:
+        leaderboard = build_leaderboard(results, [reported])
+        notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
+        grid = replace(leaderboard, title=score_table.title, notes=notes)
+    with replacing(out) as handle:
+        for piece in page_pieces(title, results, grid, pictures, requests, progress):
+            handle.write(piece)
+
+
+def page_pieces(
+    title: str,
+    results: Sequence[ResultFile],
+    grid: Grid,
+    pictures: Sequence[Picture],
+    requests: Sequence[RequestLookup | None],
+    progress: Progress = no_progress,
+) -> Iterator[str]:
+    """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
+    keys = _keys(results)
+    script, style = _own_file("page.js"), _own_file("page.css")
+    yield _head(title, script, style)
+    yield _table(grid)
+    yield '<section id="pictures">\n'
+    for picture in pictures:
+        data = base64.b64encode(picture.svg.read_bytes()).decode()
+        caption = html.escape(picture.caption)
+        yield (
+            f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}"><figcaption>{caption}</figcaption></figure>\n'
+        )
+    yield "</section>\n"
+    yield _own_file("page.html")
+    yield f'<script type="application/json" id="index">{_json(_index(results, keys))}</script>\n'
+    for number, start in enumerate(range(0, len(keys), _CHUNK_SIZE)):
+        progress(start, len(keys))
+        chunk = [_question(results, requests, key) for key in keys[start : start + _CHUNK_SIZE]]
+        compressed = gzip.compress(_json(chunk).encode(), _COMPRESSION_LEVEL, mtime=0)
+        yield f'<script type="text/plain" id="chunk-{number}">{base64.b64encode(compressed).decode()}</script>\n'
+    yield f"<script>{script}</script>\n</body>\n</html>\n"
+
+
+def _own_file(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _head(title: str, script: str, style: str) -> str:
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{script_hash}'"
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>\n"
+    )
+
+
+def _table(grid: Grid) -> str:
+    """The table of scores with its notes; the script sorts it by a column."""
+    headings = "".join(
+        f'<th class="{_side(grid, i)}"><button type="button">{html.escape(heading)}</button></th>'
+        for i, heading in enumerate(grid.headings)
+    )
+    rows = [f"<tr>{''.join(_table_cell(cell, _side(grid, i)) for i, cell in enumerate(row))}</tr>" for row in grid.rows]
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
+    title = f"<p>{html.escape(grid.title)}</p>" if grid.title else ""
+    return (
+        f'<section id="scores">{title}<div class="wide"><table><thead><tr>{headings}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + f"\n</tbody></table></div><ul>{notes}</ul></section>\n"
+    )
+
+
+def _side(grid: Grid, column: int) -> str:
+    return "left" if column in grid.left_columns else "right"
+
+
+def _table_cell(cell: TextCell, side: str) -> str:
+    text = html.escape(cell.text)
+    return f'<td class="{side}">{f"<b>{text}</b>" if cell.bold else text}</td>'
+
+
+def _keys(results: Sequence[ResultFile]) -> list[_Key]:
+    """(task, part, row) of every question of any result, in the order of the first result that has it."""
+    keys: dict[_Key, None] = {}
+    for file in results:
+        for task, own in file.questions.items():
+            keys |= {(task, *key): None for key in own.questions}
+    tasks = list(dict.fromkeys(task for task, _, _ in keys))
+    return sorted(keys, key=lambda key: tasks.index(key[0]))  # stable: within a task in the protocol's order
+
+
+def _find(file: ResultFile, key: _Key) -> Question | None:
+    """A question of a result, or None where the result has none of this key."""
+    task, part, row = key
+    return file.questions[task].questions.get((part, row)) if task in file.questions else None
+
+
+def _index(results: Sequence[ResultFile], keys: Sequence[_Key]) -> _Json:
+    """What the page's list needs of every question: task, part, row, and its score in each result, null where it has none."""
+    parts = list(dict.fromkeys(part for _, part, _ in keys))
+    part_numbers = {part: number for number, part in enumerate(parts)}
+    scores = []
+    for file in results:
+        questions = [_find(file, key) for key in keys]
+        scores.append([None if question is None else round(question.score, 4) for question in questions])
+    titles: dict[str, list[str]] = {}
+    for file in results:
+        titles |= {name: [entry.title, entry.metric] for name, entry in file.result.tasks.items()}
+    tasks = dict.fromkeys(task for task, _, _ in keys)
+    return {
+        "results": [file.label for file in results],
+        "tasks": [[name, *titles.get(name, [name, None])] for name in tasks],
+        "parts": [[part, task_of(part)] for part in parts],
+        "part": [part_numbers[part] for _, part, _ in keys],
+        "row": [row for _, _, row in keys],
+        "scores": scores,
+        "chunk": _CHUNK_SIZE,
+    }
+
+
+def _question(results: Sequence[ResultFile], requests: Sequence[RequestLookup | None], key: _Key) -> _Json:
+    """One question: its requests, each form of them once, and what each result has of it, null where it has no such question."""
+    entries: list[_Json | None] = []
+    forms: list[_Json] = []
+    for file, lookup in zip(results, requests, strict=True):
+        question = _find(file, key)
+        if question is None:
+            entries.append(None)
+            continue
+        sent = None
+        if lookup is not None and "index" in question.model_fields_set:
+            sent = lookup(question.task, question.index)
+        form = None if sent is None else _request_form(sent)
+        if form is not None and form not in forms:
+            forms.append(form)
+        entries.append(_question_entry(question, None if form is None else forms.index(form)))
+    return {"asked": forms, "results": entries}
+
+
+def _question_entry(question: Question, form: int | None) -> _Json:
+    """What one result has of a question; `form` is the number of the form in which it was sent."""
+    return {
+        "score": question.score,
+        "prediction": question.prediction,
+        "gold": question.gold,
+        "answers": question.answers,
+        "whole": question.whole,
+        # One protocol also sends TruthfulQA's mc1 choices, before those that prediction and gold count.
+        "counted": question.mc1 is None,
+        "asked": form,
+    }
+
+
+def _request_form(requests: Sequence[RequestTexts]) -> _Json:
+    """Contexts, each once, and by request the number of its context, its continuation and its stop strings."""
+    contexts = list(dict.fromkeys(context for context, _, _ in requests))
+    return {
+        "contexts": contexts,
+        "requests": [[contexts.index(context), continuation, list(stop)] for context, continuation, stop in requests],
+    }
+
+
+def _json(value: object) -> str:
+    """JSON in which no tag, comment or line separator can begin."""
+    try:
+        text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False, default=str)
+    except ValueError:
+        raise UserError("a number in the questions is not finite", hint="evaluate again") from None
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,248 @@
+"""Results of one model in; a folder with its results, tables, pictures and page, and its model card, out.
+
+Everything is read and checked before the first file is written. Its own module because it calls all other reports, and because it
+alone decides which model card may be edited: results are exchanged, and one may name any folder as its model's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+from orca_bench.errors import UserError, one_line
+from orca_bench.files import make_folder, write_text, writing
+from orca_bench.models import model_folder
+from orca_bench.report import grid_formats, html_page, model_card, score_table_formats
+from orca_bench.report.html_page import RequestLookup
+from orca_bench.report.pictures import draw_pictures
+from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.report.result_selection import result_labels
+from orca_bench.report.score_table import ScoreTable, build_score_table
+from orca_bench.results.hashing import is_sealed
+from orca_bench.results.models import Result
+from orca_bench.results.reading import ResultFile, questions_file, read, read_result
+
+#: Gives, of a result, how to look up the requests of its questions, and notes on those that cannot be rebuilt.
+RequestsOf: TypeAlias = Callable[[Result], tuple[RequestLookup, list[str]]]
+
+
+@dataclass
+class Publication:
+    """The model card, the files that were written, and what a person should know of them."""
+
+    card: Path
+    files: list[Path] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def publish(
+    paths: Sequence[Path],
+    to: Path,
+    name: str | None,
+    card: Path | None,
+    source_url: str | None,
+    reported_name: str,
+    requests_of: RequestsOf | None = None,
+    progress: html_page.Progress = html_page.no_progress,
+) -> Publication:
+    """Write results, tables, pictures and page to the folder `to`/`name`, and the scores into the model card.
+
+    `name` is the model's by default, `card` the README.md of the run's own model, else that of the folder. `source_url` is the
+    link of each score on the card. `progress` counts questions. Raises UserError, before anything is written, for results of
+    several models, changed or unreadable ones, and for a card that cannot be edited.
+    """
+    files = [ResultFile(path, "", read_result(path)) for path in paths]
+    _check_results(files)
+    name = name or files[0].result.model.name
+    if "/" in name or name in ("", ".", ".."):
+        raise UserError(f"'{name}' is no name of a folder", where="--name")
+    folder = to / name
+    reported = read_reported_scores(reported_name)
+    labels = result_labels([file.result for file in files])
+    files = [replace(file, label=label) for file, label in zip(files, labels, strict=True)]
+    table = build_score_table([(file.label, file.result) for file in files], reported)
+    publication = Publication(card or _default_card(files, folder))
+    if card is None:
+        _check_card_is_no_link(publication.card, folder)
+    if publication.card.parent == folder and any(file.result.model.path for file in files):
+        publication.notes.append(f"{publication.card} is the card; --card names another, which is then edited")
+    lookups = [_request_lookup(requests_of, file.result, publication) for file in files]
+    card_text = _card_text(publication, name, files, source_url)
+    make_folder(folder)
+    for file in files:
+        _copy(file.path, folder, publication)
+    files = [_with_questions(file) for file in files]
+    pictures = draw_pictures(files, reported, folder)
+    publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
+    for ending, text in _table_texts(table).items():
+        _write(folder / f"table{ending}", text, publication)
+    page = folder / "index.html"
+    html_page.write_page(page, f"{name}: orca-bench", files, reported, pictures, lookups, progress)
+    publication.files.append(page)
+    if card_text is not None:
+        make_folder(publication.card.parent)
+        _write(publication.card, card_text, publication)
+    return publication
+
+
+def upload_card(card: Path, repository: str) -> str:
+    """Upload a card to a model repository of the hub; returns the address of the commit. Raises UserError where that fails."""
+    from huggingface_hub import HfApi
+
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
+    if not card.is_file():
+        raise UserError("there is no card to upload", where=card)
+    try:
+        commit = HfApi(token=token).upload_file(
+            path_or_fileobj=card,
+            path_in_repo="README.md",
+            repo_id=repository,
+            commit_message="Scores measured with orca-bench",
+        )
+    except Exception as error:  # of many kinds: no such repository, no right to it, no network
+        reason = f"{type(error).__name__}: {one_line(error, 200)}"
+        raise UserError(f"the hub did not take the card ({reason})", where=repository) from None
+    return str(commit)
+
+
+def _check_results(files: Sequence[ResultFile]) -> None:
+    """Raise UserError for results that were changed, that are of several models, or that have the same file name."""
+    for file in files:
+        if not is_sealed(file.result):
+            raise UserError("changed after it was written", where=file.path, hint="orca-bench verify says where")
+    names = list(dict.fromkeys(file.result.model.name for file in files))
+    if len(names) > 1:
+        raise UserError(f"results of {len(names)} models: {', '.join(names)}", hint="publish one model at a time")
+    _check_is_one_model(files)
+    _check_file_names(files)
+
+
+def _check_is_one_model(files: Sequence[ResultFile]) -> None:
+    """Raise UserError where weights, configuration or tokenizer differ; those that a result does not know are let through.
+
+    Of a model on a server the weights are not known, but its folder's configuration and tokenizer are.
+    """
+    for part, noun in (("fingerprint", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
+        hashes = {file.result.model.part_hash(part) for file in files} - {None}
+        if len(hashes) > 1:
+            raise UserError(
+                f"these results are of models with other {noun}",
+                where=", ".join(str(file.path) for file in files),
+                hint="publish results of one model",
+            )
+
+
+def _check_file_names(files: Sequence[ResultFile]) -> None:
+    """Raise UserError for equal file names: results are copied into one folder under their own names."""
+    paths: dict[str, Path] = {}
+    for file in files:
+        name = file.path.name
+        if name in paths:
+            raise UserError(
+                f"{paths[name]} has the same file name, and both go into one folder",
+                where=file.path,
+                hint="rename one",
+            )
+        paths[name] = file.path
+
+
+def _default_card(files: Sequence[ResultFile], folder: Path) -> Path:
+    """The card of the run that all results lie in; else one beside the tables, for a result may name any folder as its own."""
+    models = {_own_model(file) for file in files}
+    model = models.pop() if len(models) == 1 else None
+    return (folder if model is None else model) / "README.md"
+
+
+def _own_model(file: ResultFile) -> Path | None:
+    """The model folder of the run below which a result lies, where it is the one that the result is of."""
+    description = file.result.model
+    if not description.path:
+        return None
+    model = Path(description.path)
+    folder = model.resolve()
+    run = next((parent.parent for parent in file.path.resolve().parents if parent.name == "results"), None)
+    if run is None or not (run / "manifest.json").is_file() or not folder.is_dir():
+        return None
+    if folder != run / "model" and folder.parent != run / "exports":
+        return None
+    if (folder / "README.md").resolve().parent != folder:  # a link to a card elsewhere
+        return None
+    origin = model_folder.origin(str(folder))
+    return model if (origin.get("run"), origin.get("step")) == (description.run, description.step) else None
+
+
+def _check_card_is_no_link(card: Path, folder: Path) -> None:
+    """Raise UserError where a card beside the tables is a link to a file elsewhere."""
+    if card.parent == folder and card.resolve().parent != card.parent.resolve():
+        raise UserError("a link to a card elsewhere", where=card, hint="name it with --card")
+
+
+def _request_lookup(requests_of: RequestsOf | None, result: Result, publication: Publication) -> RequestLookup | None:
+    if requests_of is None:
+        return None
+    lookup, notes = requests_of(result)
+    publication.notes += notes
+    return lookup
+
+
+def _card_text(publication: Publication, name: str, files: Sequence[ResultFile], source_url: str | None) -> str | None:
+    """The card's new text, or None where no score belongs on it."""
+    card = publication.card
+    try:
+        text = card.read_text(encoding="utf-8") if card.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the card: {error}", where=card) from None
+    source = None if source_url is None else model_card.Source("orca-bench", source_url)
+    card_results = []
+    for file in files:
+        try:
+            scores, notes = model_card.card_scores(file.result)
+        except UserError as error:
+            publication.notes.append(f"{file.path}: {error}")
+            continue
+        if not file.result.complete:
+            publication.notes.append(f"{file.path}: unfinished; only its finished tasks are on the card")
+        card_results += model_card.eval_results(scores, source, notes)
+    if not card_results:
+        publication.notes.append("no score belongs on the card, so it was left as it is")
+        return None
+    return model_card.update_card(text, name, card_results, card)
+
+
+def _copy(path: Path, folder: Path, publication: Publication) -> None:
+    """Copy a result and its questions into the folder."""
+    for file in (path, questions_file(path)):
+        if not file.is_file():
+            publication.notes.append(f"{file} is not there, so the published result cannot be verified")
+            continue
+        target = folder / file.name
+        if target.resolve() != file.resolve():
+            with writing(folder):
+                shutil.copyfile(file, target)
+        publication.files.append(target)
+
+
+def _with_questions(file: ResultFile) -> ResultFile:
+    return read(file.path, file.label) if questions_file(file.path).is_file() else file
+
+
+def _table_texts(table: ScoreTable) -> dict[str, str]:
+    """The table in all forms of a file, by the file's ending."""
+    grid = score_table_formats.to_grid(table)
+    return {
+        ".md": grid_formats.to_markdown(grid),
+        ".csv": score_table_formats.to_csv(table),
+        ".tex": grid_formats.to_latex(grid),
+        ".html": grid_formats.to_html(grid),
+    }
+
+
+def _write(path: Path, text: str, publication: Publication) -> None:
+    write_text(path, text)
+    publication.files.append(path)

@@ -1,0 +1,64 @@
+"""A result and reported scores in, unpaired differences out.
+
+Of a reported score only the number is known, not which questions were right: there are no pairs, and the comparison is weaker
+than that of two results. It says so in its notes. Its own module because it shares only its form with the paired comparison.
+"""
+
+from __future__ import annotations
+
+import math
+
+from orca_bench.errors import UserError
+from orca_bench.report.comparison import Comparison, ComparisonLine, correct_together
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.models import OTHER
+from orca_bench.results.reading import ResultFile
+from orca_bench.stats.estimates import Estimate, wilson_interval
+from orca_bench.stats.paired_tests import normal_difference
+from orca_bench.suite import TASKS, TaskFacts
+
+#: The name of the test, as `Difference.test` has it.
+UNPAIRED_TEST = "unpaired z"
+
+
+def compare_with_reported(file: ResultFile, reported: ReportedScores) -> Comparison:
+    """A result against reported scores, corrected by Holm over its tasks; averages are left out.
+
+    The standard error of a reported score is taken as that of right-or-wrong scores over the task's full number of questions,
+    which is the most that scores between 0 and 1 can have. Raises UserError for a result of another suite than the leaderboard's.
+    """
+    result = file.result
+    if not result.suite.comparable:
+        raise UserError(f"measured on the {result.suite.name} suite, which no reported score is of", where=file.path)
+    lines = [_line(file, task, reported.tasks.get(task.name)) for task in TASKS]
+    notes = [
+        "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard error "
+        "is taken as that of right-or-wrong scores over all its questions"
+    ]
+    if result.protocol.name != "leaderboard":
+        notes.append(
+            f"{file.label}: protocol {result.protocol.name}, reported: leaderboard; a difference mixes model and protocol"
+        )
+    return correct_together([Comparison(f"reported {reported.name}", file.label, lines, notes)])[0]
+
+
+def _line(file: ResultFile, task: TaskFacts, reported: float | None) -> ComparisonLine:
+    """The line of a task; `reported` is its reported score in percent."""
+    entry, questions = file.result.tasks.get(task.name), file.questions.get(task.name)
+    if reported is None or entry is None or questions is None:
+        return ComparisonLine(task.name, task.title, task.metric, note="not in both")
+    if entry.row_status(task.split) == OTHER:
+        return ComparisonLine(task.name, task.title, task.metric, note="other rows")
+    return _compare_scores(task, reported / 100, questions.estimate(task.name == "mmlu"))
+
+
+def _compare_scores(task: TaskFacts, reported: float, estimate: Estimate) -> ComparisonLine:
+    """The difference of two scores that are not paired, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
+    # A standard error of 0 says nothing: a quarter of the 95 % interval stands for it.
+    n = task.full_size
+    low, high = wilson_interval(reported, n)
+    reported_error = math.sqrt(reported * (1 - reported) / n) or (high - low) / 4
+    measured_error = estimate.stderr or (estimate.high - estimate.low) / 4
+    error, value = math.hypot(reported_error, measured_error), estimate.value - reported
+    difference = normal_difference(value, error, UNPAIRED_TEST, estimate.n, estimate.clusters)
+    return ComparisonLine(task.name, task.title, task.metric, reported, estimate.value, difference)

@@ -1,0 +1,55 @@
+"""A file of reported scores in, typed scores with their source out.
+
+Reported scores are what others published of a model; only the numbers are known, not the answers. Its own module because
+tables, comparisons, pictures and pages put them beside measured ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orca_bench.errors import UserError
+from orca_bench.files import read_json, shipped
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class ReportedScores(BaseModel):
+    """The reported scores of one model, percent, by task and by average (`all seven`, `six without DROP`).
+
+    `model` is its id on the hub, `source` where the scores stand; `notes`, by task, say what to know of a score.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    model: str
+    suite: str = ""
+    source: str = "source not stated"
+    tasks: dict[str, Percent]
+    averages: dict[str, Percent] = {}
+    notes: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """The model's name without its owner."""
+        return self.model.split("/")[-1]
+
+
+def read_reported_scores(name: str = "orca_mini_13b") -> ReportedScores:
+    """The reported scores of a model: `name` is one of those that come with this program, or the path of a JSON file.
+
+    Raises UserError where there is no such file, or a key of it is missing or of another type.
+    """
+    path = Path(name) if name.endswith(".json") else shipped("reported") / f"{name}.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or "tasks" not in content:
+        raise UserError("not a file of reported scores", where=path)
+    try:
+        return ReportedScores.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"'{key}': {first['msg']}", where=path) from None

@@ -1,0 +1,87 @@
+"""Results in, notes out: in plain words, what a reader must know of a number before comparing it.
+
+A note is (subject, text): the subject is a result's heading, alone or with a task. Its own module because the table of tasks
+and the leaderboard show the same notes, and because these sentences are what keeps a reader from a wrong conclusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.models import Result
+from orca_bench.suite import BY_NAME
+
+_UNFAIR_PROTOCOLS = {
+    "orca": "the question in the Orca prompt, scored as trained; the reported scores were measured without the prompt, so a "
+    "difference mixes model and protocol",
+    "plain": "lm-eval's own prompts of today; the reported scores come from a 2023 harness with other prompts, draws and stop "
+    "rules",
+}
+
+
+def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
+    """(subject, text) of all that a reader must know of a result: protocol, suite, limit, tasks not run, warnings."""
+    notes = [(label, _protocol(result))]
+    if not result.is_comparable():
+        text = (
+            f"measured on the {result.suite.name} suite, not on the leaderboard's questions; "
+            "not comparable with reported scores, so no difference is shown"
+        )
+        notes.append((label, text))
+    elif result.protocol.name in _UNFAIR_PROTOCOLS:
+        notes.append((label, _UNFAIR_PROTOCOLS[result.protocol.name]))
+    if result.limit:
+        notes.append((label, f"only the first {result.limit} questions of each task (of each MMLU subject)"))
+    if not result.complete:
+        missing = [BY_NAME[name].title for name in result.missing_tasks if name in BY_NAME]
+        notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
+    notes += [(label, warning) for warning in result.model.warnings]
+    notes += task_notes(label, result)
+    notes += [(label, text) for text in result.answer_notes]
+    notes += [(label, f"asked of a server: {text}") for text in result.model.server_differences]
+    for entry in result.tasks.values():
+        subject = f"{label} {entry.title}"
+        if entry.shortened:
+            notes.append((subject, f"contexts longer than the model's window, which were cut: {entry.shortened}"))
+        if entry.n < 2:
+            notes.append((subject, "one question has no standard error"))
+    return notes
+
+
+def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
+    """(subject, text) of what belongs to single numbers: their warnings, and rows not known to be the leaderboard's."""
+    notes = []
+    for name, entry in result.tasks.items():
+        subject = f"{label} {entry.title}"
+        notes += [(subject, warning) for warning in entry.warnings]
+        if result.is_comparable() and not result.is_comparable(name):
+            notes.append((subject, "other rows than the leaderboard's, so no difference is shown"))
+        elif result.is_comparable() and not entry.says_whose_rows:
+            notes.append((label, "rows not verified: the result is of an earlier version"))
+    return notes
+
+
+def reported_notes(reported: ReportedScores) -> list[tuple[str, str]]:
+    """(subject, text): where the reported scores stand, and what to know of single ones."""
+    notes = [("reported", f"{reported.model}, {reported.source}")]
+    for name, text in reported.notes.items():
+        title = BY_NAME[name].title if name in BY_NAME else name
+        notes.append((f"reported {title}", text))
+    return notes
+
+
+def merge_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
+    """Each note as `subject: text`; subjects with one and the same text share a line."""
+    subjects_by_text: dict[str, list[str]] = {}
+    for subject, text in notes:
+        subjects_by_text.setdefault(text, []).append(subject)
+    return [f"{', '.join(dict.fromkeys(subjects))}: {text}" for text, subjects in subjects_by_text.items()]
+
+
+def _protocol(result: Result) -> str:
+    protocol = result.protocol
+    version = "" if protocol.version is None else f" v{protocol.version}"
+    harness = "" if protocol.lm_eval is None else f" (lm-eval {protocol.lm_eval})"
+    requests = f", requests {result.requests_sha256[:16]}" if result.requests_sha256 else ""
+    return f"protocol {protocol.name}{version}{harness}{requests}"

@@ -1,0 +1,16 @@
+"""Real results of the mini suite that the tests of comparisons and of the gate share."""
+
+import pytest
+from changed_results import change_result, random_scores
+
+
+@pytest.fixture(scope="module")
+def good(evaluated):
+    """A model that knows HellaSwag and Winogrande (good.json), and the same with HellaSwag forgotten (bad.json).
+
+    The fixture is the command that works in their folder.
+    """
+    folder = evaluated.folder
+    change_result(folder, "a.json", "good.json", random_scores(1, hellaswag=1, winogrande=0.9, arc_challenge=0.4))
+    change_result(folder, "good.json", "bad.json", random_scores(2, hellaswag=0.1))
+    return evaluated

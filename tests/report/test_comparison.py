@@ -1,0 +1,109 @@
+"""Comparison of real results of the mini suite: what it detects, what it refuses, and what it says of the rest."""
+
+import json
+import shutil
+
+import pytest
+from changed_results import change_result, no_change
+
+from orca_bench.report.comparison import compare
+from orca_bench.results import reading
+
+
+def test_a_lost_task_is_found_and_the_others_are_left_alone(good):
+    process = good("compare", "good.json", "bad.json", "--format", "json")
+    assert process.returncode == 0, process.stderr
+    lines = {line["name"]: line for line in json.loads(process.stdout)[0]["lines"]}
+    assert lines["hellaswag"]["verdict"] == "worse" and lines["hellaswag"]["adjusted"] < 0.05
+    assert (
+        lines["hellaswag"]["difference"]["worse"] >= 9 and lines["hellaswag"]["difference"]["test"] == "exact McNemar"
+    )
+    assert lines["mmlu"]["verdict"] == "no difference shown" and lines["mmlu"]["difference"]["smallest"] > 0.05
+    assert lines["drop"]["difference"]["test"] in ("paired t by cluster", "sign test")
+    assert lines["all seven"]["difference"]["value"] == pytest.approx(lines["hellaswag"]["difference"]["value"] / 7)
+
+
+def test_the_verdict_is_in_words_in_the_terminal_and_in_markdown(good):
+    output = good("compare", "good.json", "bad.json", "a.json", env={"COLUMNS": "200"}).stdout
+    assert output.count("HellaSwag") >= 2 and "worse" in output and "corrected by Holm over all lines" in output
+    markdown = good("compare", "good.json", "bad.json", "--format", "markdown").stdout
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1 and len(rows) == 2 + 7 + 2
+
+
+def test_common_questions_are_compared_and_too_few_refused(good):
+    folder = good.folder
+    change_result(folder, "good.json", "half.json", lambda line: line["index"] < 6)
+    process = good("compare", "good.json", "half.json")
+    assert "6 questions in common, of 12 and 6" in process.stdout
+
+    def move_all_but_one(line):
+        line["row"] += 10_000 if line["task"] == "hellaswag" and line["index"] > 0 else 0
+
+    change_result(folder, "good.json", "other.json", move_all_but_one)
+    first, second = (reading.read(folder / name) for name in ("good.json", "other.json"))
+    comparison = compare(first, [second])[0]
+    assert comparison.line("hellaswag").verdict == "1 questions in common, of 12"
+    assert comparison.line("arc_challenge").difference is not None and comparison.line("all seven") is None
+    change_result(folder, "good.json", "none.json", lambda line: line.update(row=line["row"] + 10_000))
+    assert "0 questions in common, of 12" in good.refused("compare", "good.json", "none.json")
+
+
+def test_other_rows_protocols_and_missing_tasks_stand_in_the_comparison(good):
+    folder = good.folder
+
+    def edit_result(result):
+        result["data_hashes"]["gsm8k"] = {"test": "0" * 64, "train": "0" * 64}
+        result["protocol"] |= {"name": "leaderboard"}
+
+    change_result(folder, "good.json", "elsewhere.json", lambda line: line["task"] != "drop", edit_result)
+    output = good("compare", "good.json", "elsewhere.json", env={"COLUMNS": "200"}).stdout
+    assert "other rows" in output and "not in" in output and "a difference mixes model and protocol" in output
+    assert "Mean of all seven" not in output
+
+
+def test_one_question_and_all_right_have_no_empty_interval(good):
+    folder = good.folder
+    change_result(folder, "good.json", "one.json", lambda line: line["index"] < 1)
+    change_result(folder, "good.json", "right.json", lambda line: line.update(score=1.0))
+    for name in ("one.json", "right.json"):
+        copy = change_result(folder, name, f"copy_of_{name}", no_change)
+        comparison = compare(reading.read(folder / name), [reading.read(copy)])[0]
+        differences = [line.difference for line in comparison.lines if line.difference]
+        assert differences and all(difference.low < 0 < difference.high for difference in differences)
+        assert "byte for byte" in comparison.notes[-1]
+    output = good("table", "right.json").stdout
+    assert "± 0.00" not in output and "[" in output
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda line: line.update(score=float("nan")), "'score': Input should be a finite number"),
+        (lambda line: line.update(score=1.5), "'score': Input should be less than or equal to 1"),
+        (lambda line: line.update(row=0), "stands here a second time"),
+        (lambda line: line.pop("row"), "a question without 'row'"),
+    ],
+)
+def test_broken_questions_are_named_with_their_line(good, edit, message):
+    folder = good.folder
+    shutil.copy(folder / "good.json", folder / "broken.json")
+    lines = [json.loads(line) for line in (folder / "good.questions.jsonl").read_text().splitlines()]
+    for line in lines:
+        edit(line)
+    (folder / "broken.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    error = good.refused("compare", "good.json", "broken.json")
+    assert message in error and "broken.questions.jsonl:" in error
+
+
+def test_absent_questions_and_other_versions_are_refused(good):
+    folder = good.folder
+    (folder / "lonely.json").write_text((folder / "good.json").read_text())
+    assert "copy both files" in good.refused("compare", "good.json", "lonely.json")
+    (folder / "future.json").write_text((folder / "good.json").read_text().replace("result 3", "result 9"))
+    assert "a result of version 9" in good.refused("table", "future.json")
+
+
+def test_a_result_is_not_compared_with_itself_nor_twice(good):
+    assert "it is the first result itself" in good.refused("compare", "good.json", "./good.json")
+    assert "it is named twice" in good.refused("compare", "good.json", "bad.json", "bad.json")

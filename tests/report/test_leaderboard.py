@@ -1,0 +1,75 @@
+"""The leaderboard's table: which score is bold, where reported rows stand, and what a narrow terminal leaves out."""
+
+import json
+
+from synthetic_results import random_result
+
+from orca_bench.report.leaderboard import build_leaderboard
+from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.suite import TASKS
+
+SAME = {task.name: 0.5 for task in TASKS}
+
+
+def bold_cells(grid):
+    """(model, heading) of every cell in bold."""
+    return {
+        (row[0].text, heading)
+        for row in grid.rows
+        for cell, heading in zip(row, grid.headings, strict=True)
+        if cell.bold
+    }
+
+
+def test_only_a_significantly_best_score_is_bold(tmp_path):
+    good = random_result(tmp_path, "good", SAME | {"hellaswag": 0.95, "arc_challenge": 0.52}, seed=1)
+    grid = build_leaderboard(
+        [random_result(tmp_path, "plain", SAME, seed=2), good, random_result(tmp_path, "third", SAME, seed=3)]
+    )
+    assert bold_cells(grid) == {("good", "HellaSwag")}
+
+
+def test_a_reported_row_stands_among_the_others_and_can_be_best(tmp_path):
+    weak = random_result(tmp_path, "weak", 0.1)
+    grid = build_leaderboard([weak], [read_reported_scores()])
+    assert [(row[0].text, row[1].text) for row in grid.rows] == [("orca_mini_13b", "reported"), ("weak", "leaderboard")]
+    bold = bold_cells(grid)
+    assert {("orca_mini_13b", "HellaSwag"), ("orca_mini_13b", "MMLU")} <= bold
+    assert ("orca_mini_13b", "Mean of 7") not in bold  # of whose error nothing is known
+
+
+def test_a_result_of_few_tasks_stands_last_and_mini_is_not_compared_with_reported(tmp_path):
+    part = random_result(tmp_path, "part", 0.9, tasks=["gsm8k"], comparable=False)
+    grid = build_leaderboard([part, random_result(tmp_path, "whole", 0.2, comparable=False)], [read_reported_scores()])
+    assert [row[0].text for row in grid.rows] == ["orca_mini_13b", "whole", "part"]
+    assert any("numbers of two kinds" in note for note in grid.notes)
+    assert not any(cell.bold for row in grid.rows for cell in row if row[1].text == "reported")
+
+
+def test_the_command_takes_a_folder_and_every_form(tmp_path, command):
+    for number, label in enumerate(("a", "b", "c")):
+        random_result(tmp_path, label, 0.3 + 0.1 * number, seed=number)
+    (tmp_path / "other.json").write_text("{}")
+    process = command("table", ".", env={"COLUMNS": "250"})
+    assert process.returncode == 0, process.stderr
+    assert "reported" in process.stdout and all(f"\n{label} " in process.stdout for label in "abc")
+    assert command("table", ".", "--layout", "tasks", "--format", "markdown").stdout.count("\n| ") >= 9
+    assert r"\bottomrule" in command("table", ".", "--format", "latex").stdout
+    assert len(json.loads(command("table", ".", "--format", "json").stdout)["lines"]) == 9
+    assert "it has a line for each number" in command.refused("table", ".", "--layout", "models", "--format", "csv")
+    (tmp_path / "empty").mkdir()
+    assert "no result in this folder" in command.refused("table", "empty")
+
+
+def test_a_narrow_terminal_leaves_errors_out_before_it_cuts_any_number(tmp_path, command):
+    for protocol in ("orca", "leaderboard"):
+        for share in (0.3, 0.6):
+            random_result(tmp_path, f"a-model-at-{share}", share, file=f"{protocol}{share}.json", protocol=protocol)
+    wide, middle, narrow = (command("table", ".", env={"COLUMNS": str(n)}).stdout for n in (200, 120, 80))
+    assert "±" in wide.split("•")[0] and "reported" in wide
+    for output in (middle, narrow):
+        rows = output.split("•")[0]
+        assert "±" not in rows and "…" not in rows and "42.06" in rows and "WinoG" in rows
+        assert max(map(len, rows.splitlines())) <= 120
+    assert max(len(line) for line in narrow.split("•")[0].splitlines()) <= 80
+    assert "leaderboard" in middle.split("•")[0] and "leaderboard" in narrow.split("•")[0]  # still told apart

@@ -1,0 +1,39 @@
+"""The forms of the table of scores."""
+
+import csv
+import io
+import json
+
+import pytest
+from result_contents import result_content, score_table
+
+from orca_bench.report.grid_formats import to_rich
+from orca_bench.report.score_table_formats import to_csv, to_grid, to_json
+
+
+def test_csv_and_json_hold_what_the_table_shows():
+    table = score_table(result_content(), result_content(protocol="plain", value=0.25))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert len(rows) == 18 and {row["result"] for row in rows} == {"orca", "plain"}
+    assert float(rows[0]["measured"]) == 50 and float(rows[1]["difference"]) == pytest.approx(25 - 42.06)
+    content = json.loads(to_json(table))
+    assert content["lines"][6]["measured"]["plain"]["value"] == 25
+    assert content["lines"][7]["title"] == "Mean of all seven"
+
+
+def test_the_terminal_table_shows_every_task_and_both_averages():
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=160)
+    console.print(to_rich(to_grid(score_table(result_content()))))
+    output = console.file.getvalue()
+    for text in (
+        "ARC-Challenge",
+        "DROP",
+        "Mean of all seven",
+        "37.06",
+        "Mean without DROP",
+        "41.36",
+        "50.00 ± 1.00",
+    ):
+        assert text in output
