@@ -72,8 +72,8 @@ class EvaluationDisplay:
         self._unit, total = ("tokens", call.tokens) if scored else ("texts", call.count)
         self._each, self._left = call.tokens / total if total else 0, total
         if scored and total:
-            self._saving = f"{total:,} tokens computed of {call.sent:,}"
-        self._progress.update(self._bar, saving=f"1 in {call.sent / total:.1f}" if self._saving else "")
+            self._saving = f"{total:,} tokens computed of {call.fed_tokens:,}"
+        self._progress.update(self._bar, saving=f"1 in {call.fed_tokens / total:.1f}" if self._saving else "")
         self._progress.reset(self._bar, start=True, total=total)
         self._clock.begin(call.kind, call.tokens, counted=self._protocol not in self._clock.uncounted)
         self._advance(0)

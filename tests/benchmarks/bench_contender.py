@@ -109,7 +109,7 @@ def _score(lm: Any, encoding: Any, task: str, pairs: list) -> dict[str, Any]:
     }
     if encoding is not None:
         sequences = [encoding.encode_pair(*pair[:2]) for pair in pairs]
-        record |= {"distinct": prefix_tree.distinct(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
+        record |= {"distinct": prefix_tree.distinct_tokens(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
     return record
 
 

@@ -185,7 +185,7 @@ def try_out(name: str, requests, prompts) -> Outcome:
         return Outcome(name, "not built", _line(error))
     began = time.perf_counter()
     try:
-        engine = TreeEngine(model, batch_tokens=64, kept_tokens=600)
+        engine = TreeEngine(model, batch_tokens=64, cache_tokens=600)
         engine.choose_path()
         problem = differences(engine, requests, prompts)
     except UserError as error:

@@ -66,17 +66,18 @@ class Portion:
 class Call:
     """The requests of one call of the harness, all of one kind (SCORES or TEXTS), in portions.
 
-    `count` is how many requests, `sent` how many tokens these have in all, `shortened` how many contexts lost tokens to fit,
-    `narrowed` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that are fed, in the order
-    of the call, each sequence behind its length and the place where its scored part begins (or its most new tokens).
+    `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_contexts` how many contexts lost
+    tokens to fit, `narrowed_contexts` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that
+    are fed, in the order of the call, each sequence behind its length and the place where its scored part begins (or its most
+    new tokens).
     """
 
     kind: str
     portions: list[Portion]
     count: int
-    sent: int
-    shortened: int
-    narrowed: int
+    fed_tokens: int
+    shortened_contexts: int
+    narrowed_contexts: int
     sha256: str
 
     @property
@@ -93,9 +94,9 @@ class Call:
 def scores(pairs: Sequence[ScoredSequence], shortened: int, narrowed: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
     portions = _portions(pairs, [[pair.start] for pair in pairs], PORTION_TOKENS)
-    sent = sum(len(pair.ids) - 1 for pair in pairs)
+    fed_tokens = sum(len(pair.ids) - 1 for pair in pairs)
     sha256 = _sha256((pair.ids, pair.start) for pair in pairs)
-    return Call(SCORES, portions, len(pairs), sent, shortened, narrowed, sha256)
+    return Call(SCORES, portions, len(pairs), fed_tokens, shortened, narrowed, sha256)
 
 
 def texts(starts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], shortened: int) -> Call:
@@ -106,9 +107,9 @@ def texts(starts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], sh
     room = max((start.max_new_tokens for start in starts), default=0)
     rest = [[start.max_new_tokens, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
     portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, extra=room, unfed=1)
-    sent = sum(len(start.ids) for start in starts)
+    fed_tokens = sum(len(start.ids) for start in starts)
     sha256 = _sha256((start.ids, start.max_new_tokens) for start in starts)
-    return Call(TEXTS, portions, len(starts), sent, shortened, 0, sha256)
+    return Call(TEXTS, portions, len(starts), fed_tokens, shortened, 0, sha256)
 
 
 def _portions(

@@ -29,7 +29,7 @@ class Layout:
     """How the layers of a model attend.
 
     `windows` is the sliding window in tokens of each mask that the model makes, in order (None: a token attends to all before
-    it). `layers` is how many times a pass attends, `width` the size of the last hidden state, and `kept_bytes` what the keys and
+    it). `layers` is how many times a pass attends, `width` the size of the last hidden state, and `cache_bytes` what the keys and
     values of one token take in all layers. Sequences of more than `limit` tokens must not be computed in a tree (None: there is
     no such bound).
     """
@@ -37,7 +37,7 @@ class Layout:
     windows: tuple[int | None, ...]
     layers: int
     width: int
-    kept_bytes: int
+    cache_bytes: int
     limit: int | None = None
 
 
@@ -59,7 +59,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
         raise Unfit("its attention does not go through transformers' attention interface")
     limits = [limit for limit in (*probe.used_limits, _rope_limit(model.config)) if limit is not None]
     width = out.last_hidden_state.shape[-1]
-    return Layout(tuple(probe.rules), probe.layers, width, probe.kept_bytes, min(limits, default=None))
+    return Layout(tuple(probe.rules), probe.layers, width, probe.cache_bytes, min(limits, default=None))
 
 
 class _Probe(AttentionPattern):
@@ -70,7 +70,7 @@ class _Probe(AttentionPattern):
         self.rules: list[int | None] = []
         self.limits: list[int | None] = []
         self.used_limits: list[int | None] = []
-        self.kept_bytes = 0
+        self.cache_bytes = 0
 
     def mask(self, mask_function: MaskFunction, device: torch.device) -> torch.Tensor:
         window, limit = _rule(mask_function, device)
@@ -88,7 +88,7 @@ class _Probe(AttentionPattern):
     def attend(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
-        self.kept_bytes += sum(like.shape[1] * like.shape[3] * like.dtype.itemsize for like in (key, value))
+        self.cache_bytes += sum(like.shape[1] * like.shape[3] * like.dtype.itemsize for like in (key, value))
         return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
 
 

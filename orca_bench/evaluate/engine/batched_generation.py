@@ -44,7 +44,7 @@ class _Sequence:
 
 
 class Generation:
-    """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `kept_tokens` in the slots.
+    """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `cache_tokens` in the slots.
 
     `batch_tokens` is the size of a batch of the prefix tree. `continuations` has the ids of each prompt's continuation that is
     complete so far, by number.
@@ -57,11 +57,11 @@ class Generation:
         finished: Finished,
         max_new_tokens: int,
         batch_tokens: int,
-        kept_tokens: int,
+        cache_tokens: int,
     ):
         self._forward, self._prompts, self._finished, self._batch_tokens = forward, prompts, finished, batch_tokens
         capacity = max(map(len, prompts)) + max_new_tokens
-        count = max(1, min(kept_tokens // capacity, len(prompts)))
+        count = max(1, min(cache_tokens // capacity, len(prompts)))
         self._slots = CacheSlots(count, capacity, one_by_one=forward.attention == "runs")
         self._path = CachedPath()
         self._open: list[_Sequence] = []  # by slot

@@ -16,16 +16,16 @@ from orca_bench.recipe import CONTEXT_WINDOW
 #: The most new tokens in one batch of the prefix tree. Larger batches were no faster on CPUs; not measured on GPUs.
 MOST_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
 #: The most tokens of prompts and answers that generation keeps.
-MOST_KEPT_TOKENS = {"cpu": 65_536, "gpu": 262_144}
-_LEAST_BATCH_TOKENS, _LEAST_KEPT_TOKENS = 64, 2048
+MOST_CACHE_TOKENS = {"cpu": 65_536, "gpu": 262_144}
+_LEAST_BATCH_TOKENS, _LEAST_CACHE_TOKENS = 64, 2048
 # Shares of the free memory; the rest is for the output head, the allocator's gaps, and other programs.
-_BATCH_SHARE, _KEPT_SHARE = 0.15, 0.4
+_BATCH_SHARE, _CACHE_SHARE = 0.15, 0.4
 
 
-def batch_tokens(model: PreTrainedModel, width: int, kept_bytes: int) -> int:
+def batch_tokens(model: PreTrainedModel, width: int, cache_bytes: int) -> int:
     """New tokens in one batch, whose activations, keys and values fit a share of the free memory.
 
-    `width` is the size of the hidden state, `kept_bytes` what the keys and values of one token take in all layers.
+    `width` is the size of the hidden state, `cache_bytes` what the keys and values of one token take in all layers.
     """
     inner = getattr(model.config.get_text_config(), "intermediate_size", None)
     inner = inner if isinstance(inner, int) else 4 * width
@@ -33,15 +33,15 @@ def batch_tokens(model: PreTrainedModel, width: int, kept_bytes: int) -> int:
     activations = (8 * width + 3 * inner) * model.dtype.itemsize
     mask = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
     return _power(
-        _BATCH_SHARE * free_bytes(model) / (activations + kept_bytes + mask),
+        _BATCH_SHARE * free_bytes(model) / (activations + cache_bytes + mask),
         _LEAST_BATCH_TOKENS,
         MOST_BATCH_TOKENS[_kind(model)],
     )
 
 
-def kept_tokens(model: PreTrainedModel, kept_bytes: int) -> int:
-    """Tokens whose keys and values, `kept_bytes` a token, generation may keep in a share of the free memory."""
-    return _power(_KEPT_SHARE * free_bytes(model) / kept_bytes, _LEAST_KEPT_TOKENS, MOST_KEPT_TOKENS[_kind(model)])
+def cache_tokens(model: PreTrainedModel, cache_bytes: int) -> int:
+    """Tokens whose keys and values, `cache_bytes` a token, generation may keep in a share of the free memory."""
+    return _power(_CACHE_SHARE * free_bytes(model) / cache_bytes, _LEAST_CACHE_TOKENS, MOST_CACHE_TOKENS[_kind(model)])
 
 
 def free_bytes(model: PreTrainedModel) -> int:

@@ -161,7 +161,7 @@ def groups(sequences: Sequence[ScoredSequence], tokens: int, extra: int = 0) -> 
     return result if sequences else []
 
 
-def distinct(sequences: Sequence[ScoredSequence]) -> int:
+def distinct_tokens(sequences: Sequence[ScoredSequence]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
     return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.ids)))
 

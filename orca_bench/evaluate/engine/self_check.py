@@ -37,7 +37,7 @@ class CheckedEngine(Protocol):
     plain: PlainPasses
     forward: TreeForward
     batch_tokens: int
-    kept_tokens: int
+    cache_tokens: int
 
     def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> list[LogLikelihood]:
         """See `TreeEngine`."""
@@ -56,8 +56,8 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
     random = np.random.default_rng(0)
     size = vocabulary(engine.model)
     stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
-    sizes = engine.batch_tokens, engine.kept_tokens
-    engine.batch_tokens, engine.kept_tokens = (
+    sizes = engine.batch_tokens, engine.cache_tokens
+    engine.batch_tokens, engine.cache_tokens = (
         7,
         50,
     )  # several batches, so that the cached path is checked too; two slots
@@ -66,7 +66,7 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
     except NotFinite:  # so is the model, or what the tree makes of it
         worst = math.nan
     finally:
-        engine.batch_tokens, engine.kept_tokens = sizes
+        engine.batch_tokens, engine.cache_tokens = sizes
     if not worst <= tolerance:
         raise Unfit(f"in a tree its answers differ from those of plain forward passes by {worst:.2g} nats a token")
     # No id that may be padding's, whose embedding is zero: a root of it has no gradient.

@@ -38,7 +38,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  #
 class TreeEngine:
     """An `Engine` over a causal language model on one device, or spread over several.
 
-    At most `batch_tokens` new tokens are computed at once, and `kept_tokens` kept for generation; by default both are derived
+    At most `batch_tokens` new tokens are computed at once, and `cache_tokens` kept for generation; by default both are derived
     from the memory that is free. `attention` is one of tree_attention.KINDS. `path` is "tree" or "plain", `reason` why not the
     tree, and `limit` the number of tokens up to which sequences are computed in it (None: all).
     """
@@ -48,7 +48,7 @@ class TreeEngine:
         model: PreTrainedModel,
         batch_tokens: int | None = None,
         attention: str | None = None,
-        kept_tokens: int | None = None,
+        cache_tokens: int | None = None,
     ):
         self.model = model.eval()
         self.device = _device(model)
@@ -58,13 +58,13 @@ class TreeEngine:
         self.reason: str | None = None
         self.limit: int | None = None
         # Without a tree neither is used.
-        self.batch_tokens, self.kept_tokens = batch_tokens or 0, kept_tokens or 0
+        self.batch_tokens, self.cache_tokens = batch_tokens or 0, cache_tokens or 0
         try:
             self.forward = TreeForward(model, self.device, self.attention)
             layout = self.forward.layout
             self.limit = layout.limit
-            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(model, layout.width, layout.kept_bytes)
-            self.kept_tokens = kept_tokens or memory_budget.kept_tokens(model, layout.kept_bytes)
+            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(model, layout.width, layout.cache_bytes)
+            self.cache_tokens = cache_tokens or memory_budget.cache_tokens(model, layout.cache_bytes)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a model raises that was not made for this
@@ -157,7 +157,7 @@ class TreeEngine:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
         answers: dict[int, LogLikelihood] = {}
         others = [sequence for number, sequence in enumerate(sequences) if number not in set(numbers)]
-        tokens = prefix_tree.distinct(sequences) - prefix_tree.distinct(others)
+        tokens = prefix_tree.distinct_tokens(sequences) - prefix_tree.distinct_tokens(others)
         counted = 0
         try:
             for group in self.plain.log_likelihoods([sequences[number] for number in numbers]):
@@ -177,7 +177,7 @@ class TreeEngine:
                 hint="the model needs a larger device, or --device-map auto to be spread over several",
             ) from None
         self.batch_tokens //= 2
-        self.kept_tokens //= 2
+        self.cache_tokens //= 2
         torch.cuda.empty_cache()
 
     # --- generation -----------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ class TreeEngine:
                 functools.partial(_complete_at, remaining, complete),
                 max_new_tokens,
                 self.batch_tokens,
-                self.kept_tokens,
+                self.cache_tokens,
             )
             try:
                 for count in generation.run():

@@ -83,12 +83,12 @@ class HarnessModel(LM):
     @property
     def shortened(self) -> int:
         """How many contexts lost tokens to fit the window, since `begin`."""
-        return sum(call.shortened for call in self._calls)
+        return sum(call.shortened_contexts for call in self._calls)
 
     @property
     def narrowed(self) -> int:
         """How many of them lost some to a server's window alone."""
-        return sum(call.narrowed for call in self._calls)
+        return sum(call.narrowed_contexts for call in self._calls)
 
     @property
     def tokens_sha256(self) -> str:

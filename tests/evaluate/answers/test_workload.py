@@ -35,7 +35,9 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
     assert [[pairs[n].ids, pairs[n].start] for n in numbers] == requests
-    assert call.tokens == prefix_tree.distinct(pairs) and call.sent == sum(len(pair.ids) - 1 for pair in pairs)
+    assert call.tokens == prefix_tree.distinct_tokens(pairs) and call.fed_tokens == sum(
+        len(pair.ids) - 1 for pair in pairs
+    )
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions

@@ -45,14 +45,14 @@ def _quiet():
     library_settings.prepare()
 
 
-def held(name):
+def assert_as_in_the_table(name):
     outcome = architectures.try_out(name, *architectures.questions())
     assert outcome.path == NAMES[name], outcome.reason
 
 
 @pytest.mark.parametrize("name", COMMON)
 def test_answers_are_those_of_plain_passes_by_the_way_of_the_table(name):
-    held(name)
+    assert_as_in_the_table(name)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_options_that_change_how_an_architecture_attends_or_scales(name, options
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in COMMON])
 def test_every_other_architecture_does_what_the_table_says(name):
-    held(name)
+    assert_as_in_the_table(name)
 
 
 def test_the_table_has_every_causal_architecture_of_transformers():
@@ -95,7 +95,7 @@ def test_the_table_has_every_causal_architecture_of_transformers():
 @pytest.mark.parametrize("name", ["falcon_h1", "jamba", "lfm2_moe", "nemotron_h", "zaya", "zamba"])
 def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide_it(name):
     """In bfloat16 log-probabilities may differ by a quarter of a nat, which is more than these layers change in tiny models."""
-    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600)
+    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, cache_tokens=600)
     engine.choose_path()
     assert engine.path == "plain"
 
@@ -103,6 +103,6 @@ def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gemma2", "gpt_oss", "gpt_neox"])
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
 def test_bfloat16_does_not_drive_a_model_out_of_the_tree(name, kind):
-    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, kept_tokens=600, attention=kind)
+    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, cache_tokens=600, attention=kind)
     engine.choose_path()
     assert engine.path == "tree", engine.reason

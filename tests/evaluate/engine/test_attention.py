@@ -22,7 +22,7 @@ def _quiet():
     library_settings.prepare()
 
 
-def loud(kind, config):
+def model_with_large_weights(kind, config):
     """A random model whose answers differ."""
     torch.manual_seed(0)
     model = kind(config).eval()
@@ -71,10 +71,12 @@ def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
 
 
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
-@pytest.mark.parametrize(("budget", "kept_tokens"), [(5, 1), (40, 400), (2048, 100_000)])
-def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, kept_tokens):
-    model = loud(MistralForCausalLM, MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=7))
-    engine = TreeEngine(model, budget, kind, kept_tokens)
+@pytest.mark.parametrize(("budget", "cache_tokens"), [(5, 1), (40, 400), (2048, 100_000)])
+def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, cache_tokens):
+    model = model_with_large_weights(
+        MistralForCausalLM, MistralConfig(**SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=7)
+    )
+    engine = TreeEngine(model, budget, kind, cache_tokens)
     engine.choose_path()
     assert engine.path == "tree" and engine.forward.layout.windows == (7,)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
@@ -87,7 +89,7 @@ def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
 
 
 def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
-    engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, kept_tokens=600)
+    engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, cache_tokens=600)
     engine.choose_path()
     assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
     alone, whole = [], engine.plain.log_probabilities
@@ -99,7 +101,7 @@ def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypa
     assert architectures.differences(engine, requests, prompts) is None
     engine.log_likelihoods(requests, counts.append)
     assert alone and min(alone) > 32
-    assert sum(counts) == prefix_tree.distinct(requests)
+    assert sum(counts) == prefix_tree.distinct_tokens(requests)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
@@ -107,7 +109,7 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4} if kind == "longrope" else {}
     rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 40} | factors
     config = LlamaConfig(**SHAPE, rope_parameters=rope, max_position_embeddings=160 if kind == "longrope" else 40)
-    model = loud(LlamaForCausalLM, config)
+    model = model_with_large_weights(LlamaForCausalLM, config)
     engine = TreeEngine(model)
     engine.choose_path()
     assert engine.path == "tree" and engine.limit == 39
@@ -116,7 +118,7 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
         ScoredSequence([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)
     ]
     for sequence, (logprob, _) in zip(requests, engine.log_likelihoods(requests), strict=True):
-        fresh = loud(LlamaForCausalLM, config)  # nothing was asked of it before
+        fresh = model_with_large_weights(LlamaForCausalLM, config)  # nothing was asked of it before
         with torch.inference_mode():
             table = fresh(torch.tensor([sequence.ids[:-1]])).logits[0].log_softmax(-1)
         assert logprob == pytest.approx(float(table[range(2, len(table)), sequence.ids[3:]].sum()), abs=1e-3)

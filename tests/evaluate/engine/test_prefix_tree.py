@@ -47,7 +47,7 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
     sequences = random_sequences(60, seed)
     computed, sizes, scored, complete = walk(sequences, budget)
     prefixes = {tuple(s.ids[:n]) for s in sequences for n in range(1, len(s.ids))}
-    assert len(computed) == len(prefixes) == prefix_tree.distinct(sequences) and set(computed) == prefixes
+    assert len(computed) == len(prefixes) == prefix_tree.distinct_tokens(sequences) and set(computed) == prefixes
     assert max(sizes) <= budget and all(size == budget for size in sizes[:-1])
     for number, sequence in enumerate(sequences):
         assert scored[number] == [
@@ -67,7 +67,7 @@ def test_groups_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
     groups = prefix_tree.groups(sequences, tokens)
     assert sorted(number for group in groups for number in group.numbers) == list(range(len(sequences)))
     for group in groups:
-        assert group.tokens == prefix_tree.distinct([sequences[number] for number in group.numbers])
+        assert group.tokens == prefix_tree.distinct_tokens([sequences[number] for number in group.numbers])
         assert group.tokens < tokens + max(len(s.ids) for s in sequences)
     assert (len(groups) == 1) == (tokens == 10_000)
 

@@ -67,7 +67,7 @@ def test_a_greedy_continuation_is_flagged(model):
 def test_progress_counts_every_token_of_the_tree(model):
     counts, sequences = [], random_sequences(model, 50)
     TreeEngine(model, batch_tokens=64).log_likelihoods(sequences, counts.append)
-    assert sum(counts) == prefix_tree.distinct(sequences)
+    assert sum(counts) == prefix_tree.distinct_tokens(sequences)
 
 
 def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
@@ -113,7 +113,9 @@ def test_out_of_memory_halves_the_batch_and_loses_no_answer(model, monkeypatch):
     monkeypatch.setattr(TreeForward, "compute_batch", run_out_of_memory)
     answers = engine.log_likelihoods(sequences, counts.append)
     assert engine.batch_tokens == 64 and counts[:2] == [128, 128] and max(counts[2:]) == 64
-    assert sum(counts) < 1.5 * prefix_tree.distinct(sequences)  # what the first batches answered was not computed again
+    assert sum(counts) < 1.5 * prefix_tree.distinct_tokens(
+        sequences
+    )  # what the first batches answered was not computed again
     for (logprob, greedy), (expected_logprob, expected_greedy) in zip(answers, expected, strict=True):
         assert logprob == pytest.approx(expected_logprob, abs=1e-4) and greedy == expected_greedy
     monkeypatch.setattr(TreeForward, "compute_batch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
@@ -137,8 +139,8 @@ def alone(model, prompt, length):
 
 
 @pytest.mark.parametrize("kind", tree_attention.KINDS)
-@pytest.mark.parametrize("kept_tokens", [1, 250, 100_000])
-def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept_tokens):
+@pytest.mark.parametrize("cache_tokens", [1, 250, 100_000])
+def test_greedy_generation_is_one_at_a_time_generation(model, kind, cache_tokens):
     """Answers of unequal length, prompts that share beginnings, some equal; slots for one, a few, and all."""
     rng = random.Random(4)
     stem = [1] + [rng.randrange(3, model.config.vocab_size) for _ in range(9)]
@@ -149,7 +151,7 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, kept_tokens)
     prompts += [prompts[3], prompts[3], stem]
     lengths = [rng.randint(1, 30) for _ in prompts]
     counts = []
-    engine = TreeEngine(model, batch_tokens=50, attention=kind, kept_tokens=kept_tokens)
+    engine = TreeEngine(model, batch_tokens=50, attention=kind, cache_tokens=cache_tokens)
     continuations = engine.generate_ids(
         prompts, lambda n, ids: ids[-1] == 2 or len(ids) == lengths[n], 30, counts.append
     )
@@ -170,7 +172,7 @@ def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(mod
     monkeypatch.setattr(TreeForward, "last_hidden", count)
     prompts = [[1, 5 + n] for n in range(6)]
     lengths = [12, 3, 3, 3, 3, 3]
-    TreeEngine(model, kept_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == lengths[n], 12)
+    TreeEngine(model, cache_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == lengths[n], 12)
     # 17 further tokens of the short ones' 5 × 2 and the long one's 11: together they take the long one's steps alone.
     assert sum(sizes) == 11 + 5 * 2 and len(sizes) == 11
 
@@ -191,7 +193,7 @@ def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
     prompts = [[1, 5 + n, 9] for n in range(8)]
     expected = TreeEngine(model).generate_ids(prompts, lambda n, ids: False, 10)
-    engine, calls, last_hidden = TreeEngine(model, batch_tokens=64, kept_tokens=60), [], TreeForward.last_hidden
+    engine, calls, last_hidden = TreeEngine(model, batch_tokens=64, cache_tokens=60), [], TreeForward.last_hidden
 
     def run_out_of_memory(self, ids, positions, pattern):
         calls.append(1)
@@ -202,7 +204,7 @@ def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, m
     monkeypatch.setattr(TreeForward, "last_hidden", run_out_of_memory)
     counts = []
     assert engine.generate_ids(prompts, lambda n, ids: False, 10, counts.append) == expected
-    assert engine.kept_tokens == 30 and sum(counts) == 8
+    assert engine.cache_tokens == 30 and sum(counts) == 8
 
 
 def test_a_prompt_that_gives_nan_is_named(model):
@@ -229,7 +231,7 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
     ):
         other = other.eval()
         for kind in tree_attention.KINDS:
-            engine = TreeEngine(other, batch_tokens=32, attention=kind, kept_tokens=90)
+            engine = TreeEngine(other, batch_tokens=32, attention=kind, cache_tokens=90)
             assert engine.check() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]
             continuations = engine.generate_ids(prompts, lambda n, ids: False, 6)

@@ -52,7 +52,7 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_mod
     for mine, theirs in zip(answers, own.log_likelihoods(sequences), strict=True):
         assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
     assert [greedy for _, greedy in answers].count(True) >= 1
-    assert sum(counts) == prefix_tree.distinct(sequences)
+    assert sum(counts) == prefix_tree.distinct_tokens(sequences)
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
