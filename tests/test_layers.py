@@ -62,7 +62,6 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
         "orca_bench/mini/",
         "orca_bench/results/",
         "orca_bench/train/",
-        "tests/benchmarks/",
         "tests/cli/",
         "tests/data/",
         "tests/evaluate/",

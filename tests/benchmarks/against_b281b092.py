@@ -55,9 +55,9 @@ def their_harness(checkout: Path):
 
 
 def their_tasks(modules: dict, rows: dict[str, dict[str, list]]):
-    """(our task name, their task object) of all tasks, over the given rows by task and split."""
+    """(our task name, their task object) of all tasks, over rows by task and split."""
 
-    def made(cls, splits, *arguments):
+    def task_over(cls, splits, *arguments):
         class Local(cls):
             def download(self, *_, **__):
                 self.dataset = splits
@@ -74,11 +74,11 @@ def their_tasks(modules: dict, rows: dict[str, dict[str, list]]):
     }
     for name, cls in plain.items():
         if name in rows:
-            yield name, made(cls, rows[name])
+            yield name, task_over(cls, rows[name])
     for subject in modules["hendrycks_test"].SUBJECTS if "mmlu" in rows else ():
-        splits = {split: [row for row in found if row["subject"] == subject] for split, found in rows["mmlu"].items()}
+        splits = {split: [row for row in part if row["subject"] == subject] for split, part in rows["mmlu"].items()}
         if splits["test"]:
-            yield f"mmlu_{subject}", made(modules["hendrycks_test"].GeneralHendrycksTest, splits, subject)
+            yield f"mmlu_{subject}", task_over(modules["hendrycks_test"].GeneralHendrycksTest, splits, subject)
 
 
 def answer_of(context: str, continuation: str | None) -> float | str:
@@ -88,22 +88,22 @@ def answer_of(context: str, continuation: str | None) -> float | str:
     if continuation is not None:
         return rng.choice([-float(rng.randint(1, 9)), rng.uniform(-400, -0.01), -1.5 * len(continuation)])
     words = re.findall(r"\S+", context.rsplit("\n\n", 1)[-1])
-    said = " ".join(rng.sample(words, min(len(words), rng.randint(0, 5))))
+    text = " ".join(rng.sample(words, min(len(words), rng.randint(0, 5))))
     number = rng.choice([w for w in words if re.search(r"\d", w)] or ["7"])
-    return rng.choice([said, f"{said} #### {number}", f"#### {rng.randint(1, 60)}", number, f" {said}-{number}, the "])
+    return rng.choice([text, f"{text} #### {number}", f"#### {rng.randint(1, 60)}", number, f" {text}-{number}, the "])
 
 
 class Recorder:
-    """The model that their evaluator asks; `given` may hold answers to contexts that are better than the rule's."""
+    """The model that their evaluator calls; `right_answers` may have answers to contexts that are better than the rule's."""
 
-    def __init__(self, given: dict[str, str]):
-        self.given = given
+    def __init__(self, right_answers: dict[str, str]):
+        self.right_answers = right_answers
 
     def loglikelihood(self, requests):
         return [(answer_of(*request), False) for request in requests]
 
     def greedy_until(self, requests):
-        return [self.given.get(context, answer_of(context, None)) for context, _ in requests]
+        return [self.right_answers.get(context, answer_of(context, None)) for context, _ in requests]
 
 
 def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "all") -> dict[str, int]:
@@ -112,11 +112,11 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     from orca_bench.evaluate.tasks import select
 
     evaluator, modules = their_harness(checkout)
-    read = {task.name: benchmark_rows.load(task, benchmarks) for task in select(names)}
+    rows = {task.name: benchmark_rows.load(task, benchmarks) for task in select(names)}
     splits = {
         task.name: {
-            task.split: read[task.name].evaluation_rows,
-            **({task.few_shot_split: read[task.name].few_shot_pool} if task.few_shot_split else {}),
+            task.split: rows[task.name].evaluation_rows,
+            **({task.few_shot_split: rows[task.name].few_shot_pool} if task.few_shot_split else {}),
         }
         for task in select(names)
     }
@@ -124,13 +124,13 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     documents, task_of = {}, {}
     protocol = protocols.Leaderboard()
     for task in select(names):
-        for document in protocol.documents(task, read[task.name], limit):
+        for document in protocol.documents(task, rows[task.name], limit):
             documents.setdefault(document.task, []).append(document)
             task_of[document.task] = task
-    given = {}  # a third of the texts are right, so that scores above 0 are compared too
-    for name, found in documents.items():
-        for document in found[::3] if task_of[name].generates else ():
-            given[document.requests[0].context] = task_of[name].target(document.row)
+    right_answers = {}  # a third of the texts are right, so that scores above 0 are compared too
+    for name, of_task in documents.items():
+        for document in of_task[::3] if task_of[name].generates else ():
+            right_answers[document.requests[0].context] = task_of[name].target(document.row)
     counts: dict[str, int] = {}
     for name, theirs in their_tasks(modules, splits):
         task, mine = task_of[name], documents.pop(name)
@@ -138,9 +138,9 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
         make, process = theirs.construct_requests, theirs.process_results
 
         def construct(doc, ctx, make=make, sent=sent):
-            made = make(doc, ctx)
-            sent.append(made if isinstance(made, (list, tuple)) else [made])
-            return made
+            requests = make(doc, ctx)
+            sent.append(requests if isinstance(requests, (list, tuple)) else [requests])
+            return requests
 
         def score(doc, results, process=process, scored=scored):
             scored.append(process(doc, results))
@@ -149,31 +149,31 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
         theirs.construct_requests, theirs.process_results = construct, score
         shots = task.shots
         with contextlib.redirect_stdout(io.StringIO()):
-            told = evaluator.evaluate(
-                lm=Recorder(given), task_dict={name: theirs}, num_fewshot=shots, limit=limit, bootstrap_iters=0
+            metrics_of_task = evaluator.evaluate(
+                lm=Recorder(right_answers), task_dict={name: theirs}, num_fewshot=shots, limit=limit, bootstrap_iters=0
             )["results"][name]
         assert len(sent) == len(scored) == len(mine), (name, len(sent), len(mine))
         values = []
-        for document, asked, metrics in zip(mine, sent, scored, strict=True):
+        for document, requests, metrics in zip(mine, sent, scored, strict=True):
             place = f"{name} document {document.index}"
-            assert len(asked) == len(document.requests), place
+            assert len(requests) == len(document.requests), place
             answers = []
-            for theirs_, ours in zip(asked, document.requests, strict=True):
+            for theirs_, ours in zip(requests, document.requests, strict=True):
                 context, second = theirs_.args
                 assert context == ours.context, f"{place}: context"
                 if task.generates:
                     assert second == {"until": list(ours.until)}, f"{place}: stops"
-                    value = given.get(context, answer_of(context, None))
+                    value = right_answers.get(context, answer_of(context, None))
                 else:
                     assert second == ours.continuation, f"{place}: continuation"
                     value = answer_of(context, second)
                 answers.append(protocols.Answer(value))
-            found = protocol.score(task, document, answers)
-            assert found.value == float(metrics[task.metric]), (place, found, metrics)
-            for metric in set(metrics) & set(found.extra):
-                assert found.extra[metric] == float(metrics[metric]), (place, metric, found, metrics)
-            values.append(found.value)
-        assert sum(values) / len(values) == float(told[task.metric]), name
+            question = protocol.score(task, document, answers)
+            assert question.value == float(metrics[task.metric]), (place, question, metrics)
+            for metric in set(metrics) & set(question.extra):
+                assert question.extra[metric] == float(metrics[metric]), (place, metric, question, metrics)
+            values.append(question.value)
+        assert sum(values) / len(values) == float(metrics_of_task[task.metric]), name
         counts[task.name] = counts.get(task.name, 0) + sum(map(len, sent))
     assert not documents, f"not compared: {sorted(documents)}"
     return counts
@@ -225,19 +225,25 @@ def compare_model(
     texts = [request for request in ours if request.continuation is None]
     worst = 0.0
     with contextlib.redirect_stderr(io.StringIO()):
-        told = theirs.loglikelihood([(r.context, r.continuation) for r in pairs])
-        said = theirs.greedy_until([(r.context, {"until": list(r.until)}) for r in texts])
-    for request, (logprob, greedy) in zip(pairs, told, strict=True):
+        scores = theirs.loglikelihood([(r.context, r.continuation) for r in pairs])
+        generated = theirs.greedy_until([(r.context, {"until": list(r.until)}) for r in texts])
+    for request, (logprob, greedy) in zip(pairs, scores, strict=True):
         worst = max(worst, abs(logprob - ours[request].value))
         assert abs(logprob - ours[request].value) < 1e-4 and greedy == ours[request].greedy, (
             request,
             logprob,
             ours[request],
         )
-    for request, text in zip(texts, said, strict=True):
+    for request, text in zip(texts, generated, strict=True):
         assert same_text(text, ours[request].value), (request, text, ours[request])
     cut = sum(ours[r].full_text is not None for r in texts)
-    return {"pairs": len(pairs), "worst": worst, "texts": len(texts), "cut": cut, "empty": sum(not t for t in said)}
+    return {
+        "pairs": len(pairs),
+        "worst": worst,
+        "texts": len(texts),
+        "cut": cut,
+        "empty": sum(not t for t in generated),
+    }
 
 
 def same_text(one: str, other: str) -> bool:
@@ -255,10 +261,10 @@ if __name__ == "__main__":
     parser.add_argument("--window", type=int, default=0, help="a smaller context window, so that contexts are cut")
     options = parser.parse_args()
     if options.model:
-        found = compare_model(
+        counts = compare_model(
             options.checkout, options.benchmarks, options.limit or 5, options.model, options.tasks, options.window
         )
-        print(json.dumps(found))
+        print(json.dumps(counts))
     else:
         equal = compare(options.checkout, options.benchmarks, options.limit, options.tasks)
         print("equal:", ", ".join(f"{name} {count:,} requests" for name, count in equal.items()))

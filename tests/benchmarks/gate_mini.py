@@ -71,8 +71,8 @@ def swapped_choices():
     whole = HarnessModel.loglikelihood
 
     def swapped(self, requests, disable_tqdm=True):
-        found = whole(self, requests, disable_tqdm)
-        return [found[n ^ 1] if (n ^ 1) < len(found) else found[n] for n in range(len(found))]
+        answers = whole(self, requests, disable_tqdm)
+        return [answers[n ^ 1] if (n ^ 1) < len(answers) else answers[n] for n in range(len(answers))]
 
     HarnessModel.loglikelihood = swapped
     try:
@@ -93,30 +93,30 @@ def main() -> None:
     rules = GateRules(tasks=tuple(TASKS.split(",")))
     baselines = [reading.read(path) for path in names]
     for one in baselines:  # each seed against the other four
-        made = gate.check(one, [other for other in baselines if other is not one], GateRules())
-        print(f"{one.path.name} against the others: {gate_formats.headline(made)}", flush=True)
-        if not made.passed:
-            sys.exit("the gate cries wolf over a seed")
+        verdict = gate.check(one, [other for other in baselines if other is not one], GateRules())
+        print(f"{one.path.name} against the others: {gate_formats.headline(verdict)}", flush=True)
+        if not verdict.passed:
+            sys.exit("the gate fails for a seed")
     command("demo")
     words = [word for path in names for word in ("--baseline", str(path))]
     command("check", "runs/mini/results/orca.json", *words)
     out = ROOT / "runs" / "gate"
     model = ROOT / "runs" / "mini" / "model"
-    for break_, said in BREAKS.items():
+    for break_, headline in BREAKS.items():
         with break_():
             broken = evaluated(model, out / f"{break_.__name__}.json")
-        must_fail(break_.__name__, broken, baselines, rules, said)
+        must_fail(break_.__name__, broken, baselines, rules, headline)
     command("train", "recipes/mini.yaml", "-o", "name=mini-half", "-o", "train.max_steps=181")
     half = evaluated(ROOT / "runs" / "mini-half" / "model", out / "half.json")
     must_fail("half the training", half, baselines, rules, "failed: ")
 
 
-def must_fail(name: str, broken, baselines, rules, said: str) -> None:
-    made = gate.check(broken, baselines, rules)
-    print(f"{name}: {gate_formats.headline(made)[:200]}", flush=True)
-    for verdict in made.verdicts:
-        print(f"  {verdict.title}: {verdict.reason}", flush=True)
-    if made.passed or said not in gate_formats.headline(made):
+def must_fail(name: str, broken, baselines, rules, headline: str) -> None:
+    verdict = gate.check(broken, baselines, rules)
+    print(f"{name}: {gate_formats.headline(verdict)[:200]}", flush=True)
+    for task in verdict.verdicts:
+        print(f"  {task.title}: {task.reason}", flush=True)
+    if verdict.passed or headline not in gate_formats.headline(verdict):
         sys.exit(f"the gate does not find '{name}'")
 
 
