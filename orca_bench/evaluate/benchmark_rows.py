@@ -17,7 +17,7 @@ from orca_bench import hub, row_files
 from orca_bench.errors import UserError, nearest
 from orca_bench.evaluate.benchmark_files import files_of_split
 from orca_bench.evaluate.tasks import SUITE
-from orca_bench.evaluate.tasks.task import Task
+from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
 from orca_bench.results.reading import NOT_VERIFIED, OTHER, TRUE
 
@@ -27,10 +27,13 @@ SUITE_FILE = "suite.json"
 
 @dataclass(frozen=True)
 class BenchmarkRows:
-    """The rows of one task: those asked, those that examples come from, and each split's hash (`digest`)."""
+    """The rows of one task: those that are evaluated, those that few-shot examples come from, and each split's hash.
 
-    evaluation_rows: list[dict]
-    few_shot_pool: list[dict]
+    `commit` is the hub's, where they come from it.
+    """
+
+    evaluation_rows: list[Row]
+    few_shot_pool: list[Row]
     hashes: dict[str, str]
     commit: hub.Commit | None = None
 
@@ -99,10 +102,10 @@ def suite(benchmarks: Path | None) -> Suite:
     marker = benchmarks / SUITE_FILE
     if not marker.is_file():
         return LEADERBOARD
-    said = read_json(marker)
-    if not isinstance(said, dict) or "name" not in said:
+    description = read_json(marker)
+    if not isinstance(description, dict) or "name" not in description:
         raise UserError("not a suite description", where=marker, hint='expected {"name": …, "note": …}')
-    return Suite(str(said["name"]), False, str(said.get("note", "")))
+    return Suite(str(description["name"]), False, str(description.get("note", "")))
 
 
 def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> BenchmarkRows:
@@ -110,13 +113,12 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
 
     `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
     """
-    splits: dict[str, list[dict]] = {}
+    splits: dict[str, list[Row]] = {}
     hashes: dict[str, str] = {}
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
-        read = _from_directory(task, split, benchmarks) if commit is None else _from_hub(task, split, commit)
         check = task.check_evaluation_row if split == task.split else task.check
-        splits[split], hashes[split] = _checked(task, read, check)
+        splits[split], hashes[split] = _checked(task, _located_rows(task, split, benchmarks, commit), check)
     pool = splits[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(pool) < task.shots:
         raise UserError(
@@ -131,20 +133,34 @@ def load_again(result: dict, task: Task, benchmarks: Path | None) -> BenchmarkRo
     return load(task, benchmarks, (result.get("data_commits") or {}).get(task.name))
 
 
-def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, dict]]:
+def _located_rows(
+    task: Task, split: str, benchmarks: Path | None, commit: hub.Commit | None
+) -> Iterable[tuple[str, Row]]:
+    """(where, row) of a split: from the hub at a commit, or from a folder."""
+    if commit is not None:
+        return _from_hub(task, split, commit)
+    if benchmarks is None:
+        raise ValueError("neither a folder nor a commit of the hub")
+    return _from_directory(task, split, benchmarks)
+
+
+def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, Row]]:
     for file in files_of_split(benchmarks, task, split):
         yield from row_files.read(file)
 
 
-def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, dict]]:
+def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, Row]]:
     name, configuration = task.facts.hub
     for number, row in enumerate(hub.load_rows(commit, configuration, split)):
         yield f"{name} {split} row {number}", row
 
 
-def _checked(task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict], None]) -> tuple[list[dict], str]:
+def _checked(
+    task: Task, located_rows: Iterable[tuple[str, Row]], check: Callable[[Row], None]
+) -> tuple[list[Row], str]:
+    """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""
     rows, digest = [], hashlib.sha256()
-    for where, row in read:
+    for where, row in located_rows:
         for column, kind in task.columns.items():
             if column not in row:
                 hint = nearest(column, row) or f"columns here: {', '.join(row)}"
@@ -163,7 +179,7 @@ def _checked(task: Task, read: Iterable[tuple[str, dict]], check: Callable[[dict
     return rows, digest.hexdigest()
 
 
-def identity(task: Task, row: dict) -> bytes:
+def identity(task: Task, row: Row) -> bytes:
     """What a task reads of a row, as canonical JSON; the SHA-256 of these lines in order is the hash of a split.
 
     Columns that the task does not read do not count, nor do line ends (copies of one data set differ in them) and whether a

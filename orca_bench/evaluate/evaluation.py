@@ -42,10 +42,11 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, dict[str, 
     deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
     if launcher_environment.has_other_processes():
         with work_sharing.launched_workers() as (workers, connection, size):
-            if workers is None:
+            if workers is not None:
+                return _run_protocols(config, _checked_rows(config), workers, deadline, display)
+            if connection is not None:
                 run_helper(config, connection, size)
-                return {}
-            return _run_protocols(config, _checked_rows(config), workers, deadline, display)
+            return {}
     suite_and_rows = _checked_rows(config)  # before helpers are started for nothing
     with work_sharing.start_workers(config.engine.processes, functools.partial(run_helper, config)) as workers:
         return _run_protocols(config, suite_and_rows, workers, deadline, display)

@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import (
+    answer_files,
     benchmark_rows,
     protocols,
     request_encoding,
@@ -26,6 +28,7 @@ from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder, replacing, sha256
 from orca_bench.models import model_folder
 
+#: Called with how many tasks are done, and how many there are.
 Progress = Callable[[int, int], None]
 
 
@@ -55,10 +58,10 @@ def write_requests(
     before anything is written.
     """
     benchmark_rows.suite(selection.benchmarks)
-    read = {task.name: selection.rows(task) for task in selection.tasks}
-    rule = None
+    rows = {task.name: selection.rows(task) for task in selection.tasks}
+    encoding = None
     if tokens_of is not None:
-        rule = request_encoding.encoding_for(
+        encoding = request_encoding.encoding_for(
             selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of)
         )
     protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
@@ -68,7 +71,7 @@ def write_requests(
     with replacing(out) as handle:
         for number, task in enumerate(selection.tasks):
             progress(number, len(selection.tasks))
-            for line in request_files.lines(protocol.documents(task, read[task.name], selection.limit), rule):
+            for line in request_files.lines(protocol.documents(task, rows[task.name], selection.limit), encoding):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 written += 1
     return written
@@ -81,37 +84,40 @@ def score_answers(
     name: str,
     cut: bool = False,
     every: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict:
-    """Score a file of answers and write the result; returns it. `say` gets what becomes of a result that is at `out`.
+    message: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Score a file of answers and write the result; returns it. `message` gets what becomes of a result that is at `out`.
 
     The tasks are those of `selection` that the file answers; with `every`, all of them must be. Every answer is checked before
     anything is written. With `cut`, a text ends where a stop string of its request begins.
     """
     result_merging.check(out)
-    answers = scoring.read(path)
-    tasks = [task for task in selection.tasks if every or task.name in answers.tasks()]
+    answer_file = answer_files.read_answers(path)
+    tasks = [task for task in selection.tasks if every or task.name in answer_file.tasks()]
     if not tasks:
         raise UserError(
-            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answers.tasks())[:5])})",
+            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answer_file.tasks())[:5])})",
             where=path,
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
     suite = benchmark_rows.suite(selection.benchmarks)
     protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
-    read = {task.name: selection.rows(task) for task in tasks}
-    documents = {task.name: protocol.documents(task, read[task.name], selection.limit) for task in tasks}
-    found = scoring.match(answers, [document for part in documents.values() for document in part], cut)
+    rows = {task.name: selection.rows(task) for task in tasks}
+    documents = {task.name: protocol.documents(task, rows[task.name], selection.limit) for task in tasks}
+    every_document = [document for of_task in documents.values() for document in of_task]
+    answers = answer_files.match_answers(answer_file, every_document, cut)
     result = result_building.start(suite, protocol, selection.limit, {"name": name, "path": None})
-    result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answers.notes}
+    result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answer_file.notes}
     make_folder(out.parent)
-    output = result_merging.Output(out, result, {task.name: read[task.name].hashes for task in tasks})
+    output = result_merging.Output(out, result, {task.name: rows[task.name].hashes for task in tasks})
     for note in output.notes:
-        say(note)
+        message(note)
     questions: list[scoring.Question] = []
     for task in tasks:
-        scored = scoring.score_documents(task, protocol, documents[task.name], found)
-        result_building.add(result, task, read[task.name], protocol, scored, request_files.digest(documents[task.name]))
-        questions += scored
+        of_task = scoring.score_documents(task, protocol, documents[task.name], answers)
+        result_building.add(
+            result, task, rows[task.name], protocol, of_task, request_files.digest(documents[task.name])
+        )
+        questions += of_task
     output.write(result, questions)
     return result

@@ -10,45 +10,51 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Document, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding
 
-Key = tuple[str, int, int]
+#: Which request: task (for MMLU `mmlu_SUBJECT`), the document's place in the protocol's order, number within the document.
+RequestKey = tuple[str, int, int]
 
 
-def numbered(documents: Iterable[Document]) -> Iterator[tuple[Key, Request]]:
-    """((task, index, request number), request) of all requests, in order."""
+def numbered(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
+    """(key, request) of all requests, in order."""
     for document in documents:
         for number, request in enumerate(document.requests):
             yield (document.task, document.index, number), request
 
 
-def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict]:
+def place_of(key: RequestKey) -> str:
+    """A request's key as messages name it."""
+    return f"{key[0]} document {key[1]} request {key[2]}"
+
+
+def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
-    for (task, index, number), request in numbered(documents):
-        line = {"task": task, "index": index, "request": number, "context": request.context}
+    for key, request in numbered(documents):
+        task, index, number = key
+        line: dict[str, Any] = {"task": task, "index": index, "request": number, "context": request.context}
         if request.continuation is None:
             line |= {"until": list(request.until), "max_new_tokens": request.max_new_tokens}
         else:
             line["continuation"] = request.continuation
         if encoding is not None:
             try:
-                line |= _tokens(request, encoding)
+                line |= _token_ids(request, encoding)
             except UserError as error:
-                raise UserError(
-                    error.what, where=f"{task} document {index} request {number}", hint=error.hint
-                ) from None
+                raise UserError(error.what, where=place_of(key), hint=error.hint) from None
         yield line
 
 
-def _tokens(request: Request, encoding: Encoding) -> dict:
+def _token_ids(request: Request, encoding: Encoding) -> dict[str, Any]:
     if request.continuation is not None:
         pair = encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
         return {"context_ids": pair.ids[: pair.start], "continuation_ids": pair.ids[pair.start :]}
-    start = encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
-    return {"context_ids": start.ids, "discard": start.discard}
+    prompt = encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
+    return {"context_ids": prompt.ids, "discard": prompt.discard}
 
 
 def digest(documents: Iterable[Document]) -> str:
@@ -60,9 +66,9 @@ def digest(documents: Iterable[Document]) -> str:
     )
 
 
-def digest_of(sent: Iterable) -> str:
+def digest_of(values: Iterable[Any]) -> str:
     """A SHA-256 over JSON values, in order."""
-    found = hashlib.sha256()
-    for value in sent:
-        found.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
+    sha256 = hashlib.sha256()
+    for value in values:
+        sha256.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return sha256.hexdigest()

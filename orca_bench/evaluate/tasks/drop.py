@@ -143,8 +143,8 @@ def _alignment(predicted: Sequence[str], gold: Sequence[str]) -> tuple[float, fl
 
 def _bag_f1(predicted: set[str], gold: set[str]) -> float:
     """F1 of two word bags; 0 where the gold one has numbers and the predicted one has none of them."""
-    numbers = set(filter(_is_number, gold))
-    if numbers and not numbers & set(filter(_is_number, predicted)):
+    numbers = {word for word in gold if _is_number(word)}
+    if numbers and not any(word in numbers for word in predicted):
         return 0.0
     common = len(predicted & gold)
     precision = common / len(predicted) if predicted else 1.0

@@ -101,10 +101,10 @@ def _plain(text: str) -> str:
     return text
 
 
-def _behind_last(text: str, mark: re.Pattern, read: Callable[[str, int], str | None]) -> str | None:
-    """The number that `read` gives behind the last mark where it gives one."""
+def _behind_last(text: str, mark: re.Pattern, number_at: Callable[[str, int], str | None]) -> str | None:
+    """The number that `number_at` gives behind the last mark where it gives one."""
     ends = reversed([match.end() for match in mark.finditer(text)])
-    return next((number for end in ends if (number := read(text, end)) is not None), None)
+    return next((number for end in ends if (number := number_at(text, end)) is not None), None)
 
 
 def _last_number(text: str) -> str | None:
@@ -130,7 +130,8 @@ def _directly(text: str, place: int) -> str | None:
 
 
 def _number_at(text: str, place: int) -> re.Match | None:
-    return _NUMBER.match(text, _GAP.match(text, place).end())
+    gap = _GAP.match(text, place)  # matches at every place, if nothing
+    return _NUMBER.match(text, gap.end() if gap else place)
 
 
 def _begins_list(text: str, place: int, match: re.Match) -> bool:
@@ -153,7 +154,8 @@ def _behind_hashes(text: str) -> str | None:
 
 def _sentence(text: str, place: int) -> str:
     """The sentence that goes on at a place, as far as _SENTENCE characters."""
-    return text[place : _SENTENCE_END.search(text, place, place + _SENTENCE).start()]
+    end = _SENTENCE_END.search(text, place, place + _SENTENCE)  # the end of the text, if no other
+    return text[place : end.start() if end else None]
 
 
 def _in_sentence(text: str, place: int) -> str | None:

@@ -56,7 +56,7 @@ class Gsm8k(GenerationTask):
         """
         gold = marked_answer(row["answer"])
         prediction, rule = final_number(text)
-        right = prediction is not None and equal_numbers(prediction, gold)
+        right = prediction is not None and gold is not None and equal_numbers(prediction, gold)
         return Score(float(right), prediction, gold, {"rule": rule})
 
     def harness_score(self, row: Row, text: str) -> Score:
