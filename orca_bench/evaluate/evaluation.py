@@ -23,7 +23,7 @@ from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
-from orca_bench.evaluate.protocol_run import EvaluationInputs, check_token_limits, open_run
+from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
 from orca_bench.files import make_folder
 from orca_bench.models import model_folder, model_names
 
@@ -60,7 +60,6 @@ def _run_protocols(
         workers.message = display.message
         if deadline is not None:
             workers.expired = lambda: time.monotonic() > deadline
-        check_token_limits(config, engine)
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
         runs = {name: stack.enter_context(open_run(config, name, inputs, display)) for name in config.result_paths}
         workload = Workload()

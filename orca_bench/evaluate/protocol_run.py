@@ -148,12 +148,18 @@ class ProtocolRun:
 def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, display: Display) -> Iterator[ProtocolRun]:
     """The run of the protocol of a name; its file of answers is open until the block ends.
 
-    Raises UserError where a file that is no result is in the way.
+    Raises UserError where the model's context window has no place for a task's answers, and where a file that is no result
+    is in the way.
     """
-    protocol, engine = protocol_of(config, name), inputs.engine
+    protocol, engine = _protocol(config, name), inputs.engine
     encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
     if engine.longest_pair is not None:
         encoding.limit_pair_length(engine.longest_pair)
+    for task in config.tasks:
+        if task.generates:
+            encoding.check_max_new_tokens(
+                protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {name}"
+            )
     model = engine.model | {"warnings": _model_warnings(config, name, display)}
     result = result_building.start(inputs.suite, protocol, config.limit, model)
     result["protocol"]["max_length"] = encoding.max_length
@@ -171,21 +177,11 @@ def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, disp
         yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)
 
 
-def protocol_of(config: EvaluationConfig, name: str) -> protocols.RequestProtocol | Plain:
+def _protocol(config: EvaluationConfig, name: str) -> protocols.RequestProtocol | Plain:
     """The protocol of a name with the system message and the token limits of a configuration."""
     if name == Plain.name:
         return Plain(config.max_new_tokens)
     return protocols.named(name, config.system, config.max_new_tokens)
-
-
-def check_token_limits(config: EvaluationConfig, engine: LoadedEngine) -> None:
-    """Raise UserError where the model's context window has no place for a task's answers, before anything is computed."""
-    for name in config.result_paths:
-        encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
-        limits = protocol_of(config, name).max_new_tokens
-        for task in config.tasks:
-            if task.generates:
-                encoding.check_max_new_tokens(limits[task.name], where=f"{task.title} under protocol {name}")
 
 
 def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
