@@ -8,8 +8,8 @@ from hub_server import serving
 from safetensors.torch import load, save
 
 from orca_bench import hub as hub_client
-from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
+from orca_bench.evaluate.config_building import revisions_by_task
 from orca_bench.suite import BY_NAME
 
 MODEL, WINOGRANDE = "psmathur/tiny", "datasets/allenai/winogrande"
@@ -221,13 +221,13 @@ def test_rows_of_the_hub_have_the_commit_that_is_asked_for(command, environment,
     ],
 )
 def test_revisions_of_benchmarks_are_for_all_or_for_one_task(words, expected):
-    assert evaluating.benchmark_revisions(tuple(words), None) == expected
+    assert revisions_by_task(words, None) == expected
 
 
 @pytest.mark.parametrize(("word", "expected"), [("arcc=x", "unknown task 'arcc'"), ("arc=", "no revision is named")])
 def test_revisions_of_benchmarks_that_are_none(word, expected):
     with pytest.raises(UserError, match=expected):
-        evaluating.benchmark_revisions((word,), None)
+        revisions_by_task([word], None)
 
 
 def test_a_revision_of_rows_on_the_disk_is_refused(command, tiny_model, mini):

@@ -1,4 +1,4 @@
-"""`orca-bench check`."""
+"""`orca-bench check`: a result and its baselines in, an exit code for CI out."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+
 
 @click.command("check")
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("result", type=options.PATH)
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path),
-    help="The result to hold it against. Given several times: runs of one recipe with other seeds, five rather than two.",
+    type=options.PATH,
+    help="The result to compare it with; repeat it for runs of one recipe with other seeds (five show more than two).",
 )
-@click.option("--rules", type=click.Path(path_type=Path), help="YAML: level, smallest_loss, floors, tasks.")
-@click.option("--summary", type=click.Path(path_type=Path), help="Write a Markdown summary.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write JUnit XML.")
+@click.option("--rules", type=options.PATH, help="YAML: level, smallest_loss, floors, tasks.")
+@click.option("--summary", type=options.PATH, help="Write a Markdown summary.")
+@click.option("--junit", type=options.PATH, help="Write JUnit XML.")
 @click.option(
     "--annotations/--no-annotations",
     default=None,
@@ -36,13 +38,14 @@ def command(
     annotations: bool | None,
     as_json: bool,
 ) -> int:
-    """The gate for CI: exit 1 where RESULT is worse than its baseline.
+    """Fail (exit 1) where RESULT is worse than its baseline: a gate for CI.
 
-    A task fails where its loss is significant (paired on the same questions, corrected over the tasks) and at least
-    `smallest_loss` points, or where it is below a floor. Results of another protocol, other rows or another limit, unfinished
-    ones and those that were changed by hand are not comparable, and fail; so does a task that the baseline has and RESULT has
-    not. What is not examined is said. With several baselines a loss must also be larger than what seeds do: two or three of
-    them show only large losses. Under GitHub Actions the summary goes to the job's page as well.
+    A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
+    `smallest_loss` points, or if its score is below a floor. Results of another protocol, other rows or another limit,
+    unfinished results and those that were changed by hand are not comparable, and fail; so does a task that the baseline has
+    and RESULT lacks. The output names what was not compared. With several baselines a loss must also be larger than the
+    differences between seeds: two or three baselines show only large losses. Under GitHub Actions the summary is also written
+    to the job's page.
 
     \b
       orca-bench check runs/mini/results/orca.json --baseline results/baselines/mini-0.json
@@ -50,7 +53,7 @@ def command(
 
     \b
     Rules, with their defaults:
-      level: 0.05         # how often all tasks together may cry wolf
+      level: 0.05         # the rate of false alarms, over all tasks together
       smallest_loss: 0    # points; a smaller loss passes
       floors: {}          # points by task: {hellaswag: 60}, whether it is in `tasks` or not
       tasks: all          # all of the baseline, or a list of those that are compared

@@ -1,15 +1,19 @@
-"""`orca-bench compare`."""
+"""`orca-bench compare`: a base result and others in, whether each is better or worse out."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
+from orca_bench.cli import options
+from orca_bench.errors import UserError
+
 
 @click.command("compare")
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("others", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("first", type=options.PATH)
+@click.argument("others", nargs=-1, type=options.PATH)
 @click.option("--reported", help="Compare FIRST with reported scores: a name (orca_mini_13b), or a JSON file.")
 @click.option(
     "--format",
@@ -20,36 +24,30 @@ import click
     help="terminal and markdown are in percent; json in fractions of 1.",
 )
 def command(first: Path, others: tuple[Path, ...], reported: str | None, form: str) -> None:
-    """Is B better than A? Paired differences of results, task by task, with intervals, tests and a verdict.
+    """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
 
-    FIRST is the base; each of OTHERS is held against it on the questions that both answered. Right-or-wrong scores are tested
-    by the exact McNemar test (MMLU: and by a t over its subjects), others by a paired t (DROP: by passage), corrected by Holm
-    over tasks and averages. "No difference shown" says how large one had to be to be shown. Against reported scores, where
-    only the number is known, the comparison is unpaired and weaker.
+    FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
+    by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),
+    with Holm's correction over tasks and averages. "No difference shown" comes with the smallest difference that these
+    questions can show. Of reported scores only the number is known, so that comparison is unpaired and weaker.
 
     \b
       orca-bench compare runs/a/results/orca.json runs/b/results/orca.json
       orca-bench compare runs/a/results/leaderboard.json --reported orca_mini_13b
     """
-    import json
+    if not others and reported is None:
+        raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
 
+    from orca_bench import api
     from orca_bench.cli.console import console
-    from orca_bench.errors import UserError
     from orca_bench.report import comparison_formats, grid_formats
-    from orca_bench.report.comparison import compare
-    from orca_bench.report.reported_comparison import compare_with_reported
-    from orca_bench.report.reported_scores import read_reported_scores
     from orca_bench.report.result_selection import result_labels
     from orca_bench.results import reading
 
-    if not others and reported is None:
-        raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
     paths = [first, *others]
     labels = result_labels([reading.read_result(path) for path in paths])
     results = [reading.read(path, label) for path, label in zip(paths, labels, strict=True)]
-    comparisons = compare(results[0], results[1:])
-    if reported is not None:
-        comparisons.append(compare_with_reported(results[0], read_reported_scores(reported)))
+    comparisons = api.compare(*results, reported=reported)
     if form == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return

@@ -1,4 +1,7 @@
-"""What people see: one console on standard output, one for progress on standard error, and the bars of commands."""
+"""What people see: one console on standard output, one for progress on standard error, and the bars of commands.
+
+Its own module because importing it loads rich: only what prints imports it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,14 @@ console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 progress_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
+def progress_message(line: str) -> None:
+    """Print a line on standard error, beside the progress."""
+    progress_console.print(line)
+
+
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield `report(done, total)`, drawn as a bar on a terminal and as nothing elsewhere."""
+def counting(title: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield `report(done, total)`, a bar on a terminal and nothing elsewhere; a total of None is not known."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with Progress(
@@ -26,17 +34,5 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         transient=True,
         disable=not progress_console.is_terminal,
     ) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def show_memory(memory, processes: int, stage: int) -> None:
-    """A table of the estimated memory of each process."""
-    from rich.table import Table
-
-    table = Table(title=f"memory a process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
-    for heading in ("rank", "model states", "activations", "logits", "total"):
-        table.add_column(heading, justify="right")
-    row = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
-    table.add_row("0" if processes == 1 else f"0–{processes - 1}, each", *row)
-    console.print(table)

@@ -1,71 +1,67 @@
-"""`orca-bench demo`."""
+"""`orca-bench demo`: the whole job on the embedded default."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
 
+if TYPE_CHECKING:
+    from orca_bench.results.reading import ResultFile
+
 
 @click.command("demo")
 @options.runs
-@click.option("--limit", type=int, help="Ask only the first N questions of each task.")
-@click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of recipes/mini.yaml.")
+@options.limit
+@options.overrides
 @click.option("--fresh", is_flag=True, help="Train again; the earlier run becomes mini.old-1.")
-def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool):
-    """The whole job on the embedded default, without a network, in minutes on two cores.
+def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool) -> None:
+    """Train and evaluate the small built-in example, without a network, in minutes on two cores.
 
-    Generates a corpus, a tokenizer and seven small tasks; evaluates a random student; trains it with DeepSpeed ZeRO-3 in two
-    processes; evaluates it again; prints both beside the reported scores. The tasks have the shape of the leaderboard's and
-    not its questions: the mini suite's scores compare with nothing but each other.
+    Generates a corpus, a tokenizer and seven small tasks; evaluates a model with random weights; trains it with DeepSpeed
+    ZeRO-3 in two processes; evaluates it again; and prints both results beside the reported scores. The tasks have the
+    leaderboard's form but not its questions, so the scores of this mini suite compare with each other only. The recipe is
+    recipes/mini.yaml.
 
     \b
       orca-bench demo
       orca-bench demo --limit 20 -o train.max_steps=50
     """
-    from orca_bench.cli import evaluating, training
+    from orca_bench import api
     from orca_bench.cli.console import console
+    from orca_bench.cli.result_output import print_table
+    from orca_bench.cli.training_display import TrainingConsole
+    from orca_bench.evaluate.config_building import check_questions
     from orca_bench.files import shipped
+    from orca_bench.train.train_recipe import write_untrained_model
 
-    evaluating.check("all", limit)
-    recipe = training.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
-    before = _untrained(recipe, runs)
+    check_questions("all", limit)  # cheap errors before the heavy imports
+    recipe = api.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
+    untrained = write_untrained_model(recipe, runs)
     console.print(
         "[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite", markup=True
     )
-    first = _evaluated(before, runs, limit)
+    before = _evaluate(untrained, runs, limit)
     console.print("[bold]2. training[/] with DeepSpeed ZeRO-3", markup=True)
-    run = training.train(recipe, runs, fresh=fresh)
+    run = api.train(recipe, runs=runs, fresh=fresh, display=TrainingConsole())
     console.print("[bold]3. the student after training[/]", markup=True)
-    second = _evaluated(run.model, runs, limit)
-    evaluating.show(first, second, headings=["before", "after"])
-    console.print(f"\nask it something that it was taught: {_question(runs)}")
+    after = _evaluate(run.model, runs, limit)
+    print_table([before, after], headings=["before", "after"])
+    console.print(f"\nask it something that it was taught: {_example_question(runs)}")
 
 
-def _question(runs: Path) -> str:
+def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
+    from orca_bench import api, mini
+    from orca_bench.cli.evaluation_display import EvaluationDisplay
+    from orca_bench.cli.interrupts import interruptible
+
+    with interruptible(), EvaluationDisplay() as display:
+        return api.evaluate(model, runs, benchmarks=mini.BENCHMARKS, limit=limit, display=display)["orca"]
+
+
+def _example_question(runs: Path) -> str:
     elsewhere = "" if runs == Path("runs") else f" --runs {runs}"
     return rf"orca-bench generate $'Q: Where does the frog live?\nA:' --greedy{elsewhere}"
-
-
-def _untrained(recipe, runs: Path) -> Path:
-    """The model that training starts from, as a folder."""
-    from orca_bench import tokenizers
-    from orca_bench.errors import UserError
-    from orca_bench.train import student_model
-
-    if recipe.model.random is None:
-        raise UserError("the demo starts from random weights", where="-o model.random")
-    folder = runs / f"{recipe.name}-untrained" / "model"
-    tokenizer = tokenizers.load(recipe.model.tokenizer)
-    model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
-    student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
-    return folder
-
-
-def _evaluated(model: Path, runs: Path, limit: int | None) -> dict:
-    from orca_bench.cli import evaluating
-
-    order = evaluating.order(model, "all", "orca", "5", Path(evaluating.MINI), limit, "auto", runs, None)
-    return evaluating.run(order)["orca"]

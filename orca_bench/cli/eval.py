@@ -1,8 +1,9 @@
-"""`orca-bench eval`."""
+"""`orca-bench eval`: a model in, a result with every question out."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,38 +11,38 @@ from orca_bench.cli import options
 
 
 @click.command("eval")
-@click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@options.model
 @options.revision
 @click.option(
     "--name",
-    help="What the result, its folder and its column are called.  [default: by the model's folder, or its id; api: the served "
+    help="Name of the model in the result, its folder and tables.  [default: from the model's folder or id; api: the served "
     "model's name]",
 )
-@click.option("--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k.")
+@options.tasks
 @click.option(
     "--protocol",
     type=click.Choice(["orca", "leaderboard", "both", "plain"]),
     default="orca",
     show_default=True,
-    help="orca: the question in the Orca prompt, scored as trained. leaderboard: as Open LLM Leaderboard v1 asked and scored, "
-    "comparable with reported scores. both: these two, side by side. plain: today's lm-eval, its own prompts.",
+    help="orca: questions in the Orca prompt, scored as trained. leaderboard: as Open LLM Leaderboard v1 asked and scored, "
+    "comparable with reported scores. both: these two. plain: today's lm-eval with its own prompts.",
 )
 @options.system
 @options.benchmarks
 @options.benchmarks_revision
-@click.option("--limit", type=int, help="Ask only the first N questions of each task (of each MMLU subject).")
+@options.limit
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
     default="auto",
     show_default=True,
-    help="auto: float32 on a CPU, the checkpoint's own on a GPU.",
+    help="Type of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.",
 )
 @options.max_new_tokens
 @options.runs
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL[-systemN][-limitN].json]",
 )
 @click.option(
@@ -49,56 +50,55 @@ from orca_bench.cli import options
     type=click.Choice(["hf", "vllm", "api"]),
     default="hf",
     show_default=True,
-    help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server, started and ended here. api: an "
-    "OpenAI-compatible completions server with log-probabilities; --model is then the folder of its tokenizer.",
+    help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server that this command starts and ends. api: "
+    "an OpenAI-compatible completions server with log-probabilities; --model is then the folder of its tokenizer.",
 )
-@click.option(
-    "--processes", type=int, help="hf: so many processes share the work.  [default: one a GPU; 1 without GPUs]"
-)
-@click.option("--device-map", help="hf: `auto` spreads a model that is larger than a GPU over all; one process.")
+@click.option("--processes", type=int, help="hf: processes that share the work.  [default: one for each GPU, else 1]")
+@click.option("--device-map", help="hf: auto spreads a model that is larger than one GPU over all of them.")
 @click.option("--tensor-parallel", type=int, help="vllm: GPUs that share each layer.  [default: 1]")
-@click.option("--base-url", help="api: the server's address: http://127.0.0.1:8000/v1. Its key: OPENAI_API_KEY.")
-@click.option("--served-model", help="api: the name that the server has for the model.  [default: the only one]")
-@click.option("--concurrency", type=int, help="vllm, api: requests at a time.  [default: 16]")
-@click.option("--fresh", is_flag=True, help="Ask everything again, where an earlier run of the same kept its answers.")
+@click.option("--base-url", help="api: address of the server, http://127.0.0.1:8000/v1. Its key: OPENAI_API_KEY.")
+@click.option("--served-model", help="api: the server's name for the model.  [default: the only one it has]")
+@click.option("--concurrency", type=int, help="vllm, api: requests at the same time.  [default: 16]")
+@click.option("--fresh", is_flag=True, help="Compute all answers again; do not use those of earlier evaluations.")
 @click.option(
     "--max-time",
     metavar="TIME",
-    help="Begin nothing more after so long (90m, 2h, 1h30m, or seconds) and exit with 130: every answer is kept, and the same "
-    "command goes on.",
+    help="Start nothing new after this time (90m, 2h, 1h30m, or seconds) and exit with 130. Every answer is stored, and the "
+    "same command continues.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@options.as_json
 def command(
-    model,
-    revision,
-    name,
-    tasks,
-    protocol,
-    system,
-    benchmarks,
-    benchmarks_revisions,
-    limit,
-    dtype,
-    max_new_tokens,
-    runs,
-    out,
-    fresh,
-    max_time,
-    as_json,
-    **engine,
-):
+    model: str | None,
+    revision: str | None,
+    name: str | None,
+    tasks: str,
+    protocol: str,
+    system: str,
+    benchmarks: Path | None,
+    benchmarks_revisions: tuple[str, ...],
+    limit: int | None,
+    dtype: str,
+    max_new_tokens: tuple[str, ...],
+    runs: Path,
+    out: Path | None,
+    fresh: bool,
+    max_time: str | None,
+    as_json: bool,
+    **engine_options: Any,
+) -> None:
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
-    ARC 25-shot, HellaSwag 10, MMLU 5, TruthfulQA 0, Winogrande 5, GSM8K 5, DROP 3. Under the orca protocol, question and
-    few-shot examples stand in the User turn, and the answer is scored behind the Response header, tokenized as in
-    training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported scores sent.
-    Writes one JSON (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and, beside it,
-    one JSON Lines file with every question's prediction, gold and score. Both grow task by task, and answers.sqlite keeps
-    every answer within seconds: a run that was stopped, however it was, goes on by the same command. Before it starts it says how
-    many tokens are to be computed, after a minute when it will end. Ctrl-C (or SIGTERM) stops it, a second one at once. Under
-    torchrun the command is one of the processes that share the work.
+    The tasks are ARC (25-shot), HellaSwag (10), MMLU (5), TruthfulQA (0), Winogrande (5), GSM8K (5) and DROP (3). Under the
+    orca protocol, question and few-shot examples stand in the User turn, and the answer is scored behind the Response header,
+    tokenized as in training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported
+    scores sent.
 
-    Where the result file is there already, the tasks of the same setting (model, protocol, limit, rows, versions) stay in it:
+    Writes one JSON file (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and beside it one JSON
+    Lines file with the prediction, gold answer and score of every question. Both grow task by task, and answers.sqlite stores
+    every answer within seconds. The same command continues an evaluation that was stopped, however it was. Ctrl-C (or SIGTERM)
+    stops it; a second one stops it at once. Under torchrun the command is one of the processes that share the work.
+
+    A result file that exists is extended: tasks of the same setting (model, protocol, limit, rows, versions) stay in it, so
     tasks may be evaluated one by one. A result of another setting is renamed, never replaced.
 
     \b
@@ -108,29 +108,36 @@ def command(
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
     """
-    from orca_bench.cli import evaluating
+    from orca_bench.cli.durations import duration_s
+    from orca_bench.evaluate.config_building import check_questions, engine_config
 
-    evaluating.check(tasks, limit)  # cheap errors before the heavy imports
-    choice, max_seconds = evaluating.choice(**engine), evaluating.seconds(max_time)
-    order = evaluating.order(
-        model,
-        tasks,
-        protocol,
-        system,
-        benchmarks,
-        limit,
-        dtype,
-        runs,
-        out,
-        fresh,
-        choice,
-        max_seconds,
-        name=name,
-        revision=revision,
-        benchmarks_revisions=benchmarks_revisions,
-        room=max_new_tokens,
-    )
-    results = evaluating.run(order)
-    if not results:
-        return  # one of a launcher's processes: the first one speaks for all
-    evaluating.report([(order.result_paths[name], result) for name, result in results.items()], as_json)
+    check_questions(tasks, limit)  # cheap errors before the heavy imports
+    engine, max_seconds = engine_config(**engine_options), duration_s(max_time)
+
+    from orca_bench import api
+    from orca_bench.cli.evaluation_display import EvaluationDisplay
+    from orca_bench.cli.interrupts import interruptible
+    from orca_bench.cli.result_output import print_results
+
+    with interruptible(), EvaluationDisplay() as display:
+        results = api.evaluate(
+            model,
+            runs,
+            tasks=tasks,
+            protocol=protocol,
+            system=system,
+            benchmarks=benchmarks,
+            benchmarks_revisions=benchmarks_revisions,
+            limit=limit,
+            max_new_tokens=max_new_tokens,
+            engine=engine,
+            dtype=dtype,
+            revision=revision,
+            name=name,
+            out=out,
+            fresh=fresh,
+            max_seconds=max_seconds,
+            display=display,
+        )
+    if results:  # of a launcher's processes, the first one prints for all
+        print_results(list(results.values()), as_json)

@@ -1,27 +1,27 @@
-"""`orca-bench generate`."""
+"""`orca-bench generate`: one instruction in, the model's answer out, streamed."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import click
 
 from orca_bench.cli import options
 from orca_bench.errors import UserError
 
-_LETTER = (
+#: The instruction of the model card's example.
+_CARD_INSTRUCTION = (
     "Write a letter to Sam Altman, CEO of OpenAI, requesting him to convert GPT4 a private model by OpenAI to an open "
     "source project"
 )
 
 
 @click.command("generate")
-@click.argument("instruction", default=_LETTER)
-@click.option("--input", "context", help="Further input, under a header of its own.")
-@click.option(
-    "--system", default="5", show_default=True, help="System message: an id of the Orca paper (1–16) or a text."
-)
-@click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+@click.argument("instruction", default=_CARD_INSTRUCTION)
+@click.option("--input", "input_text", help="Further input, under a header of its own.")
+@options.system
+@options.model
 @options.revision
 @click.option("--greedy", is_flag=True, help="Always take the likeliest token.")
 @click.option(
@@ -52,35 +52,47 @@ _LETTER = (
     show_default=True,
     help="The most tokens of the answer.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling; the same seed gives the same answer."
-)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling: the same seed, the same answer.")
 @options.runs
 def command(
-    instruction, context, system, model, revision, greedy, temperature, top_p, top_k, max_new_tokens, seed, runs
-):
-    """Answer INSTRUCTION in the Orca prompt and stream the answer.
+    instruction: str,
+    input_text: str | None,
+    system: str,
+    model: str | None,
+    revision: str | None,
+    greedy: bool,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    max_new_tokens: int,
+    seed: int | None,
+    runs: Path,
+) -> None:
+    """Answer INSTRUCTION in the Orca prompt and print the answer as it is generated.
 
-    The defaults are the model card's example, its instruction included.
+    The defaults are those of the model card's example, its instruction included.
 
     \b
       orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
-    from orca_bench.cli.evaluating import newest_model, say
-    from orca_bench.models.model_folder import locate
-    from orca_bench.serve.text_generation import Generator, Sampling
-    from orca_bench.system_messages import system_message
-
     if not instruction.strip():
         raise UserError("an empty instruction", where="INSTRUCTION", hint="give the model something to answer")
-    for name, number in (("--temperature", temperature), ("--top-p", top_p)):
-        if math.isnan(number):  # which click takes for a number of every range
-            raise UserError("nan is no number", where=name)
-    text = system_message(system)
-    source = locate(newest_model(runs) if model is None else model, revision, say)
+    for option, number in (("--temperature", temperature), ("--top-p", top_p)):
+        if math.isnan(number):  # click 8 lets NaN pass every range
+            raise UserError("nan is no number", where=option)
+
+    from orca_bench import api
+    from orca_bench.cli.console import progress_message
+    from orca_bench.models.model_folder import locate
+    from orca_bench.serve.sampling import Sampling
+    from orca_bench.serve.text_generation import Generator
+    from orca_bench.system_messages import system_message
+
+    message = system_message(system)
+    source = locate(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
     generator = Generator(source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
-    for piece in generator.answer(text, instruction, context, sampling):
-        click.echo(piece, nl=False)
+    for text in generator.answer(message, instruction, input_text, sampling):
+        click.echo(text, nl=False)
     click.echo()

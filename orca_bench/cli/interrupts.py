@@ -20,7 +20,7 @@ def interruptible() -> Iterator[None]:
         return
     received = False
 
-    def interrupt(*_) -> None:
+    def interrupt(*_: object) -> None:
         nonlocal received
         if received:
             os.write(2, b"interrupted at once\n")

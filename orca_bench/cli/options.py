@@ -1,49 +1,68 @@
-"""Options that several commands have, worded once."""
+"""Options and arguments that several commands have, worded once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-system = click.option(
+#: What a decorator of click turns into: the function, with one more option.
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+PATH = click.Path(path_type=Path)
+
+system: Decorator = click.option(
     "--system",
     default="5",
     show_default=True,
-    help="The orca protocol's system message: an id of the Orca paper (1–16) or a text.",
+    help="System message of the Orca prompt: an id of the Orca paper (1–16) or a text.",
 )
-benchmarks = click.option(
+tasks: Decorator = click.option(
+    "--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k."
+)
+limit: Decorator = click.option(
+    "--limit", type=int, metavar="N", help="Use the first N questions of each task (of each MMLU subject)."
+)
+benchmarks: Decorator = click.option(
     "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="Read rows from this folder instead of the hub: TASK/SPLIT.jsonl.gz (or .json, .parquet, …), or the hub's own files "
-    "as they are cloned or cached. `mini:` is the embedded mini suite.",
+    type=PATH,
+    help="Folder of benchmark rows, instead of the hub: TASK/SPLIT.jsonl.gz (or .json, .parquet, …), or the hub's own files "
+    "as they are cloned or cached. mini: is the embedded mini suite.",
 )
-rows_asked = click.option(
+result_benchmarks: Decorator = click.option(
     "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="The rows that were asked, as for eval: the page then shows the exact requests.  [default: those of the mini suite "
-    "for its results]",
+    type=PATH,
+    help="The rows of the results, as for eval: the page then shows the exact requests.  [default: the mini suite's for its "
+    "results]",
 )
-reported = click.option(
-    "--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file."
-)
-max_new_tokens = click.option(
-    "--max-new-tokens",
-    multiple=True,
-    metavar="TASK=N",
-    help="The most tokens of an answer to TASK, gsm8k or drop; repeat it for both.  [default: 512 for gsm8k under orca; "
-    "256 for all others]",
-)
-runs = click.option(
-    "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where runs are kept."
-)
-revision = click.option(
-    "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit, which is said]"
-)
-benchmarks_revision = click.option(
+benchmarks_revision: Decorator = click.option(
     "--benchmarks-revision",
     "benchmarks_revisions",
     multiple=True,
     metavar="[TASK=]REV",
     help="Branch, tag or commit of the hub's data sets, of all or of one task; may be repeated.  [default: their newest commits]",
+)
+reported: Decorator = click.option(
+    "--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file."
+)
+max_new_tokens: Decorator = click.option(
+    "--max-new-tokens",
+    multiple=True,
+    metavar="TASK=N",
+    help="The most tokens of an answer to TASK, gsm8k or drop; may be repeated.  [default: 512 for gsm8k under orca, else 256]",
+)
+runs: Decorator = click.option(
+    "--runs", type=PATH, default="runs", show_default=True, help="Folder of runs and their results."
+)
+model: Decorator = click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+revision: Decorator = click.option(
+    "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"
+)
+overrides: Decorator = click.option(
+    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
+)
+as_json: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on standard output instead of text."
 )

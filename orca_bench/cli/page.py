@@ -1,4 +1,4 @@
-"""`orca-bench page`."""
+"""`orca-bench page`: results in, one HTML page out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from orca_bench.cli import options
 
 
 @click.command("page")
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default="page.html", show_default=True, help="The page.")
-@click.option("--title", help="Its title.  [default: the models' names]")
+@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.option("--out", type=options.PATH, default="page.html", show_default=True, help="The page to write.")
+@click.option("--title", help="The title of the page.  [default: the models' names]")
 @options.reported
-@options.rows_asked
+@options.result_benchmarks
 @options.runs
 def command(
     results: tuple[Path, ...], out: Path, title: str | None, reported: str, benchmarks: Path | None, runs: Path
 ) -> None:
     """Write one HTML page of RESULTS, of any models: table, pictures, warnings, and a viewer of every question.
 
-    RESULTS are files, or folders of which all are taken. The page needs no server and no network. Its viewer finds the
+    RESULTS are files, or folders whose results are all used. The page needs no server and no network. Its viewer lists the
     questions that one result has right and another wrong, and shows the exact request and answer of each.
 
     \b
       orca-bench page runs/mine/results
       orca-bench page early.json late.json --benchmarks path/to/benchmarks --out early-late.html
     """
-    from orca_bench.cli import evaluating
+    from orca_bench import mini
     from orca_bench.cli.console import counting
+    from orca_bench.cli.mini_benchmarks import default_benchmarks
+    from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.files import make_folder
     from orca_bench.report import html_page
     from orca_bench.report.pictures import draw_pictures
@@ -40,7 +42,8 @@ def command(
     reported_scores = read_reported_scores(reported)
     selection = select_results(results).with_questions()
     files = selection.results
-    requests_of = evaluating.requests_at_hand(tuple(file.path for file in files), benchmarks, runs)
+    rows = default_benchmarks([file.path for file in files], benchmarks)
+    requests_of = None if rows is None else requests_by_result(mini.resolve_benchmarks(rows, runs))
     lookups = [None if requests_of is None else requests_of(file.result) for file in files]
     title = title or ", ".join(dict.fromkeys(file.result.model.name for file in files))
     make_folder(out.parent)

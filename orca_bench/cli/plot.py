@@ -1,4 +1,4 @@
-"""`orca-bench plot`."""
+"""`orca-bench plot`: results in, pictures out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from orca_bench.cli import options
 
 
 @click.command("plot")
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="plots", show_default=True, help="The folder of the pictures."
-)
+@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder of the pictures.")
 @options.reported
 @click.option("--over-steps", is_flag=True, help="Draw checkpoints of one run over their steps, and nothing else.")
 @click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")

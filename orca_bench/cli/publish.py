@@ -1,4 +1,4 @@
-"""`orca-bench publish`."""
+"""`orca-bench publish`: results of one model in; tables, pictures, a page and its model card out."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ from orca_bench.cli import options
 
 
 @click.command("publish")
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", "to", type=click.Path(path_type=Path), default="results", show_default=True, help="Where tables are kept."
-)
+@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.option("--out", type=options.PATH, default="results", show_default=True, help="The folder of published results.")
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
     "--card",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of OUT/NAME]",
 )
 @click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
 @options.reported
-@options.rows_asked
+@options.result_benchmarks
 @options.runs
 @click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
 def command(
     results: tuple[Path, ...],
-    to: Path,
+    out: Path,
     name: str | None,
     card: Path | None,
     source_url: str | None,
@@ -38,23 +36,27 @@ def command(
 ) -> None:
     """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
 
-    OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one file
-    with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
-    `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that is there
-    keeps its text and all other metadata. Scores of another protocol than the leaderboard's, of some questions only, or of rows
-    that are not known to be the leaderboard's say so in the name of the data set; scores of the mini suite stay off the card.
+    OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one
+    file with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
+    `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that exists
+    keeps its text and all other metadata. The name of the data set tells the reader where a score is of another protocol than
+    the leaderboard's, of some questions only, or of rows that may differ from the leaderboard's. The card gets no scores of
+    the mini suite.
 
     \b
       orca-bench publish runs/mine/results/leaderboard.json runs/mine/results/orca.json
       orca-bench publish runs/mine/results/leaderboard.json --push me/my_model
     """
-    from orca_bench.cli import evaluating
+    from orca_bench import mini
     from orca_bench.cli.console import counting
+    from orca_bench.cli.mini_benchmarks import default_benchmarks
+    from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.report import publishing
 
-    requests_of = evaluating.requests_at_hand(results, benchmarks, runs)
+    rows = default_benchmarks(results, benchmarks)
+    requests_of = None if rows is None else requests_by_result(mini.resolve_benchmarks(rows, runs))
     with counting("writing questions") as progress:
-        publication = publishing.publish(results, to, name, card, source_url, reported, requests_of, progress)
+        publication = publishing.publish(results, out, name, card, source_url, reported, requests_of, progress)
     for path in publication.files:
         click.echo(path)
     for note in publication.notes:

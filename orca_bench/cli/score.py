@@ -1,4 +1,4 @@
-"""`orca-bench score`."""
+"""`orca-bench score`: the answers of any engine in, a result out."""
 
 from __future__ import annotations
 
@@ -10,62 +10,69 @@ from orca_bench.cli import options
 
 
 @click.command("score")
-@click.argument("answers", type=click.Path(path_type=Path))
+@click.argument("answers", type=options.PATH)
 @click.option(
     "--protocol",
     type=click.Choice(["orca", "leaderboard"]),
     required=True,
-    help="The protocol that the requests were made with.",
+    help="The protocol of the requests.",
 )
-@click.option("--tasks", help="all, or a comma-separated list, which must be answered.  [default: those that are]")
+@click.option("--tasks", help="all, or a comma-separated list; each must be answered.  [default: those that are]")
 @options.system
 @options.benchmarks
 @options.benchmarks_revision
-@click.option("--limit", type=int, help="Only the first N questions of each task were asked (of each MMLU subject).")
+@options.limit
 @click.option(
     "--cut-at-stop",
-    "cut",
     is_flag=True,
     help="Cut texts at their request's stop strings: for engines that did not stop there.",
 )
-@click.option("--name", help="What the table calls the model.  [default: the name of ANSWERS]")
+@click.option("--name", help="Name of the model in tables.  [default: the name of ANSWERS]")
 @options.max_new_tokens
 @options.runs
-@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: ANSWERS with .result.json]")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@click.option("--out", type=options.PATH, help="Result file.  [default: ANSWERS with .result.json]")
+@options.as_json
 def command(
-    answers,
-    protocol,
-    tasks,
-    system,
-    benchmarks,
-    benchmarks_revisions,
-    limit,
-    cut,
-    name,
-    max_new_tokens,
-    runs,
-    out,
-    as_json,
-):
-    """Turn answers made anywhere into a result, by the same scoring as `eval`.
+    answers: Path,
+    protocol: str,
+    tasks: str | None,
+    system: str,
+    benchmarks: Path | None,
+    benchmarks_revisions: tuple[str, ...],
+    limit: int | None,
+    cut_at_stop: bool,
+    name: str | None,
+    max_new_tokens: tuple[str, ...],
+    runs: Path,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Score the answers of any engine into a result, as eval scores its own.
 
-    ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or
-    the text, without the stop string. `greedy` (true or false: greedy decoding would say it) and `ran_out` (true or false: the
-    text had not ended when it had all its tokens) are kept where they are there. The strings of a line may be left out; where
-    they are there they must be those that are asked. Every request must have its answer. A text is scored as it is; where
-    the leaderboard threw tokens away (`discard` of `requests --token-ids`), `answer` is the text without them and `whole` may be
-    the text with them.
+    ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or the
+    text, without the stop string. Two more keys are optional: `greedy` (true if greedy decoding gives the continuation) and
+    `ran_out` (true if the text ended because it had all its tokens). A line may leave out the request's strings; if it has
+    them, they must be the protocol's. Every request must have its answer. A text is scored as it is. Where the
+    leaderboard discarded tokens (`discard` of `requests --token-ids`), `answer` is the text without them and `whole` may be the
+    text with them.
 
     \b
       orca-bench score answers.jsonl --protocol leaderboard --limit 100
       orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --json
     """
-    from orca_bench.cli import evaluating
-    from orca_bench.cli.console import progress_console
+    from orca_bench import api, mini
+    from orca_bench.cli.console import progress_console, progress_message
+    from orca_bench.cli.result_output import print_results
+    from orca_bench.evaluate import config_building
 
-    selection = evaluating.asked(
-        tasks or "all", protocol, system, benchmarks, limit, runs, benchmarks_revisions, max_new_tokens
+    selection = config_building.request_selection(
+        tasks=tasks or "all",
+        protocol=protocol,
+        system=system,
+        benchmarks=mini.resolve_benchmarks(benchmarks, runs),
+        benchmarks_revisions=benchmarks_revisions,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
     )
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
@@ -73,9 +80,10 @@ def command(
     from orca_bench.evaluate import offline_scoring
 
     with progress_console.status("reading, matching and scoring answers"):
-        result = offline_scoring.score_answers(
-            answers, selection, out, name or stem, cut, tasks is not None, progress_console.print
+        offline_scoring.score_answers(
+            answers, selection, out, name or stem, cut_at_stop, tasks is not None, progress_message
         )
-    for note in result["answers"]["notes"]:
-        progress_console.print(f"{answers}: {note}")
-    evaluating.report([(out, result)], as_json)
+    file = api.load_result(out)
+    for note in file.result.answer_notes:
+        progress_message(f"{answers}: {note}")
+    print_results([file], as_json)

@@ -1,4 +1,4 @@
-"""`orca-bench table`."""
+"""`orca-bench table`: results in, one table beside the reported scores out."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.errors import UserError
 
 _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
 
 
 @click.command("table")
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, type=options.PATH)
 @options.reported
 @click.option(
     "--layout",
     type=click.Choice(["auto", "tasks", "models"]),
     default="auto",
     show_default=True,
-    help="tasks: a line each, results side by side. models: a line each, as on the leaderboard. auto: models from three on.",
+    help="tasks: one line for each task, results side by side. models: one line for each model, as on the leaderboard. auto: "
+    "models if there are three results or more.",
 )
 @click.option(
     "--format",
@@ -27,29 +29,29 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     type=click.Choice(_FORMS),
     default="terminal",
     show_default=True,
-    help="csv and json do not round, and are of the layout `tasks`.",
+    help="csv and json are not rounded, and have the layout tasks.",
 )
 @options.runs
 def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path) -> None:
     """Show RESULT files beside the reported scores, with difference, standard error and n.
 
-    RESULT is a result file, or a folder of which all are taken; one there that cannot be read is named and left out. Without
-    RESULT: the newest result below runs/. The notes say where protocol, limit or suite make the comparison unfair. As on the
-    leaderboard (layout models), the best of a column is bold only where it is significantly best.
+    RESULT is a result file, or a folder whose results are all used; one in a folder that cannot be read is named and left
+    out. The default is the newest result below runs/. Notes below the table name protocols, limits and suites that make a
+    comparison unfair. The layout models is that of the leaderboard; the best number of a column is bold only if it is
+    significantly best.
 
     \b
       orca-bench table
       orca-bench table runs/a/results/orca.json runs/b/results/orca.json --format markdown
       orca-bench table runs/ --layout models --format latex
     """
-    from orca_bench.errors import UserError
+    from orca_bench import api
     from orca_bench.report import grid_formats, score_table_formats
     from orca_bench.report.leaderboard import build_leaderboard
     from orca_bench.report.reported_scores import read_reported_scores
     from orca_bench.report.result_selection import select_results
-    from orca_bench.report.score_table import build_score_table
 
-    selection = select_results(results or [_newest(runs)])
+    selection = select_results(results or [api.newest_result(runs)])
     reported_scores = read_reported_scores(reported)
     is_for_programs = form in ("csv", "json")
     if layout == "models" and is_for_programs:
@@ -58,7 +60,7 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
         selection = selection.with_questions(required=False)
         grid = build_leaderboard(selection.results, [reported_scores])
     else:
-        table = build_score_table([(file.label, file.result) for file in selection.results], reported_scores)
+        table = api.table(selection.results, reported)
         grid = score_table_formats.to_grid(table)
     if form == "terminal":
         from orca_bench.cli.console import console
@@ -71,13 +73,3 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
         click.echo(forms[form](grid), nl=False)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)
-
-
-def _newest(runs: Path) -> Path:
-    from orca_bench.errors import UserError
-    from orca_bench.results.reading import is_result
-
-    files = [path for path in runs.glob("*/results/**/*.json") if is_result(path)]
-    if not files:
-        raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
-    return max(files, key=lambda path: path.stat().st_mtime)

@@ -1,21 +1,23 @@
-"""`orca-bench train RECIPE`."""
+"""`orca-bench train RECIPE`: a recipe in, a run with a model out."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
 
+if TYPE_CHECKING:
+    from orca_bench.recipe import Recipe
+
 
 @click.command("train")
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
-)
+@click.argument("recipe", type=options.PATH)
+@options.overrides
 @options.runs
-@click.option("--dry-run", is_flag=True, help="Show sizes, steps, memory and the resolved recipe; train nothing.")
+@click.option("--dry-run", is_flag=True, help="Print sizes, steps, memory and the resolved recipe; train nothing.")
 @click.option(
     "--fresh", is_flag=True, help="Start over; an earlier run of this name becomes NAME.old-1, with its results."
 )
@@ -24,19 +26,20 @@ from orca_bench.cli import options
     type=click.Choice(["torchrun", "deepspeed"]),
     default="torchrun",
     show_default=True,
-    help="What starts the processes.",
+    help="The program that starts the processes.",
 )
-def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str):
-    """Train the student that RECIPE describes, with DeepSpeed ZeRO-3.
+def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool, fresh: bool, launcher: str) -> None:
+    """Train the model that RECIPE describes, with DeepSpeed ZeRO-3.
 
-    Reads the records, checks them, tokenizes prompt and response separately, and trains on the response alone. The run is
-    kept in runs/NAME: the resolved recipe, a manifest, metrics.jsonl (one line a step), checkpoints, and model/, a plain
-    Hugging Face folder. Where the recipe asks for more than one process, they are started here; under torchrun or
-    deepspeed this command is one of them.
+    Reads and checks the records, tokenizes prompt and response separately, and trains on the response alone. The run is
+    written to runs/NAME: the resolved recipe, a manifest, metrics.jsonl (one line for each step), checkpoints, and model/, a
+    plain Hugging Face folder. A recipe of several processes starts them; under torchrun or deepspeed this command is one
+    of them.
 
-    Ctrl-C writes a checkpoint and stops, a second one stops at once; the same command continues. Meanwhile
-    checkpoint_every, export_every, max_loss and the launcher may change. A run whose loss is no number, or above
-    max_loss, has diverged: it says at which step and records, keeps the checkpoint from before, and leaves no model.
+    Ctrl-C writes a checkpoint and stops; a second Ctrl-C stops at once. The same command continues the run. Only
+    checkpoint_every, export_every, max_loss and the launcher may change in between. A run whose loss is not a number, or is
+    above max_loss, has diverged: the command names the step and its records, keeps the checkpoint before it, and writes no
+    model.
 
     \b
       orca-bench train recipes/mini.yaml
@@ -44,10 +47,29 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
       orca-bench train recipes/7b.yaml -o data.records='[my.jsonl]' -o model.base=/models/open_llama_7b
       deepspeed --num_gpus 8 --module orca_bench train recipes/13b.yaml
     """
-    from orca_bench.cli import training
+    from orca_bench import api
+    from orca_bench.cli.training_display import TrainingConsole
 
-    loaded = training.load_recipe(recipe, overrides, runs)
+    loaded = api.load_recipe(recipe, overrides, runs)
     if dry_run:
-        training.show_dry_run(loaded)
+        _print_plan(loaded)
+    else:
+        api.train(loaded, runs=runs, fresh=fresh, launcher=launcher, display=TrainingConsole())
+
+
+def _print_plan(recipe: Recipe) -> None:
+    """Print the resolved recipe and what training it would take, or why that cannot be computed here."""
+    from orca_bench.cli.console import console
+    from orca_bench.cli.training_display import TrainingConsole, show_plan
+    from orca_bench.train.train_recipe import UnreachableSource, describe_recipe
+
+    display = TrainingConsole()
+    console.print("the resolved recipe:\n")
+    console.print(recipe.dump())
+    try:
+        prepared = describe_recipe(recipe, display)
+    except UnreachableSource as error:
+        console.print(f"sizes, steps and memory cannot be computed here: {error}")
         return
-    training.train(loaded, runs, fresh=fresh, launcher=launcher)
+    display.prepared(prepared)
+    show_plan(prepared)

@@ -1,7 +1,9 @@
-"""`orca-bench verify`."""
+"""`orca-bench verify`: a result in, whether its stored answers give its scores out; or benchmark rows in, whose they are out."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import click
@@ -11,94 +13,84 @@ from orca_bench.errors import UserError
 
 
 @click.command("verify")
-@click.argument("result", required=False, type=click.Path(path_type=Path))
+@click.argument("result", required=False, type=options.PATH)
 @click.option(
     "--benchmarks",
-    type=click.Path(path_type=Path),
-    help="The rows that were asked: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: those of the mini suite for its results, "
-    "else the hub]",
+    type=options.PATH,
+    help="The rows of the result: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: the mini suite's for its results, else the hub]",
 )
-@click.option(
-    "--no-rescore",
-    "no_rows",
-    is_flag=True,
-    help="Take each question's score as it is kept; check values and hashes alone.",
-)
+@click.option("--no-rescore", is_flag=True, help="Do not score the answers again; check values and hashes only.")
 @click.option(
     "--check-rows",
-    "directory",
-    type=click.Path(path_type=Path),
-    help="Instead of RESULT: say which rows of this benchmarks directory are the leaderboard's own, with the hash of each split.",
+    type=options.PATH,
+    metavar="DIR",
+    help="Instead of RESULT: print which rows of this benchmarks folder are the leaderboard's own, with the hash of each split.",
 )
 @options.runs
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on standard output.")
+@options.as_json
 def command(
-    result: Path | None, benchmarks: Path | None, no_rows: bool, directory: Path | None, runs: Path, as_json: bool
+    result: Path | None, benchmarks: Path | None, no_rescore: bool, check_rows: Path | None, runs: Path, as_json: bool
 ) -> int:
-    """Recompute the scores of RESULT from its kept answers; exit 1 where anything does not match.
+    """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
 
-    The requests are made again from the rows and their hash compared; each question is scored again from its answers; values,
-    standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions, the
-    model's identity, token ids) is named, and held by a hash of the whole result: a digit that was changed anywhere is found.
-    Whether a model gave those answers only asking it again can tell.
+    The requests are made again from the rows and their hash is compared; each question is scored again from its answers;
+    values, standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times,
+    versions, the model's identity, token ids) is named, and the hash of the whole result covers it: a digit that was changed
+    anywhere is noticed. Only the model can tell whether it gave these answers: evaluate it again.
 
-    With --check-rows, benchmark rows are verified instead. The hash of a split covers the columns that its task reads, in
-    order, whatever their line ends.
+    With --check-rows, benchmark rows are verified instead; exit 1 where a split is missing or has other rows than the
+    leaderboard. The hash of a split covers the columns that its task reads, in order, whatever their line ends.
 
     \b
       orca-bench verify runs/mini/results/orca.json
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
       orca-bench verify --check-rows path/to/benchmarks
     """
-    if (result is None) == (directory is None):
-        raise UserError("one of RESULT and --check-rows is needed", where="verify")
-    if directory is not None:
-        return _rows(directory, runs, as_json)
-    return _result(result, benchmarks, no_rows, runs, as_json)
+    if result is not None and check_rows is None:
+        return _verify_result(result, benchmarks, no_rescore, runs, as_json)
+    if result is None and check_rows is not None:
+        return _check_rows(check_rows, runs, as_json)
+    raise UserError("one of RESULT and --check-rows is needed", where="verify")
 
 
-def _rows(directory: Path, runs: Path, as_json: bool) -> int:
-    import json
-
-    from orca_bench.cli import evaluating
+def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
+    from orca_bench import mini
     from orca_bench.cli.console import console
     from orca_bench.evaluate import benchmark_rows
-    from orca_bench.results.reading import OTHER
+    from orca_bench.results.models import OTHER
 
-    splits = [vars(split) for split in benchmark_rows.survey(evaluating.rows(directory, runs))]
+    splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs)))
     if as_json:
-        click.echo(json.dumps(splits, indent=1, ensure_ascii=False))
-    for split in [] if as_json else splits:
-        digest = split["sha256"] or split["note"]
-        console.print(
-            f"{split['task']} {split['split']}: {split['status']}, {split['rows']:,} of {split['full']:,} rows, {digest}"
-        )
-    return 1 if any(split["status"] == OTHER for split in splits) else 0
+        click.echo(json.dumps([vars(split) for split in splits], indent=1, ensure_ascii=False))
+    else:
+        for split in splits:
+            console.print(
+                f"{split.task} {split.split}: {split.status}, {split.rows:,} of {split.full:,} rows, "
+                f"{split.sha256 or split.note}"
+            )
+    return 1 if any(split.status in (OTHER, "missing") for split in splits) else 0
 
 
-def _result(result: Path, benchmarks: Path | None, no_rows: bool, runs: Path, as_json: bool) -> int:
-    import dataclasses
-    import json
-
-    from orca_bench.cli import evaluating
+def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs: Path, as_json: bool) -> int:
+    from orca_bench import mini
     from orca_bench.cli.console import console, counting
+    from orca_bench.cli.mini_benchmarks import default_benchmarks
     from orca_bench.evaluate import verification
-    from orca_bench.results.reading import read_result
 
-    if not no_rows and benchmarks is None and read_result(result)["suite"].get("name") == "mini":
-        benchmarks = Path(evaluating.MINI)
-    rows = None if no_rows else evaluating.rows(benchmarks, runs)
-    with counting("verifying") as report:
-        findings = verification.verify(result, rows, not no_rows, report)
+    rows = None if no_rescore else mini.resolve_benchmarks(default_benchmarks([result], benchmarks), runs)
+    with counting("verifying") as progress:
+        findings = verification.verify(result, rows, not no_rescore, progress)
     matches = all(finding.matches is not False for finding in findings)
     if as_json:
-        told = {"matches": matches, "findings": [dataclasses.asdict(finding) for finding in findings]}
-        click.echo(json.dumps(told, indent=1, ensure_ascii=False))
+        content = {"matches": matches, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
         return 0 if matches else 1
     from rich.text import Text
 
     for finding in findings:
         sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[finding.matches]
         console.print(Text(f"{sign} ", style=style) + Text(f"{finding.what}: {finding.detail}"))
-    console.print("every number matches the kept answers" if matches else "this result does not match its kept answers")
+    console.print(
+        "every number matches the stored answers" if matches else "this result does not match its stored answers"
+    )
     return 0 if matches else 1

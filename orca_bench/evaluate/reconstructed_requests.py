@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.tasks import SUITE
+from orca_bench.results.models import Result
 from orca_bench.suite import task_of
 
 #: [(context, continuation or None, stop strings)] of a question, by task part and place in the protocol's order.
 Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]
 
 
-def requests_of(result: dict, benchmarks: Path | None) -> tuple[Requests, list[str]]:
+def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[Requests, list[str]]]:
+    """A function that gives `requests_of` a result from these rows; results of the same requests share the work."""
+    known: dict[str, tuple[Requests, list[str]]] = {}
+
+    def of(result: Result) -> tuple[Requests, list[str]]:
+        hashes = {name: entry.requests_sha256 for name, entry in result.tasks.items()}
+        key = json.dumps([result.protocol.to_json(), result.limit, hashes], sort_keys=True)
+        if key not in known:
+            known[key] = requests_of(result, benchmarks)
+        return known[key]
+
+    return of
+
+
+def requests_of(result: Result, benchmarks: Path | None) -> tuple[Requests, list[str]]:
     """A function that gives the requests of a result's questions, made again from the rows; and notes.
 
     None is given for a task whose requests, made again, have not the hash that the result tells, and for lm-eval's own

@@ -6,5 +6,6 @@ suite is marked `mini` wherever it is shown.
 """
 
 from orca_bench.mini.embedded_files import materialize
+from orca_bench.mini.embedded_names import BENCHMARKS, resolve_benchmarks, resolve_recipe
 
-__all__ = ["materialize"]
+__all__ = ["BENCHMARKS", "materialize", "resolve_benchmarks", "resolve_recipe"]

@@ -16,9 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from orca_bench import prompt
-from orca_bench.cli import evaluating
-from orca_bench.evaluate import evaluation
+from orca_bench import api, prompt
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import OrcaEncoding
 from orca_bench.report import gate, gate_formats
@@ -36,11 +34,7 @@ def command(*words: str) -> None:
 
 
 def evaluated(model: Path, out: Path) -> reading.ResultFile:
-    order = evaluating.order(
-        str(model), TASKS, "orca", "5", Path("mini:"), None, "auto", ROOT / "runs", out, fresh=True
-    )
-    evaluation.evaluate(order, evaluation.SilentDisplay())
-    return reading.read(out)
+    return api.evaluate(model, ROOT / "runs", tasks=TASKS, benchmarks="mini:", out=out, fresh=True)["orca"]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from orca_bench import tokenizers
-from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
 from orca_bench.evaluate import (
     benchmark_rows,
@@ -15,6 +14,7 @@ from orca_bench.evaluate import (
     result_building,
     verification,
 )
+from orca_bench.evaluate.config_building import token_limits_by_task
 from orca_bench.evaluate.engine import tree_engine
 from orca_bench.evaluate.harness.plain_protocol import Plain
 from orca_bench.evaluate.protocols import Answer, Document, Request
@@ -64,7 +64,7 @@ def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leader
 )
 def test_a_room_that_is_none_is_refused(words):
     with pytest.raises(UserError) as refused:
-        evaluating.rooms(tuple(words))
+        token_limits_by_task(words)
     assert refused.value.where == "--max-new-tokens" and "TASK=N" in refused.value.hint
 
 

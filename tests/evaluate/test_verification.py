@@ -7,8 +7,7 @@ import shutil
 import pytest
 from displays import Lines
 
-from orca_bench.cli import evaluating
-from orca_bench.evaluate import evaluation, verification
+from orca_bench.evaluate import config_building, evaluation, verification
 from orca_bench.evaluate.verification_coverage import leaves, name_of
 from orca_bench.results import reading
 
@@ -18,8 +17,10 @@ def evaluated(tmp_path_factory, tiny_model, mini):
     """A folder with a real result `a.json` of four tasks, two questions each, and the rows that were asked."""
     folder = tmp_path_factory.mktemp("verify")
     tasks, rows = "arc_challenge,mmlu,truthful_qa,drop", mini["mini:benchmarks"]
-    order = evaluating.order(tiny_model, tasks, "orca", "5", rows, 2, "auto", folder, folder / "a.json")
-    evaluation.evaluate(order, Lines())
+    config = config_building.evaluation_config(
+        str(tiny_model), folder, tasks=tasks, benchmarks=rows, limit=2, out=folder / "a.json"
+    )
+    evaluation.evaluate(config, Lines())
     return folder, rows
 
 

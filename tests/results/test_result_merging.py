@@ -8,9 +8,8 @@ import pytest
 from displays import Lines
 from safetensors.torch import load_file, save_file
 
-from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
-from orca_bench.evaluate import evaluation, result_merging
+from orca_bench.evaluate import config_building, evaluation, result_merging
 from orca_bench.results import reading
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
@@ -21,12 +20,19 @@ def evaluate(tmp_path, tiny_model, mini):
 
     def run(tasks, out=None, system="5", limit=2, model=tiny_model, benchmarks=mini["mini:benchmarks"], **options):
         out = tmp_path / out if out else None
-        order = evaluating.order(
-            model, tasks, "orca", system, benchmarks, limit, "auto", tmp_path / "runs", out, **options
+        config = config_building.evaluation_config(
+            str(model),
+            tmp_path / "runs",
+            tasks=tasks,
+            system=system,
+            benchmarks=benchmarks,
+            limit=limit,
+            out=out,
+            **options,
         )
         display = Lines()
-        evaluation.evaluate(order, display)
-        return order.result_paths["orca"], "\n".join(display.lines)
+        evaluation.evaluate(config, display)
+        return config.result_paths["orca"], "\n".join(display.lines)
 
     return run
 

@@ -6,7 +6,7 @@ import re
 import pytest
 from waiting import eventually
 
-from orca_bench.cli import evaluating
+from orca_bench.cli.durations import duration_s
 from orca_bench.cli.evaluation_display import EvaluationDisplay
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
@@ -137,13 +137,13 @@ def test_sentences_are_for_people():
     ],
 )
 def test_lengths_of_time(text, seconds):
-    assert evaluating.seconds(text) == seconds and evaluating.seconds(None) is None
+    assert duration_s(text) == seconds and duration_s(None) is None
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "h", "2 weeks", "nan", "m90"])
 def test_what_is_no_length_of_time_is_refused(text):
     with pytest.raises(UserError, match="--max-time: .* is not a length of time; give 90m"):
-        evaluating.seconds(text)
+        duration_s(text)
 
 
 def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_long_step(capsys):

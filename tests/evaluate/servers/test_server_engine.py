@@ -9,9 +9,8 @@ import completions_server
 import pytest
 import torch
 
-from orca_bench.cli import evaluating
 from orca_bench.errors import UserError
-from orca_bench.evaluate import evaluation, request_encoding
+from orca_bench.evaluate import config_building, evaluation, request_encoding
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
@@ -83,11 +82,18 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
     def run(folder, choice):
         out = tmp_path / folder / "r.json"
-        order = evaluating.order(
-            tiny_model, "truthful_qa,gsm8k", "leaderboard", "5", rows, 2, "auto", tmp_path, out, engine=choice
+        config = config_building.evaluation_config(
+            str(tiny_model),
+            tmp_path,
+            tasks="truthful_qa,gsm8k",
+            protocol="leaderboard",
+            benchmarks=rows,
+            limit=2,
+            out=out,
+            engine=choice,
         )
         listener = Listener()
-        return evaluation.evaluate(order, listener)["leaderboard"], listener.lines
+        return evaluation.evaluate(config, listener)["leaderboard"], listener.lines
 
     theirs, _ = run("own", EngineConfig())
     mine, _ = run("api", EngineConfig("api", base_url=url))

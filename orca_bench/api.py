@@ -1,0 +1,189 @@
+"""The public Python interface: train a recipe, evaluate a model, read a result, compare two, and tabulate some.
+
+    from orca_bench import api
+
+    run = api.train("recipes/mini.yaml")
+    results = api.evaluate(run.model, benchmarks="mini:")
+    print(api.table(results.values()))
+
+Every function does what the command of that name does, and the commands call these functions. Nothing is printed, unless a
+display is given. Heavy libraries are imported when a function needs them, so that importing this module is instant. Each
+function raises `orca_bench.errors.UserError`, one line, for wrong input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orca_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from orca_bench.evaluate.display import Display
+    from orca_bench.evaluate.engine_choice import EngineConfig
+    from orca_bench.recipe import Recipe
+    from orca_bench.report.comparison import Comparison
+    from orca_bench.report.score_table import ScoreTable
+    from orca_bench.results.reading import ResultFile
+    from orca_bench.train.run_folder import Run
+    from orca_bench.train.train_recipe import TrainingDisplay
+
+#: Where runs and results go unless said otherwise.
+RUNS = Path("runs")
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), runs: str | Path = RUNS) -> Recipe:
+    """Read a recipe file, or a shipped recipe by its name; `overrides` are `section.key=value`.
+
+    Files of the embedded default that it names (`mini:…`) are written below `runs`. Raises UserError with file and line.
+    """
+    from orca_bench import mini, recipe_file
+
+    return mini.resolve_recipe(recipe_file.load(path, overrides), Path(runs), where=path)
+
+
+def train(
+    recipe: str | Path | Recipe,
+    overrides: Sequence[str] = (),
+    runs: str | Path = RUNS,
+    *,
+    fresh: bool = False,
+    launcher: str = "torchrun",
+    display: TrainingDisplay | None = None,
+) -> Run:
+    """Train a recipe in `runs`/NAME and return the run; its model folder is `.model`. A finished run is returned as it is.
+
+    An interrupted run continues. `fresh` starts over and renames the earlier run. `launcher` is torchrun or deepspeed. Raises
+    Interrupted where the user stops the training and RuntimeError where it failed or diverged.
+    """
+    from orca_bench.train import train_recipe
+
+    loaded = load_recipe(recipe, overrides, runs) if isinstance(recipe, str | Path) else recipe
+    return train_recipe.train_recipe(
+        loaded,
+        Path(runs),
+        fresh=fresh,
+        launcher=launcher,
+        display=display or train_recipe.SilentTrainingDisplay(),
+    )
+
+
+def evaluate(
+    model: str | Path | None = None,
+    runs: str | Path = RUNS,
+    *,
+    tasks: str = "all",
+    protocol: str = "orca",
+    system: str | int = 5,
+    benchmarks: str | Path | None = None,
+    benchmarks_revisions: Sequence[str] = (),
+    limit: int | None = None,
+    max_new_tokens: Sequence[str] = (),
+    engine: EngineConfig | None = None,
+    dtype: str = "auto",
+    revision: str | None = None,
+    name: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    max_seconds: float | None = None,
+    display: Display | None = None,
+) -> dict[str, ResultFile]:
+    """Evaluate a model folder or hub id (by default the newest finished run); returns the results by protocol.
+
+    `tasks` is `all` or a comma-separated list; `protocol` is orca, leaderboard, plain, or both (leaderboard and orca).
+    `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with `benchmarks_revisions` (`REV` or
+    `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject), `max_new_tokens` (`TASK=N`) the most
+    tokens of a task's answers. `engine` is `engine_config(…)`, by default this program's own. Each result is written to a
+    file, `out` or one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. Raises
+    Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the returned mapping is empty.
+    """
+    from orca_bench import mini
+    from orca_bench.evaluate import config_building, evaluation
+    from orca_bench.evaluate.display import SilentDisplay
+
+    display, runs = display or SilentDisplay(), Path(runs)
+    config_building.check_questions(tasks, limit)
+    config = config_building.evaluation_config(
+        str(newest_model(runs) if model is None else model),
+        runs,
+        tasks=tasks,
+        protocol=protocol,
+        system=system,
+        benchmarks=mini.resolve_benchmarks(None if benchmarks is None else Path(benchmarks), runs),
+        benchmarks_revisions=benchmarks_revisions,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        engine=engine,
+        dtype=dtype,
+        revision=revision,
+        name=name,
+        out=None if out is None else Path(out),
+        fresh=fresh,
+        max_seconds=max_seconds,
+        message=display.message,
+    )
+    protocols = evaluation.evaluate(config, display)
+    return {protocol: load_result(config.result_paths[protocol]) for protocol in protocols}
+
+
+def load_result(path: str | Path, label: str | None = None) -> ResultFile:
+    """Read a result file, with its questions where their file is beside it; `label` heads it in tables.
+
+    The default label is the model's name. Raises UserError where it is no result, or the questions are not its own.
+    """
+    from orca_bench.results import reading
+
+    path = Path(path)
+    if reading.questions_file(path).is_file():
+        return reading.read(path, label)
+    result = reading.read_result(path)
+    return reading.ResultFile(path, label or result.model.name, result)
+
+
+def compare(base: ResultFile, *others: ResultFile, reported: str | None = None) -> list[Comparison]:
+    """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
+
+    The tests of one call are corrected together (Holm). With `reported`, a name such as orca_mini_13b or a JSON file, the base
+    is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where two results have
+    no task in common.
+    """
+    from orca_bench.report import comparison
+    from orca_bench.report.reported_comparison import compare_with_reported
+    from orca_bench.report.reported_scores import read_reported_scores
+
+    comparisons = comparison.compare(base, others)
+    if reported is not None:
+        comparisons.append(compare_with_reported(base, read_reported_scores(reported)))
+    return comparisons
+
+
+def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> ScoreTable:
+    """Results, each headed by its label, beside reported scores: a line for each task and average, in percent.
+
+    `orca_bench.report.score_table_formats` writes it as Markdown, CSV or JSON.
+    """
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.score_table import build_score_table
+
+    return build_score_table([(file.label, file.result) for file in results], read_reported_scores(reported))
+
+
+def newest_model(runs: str | Path = RUNS) -> Path:
+    """The model folder of the run below `runs` that finished last; raises UserError where there is none."""
+    from orca_bench.train.run_folder import newest_finished
+
+    run = newest_finished(Path(runs))
+    if run is None:
+        raise UserError(f"no finished run in {runs}", where="--model", hint="train one, or name a model folder")
+    return run.model
+
+
+def newest_result(runs: str | Path = RUNS) -> Path:
+    """The result file below `runs` that was written last; raises UserError where there is none."""
+    from orca_bench.results.reading import is_result
+
+    files = [path for path in Path(runs).glob("*/results/**/*.json") if is_result(path)]
+    if not files:
+        raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
+    return max(files, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,70 @@
+"""What a person sees of a training: what was encoded, what it will take, and messages while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from orca_bench.cli.console import console, counting
+
+if TYPE_CHECKING:
+    from orca_bench.train.batch_plan import Memory
+    from orca_bench.train.run_setup import Prepared
+
+_EXAMPLES = 5  # record numbers that a message names
+
+
+class TrainingConsole:
+    """The display of a training on the terminal: messages on standard output, progress on standard error."""
+
+    def message(self, line: str) -> None:
+        """Print one line."""
+        console.print(line)
+
+    def encoding(self) -> AbstractContextManager[Callable[[int, int], None]]:
+        """A block in which a bar shows how many records are encoded."""
+        return counting("encoding records")
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Print what will be trained, and which records are cut or left out."""
+        encoded, report, plan = prepared.encoded, prepared.report, prepared.plan
+        console.print(
+            f"{report.records:,} records, {int(encoded.lengths.sum()):,} tokens, of which {int(encoded.trained.sum()):,} "
+            f"trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
+        )
+        for source in prepared.sources:
+            for remark in source.remarks:
+                console.print(remark)
+        if report.truncated_count:
+            console.print(f"{report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens")
+        if report.dropped_records:
+            numbers = ", ".join(str(number + 1) for number in report.dropped_records[:_EXAMPLES])
+            more = ", …" if len(report.dropped_records) > _EXAMPLES else ""
+            console.print(
+                f"{len(report.dropped_records):,} records lost their whole response to the cut and are left out "
+                f"(counted from 1: {numbers}{more})"
+            )
+
+
+def show_plan(prepared: Prepared) -> None:
+    """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
+    train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.encoded.lengths
+    console.print(
+        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.steps:,} steps of "
+        f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
+        f"{plan.warmup_steps:,} of them warm-up ({train.warmup}) to {train.lr:g}"
+    )
+    _show_memory(prepared.memory, train.processes, train.zero_stage)
+
+
+def _show_memory(memory: Memory, processes: int, stage: int) -> None:
+    """A table of the estimated memory of each process."""
+    from rich.table import Table
+
+    table = Table(title=f"memory a process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
+    for heading in ("rank", "model states", "activations", "logits", "total"):
+        table.add_column(heading, justify="right")
+    row = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
+    table.add_row("0" if processes == 1 else f"0–{processes - 1}, each", *row)
+    console.print(table)

@@ -1,0 +1,201 @@
+"""The texts of a user's options in, a checked EvaluationConfig (or RequestSelection) out.
+
+Names become tasks, models are looked for here and on the hub, and each protocol gets the path of its result. Its own module
+because the command line and the Python interface take the same texts; nothing here asks a model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.tasks import SUITE, select
+from orca_bench.system_messages import system_message
+
+if TYPE_CHECKING:
+    from orca_bench.evaluate.engine_choice import EngineConfig
+    from orca_bench.evaluate.evaluation_config import EvaluationConfig
+    from orca_bench.evaluate.offline_scoring import RequestSelection
+
+Message = Callable[[str], None]
+
+
+def evaluation_config(
+    model: str,
+    runs: Path,
+    *,
+    tasks: str = "all",
+    protocol: str = "orca",
+    system: str | int = 5,
+    benchmarks: Path | None = None,
+    benchmarks_revisions: Sequence[str] = (),
+    limit: int | None = None,
+    max_new_tokens: Sequence[str] = (),
+    engine: EngineConfig | None = None,
+    dtype: str = "auto",
+    revision: str | None = None,
+    name: str | None = None,
+    out: Path | None = None,
+    fresh: bool = False,
+    max_seconds: float | None = None,
+    message: Message = lambda line: None,
+) -> EvaluationConfig:
+    """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
+
+    `model` is a folder or hub id, `runs` the folder where results go unless `out` names a file. `benchmarks_revisions` are
+    `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here (`message` gets a line about it),
+    and a server is asked for the name of its model. Raises UserError for a text that is not valid.
+    """
+    check_questions(tasks, limit)
+    selection, text = select(tasks), system_message(system)
+    revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
+
+    from orca_bench.evaluate import benchmark_rows, evaluation
+    from orca_bench.evaluate.engine_choice import EngineConfig
+    from orca_bench.evaluate.evaluation_config import EvaluationConfig
+    from orca_bench.models.model_folder import locate
+    from orca_bench.models.model_names import checked, name_of
+
+    name, engine = None if name is None else checked(name), engine or EngineConfig()
+    benchmark_rows.suite(benchmarks)  # a folder that is not there is reported before gigabytes are fetched
+    is_server = engine.name == "api"
+    source = locate(model, revision, message, with_weights=not is_server)
+    if name is None:
+        name = _served_name(engine) if is_server else name_of(source.folder, source.commit)
+    protocols = ["leaderboard", "orca"] if protocol == "both" else [protocol]
+    if out is None:
+        paths = {
+            each: evaluation.default_out(name, source.folder, runs, each, limit, text, token_limits)
+            for each in protocols
+        }
+    elif len(protocols) > 1:
+        paths = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in protocols}
+    else:
+        paths = {protocol: out}
+    return EvaluationConfig(
+        model=source,
+        name=name,
+        tasks=selection,
+        result_paths=paths,
+        system=text,
+        benchmarks=benchmarks,
+        limit=limit,
+        dtype=dtype,
+        fresh=fresh,
+        engine=engine,
+        max_seconds=max_seconds,
+        benchmarks_revisions=revisions,
+        max_new_tokens=token_limits,
+    )
+
+
+def request_selection(
+    *,
+    tasks: str = "all",
+    protocol: str = "orca",
+    system: str | int = 5,
+    benchmarks: Path | None = None,
+    benchmarks_revisions: Sequence[str] = (),
+    limit: int | None = None,
+    max_new_tokens: Sequence[str] = (),
+) -> RequestSelection:
+    """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
+    check_questions(tasks, limit)
+    text, revisions = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
+
+    from orca_bench.evaluate.offline_scoring import RequestSelection
+
+    token_limits = token_limits_by_task(max_new_tokens)
+    return RequestSelection(select(tasks), protocol, text, benchmarks, limit, revisions, token_limits)
+
+
+def check_questions(tasks: str, limit: int | None) -> None:
+    """Raise UserError for an unknown task or a limit that is not positive."""
+    select(tasks)
+    if limit is not None and limit <= 0:
+        raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
+
+
+def engine_config(
+    engine: str = "hf",
+    processes: int | None = None,
+    device_map: str | None = None,
+    tensor_parallel: int | None = None,
+    base_url: str | None = None,
+    served_model: str | None = None,
+    concurrency: int | None = None,
+) -> EngineConfig:
+    """The engine hf, vllm or api with its options, defaults filled in.
+
+    Raises UserError for an option of another engine, for a number that is not positive, and for options that exclude one
+    another.
+    """
+    options: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
+        "--processes": (processes, ("hf",)),
+        "--device-map": (device_map, ("hf",)),
+        "--tensor-parallel": (tensor_parallel, ("vllm",)),
+        "--base-url": (base_url, ("api",)),
+        "--served-model": (served_model, ("api",)),
+        "--concurrency": (concurrency, ("vllm", "api")),
+    }
+    for option, (value, engines) in options.items():
+        if value is not None and engine not in engines:
+            hint = f"it is one of {' and '.join(engines)}"
+            raise UserError(f"not an option of --engine {engine}", where=option, hint=hint)
+        if isinstance(value, int) and value < 1:
+            raise UserError(f"{value} is not a number of them", where=option, hint="give 1 or more")
+    if engine == "api" and base_url is None:
+        raise UserError("--engine api needs a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
+    if device_map is not None and (processes or 1) > 1:
+        raise UserError("a model that is spread over all devices is run by one process", where="--processes")
+
+    from orca_bench.evaluate.engine_choice import EngineConfig, default_processes
+
+    if processes is None:
+        processes = default_processes() if engine == "hf" and device_map is None else 1
+    return EngineConfig(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
+
+
+def revisions_by_task(words: Sequence[str], benchmarks: Path | None) -> dict[str, str]:
+    """The revision of each task's data set on the hub: of `REV` for all, of `TASK=REV` for one; raises UserError for others."""
+    if words and benchmarks is not None:
+        raise UserError(
+            "only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks"
+        )
+    revisions: dict[str, str] = {}
+    for word in sorted(words, key=lambda word: "=" in word):  # what is for all tasks first
+        tasks, equals, revision = word.rpartition("=")
+        if not revision:
+            raise UserError("no revision is named", where=f"--benchmarks-revision {word}", hint="REV or TASK=REV")
+        revisions |= {task.name: revision for task in select(tasks if equals else "all")}
+    return revisions
+
+
+def token_limits_by_task(words: Sequence[str]) -> dict[str, int]:
+    """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
+    generating, limits = [task.name for task in SUITE if task.generates], {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if name not in generating:
+            raise UserError(
+                f"'{word}': {name or 'nothing'} is no task whose answers are texts",
+                where="--max-new-tokens",
+                hint=f"give TASK=N, TASK one of {', '.join(generating)}",
+            )
+        if not (number.isascii() and number.isdigit() and int(number[:9]) >= 1):
+            raise UserError(
+                f"'{word}' gives no number of tokens", where="--max-new-tokens", hint="give TASK=N with N of 1 or more"
+            )
+        limits[name] = int(number[:9])
+    return limits
+
+
+def _served_name(engine: EngineConfig) -> str:
+    """What a server calls its model; raises UserError where it cannot be reached or has several."""
+    from orca_bench.evaluate.servers.server_engine import ServerEngine
+
+    with contextlib.closing(ServerEngine(engine.base_url, engine.served_model, engine.concurrency)) as server:
+        return server.model

@@ -1,0 +1,47 @@
+"""Names such as `mini:records` in, the embedded default's files out: for recipes and for benchmark folders.
+
+The files are written below the runs folder when a name is resolved. Its own module because the recipe's part imports the
+recipe, and the files themselves need none.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.mini.embedded_files import materialize
+from orca_bench.recipe import Recipe
+
+#: How the name of an embedded file begins. Alone, it names the embedded benchmark rows.
+PREFIX = "mini:"
+BENCHMARKS = Path(PREFIX)
+
+
+def resolve_recipe(recipe: Recipe, runs: Path, where: object) -> Recipe:
+    """The recipe with paths in place of `mini:` names.
+
+    `runs` is the folder below which the files are written, `where` names the recipe in errors. Raises UserError for a name
+    that is no embedded file.
+    """
+    tokenizer, records = recipe.model.tokenizer, recipe.data.records
+    if not any(name.startswith(PREFIX) for name in (tokenizer or "", *records)):
+        return recipe
+    files = materialize(runs)
+
+    def resolve(name: str) -> str:
+        if not name.startswith(PREFIX):
+            return name
+        if name not in files:
+            raise UserError(f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(files)}")
+        return str(files[name])
+
+    model = recipe.model.model_copy(update={"tokenizer": None if tokenizer is None else resolve(tokenizer)})
+    data = recipe.data.model_copy(update={"records": [resolve(name) for name in records]})
+    return recipe.model_copy(update={"model": model, "data": data})
+
+
+def resolve_benchmarks(benchmarks: Path | None, runs: Path) -> Path | None:
+    """The folder of benchmark rows that an option names: `mini:` is written below `runs`; None, for the hub, stays None."""
+    if benchmarks is None or benchmarks != BENCHMARKS:
+        return benchmarks
+    return materialize(runs)["mini:benchmarks"]

@@ -1,0 +1,158 @@
+"""A recipe in, a finished run out: whether there is anything to train, preparing it, and training it.
+
+One call for what the command line and the Python interface do. Its own module because run_setup.py has the steps, and the
+order of the steps, the launcher's other processes and the messages are a matter apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Protocol
+
+from orca_bench import child_processes, hub, launcher_environment, tokenizers
+from orca_bench.errors import UserError
+from orca_bench.files import read_json
+from orca_bench.recipe import Recipe
+from orca_bench.train import launcher_ranks, run_setup, student_model
+from orca_bench.train.run_folder import Run
+from orca_bench.train.run_setup import Prepared
+
+#: Called with the records that are encoded and all of them.
+Progress = Callable[[int, int], None]
+
+
+class TrainingDisplay(Protocol):
+    """What a training reports while it runs."""
+
+    def message(self, line: str) -> None:
+        """A line for the person."""
+
+    def encoding(self) -> AbstractContextManager[Progress]:
+        """Records are encoded inside the block, and their progress is reported to what the block gets."""
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Everything is encoded; training begins next."""
+
+
+class SilentTrainingDisplay:
+    """A display that shows nothing."""
+
+    def message(self, line: str) -> None:
+        """Nothing."""
+
+    def encoding(self) -> AbstractContextManager[Progress]:
+        """A block whose progress is not shown."""
+        return nullcontext(lambda done, total: None)
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Nothing."""
+
+
+def train_recipe(
+    recipe: Recipe,
+    runs: Path,
+    *,
+    fresh: bool = False,
+    launcher: str = "torchrun",
+    display: TrainingDisplay = SilentTrainingDisplay(),
+) -> Run:
+    """Train a recipe in `runs`/NAME, or continue it; returns the finished run, also where it was finished before.
+
+    `fresh` starts over and renames an earlier run; `launcher`, torchrun or deepspeed, starts the recipe's processes. Inside a
+    launcher this process is one of them. Raises UserError for wrong input, Interrupted where the user stops the training (a
+    checkpoint is written), and RuntimeError where it failed or diverged.
+    """
+    run = Run(runs / recipe.name)
+    if launcher_environment.has_other_processes():
+        child_processes.follow_parent()
+    if not fresh and is_trained(run, recipe):
+        run.check_records()
+        display.message(f"already trained: {run.model} (--fresh trains again)")
+        return run
+    store = launcher_ranks.meet() if launcher_environment.has_other_processes() else None
+    if launcher_environment.rank() == 0:
+        _prepare(recipe, run, fresh, display)
+        if store is not None:
+            launcher_ranks.tell(store, run)
+    else:
+        launcher_ranks.wait(store, run)
+    run_setup.launch(run, recipe, launcher, display.message)
+    if launcher_environment.rank() == 0:
+        export = read_json(run.model / "orca_bench.json")
+        if "example" in export:
+            display.message(f"plain transformers still reads the exported tokenizer otherwise: {export['example']}")
+        display.message(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)")
+    return run
+
+
+def is_trained(run: Run, recipe: Recipe) -> bool:
+    """Whether a run's folder holds a finished model of this recipe."""
+    return run.status == "finished" and run.model.is_dir() and run.is_of(recipe)
+
+
+def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) -> None:
+    """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
+    if fresh:
+        run.check_is_run()
+    else:
+        run.check(recipe)
+    if not run.is_empty:
+        run.lock()
+    with display.encoding() as progress:
+        commits = {} if fresh else run.manifest.get("commits", {})
+        prepared = run_setup.describe(recipe, progress, run.tokens_file, commits, display.message)
+    if fresh and (aside := run.move_aside()):
+        display.message(f"the run that was in {run.folder} is now in {aside}")
+    continues = run_setup.prepare(prepared, run)
+    display.prepared(prepared)
+    _report_tokenizer(prepared, display)
+    if continues:
+        display.message("continuing from the newest checkpoint")
+
+
+def _report_tokenizer(prepared: Prepared, display: TrainingDisplay) -> None:
+    """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
+    named, resolved = prepared.recipe.model, prepared.located.model
+    disagreement = tokenizers.check_folder(resolved.tokenizer or resolved.base)
+    if disagreement is not None:
+        display.message(f"{named.tokenizer or named.base}: {tokenizers.explain(disagreement)}")
+
+
+def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> Prepared:
+    """What training this recipe would take; trains and writes nothing, and fetches no weights.
+
+    Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
+    """
+    try:
+        with display.encoding() as progress:
+            return run_setup.describe(recipe, progress, say=display.message, with_weights=False)
+    except UserError as error:
+        if _needs_hub(recipe):
+            raise UnreachableSource(error) from error
+        raise
+
+
+class UnreachableSource(Exception):
+    """A recipe names something on the hub, and the hub does not give it; `str()` says why."""
+
+
+def _needs_hub(recipe: Recipe) -> bool:
+    """Whether a recipe names something that is not here and may be on the hub."""
+    names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
+    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in names)
+
+
+def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
+    """Write the model that training starts from into `runs`/NAME-untrained/model; returns that folder.
+
+    Raises UserError where the recipe does not start from random weights.
+    """
+    if recipe.model.random is None:
+        raise UserError("this needs a recipe that starts from random weights", where="model.random")
+    folder = runs / f"{recipe.name}-untrained" / "model"
+    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
+    student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
+    return folder

@@ -1,0 +1,108 @@
+"""The public Python interface: a model trained, evaluated, read back, compared and tabulated, as the commands do it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from orca_bench import api
+from orca_bench.errors import UserError
+from orca_bench.report import grid_formats, score_table_formats
+from orca_bench.results import reading
+from orca_bench.train.train_recipe import SilentTrainingDisplay
+
+HEAVY = {
+    "torch",
+    "transformers",
+    "deepspeed",
+    "lm_eval",
+    "datasets",
+    "matplotlib",
+    "numpy",
+    "pydantic",
+    "rich",
+    "click",
+}
+
+
+def test_importing_the_interface_imports_nothing_heavy():
+    script = "import sys, orca_bench.api; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, tiny_model):
+    """Results of the tiny model on two mini tasks under two system messages, in one runs folder."""
+    runs = tmp_path_factory.mktemp("api")
+    options = {"tasks": "arc_challenge,winogrande", "benchmarks": "mini:", "limit": 8}
+    first = api.evaluate(tiny_model, runs, **options)
+    second = api.evaluate(tiny_model, runs, system=16, **options)
+    return runs, first, second
+
+
+def test_evaluate_writes_and_returns_one_typed_result_for_each_protocol(results, command, tiny_model):
+    runs, first, _ = results
+    assert list(first) == ["orca"]
+    file = first["orca"]
+    assert (
+        file.path.is_relative_to(runs)
+        and file.result.complete
+        and list(file.result.tasks) == ["arc_challenge", "winogrande"]
+    )
+    assert len(file.questions["winogrande"].questions) == file.result.tasks["winogrande"].n == 8
+    words = ("--tasks", "arc_challenge,winogrande", "--benchmarks", "mini:", "--limit", 8, "--json")
+    done = command("eval", "--model", tiny_model, *words)
+    assert done.returncode == 0, done.stderr
+    by_command = json.loads(done.stdout)
+    assert by_command["requests_sha256"] == file.result.requests_sha256
+    values = {name: entry["value"] for name, entry in by_command["tasks"].items()}
+    assert values == {name: entry.value for name, entry in file.result.tasks.items()}
+
+
+def test_a_result_is_read_compared_and_tabulated(results, command):
+    runs, first, second = results
+    base, other = api.load_result(first["orca"].path, "base"), api.load_result(second["orca"].path, "other")
+    assert base.label == "base" and base.result == first["orca"].result
+    comparisons = api.compare(base, other)
+    assert [line.name for line in comparisons[0].lines][:2] == ["arc_challenge", "winogrande"]
+    markdown = grid_formats.to_markdown(score_table_formats.to_grid(api.table([base, other])))
+    done = command("table", base.path, other.path, "--format", "markdown")
+    cells = [[cell.strip() for cell in line.split("|")[4:6]] for line in markdown.splitlines() if "Winogrande" in line]
+    assert cells and all(cell in done.stdout for cell in cells[0])
+    assert api.newest_result(runs) == second["orca"].path
+
+
+def test_a_result_without_its_questions_is_read_alone(results, tmp_path):
+    _, first, _ = results
+    (tmp_path / "r.json").write_bytes(first["orca"].path.read_bytes())
+    file = api.load_result(tmp_path / "r.json")
+    assert file.label == file.result.model.name and file.questions == {}
+    with pytest.raises(UserError, match="the questions of this result are not beside it"):
+        reading.read(tmp_path / "r.json")
+
+
+def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(tmp_path):
+    recipe = api.load_recipe(
+        "mini", ["train.max_steps=1", "train.processes=1", "train.accumulation=4", "name=one"], tmp_path
+    )
+    assert recipe.data.records == [str(tmp_path / "mini-files" / "records.jsonl")]
+    run = api.train(recipe, runs=tmp_path)
+    assert run.status == "finished" and api.newest_model(tmp_path) == run.model
+    finished = run.manifest["finished"]
+    lines = []
+
+    class Lines(SilentTrainingDisplay):
+        def message(self, line):
+            lines.append(line)
+
+    assert api.train(recipe, runs=tmp_path, display=Lines()).manifest["finished"] == finished
+    assert lines == [f"already trained: {run.model} (--fresh trains again)"]
+
+
+def test_nothing_trained_and_nothing_evaluated_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="no finished run in"):
+        api.newest_model(tmp_path)
+    with pytest.raises(UserError, match="no result below"):
+        api.newest_result(tmp_path)
