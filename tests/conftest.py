@@ -187,9 +187,9 @@ def command_in():
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory, command_in, tiny_model, mini):
+def in_mini_folder(tmp_path_factory, command_in, tiny_model, mini):
     """The command that works in a folder with a real result of all seven tasks of the mini suite, a.json."""
-    command = command_in(tmp_path_factory.mktemp("evaluated"))
+    command = command_in(tmp_path_factory.mktemp("mini_result"))
     options = ["--benchmarks", mini["mini:benchmarks"], "--limit", 12, "--protocol", "orca", "--out", "a.json"]
     process = command("eval", "--model", tiny_model, *options)
     assert process.returncode == 0, process.stderr

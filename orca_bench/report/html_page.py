@@ -201,7 +201,7 @@ def _question(results: Sequence[ResultFile], requests: Sequence[RequestLookup | 
         if form is not None and form not in forms:
             forms.append(form)
         entries.append(_question_entry(question, None if form is None else forms.index(form)))
-    return {"asked": forms, "results": entries}
+    return {"forms": forms, "results": entries}
 
 
 def _question_entry(question: Question, form: int | None) -> _Json:
@@ -213,8 +213,8 @@ def _question_entry(question: Question, form: int | None) -> _Json:
         "answers": question.answers,
         "whole": question.whole,
         # One protocol also sends TruthfulQA's mc1 choices, before those that prediction and gold count.
-        "counted": question.mc1 is None,
-        "asked": form,
+        "one_set": question.mc1 is None,
+        "form": form,
     }
 
 

@@ -4,11 +4,11 @@ import json
 import shutil
 
 
-def test_a_result_matches_its_answers(evaluated, mini):
-    process = evaluated("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
+def test_a_result_matches_its_answers(in_mini_folder, mini):
+    process = in_mini_folder("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
     assert process.returncode == 0, process.stdout + process.stderr
     assert "every number matches the kept answers" in process.stdout and process.stdout.count("✓") == 2 + 6 * 7 + 6
-    assert evaluated("verify", "a.json", "--no-rescore", "--json").returncode == 0
+    assert in_mini_folder("verify", "a.json", "--no-rescore", "--json").returncode == 0
 
 
 def write_edited(folder, name, old, new):
@@ -18,10 +18,10 @@ def write_edited(folder, name, old, new):
         (folder / f"edited{ending}").write_text(text.replace(old, new, 1) if ending == name else text)
 
 
-def test_a_changed_digit_is_found_wherever_it_is(evaluated, mini):
+def test_a_changed_digit_is_found_wherever_it_is(in_mini_folder, mini):
     from orca_bench.evaluate.verification import verify
 
-    folder, rows = evaluated.folder, mini["mini:benchmarks"]
+    folder, rows = in_mini_folder.folder, mini["mini:benchmarks"]
     result = json.loads((folder / "a.json").read_text())
     line = json.loads((folder / "a.questions.jsonl").read_text().splitlines()[0])
     value, answer = result["tasks"]["mmlu"]["value"], line["answers"][line["prediction"]]
@@ -63,10 +63,10 @@ def numbers(tree, path=()):
         yield from numbers(value, (*path, key))
 
 
-def test_any_number_of_any_task_and_average_that_changes_is_found(evaluated):
+def test_any_number_of_any_task_and_average_that_changes_is_found(in_mini_folder):
     from orca_bench.evaluate.verification import verify
 
-    folder = evaluated.folder
+    folder = in_mini_folder.folder
     shutil.copy(folder / "a.questions.jsonl", folder / "digit.questions.jsonl")
     whole = json.loads((folder / "a.json").read_text())
     places = [(part, *place) for part in ("tasks", "averages") for place in numbers(whole[part])]
@@ -83,7 +83,7 @@ def test_any_number_of_any_task_and_average_that_changes_is_found(evaluated):
         assert any(f.matches is False for f in verify(folder / "digit.json", None, with_rows=False)), place
 
 
-def test_verify_says_what_it_cannot_read(evaluated, mini):
-    assert "no such file" in evaluated.refused("verify", "nothing.json")
-    (evaluated.folder / "alone.json").write_text((evaluated.folder / "a.json").read_text())
-    assert "no such file" in evaluated.refused("verify", "alone.json", "--benchmarks", mini["mini:benchmarks"])
+def test_verify_says_what_it_cannot_read(in_mini_folder, mini):
+    assert "no such file" in in_mini_folder.refused("verify", "nothing.json")
+    (in_mini_folder.folder / "alone.json").write_text((in_mini_folder.folder / "a.json").read_text())
+    assert "no such file" in in_mini_folder.refused("verify", "alone.json", "--benchmarks", mini["mini:benchmarks"])

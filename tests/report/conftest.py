@@ -5,12 +5,12 @@ from changed_results import change_result, random_scores
 
 
 @pytest.fixture(scope="module")
-def good(evaluated):
+def in_results_folder(in_mini_folder):
     """A model that knows HellaSwag and Winogrande (good.json), and the same with HellaSwag forgotten (bad.json).
 
     The fixture is the command that works in their folder.
     """
-    folder = evaluated.folder
+    folder = in_mini_folder.folder
     change_result(folder, "a.json", "good.json", random_scores(1, hellaswag=1, winogrande=0.9, arc_challenge=0.4))
     change_result(folder, "good.json", "bad.json", random_scores(2, hellaswag=0.1))
-    return evaluated
+    return in_mini_folder

@@ -10,8 +10,8 @@ from orca_bench.report.comparison import compare
 from orca_bench.results import reading
 
 
-def test_a_lost_task_is_found_and_the_others_are_left_alone(good):
-    process = good("compare", "good.json", "bad.json", "--format", "json")
+def test_a_lost_task_is_found_and_the_others_are_left_alone(in_results_folder):
+    process = in_results_folder("compare", "good.json", "bad.json", "--format", "json")
     assert process.returncode == 0, process.stderr
     lines = {line["name"]: line for line in json.loads(process.stdout)[0]["lines"]}
     assert lines["hellaswag"]["verdict"] == "worse" and lines["hellaswag"]["adjusted"] < 0.05
@@ -23,18 +23,18 @@ def test_a_lost_task_is_found_and_the_others_are_left_alone(good):
     assert lines["all seven"]["difference"]["value"] == pytest.approx(lines["hellaswag"]["difference"]["value"] / 7)
 
 
-def test_the_verdict_is_in_words_in_the_terminal_and_in_markdown(good):
-    output = good("compare", "good.json", "bad.json", "a.json", env={"COLUMNS": "200"}).stdout
+def test_the_verdict_is_in_words_in_the_terminal_and_in_markdown(in_results_folder):
+    output = in_results_folder("compare", "good.json", "bad.json", "a.json", env={"COLUMNS": "200"}).stdout
     assert output.count("HellaSwag") >= 2 and "worse" in output and "corrected by Holm over all lines" in output
-    markdown = good("compare", "good.json", "bad.json", "--format", "markdown").stdout
+    markdown = in_results_folder("compare", "good.json", "bad.json", "--format", "markdown").stdout
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1 and len(rows) == 2 + 7 + 2
 
 
-def test_common_questions_are_compared_and_too_few_refused(good):
-    folder = good.folder
+def test_common_questions_are_compared_and_too_few_refused(in_results_folder):
+    folder = in_results_folder.folder
     change_result(folder, "good.json", "half.json", lambda line: line["index"] < 6)
-    process = good("compare", "good.json", "half.json")
+    process = in_results_folder("compare", "good.json", "half.json")
     assert "6 questions in common, of 12 and 6" in process.stdout
 
     def move_all_but_one(line):
@@ -46,24 +46,24 @@ def test_common_questions_are_compared_and_too_few_refused(good):
     assert comparison.line("hellaswag").verdict == "1 questions in common, of 12"
     assert comparison.line("arc_challenge").difference is not None and comparison.line("all seven") is None
     change_result(folder, "good.json", "none.json", lambda line: line.update(row=line["row"] + 10_000))
-    assert "0 questions in common, of 12" in good.refused("compare", "good.json", "none.json")
+    assert "0 questions in common, of 12" in in_results_folder.refused("compare", "good.json", "none.json")
 
 
-def test_other_rows_protocols_and_missing_tasks_stand_in_the_comparison(good):
-    folder = good.folder
+def test_other_rows_protocols_and_missing_tasks_stand_in_the_comparison(in_results_folder):
+    folder = in_results_folder.folder
 
     def edit_result(result):
         result["data_hashes"]["gsm8k"] = {"test": "0" * 64, "train": "0" * 64}
         result["protocol"] |= {"name": "leaderboard"}
 
     change_result(folder, "good.json", "elsewhere.json", lambda line: line["task"] != "drop", edit_result)
-    output = good("compare", "good.json", "elsewhere.json", env={"COLUMNS": "200"}).stdout
+    output = in_results_folder("compare", "good.json", "elsewhere.json", env={"COLUMNS": "200"}).stdout
     assert "other rows" in output and "not in" in output and "a difference mixes model and protocol" in output
     assert "Mean of all seven" not in output
 
 
-def test_one_question_and_all_right_have_no_empty_interval(good):
-    folder = good.folder
+def test_one_question_and_all_right_have_no_empty_interval(in_results_folder):
+    folder = in_results_folder.folder
     change_result(folder, "good.json", "one.json", lambda line: line["index"] < 1)
     change_result(folder, "good.json", "right.json", lambda line: line.update(score=1.0))
     for name in ("one.json", "right.json"):
@@ -72,7 +72,7 @@ def test_one_question_and_all_right_have_no_empty_interval(good):
         differences = [line.difference for line in comparison.lines if line.difference]
         assert differences and all(difference.low < 0 < difference.high for difference in differences)
         assert "byte for byte" in comparison.notes[-1]
-    output = good("table", "right.json").stdout
+    output = in_results_folder("table", "right.json").stdout
     assert "± 0.00" not in output and "[" in output
 
 
@@ -85,25 +85,25 @@ def test_one_question_and_all_right_have_no_empty_interval(good):
         (lambda line: line.pop("row"), "a question without 'row'"),
     ],
 )
-def test_broken_questions_are_named_with_their_line(good, edit, message):
-    folder = good.folder
+def test_broken_questions_are_named_with_their_line(in_results_folder, edit, message):
+    folder = in_results_folder.folder
     shutil.copy(folder / "good.json", folder / "broken.json")
     lines = [json.loads(line) for line in (folder / "good.questions.jsonl").read_text().splitlines()]
     for line in lines:
         edit(line)
     (folder / "broken.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    error = good.refused("compare", "good.json", "broken.json")
+    error = in_results_folder.refused("compare", "good.json", "broken.json")
     assert message in error and "broken.questions.jsonl:" in error
 
 
-def test_absent_questions_and_other_versions_are_refused(good):
-    folder = good.folder
+def test_absent_questions_and_other_versions_are_refused(in_results_folder):
+    folder = in_results_folder.folder
     (folder / "lonely.json").write_text((folder / "good.json").read_text())
-    assert "copy both files" in good.refused("compare", "good.json", "lonely.json")
+    assert "copy both files" in in_results_folder.refused("compare", "good.json", "lonely.json")
     (folder / "future.json").write_text((folder / "good.json").read_text().replace("result 3", "result 9"))
-    assert "a result of version 9" in good.refused("table", "future.json")
+    assert "a result of version 9" in in_results_folder.refused("table", "future.json")
 
 
-def test_a_result_is_not_compared_with_itself_nor_twice(good):
-    assert "it is the first result itself" in good.refused("compare", "good.json", "./good.json")
-    assert "it is named twice" in good.refused("compare", "good.json", "bad.json", "bad.json")
+def test_a_result_is_not_compared_with_itself_nor_twice(in_results_folder):
+    assert "it is the first result itself" in in_results_folder.refused("compare", "good.json", "./good.json")
+    assert "it is named twice" in in_results_folder.refused("compare", "good.json", "bad.json", "bad.json")

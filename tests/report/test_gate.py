@@ -15,12 +15,12 @@ def failed_tasks(report):
     return [verdict.title for verdict in report.verdicts if not verdict.passed]
 
 
-def test_the_gate_lets_the_same_pass_and_stops_a_loss(good, tmp_path):
-    change_result(good.folder, "good.json", "again.json", no_change)
-    process = good("check", "again.json", "--baseline", "good.json")
+def test_the_gate_lets_the_same_pass_and_stops_a_loss(in_results_folder, tmp_path):
+    change_result(in_results_folder.folder, "good.json", "again.json", no_change)
+    process = in_results_folder("check", "again.json", "--baseline", "good.json")
     assert process.returncode == 0 and "byte for byte" in process.stdout.replace("\n", " ")
     junit, summary, page = tmp_path / "gate.xml", tmp_path / "gate.md", tmp_path / "page.md"
-    process = good(
+    process = in_results_folder(
         *("check", "bad.json", "--baseline", "good.json", "--junit", junit, "--summary", summary),
         env={"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page)},
     )
@@ -32,14 +32,14 @@ def test_the_gate_lets_the_same_pass_and_stops_a_loss(good, tmp_path):
     assert summary.read_text() == page.read_text() and "questions that turned" in summary.read_text()
 
 
-def test_rules_set_the_smallest_loss_floors_and_tasks(good, tmp_path):
+def test_rules_set_the_smallest_loss_floors_and_tasks(in_results_folder, tmp_path):
     rules = tmp_path / "rules.yaml"
 
     def code(text, result="bad.json"):
         rules.write_text(text)
-        return good("check", result, "--baseline", "again.json", "--rules", rules).returncode
+        return in_results_folder("check", result, "--baseline", "again.json", "--rules", rules).returncode
 
-    change_result(good.folder, "good.json", "again.json", no_change)
+    change_result(in_results_folder.folder, "good.json", "again.json", no_change)
     assert code("smallest_loss: 99") == 0
     assert code("tasks: [gsm8k, drop]") == 0
     assert code("floors: {hellaswag: 99}", "good.json") == 0
@@ -48,15 +48,15 @@ def test_rules_set_the_smallest_loss_floors_and_tasks(good, tmp_path):
     assert code("tasks: [gsm8k]\nfloors: {hellaswag: 90}", "bad.json") == 1  # a floor holds whatever is compared
 
 
-def test_a_task_that_is_missing_fails(good):
-    path = change_result(good.folder, "good.json", "less.json", lambda line: line["task"] != "gsm8k")
-    report = check(reading.read(path), [reading.read(good.folder / "good.json")], GateRules())
+def test_a_task_that_is_missing_fails(in_results_folder):
+    path = change_result(in_results_folder.folder, "good.json", "less.json", lambda line: line["task"] != "gsm8k")
+    report = check(reading.read(path), [reading.read(in_results_folder.folder / "good.json")], GateRules())
     assert failed_tasks(report) == ["GSM8K"]
 
 
-def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(good):
+def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(in_results_folder):
     """HellaSwag wavers between seeds by thirty points: 0.5 is nothing new there, though the questions alone would show it."""
-    folder = good.folder
+    folder = in_results_folder.folder
     shares = [1.0, 0.6, 0.9, 0.7, 1.0]
     seeds = [
         reading.read(
@@ -75,8 +75,8 @@ def result_with_a_loss(folder, name, seed, task="hellaswag", share=0.0):
     return reading.read(change_result(folder, "good.json", name, random_scores(seed, **{task: share})))
 
 
-def test_two_baselines_show_a_fall_to_nothing(good):
-    folder = good.folder
+def test_two_baselines_show_a_fall_to_nothing(in_results_folder):
+    folder = in_results_folder.folder
     one_wrong = change_result(
         folder, "good.json", "two.json", lambda line: line.update(score=0.0) if line["index"] == 3 else None
     )
@@ -86,8 +86,8 @@ def test_two_baselines_show_a_fall_to_nothing(good):
     assert failed_tasks(report) == ["HellaSwag"]
 
 
-def test_nothing_passes_unexamined(good):
-    folder = good.folder
+def test_nothing_passes_unexamined(in_results_folder):
+    folder = in_results_folder.folder
     base = reading.read(folder / "good.json")
     less = reading.read(
         change_result(folder, "good.json", "less2.json", lambda line: line["task"] not in ("drop", "gsm8k"))

@@ -28,16 +28,16 @@ from orca_bench.results import reading
         (lambda r: r.update(format="orca-bench result 2"), "rows were hashed otherwise"),
     ],
 )
-def test_what_cannot_be_compared_fails(good, edit_result, message):
-    path = change_result(good.folder, "good.json", "off.json", lambda line: line["row"] != -1, edit_result)
-    report = check(reading.read(path), [reading.read(good.folder / "good.json")], GateRules())
+def test_what_cannot_be_compared_fails(in_results_folder, edit_result, message):
+    path = change_result(in_results_folder.folder, "good.json", "off.json", lambda line: line["row"] != -1, edit_result)
+    report = check(reading.read(path), [reading.read(in_results_folder.folder / "good.json")], GateRules())
     assert not report.passed and message in gate_formats.headline(report)
     assert ElementTree.fromstring(gate_formats.to_junit(report)).get("failures") == "1"
     assert gate_formats.to_annotations(report)[0].startswith("::error title=orca-bench not comparable::")
 
 
-def test_one_run_is_not_counted_twice(good, tmp_path):
-    folder = good.folder
+def test_one_run_is_not_counted_twice(in_results_folder, tmp_path):
+    folder = in_results_folder.folder
     change_result(folder, "good.json", "copy.json", no_change)
     for ending in (".json", ".questions.jsonl"):
         (folder / f"link{ending}").symlink_to(f"good{ending}")
@@ -47,11 +47,11 @@ def test_one_run_is_not_counted_twice(good, tmp_path):
         (("bad.json", "--baseline", "good.json", "--baseline", "./good.json"), "it is given twice"),
         (("bad.json", "--baseline", "good.json", "--baseline", "copy.json"), "are those of good.json, byte for byte"),
     ):
-        assert message in good.refused("check", *arguments)
+        assert message in in_results_folder.refused("check", *arguments)
 
 
-def test_a_result_that_was_changed_by_hand_fails(good):
-    folder = good.folder
+def test_a_result_that_was_changed_by_hand_fails(in_results_folder):
+    folder = in_results_folder.folder
     path = change_result(folder, "good.json", "hand.json", lambda line: line["row"] != -1)
     path.write_text(path.read_text().replace('"name": "tiny', '"name": "other', 1))
     report = check(reading.read(path), [reading.read(folder / "good.json")], GateRules())

@@ -112,7 +112,7 @@ def test_filters_sorting_links_and_keys(open_page, tmp_path):
     tab.focus("#list")
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("ArrowDown")
-    assert tab.wait_for_selector(".q.chosen").text_content().startswith("ARC-Challenge · row 7")
+    assert tab.wait_for_selector(".q.current").text_content().startswith("ARC-Challenge · row 7")
     tab.fill("#row", "9")
     assert tab.text_content("#count") == "1 of 11 questions"
     tab.click("#scores th >> nth=0")
@@ -128,15 +128,15 @@ def test_choices_of_mc1_before_those_of_mc2_are_not_mistaken_for_them(open_page,
     tab, log = open_page(build(tmp_path, [result], [lambda part, index: [("q", choice, ()) for choice in choices]]))
     tab.click("#rows .q >> nth=0")
     tab.wait_for_selector("#detail pre")
-    assert tab.locator("#detail .choices .said").all_text_contents() == choices
-    assert tab.locator("#detail .choices .taken").count() == 0
+    assert tab.locator("#detail .choices .choice").all_text_contents() == choices
+    assert tab.locator("#detail .choices .predicted").count() == 0
     assert "mc1's choices before mc2's" in tab.text_content("#detail") and "m: 0.2500" in tab.text_content("#detail")
     # Without the rows it is not known what was asked; one set and two of them are still two tables.
     other = listed_result(tmp_path / "o.json", "o", [("truthful_qa", 0, 0.5, 1, [-1.0, -2.0, -3.0])])
     tab, log = open_page(build(tmp_path, [result, other], [None, None]))
     tab.click("#rows .q >> nth=0")
     tab.wait_for_selector("#detail .choices")
-    assert [tab.locator("#detail .choices").nth(n).locator(".said").count() for n in range(2)] == [5, 3]
+    assert [tab.locator("#detail .choices").nth(n).locator(".choice").count() for n in range(2)] == [5, 3]
     assert not log
 
 
@@ -196,9 +196,9 @@ def test_a_published_page_has_the_exact_requests(open_page, tiny_model, mini, tm
     tab.click("#rows .q >> nth=0")
     tab.wait_for_selector("#detail pre")
     assert first["context"] in tab.locator("#detail pre.context").all_text_contents()
-    choices = tab.locator("#detail .choices .said").all_text_contents()
+    choices = tab.locator("#detail .choices .choice").all_text_contents()
     assert choices[0] == f"context 1: {first['continuation']}" and len(choices) == 2
-    assert tab.locator("#detail .choices .taken").count() == 1  # the right one is marked, and the one taken
+    assert tab.locator("#detail .choices .predicted").count() == 1  # the right one is marked, and the one taken
     assert tab.locator("#detail .choices .ok").all_text_contents().count("✓") == 1
     assert tab.locator("#pictures img").count() == 2 and not logged
     assert os.path.getsize(folder / "index.html") > 10_000
