@@ -11,6 +11,7 @@ the choices' scores swapped and half the training by their loss.
 import contextlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +29,12 @@ TASKS = "hellaswag,truthful_qa,winogrande"  # those that the student learns, qui
 
 
 def command(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "orca_bench", *words], cwd=ROOT)
-    if done.returncode:
-        sys.exit(done.returncode)
+    process = subprocess.run([sys.executable, "-m", "orca_bench", *words], cwd=ROOT)
+    if process.returncode:
+        sys.exit(process.returncode)
 
 
-def evaluated(model: Path, out: Path) -> reading.ResultFile:
+def evaluate(model: Path, out: Path) -> reading.ResultFile:
     return api.evaluate(model, ROOT / "runs", tasks=TASKS, benchmarks="mini:", out=out, fresh=True)["orca"]
 
 
@@ -83,35 +84,42 @@ BREAKS = {
 
 
 def main() -> None:
-    names = sorted(BASELINES.glob("mini-*.json"))
+    paths = sorted(BASELINES.glob("mini-*.json"))
     rules = GateRules(tasks=tuple(TASKS.split(",")))
-    baselines = [reading.read(path) for path in names]
-    for one in baselines:  # each seed against the other four
-        verdict = gate.check(one, [other for other in baselines if other is not one], GateRules())
-        print(f"{one.path.name} against the others: {gate_formats.headline(verdict)}", flush=True)
-        if not verdict.passed:
-            sys.exit("the gate fails for a seed")
+    baselines = [reading.read(path) for path in paths]
+    for baseline in baselines:  # each seed against the other four
+        report = gate.check(baseline, [other for other in baselines if other is not baseline], GateRules())
+        print(f"{baseline.path.name} against the others: {gate_formats.headline(report)}", flush=True)
+        if not report.passed:
+            sys.exit("the gate fails a run that differs from the others by its seed alone")
     command("demo")
-    words = [word for path in names for word in ("--baseline", str(path))]
-    command("check", "runs/mini/results/orca.json", *words)
+    options = [word for path in paths for word in ("--baseline", str(path))]
+    command("check", "runs/mini/results/orca.json", *options)
     out = ROOT / "runs" / "gate"
     model = ROOT / "runs" / "mini" / "model"
-    for break_, headline in BREAKS.items():
+    for break_, reason in BREAKS.items():
         with break_():
-            broken = evaluated(model, out / f"{break_.__name__}.json")
-        must_fail(break_.__name__, broken, baselines, rules, headline)
+            result = evaluate(model, out / f"{break_.__name__}.json")
+        must_fail(break_.__name__, result, baselines, rules, reason)
     command("train", "recipes/mini.yaml", "-o", "name=mini-half", "-o", "train.max_steps=181")
-    half = evaluated(ROOT / "runs" / "mini-half" / "model", out / "half.json")
-    must_fail("half the training", half, baselines, rules, "failed: ")
+    result = evaluate(ROOT / "runs" / "mini-half" / "model", out / "half.json")
+    must_fail("half the training", result, baselines, rules, "failed: ")
 
 
-def must_fail(name: str, broken, baselines, rules, headline: str) -> None:
-    verdict = gate.check(broken, baselines, rules)
-    print(f"{name}: {gate_formats.headline(verdict)[:200]}", flush=True)
-    for task in verdict.verdicts:
-        print(f"  {task.title}: {task.reason}", flush=True)
-    if verdict.passed or headline not in gate_formats.headline(verdict):
-        sys.exit(f"the gate does not find '{name}'")
+def must_fail(
+    name: str,
+    result: reading.ResultFile,
+    baselines: Sequence[reading.ResultFile],
+    rules: GateRules,
+    reason: str,
+) -> None:
+    """Exit where the gate lets `result` pass, or fails it for another reason than `reason`."""
+    report = gate.check(result, baselines, rules)
+    print(f"{name}: {gate_formats.headline(report)[:200]}", flush=True)
+    for verdict in report.verdicts:
+        print(f"  {verdict.title}: {verdict.reason}", flush=True)
+    if report.passed or reason not in gate_formats.headline(report):
+        sys.exit(f"the gate does not detect '{name}'")
 
 
 if __name__ == "__main__":
