@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow bench gate breaks lint setup clean
+.PHONY: demo test test-slow bench gate breaks lint setup clean docs
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -26,6 +26,9 @@ gate: demo  ## the demo's student against its baselines: runs of the same recipe
 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/benchmarks/gate_mini.py
+
+docs: setup  ## the pages that are written from the code: commands and recipe keys
+	$(BIN)/python -m orca_bench.cli.reference
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,40 +1,53 @@
-"""`orca-bench data …`."""
+"""`orca-bench data …`: instruction files in, records out."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from orca_bench.cli import options
+
+if TYPE_CHECKING:
+    from orca_bench.data.conversion import Report
 
 
 @click.group("data")
 def command() -> None:
-    """Make records from instruction files."""
+    """Convert instruction files into records."""
 
 
 @command.command("convert")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file of records to write (.jsonl).")
+@click.argument("files", nargs=-1, required=True, type=options.PATH)
+@click.option(
+    "--out",
+    required=True,
+    type=options.PATH,
+    help="The file of records to write (JSON Lines); compressed if its name ends in .gz.",
+)
 @click.option(
     "--map",
     "mapping",
     multiple=True,
     metavar="KEY=COLUMN,…",
-    help="Columns to read: instruction=…,response=… and, where there are such, input=…,system=…; or messages=…",
+    help="Columns to read: instruction=…,response=… with, if the files have them, input=…,system=…; or messages=…",
 )
 @click.option(
     "--systems",
     metavar="IDS",
-    help="Ids of the Orca paper's system messages to draw from for all rows without their own: 5 or 2,3,7-9. Without it, "
-    "2-16 for published sets and message 5 for all other rows.",
+    help="Ids of the Orca paper's system messages, 5 or 2,3,7-9: rows without their own message get one of them at random.  "
+    "[default: 2-16 for published sets, message 5 for all other rows]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw of system messages.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of system messages.")
 @click.option("--strict", is_flag=True, help="Stop at the first row that would be left out.")
-def convert(files, out, mapping, systems, seed, strict):
-    """Turn instruction FILES that have reference answers into records, without a teacher.
+def convert(
+    files: tuple[Path, ...], out: Path, mapping: tuple[str, ...], systems: str | None, seed: int, strict: bool
+) -> None:
+    """Convert instruction FILES that have reference answers into records; no teacher model is used.
 
     FILES are JSON, JSON Lines, Parquet, CSV or TSV, plain or compressed; a folder or a pattern stands for its files in order.
-    The columns say what a row is:
+    These columns are known:
 
     \b
       instruction, output [, input] [, system]     Alpaca, WizardLM, the published Orca sets
@@ -43,24 +56,23 @@ def convert(files, out, mapping, systems, seed, strict):
       question, answer [, chain_of_thought]        GSM8K (with ####), FLAN's chain of thought, your own
       messages or conversations                    chat and ShareGPT, of one question and one answer
       prompt, completion (or response)             your own
-      system, instruction, input, response …       records: they pass as they are
+      system, instruction, input, response …       records: they are copied unchanged
 
-    For all others --map says which columns to read. A row's own system message is kept. Other rows of Alpaca, WizardLM,
-    Dolly, GSM8K and FLAN get one drawn by the seed and their texts; your own rows get message 5. An input such as "No input"
-    is none. Rows without an answer, and conversations of several turns, are left out and counted.
+    For other columns, --map names those to read. A row keeps its own system message. Other rows of Alpaca, WizardLM, Dolly,
+    GSM8K and FLAN get one that depends on the seed and their texts; your own rows get message 5. An input such as "No input"
+    counts as no input. Rows without an answer, and conversations of several turns, are left out and counted.
 
     \b
       orca-bench data convert alpaca_data.json dolly.jsonl.gz --out records/mine.jsonl
       orca-bench data convert faq.csv --map instruction=Question,response=Answer --out records/faq.jsonl
     """
     from orca_bench.cli.console import counting
-    from orca_bench.data import column_shapes
-    from orca_bench.data.conversion import convert as run
+    from orca_bench.data import column_shapes, conversion
     from orca_bench.text_fields import counted
 
     ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
-        report = run(
+        report = conversion.convert(
             list(files), out, ids, seed, column_shapes.mapped(mapping), strict, lambda done: progress(done, None)
         )
     click.echo(f"{report.records:,} records: {out}")
@@ -73,7 +85,7 @@ def convert(files, out, mapping, systems, seed, strict):
     click.echo(f"system messages: {', '.join(_system_counts(report, systems, seed))}")
 
 
-def _system_counts(report, systems: str | None, seed: int) -> list[str]:
+def _system_counts(report: Report, systems: str | None, seed: int) -> list[str]:
     empty = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
     counts = (
         (report.own_systems, f"kept from the rows{empty}"),

@@ -1,0 +1,179 @@
+"""The commands and the recipe's keys in, their reference as Markdown out.
+
+    python -m orca_bench.cli.reference
+
+writes orca_bench/cli/README.md and the table of keys in recipes/README.md; a test compares both with the code. Its own module
+because only this imports every command at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from orca_bench.cli.command_list import GROUPS, CommandEntry
+from orca_bench.cli.main import cli
+from orca_bench.recipe import EXTENDS, EXTENDS_DESCRIPTION, MAY_CHANGE, Recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS_FILE = ROOT / "orca_bench" / "cli" / "README.md"
+RECIPES_FILE = ROOT / "recipes" / "README.md"
+
+#: The lines of recipes/README.md between which the table of keys is written.
+_BEGIN, _END = "<!-- The table of keys, written by `make docs`. -->", "<!-- The end of the table of keys. -->"
+
+_INTRODUCTION = """# The commands
+
+Every command of orca-bench with its options. This page is written by `make docs` from the code; `orca-bench COMMAND --help`
+shows the same. Exit codes: 0 done, 1 failed (or a gate says no), 2 wrong input, 130 interrupted. `--debug` with any command
+shows the traceback of an error.
+"""
+
+
+def main() -> None:
+    """Write both references."""
+    COMMANDS_FILE.write_text(command_reference(), encoding="utf-8")
+    text = RECIPES_FILE.read_text(encoding="utf-8")
+    RECIPES_FILE.write_text(with_recipe_keys(text), encoding="utf-8")
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def command_reference() -> str:
+    """The page of all commands: a table of them by group, then a section for each."""
+    lines = [_INTRODUCTION, "| | command | what it does |", "|---|---|---|"]
+    for title, entries in GROUPS.items():
+        for number, entry in enumerate(entries):
+            lines.append(f"| {title if number == 0 else ''} | [{entry.name}](#{entry.name}) | {entry.summary} |")
+    for entries in GROUPS.values():
+        for entry in entries:
+            lines += ["", f"## {entry.name}", *_command_sections(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def _command_sections(entry: CommandEntry) -> Iterator[str]:
+    command = cli.get_command(click.Context(cli), entry.name)
+    assert command is not None
+    if not isinstance(command, click.Group):
+        yield from _command_section((entry.name,), command)
+        return
+    yield from ("", _escape(inspect.cleandoc(command.help or "")))
+    for name, inner in command.commands.items():
+        yield from ("", f"### {entry.name} {name}", *_command_section((entry.name, name), inner))
+
+
+def _command_section(words: tuple[str, ...], command: click.Command) -> Iterator[str]:
+    """Usage, description with examples, and a table of the options."""
+    context = click.Context(command, info_name=" ".join(("orca-bench", *words)))
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from ("", f"`orca-bench {' '.join(words)} {usage}`", "")
+    yield from _description(inspect.cleandoc(command.help or ""))
+    yield from ("", "| option | meaning |", "|---|---|")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            names, meaning = record
+            yield f"| `{_cell(names)}` | {_cell(_escape(meaning))} |"
+
+
+def _description(help_text: str) -> Iterator[str]:
+    """A help text as Markdown: paragraphs, and those that click does not wrap as blocks."""
+    for number, paragraph in enumerate(help_text.split("\n\n")):
+        if number:
+            yield ""
+        lines = paragraph.splitlines()
+        if lines[0] != "\b":
+            yield _escape(paragraph)
+            continue
+        heading = [line for line in lines[1:] if not line.startswith("  ")]
+        if heading:
+            yield from (_escape(" ".join(heading)), "")
+        yield from ("```", *(line[2:] for line in lines[1:] if line.startswith("  ")), "```")
+
+
+def _escape(text: str) -> str:
+    """The text with the characters that Markdown would take for HTML or emphasis escaped, outside of code."""
+    parts = text.split("`")
+    return "`".join(part if number % 2 else re.sub(r"([<>*])", r"\\\1", part) for number, part in enumerate(parts))
+
+
+def _cell(text: str) -> str:
+    """The text as a cell of a table."""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+
+
+# --- the recipe's keys ----------------------------------------------------------------------------------------------
+
+
+def with_recipe_keys(text: str) -> str:
+    """The text of recipes/README.md with a new table of keys; it is appended where the text has none yet."""
+    block = f"{_BEGIN}\n\n{recipe_keys()}\n{_END}\n"
+    if _BEGIN not in text:
+        return f"{text.rstrip()}\n\n## Keys\n\n{block}"
+    before, rest = text.split(_BEGIN)
+    return before + block + rest.split(_END)[1].removeprefix("\n")
+
+
+def recipe_keys() -> str:
+    """The table of the recipe's keys: name, values, default and meaning; * marks keys that may change in between."""
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
+    rows.append(f"| `{EXTENDS}` | text |  | {_cell(EXTENDS_DESCRIPTION)} |")
+    rows += [f"| {' | '.join(map(_cell, row))} |" for row in _key_rows(Recipe)]
+    note = "A run may be continued with another value of a key that has a star; all other keys must keep their values."
+    return "\n".join([*rows, "", note]) + "\n"
+
+
+def _key_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
+    for name, field in section.model_fields.items():
+        inner = _section_of(field)
+        if inner is not None and field.description is None:
+            yield from _key_rows(inner, f"{prefix}{name}.")
+            continue
+        star = " *" if MAY_CHANGE in field.metadata else ""
+        values = "section" if inner is not None else _values(field.annotation)
+        yield f"`{prefix}{name}`{star}", values, _default(field), field.description or ""
+        if inner is not None:
+            yield from _key_rows(inner, f"{prefix}{name}.")
+
+
+def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a field whose value is a section of keys; None for any other field."""
+    kinds = [field.annotation, *get_args(field.annotation)]
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _values(annotation: Any) -> str:
+    """What a value of this type is, in a word, or its choices."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _values(arguments[0])
+    if origin is Literal:
+        return ", ".join(str(choice) for choice in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_values(kind) for kind in arguments if kind is not types.NoneType)
+    if origin is list:
+        return f"list of {_values(arguments[0])}s"
+    return {bool: "true, false", int: "integer", float: "number", str: "text"}[annotation]
+
+
+def _default(field: FieldInfo) -> str:
+    """The default of a key; nothing for a key that must be given or has none."""
+    if field.default is PydanticUndefined:
+        return "required"
+    if field.default is None or isinstance(field.default, BaseModel):
+        return ""
+    return str(field.default).lower() if isinstance(field.default, bool) else f"{field.default}"
+
+
+if __name__ == "__main__":
+    main()
