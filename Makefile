@@ -6,17 +6,27 @@ BIN := $(VENV)/bin
 # torch first, by its pin, so that nothing else pulls another build of it.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow bench gate breaks lint setup clean docs
+# One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo lint test test-all fuzz bench gate breaks docs setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
 
-test: setup  ## every test
+lint: setup  ## style, documentation of public names, format, types
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-test-slow: setup  ## the tests that take minutes each, and fuzzing with 2,000 examples a test instead of 100
-	ORCA_BENCH_FUZZ=2000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "slow or not slow"
+test: setup  ## every test but the slow ones
+	$(PYTEST)
+
+test-all: setup  ## every test
+	$(PYTEST) -m "slow or not slow"
+
+fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
+	ORCA_BENCH_FUZZ=2000 $(PYTEST) -m "slow or not slow" -k fuzz
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
@@ -29,9 +39,6 @@ breaks: setup  ## deliberate breaks of the mini student, each of which the gate 
 
 docs: setup  ## the pages that are written from the code: commands and recipe keys
 	$(BIN)/python -m orca_bench.cli.reference
-
-lint: setup
-	$(BIN)/ruff check .
 
 setup: $(VENV)/.installed  ## the virtual environment that the others use
 

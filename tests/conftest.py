@@ -11,6 +11,30 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 
+#: The files that take longest, longest first: they start first, so that no core waits for another one at the end.
+LONGEST = (
+    "train/test_stopping.py",
+    "train/test_training.py",
+    "evaluate/test_golden.py",
+    "evaluate/engine/test_architectures.py",
+    "test_hub.py",
+    "test_wheel.py",
+    "evaluate/test_evaluation.py",
+    "evaluate/answers/test_work_sharing.py",
+    "evaluate/servers/test_completions_client.py",
+    "cli/test_commands.py",
+    "evaluate/answers/test_resume.py",
+    "report/test_page.py",
+    "report/test_gate.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; `make test` tells pytest-xdist to keep this order."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
 def pytest_terminal_summary(terminalreporter):
     """With ORCA_BENCH_NO_SKIPS, as in CI, name the tests that were skipped for want of something that CI can install."""
     for line in _avoidable_skips(terminalreporter):

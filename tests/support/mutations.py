@@ -6,7 +6,7 @@ import os
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-#: 100 examples a test; ORCA_BENCH_FUZZ says how many else (`make test-slow`: 2,000).
+#: 100 examples a test; ORCA_BENCH_FUZZ says how many else (`make fuzz`: 2,000).
 EXAMPLES = settings(
     max_examples=int(os.environ.get("ORCA_BENCH_FUZZ", "100")),
     deadline=None,
