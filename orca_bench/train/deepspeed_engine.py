@@ -123,6 +123,7 @@ class ScoredOnly:
         model.get_output_embeddings().register_forward_pre_hook(self)
 
     def __call__(self, head, inputs: tuple) -> tuple:
+        """The input of the output head, [1, scored positions, hidden size], of its input [batch, length, hidden size]."""
         (hidden,) = inputs
         return (hidden[:, :-1][self.scored][None],)
 

@@ -222,8 +222,8 @@ def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
             return _wait(child)
         except KeyboardInterrupt:
             run.stop_file.touch()
-            say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
         try:
+            say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
             return _wait(child)
         except KeyboardInterrupt:
             newest = newest_checkpoint(run.checkpoints)

@@ -102,6 +102,7 @@ def test_instruction_files_become_records(command, tmp_path):
     assert (tmp_path / "again.jsonl").read_text() == text
 
 
+@pytest.mark.slow
 def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path):
     words = ["demo", "--limit", 1, "-o", "train.max_steps=2"]
     done = command(*words)

@@ -13,7 +13,12 @@ from orca_bench.system_messages import system_message
 EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("task", SUITE, ids=lambda task: task.name)
+#: The tasks of most requests, which take most of the time.
+LARGE = ("hellaswag", "mmlu", "drop")
+TASKS = [pytest.param(task, marks=[pytest.mark.slow] if task.name in LARGE else [], id=task.name) for task in SUITE]
+
+
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", protocols.OURS)
 def test_requests_token_ids_and_scores_are_the_golden_ones(shared, name, task):
     tokenizer = tokenizers.load(shared / "tokenizer" / "tokenizer.model")

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from waiting import PATIENCE_S
+
 #: No test reaches the network: the hub's client reads this when it is imported.
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 os.environ.update(OFFLINE)
@@ -83,7 +85,7 @@ class Command:
             **options,
         )
 
-    def process(self, *words, timeout=1800, **options) -> subprocess.CompletedProcess:
+    def process(self, *words, timeout=PATIENCE_S, **options) -> subprocess.CompletedProcess:
         """Run a process to its end."""
         process = self.start(*words, **options)
         try:

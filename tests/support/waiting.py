@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-#: Seconds until a test gives up. No test needs a hundredth of them on a common machine.
-PATIENCE_S = 300.0
+#: Seconds until a test gives up. Only a test that fails waits so long.
+PATIENCE_S = 1200.0
 
 _T = TypeVar("_T")
 

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from waiting import PATIENCE_S, eventually
 
 from orca_bench import child_processes, recipe_file
 from orca_bench.train.run_folder import Run
@@ -26,13 +27,6 @@ def orca(tmp_path_factory, mini, mini_records, command_in):
     return command_in(folder)
 
 
-def wait_until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def training(orca, tmp_path):
     """`training(name, *words)`: a command that is past its first step, its run, and the ids of what it started."""
@@ -42,7 +36,7 @@ def training(orca, tmp_path):
         run = Run(orca.folder / "runs" / name)
         command = orca.start("train", "r.yaml", "-o", f"name={name}", *words, env={"TMPDIR": str(tmp_path)})
         commands.append(command)
-        wait_until(
+        eventually(
             lambda: command.poll() is not None or (run.metrics_file.is_file() and run.metrics_file.stat().st_size)
         )
         assert command.poll() is None, command.communicate()
@@ -55,8 +49,8 @@ def training(orca, tmp_path):
     assert not list(tmp_path.glob("orca-bench-*"))  # whoever was last has cleared up
 
 
-def nothing_left(run, seconds):
-    wait_until(lambda: not child_processes.running(run.purpose), seconds)
+def nothing_left(run):
+    eventually(lambda: not child_processes.running(run.purpose))
 
 
 def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_trains_the_run(orca, training):
@@ -66,9 +60,10 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     assert f"another process ({command.pid} on " in refusal
     assert "another process" in orca.refused("train", "r.yaml", "-o", "name=twice", *ENDLESS, "--fresh")
     command.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    while "Ctrl-C again to stop at once" not in command.stdout.readline():
+        assert command.poll() is None
     command.send_signal(signal.SIGINT)
-    _, err = command.communicate(timeout=10)
+    _, err = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130 and "stopped at once; the same command" in err
     assert child_processes.running(run.purpose) == []
 
@@ -77,7 +72,7 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     ("launcher", "victim"),
     [
         ("torchrun", "command"),
-        ("deepspeed", "launcher"),
+        pytest.param("deepspeed", "launcher", marks=pytest.mark.slow),
         pytest.param("torchrun", "launcher", marks=pytest.mark.slow),
         pytest.param("deepspeed", "command", marks=pytest.mark.slow),
         pytest.param("torchrun", "worker", marks=pytest.mark.slow),
@@ -88,17 +83,18 @@ def test_who_ever_is_killed_takes_all_others_with_it(training, launcher, victim)
     command, run, started = training(f"{launcher}-{victim}", *ENDLESS, "--launcher", launcher)
     children = psutil.Process(command.pid).children(recursive=True)
     {"command": psutil.Process(command.pid), "launcher": children[0], "worker": children[-1]}[victim].kill()
-    nothing_left(run, 40 if victim == "worker" else 10)  # the launchers give the other workers half a minute
-    _, err = command.communicate(timeout=10)
+    nothing_left(run)
+    _, err = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == (-signal.SIGKILL if victim == "command" else 1) and "Traceback" not in err
     assert not run.model.exists()
 
 
+@pytest.mark.slow
 def test_sigterm_is_a_polite_request_and_the_free_keys_may_change_before_it_goes_on(orca, training):
     words = ("-o", "train.epochs=8", "-o", "train.export_every=null")
     command, run, _ = training("term", *words)
     command.send_signal(signal.SIGTERM)
-    _, err = command.communicate(timeout=60)
+    _, err = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130 and "the same command continues from it" in err
     assert Run(run.folder).status == "interrupted"
     again = orca(
@@ -142,6 +138,7 @@ def test_a_run_that_diverges_stops_and_keeps_what_is_good(orca):
     assert "no finished run" in orca.refused("eval", "--runs", "alone", "--tasks", "winogrande")
 
 
+@pytest.mark.slow
 def test_a_loss_above_the_recipes_bound_stops_a_run_that_goes_on_with_a_higher_one(orca):
     words = ["r.yaml", "-o", "name=bound", "-o", "train.processes=1", "-o", "train.micro_batch=4"]
     words += ["-o", "train.precision=bf16"]
@@ -164,7 +161,7 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
         time.sleep(rng.random() * 3)
         command.kill()
         command.communicate()
-        nothing_left(run, 10)
+        nothing_left(run)
         for folder in (run.model, *run.exports.glob("step-*")):
             assert not folder.exists() or (folder / "tokenizer.json").is_file()
     done = orca("train", "r.yaml", "-o", "name=killed", *words)

@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from waiting import PATIENCE_S, eventually
 
 from orca_bench import prompt, recipe_file, tokenizers
 from orca_bench import train as training
@@ -133,6 +133,7 @@ def test_one_process_gives_the_same_losses(orca, folder, two):
     assert losses(folder / "runs" / "one") == pytest.approx(losses(two), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
     assert done.returncode == 0, done.stderr + (folder / "runs/ds/train.log").read_text()
@@ -143,7 +144,7 @@ def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     ("launcher", "words"),
     [
         ("torch.distributed.run", ["--standalone", "--nproc-per-node", "2", "-m"]),
-        ("deepspeed.launcher.runner", ["--num_gpus", "2", "--module"]),
+        pytest.param("deepspeed.launcher.runner", ["--num_gpus", "2", "--module"], marks=pytest.mark.slow),
     ],
 )
 def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, launcher, words):
@@ -153,7 +154,7 @@ def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, laun
         env=os.environ | {"DS_ACCELERATOR": "cpu"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert losses(folder / "runs" / launcher) == pytest.approx(losses(two), abs=1e-5)
@@ -162,11 +163,9 @@ def test_inside_a_launcher_the_command_is_one_of_the_processes(folder, two, laun
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder, two):
     process = orca.start("train", "r.yaml", "-o", "name=stopped")
     metrics = folder / "runs" / "stopped" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: process.poll() is not None or (metrics.is_file() and metrics.stat().st_size))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130 and "the same command continues from it" in err
     before = losses(folder / "runs" / "stopped")
     assert 0 < len(before) < len(losses(two))
