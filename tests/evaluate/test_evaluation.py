@@ -1,5 +1,7 @@
 """A real evaluation through lm-evaluation-harness, from the command line, checked by hand against plain transformers."""
 
+import hashlib
+import importlib.metadata
 import json
 import random
 import signal
@@ -9,8 +11,9 @@ import torch
 from waiting import PATIENCE_S, eventually
 
 from orca_bench import prompt, tokenizers
-from orca_bench.evaluate import benchmark_rows, protocols
+from orca_bench.evaluate import benchmark_rows, protocols, request_encoding, request_files
 from orca_bench.evaluate.tasks import SUITE
+from orca_bench.models import model_identity
 from orca_bench.system_messages import system_message
 from orca_bench.tokenizers import hugging_face
 
@@ -30,19 +33,50 @@ def evaluated(orca, tiny_model, mini):
     return json.loads(out.read_text()), questions, out, done
 
 
-def test_a_result_says_everything(evaluated):
-    result, questions, _, done = evaluated
-    assert result["complete"] and set(result["tasks"]) == {task.name for task in SUITE}
-    assert result["suite"]["name"] == "mini" and result["protocol"]["name"] == "orca" and result["limit"] == 8
-    assert result["protocol"]["system"] == system_message(5)
-    assert len(result["model"]["fingerprint"]) == 64 and "lm_eval" in result["versions"]
+def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evaluated, tiny_model, mini):
+    from transformers import AutoModelForCausalLM
+
+    result, _, out, process = evaluated
+    tokenizer = tokenizers.load(tiny_model)
+    protocol = protocols.Orca(system_message(5))
+    assert list(result["tasks"]) == [task.name for task in SUITE]
     for task in SUITE:
-        entry = result["tasks"][task.name]
-        n = 24 if task.name == "mmlu" else 8
-        assert entry["n"] == n and entry["shots"] == task.shots and len(entry["requests_sha256"]) == 64
-        assert set(result["data_hashes"][task.name]) == set(filter(None, (task.split, task.few_shot_split)))
-    assert len(questions) == 72
-    assert "not comparable" in done.stdout and "37.06" in done.stdout
+        entry, rows = result["tasks"][task.name], benchmark_rows.load(task, mini["mini:benchmarks"])
+        documents = protocol.documents(task, rows, 8)
+        assert {name: entry[name] for name in ("title", "metric", "shots", "n", "rows", "full_size")} == {
+            "title": task.title,
+            "metric": task.metric,
+            "shots": task.shots,
+            "n": len(documents),
+            "rows": len(rows.evaluation_rows),
+            "full_size": task.facts.sizes[task.split],
+        }
+        assert entry["requests_sha256"] == request_files.digest(documents)
+        encoding = request_encoding.encoding_for("orca", tokenizer, 1024)
+        for request in (request for document in documents for request in document.requests):
+            if request.continuation is None:
+                encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
+            else:
+                encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
+        assert entry["shortened"] == encoding.shortened
+        assert result["data_hashes"][task.name] == rows.hashes
+        assert set(rows.hashes) == set(filter(None, (task.split, task.few_shot_split)))
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    identity = result["model"]["identity"]
+    assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights(model)
+    assert model_identity.of_folder(str(tiny_model)).items() <= identity.items()
+    assert result["model"]["parameters"] == model.num_parameters()
+    assert (result["model"]["dtype"], result["model"]["device"], result["model"]["path"]) == (
+        "float32",
+        "cpu",
+        str(tiny_model),
+    )
+    assert result["protocol"] == json.loads(json.dumps(protocol.describe() | {"max_length": 1024}))
+    assert result["suite"]["name"] == "mini" and not result["suite"]["comparable"] and result["limit"] == 8
+    for name in ("torch", "lm_eval", "transformers"):
+        assert result["versions"][name] == importlib.metadata.version(name)
+    assert result["questions_sha256"] == hashlib.sha256(out.with_suffix(".questions.jsonl").read_bytes()).hexdigest()
+    assert "not comparable" in process.stdout and "37.06" in process.stdout
 
 
 def test_values_are_the_means_of_the_questions_and_lm_evals_own(evaluated):

@@ -277,4 +277,6 @@ def test_arc_finds_the_right_choice_by_its_label():
 
 def test_an_example_of_drop_may_have_no_answer():
     """As one row of the real train split."""
-    DROP.check({"passage": "p", "question": "q", "answer": NO_ANSWER, "validated_answers": NONE_VALIDATED})
+    row = {"passage": "p", "question": "q", "answer": NO_ANSWER, "validated_answers": NONE_VALIDATED}
+    DROP.check(row)  # raises where a row cannot be an example
+    assert DROP.target(row) == " "
