@@ -79,9 +79,9 @@ def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(
     here, there = (request_encoding.encoding_for("leaderboard", tokenizer, 100) for _ in range(2))
     there.limit_pair_length(99)
     for count in range(1, 120):
-        one, other = here.pair("a " * count, "b"), there.pair("a " * count, "b")
+        one, other = here.encode_pair("a " * count, "b"), there.encode_pair("a " * count, "b")
         assert other.ids == one.ids[-99:] and len(one.ids) <= 101
-    differing = sum(here.pair("a " * n, "b").ids != there.pair("a " * n, "b").ids for n in range(1, 120))
+    differing = sum(here.encode_pair("a " * n, "b").ids != there.encode_pair("a " * n, "b").ids for n in range(1, 120))
     assert there.narrowed == 2 * differing > 0 and here.narrowed == 0
     roomy = request_encoding.encoding_for("leaderboard", tokenizer, 100)
     roomy.limit_pair_length(4095)
