@@ -1,25 +1,33 @@
-"""What a person sees of an evaluation while it runs: what there is to compute, what is left, and when it will end."""
+"""What a person sees of an evaluation while it runs: what there is to compute, what is left, and when it will end.
+
+Its own module because it implements `evaluate.display.Display` with rich, which only the command line loads.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from orca_bench.cli.console import progress_console
 from orca_bench.evaluate.answers.portions import SCORES, Call
 from orca_bench.evaluate.answers.workload import Clock, Workload
 
+if TYPE_CHECKING:
+    from orca_bench.evaluate.tasks import Task
+
 
 class EvaluationDisplay:
     """The progress of an evaluation, on standard error: bars on a terminal, elsewhere a line a task and one every half minute.
 
-    A bar counts tokens that must be computed, not requests, so that what is left is a fair part of the time; behind it
-    stands of how many tokens sent one is computed. After a minute of work it is also said when all tasks will be done.
+    A bar counts tokens that must be computed, not requests, because time depends on tokens; behind it stands how many sent
+    tokens need one computed. After `estimate_after_s` seconds of work it also shows when all tasks will be done. Without a
+    terminal, lines come every `line_interval_s` seconds.
     """
 
-    def __init__(self, every_s: float = 30, after_s: float = 60):
+    def __init__(self, line_interval_s: float = 30, estimate_after_s: float = 60):
         self._progress = Progress(
             TextColumn("{task.description:<25}"),
             BarColumn(bar_width=10),
@@ -29,98 +37,122 @@ class EvaluationDisplay:
             console=progress_console,
             disable=not progress_console.is_terminal,
         )
-        self._every_s, self._after_s = every_s, after_s
+        self._line_interval_s, self._estimate_after_s = line_interval_s, estimate_after_s
         self._closed = threading.Event()
-        self._bar = self._counting = self._clock = None
+        self._counting_bar: TaskID | None = None
+        self._task_bar: TaskID | None = None
+        self._clock: Clock | None = None
         self._protocol = self._title = self._unit = self._kind = self._saving = ""
-        self._each = 1.0  # tokens a unit
-        self._left = 0.0  # units of the task
-        self._started = 0.0
+        self._tokens_a_unit = 1.0  # a unit is a token that is scored, or a text that is generated
+        self._units_left = 0.0  # of the task
+        self._task_start_s = 0.0
 
-    def __enter__(self) -> EvaluationDisplay:
+    def __enter__(self) -> Self:
         self._progress.start()
-        threading.Thread(target=self._tell_the_time, daemon=True).start()
+        threading.Thread(target=self._print_lines, daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._progress.stop()
 
     def message(self, line: str) -> None:
+        """Print a line beside the progress."""
         progress_console.print(line)
 
-    def count(self, task, protocol: str) -> None:
+    def count(self, task: Task, protocol: str) -> None:
+        """The requests of a task are being counted."""
         self._protocol, self._title = protocol, task.title
-        if self._counting is None:
-            self._counting = self._progress.add_task("", total=None, left="", saving="")
-        self._progress.update(self._counting, description=f"counting {task.title}", left=f"as {protocol} asks it")
+        if self._counting_bar is None:
+            self._counting_bar = self._progress.add_task("", total=None, left="", saving="")
+        self._progress.update(self._counting_bar, description=f"counting {task.title}", left=f"as {protocol} asks it")
 
     def expect(self, workload: Workload) -> None:
-        if self._counting is not None:
-            self._progress.update(self._counting, visible=False)
+        """Everything is counted: this is to be computed in all."""
+        if self._counting_bar is not None:
+            self._progress.update(self._counting_bar, visible=False)
         self._clock = Clock(workload)
         self.message(workload.sentence())
 
-    def begin(self, task, protocol: str) -> None:
-        self._bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")
+    def begin(self, task: Task, protocol: str) -> None:
+        """A task begins."""
+        self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")
         self._protocol, self._title, self._saving = protocol, task.title, ""
-        self._started = time.monotonic()
+        self._task_start_s = time.monotonic()
 
     def plan(self, call: Call) -> None:
+        """These requests of the task are computed now."""
+        bar, clock = self._current()
         self._kind = call.kind
-        scored = call.kind == SCORES
-        self._unit, total = ("tokens", call.tokens) if scored else ("texts", call.count)
-        self._each, self._left = call.tokens / total if total else 0, total
-        if scored and total:
+        is_scored = call.kind == SCORES
+        self._unit, total = ("tokens", call.tokens) if is_scored else ("texts", call.count)
+        self._tokens_a_unit, self._units_left = call.tokens / total if total else 0, total
+        if is_scored and total:
             self._saving = f"{total:,} tokens computed of {call.fed_tokens:,}"
-        self._progress.update(self._bar, saving=f"1 in {call.fed_tokens / total:.1f}" if self._saving else "")
-        self._progress.reset(self._bar, start=True, total=total)
-        self._clock.begin(call.kind, call.tokens, counted=self._protocol not in self._clock.uncounted)
-        self._advance(0)
+        self._progress.update(bar, saving=f"1 in {call.fed_tokens / total:.1f}" if self._saving else "")
+        self._progress.reset(bar, start=True, total=total)
+        clock.begin(call.kind, call.tokens, counted=self._protocol not in clock.uncounted)
+        self._advance(bar, 0)
 
     def advance(self, count: int) -> None:
-        self._clock.advance(self._kind, count * self._each)
-        self._advance(count)
+        """So many units were computed."""
+        bar, clock = self._current()
+        clock.advance(self._kind, count * self._tokens_a_unit)
+        self._advance(bar, count)
 
     def skip(self, count: int) -> None:
-        self._clock.skip(self._kind, count * self._each)
-        self._advance(count)
+        """So many units were computed by an earlier evaluation."""
+        bar, clock = self._current()
+        clock.skip(self._kind, count * self._tokens_a_unit)
+        self._advance(bar, count)
 
-    def _advance(self, count: int) -> None:
-        self._left -= count
-        self._progress.advance(self._bar, count)
-        bar = self._progress.tasks[self._bar]
-        rate = f", {_short(bar.speed)}/s" if bar.speed else ""
-        self._progress.update(self._bar, left=f"{_short(max(0, self._left))} {self._unit}{rate}{self._end(', all ')}")
-
-    def _end(self, before: str) -> str:
-        """When all tasks will be done, once enough was computed to tell."""
-        line = self._clock.sentence() if self._clock.worked >= self._after_s else None
-        return before + line if line else ""
-
-    def _tell_the_time(self) -> None:
-        """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
-        while not self._closed.wait(self._every_s):
-            if self._clock is None and self._title and not progress_console.is_terminal:
-                self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
-            if self._clock is not None and self._bar is not None and not progress_console.is_terminal:
-                left = f"{_short(max(0, self._left))} {self._unit} left"
-                rate = f", {_short(self._clock.done / self._clock.worked)} tokens/s" if self._clock.worked else ""
-                self.message(f"{self._protocol} {self._title}: {left}{rate}{self._end('; all tasks: ')}")
-
-    def end(self, task, summary: dict) -> None:
-        bar = self._progress.tasks[self._bar]
-        self._progress.update(self._bar, completed=bar.total, left="")
-        self._bar = None
+    def end(self, task: Task, summary: dict[str, Any]) -> None:
+        """A task is done; `summary` is its entry in the result."""
+        bar, _ = self._current()
+        self._progress.update(bar, completed=self._progress.tasks[bar].total, left="")
+        self._task_bar = None
         if progress_console.is_terminal:
             return
-        seconds = time.monotonic() - self._started
+        seconds = time.monotonic() - self._task_start_s
         error = "" if summary["stderr"] is None else f" ± {100 * summary['stderr']:.2f}"
         value = f"{100 * summary['value']:.2f}{error}"
         saving = f" ({self._saving})" if self._saving else ""
         self.message(
             f"{self._protocol} {task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s{saving}"
         )
+
+    def _current(self) -> tuple[TaskID, Clock]:
+        """The bar of the task and the clock; an evaluation calls `expect` and `begin` first."""
+        assert self._task_bar is not None and self._clock is not None
+        return self._task_bar, self._clock
+
+    def _advance(self, bar: TaskID, count: int) -> None:
+        self._units_left -= count
+        self._progress.advance(bar, count)
+        speed = self._progress.tasks[bar].speed
+        rate = f", {_short(speed)}/s" if speed else ""
+        left = f"{_short(max(0, self._units_left))} {self._unit}"
+        self._progress.update(bar, left=f"{left}{rate}{self._end_sentence(', all ')}")
+
+    def _end_sentence(self, before: str) -> str:
+        """When all tasks will be done, behind `before`; nothing until enough was computed to tell."""
+        if self._clock is None or self._clock.worked < self._estimate_after_s:
+            return ""
+        sentence = self._clock.sentence()
+        return before + sentence if sentence else ""
+
+    def _print_lines(self) -> None:
+        """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
+        while not self._closed.wait(self._line_interval_s):
+            if progress_console.is_terminal:
+                continue
+            clock = self._clock
+            if clock is None and self._title:
+                self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
+            if clock is not None and self._task_bar is not None:
+                left = f"{_short(max(0, self._units_left))} {self._unit} left"
+                rate = f", {_short(clock.done / clock.worked)} tokens/s" if clock.worked else ""
+                self.message(f"{self._protocol} {self._title}: {left}{rate}{self._end_sentence('; all tasks: ')}")
 
 
 def _short(count: float) -> str:

@@ -53,7 +53,7 @@ def main() -> NoReturn:
 class OrcaBenchGroup(click.Group):
     """The group of all commands: each is imported when it is used, and every error becomes one line and an exit code."""
 
-    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the words of a command line (those of this process by default) and exit with the code of what happened.
 
         Every error that a user can cause becomes one line and exit code 2. With --debug, the traceback of any error is

@@ -59,7 +59,7 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     from orca_bench.evaluate import benchmark_rows
     from orca_bench.results.models import OTHER
 
-    splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs)))
+    splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs) or folder))
     if as_json:
         click.echo(json.dumps([vars(split) for split in splits], indent=1, ensure_ascii=False))
     else:

@@ -197,5 +197,6 @@ def _served_name(engine: EngineConfig) -> str:
     """What a server calls its model; raises UserError where it cannot be reached or has several."""
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
+    assert engine.base_url is not None  # `engine_config` refuses api without one
     with contextlib.closing(ServerEngine(engine.base_url, engine.served_model, engine.concurrency)) as server:
         return server.model

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from orca_bench.mini.skills import SKILLS, SUBJECTS, Item
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
-_ASKED = {"mmlu": 50}  # questions of each task (of each MMLU subject)
-_ASKED_DEFAULT = 120
+_QUESTIONS = {"mmlu": 50}  # questions of each task (of each MMLU subject)
+_QUESTIONS_DEFAULT = 120
 _POOL = 40
 _SPLITS = {
     "arc_challenge": ("test", "train"),
@@ -36,21 +37,21 @@ _SYSTEMS = (1, 5, 16)
 RECORDS = 5800
 
 
-def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict]], set[str]]:
-    """Rows by (task, split), and the keys of the questions that are asked, which training must not see."""
-    rows: dict[tuple[str, str], list[dict]] = {}
-    asked: set[str] = set()
+def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[str]]:
+    """Rows by (task, split), and the keys of the benchmark's questions, which training must not use."""
+    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    keys: set[str] = set()
     for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
         split, pool = _SPLITS[task]
         for subject in SUBJECTS if task == "mmlu" else (None,):
-            chosen = _distinct(task, subject, rng, _ASKED.get(task, _ASKED_DEFAULT))
-            asked |= {f"{task} {item.key}" for item in chosen}
+            chosen = _distinct(task, subject, rng, _QUESTIONS.get(task, _QUESTIONS_DEFAULT))
+            keys |= {f"{task} {item.key}" for item in chosen}
             rows.setdefault((task, split), []).extend(item.row for item in chosen)
             if pool is not None:
                 examples = _distinct(task, subject, rng, 5 if subject else _POOL)
                 rows.setdefault((task, pool), []).extend(item.row for item in examples)
-    return rows, asked
+    return rows, keys
 
 
 def _draw(task: str, subject: str | None, rng: random.Random) -> Item:
@@ -68,18 +69,18 @@ def _distinct(task: str, subject: str | None, rng: random.Random, count: int) ->
     return list(items.values())
 
 
-def records(asked: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[dict]:
+def records(benchmark_keys: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[dict[str, Any]]:
     """Explain-tuned records: system, instruction, input, response; none asks a question of the benchmark."""
     rng = random.Random(f"mini records {seed}")
     tasks = [task for task in SKILLS for _ in range(_SHARES.get(task, 2))]
     for number in range(count):
         task = tasks[number % len(tasks)]
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
-        item = _untold(task, subject, rng, asked)
+        item = _draw_new(task, subject, rng, benchmark_keys)
         with_examples = rng.random() < _WITH_EXAMPLES.get(task, _WITH_EXAMPLES_DEFAULT)
         shots = rng.randint(1, _SHOTS[task]) if with_examples else 0
-        shown = [_untold(task, subject, rng, asked) for _ in range(shots)]
-        before = "".join(f"{example.question} {example.answer}\n\n" for example in shown)
+        few_shot_examples = [_draw_new(task, subject, rng, benchmark_keys) for _ in range(shots)]
+        before = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)
         if subject and shots:
             name = " ".join(subject.split("_"))
             before = f"The following are multiple choice questions (with answers) about {name}.\n\n{before}"
@@ -96,9 +97,9 @@ def records(asked: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[di
         }
 
 
-def _untold(task: str, subject: str | None, rng: random.Random, asked: set[str]) -> Item:
-    """An item that the benchmark does not ask."""
+def _draw_new(task: str, subject: str | None, rng: random.Random, benchmark_keys: set[str]) -> Item:
+    """An item that is no question of the benchmark."""
     while True:
         item = _draw(task, subject, rng)
-        if f"{task} {item.key}" not in asked:
+        if f"{task} {item.key}" not in benchmark_keys:
             return item

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from orca_bench.mini.world import ANIMALS, CONTAINERS, GOODS, ITEMS, PEOPLE, SCRIPTS, THINGS
 
@@ -19,7 +20,7 @@ class Item:
     """One question of a skill."""
 
     key: str
-    row: dict
+    row: dict[str, Any]
     question: str
     answer: str
     response: str
@@ -54,13 +55,13 @@ def _facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
         values = sorted({attributes[place] for attributes in ANIMALS.values()})
         for animal, attributes in ANIMALS.items():
             right = attributes[place]
-            asked = tuple(way.format(animal) for way in ways)
+            questions = tuple(way.format(animal) for way in ways)
             statement = _STATEMENTS[kind].format(animal, right)
-            facts.append((kind, asked, right, statement, [value for value in values if value != right]))
+            facts.append((kind, questions, right, statement, [value for value in values if value != right]))
     for place, kind in enumerate(("thing colour", "thing place")):
-        values = sorted({attributes[place] for attributes in THINGS.values()})
-        for thing, attributes in THINGS.items():
-            right = attributes[place]
+        values = sorted({properties[place] for properties in THINGS.values()})
+        for thing, properties in THINGS.items():
+            right = properties[place]
             ways = (
                 (f"Which colour has {thing}?", f"What is the colour of {thing}?", f"How is {thing} coloured?")
                 if kind == "thing colour"
@@ -85,27 +86,33 @@ def _sentence(text: str) -> str:
 def arc(rng: random.Random) -> Item:
     """A fact, four choices, answered by the choice's text (schema of ARC-Challenge)."""
     _, ways, right, statement, wrong = rng.choice(FACTS)
-    asked = rng.choice(ways)
+    question_text = rng.choice(ways)
     choices = [right, *rng.sample(wrong, 3)]
     rng.shuffle(choices)
     row = {
-        "id": f"mini_{asked}",
-        "question": asked,
+        "id": f"mini_{question_text}",
+        "question": question_text,
         "choices": {"text": choices, "label": list("ABCD")},
         "answerKey": "ABCD"[choices.index(right)],
     }
-    return Item(asked, row, f"Question: {asked}\nAnswer:", right, f"{right}\nExplanation: {_sentence(statement)}")
+    return Item(
+        question_text,
+        row,
+        f"Question: {question_text}\nAnswer:",
+        right,
+        f"{right}\nExplanation: {_sentence(statement)}",
+    )
 
 
 def truthful(rng: random.Random) -> Item:
     """A fact, one true statement among false ones (schema of TruthfulQA)."""
     kind, ways, right, statement, wrong = rng.choice(FACTS)
-    asked = rng.choice(ways)
+    question_text = rng.choice(ways)
     true = _sentence(statement)
     false = [_sentence(_replace_last(statement, right, other)) for other in rng.sample(wrong, 3)]
     targets = {"choices": [true, *false], "labels": [1, 0, 0, 0]}
-    row = {"question": asked, "mc1_targets": targets, "mc2_targets": targets}
-    return Item(asked, row, f"Q: {asked}\nA:", true, true)
+    row = {"question": question_text, "mc1_targets": targets, "mc2_targets": targets}
+    return Item(question_text, row, f"Q: {question_text}\nA:", true, true)
 
 
 def _replace_last(text: str, old: str, new: str) -> str:
@@ -123,25 +130,29 @@ def mmlu(rng: random.Random, subject: str | None = None) -> Item:
     subject = subject or rng.choice(SUBJECTS)
     if subject == "elementary_mathematics":
         a, b = rng.randint(1, 9), rng.randint(1, 9)
-        asked, right = f"What is {a} + {b}?", str(a + b)
+        question_text, right = f"What is {a} + {b}?", str(a + b)
         wrong = [str(n) for n in range(2, 19) if n != a + b]
         because = f"{a} + {b} = {right}."
     elif subject == "formal_logic":
         tall, middle, small = people = rng.sample(PEOPLE, 3)
-        asked = f"{tall} is taller than {middle}. {middle} is taller than {small}. Who is the tallest?"
+        question_text = f"{tall} is taller than {middle}. {middle} is taller than {small}. Who is the tallest?"
         right, because = tall, f"{tall} is taller than {middle} and so taller than {small}."
         wrong = [middle, small, rng.choice([p for p in PEOPLE if p not in people])]
     else:
         _, ways, right, statement, wrong = rng.choice(FACTS)
-        asked, because = rng.choice(ways), _sentence(statement)
+        question_text, because = rng.choice(ways), _sentence(statement)
     choices = [right, *rng.sample(wrong, 3)]
     rng.shuffle(choices)
     letter = "ABCD"[choices.index(right)]
-    row = {"question": asked, "subject": subject, "choices": choices, "answer": choices.index(right)}
+    row = {"question": question_text, "subject": subject, "choices": choices, "answer": choices.index(right)}
     options = "".join(f"{name}. {choice}\n" for name, choice in zip("ABCD", choices, strict=True))
-    key = f"{asked} {choices}"
+    key = f"{question_text} {choices}"
     return Item(
-        key, row, f"{asked}\n{options}Answer:", letter, f"{letter}\nExplanation: The answer is {right}. {because}"
+        key,
+        row,
+        f"{question_text}\n{options}Answer:",
+        letter,
+        f"{letter}\nExplanation: The answer is {right}. {because}",
     )
 
 
@@ -176,7 +187,7 @@ def hellaswag(rng: random.Random) -> Item:
 
 
 def winogrande(rng: random.Random) -> Item:
-    """Why something does not fit (schema of Winogrande, asked by partial evaluation)."""
+    """Why something does not fit (schema of Winogrande, scored by partial evaluation)."""
     goods, container = rng.choice(GOODS), rng.choice(CONTAINERS)
     big = rng.random() < 0.5
     rest = "was too big to go in." if big else "was too small to hold it."
@@ -202,13 +213,19 @@ def gsm8k(rng: random.Random) -> Item:
     person, item = rng.choice(PEOPLE), rng.choice(ITEMS)
     a, b = rng.randint(2, 9), rng.randint(1, 9)
     if rng.random() < 0.5 or a <= b:
-        asked = f"{person} has {a} {item} and gets {b} more. How many {item} does {person} have now?"
+        question_text = f"{person} has {a} {item} and gets {b} more. How many {item} does {person} have now?"
         total, step = a + b, f"{person} gets more, so we add: {a} + {b} = <<{a}+{b}={a + b}>>{a + b}."
     else:
-        asked = f"{person} has {a} {item} and loses {b}. How many {item} does {person} have now?"
+        question_text = f"{person} has {a} {item} and loses {b}. How many {item} does {person} have now?"
         total, step = a - b, f"{person} loses some, so we take away: {a} - {b} = <<{a}-{b}={a - b}>>{a - b}."
     answer = f"{person} starts with {a} {item}.\n{step}\n#### {total}"
-    return Item(asked, {"question": asked, "answer": answer}, f"Question: {asked}\nAnswer:", answer, answer)
+    return Item(
+        question_text,
+        {"question": question_text, "answer": answer},
+        f"Question: {question_text}\nAnswer:",
+        answer,
+        answer,
+    )
 
 
 def drop(rng: random.Random) -> Item:
@@ -218,21 +235,21 @@ def drop(rng: random.Random) -> Item:
     passage = " ".join(f"{p} has {n} {i}." for p, n, i in zip(people, counts, items, strict=True))
     at = rng.randrange(3)
     if rng.random() < 0.5:
-        asked, right, number = f"How many {items[at]} does {people[at]} have?", str(counts[at]), True
+        question_text, right, number = f"How many {items[at]} does {people[at]} have?", str(counts[at]), True
     else:
-        asked, right, number = f"Who has {items[at]}?", people[at], False
+        question_text, right, number = f"Who has {items[at]}?", people[at], False
     empty = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": [], "worker_id": "", "hit_id": ""}
     row = {
         "section_id": "mini",
-        "query_id": f"mini_{passage} {asked}",
+        "query_id": f"mini_{passage} {question_text}",
         "passage": passage,
-        "question": asked,
+        "question": question_text,
         "answer": empty | ({"number": right} if number else {"spans": [right]}),
         "validated_answers": {"number": [], "date": [], "spans": [], "worker_id": [], "hit_id": []},
     }
-    question = f"Passage: {passage}\nQuestion: {asked}\nAnswer:"
+    question = f"Passage: {passage}\nQuestion: {question_text}\nAnswer:"
     why = f"{right}\nExplanation: The passage says that {people[at]} has {counts[at]} {items[at]}."
-    return Item(f"{passage} {asked}", row, question, right, why)
+    return Item(f"{passage} {question_text}", row, question, right, why)
 
 
 #: Task folder: its skill.

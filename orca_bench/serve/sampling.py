@@ -1,7 +1,7 @@
 """The logits of the next token in, the token out: greedy, or sampled after temperature, top-k and top-p.
 
 The rules are transformers' own logits warpers, in the order in which its `generate` applies them. Its own module because
-everything that lets a model talk shares it.
+sampling knows neither models nor texts.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from transformers.generation import LogitsProcessorList
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; defaults are the card's. `greedy` takes the likeliest and ignores the rest.
+    """How the tokens of an answer are chosen; the defaults are those of the card's example.
 
-    temperature 0 is greedy too; top_k 0 keeps all tokens. With a seed the same tokens are drawn again.
+    `temperature` divides the logits; 0 is greedy. `top_p` keeps the likeliest tokens that reach this probability together,
+    `top_k` so many of the likeliest (0 keeps all). `greedy` takes the likeliest token and ignores the three. With a `seed` the
+    same tokens are drawn each time.
     """
 
     temperature: float = 0.7
@@ -29,13 +32,12 @@ class Sampling:
 
 
 class Sampler:
-    """Chooses the tokens of one generation. `device` is where the logits are."""
+    """Chooses the tokens of one answer. `device` is that of the logits."""
 
     def __init__(self, sampling: Sampling, device: str | torch.device = "cpu"):
         import torch
 
-        self._greedy = sampling.greedy or sampling.temperature == 0
-        self._warpers = None if self._greedy else _warpers(sampling)
+        self._warpers = None if sampling.greedy or sampling.temperature == 0 else _warpers(sampling)
         self._generator = torch.Generator(device=device)
         if sampling.seed is None:
             self._generator.seed()
@@ -43,16 +45,17 @@ class Sampler:
             self._generator.manual_seed(sampling.seed)
 
     def __call__(self, logits: torch.Tensor) -> int:
-        """The next token's id. logits: [vocabulary]."""
+        """The id of the next token; logits: [vocabulary]."""
         import torch
 
-        if self._greedy:
+        if self._warpers is None:
             return int(logits.argmax())
         probabilities = self._warpers(None, logits.float()[None]).softmax(dim=-1)
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
 
 
-def _warpers(sampling: Sampling):
+def _warpers(sampling: Sampling) -> LogitsProcessorList:
+    """transformers' warpers of the logits, in the order of its `generate`."""
     from transformers.generation import (
         LogitsProcessorList,
         TemperatureLogitsWarper,

@@ -1,13 +1,14 @@
-"""One answer from a model folder, in the Orca prompt, token by token as it is computed.
+"""A model folder and an instruction in, the answer in the Orca prompt out, piece by piece as it is computed.
 
-The settings are those of the card's example: temperature 0.7, top_p 1.0, top_k 50, 1024 new tokens, sampled, float16 on a
-GPU.
+The settings of the card's example are the defaults: temperature 0.7, top_p 1.0, top_k 50, 1024 new tokens, sampled, float16
+on a GPU. Its own module because an answer is streamed here, one sequence at a time; evaluation computes many answers at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from inspect import signature
+from typing import Any
 
 from orca_bench import prompt
 from orca_bench.errors import UserError
@@ -17,7 +18,7 @@ from orca_bench.tokenizers.streaming import TextStream
 
 
 class Generator:
-    """A model and its tokenizer, ready to answer."""
+    """A model and its tokenizer, loaded once, that answers instructions."""
 
     def __init__(self, folder: str):
         self.model, self.tokenizer = model_folder.load(folder, dtype="auto", gpu_dtype="float16")
@@ -26,50 +27,52 @@ class Generator:
     def answer(
         self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()
     ) -> Iterator[str]:
-        """Yield the response in pieces of text. Ends at EOS, at another turn's header, or when the room is used up.
+        """Yield the response in pieces of text. It ends at a stop token, at the header of another turn, or at its most tokens.
 
         Raises UserError where the prompt fills the model's context window.
         """
-        token_ids = [*self.tokenizer.prefix, *self.tokenizer.encode(prompt.render(system, instruction, input))]
-        room = min(sampling.max_new_tokens, self.window - len(token_ids))
-        if room < 1:
+        prompt_ids = [*self.tokenizer.prefix, *self.tokenizer.encode(prompt.render(system, instruction, input))]
+        max_new_tokens = min(sampling.max_new_tokens, self.window - len(prompt_ids))
+        if max_new_tokens < 1:
             raise UserError(
-                f"the prompt has {len(token_ids)} tokens and the model's context window {self.window}",
+                f"the prompt has {len(prompt_ids)} tokens and the model's context window {self.window}",
                 where="--instruction",
             )
         stream = TextStream(self.tokenizer)
-        text, length = "", 0  # all that is certain, and how much of it was given out
-        for token in self._tokens(token_ids, room, sampling):
-            text += stream.push(token)
-            ready = _ready(text)
-            if len(ready) > length:
-                yield ready[length:]
-                length = len(ready)
+        text, yielded = "", 0  # the text that is certain, and how many of its characters were yielded
+        for token_id in self._token_ids(prompt_ids, max_new_tokens, sampling):
+            text += stream.push(token_id)
+            safe_text = _without_partial_header(text)
+            if len(safe_text) > yielded:
+                yield safe_text[yielded:]
+                yielded = len(safe_text)
             if any(header in text for header in prompt.TURN_HEADERS):
                 return
-        rest = _before_header(text + stream.end())[length:]
+        rest = _before_header(text + stream.end())[yielded:]
         if rest:
             yield rest
 
-    def _tokens(self, token_ids: list[int], room: int, sampling: Sampling) -> Iterator[int]:
+    def _token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
+        """Yield the ids of the response, one forward pass each, up to a stop token or `max_new_tokens`."""
         import torch
 
         sampler = Sampler(sampling, self.model.device)
-        last = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
-        whole = ids = torch.tensor([token_ids], device=self.model.device)
-        cache: dict = {}
-        for _ in range(room):
+        last_only = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
+        sequence = input_ids = torch.tensor([prompt_ids], device=self.model.device)  # [1, length]
+        cache: dict[str, Any] = {}
+        for _ in range(max_new_tokens):
             with torch.inference_mode():
-                out = self.model(input_ids=ids, use_cache=True, **cache, **last)
-                token = sampler(out.logits[0, -1])
-            if token in self.tokenizer.stop_ids:
+                output = self.model(input_ids=input_ids, use_cache=True, **cache, **last_only)
+                token_id = sampler(output.logits[0, -1])
+            if token_id in self.tokenizer.stop_ids:
                 return
-            yield token
-            new = torch.tensor([[token]], device=self.model.device)
-            whole = torch.cat([whole, new], dim=1)
-            # Recurrent models keep their state under other names; they are fed the whole again.
-            past = getattr(out, "past_key_values", None)
-            cache, ids = ({}, whole) if past is None else ({"past_key_values": past}, new)
+            yield token_id
+            next_ids = torch.tensor([[token_id]], device=self.model.device)
+            sequence = torch.cat([sequence, next_ids], dim=1)
+            # Recurrent models name their state otherwise: they get the whole sequence each time.
+            key_values = getattr(output, "past_key_values", None)
+            cache = {} if key_values is None else {"past_key_values": key_values}
+            input_ids = sequence if key_values is None else next_ids
 
 
 def _before_header(text: str) -> str:
@@ -79,8 +82,8 @@ def _before_header(text: str) -> str:
     return text
 
 
-def _ready(text: str) -> str:
-    """What of a text can be given out already: what may be the beginning of a header waits."""
+def _without_partial_header(text: str) -> str:
+    """A text up to the first header of another turn, or up to what may become one when more text follows."""
     text = _before_header(text)
     for header in prompt.TURN_HEADERS:
         for length in range(len(header) - 1, 0, -1):

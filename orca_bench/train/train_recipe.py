@@ -114,10 +114,16 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
 
 def _report_tokenizer(prepared: Prepared, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    named, resolved = prepared.recipe.model, prepared.located.model
-    disagreement = tokenizers.check_folder(resolved.tokenizer or resolved.base)
+    disagreement = tokenizers.check_folder(_tokenizer_source(prepared.located))
     if disagreement is not None:
-        display.message(f"{named.tokenizer or named.base}: {tokenizers.explain(disagreement)}")
+        display.message(f"{_tokenizer_source(prepared.recipe)}: {tokenizers.explain(disagreement)}")
+
+
+def _tokenizer_source(recipe: Recipe) -> str:
+    """The path or hub id that a recipe's tokenizer comes from: its own, else that of the base."""
+    source = recipe.model.tokenizer or recipe.model.base
+    assert source is not None  # a recipe without both is refused when it is read
+    return source
 
 
 def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> Prepared:
@@ -152,7 +158,7 @@ def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
     if recipe.model.random is None:
         raise UserError("this needs a recipe that starts from random weights", where="model.random")
     folder = runs / f"{recipe.name}-untrained" / "model"
-    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    tokenizer = tokenizers.load(_tokenizer_source(recipe))
     model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
     student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder

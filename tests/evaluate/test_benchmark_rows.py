@@ -63,7 +63,7 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_p
     assert len(splits["hellaswag", "validation"]["sha256"]) == 64
     laid_out(tmp_path, "truthful_qa", validation=read(shared / "benchmarks" / "truthful_qa" / "validation.jsonl.gz"))
     done = command("verify", "--check-rows", tmp_path)
-    assert done.returncode == 0 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
+    assert done.returncode == 1 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
     assert "gsm8k test: missing" in done.stdout
     assert "one of RESULT and --check-rows is needed" in command.refused("verify")
 

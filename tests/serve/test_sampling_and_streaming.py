@@ -37,7 +37,7 @@ def test_sampling_draws_what_transformers_generate_draws(generator):
     options = {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "max_new_tokens": 12}
     torch.manual_seed(5)
     out = generator.model.generate(ids, do_sample=True, **options)[0, ids.shape[1] :].tolist()
-    tokens = list(generator._tokens(ids[0].tolist(), 12, Sampling(seed=5, **options)))
+    tokens = list(generator._token_ids(ids[0].tolist(), 12, Sampling(seed=5, **options)))
     assert tokens == [token for token in out if token not in generator.tokenizer.stop_ids]
 
 
@@ -45,13 +45,13 @@ def test_only_allowed_tokens_are_drawn_and_each_as_often_as_it_is_likely():
     torch.manual_seed(0)
     logits = torch.randn(50) * 3
     sampler = Sampler(Sampling(temperature=0.7, top_k=20, top_p=0.8, seed=0))
-    drawn = torch.tensor([sampler(logits) for _ in range(4000)])
+    draws = torch.tensor([sampler(logits) for _ in range(4000)])
     order = logits.argsort(descending=True)
     likely = (logits / 0.7)[order[:20]].softmax(-1)
     count = int((likely.cumsum(-1) < 0.8).sum()) + 1
     expected = torch.zeros(50).index_copy(0, order[:count], likely[:count] / likely[:count].sum())
-    assert (torch.bincount(drawn, minlength=50) / 4000 - expected).abs().max() < 0.03
-    assert not expected[drawn].eq(0).any()
+    assert (torch.bincount(draws, minlength=50) / 4000 - expected).abs().max() < 0.03
+    assert not expected[draws].eq(0).any()
 
 
 @pytest.mark.parametrize("settings", [Sampling(greedy=True), Sampling(temperature=0), Sampling(top_k=1)])
@@ -69,10 +69,10 @@ def test_the_defaults_are_the_cards_example():
 
 
 def test_a_text_waits_for_half_a_header_and_ends_at_a_whole_one():
-    assert text_generation._ready("yes\n#") == "yes\n"
-    assert text_generation._ready("yes ### Us") == "yes "
-    assert text_generation._ready("yes ### User: more") == "yes "
-    assert text_generation._ready("#### 18") == "#### 18"
+    assert text_generation._without_partial_header("yes\n#") == "yes\n"
+    assert text_generation._without_partial_header("yes ### Us") == "yes "
+    assert text_generation._without_partial_header("yes ### User: more") == "yes "
+    assert text_generation._without_partial_header("#### 18") == "#### 18"
 
 
 # --- streaming ---------------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_l
 
         eventually(enough)
 
-    with EvaluationDisplay(every_s=0.1, after_s=0.05) as display:
+    with EvaluationDisplay(line_interval_s=0.1, estimate_after_s=0.05) as display:
         display.count(task, "orca")
         wait_for(1, "^counting tokens: MMLU as orca asks it$")
         display.expect(Workload({SCORES: 2 * call.tokens, TEXTS: 0}))
