@@ -76,6 +76,13 @@ class Model(_Section):
         None, description="Branch, tag or commit of `tokenizer` on the hub. Default: the newest commit."
     )
 
+    @property
+    def tokenizer_source(self) -> str:
+        """The path or hub id of the tokenizer: `tokenizer`, or where there is none the base."""
+        source = self.tokenizer or self.base
+        assert source is not None, "`recipe_file.load` refuses a model with neither"
+        return source
+
 
 class Data(_Section):
     """The records to train on."""

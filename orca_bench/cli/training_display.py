@@ -10,7 +10,7 @@ from orca_bench.cli.console import console, counting
 
 if TYPE_CHECKING:
     from orca_bench.train.batch_plan import Memory
-    from orca_bench.train.run_setup import Prepared
+    from orca_bench.train.run_setup import PreparedRun
 
 _EXAMPLES = 5  # record numbers that a message names
 
@@ -26,11 +26,11 @@ class TrainingConsole:
         """A block in which a bar shows how many records are encoded."""
         return counting("encoding records")
 
-    def prepared(self, prepared: Prepared) -> None:
+    def prepared(self, prepared: PreparedRun) -> None:
         """Print what will be trained, and which records are cut or left out."""
-        encoded, report, plan = prepared.encoded, prepared.report, prepared.plan
+        examples, report, plan = prepared.examples, prepared.report, prepared.plan
         console.print(
-            f"{report.records:,} records, {int(encoded.lengths.sum()):,} tokens, of which {int(encoded.trained.sum()):,} "
+            f"{report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which {int(examples.trained.sum()):,} "
             f"trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
         )
         for source in prepared.sources:
@@ -47,9 +47,9 @@ class TrainingConsole:
             )
 
 
-def show_plan(prepared: Prepared) -> None:
+def show_plan(prepared: PreparedRun) -> None:
     """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
-    train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.encoded.lengths
+    train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
     console.print(
         f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.steps:,} steps of "
         f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "

@@ -1,5 +1,5 @@
 """Records to a model: `prepare` a run from a recipe, then `launch` the processes that train it."""
 
-from orca_bench.train.run_setup import Prepared, describe, launch, prepare
+from orca_bench.train.run_setup import PreparedRun, describe, launch, prepare
 
-__all__ = ["Prepared", "describe", "launch", "prepare"]
+__all__ = ["PreparedRun", "describe", "launch", "prepare"]

@@ -45,18 +45,18 @@ class Plan:
 
     @cached_property
     def _order(self) -> np.ndarray:
-        wanted = self.steps * self.train.global_batch
+        places = self.steps * self.train.global_batch
         epochs = [
             np.random.default_rng([self.train.seed, epoch]).permutation(self.examples)
-            for epoch in range(min(self.train.epochs, math.ceil(wanted / self.examples)))
+            for epoch in range(min(self.train.epochs, math.ceil(places / self.examples)))
         ]
-        order = np.concatenate(epochs)[:wanted]
-        return np.pad(order, (0, wanted - len(order)), constant_values=EMPTY)
+        order = np.concatenate(epochs)[:places]
+        return np.pad(order, (0, places - len(order)), constant_values=EMPTY)
 
     def batch(self, step: int) -> np.ndarray:
         """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left.
 
-        Longest first, so that the rows of a micro batch are of like length and little of it is padding. The step's loss is
+        Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
         a mean over all its tokens, so the order within a batch changes nothing but speed.
         """
         size = self.train.global_batch
@@ -64,14 +64,14 @@ class Plan:
         lengths = np.where(batch == EMPTY, 0, self.lengths[batch])
         return batch[np.argsort(-lengths, kind="stable")]
 
-    def rows(self, step: int, accumulated: int, process: int) -> np.ndarray:
-        """The part of a batch that one process computes in one micro batch, int64 [micro_batch]."""
+    def micro_batch(self, step: int, accumulated: int, process: int) -> np.ndarray:
+        """Example numbers of the micro batch number `accumulated` of one process, int64 [micro_batch]."""
         size = self.train.micro_batch
         start = (accumulated * self.train.processes + process) * size
         return self.batch(step)[start : start + size]
 
     def epoch(self, step: int) -> float:
-        """How many times the data has been seen after `step` (from 0) is done."""
+        """How many times the data has been used after `step` (from 0)."""
         return min((step + 1) * self.train.global_batch / self.examples, float(self.train.epochs))
 
     def learning_rate(self, step: int) -> float:
@@ -79,7 +79,7 @@ class Plan:
 
         Warm-up from 0 to the peak, logarithmic (log(i + 1) / log(warm-up steps)) as is DeepSpeed's default and so the
         card's, or linear; then linear decay to 0. DeepSpeed's scheduler is one step behind (its step -1 and step 0
-        both have rate 0): kept, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
+        both have rate 0). This is the same, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
         """
         i, warmup = step - 1, max(2, self.warmup_steps)
         if i < 0:
@@ -91,7 +91,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Memory:
-    """An estimate of one process's memory in GiB, and what it is made of."""
+    """An estimate of one process's memory in GiB: model states, activations, and the logits of the output head."""
 
     states: float
     activations: float
@@ -104,9 +104,9 @@ class Memory:
 
 
 def estimate_memory(
-    parameters: int, hidden: int, layers: int, vocabulary: int, train: Train, max_length: int
+    parameters: int, hidden_size: int, layers: int, vocab_size: int, train: Train, max_length: int
 ) -> Memory:
-    """What one process needs in GiB, without the framework's own and fragmentation.
+    """What one process needs in GiB, without the framework's own memory and fragmentation.
 
     Model states are 16 bytes a parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
     4 + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and
@@ -119,12 +119,12 @@ def estimate_memory(
     n, stage = train.processes, train.zero_stage
     if train.offload == "cpu":
         optimizer = 0
-    bytes_each = (
+    bytes_per_parameter = (
         weight / (n if stage >= 3 else 1) + gradient / (n if stage >= 2 else 1) + optimizer / (n if stage >= 1 else 1)
     )
     tokens = train.micro_batch * max_length
-    inside = 34 * tokens * hidden * (1 if mixed else 2)
+    inside = 34 * tokens * hidden_size * (1 if mixed else 2)
     width = 2 if mixed else 4
-    activations = inside + layers * tokens * hidden * width if train.gradient_checkpointing else inside * layers
+    activations = inside + layers * tokens * hidden_size * width if train.gradient_checkpointing else inside * layers
     gib = 2**30
-    return Memory(parameters * bytes_each / gib, activations / gib, 2 * 4 * tokens * vocabulary / gib)
+    return Memory(parameters * bytes_per_parameter / gib, activations / gib, 2 * 4 * tokens * vocab_size / gib)

@@ -9,18 +9,25 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
+from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.run_folder import LATEST, newest_checkpoint
 
+if TYPE_CHECKING:
+    import torch
+    from deepspeed import DeepSpeedEngine
+    from transformers import PreTrainedModel
 
-def deepspeed_config(recipe: Recipe) -> dict:
+
+def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     """DeepSpeed's configuration for a recipe."""
     train = recipe.train
-    zero = {
+    zero: dict[str, Any] = {
         "stage": train.zero_stage,
         "contiguous_gradients": True,
         "overlap_comm": False,
@@ -44,7 +51,7 @@ def deepspeed_config(recipe: Recipe) -> dict:
     }
 
 
-def start(recipe: Recipe, tokenizer):
+def start(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
 
     Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
@@ -54,12 +61,12 @@ def start(recipe: Recipe, tokenizer):
     import torch
 
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
-    started = torch.distributed.get_world_size()
-    if started != recipe.train.processes:
+    world_size = torch.distributed.get_world_size()
+    if world_size != recipe.train.processes:
         raise UserError(
-            f"the launcher started {started} processes and the recipe says {recipe.train.processes}",
+            f"the launcher started {world_size} processes and the recipe says {recipe.train.processes}",
             where="train.processes",
-            hint=f"start {recipe.train.processes}, or give -o train.processes={started} with a batch that fits",
+            hint=f"start {recipe.train.processes}, or give -o train.processes={world_size} with a batch that fits",
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(launcher_environment.local_rank())
@@ -68,14 +75,15 @@ def start(recipe: Recipe, tokenizer):
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
-    scored_only = ScoredOnly(model)  # before DeepSpeed's own hooks
+    head_filter = OutputHeadFilter(model)  # before DeepSpeed's own hooks
     engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
-    engine.scored_only = scored_only
+    engine.output_head_filter = head_filter
     engine.train()
     return engine
 
 
-def _student(recipe: Recipe, tokenizer, configuration: dict):
+def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
+    """The model to train: random weights, or those of the base."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.integrations import HfDeepSpeedConfig
@@ -83,7 +91,7 @@ def _student(recipe: Recipe, tokenizer, configuration: dict):
     from orca_bench.models import weights
     from orca_bench.train import student_model
 
-    if recipe.model.random is not None:
+    if recipe.model.base is None:
         return student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
     shards = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
@@ -99,7 +107,7 @@ def _student(recipe: Recipe, tokenizer, configuration: dict):
     return model
 
 
-def _optimizer(recipe: Recipe, model):
+def _optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Optimizer:
     import torch
 
     train = recipe.train
@@ -111,48 +119,49 @@ def _optimizer(recipe: Recipe, model):
     return torch.optim.AdamW(model.parameters(), **options)
 
 
-class ScoredOnly:
+class OutputHeadFilter:
     """Lets through to a model's output head only the positions whose next token is scored.
 
     Most of a batch is prompt and padding, and the head's logits (positions × vocabulary) are the largest tensor of all. A
     hook on the head, not a forward pass of our own, so that whatever a model does to its logits afterwards still happens.
     """
 
-    def __init__(self, model):
-        self.scored = None
+    def __init__(self, model: PreTrainedModel) -> None:
+        #: bool [sequences, length - 1]: the positions to let through. To be set before each forward pass.
+        self.mask: torch.Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self)
 
-    def __call__(self, head, inputs: tuple) -> tuple:
-        """The input of the output head, [1, scored positions, hidden size], of its input [batch, length, hidden size]."""
+    def __call__(self, head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        """The hidden states, [sequences, length, hidden], of the positions in the mask alone: [1, positions, hidden]."""
         (hidden,) = inputs
-        return (hidden[:, :-1][self.scored][None],)
+        return (hidden[:, :-1][self.mask][None],)
 
 
-def summed_loss(engine, ids, labels):
+def summed_loss(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
 
-    ids, labels: int64 [rows, length], padded on the right; padding is id 0 with label -100.
+    ids, labels: int64 [sequences, length], padded on the right; padding is id 0 with label -100.
     """
     import torch
 
     targets = labels[:, 1:]
-    engine.scored_only.scored = scored = targets != -100
+    engine.output_head_filter.mask = scored = targets != -100
     positions = torch.arange(1, ids.shape[1], device=ids.device)
-    last = (scored * positions).amax(dim=1)  # the last position of each row that is not padding
+    last = (scored * positions).amax(dim=1)  # the last position of each sequence that is not padding
     attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last[:, None]
     logits = engine(input_ids=ids, attention_mask=attended.long(), use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
 
 
-def grad_norm(engine) -> float | None:
-    """The norm of the last step's whole gradient before clipping; infinity where it is not finite, None where not known."""
+def grad_norm(engine: DeepSpeedEngine) -> float | None:
+    """The norm of the last step's gradient before clipping; infinity where it is not finite, None where it is unknown."""
     if not engine.was_step_applied():
         return math.inf  # DeepSpeed leaves such a step out, in every precision, and keeps the norm of the step before
     norm = engine.get_global_grad_norm()
     return None if norm is None else float(norm)
 
 
-def largest_weight(engine) -> float:
+def largest_weight(engine: DeepSpeedEngine) -> float:
     """The largest absolute value of all weights; infinity where one is NaN. A collective."""
     import torch
 
@@ -167,7 +176,7 @@ def largest_weight(engine) -> float:
     return float(largest)
 
 
-def gather_weights(engine) -> dict:
+def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
     """The whole weights on process 0 (name to CPU tensor, in training dtype), an empty dictionary on the others.
 
     A collective: every process must call it. Gathers one parameter at a time, so process 0 needs memory for one model.
@@ -184,7 +193,7 @@ def gather_weights(engine) -> dict:
     return weights
 
 
-def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
+def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, keep: int = 2) -> None:
     """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective.
 
     `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
@@ -201,7 +210,7 @@ def save_checkpoint(engine, folder: Path, step: int, keep: int = 2) -> None:
             shutil.rmtree(old)
 
 
-def load_checkpoint(engine, folder: Path) -> int:
+def load_checkpoint(engine: DeepSpeedEngine, folder: Path) -> int:
     """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none. A collective.
 
     Raises UserError where it is broken.

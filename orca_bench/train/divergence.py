@@ -1,7 +1,7 @@
-"""When a run has diverged: what is looked at, what is said, and when it may go on.
+"""The loss and gradient norm of a step in; whether the run has diverged, the message about it, and whether it may go on out.
 
-In: the loss and the gradient norm of a step. Out: `Diverged`, which carries what is needed to find the reason. Its own
-module because the training loop raises it, the command reports it and the next command has to know of it.
+Its own module because the training loop raises `Diverged`, the command reports it, and the next command for the same run
+checks for it.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
 
-_LARGEST_WEIGHT = 1e6  # a thousand times what trained models have
-_NAMED = 8  # records named in a message; the manifest has all
+_LARGEST_WEIGHT = 1e6  # a thousand times the weights of trained models
+_MOST_NAMED = 8  # records in a message; the manifest has all
 
 
 class Diverged(Exception):
-    """The model no longer is one that could be trained on or used; `report` says where."""
+    """The model can neither be trained further nor be used; `report` says at which step and why."""
 
-    def __init__(self, report: Report):
+    def __init__(self, report: DivergenceReport) -> None:
         super().__init__(report.what)
         self.report = report
 
 
 @dataclass(frozen=True)
-class Report:
+class DivergenceReport:
     """Where a run diverged: `step` counts from 1, `records` are the numbers (from 0) of the records of its batch.
 
     `loss` is in nats a token, `grad_norm` before clipping; None where they are not finite, or not known.
@@ -40,7 +41,7 @@ class Report:
     records: list[int]
     exceeded: bool = False  # whether `loss` is a number, and above the bound of the recipe
 
-    def entry(self) -> dict:
+    def entry(self) -> dict[str, Any]:
         """The report as JSON values, for a manifest."""
         return asdict(self)
 
@@ -72,7 +73,7 @@ def problem_with_weights(largest: float) -> str | None:
     return None if largest <= _LARGEST_WEIGHT else f"the largest weight is {largest:.3g}"
 
 
-def explain(report: Report, sources: list[dict], checkpoint: str | None) -> str:
+def explain(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
     """One line about a report: the step, why, the batch, and what there is to go back to.
 
     `sources` are the manifest's `records`; `checkpoint` names the newest good one.
@@ -87,20 +88,20 @@ def explain(report: Report, sources: list[dict], checkpoint: str | None) -> str:
     )
 
 
-def places(numbers: list[int], sources: list[dict]) -> str:
+def places(numbers: list[int], sources: list[dict[str, Any]]) -> str:
     """Where some records (numbers from 0) came from: by source, with their numbers there from 1."""
     groups, start = [], 0
-    first = sorted(numbers)[:_NAMED]
+    first = sorted(numbers)[:_MOST_NAMED]
     for source in sources:
         inside = [str(number - start + 1) for number in first if start <= number < start + source["rows"]]
         if inside:
             groups.append(f"{'record' if len(inside) == 1 else 'records'} {', '.join(inside)} of {source['name']}")
         start += source["rows"]
-    more = f" and {len(numbers) - _NAMED} more (all in manifest.json)" if len(numbers) > _NAMED else ""
+    more = f" and {len(numbers) - _MOST_NAMED} more (all in manifest.json)" if len(numbers) > _MOST_NAMED else ""
     return ", ".join(groups) + more
 
 
-def check_again(manifest: dict, recipe: Recipe, folder: Path) -> None:
+def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
     """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
 
     The same numbers give the same divergence: nothing is gained by going on from the last checkpoint.

@@ -5,8 +5,8 @@ BOS + prompt + response + EOS, where prompt and response are **tokenized separat
 datasets/sft_dataset.py. Evaluation in the Orca prompt concatenates the same way, or it would score token ids that
 training never saw. Where a model has no BOS, none stands there.
 
-Encoding 137,000 records takes a minute, so the arrays are kept in a file and read again while nothing has changed of what
-they are computed from: the texts, the tokenizer and `max_length`.
+Encoding 137,000 records takes a minute, so the arrays are stored in a file. They are read from it as long as the texts, the
+tokenizer and `max_length` are the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORMAT = 1  # of a file of encoded records, and of how a record is encoded: rai
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedExamples:
     """Examples as flat arrays: example i is `ids[offsets[i]:offsets[i + 1]]`, its first `prompt_lengths[i]` untrained.
 
     ids: int32 [tokens]; offsets: int64 [examples + 1]; prompt_lengths: int32 [examples], BOS included; records: int32
@@ -63,7 +63,7 @@ class Encoded:
         return self.lengths - self.prompt_lengths
 
     @classmethod
-    def load(cls, path: Path) -> Encoded:
+    def load(cls, path: Path) -> EncodedExamples:
         """Read the arrays of a file that `save` wrote."""
         with np.load(path) as file:
             return cls(**{name: file[name] for name in cls.__dataclass_fields__})
@@ -86,10 +86,10 @@ class EncodingReport:
 
 def encode(
     records: Sequence[Record], tokenizer: Tokenizer, max_length: int, progress: Progress = lambda done: None
-) -> tuple[Encoded, EncodingReport]:
+) -> tuple[EncodedExamples, EncodingReport]:
     """Encode all records; `progress(n)` is called with the number done so far.
 
-    Records whose response is cut away entirely teach nothing: they are left out and their numbers reported.
+    Records whose response is cut away entirely teach nothing: they are left out, and the report has their numbers.
     Raises UserError where none is left, and where the tokenizer has no EOS to train.
     """
     if tokenizer.eos_id is None:
@@ -122,13 +122,13 @@ def encode(
             where="data.max_length",
             hint="raise it",
         )
-    encoded = Encoded(
+    examples = EncodedExamples(
         np.concatenate(chunks),
         np.cumsum([0, *lengths], dtype=np.int64),
         np.asarray(prompt_lengths, dtype=np.int32),
         np.asarray(numbers, dtype=np.int32),
     )
-    return encoded, EncodingReport(len(records), truncated_count, dropped_records)
+    return examples, EncodingReport(len(records), truncated_count, dropped_records)
 
 
 def _assemble(
@@ -150,14 +150,14 @@ def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) 
     return digest.hexdigest()
 
 
-def save(path: Path, encoded: Encoded, report: EncodingReport, key: str) -> None:
+def save(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
     counts = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
     with replacing_bytes(path) as handle:
-        np.savez(handle, **vars(encoded), about=json.dumps({"key": key, "report": counts}))
+        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": counts}))
 
 
-def load_cached(path: Path, key: str) -> tuple[Encoded, EncodingReport] | None:
+def load_cached(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
     """What `encode` would compute, read from `path`; None where that file is absent, broken or of another key."""
     try:
         with np.load(path) as file:
@@ -166,6 +166,6 @@ def load_cached(path: Path, key: str) -> tuple[Encoded, EncodingReport] | None:
                 return None
             counts = about["report"]
         report = EncodingReport(counts["records"], counts["cut"], counts["dropped"])
-        return Encoded.load(path), report
+        return EncodedExamples.load(path), report
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

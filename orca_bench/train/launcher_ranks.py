@@ -1,7 +1,7 @@
-"""Under somebody else's launcher (torchrun, deepspeed): the first process prepares the run, the others wait for its word.
+"""Under a launcher (torchrun, deepspeed) the first process prepares the run, and the other processes wait until it has.
 
-They meet where torch.distributed will: at MASTER_ADDR and MASTER_PORT. So processes of other machines hear the word too, and
-find out whether they see the same folder. Its own module because only a launched command needs it.
+They exchange one message through the torch store at MASTER_ADDR and MASTER_PORT. So processes on other machines get it too,
+and check whether they see the same folder. Its own module because only a launched command needs it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import datetime
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.train.run_folder import Run
 
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
 _PREPARED = "orca-bench/prepared"
-_PATIENCE = datetime.timedelta(hours=6)  # what encoding of the largest record files may take
-_PATIENCE_S_FOR_FILES = 60.0  # network file systems show new files late
+_PREPARATION_TIMEOUT = datetime.timedelta(hours=6)  # what encoding of the largest record files may take
+_FILES_TIMEOUT_S = 60.0  # network file systems show new files late
 
 
-def meet():
+def meet() -> Store:
     """The torch store in which the processes of a launcher meet; keep it until training has begun.
 
     Raises UserError where the others cannot be reached.
@@ -32,24 +36,24 @@ def meet():
     return store
 
 
-def tell(store, run: Run) -> None:
-    """On the first process: the run is prepared."""
+def tell(store: Store, run: Run) -> None:
+    """On the first process: announce that the run is prepared."""
     store.set(_PREPARED, run.manifest_file.read_text(encoding="utf-8"))
 
 
-def wait(store, run: Run) -> None:
+def wait(store: Store, run: Run) -> None:
     """On the others: wait until the run is prepared, and see its files.
 
     Raises UserError where the first process ends before, and where this machine does not see what it has written.
     """
     try:
-        store.wait([_PREPARED], _PATIENCE)
+        store.wait([_PREPARED], _PREPARATION_TIMEOUT)
         manifest = store.get(_PREPARED).decode("utf-8")
     except RuntimeError as error:  # torch's DistStoreError and DistNetworkError
         raise UserError(
             "the launcher's first process has ended, or prepared nothing in hours", where=run.folder
         ) from error
-    deadline = time.monotonic() + _PATIENCE_S_FOR_FILES
+    deadline = time.monotonic() + _FILES_TIMEOUT_S
     while not (run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == manifest):
         if time.monotonic() > deadline:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: step, loss, learning rate, tokens a second, time left.
+"""The display of a run that trains: step, loss, learning rate, tokens per second, time left.
 
 On a terminal one live line; elsewhere (a log, CI) a plain line every few seconds.
 """
@@ -6,15 +6,21 @@ On a terminal one live line; elsewhere (a log, CI) a plain line every few second
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-_LOG_EVERY = 10.0  # seconds between two lines where there is no terminal
+from orca_bench.train.step_metrics import StepMetrics
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
 
 
 @contextmanager
-def training_progress(name: str, steps: int) -> Iterator:
-    """Yield a function that takes each step's metrics and shows them."""
+def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics], None]]:
+    """Yield a function that takes each step's metrics and shows them; `name` is the run's."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -41,32 +47,30 @@ def training_progress(name: str, steps: int) -> Iterator:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(name, total=steps, loss=float("nan"), lr=0.0, rate=0.0)
 
-        def report(metrics: dict) -> None:
+        def report(metrics: StepMetrics) -> None:
             progress.update(
-                task,
-                completed=metrics["step"],
-                loss=metrics["loss"],
-                lr=metrics["lr"],
-                rate=metrics["tokens_per_second"],
+                task, completed=metrics.step, loss=metrics.loss, lr=metrics.lr, rate=metrics.tokens_per_second
             )
 
         yield report
 
 
 class _PlainLines:
-    def __init__(self, console, steps: int):
+    def __init__(self, console: Console, steps: int) -> None:
         self._console, self._steps = console, steps
-        self._started, self._first, self._said = time.monotonic(), None, float("-inf")
+        self._start, self._last_line = time.monotonic(), float("-inf")
+        self._first_step: int | None = None
 
-    def __call__(self, metrics: dict) -> None:
+    def __call__(self, metrics: StepMetrics) -> None:
         now = time.monotonic()
-        self._first = self._first if self._first is not None else metrics["step"] - 1
-        if now - self._said < _LOG_EVERY and metrics["step"] < self._steps:
+        if self._first_step is None:
+            self._first_step = metrics.step - 1
+        if now - self._last_line < _SECONDS_BETWEEN_LINES and metrics.step < self._steps:
             return
-        self._said = now
-        left = (now - self._started) / (metrics["step"] - self._first) * (self._steps - metrics["step"])
+        self._last_line = now
+        left = (now - self._start) / (metrics.step - self._first_step) * (self._steps - metrics.step)
         self._console.print(
-            f"step {metrics['step']}/{self._steps}  loss {metrics['loss']:.4f}  lr {metrics['lr']:.2e}  "
-            f"{metrics['tokens_per_second']:,.0f} tok/s  {left:,.0f} s left",
+            f"step {metrics.step}/{self._steps}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  "
+            f"{metrics.tokens_per_second:,.0f} tok/s  {left:,.0f} s left",
             highlight=False,
         )

@@ -19,7 +19,7 @@ from orca_bench.files import sha256
 
 @dataclass(frozen=True)
 class Record:
-    """One training example: what the student is asked, and the response it is to learn."""
+    """One training example: the parts of the prompt, and the response that the student learns."""
 
     system: str
     instruction: str
@@ -29,11 +29,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Source:
-    """Where records came from: the path or hub id, how many records, and the SHA-256 of the file, or of the rows of a hub set.
+    """One file or hub set of records.
 
-    `commit` is that of the hub set.
-    `left_out` counts rows that teach nothing, by reason; `first_left_out` is the place of the first of each. `without_system`
-    counts records that have no system message: they are trained under the empty one.
+    Attributes:
+        name: The path or hub id.
+        rows: How many records it gave.
+        sha256: The SHA-256 of the file, or of the rows of a hub set.
+        left_out: How many rows teach nothing, by reason.
+        first_left_out: The place of the first such row, by reason.
+        without_system: How many records have no system message; they are trained under the empty one.
+        commit: The commit of a hub set.
     """
 
     name: str
@@ -46,7 +51,7 @@ class Source:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader should know of the rows, one line each."""
+        """Messages about the rows, one line each: rows left out, records without a system message."""
         lines = [
             f"left out: {text_fields.counted(count, reason)}; the first is {self.first_left_out[reason]}"
             for reason, count in self.left_out.items()
@@ -85,7 +90,7 @@ def _collect(
     name: str, rows: Iterable[tuple[str, dict]], digest: str | None, strict: bool, records: list[Record]
 ) -> Source:
     """Append the records among `rows` to `records`."""
-    before, without_system = len(records), 0
+    count_before, without_system = len(records), 0
     left_out: dict[str, int] = {}
     first: dict[str, str] = {}
     for where, row in rows:
@@ -99,12 +104,12 @@ def _collect(
             continue
         records.append(record)
         without_system += row.get("system") is None
-    if len(records) == before:
+    if len(records) == count_before:
         if not left_out:
             raise UserError("no records", where=name)
-        reason = max(left_out, key=left_out.get)
+        reason = max(left_out, key=lambda reason: left_out[reason])
         raise UserError(f"no record is left: {text_fields.counted(left_out[reason], reason)}", where=first[reason])
-    return Source(name, len(records) - before, digest, left_out, first, without_system)
+    return Source(name, len(records) - count_before, digest, left_out, first, without_system)
 
 
 def _record(row: dict, where: str) -> Record:

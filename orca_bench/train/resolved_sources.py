@@ -14,7 +14,7 @@ from orca_bench.models import model_folder
 from orca_bench.recipe import Recipe
 
 
-def locate(
+def resolve(
     recipe: Recipe,
     commits: Mapping[str, str],
     say: hub.Say = lambda line: None,
@@ -31,7 +31,7 @@ def locate(
     if model.tokenizer_revision is not None and model.tokenizer is None:
         raise UserError("a revision of what? there is no model.tokenizer", where="model.tokenizer_revision")
     paths: dict[str, str] = {}
-    used: dict[str, str] = {}
+    resolved_commits: dict[str, str] = {}
     for key, name, revision, weights, option in (
         ("base", model.base, model.revision, with_weights, "model.revision"),
         ("tokenizer", model.tokenizer, model.tokenizer_revision, False, "model.tokenizer_revision"),
@@ -41,5 +41,5 @@ def locate(
         source = model_folder.locate(name, commits.get(f"model.{key}") or revision, say, weights, option)
         paths[key] = source.folder
         if source.commit is not None:
-            used[f"model.{key}"] = source.commit.sha
-    return recipe.model_copy(update={"model": model.model_copy(update=paths)}), used
+            resolved_commits[f"model.{key}"] = source.commit.sha
+    return recipe.model_copy(update={"model": model.model_copy(update=paths)}), resolved_commits

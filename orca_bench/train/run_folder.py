@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, when it may be continued, and which one is newest.
+"""A run's folder: the files in it, whether it may be continued, and which run is newest.
 
 runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
@@ -7,7 +7,7 @@ runs/NAME/metrics.jsonl    one line a step
 runs/NAME/checkpoints/     DeepSpeed's, the newest two
 runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
-runs/NAME/train.log        what the libraries said
+runs/NAME/train.log        the libraries' own messages
 runs/NAME/.lock            held by the command that trains; names that begin with a dot come and go
 """
 
@@ -21,6 +21,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -38,7 +39,7 @@ _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece
 class Run:
     """The folder of one training run."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.recipe_file = folder / "recipe.yaml"
         self.manifest_file = folder / "manifest.json"
@@ -52,21 +53,21 @@ class Run:
         self.stop_file = folder / ".stop"
         #: Written by the training processes: how they ended.
         self.outcome_file = folder / ".outcome.json"
-        #: Who trains this run: for the message to somebody else who wants to.
+        #: The process that trains this run, for the message to another one that wants to.
         self._writer_file = folder / ".writer.json"
         self._lock: FileLock | None = None
 
     @property
     def purpose(self) -> str:
-        """What the training processes of this run carry in their environment, wherever they were started from."""
+        """The mark in the environment of this run's training processes, by which they are recognised."""
         return f"train {self.folder.resolve()}"
 
     def lock(self) -> None:
         """Make this process the only one that writes to the run, until it ends; may be repeated.
 
         The operating system holds the lock and gives it up when the process ends, however it ends. Raises UserError where
-        another command trains the run, or training processes of one that was killed still do. Evaluations, which write
-        results, are not kept out.
+        another command trains the run, or training processes of one that was killed still do. Evaluations may write
+        results meanwhile.
         """
         if self._lock is not None:
             return
@@ -82,10 +83,10 @@ class Run:
                 ) from None
         self._lock = lock
         deadline = time.monotonic() + _GRACE_S
-        while alive := child_processes.running(self.purpose):
+        while process_ids := child_processes.running(self.purpose):
             if time.monotonic() > deadline:
                 raise UserError(
-                    f"training processes of an earlier command still run ({', '.join(map(str, alive))})",
+                    f"training processes of an earlier command still run ({', '.join(map(str, process_ids))})",
                     where=self.folder,
                     hint="end them first",
                 )
@@ -123,15 +124,15 @@ class Run:
             return None
         self.lock()
         number = 1
-        while (aside := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
+        while (new_folder := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
             number += 1
         with writing(self.folder):
-            self.folder.rename(aside)
+            self.folder.rename(new_folder)
         self._lock = None  # it went with the folder
-        return aside
+        return new_folder
 
     @property
-    def manifest(self) -> dict:
+    def manifest(self) -> dict[str, Any]:
         """The manifest, or an empty one where there is none yet."""
         return read_json(self.manifest_file) if self.manifest_file.is_file() else {}
 
@@ -140,14 +141,14 @@ class Run:
         """`new`, `prepared`, `interrupted`, `failed`, `diverged` or `finished`."""
         return self.manifest.get("status", "new")
 
-    def update(self, **entries) -> None:
+    def update(self, **entries: Any) -> None:
         """Write entries into the manifest."""
         write_json(self.manifest_file, self.manifest | entries)
 
     def check_records(self) -> None:
         """Raise UserError where a record file is no longer the one that this run was prepared with.
 
-        A file that is gone, and a hub set, which has no file, are passed over.
+        Files that no longer exist, and hub sets, which have no file, are not checked.
         """
         for source in self.manifest.get("records", []):
             path = Path(source["name"])
@@ -165,7 +166,7 @@ class Run:
     def check(self, recipe: Recipe) -> None:
         """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
 
-        Nothing computed is thrown away unasked, and no run is half of one recipe and half of another.
+        So nothing computed is overwritten unasked, and no run is half of one recipe and half of another.
         """
         if not self.recipe_file.is_file():
             return
@@ -229,11 +230,11 @@ def _is_manifest(path: Path) -> bool:
 
 def newest_finished(runs: Path) -> Run | None:
     """The run under `runs` that finished last, or None."""
-    finished = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
-    return max(finished, key=lambda run: run.manifest.get("finished") or 0, default=None)
+    candidates = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
+    return max(candidates, key=lambda run: run.manifest.get("finished") or 0, default=None)
 
 
-def environment() -> dict:
+def environment() -> dict[str, Any]:
     """Versions and machine, for a manifest."""
     return {
         "orca_bench": __version__,

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench import child_processes, launcher_environment, library_settings, tokenizers
 from orca_bench.child_processes import free_port
@@ -25,9 +26,12 @@ from orca_bench.recipe import Recipe
 from orca_bench.train import example_encoding as encoding
 from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
-from orca_bench.train.example_encoding import Encoded, EncodingReport
+from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.run_folder import Run, environment, newest_checkpoint
 from orca_bench.train.training_process import full_disk, work
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 Say = Callable[[str], None]
 
@@ -35,15 +39,19 @@ _POLL_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    """What is known of a run before it trains."""
+class PreparedRun:
+    """What is known of a run before it trains.
+
+    `recipe` is as it was read; `resolved` has folders of this machine in place of hub ids, and `commits` (by key) are those of
+    the hub. `sources` are the records' files; `report` says what the cut at `max_length` did; `cache_key` is that of the
+    encoded examples; `parameters` is the size of the student; `memory` is an estimate per process.
+    """
 
     recipe: Recipe
-    #: The recipe with folders here in place of hub ids, and the commits of what came from the hub.
-    located: Recipe
+    resolved: Recipe
     commits: dict[str, str]
     sources: list[record_files.Source]
-    encoded: Encoded
+    examples: EncodedExamples
     report: EncodingReport
     cache_key: str
     plan: Plan
@@ -55,33 +63,36 @@ def describe(
     recipe: Recipe,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
-    commits: Mapping[str, str] | None = None,
+    known_commits: Mapping[str, str] | None = None,
     say: Say = lambda line: None,
     with_weights: bool = True,
-) -> Prepared:
+) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
-    `progress(done, total)` counts records, `commits` are those of the hub that a run has already (see `located`); without
-    weights a base of the hub is not fetched as a whole. Where the file `cache` holds the tokens of the same texts, tokenizer
-    and cut, they are read from it. Raises UserError for whatever is wrong with the recipe's input.
+    `progress(done, total)` counts records. `known_commits` are those of the hub that a run has already
+    (`resolved_sources.resolve`). Without weights a base of the hub is not fetched as a whole. Where the file `cache` holds the
+    examples of the same texts, tokenizer and cut, they are read from it.
+
+    Raises UserError for whatever is wrong with the recipe's input.
     """
-    read, sources = record_files.read(recipe.data.records, recipe.data.strict, commits or {})
-    ids, (recipe, used) = recipe, resolved_sources.locate(recipe, commits or {}, say, with_weights)
-    if recipe.model.base is not None and (with_weights or "model.base" not in used):
-        model_folder.check(recipe.model.base)
-    tokenizer = tokenizers.load(recipe.model.tokenizer or recipe.model.base)
-    model_config = student_model.config(recipe, tokenizer)
+    records, sources = record_files.read(recipe.data.records, recipe.data.strict, known_commits or {})
+    resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, say, with_weights)
+    model = resolved.model
+    if model.base is not None and (with_weights or "model.base" not in commits):
+        model_folder.check(model.base)
+    tokenizer = tokenizers.load(model.tokenizer_source)
+    model_config = student_model.config(resolved, tokenizer)
     if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_config.vocab_size}",
-            where=recipe.model.tokenizer or recipe.model.base,
+            where=model.tokenizer_source,
             hint="use the model's own tokenizer",
         )
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
-    key = encoding.cache_key(read, tokenizer, max_length)
-    encoded, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
-        read, tokenizer, max_length, lambda done: progress(done, len(read))
+    key = encoding.cache_key(records, tokenizer, max_length)
+    examples, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
+        records, tokenizer, max_length, lambda done: progress(done, len(records))
     )
     parameters = student_model.count_parameters(model_config)
     memory = estimate_memory(
@@ -90,14 +101,14 @@ def describe(
         model_config.num_hidden_layers,
         model_config.vocab_size,
         recipe.train,
-        int(encoded.lengths.max()),
+        int(examples.lengths.max()),
     )
-    used |= {source.name: source.commit for source in sources if source.commit is not None}
-    plan = Plan(encoded.lengths, recipe.train)
-    return Prepared(ids, recipe, used, sources, encoded, report, key, plan, parameters, memory)
+    commits |= {source.name: source.commit for source in sources if source.commit is not None}
+    plan = Plan(examples.lengths, recipe.train)
+    return PreparedRun(recipe, resolved, commits, sources, examples, report, key, plan, parameters, memory)
 
 
-def _check_window(recipe: Recipe, model_config) -> None:
+def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
     window, longest = architecture.named_window(model_config), recipe.data.max_length
     if window is not None and longest > window:
@@ -108,7 +119,7 @@ def _check_window(recipe: Recipe, model_config) -> None:
         )
 
 
-def prepare(prepared: Prepared, run: Run) -> bool:
+def prepare(prepared: PreparedRun, run: Run) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
     Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
@@ -117,14 +128,14 @@ def prepare(prepared: Prepared, run: Run) -> bool:
     recipe = prepared.recipe
     _check_machine(recipe)
     continues = run.open(recipe)
-    tokenizer = tokenizers.load(prepared.located.model.tokenizer or prepared.located.model.base)
+    tokenizer = tokenizers.load(prepared.resolved.model.tokenizer_source)
     if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save(run.tokens_file, prepared.encoded, prepared.report, prepared.cache_key)
+    encoding.save(run.tokens_file, prepared.examples, prepared.report, prepared.cache_key)
     run.update(
         status="prepared",
         name=recipe.name,
@@ -132,11 +143,11 @@ def prepare(prepared: Prepared, run: Run) -> bool:
         tokenizer_sha256=tokenizer.fingerprint,
         commits=prepared.commits,
         records=[dataclasses.asdict(source) for source in prepared.sources],
-        examples=len(prepared.encoded),
+        examples=len(prepared.examples),
         cut=prepared.report.truncated_count,
         dropped=len(prepared.report.dropped_records),
-        tokens=int(prepared.encoded.lengths.sum()),
-        trained_tokens=int(prepared.encoded.trained.sum()),
+        tokens=int(prepared.examples.lengths.sum()),
+        trained_tokens=int(prepared.examples.trained.sum()),
         steps=prepared.plan.steps,
         parameters=prepared.parameters,
     )
@@ -169,13 +180,13 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
     user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
     """
-    if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one speaks for all
+    if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
         if code := work(run):
             raise SystemExit(code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
-    started = time.time()
+    start = time.time()
     code = work(run) if launcher_environment.is_launched() else _start_launcher(run, recipe, launcher, say)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     if code and not outcome and (message := full_disk(run)):  # not even the outcome could be written
@@ -183,7 +194,7 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
-    seconds = run.manifest.get("seconds", 0) + time.time() - started
+    seconds = run.manifest.get("seconds", 0) + time.time() - start
     run.update(
         status=status,
         seconds=round(seconds, 1),
@@ -197,13 +208,13 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     if status == "diverged":
         raise RuntimeError(outcome["message"])
     if status == "failed":
-        message = outcome.get("message") or _how_it_ended(code)
+        message = outcome.get("message") or _exit_message(code)
         if outcome.get("code") == 2:
             raise UserError(message)
-        raise RuntimeError(f"{message} (what the libraries said: {run.log_file})")
+        raise RuntimeError(f"{message} (see the libraries' own messages in {run.log_file})")
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_message(code: int) -> str:
     if code < 0:
         return f"{signal.Signals(-code).name} ended the launcher and with it the training processes"
     return f"a training process ended with exit code {code}"
@@ -213,11 +224,11 @@ def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
     """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then asks it to stop after the step.
-    Raises Interrupted where the user has no patience for that.
+    Raises Interrupted where the user presses Ctrl-C again.
     """
-    with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_is_ctrl_c():
-        environment = _environment() | lifeline.environment
-        child = subprocess.Popen(_command(run, recipe, launcher), stderr=log, start_new_session=True, env=environment)
+    with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
+        variables = _environment() | lifeline.environment
+        child = subprocess.Popen(_command(run, recipe, launcher), stderr=log, start_new_session=True, env=variables)
         try:
             return _wait(child)
         except KeyboardInterrupt:
@@ -231,7 +242,7 @@ def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
             raise Interrupted(f"stopped at once; the same command {rest}") from None
 
 
-def _wait(child: subprocess.Popen) -> int:
+def _wait(child: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
     while (code := child.poll()) is None:
         time.sleep(_POLL_S)
@@ -239,7 +250,7 @@ def _wait(child: subprocess.Popen) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
+def _sigterm_as_ctrl_c() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -256,7 +267,7 @@ def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
     return [sys.executable, *start, module, str(run.folder)]
 
 
-def _environment() -> dict:
+def _environment() -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
     library_settings.prepare()

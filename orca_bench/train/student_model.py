@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from orca_bench import library_settings, tokenizers
 from orca_bench.files import replacing_folder
@@ -12,22 +13,27 @@ from orca_bench.models import architecture
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaConfig, PretrainedConfig, PreTrainedModel
+
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def config(recipe: Recipe, tokenizer: Tokenizer):
+def config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     library_settings.prepare()
-    if recipe.model.random is None:
+    if recipe.model.base is not None:
         return architecture.config_of(recipe.model.base)
+    assert recipe.model.random is not None, "a recipe has a base or random weights"
+    return _llama_config(recipe.model.random, tokenizer)
+
+
+def _llama_config(shape: Architecture, tokenizer: Tokenizer) -> LlamaConfig:
     from transformers import LlamaConfig
 
-    return _llama_config(recipe.model.random, tokenizer, LlamaConfig)
-
-
-def _llama_config(shape: Architecture, tokenizer: Tokenizer, kind):
     options = {key: value for key, value in shape.model_dump().items() if value is not None}
-    return kind(
+    return LlamaConfig(
         **options,
         vocab_size=tokenizer.vocab_size,
         bos_token_id=tokenizer.bos_id,
@@ -36,7 +42,7 @@ def _llama_config(shape: Architecture, tokenizer: Tokenizer, kind):
     )
 
 
-def count_parameters(model_config) -> int:
+def count_parameters(model_config: PretrainedConfig) -> int:
     """Parameters of a model of this config, counted without allocating one."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -46,8 +52,8 @@ def count_parameters(model_config) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def random_model(model_config, seed: int):
-    """A model of this config from random weights, float32: the same for the same seed."""
+def random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
+    """A model of this config with random weights, float32; the same seed gives the same weights."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -55,19 +61,30 @@ def random_model(model_config, seed: int):
     return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
 
 
-def save(model, state: dict, tokenizer: Tokenizer, folder: Path, origin: dict) -> None:
+def save(
+    model: PreTrainedModel,
+    state: dict[str, torch.Tensor],
+    tokenizer: Tokenizer,
+    folder: Path,
+    origin: dict[str, str | int],
+) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
-    The folder appears whole or not at all, and takes the place of an earlier one.
-
-    `state` maps parameter names to whole tensors, in the dtype they are to be kept in. `origin`, the run and the step, goes
-    with what was found of the tokenizer into orca_bench.json.
+    The folder appears whole or not at all, and takes the place of an earlier one. `state` maps parameter names to whole
+    tensors, in the dtype of the files. `origin` (`run` and `step`) goes into orca_bench.json, with whether plain transformers
+    gives the tokenizer's ids.
     """
     with replacing_folder(folder) as whole:
         _write(model, state, tokenizer, whole, origin)
 
 
-def _write(model, state: dict, tokenizer: Tokenizer, folder: Path, origin: dict) -> None:
+def _write(
+    model: PreTrainedModel,
+    state: dict[str, torch.Tensor],
+    tokenizer: Tokenizer,
+    folder: Path,
+    origin: dict[str, str | int],
+) -> None:
     from transformers import GenerationConfig
 
     stop_ids = tokenizer.stop_ids[0] if len(tokenizer.stop_ids) == 1 else list(tokenizer.stop_ids)
@@ -76,15 +93,15 @@ def _write(model, state: dict, tokenizer: Tokenizer, folder: Path, origin: dict)
         bos_token_id=tokenizer.bos_id, eos_token_id=stop_ids, pad_token_id=tokenizer.pad_id
     )
     model.save_pretrained(folder, state_dict=state)
-    _config_to_use(model.config, tokenizer).save_pretrained(folder)
+    _published_config(model.config, tokenizer).save_pretrained(folder)
     disagreement = tokenizers.export(tokenizer, folder, architecture.window(model.config))
-    note = origin | {"tokenizer_agrees_with_sentencepiece": disagreement is None}
+    facts: dict[str, Any] = {**origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
-        note["example"] = str(disagreement)
-    (folder / "orca_bench.json").write_text(json.dumps(note, ensure_ascii=False) + "\n", encoding="utf-8")
+        facts["example"] = str(disagreement)
+    (folder / "orca_bench.json").write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _config_to_use(model_config, tokenizer: Tokenizer):
+def _published_config(model_config: PretrainedConfig, tokenizer: Tokenizer) -> PretrainedConfig:
     """A model's configuration as it is published: with the ids of its tokenizer, and a cache, which training turns off."""
     published = copy.deepcopy(model_config)
     published.use_cache = True

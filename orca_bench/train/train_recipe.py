@@ -17,7 +17,7 @@ from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
 from orca_bench.train.run_folder import Run
-from orca_bench.train.run_setup import Prepared
+from orca_bench.train.run_setup import PreparedRun
 
 #: Called with the records that are encoded and all of them.
 Progress = Callable[[int, int], None]
@@ -32,7 +32,7 @@ class TrainingDisplay(Protocol):
     def encoding(self) -> AbstractContextManager[Progress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
-    def prepared(self, prepared: Prepared) -> None:
+    def prepared(self, prepared: PreparedRun) -> None:
         """Everything is encoded; training begins next."""
 
 
@@ -46,7 +46,7 @@ class SilentTrainingDisplay:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
-    def prepared(self, prepared: Prepared) -> None:
+    def prepared(self, prepared: PreparedRun) -> None:
         """Nothing."""
 
 
@@ -112,21 +112,15 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
         display.message("continuing from the newest checkpoint")
 
 
-def _report_tokenizer(prepared: Prepared, display: TrainingDisplay) -> None:
+def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    disagreement = tokenizers.check_folder(_tokenizer_source(prepared.located))
+    named, resolved = prepared.recipe.model, prepared.resolved.model
+    disagreement = tokenizers.check_folder(resolved.tokenizer_source)
     if disagreement is not None:
-        display.message(f"{_tokenizer_source(prepared.recipe)}: {tokenizers.explain(disagreement)}")
+        display.message(f"{named.tokenizer_source}: {tokenizers.explain(disagreement)}")
 
 
-def _tokenizer_source(recipe: Recipe) -> str:
-    """The path or hub id that a recipe's tokenizer comes from: its own, else that of the base."""
-    source = recipe.model.tokenizer or recipe.model.base
-    assert source is not None  # a recipe without both is refused when it is read
-    return source
-
-
-def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> Prepared:
+def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
     """What training this recipe would take; trains and writes nothing, and fetches no weights.
 
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
@@ -158,7 +152,7 @@ def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
     if recipe.model.random is None:
         raise UserError("this needs a recipe that starts from random weights", where="model.random")
     folder = runs / f"{recipe.name}-untrained" / "model"
-    tokenizer = tokenizers.load(_tokenizer_source(recipe))
+    tokenizer = tokenizers.load(recipe.model.tokenizer_source)
     model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
     student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder

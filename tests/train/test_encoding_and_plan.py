@@ -10,7 +10,7 @@ from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.recipe import Train
 from orca_bench.train.batch_plan import EMPTY, Plan, estimate_memory
-from orca_bench.train.example_encoding import Encoded, cache_key, encode, load_cached, save
+from orca_bench.train.example_encoding import EncodedExamples, cache_key, encode, load_cached, save
 from orca_bench.train.record_files import Record
 
 
@@ -61,7 +61,7 @@ def test_encoded_records_are_read_again_while_nothing_has_changed(tokenizer, tmp
     again, its_report = load_cached(tmp_path / "t.npz", key)
     assert its_report == report and again.records.tolist() == [0, 1]
     assert all(np.array_equal(getattr(encoded, name), getattr(again, name)) for name in vars(encoded))
-    assert Encoded.load(tmp_path / "t.npz").ids.dtype == np.int32
+    assert EncodedExamples.load(tmp_path / "t.npz").ids.dtype == np.int32
 
 
 def test_what_tokens_are_computed_from_is_their_key(tokenizer, sentencepiece_models):
@@ -113,8 +113,8 @@ def test_the_processes_share_a_batch_without_gap_or_overlap():
         plan = plan_of(64, **options)
         train = plan.train
         for step in range(plan.steps):
-            rows = [plan.rows(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
-            assert np.array_equal(np.concatenate(rows), plan.batch(step))
+            parts = [plan.micro_batch(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
+            assert np.array_equal(np.concatenate(parts), plan.batch(step))
             assert np.array_equal(plan.batch(step), plan_of(64).batch(step))
 
 

@@ -185,7 +185,7 @@ def test_the_newest_whole_checkpoint_is_the_one_that_latest_names(run):
     assert not run.open(recipe())  # nothing to continue from
 
 
-REPORT = divergence.Report("the loss is 120", 7, 120.0, 3.5, 2e-3, [5, 0, 3, 2], exceeded=True)
+REPORT = divergence.DivergenceReport("the loss is 120", 7, 120.0, 3.5, 2e-3, [5, 0, 3, 2], exceeded=True)
 
 
 def test_a_run_that_diverged_says_so_and_goes_on_only_where_its_loss_is_allowed_now(run):
@@ -253,8 +253,8 @@ def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():
 def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run, tmp_path, monkeypatch):
     from torch.distributed import HashStore
 
-    monkeypatch.setattr(launcher_ranks, "_PATIENCE", timedelta(seconds=0.3))
-    monkeypatch.setattr(launcher_ranks, "_PATIENCE_S_FOR_FILES", 0.3)
+    monkeypatch.setattr(launcher_ranks, "_PREPARATION_TIMEOUT", timedelta(seconds=0.3))
+    monkeypatch.setattr(launcher_ranks, "_FILES_TIMEOUT_S", 0.3)
     store = HashStore()
     with pytest.raises(UserError, match="the launcher's first process has ended"):
         launcher_ranks.wait(store, run)

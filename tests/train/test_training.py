@@ -1,5 +1,8 @@
 """Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
 
+import dataclasses
+import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -11,17 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 from waiting import PATIENCE_S, eventually
+from safetensors.torch import load_file
 
-from orca_bench import prompt, recipe_file, tokenizers
+from orca_bench import prompt, recipe_file, tokenizers, yaml_files
 from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation
 from orca_bench.models import model_names
 from orca_bench.system_messages import SYSTEM_MESSAGES
-from orca_bench.train import student_model
+from orca_bench.train import record_files, student_model
 from orca_bench.train.batch_plan import Plan
-from orca_bench.train.example_encoding import Encoded
+from orca_bench.train.example_encoding import EncodedExamples, encode
 from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import StepMetrics
 from recipes import RECIPE
 
 
@@ -58,13 +63,13 @@ def reference(folder, two):
     """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
     recipe = recipe_file.load(two / "recipe.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
-    encoded = Encoded.load(two / "tokens.npz")
+    encoded = EncodedExamples.load(two / "tokens.npz")
     plan, train = Plan(encoded.lengths, recipe.train), recipe.train
     model = student_model.random_model(student_model.config(recipe, tokenizer), train.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
     )
-    seen, weights = [], {}
+    step_losses, weights = [], {}
     for step in range(plan.steps):
         optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
         batch = [i for i in plan.batch(step) if i >= 0]
@@ -79,9 +84,9 @@ def reference(folder, two):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
         optimizer.step()
-        seen.append(float(loss))
+        step_losses.append(float(loss))
         weights[step + 1] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return seen, {5: weights[5], "all": weights[plan.steps]}
+    return step_losses, {5: weights[5], "all": weights[plan.steps]}
 
 
 def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
@@ -92,8 +97,6 @@ def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
 
 
 def assert_weights(folder, expected):
-    from safetensors.torch import load_file
-
     exported = load_file(folder / "model.safetensors")
     assert set(exported) == set(expected)
     for name, tensor in exported.items():
@@ -175,47 +178,84 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder,
     assert losses(folder / "runs" / "stopped") == pytest.approx(losses(two), abs=1e-5)
 
 
-def test_a_run_says_everything_about_itself(two):
-    manifest = json.loads((two / "manifest.json").read_text())
-    assert manifest["status"] == "finished" and manifest["steps"] == 12
-    assert {"torch", "deepspeed", "transformers"} <= set(manifest["libraries"])
-    assert manifest["records"][0]["rows"] == 92 and len(manifest["records"][0]["sha256"]) == 64
-    first = json.loads((two / "metrics.jsonl").read_text().splitlines()[0])
-    assert {"step", "loss", "lr", "grad_norm", "tokens_per_second"} <= set(first)
-    recipe = recipe_file.load(two / "recipe.yaml")
-    assert recipe.train.betas == [0.9, 0.95]
+def test_the_manifest_describes_the_run(folder, two):
+    manifest = json.loads((two / "manifest.json").read_text(encoding="utf-8"))
+    recipe = recipe_file.load(folder / "r.yaml")
+    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    records, _ = record_files.read([str(folder / "records.jsonl")])
+    examples, report = encode(records, tokenizer, recipe.data.max_length)
+    (source,) = manifest["records"]
+    assert source["name"] == "records.jsonl"
+    assert source["sha256"] == hashlib.sha256((folder / "records.jsonl").read_bytes()).hexdigest()
+    assert source["rows"] == len((folder / "records.jsonl").read_text(encoding="utf-8").splitlines()) == len(records)
+    assert (manifest["examples"], manifest["cut"]) == (len(examples), report.truncated_count)
+    assert manifest["dropped"] == len(report.dropped_records) == len(records) - len(examples)
+    assert manifest["tokens"] == len(examples.ids)
+    assert manifest["trained_tokens"] == len(examples.ids) - int(examples.prompt_lengths.sum())
+    assert manifest["tokenizer_sha256"] == tokenizer.fingerprint
+    weights = load_file(two / "model" / "model.safetensors")
+    assert manifest["parameters"] == sum(tensor.numel() for tensor in weights.values())
+    assert manifest["steps"] == -(-len(examples) * recipe.train.epochs // recipe.train.global_batch)
+    versions = {name: importlib.metadata.version(name) for name in manifest["libraries"]}
+    assert manifest["libraries"] == versions and {"torch", "deepspeed", "transformers"} <= set(versions)
+    assert (manifest["name"], manifest["status"], manifest["diverged"]) == (recipe.name, "finished", None)
+    begin = time.mktime(time.strptime(manifest["started"][:19], "%Y-%m-%dT%H:%M:%S"))
+    assert 0 < manifest["seconds"] <= manifest["finished"] - begin + 2 and manifest["finished"] <= time.time()
+
+
+def test_the_recipe_of_a_run_is_whole(folder, two):
+    recipe = recipe_file.load(folder / "r.yaml")
+    assert recipe_file.load(two / "recipe.yaml") == recipe
+    values, _ = yaml_files.read(two / "recipe.yaml", "recipe")
+    assert values == recipe.model_dump() and set(values["train"]) == set(type(recipe.train).model_fields)
+
+
+def test_each_step_has_one_line_of_metrics(two):
+    lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    examples = EncodedExamples.load(two / "tokens.npz")
+    plan = Plan(examples.lengths, recipe_file.load(two / "recipe.yaml").train)
+    assert [line["step"] for line in lines] == list(range(1, plan.steps + 1))
+    for step, line in enumerate(lines):
+        batch = [number for number in plan.batch(step) if number >= 0]
+        assert set(line) == {field.name for field in dataclasses.fields(StepMetrics)}
+        assert (line["steps"], line["lr"]) == (plan.steps, plan.learning_rate(step))
+        assert line["tokens"] == sum(len(examples.example(number)) for number in batch)
+        assert line["trained_tokens"] == line["tokens"] - sum(int(examples.prompt_lengths[n]) for n in batch)
+        assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"], rel=0.01)
+        assert line["grad_norm"] > 0 and line["loss"] > 0
+    assert lines[-1]["epoch"] == plan.train.epochs
 
 
 def test_the_exported_folder_is_a_plain_hugging_face_model(two):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, plain = AutoModelForCausalLM.from_pretrained(two / "model"), AutoTokenizer.from_pretrained(two / "model")
-    asked = plain.apply_chat_template(prompt.messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
-    assert model(**asked).logits.shape[-1] == len(plain)
+    inputs = plain.apply_chat_template(prompt.messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
+    assert model(**inputs).logits.shape[-1] == len(plain)
     assert not list((two / "model").glob("*.bin"))
     assert tokenizers.check_folder(two / "model") is None
 
 
 def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, two):
     assert "already trained" in orca("train", "r.yaml").stdout
-    said = orca.refused("train", "r.yaml", "-o", "train.lr=1e-4")
-    assert "train.lr was 0.005, now 0.0001" in said and "--fresh" in said
+    message = orca.refused("train", "r.yaml", "-o", "train.lr=1e-4")
+    assert "train.lr was 0.005, now 0.0001" in message and "--fresh" in message
     records = orca.folder / "records.jsonl"
-    kept = records.read_text(encoding="utf-8")
-    records.write_text(kept.replace("Explanation", "Reason"), encoding="utf-8")
-    said = orca.refused("train", "r.yaml")
-    assert "records.jsonl: has changed since the run" in said and "--fresh" in said
-    records.write_text(kept, encoding="utf-8")
+    original = records.read_text(encoding="utf-8")
+    records.write_text(original.replace("Explanation", "Reason"), encoding="utf-8")
+    message = orca.refused("train", "r.yaml")
+    assert "records.jsonl: has changed since the run" in message and "--fresh" in message
+    records.write_text(original, encoding="utf-8")
 
 
 def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
     monkeypatch.chdir(folder)
     counts = []
     prepared = training.describe(recipe_file.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
-    assert not counts and prepared.encoded.ids.tolist() == Encoded.load(two / "tokens.npz").ids.tolist()
+    assert not counts and prepared.examples.ids.tolist() == EncodedExamples.load(two / "tokens.npz").ids.tolist()
     changed = recipe_file.load("r.yaml", ("data.max_length=100",))
     prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
-    assert counts and prepared.encoded.lengths.max() <= 100
+    assert counts and prepared.examples.lengths.max() <= 100
 
 
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
@@ -247,16 +287,14 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
     assert tokenizers.check_folder(folder / "runs" / "tuned" / "model") is None
     tuned = losses(folder / "runs" / "tuned")
     assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
-    from safetensors.torch import load_file
-
     assert {t.dtype for t in load_file(folder / "runs/tuned/model/model.safetensors").values()} == {torch.bfloat16}
 
 
 def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
     done = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
     assert done.returncode == 0
-    for said in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory a process", "lr: 0.005"):
-        assert said in done.stdout, done.stdout
+    for message in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory a process", "lr: 0.005"):
+        assert message in done.stdout, done.stdout
     assert not (folder / "runs" / "dry").exists()
 
 

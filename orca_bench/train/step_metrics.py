@@ -1,0 +1,87 @@
+"""The numbers of one optimizer step, and the file metrics.jsonl, which holds one line of them for each step.
+
+Its own module because the training loop computes them, the display shows them and a continued run cuts the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from orca_bench.files import write_text, writing
+from orca_bench.train import divergence
+from orca_bench.train.batch_plan import EMPTY, Plan
+from orca_bench.train.example_encoding import EncodedExamples
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One line of metrics.jsonl.
+
+    `step` counts from 1 to `steps`; `epoch` is how many times the data has been used. `loss` is in nats per trained token,
+    `grad_norm` before clipping (None where it is not known). `tokens` are all of the batch, `trained_tokens` those with a
+    loss, `tokens_per_second` counts all.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    lr: float
+    grad_norm: float | None
+    tokens: int
+    trained_tokens: int
+    seconds: float
+    tokens_per_second: float
+
+
+def examples_of(plan: Plan, step: int) -> np.ndarray:
+    """The numbers of the examples in the batch of `step` (from 0), int64 [examples]; empty places are left out."""
+    batch = plan.batch(step)
+    return batch[batch != EMPTY]
+
+
+def compute(
+    examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None, seconds: float
+) -> StepMetrics:
+    """The metrics of `step` (from 0), which took so many seconds."""
+    batch = examples_of(plan, step)
+    tokens = int(examples.lengths[batch].sum())
+    return StepMetrics(
+        step=step + 1,
+        steps=plan.steps,
+        epoch=round(plan.epoch(step), 4),
+        loss=loss,
+        lr=plan.learning_rate(step),
+        grad_norm=norm,
+        tokens=tokens,
+        trained_tokens=int(examples.trained[batch].sum()),
+        seconds=round(seconds, 4),
+        tokens_per_second=round(tokens / seconds, 1),
+    )
+
+
+def append(file: Path, metrics: StepMetrics) -> None:
+    """Append one line; a number that is not finite becomes null, because JSON has no such numbers."""
+    values = {
+        key: divergence.finite(value) if isinstance(value, float) else value for key, value in asdict(metrics).items()
+    }
+    with writing(file), open(file, "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(values, allow_nan=False) + "\n")
+
+
+def cut(file: Path, steps_done: int) -> None:
+    """Remove the lines of steps after the first `steps_done`: those steps are done again from the checkpoint."""
+    if not file.is_file():
+        return
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= steps_done:
+                lines.append(line + "\n")
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue  # the last line of a killed run may be half a line
+    write_text(file, "".join(lines))
