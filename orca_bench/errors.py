@@ -1,22 +1,24 @@
-"""The errors a user can cause. Each is one line that says what is wrong, where, and what would be right.
+"""The errors that a user can cause. Each is one line with what is wrong, where, and what would be right.
 
-The command line turns a `UserError` into `error: …` on standard error and exit code 2. Its own module because every
-layer raises it and nothing here may import anything.
+The command line prints a `UserError` as `error: …` on standard error and ends with exit code 2. Its own module because every
+layer raises it; it imports no other module of the package.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+#: Where something is wrong: a file, `FILE:LINE`, an option or a key.
+Where = str | Path
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something that the user can correct: `what` is wrong, `where` it is (file, line or key), and `hint`, what would be right."""
 
-    `what` says what is wrong, `where` the file, line or key, and `hint` what would be right.
-    """
-
-    def __init__(self, what: str, *, where: object | None = None, hint: str | None = None):
+    def __init__(self, what: str, *, where: Where | None = None, hint: str | None = None) -> None:
         self.what, self.where, self.hint = what, where, hint
         line = f"{where}: {what}" if where is not None else what
         if hint:
@@ -40,7 +42,7 @@ class Interrupted(Exception):
     """The user pressed Ctrl-C; `str()` says what was finished and where it lies. Exit code 130."""
 
 
-def one_line(value: object, length: int | None = None) -> str:
+def one_line(value: Any, length: int | None = None) -> str:
     """What a library raised or logged as one line, at most `length` characters of it."""
     return " ".join(str(value).split())[:length]
 

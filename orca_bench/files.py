@@ -1,7 +1,7 @@
-"""Writing and reading files so that a reader never sees half of one, and a fault names the file.
+"""Files written whole or not at all, and files read with an error that names the file and line.
 
-Every file that orca-bench leaves for a person or a program goes through here: written whole beside its place and then
-moved into it, so that a full disk or a kill leaves the old file or none.
+Every file that orca-bench writes for a person or a program goes through here: it is written beside its place and then moved
+into it, so that a full disk or a kill leaves the old file or none.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
 
 #: How a Git LFS pointer begins: what stands in a file's place where it was cloned without git-lfs.
 LFS_POINTER = b"version https://git-lfs"
 
 
 @contextlib.contextmanager
-def writing(folder: str | os.PathLike) -> Iterator[None]:
-    """Turn what the operating system says while writing below `folder` (disk full, no permission) into a UserError."""
+def writing(folder: str | Path) -> Iterator[None]:
+    """Turn what the operating system raises while files in `folder` are written (disk full, no permission) into a UserError."""
     try:
         yield
     except BrokenPipeError:  # the reader has gone, which is its right
@@ -69,8 +69,8 @@ def replacing(path: Path) -> Iterator[TextIO]:
             yield handle
         return
     with replacing_bytes(path) as raw:
-        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        with io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as handle:
+        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with io.TextIOWrapper(stream, encoding="utf-8", newline="\n", write_through=False) as handle:
             yield handle
 
 
@@ -83,7 +83,7 @@ def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
         with writing(path):
             with open(temporary, "wb") as handle:
                 yield handle
-            _to_disk(temporary)
+            _flush_to_disk(temporary)
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
@@ -106,7 +106,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    _to_disk(file)
+                    _flush_to_disk(file)
             if path.exists():
                 os.replace(path, previous)
             os.replace(temporary, path)
@@ -115,7 +115,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _to_disk(file: Path) -> None:
+def _flush_to_disk(file: Path) -> None:
     """Wait until the disk has the file's bytes, so that its new name never stands for fewer, not after a power cut either."""
     with open(file, "rb") as handle:
         os.fsync(handle.fileno())
@@ -135,7 +135,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, _whole(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
-def write_json_lines(path: Path, rows: list[dict]) -> None:
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace `path` by one JSON object a line in one step."""
     write_text(path, "".join(_whole(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
 
@@ -146,7 +146,7 @@ def _whole(text: str) -> str:
 
 
 #: How compressed files begin, so that a file's name need not say what it is.
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 #: How deep lists and objects may be nested: far more than any data set needs, far less than Python's own limit.
 MAX_DEPTH = 64
@@ -163,13 +163,13 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     with contextlib.ExitStack() as stack:
         with reading(path):
             raw = stack.enter_context(open(path, "rb"))
-            head = raw.peek(8)
-            kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), None)
-            unpacked = _unpacked(raw, kind) if kind else raw
-        yield unpacked
+            first_bytes = raw.peek(8)
+            kind = next((kind for magic, kind in _COMPRESSIONS.items() if first_bytes.startswith(magic)), None)
+            stream = _decompressed(raw, kind) if kind else raw
+        yield stream
 
 
-def _unpacked(raw: io.BufferedReader, kind: str) -> io.BufferedReader:
+def _decompressed(raw: io.BufferedReader, kind: str) -> io.BufferedReader:
     size = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
     if kind == "gzip":
         return io.BufferedReader(gzip.GzipFile(fileobj=raw), size)
@@ -181,21 +181,23 @@ def _unpacked(raw: io.BufferedReader, kind: str) -> io.BufferedReader:
 
 
 @contextlib.contextmanager
-def reading(path: Path, place: Callable[[], object] | None = None) -> Iterator[None]:
+def reading(path: Path, place: Callable[[], Where] | None = None) -> Iterator[None]:
     """Turn what the operating system and the decompressors raise while a file is read into a UserError.
 
-    It names the path, or the place in it that `place` gives when it is asked.
+    It names the path, or the place in the file that `place()` gives.
     """
     try:
         yield
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        by_system = getattr(error, "errno", None) is not None  # what libraries find in the content has no number
+        of_system = (
+            isinstance(error, OSError) and error.errno is not None
+        )  # a library's error about the content has none
         raise UserError(
-            f"cannot read: {error.strerror if by_system else error}",
+            f"cannot read: {error.strerror if isinstance(error, OSError) and of_system else error}",
             where=place() if place else path,
-            hint=None if by_system else "the file is cut off or damaged",
+            hint=None if of_system else "the file is cut off or damaged",
         ) from None
 
 
@@ -214,7 +216,7 @@ def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str
             yield number, text
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, object) of a JSON Lines file, compressed or not; blank lines are passed over.
 
     Raises UserError, with file and line, where a line is not a JSON object or the file is not UTF-8 text.
@@ -225,7 +227,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict]]:
                 yield number, json_object(line, f"{path}:{number}")
 
 
-def json_object(text: str, where: str) -> dict:
+def json_object(text: str, where: str) -> dict[str, Any]:
     """The JSON object that a text holds; raises UserError where it holds none."""
     value = parse_json(text, where)
     if not isinstance(value, dict):
@@ -235,7 +237,7 @@ def json_object(text: str, where: str) -> dict:
     return value
 
 
-def parse_json(text: str, where: object) -> Any:
+def parse_json(text: str, where: Where) -> Any:
     """The value of a JSON text.
 
     Raises UserError where it is not JSON, and for what Python cannot keep: numbers of thousands of digits, endless nesting.
@@ -247,7 +249,7 @@ def parse_json(text: str, where: object) -> Any:
 
 
 @contextlib.contextmanager
-def json_errors(where: object) -> Iterator[None]:
+def json_errors(where: Where) -> Iterator[None]:
     """Turn what json and `check_depth` raise into a UserError."""
     try:
         yield

@@ -1,7 +1,7 @@
-"""The Hugging Face hub: an id and a revision in, the commit that they are and its files on this machine out.
+"""The Hugging Face hub: an id and a revision in, the commit and its files on this machine out.
 
-Models, tokenizers, records and benchmark rows all come from it, so what is an id, how a revision becomes a commit, and what a
-person is told when the hub does not answer, stand here once. What lies in the hub's cache is used where the hub is out of reach.
+Models, tokenizers, records and benchmark rows all come from it. So the form of an id, how a revision becomes a commit, and
+the messages for a hub that does not answer stand here once. Files in the hub's cache are used where the hub is out of reach.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 #: Endings of files, which ids do not have.
 _FILE = re.compile(r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE)
 _NOUN = {"model": "model", "dataset": "data set"}
-_SHOWN = 12  # characters of a commit that a person reads
-_LONGEST = 250  # characters of what the hub says
+_SHORT_COMMIT = 12  # characters of a commit in messages
+_MOST_CHARACTERS = 250  # of the hub's own message
 #: Small files of a model: everything but its weights.
 _SETTINGS = ("*.json", "*.jinja", "*.model*", "vocab*", "merges.txt", "*.tiktoken")
 _SAFETENSORS, _PICKLES = ("*.safetensors",), ("pytorch_model*.bin",)
@@ -35,14 +35,14 @@ _IGNORED = ("*/*", "consolidated*", "params.json")
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of the hub: the id, the revision that was asked for (None: the newest), and the SHA that it is."""
+    """A commit of the hub: the id, the revision (None: the newest), and the SHA of its commit."""
 
     id: str
     revision: str | None
     sha: str
 
     def __str__(self) -> str:
-        return f"{self.id}@{self.sha[:_SHOWN]}"
+        return f"{self.id}@{self.sha[:_SHORT_COMMIT]}"
 
 
 def is_id(name: str) -> bool:
@@ -53,7 +53,7 @@ def is_id(name: str) -> bool:
 def check_id(name: str, what: str) -> None:
     """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
-    A path that is spelled wrong must not be taken for an id: whoever owns that name on the hub would be asked.
+    A path that is spelled wrong must not be read as an id: a stranger's files would be fetched.
     """
     if is_id(name):
         return
@@ -120,15 +120,15 @@ def load_rows(commit: Commit, configuration: str | None = None, split: str = "tr
 
 
 def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> UserError:
-    """What a person is told of an error of the hub's client: what the hub said, and what to do."""
+    """The error of the hub's client as a UserError: the hub's own message, and what to do."""
     from huggingface_hub import errors
 
     noun, place = _NOUN[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
     local, absent = f"give {place}", f"no such {noun} here"
     causes = list(_causes(error))
     status = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
-    message = next((c.server_message for c in causes if getattr(c, "server_message", None)), None)
-    message = f": {one_line(message, _LONGEST)}" if message else ""
+    server_message = next((text for cause in causes if (text := getattr(cause, "server_message", None))), None)
+    message = f": {one_line(server_message, _MOST_CHARACTERS)}" if server_message else ""
     if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
         return UserError(
             f"the hub gives this {noun} only to whom its owners admitted{message}",
@@ -147,10 +147,9 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
         return UserError(
             f"{absent}, nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it", where=name, hint=local
         )
-    cause = (
-        causes[-1] if isinstance(causes[-1], OSError) else error
-    )  # a refused connection says more than what it led to
-    reason = one_line(cause, _LONGEST) if status is None else f"HTTP {status}{message}"
+    # A refused connection says more than the error that it led to.
+    cause = causes[-1] if isinstance(causes[-1], OSError) else error
+    reason = one_line(cause, _MOST_CHARACTERS) if status is None else f"HTTP {status}{message}"
     return UserError(f"{absent}, and the hub does not give it ({reason})", where=name, hint=local)
 
 

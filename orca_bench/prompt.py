@@ -1,4 +1,4 @@
-"""The Orca prompt: (system, instruction, input) in, the exact text that the student is trained on and asked with out.
+"""The Orca prompt: (system, instruction, input) in, the exact text for training, evaluation and generation out.
 
 The only file that knows "### System:". Data, training, evaluation and generation call `render`; an exported model carries
 `CHAT_TEMPLATE`, which gives the same text, behind BOS. Source of the text: the example in the orca_mini_13b model card.

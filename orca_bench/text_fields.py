@@ -1,12 +1,13 @@
-"""One column of a row in, its text out: numbers as texts, and what people write where there is nothing to write.
+"""One column of a row in, its text out: numbers as texts, and placeholders for no text recognised.
 
-The placeholders are data, collected from the published Alpaca file. A room of its own because instructions and records are
+The placeholders are data, collected from the published Alpaca file. A module of its own because instructions and records are
 read by the same rules.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from orca_bench.errors import UserError
 
@@ -24,7 +25,7 @@ _SIGNS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
 _GAP = re.compile(r"[\s_]+|(?<=no)-")
 
 
-def text(row: dict, column: str | None, where: str) -> str:
+def text(row: dict[str, Any], column: str | None, where: str) -> str:
     """The text of a column: empty where the row has none, a number in its digits (18.0 as `18`).
 
     Raises UserError where the value is neither text nor number.
@@ -56,9 +57,9 @@ def _bare(value: str) -> str:
 
 
 def problem(instruction: str, response: str, published: bool = True) -> str:
-    """Which rows (rows …) teach nothing, where this is one of them, else an empty text.
+    """Words that complete "rows …" for a row that teaches nothing; an empty text for any other row.
 
-    Placeholders are looked for in `published` rows only, not in records that were looked at when they were made.
+    Placeholders are recognised in `published` rows only, not in records: those were checked when they were written.
     """
     if not instruction.strip():
         return "without an instruction"
@@ -72,6 +73,6 @@ def counted(count: int, reason: str) -> str:
     return f"{count:,} {'row' if count == 1 else 'rows'} {reason}"
 
 
-def is_record(row: dict) -> bool:
-    """Whether a row is a record that orca-bench made: its texts were looked at then and are taken as they stand."""
+def is_record(row: dict[str, Any]) -> bool:
+    """Whether a row is a record that orca-bench wrote: its texts were checked then and are used as they stand."""
     return {"system", "instruction", "response"} <= row.keys() and ("teacher" in row or "system_id" in row)

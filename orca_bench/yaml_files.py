@@ -10,13 +10,16 @@ from __future__ import annotations
 import datetime
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
 
 #: The place of a value: the keys that lead to it.
 Location = tuple[str, ...]
-_MOST_VALUES = 100_000  # aliases of aliases can say more values than fit any memory
+_MOST_VALUES = 100_000  # aliases of aliases can stand for more values than fit into memory
 
 
 def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[Location, int]]:
@@ -38,13 +41,13 @@ def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[Loca
     return parse(text, path)
 
 
-def parse(text: str, where: object, first_line: int = 1) -> tuple[Any, dict[Location, int]]:
+def parse(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[Location, int]]:
     """The value of some YAML text and the line of each key; the text begins at line `first_line` of the file `where`."""
     tree = load(text, where, first_line)
     return _Plain(where, first_line).convert(tree)
 
 
-def load(text: str, where: object, first_line: int = 1) -> Any:
+def load(text: str, where: Where, first_line: int = 1) -> Any:
     """The text as ruamel.yaml's own round-trip values, which keep comments and order; raises UserError as `read` does."""
     from ruamel.yaml.error import YAMLError
 
@@ -60,13 +63,11 @@ def load(text: str, where: object, first_line: int = 1) -> Any:
         raise UserError(f"not YAML: {problem.splitlines()[0]}", where=place) from None
     except RecursionError:
         raise UserError("not YAML: nested too deeply", where=where) from None
-    except (
-        Exception
-    ) as error:  # a value that says it is a number or a date, and is none: of any type in ruamel.yaml 0.19.1
+    except Exception as error:  # ruamel.yaml 0.19.1 raises errors of any type for a malformed number or date
         raise UserError(f"not YAML: {str(error) or type(error).__name__}", where=where) from None
 
 
-def _refuse_cycles(node: Any, where: object, first_line: int, complete: dict[int, bool]) -> None:
+def _refuse_cycles(node: Any, where: Where, first_line: int, complete: dict[int, bool]) -> None:
     """Raise UserError where a node contains itself: ruamel.yaml 0.19.1 builds such a mapping, and of a list makes None.
 
     `complete` says of each node's id whether the walk below it is over, so that each node is walked once.
@@ -91,7 +92,7 @@ def dump(value: Any) -> str:
     return text.getvalue()
 
 
-def _yaml():
+def _yaml() -> YAML:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
@@ -104,12 +105,13 @@ def _yaml():
 class _Plain:
     """Turns one tree of ruamel.yaml into plain values, and notes the line of each key."""
 
-    def __init__(self, where: object, first_line: int):
+    def __init__(self, where: Where, first_line: int):
         self._where, self._first_line = where, first_line
         self._lines: dict[Location, int] = {}
         self._count = 0
 
     def convert(self, tree: Any) -> tuple[Any, dict[Location, int]]:
+        """The tree as plain values, and the line of each key."""
         try:
             return self._value(tree, ()), self._lines
         except RecursionError:

@@ -10,7 +10,7 @@ import click
 from orca_bench.cli import options
 
 if TYPE_CHECKING:
-    from orca_bench.data.conversion import Report
+    from orca_bench.data.conversion import ConversionReport
 
 
 @click.group("data")
@@ -73,7 +73,7 @@ def convert(
     ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
         report = conversion.convert(
-            list(files), out, ids, seed, column_shapes.mapped(mapping), strict, lambda done: progress(done, None)
+            list(files), out, ids, seed, column_shapes.of_options(mapping), strict, lambda done: progress(done, None)
         )
     click.echo(f"{report.records:,} records: {out}")
     for reason, count in report.left_out.most_common():
@@ -85,11 +85,11 @@ def convert(
     click.echo(f"system messages: {', '.join(_system_counts(report, systems, seed))}")
 
 
-def _system_counts(report: Report, systems: str | None, seed: int) -> list[str]:
+def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:
     empty = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
     counts = (
         (report.own_systems, f"kept from the rows{empty}"),
-        (report.drawn_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
+        (report.assigned_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
         (report.default_systems, "set to message 5 (--systems draws others)"),
     )
     return [f"{count:,} {kind}" for count, kind in counts if count]

@@ -1,6 +1,6 @@
 """The columns in which instruction sets are published, as data: a row's columns in, what each of them holds out.
 
-A module of its own because this table is what grows when another set is met; nothing else has to change for it.
+A module of its own because a new instruction set needs a new line in this table and no other change.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from orca_bench.errors import UserError, nearest
 
@@ -17,9 +18,9 @@ from orca_bench.errors import UserError, nearest
 class Shape:
     """Which column of a row holds what; None where there is no such column.
 
-    `turns` holds a list of messages, `reasoning` what comes before the response. `drawn` says that rows without a system
-    message of their own get one drawn by the policy, as the card's sources do; all others are somebody's own rows. Where a
-    set has columns that everybody has, `mark` is what its responses have and others do not.
+    `turns` holds a list of messages, `reasoning` the steps before the response. `assigns_system` says that a row without a
+    system message gets one by the policy, as the card's sources do; rows of other sets are somebody's own. Where a set has
+    column names that are common, `mark` is a text that only its responses have.
     """
 
     name: str
@@ -29,12 +30,12 @@ class Shape:
     system: str | None = None
     reasoning: str | None = None
     turns: str | None = None
-    drawn: bool = False
+    assigns_system: bool = False
     mark: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns that it names."""
+        """The columns that the shape names."""
         return frozenset(column for field, column in dataclasses.asdict(self).items() if field in FIELDS and column)
 
 
@@ -43,12 +44,12 @@ FIELDS = ("instruction", "response", "input", "system", "reasoning", "turns")
 
 #: A row is of a shape where it has all of its columns; other columns do no harm, but for those in `_PARTS_OF_A_QUESTION`.
 SHAPES = (
-    Shape("Alpaca, WizardLM, Orca sets", "instruction", "output", drawn=True),
-    Shape("Dolly", "instruction", "response", "context", drawn=True),
+    Shape("Alpaca, WizardLM, Orca sets", "instruction", "output", assigns_system=True),
+    Shape("Dolly", "instruction", "response", "context", assigns_system=True),
     Shape("records", "instruction", "response"),
-    Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", drawn=True),
-    Shape("GSM8K", "question", "answer", drawn=True, mark="####"),
-    Shape("FLAN", "inputs", "targets", drawn=True),
+    Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", assigns_system=True),
+    Shape("GSM8K", "question", "answer", assigns_system=True, mark="####"),
+    Shape("FLAN", "inputs", "targets", assigns_system=True),
     Shape("OpenOrca", "question", "response"),
     Shape("prompts", "prompt", "completion"),
     Shape("prompts", "prompt", "response"),
@@ -89,9 +90,10 @@ def of(columns: tuple[str, ...]) -> Shape:
     part = next((column for column in _PARTS_OF_A_QUESTION if column in names), None)
     if part:
         raise UserError(f"column '{part}' would be left out of the instruction", hint=_HINT)
-    more = {"input": _one_of(_INPUTS, names, shape), "system": _one_of(_SYSTEMS, names, shape)}
+    optional = {"input": _one_of(_INPUTS, names, shape), "system": _one_of(_SYSTEMS, names, shape)}
     own = {field: names[column] for field in FIELDS if (column := getattr(shape, field))}
-    return dataclasses.replace(shape, **{field: column for field, column in more.items() if column} | own)
+    columns_by_field: dict[str, Any] = {field: column for field, column in optional.items() if column} | own
+    return dataclasses.replace(shape, **columns_by_field)
 
 
 def _one_of(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str | None:
@@ -101,12 +103,12 @@ def _one_of(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str 
     return present[0] if present else None
 
 
-def mapped(options: Iterable[str]) -> Shape | None:
+def of_options(options: Iterable[str]) -> Shape | None:
     """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
 
     Raises UserError where it is not such a list.
     """
-    places: dict[str, str] = {}
+    places: dict[str, Any] = {}
     keys = ("instruction", "input", "response", "system", "messages")
     for option in options:
         for pair in re.split(rf",\s*(?=(?:{'|'.join(keys)})\s*=)", option):

@@ -6,6 +6,7 @@ A module of its own because conversations have problems of their own: several tu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import parse_json
@@ -20,7 +21,7 @@ _ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question and its answer; `problem` says which conversations are none (rows …) and is empty where it is one."""
+    """One question and its answer. Where a conversation is not of that form, `problem` completes the words "rows …"."""
 
     system: str | None
     user: str
@@ -28,7 +29,7 @@ class Exchange:
     problem: str = ""
 
 
-def exchange(messages: object, where: str) -> Exchange:
+def exchange(messages: Any, where: str) -> Exchange:
     """The exchange of a conversation of an optional system message, one question and one answer.
 
     Raises UserError where `messages` is not a list of messages.
@@ -61,7 +62,7 @@ def _order_problem(roles: list[str]) -> str:
     return "of several turns"
 
 
-def _turn(message: object, where: str) -> tuple[str, str, str]:
+def _turn(message: Any, where: str) -> tuple[str, str, str]:
     """(role, text, problem) of one message."""
     if not isinstance(message, dict):
         raise UserError(f"a {type(message).__name__}, not a message", where=where)

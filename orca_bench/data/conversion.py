@@ -1,9 +1,9 @@
 """Instructions with a reference answer to records, without a teacher: each under a system message.
 
-A row's own message is kept: answer and message belong together. How the card's author assigned messages to WizardLM, Alpaca
+A row's own message stays: answer and message belong together. How the card's author assigned messages to WizardLM, Alpaca
 and Dolly is not published, so for rows of published sets the policy is a parameter: one uniform draw a row from the chosen
 ids. It depends on the seed and the row's texts alone, so that neither order nor selection of the rows changes it. All other
-rows are somebody's own and get message 5, under which models are asked. Which id it was stands in each record.
+rows are somebody's own and get message 5, under which models are evaluated. Each record holds the id.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orca_bench import row_files, text_fields
 from orca_bench.data import column_shapes, instructions
@@ -26,17 +27,22 @@ DEFAULT_SYSTEMS = tuple(range(2, 17))
 
 
 @dataclass
-class Report:
-    """What a conversion did: counts of records, and of rows left out with the place of the first, by reason."""
+class ConversionReport:
+    """Counts of a conversion: records, where their system messages came from, and rows left out.
+
+    `own_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
+    the policy and `default_systems` have message 5. `placeholder_inputs` inputs were words for no input, `new_ids` ids were
+    changed because another record had them. `left_out` counts rows by reason, `first_left_out` has the place of the first.
+    """
 
     records: int = 0
     own_systems: int = 0
     empty_systems: int = 0
-    drawn_systems: int = 0
+    assigned_systems: int = 0
     default_systems: int = 0
     placeholder_inputs: int = 0
     new_ids: int = 0
-    left_out: Counter = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
     first_left_out: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, reason: str, place: str) -> None:
@@ -53,15 +59,15 @@ def convert(
     mapping: column_shapes.Shape | None = None,
     strict: bool = False,
     progress: Callable[[int], None] = lambda done: None,
-) -> Report:
+) -> ConversionReport:
     """Write the records of all files to `out`.
 
-    `systems` are the ids to draw from for rows without a system message, whatever set they are of; None draws from
-    `DEFAULT_SYSTEMS` for rows of published sets and gives all others message 5. Raises UserError where no record is left, and
+    `systems` are the ids of the messages to assign to rows without a system message, whatever set they are of; None assigns
+    one of `DEFAULT_SYSTEMS` to rows of published sets and message 5 to all others. Raises UserError where no record is left, and
     with `strict` at the first row that would be left out; also where `out` is one of the files.
     """
-    _check_not_read(out, paths)
-    report = Report()
+    _check_not_input(out, paths)
+    report = ConversionReport()
     make_folder(out.parent)
     with replacing(out) as handle:
         for record in _records(paths, systems, seed, mapping, strict, report):
@@ -76,7 +82,7 @@ def convert(
     return report
 
 
-def _check_not_read(out: Path, paths: Sequence[Path]) -> None:
+def _check_not_input(out: Path, paths: Sequence[Path]) -> None:
     """Raise UserError where `out` is one of the files that are read: it would be replaced, or its records doubled."""
     if out.exists() and any(out.samefile(file) for path in paths for file in row_files.files_of(path)):
         raise UserError(
@@ -90,9 +96,9 @@ def _records(
     seed: int,
     mapping: column_shapes.Shape | None,
     strict: bool,
-    report: Report,
-) -> Iterator[dict]:
-    rows: Counter = Counter()  # of each source: two files of one source are numbered as one
+    report: ConversionReport,
+) -> Iterator[dict[str, Any]]:
+    rows: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
     ids: set[str] = set()
     for path in paths:
         for item in instructions.read(path, mapping):
@@ -111,22 +117,22 @@ def _records(
             yield record
 
 
-def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: Report) -> str:
+def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport) -> str:
     if item.system is not None:
         report.own_systems += 1
         report.empty_systems += not item.system.strip()
         return item.system
-    if systems is None and not item.drawn:
+    if systems is None and not item.assigns_system:
         report.default_systems += 1
         return system_message(DEFAULT_SYSTEM_ID)
-    report.drawn_systems += 1
+    report.assigned_systems += 1
     texts = "\0".join((str(seed), item.instruction, item.input, item.reference))
     number = int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "big")
     ids = DEFAULT_SYSTEMS if systems is None else systems
     return system_message(ids[number % len(ids)])
 
 
-def _record(item: instructions.Instruction, number: int, system: str) -> dict:
+def _record(item: instructions.Instruction, number: int, system: str) -> dict[str, Any]:
     return {
         "id": f"{item.source}-{number}",
         "source": item.source,
@@ -136,11 +142,12 @@ def _record(item: instructions.Instruction, number: int, system: str) -> dict:
         "instruction": item.instruction,
         "input": item.input,
         "response": item.reference,
-    } | item.more
+    } | item.further_columns
 
 
-def _new_id(taken: str, ids: set[str]) -> str:
+def _new_id(record_id: str, ids: set[str]) -> str:
+    """An id like `record_id` that is not among `ids`."""
     number = 2
-    while f"{taken}-{number}" in ids:
+    while f"{record_id}-{number}" in ids:
         number += 1
-    return f"{taken}-{number}"
+    return f"{record_id}-{number}"

@@ -1,6 +1,6 @@
-"""Instruction files in, instructions out: whatever the columns, the same five things, and why a row is none.
+"""Instruction files in, instructions out: the same five texts for any columns, and the reason where a row has no instruction.
 
-A row's columns say which set it is (`shapes`); nothing is guessed from file names.
+A row's columns decide which set it is of (`column_shapes`); file names do not count.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orca_bench import row_files, text_fields
 from orca_bench.data import column_shapes
@@ -19,9 +20,9 @@ from orca_bench.errors import UserError, nearest
 class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
-    `system` is the row's own system message, None where it has none; `drawn` says that it gets one by the policy then.
-    `problem` says which rows (rows …) teach nothing and is empty where this one does. `placeholder` says that its input was
-    a word for none. `more` are the further columns of a row that is a record already.
+    `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
+    then. `problem` completes the words "rows …" where this row teaches nothing, and is empty otherwise. `placeholder` says
+    that its input was a word for no input. `further_columns` are those of a row that is a record already.
     """
 
     instruction: str
@@ -31,10 +32,10 @@ class Instruction:
     row: int
     place: str
     system: str | None = None
-    drawn: bool = False
+    assigns_system: bool = False
     problem: str = ""
     placeholder: bool = False
-    more: dict = field(default_factory=dict)
+    further_columns: dict[str, Any] = field(default_factory=dict)
 
 
 def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Instruction]:
@@ -51,7 +52,7 @@ def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Ins
 
 
 def source_of(path: Path) -> str:
-    """What the records of a path are called: its name, or that of a folder above it where it says nothing (`train`)."""
+    """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()
     names = [row_files.stem(path), *(parent.name for parent in path.parents)]
     return next((name for name in names if name and name.lower() not in _GENERIC and "*" not in name), "rows")
@@ -60,7 +61,7 @@ def source_of(path: Path) -> str:
 _GENERIC = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
 
-def _shape(row: dict, mapping: column_shapes.Shape | None, place: str) -> column_shapes.Shape:
+def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, place: str) -> column_shapes.Shape:
     if mapping is not None:
         absent = next((column for column in sorted(mapping.columns) if column not in row), None)
         if absent is not None:
@@ -76,7 +77,7 @@ def _shape(row: dict, mapping: column_shapes.Shape | None, place: str) -> column
             raise UserError(error.what, where=place, hint=error.hint) from None
 
 
-def _instruction(row: dict, shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
+def _instruction(row: dict[str, Any], shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
     system = None if shape.system is None or row[shape.system] is None else text_fields.text(row, shape.system, place)
     messages = _messages(row, shape)
     if messages is not None:
@@ -93,27 +94,30 @@ def _instruction(row: dict, shape: column_shapes.Shape, source: str, number: int
         steps = text_fields.text(row, shape.reasoning, place)
         response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
     if is_record:
-        more = _more(row, system, place)
-        return Instruction(instruction, context, response, source, number, place, system, problem=problem, more=more)
+        further = _further_columns(row, system, place)
+        return Instruction(
+            instruction, context, response, source, number, place, system, problem=problem, further_columns=further
+        )
     placeholder = text_fields.is_placeholder_input(context)
     context = "" if placeholder or not context.strip() else context
-    drawn = shape.drawn and shape.mark in response
+    assigns_system = shape.assigns_system and shape.mark in response
     return Instruction(
-        instruction, context, response, source, number, place, system, drawn, problem, placeholder=placeholder
+        instruction, context, response, source, number, place, system, assigns_system, problem, placeholder=placeholder
     )
 
 
-def _more(row: dict, system: str | None, place: str) -> dict:
-    """What a record says beside its texts; the id of a system message only where it has one."""
+def _further_columns(row: dict[str, Any], system: str | None, place: str) -> dict[str, Any]:
+    """The columns of a record beside its texts; the id of a system message only where it has one."""
     texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
-    more = {column: value for column, value in row.items() if column not in texts and value is not None}
-    return more | {"id": text_fields.text(row, "id", place)} if "id" in more else more
+    further = {column: value for column, value in row.items() if column not in texts and value is not None}
+    return further | {"id": text_fields.text(row, "id", place)} if "id" in further else further
 
 
-def _messages(row: dict, shape: column_shapes.Shape) -> object | None:
+def _messages(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
+    """The value of a row that holds a conversation; None for a row of texts."""
     if shape.turns is not None:
         return [] if row[shape.turns] is None else row[shape.turns]
-    prompt, completion = row[shape.instruction], row[shape.response]
+    prompt, completion = row.get(shape.instruction or ""), row.get(shape.response or "")
     if isinstance(prompt, list) and isinstance(completion, list):  # prompt and completion as messages, as TRL has them
         return prompt + completion
     return None

@@ -1,6 +1,6 @@
-"""What a model's configuration says before its weights are read: whether it can be evaluated, its window, its attention.
+"""A model's configuration in; whether it can be evaluated, its context window, vocabulary size and attention out.
 
-Its own module because configurations name the same thing in many ways, and whoever needs one should not know them all.
+Its own module because configurations have many names for the same thing, and other modules should not know them all.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from orca_bench.files import read_json
 from orca_bench.recipe import CONTEXT_WINDOW
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
 _OTHER_INPUTS = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
 #: Encoders that transformers does not list among the masked language models.
 _OTHER_ENCODERS = ("bert-generation",)
-#: Models that draft for another one, whose hidden states they are fed.
+#: Models that draft tokens for another model and need its hidden states.
 _DRAFTERS = ("gemma4_assistant", "gemma4_unified_assistant")
 #: Names of the context window in configurations of transformers 5.23, the most usual first.
 _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
@@ -51,23 +51,23 @@ def config_of(name: str | Path) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(name)
     except Exception as error:  # absent, unreachable or malformed: one thing to the user
         raise UserError(f"no configuration that transformers can read ({one_line(error, 200)})", where=name) from error
-    _drop_pad_without_row(config)
+    _drop_pad_beyond_vocabulary(config)
     return config
 
 
-def _drop_pad_without_row(config: PretrainedConfig) -> None:
-    """Leave a pad id out that has no row: folders of 2023 have `vocab_size` or -1, and no padding is ever read here.
+def _drop_pad_beyond_vocabulary(config: PretrainedConfig) -> None:
+    """Remove a pad id that the vocabulary does not have: folders of 2023 have `vocab_size` or -1. No padding is ever read here.
 
-    torch 2.13 refuses the one ("Padding_idx must be within num_embeddings"), and keeps the last row from training for the other.
+    For `vocab_size` torch 2.13 raises "Padding_idx must be within num_embeddings"; with -1 it does not train the last embedding.
     """
     for part in {id(part): part for part in (config, config.get_text_config(decoder=True))}.values():
-        pad, rows = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
-        if part.model_type not in _PADDED_POSITIONS and isinstance(pad, int) and isinstance(rows, int):
-            part.pad_token_id = pad if 0 <= pad < rows else None
+        pad, size = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
+        if part.model_type not in _PADDED_POSITIONS and isinstance(pad, int) and isinstance(size, int):
+            part.pad_token_id = pad if 0 <= pad < size else None
 
 
-def refusal(config) -> str | None:
-    """Why a model of this configuration cannot be evaluated here, as far as that can be known without it; None where it can."""
+def refusal(config: PretrainedConfig) -> str | None:
+    """Why a model of this configuration cannot be evaluated here, as far as the configuration tells; None where it can."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -93,7 +93,7 @@ def refusal(config) -> str | None:
     return None
 
 
-def window(config) -> int:
+def window(config: PretrainedConfig) -> int:
     """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models).
 
     Raises UserError where it names one without a token.
@@ -101,7 +101,7 @@ def window(config) -> int:
     return named_window(config) or CONTEXT_WINDOW
 
 
-def named_window(config) -> int | None:
+def named_window(config: PretrainedConfig) -> int | None:
     """The context window in tokens that a configuration names; None where it names none.
 
     Raises UserError where that is no positive number.
@@ -122,9 +122,9 @@ def named_window(config) -> int | None:
     return None
 
 
-def vocabulary(config) -> int:
-    """How many ids a model of this configuration takes."""
-    return config.get_text_config(decoder=True).vocab_size
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """How many token ids a model takes."""
+    return min(model.config.get_text_config(decoder=True).vocab_size, len(model.get_input_embeddings().weight))
 
 
 def with_attention(load: Callable[[str], Model]) -> Model:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench import hub, launcher_environment, library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
 from orca_bench.prompt import TURN_HEADERS
+from orca_bench.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Source:
     commit: hub.Commit | None = None
 
     def describe(self) -> dict[str, str | None]:
-        """What a result or a manifest says of it: `path`, and for a hub id `revision` (as asked for) and `commit`."""
+        """Its entry in a result or manifest: `path`, and for a hub id `revision` (None: the newest) and `commit`."""
         if self.commit is None:
             return {"path": self.name}
         return {"path": self.name, "revision": self.commit.revision, "commit": self.commit.sha}
@@ -34,10 +39,10 @@ def locate(
     with_weights: bool = True,
     option: str = "--revision",
 ) -> Source:
-    """Find the model or tokenizer that a path or a hub id names; what is fetched from the hub is said, with its commit.
+    """Find the model or tokenizer that a path or a hub id names. `say` gets a message before something is fetched.
 
-    `option` is what a person gave the revision by. Raises UserError for an empty name, a path to nothing, a hub id
-    that the hub does not give, and a revision of something that is here.
+    `option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to nothing,
+    a hub id that the hub does not give, and a revision of something that is here.
     """
     if not name.strip() or (revision is not None and not revision.strip()):  # an unset variable of a shell, as a rule
         empty = "revision" if name.strip() else "name of a model"
@@ -87,7 +92,7 @@ def check_architecture(name: str) -> None:
     architecture.window(config)
 
 
-def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None):
+def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -> tuple[PreTrainedModel, Tokenizer]:
     """(model in evaluation mode, tokenizer); on a GPU where there is one, of several that of LOCAL_RANK.
 
     dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
@@ -100,18 +105,18 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: object | None = None
     check(name)
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()
-    wanted = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
-    spread = {} if device_map is None else {"device_map": device_map}
-    options = {"dtype": wanted if wanted == "auto" else getattr(torch, wanted), **spread}
+    dtype_name = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
+    placement = {} if device_map is None else {"device_map": device_map}
+    options = {"dtype": dtype_name if dtype_name == "auto" else getattr(torch, dtype_name), **placement}
     with weights.loading(name):
         model = architecture.with_attention(
             lambda kind: AutoModelForCausalLM.from_pretrained(
                 name, config=architecture.config_of(name), attn_implementation=kind, **options
             )
         )
-    if (vocabulary := architecture.vocabulary(model.config)) < tokenizer.min_model_vocab_size:
+    if (size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {vocabulary}",
+            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {size}",
             where=name,
             hint="this folder's tokenizer is another model's",
         )
@@ -133,10 +138,10 @@ def _device(on_gpu: bool) -> str:
     return f"cuda:{number}"
 
 
-def origin(name: str) -> dict:
-    """The `run` that a model folder comes from and the `step` after which it was written; nothing where it does not say so."""
-    note = Path(name) / "orca_bench.json"
-    content = read_json(note) if note.is_file() else {}
+def origin(name: str) -> dict[str, str | int]:
+    """The `run` that a model folder comes from and the `step` after which it was written; empty for another model folder."""
+    file = Path(name) / "orca_bench.json"
+    content = read_json(file) if file.is_file() else {}
     kinds = {"run": str, "step": int}
     if not isinstance(content, dict):
         return {}
@@ -144,7 +149,7 @@ def origin(name: str) -> dict:
 
 
 def has_own_prompt(folder: str) -> bool:
-    """Whether a model was tuned in another prompt than Orca's: it has a chat template of its own, and no note of ours."""
+    """Whether a model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
     path = Path(folder)
     if (path / "orca_bench.json").is_file():
         return False

@@ -1,6 +1,6 @@
 """A model in, a hash of everything about it that can change an answer out.
 
-Two models whose identities are equal give the same answers to the same token ids, so kept answers may be used again and
+Two models whose identities are equal give the same answers to the same token ids, so cached answers may be used again and
 results may be merged; a change of any key of config.json, of any special token, of a stop, of a weight, of dtype or device
 makes another identity. Its own module because answers and results must mean the same by "the same model". What is uncertain
 counts as a difference: its price is that answers are computed again.
@@ -102,7 +102,7 @@ def weights(model: PreTrainedModel) -> str:
     return total.hexdigest()
 
 
-def digest(value: object) -> str:
+def digest(value: Any) -> str:
     """The SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -112,13 +112,13 @@ def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*one, *other} - {"sha256"} if one.get(name) != other.get(name))
 
 
-def _tokenizer(folder: Path) -> dict[str, object]:
+def _tokenizer(folder: Path) -> dict[str, Any]:
     files = sorted({file for pattern in _VOCABULARY for file in folder.glob(pattern) if file.is_file()})
     settings = {name: _without(_settings(folder / name), COSMETIC_TOKENIZER) for name in _SETTINGS}
     return {"files": {file.name: sha256(file) for file in files}, "settings": settings}
 
 
-def _settings(file: Path) -> dict:
+def _settings(file: Path) -> dict[str, Any]:
     """The keys of a JSON file; none where it is absent."""
     if not file.is_file():
         return {}

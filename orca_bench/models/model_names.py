@@ -1,4 +1,4 @@
-"""A model folder or hub id in, the name under which results, files and tables know it out.
+"""A model folder or hub id in; the name of the model in results, files and tables out.
 
 Its own module because commands need the name before anything is loaded, and two models must not get one name by accident:
 `…/v1/hf` and `…/v2/hf` are v1-hf and v2-hf.
@@ -20,7 +20,7 @@ _GENERIC = re.compile(
 )
 #: The hub's cache: models--OWNER--NAME/snapshots/COMMIT.
 _CACHED = re.compile(r"models--(.+?)--(.+)")
-_LONGEST = 120  # bytes; file systems take 255 of one name
+_MOST_BYTES = 120  # bytes; file systems take 255 of one name
 _NAME = re.compile(r"[\w][\w.@+/ -]*")
 
 
@@ -45,12 +45,12 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
 
 
 def checked(name: str) -> str:
-    """A name that a person gave; raises UserError where a folder cannot be called so."""
+    """The name itself; raises UserError where it cannot be the name of a folder."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
-    if len(name.encode()) > _LONGEST:
+    if len(name.encode()) > _MOST_BYTES:
         raise UserError(
-            f"a name of {len(name)} characters", where="--name", hint=f"at most {_LONGEST}, it names a folder"
+            f"a name of {len(name)} characters", where="--name", hint=f"at most {_MOST_BYTES}, it names a folder"
         )
     return name
 

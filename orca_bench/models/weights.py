@@ -1,9 +1,9 @@
 """A model folder in, nothing out where its weights are those that its config.json describes; else an error that names them.
 
 transformers 5.23 gives random numbers to a weight that it does not find, and only logs it: a folder with prefixed names, or
-without its head, is evaluated at chance and trained from nothing. So the loading report is asked for, on torch's meta device:
-file headers are read, no tensor is, and it takes seconds for a model of any size. Its own module because evaluation,
-generation and training all need it before they load.
+without its head, is evaluated at chance and trained from nothing. So the model is loaded on torch's meta device and
+the loading report is checked: only file headers are read, which takes seconds for a model of any size. Its own module because
+evaluation, generation and training all need it before they load.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_hint, read_json
 from orca_bench.models import architecture
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
 INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
-_NAMED = 3  # names of weights in one message
+_MOST_NAMED = 3  # names of weights in one message
 #: What wrappers put into the names of weights, by the library that does it.
 _WRAPPERS = {
     "_orig_mod": "torch.compile",
@@ -78,24 +83,24 @@ def check(folder: str | Path) -> list[str]:
 
 @contextlib.contextmanager
 def loading(folder: str | Path) -> Iterator[None]:
-    """Around transformers' loading: its own report is not shown, and whatever it raises is a UserError."""
-    logged: list[str] = []
+    """A block around transformers' loading: its own report is hidden, and whatever it raises becomes a UserError."""
+    messages: list[str] = []
 
-    def keep(record: logging.LogRecord) -> bool:
-        logged.append(record.getMessage())
+    def collect(record: logging.LogRecord) -> bool:
+        messages.append(record.getMessage())
         return False
 
     logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(keep)
+    logger.addFilter(collect)
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # another architecture, a broken file, no memory: one thing to the user
-        what = _conversion(logged) or f"transformers cannot load a model here ({one_line(error, 200)})"
+        what = _conversion_error(messages) or f"transformers cannot load a model here ({one_line(error, 200)})"
         raise UserError(what, where=folder) from error
     finally:
-        logger.removeFilter(keep)
+        logger.removeFilter(collect)
 
 
 def _check_files(folder: Path) -> list[str]:
@@ -126,8 +131,8 @@ def _check_files(folder: Path) -> list[str]:
     if (folder / PICKLE_INDEX).is_file():
         _check_index(folder / PICKLE_INDEX)
     for file in sorted(folder.glob("pytorch_model*.bin")):
-        if hint := lfs_hint(file):
-            raise UserError("not a file of weights", where=file, hint=hint)
+        if pointer_hint := lfs_hint(file):
+            raise UserError("not a file of weights", where=file, hint=pointer_hint)
         integers += _check_pickle(file)
     return integers
 
@@ -169,7 +174,7 @@ def _check_index(index: Path) -> None:
         )
 
 
-def _check_numbers(integers: list[str], folder: str | Path, model) -> None:
+def _check_numbers(integers: list[str], folder: str | Path, model: PreTrainedModel) -> None:
     """Raise UserError for integers where the model has real numbers, in a folder whose config.json names no quantization.
 
     transformers 5.23 takes each integer for the weight itself, and a quantized model whose config.json has lost its
@@ -191,13 +196,14 @@ def _check_numbers(integers: list[str], folder: str | Path, model) -> None:
         )
 
 
-def _check_shapes(mismatched: Iterable, folder: str | Path) -> None:
-    described = [
-        f"{name} is {_shape(here)} and should be {_shape(wanted)}" for name, here, wanted in sorted(mismatched)
+def _check_shapes(mismatched: Iterable[tuple[str, torch.Size, torch.Size]], folder: str | Path) -> None:
+    """Raise UserError for weights of another shape than the model's: (name, shape in the file, shape in the model)."""
+    differences = [
+        f"{name} is {_shape(actual)} and should be {_shape(expected)}" for name, actual, expected in sorted(mismatched)
     ]
-    if described:
+    if differences:
         raise UserError(
-            f"{_count(described)} of another shape than config.json says: {_names(described)}",
+            f"{_count(differences)} of another shape than config.json says: {_names(differences)}",
             where=folder,
             hint="config.json and weights are of two models",
         )
@@ -207,7 +213,7 @@ def _shape(size: Iterable[int]) -> str:
     return "×".join(str(length) for length in size)
 
 
-def _belongs(name: str, model) -> bool:
+def _belongs(name: str, model: PreTrainedModel) -> bool:
     """Whether a weight would stand inside a part that the model has, so that the model without it is another one."""
     if _ADAPTER.search(name):
         return True
@@ -222,7 +228,7 @@ def _belongs(name: str, model) -> bool:
 
 
 def _reason(missing: list[str], surplus: list[str]) -> str | None:
-    """Why names do not fit, and what to do about it, where it can be told."""
+    """Why names do not fit, and what to do about it; None where the names do not tell."""
     if any(_ADAPTER.search(name) for name in surplus):
         return "an adapter was not merged: use peft's merge_and_unload() and save_pretrained()"
     for wrapper, library in _WRAPPERS.items():
@@ -230,7 +236,7 @@ def _reason(missing: list[str], surplus: list[str]) -> str | None:
         if inside and (not missing or any(_unwrapped(name) in missing for name in inside)):
             return f"the names in the files hold '{wrapper}.', which {library} adds: save the model that it wraps"
     for name in surplus:
-        prefix = next((name.removesuffix(wanted) for wanted in missing if name.endswith(f".{wanted}")), None)
+        prefix = next((name.removesuffix(expected) for expected in missing if name.endswith(f".{expected}")), None)
         if prefix:
             return f"the names in the files begin with '{prefix}': save them without it"
     if missing and all(name.startswith(("lm_head.", "embed_out.")) for name in missing):
@@ -244,9 +250,9 @@ def _unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
-def _conversion(logged: list[str]) -> str | None:
-    """What transformers' report says of weights that it could not merge into the model's own, such as one expert of many."""
-    lines = [line for text in logged for line in text.splitlines() if "| CONVERSION" in line]
+def _conversion_error(messages: list[str]) -> str | None:
+    """The weights that transformers reports it could not merge into the model's own, such as one expert of many."""
+    lines = [line for text in messages for line in text.splitlines() if "| CONVERSION" in line]
     names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
     return f"the files lack parts of {_count(names)} ({_names(names)})" if names else None
 
@@ -256,4 +262,4 @@ def _count(names: list[str]) -> str:
 
 
 def _names(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")

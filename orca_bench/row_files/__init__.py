@@ -1,7 +1,7 @@
 """Files of rows in, (place, row) pairs out: JSON, JSON Lines, Parquet, Arrow, CSV and TSV, plain or compressed.
 
 What a file is, its content says and not its name: people have a `.json` of one object a line, a `.jsonl` that is an array, a
-gzip file without `.gz`. Rows of any of these are the same plain Python values. A room of its own because training data,
+gzip file without `.gz`. Rows of any of these are the same plain Python values. A module of its own because training data,
 instructions and benchmarks all come in through it. JSON Lines, CSV and Parquet are read piece by piece; a JSON array is read
 into memory as text, its rows one by one.
 """
@@ -12,6 +12,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import LFS_POINTER, open_bytes, read_lines, reading
@@ -22,7 +23,7 @@ from orca_bench.row_files.json_text import array_rows, object_rows
 
 __all__ = ["ENDINGS", "files_of", "has_ending", "in_order", "is_part", "is_pattern", "read", "stem"]
 
-Rows = Iterator[tuple[str, dict]]
+Rows = Iterator[tuple[str, dict[str, Any]]]
 
 #: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
 _OTHER_FILES = (
@@ -51,29 +52,29 @@ def read(path: Path) -> Rows:
 
 def _rows(path: Path, stream: io.BufferedReader) -> Rows:
     with reading(path):
-        head = stream.peek(1024)[:1024]
-    if head.startswith(b"PAR1"):
+        first_bytes = stream.peek(1024)[:1024]
+    if first_bytes.startswith(b"PAR1"):
         return parquet_rows(path, stream)
-    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+    if first_bytes.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return arrow_rows(path, stream)
-    _check_text(path, head)
+    _check_text(path, first_bytes)
     return _text_rows(path, read_lines(path, stream))
 
 
-def _check_text(path: Path, head: bytes) -> None:
+def _check_text(path: Path, first_bytes: bytes) -> None:
     """Raise UserError where the first bytes are not those of UTF-8 text."""
     encoding = None
-    if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+    if first_bytes.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         encoding = "UTF-32"
-    elif head.startswith((b"\xff\xfe", b"\xfe\xff")) or _like_utf16(head):
+    elif first_bytes.startswith((b"\xff\xfe", b"\xfe\xff")) or _like_utf16(first_bytes):
         encoding = "UTF-16"
     if encoding:
         raise UserError(f"{encoding} text, not UTF-8", where=path, hint=f"iconv -f {encoding} -t UTF-8 FILE > NEW")
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, kind, hint in _OTHER_FILES:
         if start.startswith(magic):
             raise UserError(kind, where=path, hint=hint)
-    if b"\x00" in head:
+    if b"\x00" in first_bytes:
         raise UserError(
             "binary data of an unknown kind",
             where=path,
@@ -81,9 +82,9 @@ def _check_text(path: Path, head: bytes) -> None:
         )
 
 
-def _like_utf16(head: bytes) -> bool:
+def _like_utf16(first_bytes: bytes) -> bool:
     """Every other byte of UTF-16 without a byte order mark is zero where the text is mostly ASCII."""
-    halves = head[0::2], head[1::2]
+    halves = first_bytes[0::2], first_bytes[1::2]
     return any(half.count(0) > len(half) / 2 for half in halves) and not all(half.count(0) for half in halves)
 
 

@@ -11,12 +11,15 @@ import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import MAX_DEPTH, reading
 
-Rows = Iterator[tuple[str, dict]]
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 def parquet_rows(path: Path, stream: io.BufferedReader) -> Rows:
@@ -29,7 +32,7 @@ def arrow_rows(path: Path, stream: io.BufferedReader) -> Rows:
     return _batch_rows(path, _arrow_batches(stream))
 
 
-def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator:
+def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator[RecordBatch]:
     import pyarrow
     import pyarrow.parquet
 
@@ -40,7 +43,7 @@ def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator:
         yield from file.iter_batches(batch_size=1000)
 
 
-def _arrow_batches(stream: io.BufferedReader) -> Iterator:
+def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
     import pyarrow
 
     content = stream.read()
@@ -51,7 +54,7 @@ def _arrow_batches(stream: io.BufferedReader) -> Iterator:
         yield from pyarrow.ipc.open_stream(content)
 
 
-def _batch_rows(path: Path, batches: Iterator) -> Rows:
+def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
     number = 0
     while True:
         # for damaged files pyarrow raises errors of many kinds, MemoryError and UnicodeDecodeError among them

@@ -7,11 +7,12 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orca_bench.errors import UserError
 
 
-def table_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[str, dict]]:
+def table_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """CSV and the like: the first line names the columns, and the sign that parts it most often parts the others too."""
     number, header = next(lines)
     outside_quotes = re.sub(r'"[^"]*"', "", header)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 
-_PACKED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
+_COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")
 _SHARD = re.compile(r"(?P<stem>.*?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
 
@@ -23,7 +23,7 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 def has_ending(path: Path) -> bool:
     """Whether a name is that of a data file, compressed or not, and not that of a description beside one."""
-    return _without_packing(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTIONS
+    return _without_compression(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTIONS
 
 
 def stem(path: Path) -> str:
@@ -37,17 +37,17 @@ def is_part(path: Path) -> bool:
     return _part(path) is not None
 
 
-def _part(path: Path) -> re.Match | None:
+def _part(path: Path) -> re.Match[str] | None:
     return _SHARD.fullmatch(_without_endings(path))
 
 
 def _without_endings(path: Path) -> str:
-    name = _without_packing(path.name)
+    name = _without_compression(path.name)
     return name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
 
 
-def _without_packing(name: str) -> str:
-    return next((name[: -len(e)] for e in _PACKED_ENDINGS if name.lower().endswith(e)), name)
+def _without_compression(name: str) -> str:
+    return next((name[: -len(e)] for e in _COMPRESSED_ENDINGS if name.lower().endswith(e)), name)
 
 
 def is_pattern(path: Path) -> bool:
@@ -123,5 +123,5 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     return files
 
 
-def _natural(path: Path) -> list:
+def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -17,7 +17,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import MAX_DEPTH, check_depth
 
 Lines = Iterator[tuple[int, str]]
-Rows = Iterator[tuple[str, dict]]
+Rows = Iterator[tuple[str, dict[str, Any]]]
 
 #: Keys under which one JSON object holds its rows beside other facts (a version, a licence).
 _LISTS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
@@ -163,7 +163,9 @@ class _JsonText:
         return False
 
     def _skip_space(self) -> int:
-        self._position = _SPACE.match(self.text, self._position).end()
+        space = _SPACE.match(self.text, self._position)
+        assert space is not None, "the pattern matches an empty text"
+        self._position = space.end()
         return self._position
 
     def _place(self, position: int) -> str:
@@ -219,7 +221,7 @@ def _explained(error: Exception, place: str) -> UserError:
     return UserError("a number of too many digits", where=place)  # Python reads no integer of more than 4,300
 
 
-def _row(value: Any, place: str) -> dict:
+def _row(value: Any, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"a {type(value).__name__}, not a JSON object", where=place)
     return value

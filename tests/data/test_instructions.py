@@ -33,7 +33,7 @@ def test_each_published_shape_is_read_from_every_container_and_compression(tmp_p
     report = convert([path], tmp_path / "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert (record["instruction"], record["input"], record["response"]) == texts
-    counts = {DRAWN: report.drawn_systems, OWN: report.own_systems, FIVE: report.default_systems}
+    counts = {DRAWN: report.assigned_systems, OWN: report.own_systems, FIVE: report.default_systems}
     assert counts == {kind: 2 if kind == system else 0 for kind in counts}
     if system == OWN:
         assert record["system"] == "Explain." and record["system_id"] is None
@@ -71,7 +71,7 @@ def test_a_message_of_the_paper_is_known_by_its_id_and_an_empty_one_stays_empty(
     ]
     records, report = converted(tmp_path, rows)
     assert [record["system_id"] for record in records[:2]] == [7, 1]
-    assert (report.own_systems, report.empty_systems, report.drawn_systems) == (2, 1, 1)
+    assert (report.own_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
 
 
 def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selection(tmp_path):
@@ -239,15 +239,17 @@ def test_map_says_which_columns_to_read(tmp_path):
         ["instruction=Q,response=A,input=hint,system=role"],
         ["instruction=Q", "response=A,input=hint", "system=role"],
     ):
-        (record,), report = converted(tmp_path, rows, mapping=column_shapes.mapped(options))
+        (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
         assert report.own_systems == 1
-    (record,), report = converted(tmp_path, rows, mapping=column_shapes.mapped(["instruction=Q,response=A"]))
+    (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=Q,response=A"]))
     assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]
-    assert converted(tmp_path, chat, mapping=column_shapes.mapped(["messages=dialogue"]))[0][0]["response"] == "Hello"
+    assert (
+        converted(tmp_path, chat, mapping=column_shapes.of_options(["messages=dialogue"]))[0][0]["response"] == "Hello"
+    )
     with pytest.raises(UserError, match="set.jsonl:1: no column 'q', which --map names"):
-        converted(tmp_path, rows, mapping=column_shapes.mapped(["instruction=q,response=A"]))
+        converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=q,response=A"]))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_map_says_which_columns_to_read(tmp_path):
 )
 def test_a_map_that_is_none_is_refused(option, message):
     with pytest.raises(UserError, match=f"--map: .*{message}"):
-        column_shapes.mapped([option])
+        column_shapes.of_options([option])
 
 
 # --- training reads records and the Orca sets as they are published -------------------------------------------------------
@@ -334,7 +336,7 @@ def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     (tmp_path / "alpaca_data.json").write_text(json.dumps(alpaca, indent=4), encoding="utf-8")
     report = convert([tmp_path / "alpaca_data.json"], tmp_path / "out.jsonl")
     assert report.left_out == {"without an answer": 28, "with a placeholder for an answer": 37}
-    assert report.records == 52002 - 28 - 37 == report.drawn_systems
+    assert report.records == 52002 - 28 - 37 == report.assigned_systems
     placeholders = [row["input"] for row in alpaca if text_fields.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything

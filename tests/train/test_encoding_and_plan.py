@@ -29,9 +29,9 @@ RECORDS = [
 def test_prompt_and_response_are_tokenized_separately(tokenizer):
     for record in RECORDS[:2]:
         ids, prompt_length = encode_record(record, tokenizer, 1000)
-        asked = tokenizer.encode(prompt.render(record.system, record.instruction, record.input))
-        assert ids == [tokenizer.bos_id, *asked, *tokenizer.encode(record.response), tokenizer.eos_id]
-        assert prompt_length == 1 + len(asked)
+        prompt_ids = tokenizer.encode(prompt.render(record.system, record.instruction, record.input))
+        assert ids == [tokenizer.bos_id, *prompt_ids, *tokenizer.encode(record.response), tokenizer.eos_id]
+        assert prompt_length == 1 + len(prompt_ids)
     whole = prompt.render("S", "What?") + "The answer."
     assert tokenizer.encode(whole) != encode_record(RECORDS[0], tokenizer, 1000)[0][1:-1]
 
@@ -102,8 +102,8 @@ def plan_of(examples, **options):
 def test_every_example_is_seen_once_an_epoch_and_only_the_last_batch_has_gaps(examples):
     plan = plan_of(examples, epochs=3)
     batches = [plan.batch(step) for step in range(plan.steps)]
-    seen = np.concatenate(batches)
-    assert np.array_equal(np.bincount(seen[seen != EMPTY], minlength=examples), np.full(examples, 3))
+    numbers = np.concatenate(batches)
+    assert np.array_equal(np.bincount(numbers[numbers != EMPTY], minlength=examples), np.full(examples, 3))
     assert all((batch != EMPTY).all() for batch in batches[:-1])
     assert plan.steps == -(-examples * 3 // 8)
 

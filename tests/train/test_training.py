@@ -9,12 +9,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from waiting import PATIENCE_S, eventually
 from safetensors.torch import load_file
+from waiting import PATIENCE_S, eventually
 
 from orca_bench import prompt, recipe_file, tokenizers, yaml_files
 from orca_bench import train as training
@@ -110,15 +111,15 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     assert_weights(two / "exports" / "step-5", reference[1][5])
     with pytest.raises(AssertionError):
         assert_weights(two / "exports" / "step-5", reference[1]["all"])
-    asked = ["--tasks", "winogrande", "--benchmarks", "mini:", "--limit", "2"]
+    options = ["--tasks", "winogrande", "--benchmarks", "mini:", "--limit", "2"]
     for model, result, name, step in (
         ("exports/step-5", "step-5/orca-limit2.json", "two-step-5", 5),
         ("model", "orca-limit2.json", "two", 12),
     ):
-        done = orca("eval", "--model", f"runs/two/{model}", *asked)
+        done = orca("eval", "--model", f"runs/two/{model}", *options)
         assert done.returncode == 0, done.stderr
-        told = json.loads((two / "results" / result).read_text())["model"]
-        assert (told["name"], told["step"]) == (name, step)
+        description = json.loads((two / "results" / result).read_text())["model"]
+        assert (description["name"], description["step"]) == (name, step)
     here = orca.folder
     elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run is called by the folders above it
     shutil.copytree(two / "exports" / "step-5", elsewhere)

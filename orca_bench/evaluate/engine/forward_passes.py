@@ -28,6 +28,7 @@ from orca_bench.errors import NotFinite, UserError, one_line
 from orca_bench.evaluate.engine.batched_generation import Finished, NotANumber
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.models import architecture
 
 _OUT_OF_MEMORY = "the model needs a larger device, or --device-map auto to be spread over several"
 
@@ -141,7 +142,7 @@ class PlainPasses:
         Raises UserError where the model is not one that predicts each token from those before it.
         """
         random = np.random.default_rng(0)
-        first, other = (random.integers(0, vocabulary(self.model), 24).tolist() for _ in range(2))
+        first, other = (random.integers(0, architecture.vocabulary_size(self.model), 24).tolist() for _ in range(2))
         try:
             table = self.log_probabilities(first, trimmed=False)
             changed = self.log_probabilities(first[:16] + other[16:], trimmed=False)
@@ -173,11 +174,6 @@ class PlainPasses:
         table = self.log_probabilities([*prompt, *new[:-1]], len(prompt) - 1)
         below = table.max(dim=-1).values - table[range(len(new)), new]
         return float(below.max()) <= tolerance
-
-
-def vocabulary(model: PreTrainedModel) -> int:
-    """How many token ids a model takes."""
-    return min(model.config.get_text_config().vocab_size, len(model.get_input_embeddings().weight))
 
 
 class _OutputHead:

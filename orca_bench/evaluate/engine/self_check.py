@@ -19,12 +19,13 @@ from orca_bench.errors import NotFinite
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.attention_interface import Unfit
 from orca_bench.evaluate.engine.batched_generation import Finished
-from orca_bench.evaluate.engine.forward_passes import PlainPasses, vocabulary
+from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.models import architecture
 
 _CHANGED = 8  # units of rounding of the largest hidden value: what experts that are given other tokens beside may cause
 _MOVED = 0.25  # of the largest hidden value: more than the rounding of passes of another size
@@ -54,7 +55,7 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
     Raises Unfit where it is more than `tolerance`, or a token depends on others than its ancestors.
     """
     random = np.random.default_rng(0)
-    size = vocabulary(engine.model)
+    size = architecture.vocabulary_size(engine.model)
     stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
     sizes = engine.batch_tokens, engine.cache_tokens
     engine.batch_tokens, engine.cache_tokens = (
