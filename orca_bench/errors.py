@@ -16,7 +16,10 @@ Where = str | Path
 
 
 class UserError(Exception):
-    """Something that the user can correct: `what` is wrong, `where` it is (file, line or key), and `hint`, what would be right."""
+    """Something that the user can correct.
+
+    `what` says what is wrong, `where` is the file, line or key, and `hint` says what would be right.
+    """
 
     def __init__(self, what: str, *, where: Where | None = None, hint: str | None = None) -> None:
         self.what, self.where, self.hint = what, where, hint

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
 from orca_bench.mini.embedded_files import materialize
 from orca_bench.recipe import Recipe
 
@@ -17,7 +17,7 @@ PREFIX = "mini:"
 BENCHMARKS = Path(PREFIX)
 
 
-def resolve_recipe(recipe: Recipe, runs: Path, where: object) -> Recipe:
+def resolve_recipe(recipe: Recipe, runs: Path, where: Where) -> Recipe:
     """The recipe with paths in place of `mini:` names.
 
     `runs` is the folder below which the files are written, `where` names the recipe in errors. Raises UserError for a name
