@@ -19,10 +19,10 @@ RULES = b"level: 0.05\nsmallest_loss: 1\nfloors: {hellaswag: 60}\ntasks: [hellas
 CARD = b"---\nlicense: mit\nmodel-index:\n- name: other\n  results:\n  - task: {type: t}\n    dataset: {type: d}\n---\n# Text\n"
 
 
-def refused_or_read(path: Path, read, content: bytes) -> None:
+def refused_or_read(path: Path, read_file, content: bytes) -> None:
     path.write_bytes(content)
     with contextlib.suppress(UserError):
-        read(path)
+        read_file(path)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -76,12 +76,12 @@ def test_a_message_of_the_paper_is_known_by_its_id_and_an_empty_one_stays_empty(
 
 def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selection(tmp_path):
     rows = [{"instruction": f"Do {n}", "output": f"done {n}"} for n in range(300)]
-    drawn = {r["instruction"]: r["system_id"] for r in converted(tmp_path, rows)[0]}
-    assert set(drawn.values()) == set(range(2, 17))
+    system_ids = {r["instruction"]: r["system_id"] for r in converted(tmp_path, rows)[0]}
+    assert set(system_ids.values()) == set(range(2, 17))
     part = {r["instruction"]: r["system_id"] for r in converted(tmp_path, rows[::-3])[0]}
-    assert all(drawn[instruction] == system_id for instruction, system_id in part.items())
+    assert all(system_ids[instruction] == system_id for instruction, system_id in part.items())
     other = {r["instruction"]: r["system_id"] for r in converted(tmp_path, rows, seed=1)[0]}
-    assert 0 < sum(drawn[i] == other[i] for i in drawn) < 60
+    assert 0 < sum(system_ids[i] == other[i] for i in system_ids) < 60
     chosen = Counter(r["system_id"] for r in converted(tmp_path, rows, systems=[5, 7])[0])
     assert set(chosen) == {5, 7} and 110 < chosen[5] < 190
 

@@ -84,13 +84,13 @@ def test_every_key_of_a_config_makes_another_model_but_the_cosmetic_ones(tmp_pat
 
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
-    before, seen = model_identity.of_folder(str(tmp_path)), set()
+    before, changed_keys = model_identity.of_folder(str(tmp_path)), set()
     for path, after in accepted_changes(tmp_path, content):
-        seen.add(path[0])
+        changed_keys.add(path[0])
         cosmetic = path[0] in model_identity.COSMETIC_CONFIG | READ_AWAY.get(kind, set())
         assert (after == before) == cosmetic, path
-    assert {"vocab_size", "max_position_embeddings", "eos_token_id", "bos_token_id"} <= seen
-    assert len(seen - model_identity.COSMETIC_CONFIG) > 12
+    assert {"vocab_size", "max_position_embeddings", "eos_token_id", "bos_token_id"} <= changed_keys
+    assert len(changed_keys - model_identity.COSMETIC_CONFIG) > 12
 
 
 @pytest.mark.parametrize("key", ["sliding_window", "rope_scaling", "logits_scaling", "quantization_config", "made_up"])

@@ -77,27 +77,27 @@ class _Handler(BaseHTTPRequestHandler):
             status, code, message = self.hub.closed[repository]
             return self._send(status, {"error": message}, {"X-Error-Code": code, "X-Error-Message": message})
         if repository not in self.hub.commits:
-            said = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
-            return self._send(404, {"error": "Repository not found"}, said)
+            headers = {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"}
+            return self._send(404, {"error": "Repository not found"}, headers)
         revision = rest[1] if len(rest) > 1 else "main"
         sha = self.hub.branches[repository].get(revision, revision)
         if sha not in self.hub.commits[repository]:
-            said = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"}
-            return self._send(404, {"error": f"Invalid rev id: {revision}"}, said)
+            headers = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": f"Invalid rev id: {revision}"}
+            return self._send(404, {"error": f"Invalid rev id: {revision}"}, headers)
         files = self.hub.commits[repository][sha]
         if not rest or rest[0] == "revision":
-            listed = [{"rfilename": name} for name in files]
-            return self._send(200, {"id": "/".join(repository.split("/")[1:]), "sha": sha, "siblings": listed})
+            siblings = [{"rfilename": name} for name in files]
+            return self._send(200, {"id": "/".join(repository.split("/")[1:]), "sha": sha, "siblings": siblings})
         if rest[0] == "tree":
             return self._send(200, self._tree(files, "/".join(rest[2:])))
         if rest[0] == "paths-info":
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            wanted = body["paths"]
-            return self._send(200, [entry for path in wanted for entry in self._info(files, path)])
+            paths = body["paths"]
+            return self._send(200, [entry for path in paths for entry in self._info(files, path)])
         name = "/".join(rest[2:])
         if name not in files:
-            said = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": sha}
-            return self._send(404, {"error": "Entry not found"}, said)
+            headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": sha}
+            return self._send(404, {"error": "Entry not found"}, headers)
         etag = hashlib.sha1(files[name]).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": sha, "Content-Type": "application/octet-stream"}
         return self._send(200, files[name], headers)
@@ -121,8 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, content: object, headers: dict[str, str] | None = None) -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         start, code = 0, status
-        if (wanted := self.headers.get("Range")) and status == 200:
-            start, code = int(wanted.removeprefix("bytes=").split("-")[0]), 206
+        if (paths := self.headers.get("Range")) and status == 200:
+            start, code = int(paths.removeprefix("bytes=").split("-")[0]), 206
         self.send_response(code)
         for name, value in ({"Content-Type": "application/json"} | (headers or {})).items():
             self.send_header(name, value)

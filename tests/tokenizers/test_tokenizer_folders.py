@@ -155,8 +155,8 @@ def test_every_id_that_the_configurations_name_ends_a_text(sentencepiece_models,
 
 def test_the_fingerprint_changes_with_whatever_changes_ids_or_ends(sentencepiece_models, folder, tmp_path):
     model_file = sentencepiece_models["llama"]
-    seen = {tokenizers.load(model_file).fingerprint}
-    assert {tokenizers.load(folder(model_file)).fingerprint} == seen  # a folder that adds nothing
+    fingerprints = {tokenizers.load(model_file).fingerprint}
+    assert {tokenizers.load(folder(model_file)).fingerprint} == fingerprints  # a folder that adds nothing
     for files in (
         {"added_tokens": {"<x>": 900}},
         {"added_tokens": {"<y>": 900}},
@@ -166,8 +166,8 @@ def test_the_fingerprint_changes_with_whatever_changes_ids_or_ends(sentencepiece
         {"generation_config": {"eos_token_id": 7}},
     ):
         fingerprint = tokenizers.load(folder(model_file, **files)).fingerprint
-        assert fingerprint not in seen
-        seen.add(fingerprint)
+        assert fingerprint not in fingerprints
+        fingerprints.add(fingerprint)
         for name in files:
             (tmp_path / f"{name}.json").unlink()
 
