@@ -162,6 +162,17 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
         run.check(Recipe.model_validate(RECIPE | {"data": {"records": ["records.jsonl"], "max_length": 512}}))
 
 
+def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run, tmp_path):
+    (tmp_path / "base.yaml").write_text(recipe(lr=0.5).dump(), encoding="utf-8")
+    lr = recipe().train.lr
+    (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
+    same, other = (recipe_file.load(tmp_path / name) for name in ("same.yaml", "base.yaml"))
+    assert run.is_of(same) and run.open(same)
+    assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
+    with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
+        run.check(other)
+
+
 def test_what_a_killed_process_left_half_written_is_cleared(run):
     for folder in (run.folder / ".model.123.tmp", run.exports / ".step-5.123.tmp", run.exports / "step-4"):
         folder.mkdir(parents=True)
