@@ -57,9 +57,9 @@ def evaluation_config(
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.models.model_folder import locate
-    from orca_bench.models.model_names import checked, name_of
+    from orca_bench.models.model_names import check_name, name_of
 
-    name, engine = None if name is None else checked(name), engine or EngineConfig()
+    name, engine = None if name is None else check_name(name), engine or EngineConfig()
     benchmark_rows.suite(benchmarks)  # a folder that is not there is reported before gigabytes are fetched
     is_server = engine.name == "api"
     source = locate(model, revision, message, with_weights=not is_server)

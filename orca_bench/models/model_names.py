@@ -44,7 +44,7 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
     return "-".join(named)
 
 
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """The name itself; raises UserError where it cannot be the name of a folder."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")

@@ -38,13 +38,13 @@ def test_a_model_of_the_hub_is_called_by_its_id_and_the_revision_that_was_asked_
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a/../b", "-x", "x\n", ".x"])
 def test_names_that_are_none(name):
     with pytest.raises(UserError, match="is not a name"):
-        model_names.checked(name)
+        model_names.check_name(name)
 
 
 def test_a_name_is_no_longer_than_a_folders():
     with pytest.raises(UserError, match="a name of 121 characters"):
-        model_names.checked("x" * 121)
-    assert model_names.checked("x" * 120)
+        model_names.check_name("x" * 121)
+    assert model_names.check_name("x" * 120)
 
 
 @pytest.mark.parametrize("words", [("eval",), ("generate", "hi")])
