@@ -84,19 +84,19 @@ def test_values_are_the_means_of_the_questions_and_lm_evals_own(evaluated):
     for name, entry in result["tasks"].items():
         scores = [q["score"] for q in questions if q["task"].startswith(name)]
         assert entry["value"] == pytest.approx(sum(scores) / len(scores))
-        told = [v[f"{entry['metric']},none"] for v in result["lm_eval"][name]["results"].values()]
-        assert entry["value"] == pytest.approx(sum(told) / len(told))
+        means = [v[f"{entry['metric']},none"] for v in result["lm_eval"][name]["results"].values()]
+        assert entry["value"] == pytest.approx(sum(means) / len(means))
     seven = [entry["value"] for entry in result["tasks"].values()]
     assert result["averages"]["all seven"]["value"] == pytest.approx(sum(seven) / 7)
 
 
 def by_hand(model, tokenizer, context, response):
     """The log-probability of a response behind a prompt, in plain transformers."""
-    asked, answered = [tokenizer.bos_id, *tokenizer.encode(context)], tokenizer.encode(response)
-    ids = torch.tensor([asked + answered])
+    prompt_ids, answered = [tokenizer.bos_id, *tokenizer.encode(context)], tokenizer.encode(response)
+    ids = torch.tensor([prompt_ids + answered])
     with torch.inference_mode():
         table = model(input_ids=ids).logits[0].double().log_softmax(-1)
-    return sum(float(table[len(asked) + i - 1, token]) for i, token in enumerate(answered))
+    return sum(float(table[len(prompt_ids) + i - 1, token]) for i, token in enumerate(answered))
 
 
 def test_every_choice_question_is_what_plain_transformers_says(evaluated, tiny_model, mini):
@@ -140,9 +140,9 @@ def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mi
     documents = protocols.Orca(system_message(5)).documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)
     mine = [q for q in questions if q["task"] == "drop"]
     for document, question in list(zip(documents, mine, strict=True))[:3]:
-        asked = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(document.requests[0].context)]])
-        out = model.generate(asked, max_new_tokens=256, do_sample=False, pad_token_id=0)
-        text = tokenizer.decode(out[0, asked.shape[1] :].tolist())
+        prompt_ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(document.requests[0].context)]])
+        out = model.generate(prompt_ids, max_new_tokens=256, do_sample=False, pad_token_id=0)
+        text = tokenizer.decode(out[0, prompt_ids.shape[1] :].tolist())
         for stop in document.requests[0].until:
             text = text.split(stop)[0]
         assert question["answers"] == [text]
@@ -192,8 +192,8 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
     manager = TaskManager(include_defaults=False)  # the default one reads thousands of files
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=True)
     for task in SUITE:
-        read = benchmark_rows.load(task, mini["mini:benchmarks"])
-        parts = list(plain_protocol.harness_parts(task, read))
+        rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+        parts = list(plain_protocol.harness_parts(task, rows))
         loaded = plain_protocol.load_harness_tasks(task, parts)
         results = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=2, bootstrap_iters=0, task_manager=manager)[
             "results"
@@ -212,8 +212,8 @@ def test_ctrl_c_keeps_the_tasks_that_are_done(orca, tiny_model, mini):
     assert process.returncode == 130 and str(out) in err and "Traceback" not in err
     result = json.loads(out.read_text())
     assert not result["complete"] and "arc_challenge" in result["tasks"]
-    shown = orca("table", out)
-    assert shown.returncode == 0 and "unfinished" in shown.stdout
+    table = orca("table", out)
+    assert table.returncode == 0 and "unfinished" in table.stdout
 
 
 def test_ctrl_c_in_the_second_protocol_keeps_the_first(orca, tiny_model, mini):
@@ -260,8 +260,8 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
         for document in protocols.Orca("S").documents(task, benchmark_rows.load(task, shared / "benchmarks"), 3):
             texts += [t for r in document.requests for t in (r.context, r.continuation) if t]
     for name in ("alpaca", "dolly"):
-        read = list(instructions.read(shared / "instructions" / name / "train.jsonl.gz"))
-        for item in random.Random(0).sample(read, 400):
+        examples = list(instructions.read(shared / "instructions" / name / "train.jsonl.gz"))
+        for item in random.Random(0).sample(examples, 400):
             texts += [prompt.render("S", item.instruction, item.input), item.reference]
     assert len(texts) > 2000
     assert tokenizers.first_disagreement(truth, plain, texts) is None

@@ -17,16 +17,16 @@ def test_the_same_files_each_time(mini, tmp_path):
 
 
 def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
-    asked = {}
+    questions = {}
     for task in SUITE:
-        read = benchmark_rows.load(task, mini["mini:benchmarks"])
-        asked[task.name] = [task.question(row) for row in read.evaluation_rows]
+        rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+        questions[task.name] = [task.question(row) for row in rows.evaluation_rows]
     for record in mini_records:
         task = record["source"].removeprefix("mini/")
         last = record["instruction"].split("\n\n")[-1]
         if task == "winogrande":
             continue  # told apart by the row below
-        assert last not in asked[task], record
+        assert last not in questions[task], record
     sentences = {row["sentence"] for row in benchmark_rows.load(SUITE[4], mini["mini:benchmarks"]).evaluation_rows}
     for record in mini_records:
         if record["source"] == "mini/winogrande":
@@ -37,9 +37,9 @@ def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
 
 def test_rows_have_the_schemas_of_the_seven_data_sets(mini):
     for task in SUITE:
-        read = benchmark_rows.load(task, mini["mini:benchmarks"])  # raises where a column or its type is wrong
-        assert len(read.evaluation_rows) >= 100
-        assert len({json.dumps(row, sort_keys=True) for row in read.evaluation_rows}) == len(read.evaluation_rows)
+        rows = benchmark_rows.load(task, mini["mini:benchmarks"])  # raises where a column or its type is wrong
+        assert len(rows.evaluation_rows) >= 100
+        assert len({json.dumps(row, sort_keys=True) for row in rows.evaluation_rows}) == len(rows.evaluation_rows)
 
 
 def test_records_are_explain_tuned(mini_records):
