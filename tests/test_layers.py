@@ -47,26 +47,13 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
     "layers": (),
     "circles": (),
     "length": (),
-    "docstrings": (
-        "orca_bench/cli/",
-        "orca_bench/evaluate/harness/",
-        "orca_bench/evaluate/tasks/",
-    ),
+    "docstrings": (),
     "names": (
-        "orca_bench/cli/",
         "orca_bench/evaluate/",
-        "orca_bench/evaluate/harness/",
-        "orca_bench/evaluate/protocols/",
-        "orca_bench/evaluate/tasks/",
-        "orca_bench/mini/",
-        "orca_bench/results/",
-        "tests/cli/",
         "tests/evaluate/",
         "tests/evaluate/protocols/",
         "tests/evaluate/tasks/",
-        "tests/mini/",
         "tests/results/",
-        "tests/serve/",
     ),
 }
 
