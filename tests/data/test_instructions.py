@@ -13,7 +13,6 @@ from orca_bench.data import column_shapes, instructions
 from orca_bench.data.conversion import convert
 from orca_bench.errors import UserError
 from orca_bench.system_messages import SYSTEM_MESSAGES
-from orca_bench.train import record_files as training
 
 
 def converted(tmp_path, rows, **options):
@@ -266,61 +265,6 @@ def test_map_says_which_columns_to_read(tmp_path):
 def test_a_map_that_is_none_is_refused(option, message):
     with pytest.raises(UserError, match=f"--map: .*{message}"):
         column_shapes.of_options([option])
-
-
-# --- training reads records and the Orca sets as they are published -------------------------------------------------------
-
-
-@pytest.mark.parametrize("packing", ["plain", "gzip", "zstd"])
-@pytest.mark.parametrize("container", [*CONTAINERS, *TABLES])
-@pytest.mark.parametrize("name", ["Orca sets", "records"])
-def test_training_reads_records_from_every_container(tmp_path, name, container, packing):
-    rows, (instruction, context, response), _ = PUBLISHED[name]
-    path = tmp_path / ("set.csv" if container in TABLES else "set")
-    path.write_bytes(PACKINGS[packing]((CONTAINERS | TABLES)[container](rows)))
-    records, (source,) = training.read([str(path)])
-    assert records == [training.Record("Explain.", instruction, context, response)] * 2
-    assert source.rows == 2 and len(source.sha256) == 64 and not source.remarks
-
-
-def test_training_leaves_rows_out_and_says_so(tmp_path):
-    rows = [
-        {"system": "s", "instruction": "i", "input": " ", "output": "o"},
-        {"system": "s", "instruction": "i", "input": "<noinput>", "output": ""},
-        {"system": None, "instruction": "i", "input": "<noinput>", "output": 3},
-    ]
-    path = tmp_path / "r.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    records, (source,) = training.read([str(path)])
-    assert records == [training.Record("s", "i", "", "o"), training.Record("", "i", "", "3")]
-    assert source.left_out == {"without an answer": 1} and source.without_system == 1 and source.rows == 2
-    assert "left out: 1 row without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
-    with pytest.raises(UserError, match="r.jsonl:2: data.strict allows no rows without an answer"):
-        training.read([str(path)], strict=True)
-
-
-def test_training_refuses_a_row_of_two_answers(tmp_path):
-    (tmp_path / "r.json").write_text(json.dumps([{"instruction": "i", "output": "a", "response": "b"}]))
-    with pytest.raises(UserError, match="both 'response' and 'output'"):
-        training.read([str(tmp_path / "r.json")])
-
-
-@pytest.mark.parametrize("name", ["Dolly", "GSM8K", "messages", "OpenOrca"])
-def test_training_sends_other_shapes_to_convert(tmp_path, name):
-    path = tmp_path / "r.json"
-    path.write_text(json.dumps(PUBLISHED[name][0]))
-    with pytest.raises(UserError, match=r"row 1: columns .* not those of records .*orca-bench data convert"):
-        training.read([str(path)])
-
-
-def test_training_reads_folders_and_patterns_file_by_file(tmp_path):
-    for number in range(2):
-        row = {"system": "s", "instruction": f"{number}", "output": "o"}
-        (tmp_path / f"train-0000{number}-of-00002.parquet").write_bytes(CONTAINERS["parquet"]([row]))
-    for name in (tmp_path, tmp_path / "train-*.parquet"):
-        records, sources = training.read([str(name)])
-        assert [r.instruction for r in records] == ["0", "1"]
-        assert [s.name for s in sources] == sorted(map(str, tmp_path.glob("*.parquet")))
 
 
 # --- the real files ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Records to ids and loss mask, ids to batches, steps to learning rates."""
+"""Records to token ids and loss mask, and the file that holds them."""
 
 from dataclasses import replace
 
@@ -8,8 +8,6 @@ from encoded_records import encode_record
 
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
-from orca_bench.recipe import Train
-from orca_bench.train.batch_plan import EMPTY, Plan, estimate_memory
 from orca_bench.train.example_encoding import EncodedExamples, cache_key, encode, load_cached, save
 from orca_bench.train.record_files import Record
 
@@ -91,73 +89,3 @@ def test_a_file_of_tokens_that_is_broken_or_of_other_records_is_passed_over(toke
         assert load_cached(path, key) is None
     np.savez(path, ids=np.zeros(3))
     assert load_cached(path, key) is None
-
-
-def plan_of(examples, **options):
-    lengths = np.random.default_rng(0).integers(1, 100, examples)
-    return Plan(lengths, Train(**({"global_batch": 8, "micro_batch": 2, "processes": 4} | options)))
-
-
-@pytest.mark.parametrize("examples", [1, 7, 8, 21, 64])
-def test_every_example_is_seen_once_an_epoch_and_only_the_last_batch_has_gaps(examples):
-    plan = plan_of(examples, epochs=3)
-    batches = [plan.batch(step) for step in range(plan.steps)]
-    numbers = np.concatenate(batches)
-    assert np.array_equal(np.bincount(numbers[numbers != EMPTY], minlength=examples), np.full(examples, 3))
-    assert all((batch != EMPTY).all() for batch in batches[:-1])
-    assert plan.steps == -(-examples * 3 // 8)
-
-
-def test_the_processes_share_a_batch_without_gap_or_overlap():
-    for options in ({"processes": 4}, {"processes": 2, "accumulation": 2}, {"processes": 1, "micro_batch": 8}):
-        plan = plan_of(64, **options)
-        train = plan.train
-        for step in range(plan.steps):
-            parts = [plan.micro_batch(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
-            assert np.array_equal(np.concatenate(parts), plan.batch(step))
-            assert np.array_equal(plan.batch(step), plan_of(64).batch(step))
-
-
-def test_epochs_have_different_orders_and_the_same_seed_the_same():
-    plan = plan_of(64, epochs=2)
-    first = [set(plan.batch(s)) for s in range(8)]
-    assert first != [set(plan.batch(s)) for s in range(8, 16)]
-    assert np.array_equal(plan.batch(3), plan_of(64, epochs=2).batch(3))
-    assert not np.array_equal(plan.batch(3), plan_of(64, epochs=2, seed=1).batch(3))
-
-
-@pytest.mark.parametrize("warmup", ["log", "linear"])
-@pytest.mark.parametrize("examples", [24, 400])
-def test_the_learning_rate_is_deepspeeds_warmup_decay(warmup, examples):
-    import torch
-    from deepspeed.runtime.lr_schedules import WarmupDecayLR
-
-    plan = plan_of(examples, warmup=warmup)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=plan.train.lr)
-    scheduler = WarmupDecayLR(
-        optimizer,
-        total_num_steps=plan.steps,
-        warmup_min_lr=0,
-        warmup_max_lr=plan.train.lr,
-        warmup_num_steps=plan.warmup_steps,
-        warmup_type=warmup,
-    )
-    for step in range(plan.steps):
-        assert plan.learning_rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-20)
-        optimizer.step()
-        scheduler.step()
-
-
-def test_the_cards_run_has_the_cards_number_of_steps():
-    plan = Plan(np.ones(137_000, np.int64), Train())
-    assert plan.steps == 25_688 and plan.warmup_steps == 2_568
-
-
-def test_memory_is_divided_by_the_zero_stage():
-    def states(**options):
-        return estimate_memory(10**9, 1000, 10, 32000, Train(global_batch=16, **options), 1024).states * 2**30
-
-    assert states(zero_stage=0) == pytest.approx(16e9)
-    assert states(zero_stage=1) == pytest.approx(4e9 + 12e9 / 8)
-    assert states(zero_stage=2) == pytest.approx(2e9 + 14e9 / 8)
-    assert states(zero_stage=3) == pytest.approx(16e9 / 8)
