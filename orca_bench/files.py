@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -26,6 +27,18 @@ from orca_bench.errors import UserError, Where
 LFS_POINTER = b"version https://git-lfs"
 
 
+#: What to do about an error of the operating system while a file is written, by its number.
+_WRITE_HINTS = {
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder",
+    errno.EEXIST: "a part of this path is a file: choose another folder",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or choose another folder"),
+}
+
+#: Endings of compressed files that are read and not written.
+_UNWRITTEN_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
+
+
 @contextlib.contextmanager
 def writing(folder: str | Path) -> Iterator[None]:
     """Turn what the operating system raises while files in `folder` are written (disk full, no permission) into a UserError."""
@@ -37,7 +50,7 @@ def writing(folder: str | Path) -> Iterator[None]:
         raise UserError(
             f"cannot write: {error.strerror or error}",
             where=error.filename or folder,
-            hint="free space or choose another folder",
+            hint=_WRITE_HINTS.get(error.errno or 0, "choose another folder"),
         ) from error
 
 
@@ -62,8 +75,10 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 text handle whose content replaces `path` in one step at the end, and not at all where anything fails.
 
     A name that ends in .gz is compressed, without a time in it: the same text gives the same bytes. Raises UserError where
-    the disk does not take it.
+    the disk does not take it, and for a name of another compression, which its content would not have.
     """
+    if path.suffix in _UNWRITTEN_SUFFIXES:
+        raise UserError(f"{path.suffix} is not written", where=path, hint="end the name in .gz, or in no compression")
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle

@@ -195,6 +195,29 @@ def test_a_device_is_written_to_and_never_replaced(command, tmp_path):
     assert stat.S_ISCHR(os.stat(device).st_mode)
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("folder", "folder: cannot write: Is a directory; name a file, not a folder"),
+        ("a.jsonl/r.jsonl", "a part of this path is a file: choose another folder"),
+        ("r.jsonl.zst", "r.jsonl.zst: .zst is not written; end the name in .gz, or in no compression"),
+    ],
+)
+def test_a_file_that_cannot_be_written_comes_with_what_would_help(command, tmp_path, out, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": "q", "answer": "a #### 1"}))
+    assert message in command.refused("data", "convert", "a.jsonl", "--out", out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "folder"]
+
+
+def test_records_that_are_left_out_are_counted_from_1(command, recipe, tmp_path):
+    long = GOOD | {"instruction": "Say yes. " * 40}
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (GOOD, long, GOOD, long)))
+    done = command("train", "r.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "2 records lost their whole response to the cut and are left out (counted from 1: 2, 4)" in done.stdout
+
+
 def test_instructions_of_an_unknown_shape(command, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"foo": 1}\n')
     assert "a.jsonl:1: columns foo are those of no known instruction set" in command.refused(
