@@ -44,7 +44,7 @@ def writing(folder: str | Path) -> Iterator[None]:
     """Turn what the operating system raises while files in `folder` are written (disk full, no permission) into a UserError."""
     try:
         yield
-    except BrokenPipeError:  # the reader has gone, which is its right
+    except BrokenPipeError:  # the program that reads the pipe has ended: no error of this one
         raise
     except OSError as error:
         raise UserError(

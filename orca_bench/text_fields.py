@@ -43,7 +43,7 @@ def text(row: dict[str, Any], column: str | None, where: str) -> str:
 
 
 def is_placeholder_input(value: str) -> bool:
-    """Whether an input is a word for `none`."""
+    """Whether an input is a placeholder for no input, such as `N/A`."""
     return len(value) < 40 and _bare(value) in PLACEHOLDER_INPUTS
 
 

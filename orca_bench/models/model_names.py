@@ -25,7 +25,7 @@ _NAME = re.compile(r"[\w][\w.@+/ -]*")
 
 
 def name_of(folder: str, commit: Commit | None = None) -> str:
-    """A name for a model: its id for one of the hub, with the revision where one was asked for; else by its folder.
+    """A name for a model: the id and, where one was given, the revision of one from the hub; else a name by its folder.
 
     A run's model is named after the run (NAME for NAME/model, NAME-step-N for NAME/exports/step-N), a folder with a generic name
     after the folders above it as well.

@@ -146,7 +146,7 @@ def _check_pickle(file: Path) -> list[str]:
 
     try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
         content = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # whatever a damaged pickle makes of itself
+    except Exception as error:  # a damaged pickle raises errors of many types
         raise UserError(
             "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
         ) from error

@@ -46,7 +46,7 @@ _NEVER = -1e5  # the score of a piece that must not be found in text
 
 
 def finds_special(tokenizer: Tokenizer) -> bool:
-    """Whether what `build_fast` gives must be let find special tokens in a text, or BOS would not be found."""
+    """Whether the tokenizer of `build_fast` must find special tokens in texts, because otherwise it would not find BOS."""
     if tokenizer.bos_id is None:
         return False
     return not (isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.is_bpe)

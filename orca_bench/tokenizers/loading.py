@@ -50,7 +50,7 @@ def load(where: str | Path) -> Tokenizer:
 def _added_to_sentencepiece(folder: Path, metadata: Metadata) -> Metadata | None:
     """What the folder adds to its SentencePiece file; None where its model does not use that file, or it has none.
 
-    Raises UserError where that cannot be told.
+    Raises UserError where the files do not decide it.
     """
     model_file, json_file = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_JSON
     if not model_file.is_file():

@@ -86,8 +86,7 @@ def _behind_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
 def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
     """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
 
-    A SentencePiece file alone, and a tokenizer that only transformers can load, have nothing to disagree with; nor has a
-    folder that transformers cannot load, of which what training exports can be loaded.
+    None too where there is nothing to compare: a SentencePiece file alone, and a folder that transformers cannot load.
     """
     if Path(folder).is_file():
         return None

@@ -123,7 +123,7 @@ class OutputHeadFilter:
     """Lets through to a model's output head only the positions whose next token is scored.
 
     Most of a batch is prompt and padding, and the head's logits (positions × vocabulary) are the largest tensor of all. A
-    hook on the head, not a forward pass of our own, so that whatever a model does to its logits afterwards still happens.
+    hook on the head, not a forward pass of our own, so that what a model does to its logits afterwards still happens.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:

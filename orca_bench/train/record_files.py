@@ -1,7 +1,7 @@
 """Records in: files or hub sets with system, instruction, input and response, each row checked.
 
-Its own module because it is the whole contract between whoever makes records and training. The published explain-tuned
-sets call the response `output`; that name is read too. Rows of any other columns become records by `orca-bench data convert`.
+Its own module because it is the contract between programs that write records and training. The published explain-tuned sets
+call the response `output`; that name is read too. `orca-bench data convert` makes records of rows with other columns.
 """
 
 from __future__ import annotations

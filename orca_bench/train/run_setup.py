@@ -1,7 +1,7 @@
-"""From a recipe to a trained run: check and encode everything first, then start the processes that train.
+"""A recipe in, a trained run out: everything is checked and encoded first, then the training processes start.
 
-Whatever can be wrong with the input is found here, before any process or GPU is started. The tokens are encoded once and
-read by every process.
+Errors in the input are raised here, before any process or GPU is started. The tokens are encoded once, and every process
+reads them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def describe(
     (`resolved_sources.resolve`). Without weights a base of the hub is not fetched as a whole. Where the file `cache` holds the
     examples of the same texts, tokenizer and cut, they are read from it.
 
-    Raises UserError for whatever is wrong with the recipe's input.
+    Raises UserError for all that is wrong with the recipe's input.
     """
     records, sources = record_files.read(recipe.data.records, recipe.data.strict, known_commits or {})
     resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, say, with_weights)
@@ -223,7 +223,7 @@ def _exit_message(code: int) -> str:
 def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
     """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
 
-    It has a session of its own, so that Ctrl-C reaches this process alone, which then asks it to stop after the step.
+    It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
     Raises Interrupted where the user presses Ctrl-C again.
     """
     with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():

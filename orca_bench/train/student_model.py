@@ -1,4 +1,7 @@
-"""The student's weights: from random numbers or from a model folder, and out again as a plain Hugging Face folder."""
+"""The student: its configuration and random weights from a recipe, and the trained weights written as a Hugging Face folder.
+
+Its own module because it needs transformers and no DeepSpeed: planning and tests use it without an engine.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The training loop: an engine and a plan in, a line of metrics a step, checkpoints and a model folder out.
 
-Exactness: the loss of a step is the mean over *all* trained tokens of its global batch, whatever process or micro batch
-they fall into. A mean of per-process means is another number wherever responses differ in length. So each process sums
-its token losses and divides by the step's total, which every process computes alone from the plan.
+Exactness: the loss of a step is the mean over *all* trained tokens of its global batch, in all processes and micro batches.
+A mean of per-process means is another number where responses differ in length. So each process sums its token losses and
+divides by the number of trained tokens in the step, which every process computes alone from the plan.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def train(
     tokenizer: Tokenizer,
     report: Callable[[StepMetrics], None],
 ) -> Literal["finished", "interrupted"]:
-    """Train to the end of the plan or until asked to stop; returns `finished` or `interrupted`.
+    """Train to the end of the plan or until a stop request; returns `finished` or `interrupted`.
 
     Continues from the newest checkpoint. `report` gets each step's metrics on process 0. Raises Diverged, on every process,
     where a step's loss or gradient is useless, and then writes neither checkpoint nor model. A collective.
