@@ -99,7 +99,7 @@ def test_the_readme_is_short_and_shows_the_main_commands():
     assert len(text.splitlines()) <= 150
     assert len(text.split()) <= 1500
     names = {line.split()[0] for line in _command_lines("README.md")}
-    assert names >= {"data", "train", "eval", "table", "page", "check", "generate"}
+    assert names >= {"data", "train", "eval", "table", "page", "check"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -136,6 +136,28 @@ def _all_options() -> set[str]:
             }
         options |= {option for parameter in group.params for option in parameter.opts}
     return options
+
+
+def test_the_python_of_the_readme_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"^```python\n(.*?)^```", _text("README.md"), re.MULTILINE | re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "ARC-Challenge" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", ["data", "train", "evaluate", "report"])
+def test_every_module_of_a_room_stands_in_its_document(room):
+    text, folder = _text(f"orca_bench/{room}/README.md"), ROOT / "orca_bench" / room
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir()]
+    modules = {name for name in names if name.endswith((".py", "/")) and not name.startswith("_")}
+    assert not {module for module in modules if f"`{module}`" not in text}
+
+
+def test_every_room_stands_in_the_map():
+    text, package = _text("orca_bench/README.md"), ROOT / "orca_bench"
+    names = {f"{path.name}/" if path.is_dir() else path.name for path in package.iterdir()}
+    rooms = {name for name in names if name.endswith((".py", "/")) and not name.startswith("_")}
+    assert not {room for room in rooms if f"`{room}`" not in text}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
