@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -17,6 +17,7 @@ from orca_bench.evaluate.answers.workload import Clock, Workload
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.tasks import Task
+    from orca_bench.results.models import TaskResult
 
 
 class EvaluationDisplay:
@@ -106,19 +107,19 @@ class EvaluationDisplay:
         clock.skip(self._kind, count * self._tokens_a_unit)
         self._advance(bar, count)
 
-    def end(self, task: Task, summary: dict[str, Any]) -> None:
-        """A task is done; `summary` is its entry in the result."""
+    def end(self, task: Task, entry: TaskResult) -> None:
+        """A task is done; `entry` is its entry in the result."""
         bar, _ = self._current()
         self._progress.update(bar, completed=self._progress.tasks[bar].total, left="")
         self._task_bar = None
         if progress_console.is_terminal:
             return
         seconds = time.monotonic() - self._task_start_s
-        error = "" if summary["stderr"] is None else f" ± {100 * summary['stderr']:.2f}"
-        value = f"{100 * summary['value']:.2f}{error}"
+        error = "" if entry.stderr is None else f" ± {100 * entry.stderr:.2f}"
+        value = f"{100 * entry.value:.2f}{error}"
         saving = f" ({self._saving})" if self._saving else ""
         self.message(
-            f"{self._protocol} {task.title}: {summary['metric']} {value}, {summary['n']} questions, {seconds:.0f} s{saving}"
+            f"{self._protocol} {task.title}: {entry.metric} {value}, {entry.n} questions, {seconds:.0f} s{saving}"
         )
 
     def _current(self) -> tuple[TaskID, Clock]:

@@ -19,7 +19,7 @@ from orca_bench.evaluate.benchmark_files import files_of_split
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
-from orca_bench.results.reading import NOT_VERIFIED, OTHER, TRUE
+from orca_bench.results.models import NOT_VERIFIED, OTHER, TRUE, Result
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
 SUITE_FILE = "suite.json"
@@ -128,9 +128,9 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
     return BenchmarkRows(splits[task.split], pool, hashes, commit)
 
 
-def load_again(result: dict, task: Task, benchmarks: Path | None) -> BenchmarkRows:
+def load_again(result: Result, task: Task, benchmarks: Path | None) -> BenchmarkRows:
     """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
-    return load(task, benchmarks, (result.get("data_commits") or {}).get(task.name))
+    return load(task, benchmarks, result.data_commits.get(task.name))
 
 
 def _located_rows(

@@ -53,9 +53,10 @@ def evaluation_config(
     selection, text = select(tasks), system_message(system)
     revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
 
-    from orca_bench.evaluate import benchmark_rows, evaluation
+    from orca_bench.evaluate import benchmark_rows
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
+    from orca_bench.evaluate.result_names import default_result_path
     from orca_bench.models.model_folder import locate
     from orca_bench.models.model_names import check_name, name_of
 
@@ -68,8 +69,7 @@ def evaluation_config(
     protocols = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         paths = {
-            each: evaluation.default_out(name, source.folder, runs, each, limit, text, token_limits)
-            for each in protocols
+            each: default_result_path(name, source.folder, runs, each, limit, text, token_limits) for each in protocols
         }
     elif len(protocols) > 1:
         paths = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in protocols}

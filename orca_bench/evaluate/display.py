@@ -5,12 +5,12 @@ Its own module because the model class reports to it, and the command line imple
 
 from __future__ import annotations
 
-from typing import Any
 from typing import Protocol as Interface
 
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.answers.workload import Workload
 from orca_bench.evaluate.tasks.task import Task
+from orca_bench.results.models import TaskResult
 
 
 class AnswerProgress(Interface):
@@ -41,8 +41,8 @@ class Display(AnswerProgress, Interface):
     def begin(self, task: Task, protocol: str) -> None:
         """A task begins."""
 
-    def end(self, task: Task, summary: dict[str, Any]) -> None:
-        """A task is done; `summary` is its entry in the result."""
+    def end(self, task: Task, entry: TaskResult) -> None:
+        """A task is done; `entry` is its entry in the result."""
 
 
 class SilentDisplay:
@@ -69,5 +69,5 @@ class SilentDisplay:
     def skip(self, count: int) -> None:
         """Nothing."""
 
-    def end(self, task: Task, summary: dict[str, Any]) -> None:
+    def end(self, task: Task, entry: TaskResult) -> None:
         """Nothing."""

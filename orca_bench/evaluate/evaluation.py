@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from orca_bench import launcher_environment, library_settings, tokenizers
 from orca_bench.errors import Interrupted
-from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding, result_merging
+from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding
 from orca_bench.evaluate.answers import work_sharing
 from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
 from orca_bench.evaluate.answers.workload import Workload
@@ -25,15 +22,17 @@ from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
 from orca_bench.files import make_folder
-from orca_bench.models import model_folder, model_names
+from orca_bench.models import model_folder
+from orca_bench.results.merging import check_path
+from orca_bench.results.models import Result
 
-__all__ = ["EvaluationConfig", "SilentDisplay", "default_out", "evaluate", "run_helper"]
+__all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
 
 #: The suite that the rows are of, and the rows by task.
 _Rows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows]]
 
 
-def evaluate(config: EvaluationConfig, display: Display) -> dict[str, dict[str, Any]]:
+def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
     """Run an evaluation and write its results; returns them by protocol, and nothing in a launcher's other processes.
 
     The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input,
@@ -54,7 +53,7 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, dict[str, 
 
 def _run_protocols(
     config: EvaluationConfig, suite_and_rows: _Rows, workers: WorkerPool, deadline: float | None, display: Display
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
     with _open_engine(config, workers.size, display) as engine, contextlib.ExitStack() as stack:
         workers.message = display.message
@@ -66,7 +65,7 @@ def _run_protocols(
         for run in runs.values():
             run.count(workload)
         display.expect(workload)
-        results: dict[str, dict[str, Any]] = {}
+        results: dict[str, Result] = {}
         for name, run in runs.items():
             try:
                 results[name] = run.run()
@@ -96,7 +95,7 @@ def _checked_rows(config: EvaluationConfig) -> _Rows:
         for task in config.tasks
     }
     for path in config.result_paths.values():
-        result_merging.check(path)
+        check_path(path)
         make_folder(path.parent)
     return suite, rows
 
@@ -114,21 +113,3 @@ def _open_engine(config: EvaluationConfig, processes: int, display: Display) -> 
         engine.model.update(config.model.describe() | model_folder.origin(folder))
         engine.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
         yield engine
-
-
-def default_out(
-    name: str,
-    folder: str,
-    runs: Path,
-    protocol: str,
-    limit: int | None,
-    system: str,
-    max_new_tokens: Mapping[str, int],
-) -> Path:
-    """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs`."""
-    stem, run = result_merging.stem(protocol, limit, system, max_new_tokens), model_names.run_of(folder)
-    if run is None or name != model_names.name_of(folder):
-        return runs / model_names.folder_name(name) / "results" / f"{stem}.json"
-    path = Path(folder).resolve()
-    results = Path(os.path.relpath(run)) / "results"
-    return (results if path.parent == run else results / path.name) / f"{stem}.json"

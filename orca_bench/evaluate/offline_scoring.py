@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
@@ -21,12 +20,13 @@ from orca_bench.evaluate import (
     request_encoding,
     request_files,
     result_building,
-    result_merging,
     scoring,
 )
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder, replacing, sha256
 from orca_bench.models import model_folder
+from orca_bench.results.merging import ResultOutput, check_path
+from orca_bench.results.models import AnswersFile, Question, Result
 
 #: Called with how many tasks are done, and how many there are.
 Progress = Callable[[int, int], None]
@@ -85,13 +85,13 @@ def score_answers(
     cut: bool = False,
     every: bool = False,
     message: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> Result:
     """Score a file of answers and write the result; returns it. `message` gets what becomes of a result that is at `out`.
 
     The tasks are those of `selection` that the file answers; with `every`, all of them must be. Every answer is checked before
     anything is written. With `cut`, a text ends where a stop string of its request begins.
     """
-    result_merging.check(out)
+    check_path(out)
     answer_file = answer_files.read_answers(path)
     tasks = [task for task in selection.tasks if every or task.name in answer_file.tasks()]
     if not tasks:
@@ -107,12 +107,12 @@ def score_answers(
     every_document = [document for of_task in documents.values() for document in of_task]
     answers = answer_files.match_answers(answer_file, every_document, cut)
     result = result_building.start(suite, protocol, selection.limit, {"name": name, "path": None})
-    result["answers"] = {"path": str(path), "sha256": sha256(path), "notes": answer_file.notes}
+    result.answers = AnswersFile(path=str(path), sha256=sha256(path), notes=answer_file.notes)
     make_folder(out.parent)
-    output = result_merging.Output(out, result, {task.name: rows[task.name].hashes for task in tasks})
+    output = ResultOutput(out, result, {task.name: rows[task.name].hashes for task in tasks})
     for note in output.notes:
         message(note)
-    questions: list[scoring.Question] = []
+    questions: list[Question] = []
     for task in tasks:
         of_task = scoring.score_documents(task, protocol, documents[task.name], answers)
         result_building.add(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orca_bench.errors import Interrupted, OutOfTime, UserError
-from orca_bench.evaluate import protocols, request_encoding, result_building, result_merging
+from orca_bench.evaluate import protocols, request_encoding, result_building
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.answers.work_sharing import WorkerPool
@@ -27,9 +27,10 @@ from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
 from orca_bench.evaluate.harness.plain_protocol import Plain, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
-from orca_bench.evaluate.scoring import Question
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models import model_folder, weights
+from orca_bench.results.merging import ResultOutput
+from orca_bench.results.models import Question, Result
 
 #: The file, beside the results, that keeps answers as they are computed.
 ANSWERS = "answers.sqlite"
@@ -56,8 +57,8 @@ class ProtocolRun:
     inputs: EvaluationInputs
     display: Display
     protocol: protocols.RequestProtocol | Plain
-    result: dict[str, Any]
-    output: result_merging.Output
+    result: Result
+    output: ResultOutput
     model: HarnessModel
     calls: dict[str, Call] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ class ProtocolRun:
             workload.cached[call.kind] += self.model.cached_tokens(call)
             self.calls[task.name] = call
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Result:
         """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
         questions: list[Question] = []
         try:
@@ -101,7 +102,7 @@ class ProtocolRun:
         self.display.begin(task, self.protocol.name)
         rows = self.inputs.rows[task.name]
         outcome = self._outcome(task, rows)
-        self.result["lm_eval"][task.name] = outcome.lm_eval
+        self.result.lm_eval[task.name] = outcome.lm_eval
         model = self.model
         entry = result_building.add(
             self.result,
@@ -112,7 +113,7 @@ class ProtocolRun:
             outcome.requests_sha256,
             tokens_sha256=model.tokens_sha256,
             shortened=model.shortened,
-            **({"narrowed": model.narrowed} if model.narrowed else {}),
+            narrowed=model.narrowed or None,
             seconds=round(time.time() - started, 1),
         )
         self.output.write(self.result, [*earlier, *outcome.questions])
@@ -136,7 +137,7 @@ class ProtocolRun:
     def _interrupted(self, reason: BaseException) -> Interrupted:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
         name = self.protocol.name
-        finished = ", ".join(task.name for task in self.config.tasks if task.name in self.result["tasks"])
+        finished = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
         where = f", kept in {self.output.path}" if finished else ""
         by = " by --max-time" if isinstance(reason, OutOfTime) else ""
         return Interrupted(
@@ -162,16 +163,14 @@ def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, disp
             )
     model = engine.model | {"warnings": _model_warnings(config, name, display)}
     result = result_building.start(inputs.suite, protocol, config.limit, model)
-    result["protocol"]["max_length"] = encoding.max_length
+    result.protocol.max_length = encoding.max_length
     path = config.result_paths[name]
     cache = AnswerCache(path.parent / ANSWERS, _identity(engine, result), config.fresh, engine.probe)
     with contextlib.closing(cache):
         if cache.note:
             display.message(cache.note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, name, display)
-        output = result_merging.Output(
-            path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks}
-        )
+        output = ResultOutput(path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks})
         for note in output.notes:
             display.message(note)
         yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)
@@ -199,10 +198,10 @@ def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -
     return warnings
 
 
-def _identity(engine: LoadedEngine, result: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
     """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
     apart = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return engine.identity | {
-        "protocol": {name: value for name, value in result["protocol"].items() if name not in apart},
-        "versions": {name: result["versions"][name] for name in ("torch", "transformers", "orca_bench")},
+        "protocol": {name: value for name, value in result.protocol.to_json().items() if name not in apart},
+        "versions": {name: result.versions[name] for name in ("torch", "transformers", "orca_bench")},
     }

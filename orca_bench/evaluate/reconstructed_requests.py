@@ -11,48 +11,51 @@ from orca_bench.evaluate.tasks import SUITE
 from orca_bench.results.models import Result
 from orca_bench.suite import task_of
 
-#: [(context, continuation or None, stop strings)] of a question, by task part and place in the protocol's order.
-Requests = Callable[[str, int], Sequence[tuple[str, str | None, Sequence[str]]] | None]
+#: (context, continuation or None, stop strings) of a request.
+RequestTexts = tuple[str, str | None, Sequence[str]]
+#: The requests of a question by task part and place in the protocol's order; None where they are not known.
+Requests = Callable[[str, int], Sequence[RequestTexts] | None]
 
 
 def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[Requests, list[str]]]:
-    """A function that gives `requests_of` a result from these rows; results of the same requests share the work."""
+    """A function that rebuilds a result's requests from these rows; results of the same requests share the work."""
     known: dict[str, tuple[Requests, list[str]]] = {}
 
-    def of(result: Result) -> tuple[Requests, list[str]]:
+    def requests_of(result: Result) -> tuple[Requests, list[str]]:
         hashes = {name: entry.requests_sha256 for name, entry in result.tasks.items()}
         key = json.dumps([result.protocol.to_json(), result.limit, hashes], sort_keys=True)
         if key not in known:
-            known[key] = requests_of(result, benchmarks)
+            known[key] = rebuild_requests(result, benchmarks)
         return known[key]
 
-    return of
+    return requests_of
 
 
-def requests_of(result: Result, benchmarks: Path | None) -> tuple[Requests, list[str]]:
+def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[Requests, list[str]]:
     """A function that gives the requests of a result's questions, made again from the rows; and notes.
 
-    None is given for a task whose requests, made again, have not the hash that the result tells, and for lm-eval's own
-    prompts, which are not made here. Raises UserError where the rows cannot be read.
+    The function gives None for a task whose requests, made again, have not the hash that the result names, and for lm-eval's
+    own prompts, which are not made here. Raises UserError where the rows cannot be read.
     """
-    if result["protocol"]["name"] == "plain":
+    if result.protocol.name == "plain":
         return (lambda part, index: None), ["plain: lm-eval's own prompts are not made again"]
-    protocol = protocols.of_result(result["protocol"])
-    made: dict[str, dict[tuple[str, int], protocols.Document]] = {}
+    protocol = protocols.of_result(result.protocol)
+    documents_by_task: dict[str, dict[tuple[str, int], protocols.Document]] = {}
     notes = []
     for task in SUITE:
-        if task.name not in result["tasks"]:
+        if task.name not in result.tasks:
             continue
-        documents = protocol.documents(task, benchmark_rows.load_again(result, task, benchmarks), result.get("limit"))
-        if request_files.digest(documents) != result["tasks"][task.name].get("requests_sha256"):
+        rows = benchmark_rows.load_again(result, task, benchmarks)
+        documents = protocol.documents(task, rows, result.limit)
+        if request_files.digest(documents) != result.tasks[task.name].requests_sha256:
             notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
             continue
-        made[task.name] = {(document.task, document.index): document for document in documents}
+        documents_by_task[task.name] = {(document.task, document.index): document for document in documents}
 
-    def of(part: str, index: int) -> list[tuple[str, str | None, Sequence[str]]] | None:
-        document = made.get(task_of(part), {}).get((part, index))
+    def requests_of(part: str, index: int) -> list[RequestTexts] | None:
+        document = documents_by_task.get(task_of(part), {}).get((part, index))
         if document is None:
             return None
         return [(request.context, request.continuation, request.until) for request in document.requests]
 
-    return of, notes
+    return requests_of, notes

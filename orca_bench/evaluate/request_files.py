@@ -7,14 +7,13 @@ A line has `task` (for MMLU `mmlu_SUBJECT`), `index` (the document's place in th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Document, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding
+from orca_bench.results.hashing import digest_of
 
 #: Which request: task (for MMLU `mmlu_SUBJECT`), the document's place in the protocol's order, number within the document.
 RequestKey = tuple[str, int, int]
@@ -64,11 +63,3 @@ def digest(documents: Iterable[Document]) -> str:
         + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
         for _, request in numbered(documents)
     )
-
-
-def digest_of(values: Iterable[Any]) -> str:
-    """A SHA-256 over JSON values, in order."""
-    sha256 = hashlib.sha256()
-    for value in values:
-        sha256.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return sha256.hexdigest()

@@ -6,32 +6,48 @@ lm-eval's tasks score each document here as it is answered, and a file of answer
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from orca_bench.evaluate.protocols import Answer, Document, RequestProtocol
 from orca_bench.evaluate.request_files import RequestKey
 from orca_bench.evaluate.tasks.task import Score, Task
-
-
-@dataclass(frozen=True)
-class Question:
-    """One answered question: lm-eval task name, place in the protocol's order, row number, score, and the answers.
-
-    Questions of one `cluster` are not independent; None where each stands alone.
-    """
-
-    task: str
-    index: int
-    row_number: int
-    score: Score
-    answers: Sequence[Answer]
-    cluster: str | None = None
+from orca_bench.results.models import Question
 
 
 def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
     """The scored question of a document from the answers to its requests, in order."""
     score = protocol.score(task, document, answers)
-    return Question(document.task, document.index, document.row_number, score, answers, task.cluster(document.row))
+    place = (document.task, document.index, document.row_number)
+    return question_of(place, score, answers, task.cluster(document.row))
+
+
+def question_of(
+    place: tuple[str, int, int], score: Score, answers: Sequence[Answer], cluster: str | None = None
+) -> Question:
+    """A question as the file of questions keeps it; `place` is its lm-eval task, place in the protocol's order, row number.
+
+    Questions of one `cluster` are not independent; None where each stands alone.
+    """
+    part, index, row_number = place
+    flags: dict[str, list[Any]] = {
+        "greedy": [answer.greedy for answer in answers],
+        "whole": [answer.full_text for answer in answers],
+        "ran_out": [answer.hit_token_limit for answer in answers],
+    }
+    content: dict[str, Any] = {
+        "task": part,
+        "index": index,
+        "row": row_number,
+        "prediction": score.prediction,
+        "gold": score.gold,
+        "score": score.value,
+        **score.extra,
+        "answers": [answer.value for answer in answers],
+        **{name: values for name, values in flags.items() if any(value is not None for value in values)},
+    }
+    if cluster is not None:
+        content["cluster"] = cluster
+    return Question.model_validate(content)
 
 
 def score_documents(

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
 from orca_bench.results.models import Question
-from orca_bench.results.reading import ResultFile, clusters
+from orca_bench.results.reading import ResultFile
+from orca_bench.results.summary import clusters_of
 from orca_bench.stats.estimates import mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
 from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
@@ -162,7 +163,7 @@ def _compare_questions(
 ) -> ComparisonLine:
     """The line of a task's questions [questions], as the first and the second result have them; `strata` [questions]."""
     before, after = [question.score for question in firsts], [question.score for question in seconds]
-    difference = paired_difference(before, after, clusters(firsts), strata)
+    difference = paired_difference(before, after, clusters_of(firsts), strata)
     value = mean(before, strata=strata).value
     return ComparisonLine(task.name, task.title, task.metric, value, value + difference.value, difference)
 

@@ -1,39 +1,49 @@
-"""A result in, the hash of the whole of it out, and whether it is still as it was written.
+"""A result in, its hashes out: of the whole of it, and of all requests; and whether it is still as it was written.
 
-The hash is taken over the JSON as it stands in the file, key order and white space apart, so that any digit that is changed
-later is found. Its own module because writing, reading and verifying must agree on it.
+The hash of the whole is taken over the JSON as it stands in the file, key order and white space apart, so that any digit that
+is changed later is found. Its own module because writing, reading and verifying must agree on these hashes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orca_bench.results.models import FORMAT_PREFIX, Result
+from orca_bench.results.models import Result
 
 
-def version_of(result: Result | Mapping[str, Any]) -> int:
-    """The version of a result's format."""
-    return int(_content(result)["format"].removeprefix(FORMAT_PREFIX))
-
-
-def seal(result: Result | Mapping[str, Any]) -> str:
+def seal(result: Result) -> str:
     """The SHA-256 over all of a result but this hash itself (`result_sha256`), as canonical JSON."""
-    others = {key: value for key, value in _content(result).items() if key != "result_sha256"}
-    content = json.loads(json.dumps(others, default=str))
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return seal_of_content(result.file_content)
+
+
+def seal_of_content(content: Mapping[str, Any]) -> str:
+    """The same of the JSON of a result file."""
+    others = {key: value for key, value in content.items() if key != "result_sha256"}
+    text = json.dumps(
+        json.loads(json.dumps(others, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    )
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def is_sealed(result: Result | Mapping[str, Any]) -> bool:
+def is_sealed(result: Result) -> bool:
     """Whether a result is as it was written.
 
     Results of versions before 3 have no hash of the whole and are taken to be.
     """
-    return version_of(result) < 3 or _content(result).get("result_sha256") == seal(result)
+    return result.version < 3 or result.file_content.get("result_sha256") == seal(result)
 
 
-def _content(result: Result | Mapping[str, Any]) -> Mapping[str, Any]:
-    return result.file_content if isinstance(result, Result) else result
+def digest_of(values: Iterable[Any]) -> str:
+    """A SHA-256 over JSON values, in order."""
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def requests_digest(result: Result) -> str:
+    """The hash of all requests of a result, which is one over those of its tasks."""
+    return digest_of([name, entry.requests_sha256] for name, entry in result.tasks.items())

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from orca_bench.results.json_object import JsonObject
-from orca_bench.suite import BY_NAME, TaskFacts, task_of
+from orca_bench.suite import BY_NAME, MMLU, TaskFacts, task_of
 
 #: How the value of the key `format` begins; the version follows.
 FORMAT_PREFIX = "orca-bench result "
@@ -175,7 +175,7 @@ class EngineDescription(JsonObject):
     path: str | None = None
     served_model: str | None = None
     base_url: str | None = None
-    sampling: dict[str, Any] | list[Any] | str | None = None
+    sampling: Any = None
     window: Count | None = None
     differences: list[str] = []
     probe: Any = None
@@ -267,24 +267,6 @@ class Result(JsonObject):
         result._file_content = content
         return result
 
-    # Until all reports read attributes, a result can be read like the JSON object that it is.
-
-    def __getitem__(self, key: str) -> Any:
-        """The JSON value of a key."""
-        return self.file_content[key]
-
-    def __contains__(self, key: object) -> bool:
-        """Whether the JSON object has a key."""
-        return key in self.file_content
-
-    def __or__(self, other: dict[str, Any]) -> dict[str, Any]:
-        """The JSON object with other keys."""
-        return self.file_content | other
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The JSON value of a key, or the default."""
-        return self.file_content.get(key, default)
-
     @property
     def version(self) -> int:
         """The version of the format that the file is of: 1, 2 or 3."""
@@ -348,15 +330,23 @@ class Question(JsonObject):
     overlap: Share | None = None
     cluster: str | None = None
 
+    @model_validator(mode="after")
+    def _one_value_for_each_answer(self) -> Question:
+        for name in ("greedy", "whole", "ran_out"):
+            values = getattr(self, name)
+            if values and len(values) != len(self.answers):
+                raise ValueError(f"'{name}' has {len(values)} values for {len(self.answers)} answers")
+        return self
+
     @property
     def suite_task(self) -> str:
         """The name of the task that the question belongs to; MMLU's subjects belong to `mmlu`."""
         return task_of(self.task)
 
     @property
-    def line(self) -> dict[str, Any]:
-        """The line's JSON object, until all reports read attributes."""
-        return self.to_json()
+    def subject(self) -> str:
+        """MMLU's subject of the question; of other tasks the task."""
+        return self.task.removeprefix(f"{MMLU.name}_")
 
     @property
     def key(self) -> tuple[str, int]:

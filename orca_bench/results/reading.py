@@ -7,21 +7,18 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, read_json_lines, sha256
-from orca_bench.results.hashing import is_sealed, seal, version_of
-from orca_bench.results.models import FORMAT_PREFIX, NOT_VERIFIED, OTHER, TRUE, VERSION, Question, Result, TaskResult
+from orca_bench.results.models import FORMAT_PREFIX, VERSION, Question, Result
+from orca_bench.results.summary import clusters_of
 from orca_bench.stats import estimates
 from orca_bench.suite import BY_NAME
-
-__all__ = ["NOT_VERIFIED", "OTHER", "TRUE", "UserError", "is_sealed", "seal", "sha256", "version_of"]
 
 #: Those that are read. 1 has no intervals and no clusters; 1 and 2 hash rows otherwise, and have no hash of the whole.
 _VERSIONS = tuple(str(version) for version in range(1, VERSION + 1))
@@ -37,7 +34,7 @@ class TaskQuestions:
         """The task's value with its standard error and interval; `stratified` by part, as MMLU is by subject."""
         questions = list(self.questions.values())
         strata = [part for part, _ in self.questions] if stratified else None
-        return estimates.mean([question.score for question in questions], clusters(questions), strata)
+        return estimates.mean([question.score for question in questions], clusters_of(questions), strata)
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,6 @@ class ResultFile:
     label: str
     result: Result
     questions: dict[str, TaskQuestions] = field(default_factory=dict)
-
-    @property
-    def data(self) -> Result:
-        """The result, under its old name."""
-        return self.result
-
-    @property
-    def tasks(self) -> dict[str, TaskQuestions]:
-        """The questions by task, under their old name."""
-        return self.questions
 
 
 def read_result(path: Path) -> Result:
@@ -126,12 +113,9 @@ def _as_user_error(error: ValidationError, where: object, noun: str) -> UserErro
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return UserError(f"{noun} without '{place}'", where=where, hint="evaluate again")
+    if not place:
+        return UserError(first["msg"].removeprefix("Value error, "), where=where, hint="evaluate again")
     return UserError(f"'{place}': {first['msg']} ({str(first['input'])!r:.60})", where=where, hint="evaluate again")
-
-
-def rows_are(entry: TaskResult | Mapping[str, Any], split: str) -> str:
-    """`TaskResult.row_status`, also of an entry's JSON object."""
-    return (entry if isinstance(entry, TaskResult) else TaskResult.model_validate(entry)).row_status(split)
 
 
 def files(named: Sequence[Path]) -> list[Path]:
@@ -157,9 +141,3 @@ def is_result(path: Path) -> bool:
 def questions_file(path: Path) -> Path:
     """Where the questions of a result file stand."""
     return path.with_suffix(".questions.jsonl")
-
-
-def clusters(questions: Sequence[Question]) -> list[str] | None:
-    """The cluster of each question, or None where one of them stands alone."""
-    labels = [question.cluster for question in questions if question.cluster is not None]
-    return labels if len(labels) == len(questions) else None

@@ -19,9 +19,12 @@ from orca_bench.evaluate.engine import tree_engine
 from orca_bench.evaluate.harness.plain_protocol import Plain
 from orca_bench.evaluate.protocols import Answer, Document, Request
 from orca_bench.evaluate.request_encoding import GenerationPrompt
-from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Score
+from orca_bench.results import writing
+from orca_bench.results.models import ProtocolDescription
+from orca_bench.results.summary import summarize
 
 BY_NAME = {task.name: task for task in SUITE}
 
@@ -42,9 +45,12 @@ def test_a_protocol_is_made_again_from_what_a_result_says():
     ):
         described = json.loads(json.dumps(protocol.describe()))
         if protocol.name != "plain":
-            assert protocols.of_result(described).describe() == protocol.describe()
+            assert protocols.of_result(ProtocolDescription.model_validate(described)).describe() == protocol.describe()
     first = {"name": "orca", "version": 1, "system": "S", "max_new_tokens": 256}
-    assert dict(protocols.of_result(first).max_new_tokens) == {"gsm8k": 256, "drop": 256}
+    assert dict(protocols.of_result(ProtocolDescription.model_validate(first)).max_new_tokens) == {
+        "gsm8k": 256,
+        "drop": 256,
+    }
 
 
 def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
@@ -90,18 +96,18 @@ def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
 
 def questions(ran_out):
     score = Score(1.0, "1", "1", {})
-    return [Question("gsm8k", n, n, score, [Answer("1", hit_token_limit=flag)]) for n, flag in enumerate(ran_out)]
+    return [question_of(("gsm8k", n, n), score, [Answer("1", hit_token_limit=flag)]) for n, flag in enumerate(ran_out)]
 
 
 def test_texts_that_ran_out_are_counted_and_warned_of():
-    entry = result_building.summarize(BY_NAME["gsm8k"], questions([True, False, True, None]))
-    assert entry["ran_out"] == 2
+    entry = summarize(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
+    assert entry.ran_out == 2
     read = benchmark_rows.BenchmarkRows([{}], [], {})
     warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, read)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
-    assert "ran_out" not in result_building.summarize(BY_NAME["gsm8k"], questions([None, None]))
-    quiet = result_building.summarize(BY_NAME["gsm8k"], questions([False]))
-    assert quiet["ran_out"] == 0 and not any(
+    assert summarize(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
+    quiet = summarize(BY_NAME["gsm8k"].facts, questions([False]))
+    assert quiet.ran_out == 0 and not any(
         "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, read)
     )
 
@@ -154,14 +160,13 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     read = benchmark_rows.load(task, mini["mini:benchmarks"])
     first = protocols.named("orca", "S", {"gsm8k": 256})
     result = result_building.start(benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None})
-    result["protocol"] |= {"version": 1}
-    result["order"] = ["gsm8k"]
+    result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, read, 3)
     score = Score(0.0, "18.00", "18", {"rule": "marked"})
-    scored = [Question(d.task, d.index, d.row_number, score, [Answer("#### 18.00")]) for d in documents]
+    scored = [question_of((d.task, d.index, d.row_number), score, [Answer("#### 18.00")]) for d in documents]
     result_building.add(result, task, read, first, scored, request_files.digest(documents))
     path = tmp_path / "r.json"
-    result_building.write(path, result, scored)
+    writing.write(path, result, scored)
     found = {finding.what: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
     scores = found["GSM8K: scores"]
     assert scores.matches is None and "version 1 of orca, which is no longer scored here" in scores.detail

@@ -7,9 +7,10 @@ import shutil
 import pytest
 from displays import Lines
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate import config_building, evaluation, verification
-from orca_bench.evaluate.verification_coverage import leaves, name_of
-from orca_bench.results import reading
+from orca_bench.results import hashing, reading
+from orca_bench.results.coverage import leaves, name_of
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def findings(folder, result, rows):
     (folder / "b.json").write_text(json.dumps(result))
     try:
         reading.read_result(folder / "b.json")
-    except reading.UserError:
+    except UserError:
         return None
     return verification.verify(folder / "b.json", rows, rows is not None)
 
@@ -92,7 +93,7 @@ def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated)
             continue
         seen.add(kind)
         forged = with_change(result, place)
-        forged["result_sha256"] = reading.seal(forged)
+        forged["result_sha256"] = hashing.seal_of_content(forged)
         found = findings(folder, forged, rows)
         if found is None or any(finding.matches is False for finding in found):
             continue
@@ -110,7 +111,7 @@ def test_every_change_of_a_question_is_found(evaluated):
             (folder / "b.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
             try:
                 found = verification.verify(folder / "b.json", None, with_rows=False)
-            except reading.UserError:
+            except UserError:
                 continue
             assert any(finding.matches is False for finding in found), place
 

@@ -12,7 +12,7 @@ from synthetic_results import random_result
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import verification
-from orca_bench.evaluate.verification_coverage import leaves
+from orca_bench.files import sha256
 from orca_bench.report import comparison_formats, gate, gate_formats, grid_formats, score_table_formats
 from orca_bench.report.comparison import compare
 from orca_bench.report.gate_rules import GateRules
@@ -23,7 +23,8 @@ from orca_bench.report.pictures import draw_pictures
 from orca_bench.report.reported_comparison import compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.score_table import build_score_table
-from orca_bench.results import reading
+from orca_bench.results import hashing, reading
+from orca_bench.results.coverage import leaves
 
 JUNK = st.sampled_from(
     [None, True, False, 0, -1, 1, 3, 10**400, 0.5, -0.5, 1e308, float("nan"), float("inf"), "", "x", "a\ud800", "../x"]
@@ -117,7 +118,7 @@ def reports(path, base, with_pictures):
 def fuzz_result(folder, data, with_pictures=False):
     result = broken(data, json.loads((folder / "a.json").read_text()))
     with contextlib.suppress(Exception):  # as one who changes a result on purpose would
-        result["result_sha256"] = reading.seal(result)
+        result["result_sha256"] = hashing.seal_of_content(result)
     (folder / "b.json").write_text(json.dumps(result))
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     reports(folder / "b.json", folder / "base.json", with_pictures)
@@ -129,8 +130,8 @@ def fuzz_questions(folder, data):
     lines[place] = broken(data, lines[place])
     (folder / "c.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = json.loads((folder / "a.json").read_text())
-    result["questions_sha256"] = reading.sha256(folder / "c.questions.jsonl")
-    (folder / "c.json").write_text(json.dumps(result | {"result_sha256": reading.seal(result)}))
+    result["questions_sha256"] = sha256(folder / "c.questions.jsonl")
+    (folder / "c.json").write_text(json.dumps(result | {"result_sha256": hashing.seal_of_content(result)}))
     reports(folder / "c.json", folder / "base.json", False)
 
 

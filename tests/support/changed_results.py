@@ -3,11 +3,10 @@
 import json
 import random
 
-from orca_bench.evaluate import result_building, verification
-from orca_bench.evaluate.tasks import SUITE
 from orca_bench.files import sha256
-from orca_bench.results import reading
-from orca_bench.suite import task_of
+from orca_bench.results import hashing, reading, summary
+from orca_bench.results.models import Question, TaskResult
+from orca_bench.suite import TASKS, task_of
 
 
 def change_result(folder, source, target, edit_line, edit_result=lambda result: None):
@@ -21,16 +20,17 @@ def change_result(folder, source, target, edit_line, edit_result=lambda result: 
     lines = [line for line in lines if edit_line(line) is not False]
     file = reading.questions_file(folder / target)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for task in SUITE:
-        own = [verification._question(line) for line in lines if task_of(line["task"]) == task.name]
+    for task in TASKS:
+        own = [Question.model_validate(line) for line in lines if task_of(line["task"]) == task.name]
         if own:
-            result["tasks"][task.name] |= result_building.summarize(task, own)
+            result["tasks"][task.name] |= summary.summarize(task, own).to_json()
         else:
             result["tasks"].pop(task.name, None)
-    result["averages"] = result_building.averages(result["tasks"])
+    entries = {name: TaskResult.model_validate(entry) for name, entry in result["tasks"].items()}
+    result["averages"] = {name: average.to_json() for name, average in summary.averages(entries).items()}
     result["questions_sha256"] = sha256(file)
     edit_result(result)
-    result["result_sha256"] = reading.seal(result)
+    result["result_sha256"] = hashing.seal_of_content(result)
     (folder / target).write_text(json.dumps(result))
     return folder / target
 

@@ -2,13 +2,17 @@
 
 import random
 
-from orca_bench.evaluate import result_building
-from orca_bench.evaluate.protocols import Answer
-from orca_bench.evaluate.scoring import Question
-from orca_bench.evaluate.tasks import SUITE
-from orca_bench.evaluate.tasks.task import Score
-from orca_bench.results import reading
-from orca_bench.suite import task_of
+from orca_bench.results import reading, writing
+from orca_bench.results.models import (
+    FORMAT,
+    ModelDescription,
+    ProtocolDescription,
+    Question,
+    Result,
+    SuiteDescription,
+)
+from orca_bench.results.summary import averages, summarize
+from orca_bench.suite import TASKS
 
 QUESTIONS_PER_TASK = 80
 
@@ -20,21 +24,22 @@ def random_result(folder, label, share, seed=0, tasks=None, file=None, **heading
     """
     rng = random.Random(seed)
     questions = []
-    for task in SUITE:
+    for task in TASKS:
         if tasks and task.name not in tasks:
             continue
         for n in range(QUESTIONS_PER_TASK):
             part = f"mmlu_subject_{n % 4}" if task.name == "mmlu" else task.name
             score = float(rng.random() < (share[task.name] if isinstance(share, dict) else share))
-            cluster = str(n // 2) if task.name == "drop" else None
-            questions.append(Question(part, n, n, Score(score, 0, 0, {}), [], cluster))
+            cluster = {"cluster": str(n // 2)} if task.name == "drop" else {}
+            question = Question(task=part, index=n, row=n, prediction=0, gold=0, score=score, answers=[], **cluster)
+            questions.append(question)
     return write_result(folder / (file or f"{label}.json"), label, questions, **heading)
 
 
 def listed_result(target, label, questions, **heading):
     """A result, in the file `target`, of the listed questions, each (part, row, score, prediction, answers)."""
     scored = [
-        Question(part, index, row, Score(score, prediction, prediction, {}), [Answer(answer) for answer in answers])
+        Question(task=part, index=index, row=row, prediction=prediction, gold=prediction, score=score, answers=answers)
         for index, (part, row, score, prediction, answers) in enumerate(questions)
     ]
     return write_result(target, label, scored, **heading)
@@ -45,14 +50,21 @@ def write_result(target, label, questions, comparable=True, protocol="leaderboar
 
     `rows` is the status of the rows (true, other, not verified), `model` are further facts of the model.
     """
-    result = {"format": result_building.FORMAT, "complete": True, "limit": limit}
-    result |= {"protocol": {"name": protocol, "version": 1}, "suite": {"name": "s", "comparable": comparable}}
-    result |= {"model": {"name": label, "path": None} | model, "tasks": {}}
-    for task in SUITE:
-        own = [question for question in questions if task_of(question.task) == task.name]
+    tasks = {}
+    for task in TASKS:
+        own = [question for question in questions if question.suite_task == task.name]
         if own:
-            row_check = {split: rows for split in (task.split, task.few_shot_split) if split}
-            result["tasks"][task.name] = result_building.summarize(task, own) | {"row_check": row_check}
-    result["averages"] = result_building.averages(result["tasks"])
-    result_building.write(target, result, questions)
+            tasks[task.name] = summarize(task, own)
+            tasks[task.name].row_check = {split: rows for split in (task.split, task.few_shot_split) if split}
+    result = Result(
+        format=FORMAT,
+        complete=True,
+        limit=limit,
+        protocol=ProtocolDescription(name=protocol, version=1),
+        suite=SuiteDescription(name="s", comparable=comparable),
+        model=ModelDescription(**({"name": label, "path": None} | model)),
+        tasks=tasks,
+        averages=averages(tasks),
+    )
+    writing.write(target, result, questions)
     return reading.read(target, label)

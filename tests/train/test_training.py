@@ -20,7 +20,7 @@ from waiting import PATIENCE_S, eventually
 from orca_bench import prompt, recipe_file, tokenizers, yaml_files
 from orca_bench import train as training
 from orca_bench.errors import UserError
-from orca_bench.evaluate import evaluation
+from orca_bench.evaluate.result_names import default_result_path
 from orca_bench.models import model_names
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import record_files, student_model
@@ -125,7 +125,7 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     shutil.copytree(two / "exports" / "step-5", elsewhere)
     assert model_names.name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = evaluation.default_out(model_names.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
+    out = default_result_path(model_names.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout

@@ -18,7 +18,7 @@ import lm_eval.evaluator
 from lm_eval.api.model import LM
 from lm_eval.api.task import Task as HarnessTask
 
-from orca_bench.evaluate.scoring import Question
+from orca_bench.results.models import Question
 
 #: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
 _PARTS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")

@@ -26,8 +26,9 @@ from orca_bench.evaluate.protocols import default_limits
 from orca_bench.evaluate.protocols.protocol import Answer, described_limits, parts
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.request_files import digest_of
-from orca_bench.evaluate.scoring import Question
+from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
+from orca_bench.results.models import Question
 
 #: lm_eval 0.4.13's default for the generator of few-shot examples (lm_eval/defaults.py), which `simple_evaluate` sets.
 _FEW_SHOT_SEED = 1234
@@ -144,7 +145,7 @@ def _question(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Quest
     row = part.rows[number]
     answers = [answer_of(responses[0]) for responses in sample["resps"]]
     score = _score(task, row, sample, answers)
-    return Question(part.name, number, part.row_numbers[number], score, answers, task.cluster(row))
+    return question_of((part.name, number, part.row_numbers[number]), score, answers, task.cluster(row))
 
 
 def _score(task: Task, row: Row, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:

@@ -21,9 +21,10 @@ from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.harness.lm_eval_instances import RequestInstance, Response, answer_of, generation_options
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, without_samples
 from orca_bench.evaluate.protocols import Document, RequestProtocol
-from orca_bench.evaluate.scoring import Question, score_document
+from orca_bench.evaluate.scoring import score_document
 from orca_bench.evaluate.tasks import select
 from orca_bench.evaluate.tasks.task import Task
+from orca_bench.results.models import Question
 from orca_bench.system_messages import system_message
 
 
@@ -152,7 +153,7 @@ class ProtocolTask(HarnessTask):
         answers = [answer_of(response) for response in results]
         question = score_document(self._task, self._protocol, self._document(doc), answers)
         self.questions.append(question)
-        return {self._task.metric: question.score.value}
+        return {self._task.metric: question.score}
 
     def aggregation(self) -> dict[str, Any]:
         """The mean, by metric."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from orca_bench.evaluate.protocols.leaderboard import Leaderboard
 from orca_bench.evaluate.protocols.orca import Orca
 from orca_bench.evaluate.protocols.protocol import Answer, Document, Protocol, Request, RequestProtocol
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
+from orca_bench.results.models import ProtocolDescription
 
 #: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is in harness/plain_protocol.py.)
 OURS = ("leaderboard", "orca")
@@ -40,9 +40,9 @@ def default_limits(name: str) -> Mapping[str, int]:
     return Orca.DEFAULT_MAX_NEW_TOKENS if name == "orca" else Leaderboard.DEFAULT_MAX_NEW_TOKENS
 
 
-def of_result(described: Mapping[str, Any]) -> RequestProtocol:
+def of_result(described: ProtocolDescription) -> RequestProtocol:
     """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
-    limits = described.get("max_new_tokens", MAX_NEW_TOKENS)
+    limits = MAX_NEW_TOKENS if described.max_new_tokens is None else described.max_new_tokens
     if not isinstance(limits, Mapping):
         limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)
-    return named(described["name"], described.get("system", ""), limits)
+    return named(described.name, described.system or "", limits)

@@ -53,16 +53,14 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
     ]
     numbered.sort(key=lambda d: d.task)
     outcome = run_documents(NumberedAnswers(), task, protocol, numbered)
-    assert [(q.task, q.index, q.row_number) for q in outcome.questions] == [
-        (d.task, d.index, d.row_number) for d in numbered
-    ]
+    assert [(q.task, q.index, q.row) for q in outcome.questions] == [(d.task, d.index, d.row_number) for d in numbered]
     assert score_calls == [(d.task, d.index) for d in numbered]
-    values = [answer.value for question in outcome.questions for answer in question.answers]
+    values = [answer for question in outcome.questions for answer in question.answers]
     count = sum(len(d.requests) for d in numbered)
     assert values == ([f"#### {n}" for n in range(count)] if task.generates else [-float(n) for n in range(count)])
     if task.generates:
         assert [q.answers[0].hit_token_limit for q in outcome.questions] == [n % 2 == 0 for n in range(count)]
-    scores = [question.score.value for question in outcome.questions]
+    scores = [question.score for question in outcome.questions]
     reported = [
         value
         for result in outcome.lm_eval["results"].values()

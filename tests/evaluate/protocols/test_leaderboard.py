@@ -150,14 +150,14 @@ def test_mc1_and_mc2():
 def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions():
     from orca_bench.evaluate import result_building
     from orca_bench.evaluate.benchmark_rows import Suite
-    from orca_bench.evaluate.scoring import Question
+    from orca_bench.evaluate.scoring import question_of
 
     task = BY_NAME["gsm8k"]
     row = {"question": "q", "answer": "#### 5"}
     read = BenchmarkRows([row], [row] * 5, {})
     document = first("gsm8k", [row], [row] * 5)
     given = [Answer("thus", full_text="#### 5 thus")]
-    question = Question("gsm8k", 0, 0, PROTOCOL.score(task, document, given), given)
+    question = question_of(("gsm8k", 0, 0), PROTOCOL.score(task, document, given), given)
     for comparable, said in (
         (
             True,
@@ -168,9 +168,9 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
         result = result_building.start(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
         entry = result_building.add(result, task, read, PROTOCOL, [question], "0" * 64)
         for text in said:
-            assert any(text in warning for warning in entry["warnings"])
-        assert any("the first tokens of 1 answers" in w and "100.00 with them" in w for w in entry["warnings"])
-        assert len(entry["warnings"]) == len(said) + 1
+            assert any(text in warning for warning in entry.warnings)
+        assert any("the first tokens of 1 answers" in w and "100.00 with them" in w for w in entry.warnings)
+        assert len(entry.warnings) == len(said) + 1
 
 
 # --- against the harness itself -------------------------------------------------------------------------------------

@@ -9,30 +9,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from orca_bench.results.models import Result
+
+#: The keys that lead to a part of a result, list numbers among them as text.
 Place = tuple[str, ...]
 #: Of these parts a field is named with `*` for the task, and with this many steps.
 _BY_TASK = {"tasks": 3, "data_hashes": 3, "lm_eval": 4}
 _STEPS = {"versions": 1}
 
 
-def uncovered(result: dict, covered: Iterable[Place]) -> list[str]:
+def uncovered(result: Result, covered: Iterable[Place]) -> list[str]:
     """The fields that lie at none of the places and below none of them, in the order of the file, each once."""
-    covered = set(covered)
+    places = set(covered)
     names = [
         name_of(place)
-        for place in leaves(result)
-        if not any(place[:end] in covered for end in range(1, len(place) + 1))
+        for place in leaves(result.file_content)
+        if not any(place[:end] in places for end in range(1, len(place) + 1))
     ]
     return list(dict.fromkeys(names))
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
-    """The place of everything in a tree of JSON that holds nothing else."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    if not parts:
+    """The place of everything in a tree of JSON that holds nothing else; an empty list is nothing."""
+    if isinstance(value, list):
+        parts = [(str(number), part) for number, part in enumerate(value)]
+    elif isinstance(value, dict) and value:
+        parts = list(value.items())
+    else:
         yield place
+        return
     for key, part in parts:
-        yield from leaves(part, (*place, str(key)))
+        yield from leaves(part, (*place, key))
 
 
 def name_of(place: Place) -> str:

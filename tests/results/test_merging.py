@@ -9,9 +9,8 @@ from displays import Lines
 from safetensors.torch import load_file, save_file
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate import config_building, evaluation, result_merging
-from orca_bench.results import reading
-from orca_bench.system_messages import SYSTEM_MESSAGES
+from orca_bench.evaluate import config_building, evaluation
+from orca_bench.results import hashing, reading
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def evaluate(tmp_path, tiny_model, mini):
 
 
 def names(path):
-    return list(reading.read(path).data["tasks"])
+    return list(reading.read(path).result.tasks)
 
 
 def results_in(folder):
@@ -116,7 +115,7 @@ def test_what_was_ordered_and_has_no_number_makes_a_result_unfinished_whatever_i
     path, _ = evaluate("arc_challenge", "r.json")
     result = json.loads(path.read_text())
     result |= {"order": ["arc_challenge", "drop"], "complete": False}  # as it is after a run that was stopped
-    path.write_text(json.dumps(result | {"result_sha256": reading.seal(result)}))
+    path.write_text(json.dumps(result | {"result_sha256": hashing.seal_of_content(result)}))
     evaluate("gsm8k", "r.json")
     result = json.loads(path.read_text())
     assert not result["complete"] and result["order"] == ["arc_challenge", "gsm8k", "drop"]
@@ -141,14 +140,3 @@ def test_a_file_that_is_no_result_is_never_replaced(evaluate, tmp_path):
         with pytest.raises(UserError, match="what is there is no result"):
             evaluate("gsm8k", name)
     assert (tmp_path / "package.json").read_text() == '{"name": "mine"}'
-
-
-def test_the_file_is_named_after_what_an_option_changed():
-    assert result_merging.stem("orca", None, SYSTEM_MESSAGES[5], {}) == "orca"
-    assert result_merging.stem("orca", 30, SYSTEM_MESSAGES[7], {}) == "orca-system7-limit30"
-    assert result_merging.stem("orca", None, "", {}) == "orca-system1"
-    assert result_merging.stem("leaderboard", 30, SYSTEM_MESSAGES[7], {}) == "leaderboard-limit30"
-    assert result_merging.stem("orca", None, SYSTEM_MESSAGES[5], {"gsm8k": 512, "drop": 64}) == "orca-drop-room64"
-    assert result_merging.stem("plain", 30, "", {"gsm8k": 512}) == "plain-gsm8k-room512-limit30"
-    named = {result_merging.stem("orca", None, text, {}) for text in ("Be brief.", "Be long.", "a/b\ud800")}
-    assert len(named) == 3 and all(name.startswith("orca-system-") and "/" not in name for name in named)

@@ -1,0 +1,150 @@
+"""A result in, a file of it out that loses nothing: tasks of one setting are put together, other settings keep a file each.
+
+`eval --tasks winogrande` after `eval --tasks all` replaces one task of seven. Where the file holds a result of another setting
+(protocol, limit, suite, model, versions, rows) this one is renamed, not replaced. Its own module because a result is computed
+without knowing what lies on the disk.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orca_bench.errors import UserError
+from orca_bench.files import sha256, writing
+from orca_bench.results.hashing import is_sealed
+from orca_bench.results.models import Question, Result
+from orca_bench.results.reading import is_result, questions_file, read_questions, read_result
+from orca_bench.results.writing import write
+from orca_bench.suite import BY_NAME
+
+
+def check_path(path: Path) -> None:
+    """Raise UserError where a file that is no result is in the way: it is not replaced."""
+    if path.is_dir() or (path.is_file() and not is_result(path)):
+        raise UserError("what is there is no result", where=path, hint="choose another --out")
+
+
+class ResultOutput:
+    """The file that a result goes to, with what it held before.
+
+    `notes` says in words what becomes of that. The result takes over the tasks of the same setting that it does not order.
+    """
+
+    def __init__(self, path: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]):
+        """Read what is at `path`; `row_hashes` has the hashes of the rows by split of each task that is ordered.
+
+        Raises UserError where the file is there and is no result: it is not replaced.
+        """
+        check_path(path)
+        self.path = path
+        self.notes: list[str] = []
+        self._earlier_questions: list[Question] = []
+        self._source = next((file for file in _candidates(path) if _fits(file, result, row_hashes)), None)
+        self._aside = _free_name(path) if path.is_file() and self._source != path else None
+        if self._aside is not None:
+            self.notes.append(
+                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._aside.name} when the first "
+                "task is done"
+            )
+        result.order = list(row_hashes)
+        if self._source is not None:
+            self._take_over(self._source, result)
+
+    def write(self, result: Result, questions: Sequence[Question]) -> None:
+        """Write the result and its questions, those that were taken over among them."""
+        if self._aside is not None:
+            _move(self.path, self._aside)
+            self._aside = None
+        write(self.path, result, [*self._earlier_questions, *questions])
+        if self._source is not None and self._source != self.path:
+            with writing(self.path):
+                questions_file(self._source).unlink(missing_ok=True)
+                self._source.unlink(missing_ok=True)
+        self._source = self.path
+
+    def _take_over(self, source: Path, result: Result) -> None:
+        """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
+        earlier, ordered = read_result(source), result.order or []
+        others = [name for name in BY_NAME if name in earlier.tasks and name not in ordered]
+        result.order = [name for name in BY_NAME if name in {*(earlier.order or ()), *others, *ordered}]
+        result.tasks |= {name: earlier.tasks[name] for name in others}
+        result.data_hashes |= _only(earlier.data_hashes, others)
+        result.data_commits |= _only(earlier.data_commits, others)
+        result.lm_eval |= _only(earlier.lm_eval, others)
+        self._earlier_questions = [
+            question for _, question in read_questions(questions_file(source)) if question.suite_task in others
+        ]
+        if others:
+            titles = ", ".join(BY_NAME[name].title for name in others)
+            self.notes.append(f"{source} has {titles} of the same setting, which stay in the result")
+
+
+def _only(by_task: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: by_task[name] for name in names if name in by_task}
+
+
+def _candidates(path: Path) -> list[Path]:
+    """The result at `path`, and those that were once there."""
+    pattern = f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"
+    renamed = sorted(path.parent.glob(pattern)) if path.parent.is_dir() else []
+    return [file for file in (path, *renamed) if file.is_file() and is_result(file)]
+
+
+def _fits(file: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a file holds a whole result of the same setting, and of the same rows where both have a task."""
+    try:
+        earlier = read_result(file)
+    except UserError:
+        return False
+    questions = questions_file(file)
+    if not is_sealed(earlier) or not questions.is_file() or earlier.questions_sha256 != sha256(questions):
+        return False
+    same_rows = all(earlier.row_hashes(name) in (None, hashes) for name, hashes in row_hashes.items())
+    return same_rows and _setting(earlier) == _setting(result)
+
+
+def _setting(result: Result) -> dict[str, Any]:
+    """What two results must have in common for their tasks to stand in one file, as JSON values."""
+    model: Any = result.model.identity
+    if result.answers is not None:  # answered elsewhere: nothing is known of the model but its name
+        model = {"name": result.model.name, "answers": result.answers.sha256}
+    setting = {
+        "format": result.format,
+        "protocol": result.protocol.to_json(),
+        "limit": result.limit,
+        "suite": [result.suite.name, result.suite.comparable],
+        "model": model,
+        "versions": result.versions,
+    }
+    return json.loads(json.dumps(setting, default=str))
+
+
+def _difference(path: Path, result: Result) -> str:
+    """What makes the setting of the result at `path` another one, in words."""
+    try:
+        earlier = read_result(path)
+    except UserError:
+        return "it cannot be read"
+    before, now = _setting(earlier), _setting(result)
+    return ", ".join(name for name in before if before[name] != now[name]) or "rows, or questions that are not its own"
+
+
+def _free_name(path: Path) -> Path:
+    """A name that is free for the result at `path`, by a hash of it."""
+    digest = hashlib.sha256(path.read_bytes())
+    while (free := path.with_name(f"{path.stem}-{digest.hexdigest()[:8]}{path.suffix}")).exists():
+        digest.update(b"again")
+    return free
+
+
+def _move(path: Path, to: Path) -> None:
+    with writing(path):
+        if questions_file(path).is_file():
+            os.replace(questions_file(path), questions_file(to))
+        os.replace(path, to)

@@ -1,0 +1,28 @@
+"""A result and its questions in, two files out: `NAME.json`, and beside it `NAME.questions.jsonl`.
+
+Its own module because every evaluation writes the same two files, after each of its tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from orca_bench.files import sha256, write_json, write_json_lines
+from orca_bench.results.hashing import seal
+from orca_bench.results.models import Question, Result
+from orca_bench.results.reading import questions_file
+from orca_bench.suite import BY_NAME
+
+
+def write(path: Path, result: Result, questions: Sequence[Question]) -> None:
+    """Write a result and its questions, tasks in the suite's order; the result gets the hashes of both files.
+
+    Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them.
+    """
+    tasks = list(BY_NAME)
+    ordered = sorted(questions, key=lambda question: tasks.index(question.suite_task))
+    write_json_lines(questions_file(path), [question.to_json() for question in ordered])
+    result.questions_sha256 = sha256(questions_file(path))
+    result.result_sha256 = seal(result)
+    write_json(path, result.to_json())
