@@ -59,7 +59,7 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
     count = sum(len(d.requests) for d in numbered)
     assert values == ([f"#### {n}" for n in range(count)] if task.generates else [-float(n) for n in range(count)])
     if task.generates:
-        assert [q.answers[0].hit_token_limit for q in outcome.questions] == [n % 2 == 0 for n in range(count)]
+        assert [q.ran_out[0] for q in outcome.questions] == [n % 2 == 0 for n in range(count)]
     scores = [question.score for question in outcome.questions]
     reported = [
         value
