@@ -1,13 +1,58 @@
-"""The facts of the suite stand once, and every part that needs them reads them there."""
+"""The facts of the suite stand once, and a new task needs an entry there and a module in evaluate/tasks, nothing else."""
+
+import ast
+import pkgutil
+from pathlib import Path
+
+import pytest
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks import SUITE
+from orca_bench.evaluate import protocols, tasks
+from orca_bench.evaluate.tasks import GENERATION_TASKS, SUITE
+from orca_bench.evaluate.tasks.task import ChoiceTask, GenerationTask
 from orca_bench.report.reported_scores import read_reported_scores
+
+PACKAGE = Path(suite.__file__).parent
+#: Modules of evaluate/tasks that are no task.
+HELPERS = {"task", "final_answer"}
+#: What speaks of one task by name, and why: the model's own suite has rows of its own, and a picture is of MMLU's subjects.
+SPEAKS_OF_A_TASK = {
+    "suite.py",
+    "mini/",
+    "report/",
+    "evaluate/tasks/",
+}
 
 
 def test_the_tasks_are_those_of_the_suite_in_its_order():
     assert [task.facts for task in SUITE] == list(suite.TASKS)
     assert list(read_reported_scores().tasks) == [task.name for task in suite.TASKS]
+
+
+def test_each_task_has_a_module_of_its_name_and_no_module_is_left_over():
+    modules = {module.name for module in pkgutil.iter_modules(tasks.__path__)} - HELPERS
+    assert modules == {task.name for task in suite.TASKS}
+    assert all(type(task).__module__ == f"{tasks.__name__}.{task.name}" for task in SUITE)
+
+
+def test_each_task_has_choices_or_texts_with_the_rules_of_both_protocols():
+    assert all(isinstance(task, ChoiceTask) != isinstance(task, GenerationTask) for task in SUITE)
+    for task in GENERATION_TASKS:
+        assert task.leaderboard_rules.stops and task.orca_rules.stops and task.orca_rules.scoring
+        for name in (*protocols.OURS, "plain"):
+            assert protocols.default_limits(name)[task.name] > 0
+
+
+def _names_in_code(path: Path) -> set[str]:
+    """The names of tasks that stand as texts of their own in the code of a file, docstrings apart."""
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    return {text for text in texts if isinstance(text, str)} & set(suite.BY_NAME)
+
+
+def test_no_other_module_knows_a_task_by_its_name():
+    files = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
+    others = {name: path for name, path in files.items() if not name.startswith(tuple(SPEAKS_OF_A_TASK))}
+    assert {name: names for name, path in others.items() if (names := _names_in_code(path))} == {}
 
 
 def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
@@ -18,6 +63,32 @@ def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
         assert (task.few_shot_split is None) == (task.shots == 0)
 
 
+def test_names_and_aliases_are_of_one_task_each():
+    names = [name for task in suite.TASKS for name in (task.name, *task.aliases)]
+    assert len(names) == len(set(names))
+    for task in suite.TASKS:
+        for name in (task.name, *task.aliases):
+            assert [selected.facts for selected in tasks.select(name)] == [task]
+
+
 def test_every_part_of_a_result_is_of_a_task():
-    assert {suite.task_of(part) for part in ("mmlu_anatomy", "mmlu")} == {"mmlu"}
+    for task in suite.TASKS:
+        part = task.part_of_subject("anatomy") if task.subject_column else task.harness.name
+        assert suite.task_of(part) == suite.task_of(task.name) == task.name
+    assert suite.task_of("mmlu_anatomy") == "mmlu" and suite.MMLU.subject_of_part("mmlu_anatomy") == "anatomy"
     assert suite.task_of("truthfulqa_mc2") == "truthful_qa"  # as lm-eval calls it
+    assert suite.task_of("poetry") == "poetry"  # outside the suite: a task of its own
+
+
+@pytest.mark.parametrize("task", suite.TASKS, ids=lambda task: task.name)
+def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
+    lm_eval = pytest.importorskip("lm_eval")
+    folder = Path(lm_eval.__file__).parent / "tasks" / task.harness.folder
+    definitions = [path.read_text() for path in folder.glob("*.yaml")]
+    name = task.part_of_subject("anatomy") if task.subject_column else task.harness.name
+    assert any(f"task: {name}" in text or f'"{name}"' in text for text in definitions)
+
+
+def test_averages_are_of_tasks_of_the_suite():
+    assert set(suite.AVERAGES) == set(suite.AVERAGE_TASKS)
+    assert all(set(names) <= set(suite.BY_NAME) for names in suite.AVERAGE_TASKS.values())

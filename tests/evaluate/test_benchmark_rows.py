@@ -44,13 +44,13 @@ def test_what_no_hash_is_known_of_is_not_verified_and_missing_rows_are_other_row
 
 def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tmp_path):
     """The hub's MMLU has one line end of two characters in a dev row."""
-    asked, pool = (read(shared / "benchmarks" / "mmlu" / f"{split}.jsonl.gz") for split in ("test", "dev"))
+    questions, pool = (read(shared / "benchmarks" / "mmlu" / f"{split}.jsonl.gz") for split in ("test", "dev"))
     pool = [
         {"from": n, **dict(reversed(row.items()))} | {"question": row["question"].replace("\n", "\r\n")}
         for n, row in enumerate(pool)
     ]
     assert any("\r\n" in row["question"] for row in pool)
-    assert checked(laid_out(tmp_path, "mmlu", test=asked, dev=pool), "mmlu") == {"test": TRUE, "dev": TRUE}
+    assert checked(laid_out(tmp_path, "mmlu", test=questions, dev=pool), "mmlu") == {"test": TRUE, "dev": TRUE}
 
 
 def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_path, command):
@@ -79,12 +79,12 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others(shared, tmp_p
     ],
 )
 def test_missing_changed_and_moved_rows_are_other_rows_by_split(shared, tmp_path, change):
-    asked, pool = (read(shared / "benchmarks" / "gsm8k" / f"{split}.jsonl.gz") for split in ("test", "train"))
-    assert checked(laid_out(tmp_path / "a", "gsm8k", test=change(asked), train=pool), "gsm8k") == {
+    questions, pool = (read(shared / "benchmarks" / "gsm8k" / f"{split}.jsonl.gz") for split in ("test", "train"))
+    assert checked(laid_out(tmp_path / "a", "gsm8k", test=change(questions), train=pool), "gsm8k") == {
         "test": OTHER,
         "train": TRUE,
     }
-    assert checked(laid_out(tmp_path / "b", "gsm8k", test=asked, train=change(pool)), "gsm8k") == {
+    assert checked(laid_out(tmp_path / "b", "gsm8k", test=questions, train=change(pool)), "gsm8k") == {
         "test": TRUE,
         "train": OTHER,
     }

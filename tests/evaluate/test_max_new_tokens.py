@@ -1,4 +1,4 @@
-"""The room for an answer: a number of each protocol and task, part of what is asked, and counted where it was too small."""
+"""The token limit of an answer: one for each protocol and task, part of the request, and counted where a text reached it."""
 
 import json
 
@@ -29,7 +29,7 @@ from orca_bench.results.summary import summarize
 BY_NAME = {task.name: task for task in SUITE}
 
 
-def test_each_protocol_and_task_has_its_room():
+def test_each_protocol_and_task_has_its_token_limit():
     assert protocols.named("orca", "S").describe()["max_new_tokens"] == {"gsm8k": 512, "drop": 256}
     assert protocols.named("leaderboard", "").describe()["max_new_tokens"] == 256
     assert Plain().describe()["max_new_tokens"] == 256
@@ -53,12 +53,17 @@ def test_a_protocol_is_made_again_from_what_a_result_says():
     }
 
 
-def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
+def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
     task = BY_NAME["gsm8k"]
-    read = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     digests = [
-        request_files.digest(protocols.named(name, "S", rooms).documents(task, read, 5))
-        for name, rooms in (("leaderboard", {}), ("leaderboard", {"gsm8k": 64}), ("orca", {}), ("orca", {"gsm8k": 256}))
+        request_files.digest(protocols.named(name, "S", limits).documents(task, rows, 5))
+        for name, limits in (
+            ("leaderboard", {}),
+            ("leaderboard", {"gsm8k": 64}),
+            ("orca", {}),
+            ("orca", {"gsm8k": 256}),
+        )
     ]
     assert len(set(digests)) == 4
     document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), max_new_tokens=256),))
@@ -68,7 +73,7 @@ def test_the_room_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leader
 @pytest.mark.parametrize(
     "words", [["gsm8k"], ["gsm8k="], ["gsm8k=0"], ["gsm8k=-1"], ["gsm8k=1.5"], ["arc=9"], ["=9"], [""]]
 )
-def test_a_room_that_is_none_is_refused(words):
+def test_a_token_limit_that_is_none_is_refused(words):
     with pytest.raises(UserError) as refused:
         token_limits_by_task(words)
     assert refused.value.where == "--max-new-tokens" and "TASK=N" in refused.value.hint
@@ -83,7 +88,7 @@ def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_aske
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
-def test_the_engine_says_whether_a_text_ran_out_of_room(tiny_model, name):
+def test_the_engine_says_whether_a_text_reached_its_token_limit(tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
     rule = request_encoding.encoding_for(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
@@ -102,17 +107,17 @@ def questions(ran_out):
 def test_texts_that_ran_out_are_counted_and_warned_of():
     entry = summarize(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
     assert entry.ran_out == 2
-    read = benchmark_rows.BenchmarkRows([{}], [], {})
-    warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, read)
+    rows = benchmark_rows.BenchmarkRows([{}], [], {})
+    warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, rows)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
     assert summarize(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
     quiet = summarize(BY_NAME["gsm8k"].facts, questions([False]))
     assert quiet.ran_out == 0 and not any(
-        "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, read)
+        "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, rows)
     )
 
 
-def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, tiny_model):
+def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, mini, tiny_model):
     words = [
         "--tasks",
         "gsm8k,drop",
@@ -129,11 +134,11 @@ def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, t
     result = json.loads((command.folder / "r.json").read_text())
     assert result["protocol"]["max_new_tokens"] == {"gsm8k": 3, "drop": 2}
     lines = [json.loads(line) for line in (command.folder / "r.questions.jsonl").read_text().splitlines()]
-    for name, room in (("gsm8k", 3), ("drop", 2)):
+    for name, limit in (("gsm8k", 3), ("drop", 2)):
         flags = [line["ran_out"] for line in lines if line["task"] == name]
         assert flags == [[True]] * 4 and result["tasks"][name]["ran_out"] == 4
         assert (
-            f"4 of 4 answers had not ended after {room} tokens, and are scored as they are"
+            f"4 of 4 answers had not ended after {limit} tokens, and are scored as they are"
             in result["tasks"][name]["warnings"]
         )
     assert command("verify", "r.json", "--benchmarks", mini["mini:benchmarks"]).returncode == 0
@@ -157,17 +162,17 @@ def test_eval_and_score_take_rooms_and_count_texts_that_ran_out(command, mini, t
 def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_path):
     """A result of version 1 stays readable: its values and requests are checked, its scores are taken as they are."""
     task = BY_NAME["gsm8k"]
-    read = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     first = protocols.named("orca", "S", {"gsm8k": 256})
     result = result_building.start(benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None})
     result.protocol.version, result.order = 1, ["gsm8k"]
-    documents = first.documents(task, read, 3)
+    documents = first.documents(task, rows, 3)
     score = Score(0.0, "18.00", "18", {"rule": "marked"})
     scored = [question_of((d.task, d.index, d.row_number), score, [Answer("#### 18.00")]) for d in documents]
-    result_building.add(result, task, read, first, scored, request_files.digest(documents))
+    result_building.add(result, task, rows, first, scored, request_files.digest(documents))
     path = tmp_path / "r.json"
     writing.write(path, result, scored)
-    found = {finding.what: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
-    scores = found["GSM8K: scores"]
+    findings = {finding.what: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
+    scores = findings["GSM8K: scores"]
     assert scores.matches is None and "version 1 of orca, which is no longer scored here" in scores.detail
-    assert found["GSM8K: requests"].matches and found["GSM8K: value"].matches
+    assert findings["GSM8K: requests"].matches and findings["GSM8K: value"].matches

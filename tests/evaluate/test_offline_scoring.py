@@ -34,14 +34,14 @@ def evaluated(orca, tiny_model, mini):
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--protocol", "both", "--out", "eval.json"]
     done = orca("eval", "--model", tiny_model, *words)
     assert done.returncode == 0, done.stderr
-    found = {}
+    results = {}
     for name in ("leaderboard", "orca"):
         path = orca.folder / f"eval-{name}.json"
-        found[name] = json.loads(path.read_text()), lines_of(path.with_suffix(".questions.jsonl"))
-    return found, done.stdout
+        results[name] = json.loads(path.read_text()), lines_of(path.with_suffix(".questions.jsonl"))
+    return results, done.stdout
 
 
-def asked(orca, mini, protocol, *more):
+def request_lines(orca, mini, protocol, *more):
     out = orca.folder / f"{protocol}.jsonl"
     words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--out", out]
     done = orca("requests", *words, *more)
@@ -51,15 +51,17 @@ def asked(orca, mini, protocol, *more):
 
 @pytest.mark.parametrize("protocol", protocols.OURS)
 def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol):
-    found = asked(orca, mini, protocol)
-    made = protocols.named(protocol, BY_SYSTEM)
-    documents = [d for t in SUITE for d in made.documents(t, benchmark_rows.load(t, mini["mini:benchmarks"]), 3)]
-    assert found == list(request_files.lines(documents))
+    lines = request_lines(orca, mini, protocol)
+    protocol_object = protocols.named(protocol, BY_SYSTEM)
+    documents = [
+        d for t in SUITE for d in protocol_object.documents(t, benchmark_rows.load(t, mini["mini:benchmarks"]), 3)
+    ]
+    assert lines == list(request_files.lines(documents))
     keys = {"task", "index", "request", "context"}
     kinds = {frozenset(keys | {"continuation"}), frozenset(keys | {"until", "max_new_tokens"})}
-    assert {frozenset(line) for line in found} == kinds
-    assert {line["task"] for line in found} >= {"arc_challenge", "mmlu_formal_logic", "drop"}
-    assert all(isinstance(line["until"], list) for line in found if "until" in line)
+    assert {frozenset(line) for line in lines} == kinds
+    assert {line["task"] for line in lines} >= {"arc_challenge", "mmlu_formal_logic", "drop"}
+    assert all(isinstance(line["until"], list) for line in lines if "until" in line)
 
 
 BY_SYSTEM = "You are an AI assistant that follows instruction extremely well. Help as much as you can."
@@ -91,12 +93,12 @@ def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
     tokenizer = tokenizers.load(tiny_model)
     for protocol in protocols.OURS:
         discards = 0
-        for line in asked(orca, mini, protocol, "--token-ids", "--model", tiny_model):
+        for line in request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model):
             begins = line["context_ids"][0] == tokenizer.bos_id
             assert begins == (protocol == "orca")
             if "until" in line:
-                room = 512 if (protocol, line["task"]) == ("orca", "gsm8k") else 256
-                assert line["max_new_tokens"] == room and len(line["context_ids"]) <= 1024 - room
+                limit = 512 if (protocol, line["task"]) == ("orca", "gsm8k") else 256
+                assert line["max_new_tokens"] == limit and len(line["context_ids"]) <= 1024 - limit
                 discards += line["discard"]
             elif protocol == "orca":
                 assert line["continuation_ids"] == tokenizer.encode(line["continuation"])
@@ -116,13 +118,13 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = tokenizers.load(tiny_model)
-    lines = asked(orca, mini, protocol, "--token-ids", "--model", tiny_model)
+    lines = request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model)
     with torch.inference_mode():
         for line in lines:
             fed = line.pop("context_ids")
             if "until" in line:
-                room = line["max_new_tokens"]
-                out = model.generate(torch.tensor([fed]), max_new_tokens=room, do_sample=False, pad_token_id=0)
+                limit = line["max_new_tokens"]
+                out = model.generate(torch.tensor([fed]), max_new_tokens=limit, do_sample=False, pad_token_id=0)
                 line["answer"] = tokenizer.decode(out[0, len(fed) + line["discard"] :].tolist())
                 ended = tokenizer.decode(out[0, len(fed) :].tolist())
                 line["ran_out"] = int(out[0, -1]) != tokenizer.eos_id and not any(
@@ -158,15 +160,15 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 
 
 def test_both_protocols_stand_side_by_side_with_version_hash_and_warning(evaluated):
-    found, shown = evaluated
-    for name, (result, _) in found.items():
+    results, printed = evaluated
+    for name, (result, _) in results.items():
         assert (
             f"{name}: protocol {name} v{result['protocol']['version']}, requests {result['requests_sha256'][:16]}"
-            in shown
+            in printed
         )
-    assert "leaderboard GSM8K: scored on the text before the first colon" in shown
-    assert "leaderboard" in shown.splitlines()[1] and "orca" in shown.splitlines()[1]
-    first, second = (found[name][0] for name in protocols.OURS)
+    assert "leaderboard GSM8K: scored on the text before the first colon" in printed
+    assert "leaderboard" in printed.splitlines()[1] and "orca" in printed.splitlines()[1]
+    first, second = (results[name][0] for name in protocols.OURS)
     assert first["model"] == second["model"] and first["requests_sha256"] != second["requests_sha256"]
 
 
@@ -179,7 +181,7 @@ def test_our_tasks_in_lm_evals_own_hf_class_give_our_answers(tiny_model, mini, e
 
     tasks = protocol_tasks("all", "leaderboard", mini["mini:benchmarks"], 3)
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=False)
-    found = lm_eval.simple_evaluate(theirs, tasks=tasks)
+    theirs_reported = lm_eval.simple_evaluate(theirs, tasks=tasks)
     result, questions = evaluated[0]["leaderboard"]
     answers = {
         (question.task, question.index, number): answer
@@ -190,17 +192,17 @@ def test_our_tasks_in_lm_evals_own_hf_class_give_our_answers(tiny_model, mini, e
     compared = 0
     for question in questions:
         for number, value in enumerate(question["answers"]):
-            told = answers.pop((question["task"], question["index"], number))
+            answer = answers.pop((question["task"], question["index"], number))
             if isinstance(value, str):
-                assert same_text(told.value, value)
+                assert same_text(answer.value, value)
             else:
-                assert told.value == pytest.approx(value, abs=1e-4) and told.greedy == question["greedy"][number]
+                assert answer.value == pytest.approx(value, abs=1e-4) and answer.greedy == question["greedy"][number]
             compared += 1
     assert not answers and compared == 96
     for name, entry in result["tasks"].items():
-        values = [v[f"{entry['metric']},none"] for n, v in found["results"].items() if n.startswith(name)]
+        values = [v[f"{entry['metric']},none"] for n, v in theirs_reported["results"].items() if n.startswith(name)]
         assert entry["value"] == pytest.approx(sum(values) / len(values), abs=1e-6)
-    assert "acc_norm_stderr,none" in found["results"]["arc_challenge"]
+    assert "acc_norm_stderr,none" in theirs_reported["results"]["arc_challenge"]
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def refused(command, answered, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda ls: ls[0].update(answer=float("nan")), "a.jsonl:1: answer 'nan' to arc_challenge document 0 request 0"),
         (lambda ls: ls[1].update(answer=float("-inf")), "a.jsonl:2: answer '-inf'"),
@@ -260,8 +262,8 @@ def refused(command, answered, change):
         (lambda ls: [{"task": "poetry", "index": 0, "request": 0, "answer": -1}], "no answer to a task of the suite"),
     ],
 )
-def test_answers_that_are_none_or_were_not_asked(command, answered, change, said):
-    assert said in refused(command, answered, change)
+def test_answers_that_are_none_or_were_not_asked(command, answered, change, message):
+    assert message in refused(command, answered, change)
 
 
 def test_missing_answers_are_counted_and_the_first_five_named(command, answered):

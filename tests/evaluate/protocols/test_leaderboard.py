@@ -15,9 +15,9 @@ BY_NAME = {task.name: task for task in SUITE}
 PROTOCOL = protocols.Leaderboard()
 
 
-def first(name, asked, pool=(), index=0):
+def first(name, rows, pool=(), index=0):
     """The document at `index` of some rows."""
-    return PROTOCOL.documents(BY_NAME[name], BenchmarkRows(list(asked), list(pool), {}), None)[index]
+    return PROTOCOL.documents(BY_NAME[name], BenchmarkRows(list(rows), list(pool), {}), None)[index]
 
 
 def sent(document):
@@ -125,8 +125,8 @@ def test_gsm8k_wants_the_mark_and_the_very_characters():
     document = first(
         "gsm8k", [{"question": "q", "answer": "x\n#### 1,012"}], [{"question": "", "answer": "#### 1"}] * 5
     )
-    said = {"so #### 1012": 1.0, "#### 1,012 or": 1.0, "#### 1012.": 0.0, "it is 1012": 0.0, "####1012": 0.0, "": 0.0}
-    assert {text: PROTOCOL.score(task, document, answers(text)).value for text in said} == said
+    values = {"so #### 1012": 1.0, "#### 1,012 or": 1.0, "#### 1012.": 0.0, "it is 1012": 0.0, "####1012": 0.0, "": 0.0}
+    assert {text: PROTOCOL.score(task, document, answers(text)).value for text in values} == values
 
 
 def test_what_was_thrown_away_is_scored_beside():
@@ -154,11 +154,11 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
 
     task = BY_NAME["gsm8k"]
     row = {"question": "q", "answer": "#### 5"}
-    read = BenchmarkRows([row], [row] * 5, {})
+    rows = BenchmarkRows([row], [row] * 5, {})
     document = first("gsm8k", [row], [row] * 5)
-    given = [Answer("thus", full_text="#### 5 thus")]
-    question = question_of(("gsm8k", 0, 0), PROTOCOL.score(task, document, given), given)
-    for comparable, said in (
+    full_answers = [Answer("thus", full_text="#### 5 thus")]
+    question = question_of(("gsm8k", 0, 0), PROTOCOL.score(task, document, full_answers), full_answers)
+    for comparable, row_warnings in (
         (
             True,
             ["first colon", "other rows than the leaderboard's: 1 here and 1,319", "others: 5 here and 7,473 in full"],
@@ -166,11 +166,11 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
         (False, ["first colon"]),
     ):
         result = result_building.start(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
-        entry = result_building.add(result, task, read, PROTOCOL, [question], "0" * 64)
-        for text in said:
+        entry = result_building.add(result, task, rows, PROTOCOL, [question], "0" * 64)
+        for text in row_warnings:
             assert any(text in warning for warning in entry.warnings)
         assert any("the first tokens of 1 answers" in w and "100.00 with them" in w for w in entry.warnings)
-        assert len(entry.warnings) == len(said) + 1
+        assert len(entry.warnings) == len(row_warnings) + 1
 
 
 # --- against the harness itself -------------------------------------------------------------------------------------

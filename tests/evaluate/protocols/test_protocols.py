@@ -27,14 +27,14 @@ def documents(mini, name, limit=None, system="S"):
 
 def test_order_and_draws_come_from_one_generator_seeded_42(mini):
     task = BY_NAME["arc_challenge"]
-    read = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     generator = random.Random(42)
-    order = list(range(len(read.evaluation_rows)))
+    order = list(range(len(rows.evaluation_rows)))
     generator.shuffle(order)
     for document, number in zip(documents(mini, "arc_challenge", 10), order, strict=False):
-        few_shot_examples = generator.sample(read.few_shot_pool, 25)
+        few_shot_examples = generator.sample(rows.few_shot_pool, 25)
         context = "".join(task.example(row) + "\n\n" for row in few_shot_examples) + task.question(
-            read.evaluation_rows[number]
+            rows.evaluation_rows[number]
         )
         assert document.row_number == number
         assert document.requests[0].context == prompt.render("S", context)
@@ -46,8 +46,8 @@ def test_a_limit_takes_the_first_of_the_order(mini):
 
 
 def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
-    found = documents(mini, "mmlu", 3)
-    assert [d.task for d in found] == [
+    mmlu_documents = documents(mini, "mmlu", 3)
+    assert [d.task for d in mmlu_documents] == [
         f"mmlu_{s}" for s in ("elementary_mathematics", "formal_logic", "global_facts") for _ in range(3)
     ]
     dev = [
@@ -55,7 +55,7 @@ def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
         for r in benchmark_rows.load(BY_NAME["mmlu"], mini["mini:benchmarks"]).few_shot_pool
         if r["subject"] == "formal_logic"
     ]
-    context = found[3].requests[0].context
+    context = mmlu_documents[3].requests[0].context
     places = [context.index(BY_NAME["mmlu"].example(row)) for row in dev]
     assert places == sorted(places) and "about formal logic.\n\n" in context
 
@@ -184,9 +184,9 @@ def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokeniz
     rule = LeaderboardEncoding(tokenizer, 300)
     ids = tokenizer.encode("so it is: the cat saw the dog")
     reach = len(tokenizer.encode(":"))
-    said = [rule.finished(ids[: i + 1], [":"]) for i in range(len(ids))]
-    assert said == [":" in tokenizer.decode(ids[max(0, i + 1 - reach) : i + 1]) for i in range(len(ids))]
-    assert any(said) and not said[-1]
+    finished = [rule.finished(ids[: i + 1], [":"]) for i in range(len(ids))]
+    assert finished == [":" in tokenizer.decode(ids[max(0, i + 1 - reach) : i + 1]) for i in range(len(ids))]
+    assert any(finished) and not finished[-1]
     assert rule.finished([tokenizer.eos_id], [":"]) and not rule.finished(ids[:1], [":"])
     assert rule.text([*ids, tokenizer.eos_id], [":", "Question"]) == "so it is"
     assert rule.text(tokenizer.encode("a </s> b"), ["."]) == "a "  # EOS spelled out ends the text, not the generation

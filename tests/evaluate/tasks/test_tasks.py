@@ -89,9 +89,9 @@ def test_drop_scores_as_lm_evals_own_evaluator():
         "4",
     ]
     for _ in range(3000):
-        said = " ".join(rng.choices(words, k=rng.randint(0, 5)))
+        text = " ".join(rng.choices(words, k=rng.randint(0, 5)))
         gold = tuple(" ".join(rng.choices(words, k=rng.randint(1, 4))) for _ in range(rng.randint(1, 3)))
-        assert drop.exact_match_and_f1(said, gold) == pytest.approx(utils.get_metrics([said], gold)), (said, gold)
+        assert drop.exact_match_and_f1(text, gold) == pytest.approx(utils.get_metrics([text], gold)), (text, gold)
 
 
 def test_drop_takes_the_best_of_the_gold_answers():
