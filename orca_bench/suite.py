@@ -44,9 +44,10 @@ class TaskFacts:
 
     `split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none); `sizes` says
     how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
-    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number. `aliases` are
-    other names that a user may type. A task with a `subject_column` consists of subjects, each with its own few-shot pool; its
-    score is their plain mean, and the part of a subject is called `NAME_SUBJECT`.
+    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number. `heading` and
+    `narrow_heading` name the task's column in a wide and in a narrow table (empty: the title, the heading). `aliases` are other
+    names that a user may type. A task with a `subject_column` consists of subjects, each with its own few-shot pool; its score
+    is their plain mean, and the part of a subject is called `NAME_SUBJECT`.
     """
 
     name: str
@@ -60,9 +61,17 @@ class TaskFacts:
     card: CardEntry
     harness: HarnessFacts
     chance: float | None = None
+    heading: str = ""
+    narrow_heading: str = ""
     aliases: tuple[str, ...] = ()
     subject_column: str | None = None
     true_rows: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def column_headings(self) -> tuple[str, str]:
+        """The names of the task's column in a wide and in a narrow table."""
+        heading = self.heading or self.title
+        return heading, self.narrow_heading or heading
 
     @property
     def full_size(self) -> int:
@@ -97,6 +106,7 @@ ARC_CHALLENGE = TaskFacts(
     sizes={"test": 1172, "train": 1119},
     card=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
     harness=HarnessFacts("arc", "arc_challenge", "acc_norm"),
+    heading="ARC",
     aliases=("arc",),
     chance=25.0,
     true_rows={
@@ -115,6 +125,7 @@ HELLASWAG = TaskFacts(
     sizes={"validation": 10042, "train": 39905},
     card=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
     harness=HarnessFacts("hellaswag", "hellaswag", "acc_norm"),
+    narrow_heading="HSwag",
     chance=25.0,
 )
 MMLU = TaskFacts(
@@ -146,6 +157,7 @@ TRUTHFUL_QA = TaskFacts(
     sizes={"validation": 817},
     card=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
     harness=HarnessFacts("truthfulqa", "truthfulqa_mc2", "acc"),
+    narrow_heading="TQA",
     aliases=("truthfulqa", "truthfulqa_mc2"),
     true_rows={
         "validation": "3f131e3f5a013e7a0e6efe9347728a47ebc897d55e7304b11a279d165ab31f45",
@@ -162,6 +174,7 @@ WINOGRANDE = TaskFacts(
     sizes={"validation": 1267, "train": 40398},
     card=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
     harness=HarnessFacts("winogrande", "winogrande", "acc"),
+    narrow_heading="WinoG",
     chance=50.0,
     true_rows={
         "validation": "107b28ed11d47c6ef804585e5f1998f2bf88e8e44e2fbbd52a3a4c4afaadc482",

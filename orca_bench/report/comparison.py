@@ -154,7 +154,7 @@ def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes:
         return ComparisonLine(name, title, metric, note=f"{len(common)} questions in common, of {fewer}")
     if len(common) < max(len(firsts), len(seconds)):
         notes.append(f"{title}: {len(common):,} questions in common, of {len(firsts):,} and {len(seconds):,}")
-    subjects = [part for part, _ in common] if name == "mmlu" else None
+    subjects = [part for part, _ in common] if task.subject_column else None
     return _compare_questions(task, [firsts[key] for key in common], [seconds[key] for key in common], subjects)
 
 

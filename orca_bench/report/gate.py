@@ -161,7 +161,7 @@ def _verdict(
     """The verdict on one task; a task that is not compared only has to reach its floor."""
     if task.name not in result.questions:
         return TaskVerdict(task.name, task.title, False, "not in the result")
-    after = result.questions[task.name].estimate(task.name == "mmlu").value
+    after = result.questions[task.name].estimate(task.subject_column is not None).value
     passed, reason = _judge(task, result, baselines, rules, comparison, is_compared, after)
     before, p = (comparison.before, comparison.p) if comparison else (None, None)
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []

@@ -24,18 +24,11 @@ from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
 from orca_bench.suite import AVERAGES, BY_NAME
 
 _COLUMNS = (*AVERAGES, *BY_NAME)
-_HEADINGS = {
-    "all seven": "Mean of 7",
-    "six without DROP": "Mean of 6",
-    "arc_challenge": "ARC",
-    "truthful_qa": "TruthfulQA",
-}
+_AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean of 6"}
+_HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in BY_NAME.items()}}
 _SHORT_HEADINGS = {
-    "Mean of 6": "Mean 6",
-    "Mean of 7": "Mean 7",
-    "HellaSwag": "HSwag",
-    "TruthfulQA": "TQA",
-    "Winogrande": "WinoG",
+    **{"Mean of 6": "Mean 6", "Mean of 7": "Mean 7"},
+    **{wide: narrow for wide, narrow in (task.column_headings for task in BY_NAME.values()) if wide != narrow},
 }
 
 
@@ -65,7 +58,7 @@ def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[Reported
     rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
     best_rows = _significantly_best_rows(rows)
     models = [(row.model, row.protocol) for row in rows]
-    headings = ["Model", "Protocol", *(_HEADINGS.get(name) or BY_NAME[name].title for name in _COLUMNS), "n"]
+    headings = ["Model", "Protocol", *(_HEADINGS[name] for name in _COLUMNS), "n"]
     lines = []
     for number, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.

@@ -49,7 +49,7 @@ def _line(file: ResultFile, task: TaskFacts, reported: float | None) -> Comparis
         return ComparisonLine(task.name, task.title, task.metric, note="not in both")
     if entry.row_status(task.split) == OTHER:
         return ComparisonLine(task.name, task.title, task.metric, note="other rows")
-    return _compare_scores(task, reported / 100, questions.estimate(task.name == "mmlu"))
+    return _compare_scores(task, reported / 100, questions.estimate(task.subject_column is not None))
 
 
 def _compare_scores(task: TaskFacts, reported: float, estimate: Estimate) -> ComparisonLine:
