@@ -212,13 +212,16 @@ def compare_model(
     engine, tokenizer = tree_engine.load(str(model))
     length = window or window_of(engine.model.config)
     protocol = protocols.Leaderboard()
-    ours: dict = {}
+    ours: dict[protocols.Request, protocols.Answer] = {}
     for task in select(names):
         documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), limit)
         rule = request_encoding.LeaderboardEncoding(tokenizer, length)
         questions = run_documents(HarnessModel(engine, rule), task, protocol, documents).questions
         for document, question in zip(documents, questions, strict=True):
-            ours |= dict(zip(document.requests, question.answers, strict=True))
+            for number, request in enumerate(document.requests):
+                greedy = None if question.greedy is None else question.greedy[number]
+                full_text = None if question.whole is None else question.whole[number]
+                ours[request] = protocols.Answer(question.answers[number], greedy, full_text)
     their_harness(checkout)
     theirs = their_model(model, length)
     pairs = [request for request in ours if request.continuation is not None]
