@@ -48,13 +48,7 @@ _NOT_YET: dict[str, tuple[str, ...]] = {
     "circles": (),
     "length": (),
     "docstrings": (),
-    "names": (
-        "orca_bench/evaluate/",
-        "tests/evaluate/",
-        "tests/evaluate/protocols/",
-        "tests/evaluate/tasks/",
-        "tests/results/",
-    ),
+    "names": (),
 }
 
 

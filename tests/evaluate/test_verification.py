@@ -75,29 +75,29 @@ def test_every_change_of_a_leaf_is_found(evaluated):
     places = list(leaves(result))
     assert len(places) > 200
     for place in places:
-        found = findings(folder, with_change(result, place), None)
-        assert found is None or any(finding.matches is False for finding in found), place
+        outcome = findings(folder, with_change(result, place), None)
+        assert outcome is None or any(finding.matches is False for finding in outcome), place
 
 
 def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated):
     folder, rows = evaluated
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     result = json.loads((folder / "a.json").read_text())
-    seen = set()
+    kinds = set()
     for place in leaves(result):
         if place == ("result_sha256",):
             continue
         # One of a kind is enough for the lists and tables below a task.
         kind = (name_of(place), place[-1] if not place[-1].isdigit() else "", place[1] if place[0] == "tasks" else "")
-        if kind in seen:
+        if kind in kinds:
             continue
-        seen.add(kind)
+        kinds.add(kind)
         forged = with_change(result, place)
         forged["result_sha256"] = hashing.seal_of_content(forged)
-        found = findings(folder, forged, rows)
-        if found is None or any(finding.matches is False for finding in found):
+        outcome = findings(folder, forged, rows)
+        if outcome is None or any(finding.matches is False for finding in outcome):
             continue
-        named = [finding.detail for finding in found if finding.what == "not computed again"]
+        named = [finding.detail for finding in outcome if finding.what == "not computed again"]
         assert name_of(place) in named[0].split(": ")[0].split(", "), place
 
 
@@ -110,10 +110,10 @@ def test_every_change_of_a_question_is_found(evaluated):
             others = [*lines[:number], with_change(lines[number], place), *lines[number + 1 :]]
             (folder / "b.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
             try:
-                found = verification.verify(folder / "b.json", None, with_rows=False)
+                outcome = verification.verify(folder / "b.json", None, with_rows=False)
             except UserError:
                 continue
-            assert any(finding.matches is False for finding in found), place
+            assert any(finding.matches is False for finding in outcome), place
 
 
 def test_a_key_that_is_dropped_or_added_is_found(evaluated):
@@ -121,8 +121,8 @@ def test_a_key_that_is_dropped_or_added_is_found(evaluated):
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     result = json.loads((folder / "a.json").read_text())
     for key in result:
-        found = findings(folder, {name: value for name, value in result.items() if name != key}, None)
-        assert found is None or any(finding.matches is False for finding in found), key
+        outcome = findings(folder, {name: value for name, value in result.items() if name != key}, None)
+        assert outcome is None or any(finding.matches is False for finding in outcome), key
     assert any(finding.matches is False for finding in findings(folder, result | {"note": "x"}, None))
     # Taking a result for one of an earlier version does not free it of its hash.
     older = result | {"format": "orca-bench result 2", "limit": 9}

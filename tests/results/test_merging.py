@@ -15,7 +15,7 @@ from orca_bench.results import hashing, reading
 
 @pytest.fixture
 def evaluate(tmp_path, tiny_model, mini):
-    """Evaluates the tiny model in this process; gives the result file that was written and what was said."""
+    """Evaluates the tiny model in this process; gives the result file that was written and what was printed."""
 
     def run(tasks, out=None, system="5", limit=2, model=tiny_model, benchmarks=mini["mini:benchmarks"], **options):
         out = tmp_path / out if out else None
@@ -48,8 +48,8 @@ def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_o
     whole, _ = evaluate("arc_challenge,mmlu,gsm8k", "whole.json")
     path, _ = evaluate("gsm8k", "r.json")
     evaluate("arc_challenge,mmlu", "r.json")
-    path, said = evaluate("mmlu", "r.json")
-    assert "ARC-Challenge, GSM8K of the same setting, which stay in the result" in said
+    path, messages = evaluate("mmlu", "r.json")
+    assert "ARC-Challenge, GSM8K of the same setting, which stay in the result" in messages
     parts, one = (json.loads(file.read_text()) for file in (path, whole))
     for result in (parts, one):
         for entry in result["tasks"].values():
@@ -63,9 +63,10 @@ def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_o
 
 
 @pytest.mark.parametrize(
-    ("other", "said"), [({"system": "Be brief."}, "protocol"), ({"limit": 3}, "limit"), ({"model": "copy"}, "model")]
+    ("other", "difference"),
+    [({"system": "Be brief."}, "protocol"), ({"limit": 3}, "limit"), ({"model": "copy"}, "model")],
 )
-def test_a_result_of_another_setting_is_renamed_and_found_again(evaluate, tmp_path, tiny_model, other, said):
+def test_a_result_of_another_setting_is_renamed_and_found_again(evaluate, tmp_path, tiny_model, other, difference):
     if "model" in other:
         other = {"model": tmp_path / "other" / "model"}
         shutil.copytree(tiny_model, other["model"])
@@ -74,7 +75,7 @@ def test_a_result_of_another_setting_is_renamed_and_found_again(evaluate, tmp_pa
     path, _ = evaluate("arc_challenge", "r.json")
     first = path.read_bytes()
     _, lines = evaluate("gsm8k", "r.json", **other)
-    assert f"is of another setting ({said})" in lines
+    assert f"is of another setting ({difference})" in lines
     assert names(path) == ["gsm8k"]
     (aside,) = (file for file in path.parent.glob("r-*.json"))
     assert aside.read_bytes() == first and names(aside) == ["arc_challenge"]
@@ -103,10 +104,10 @@ def test_an_older_result_stays_where_it_is_until_a_task_of_the_new_one_is_done(e
 def test_a_task_over_other_rows_does_not_replace_the_one_that_is_there(evaluate, tmp_path, mini):
     shutil.copytree(mini["mini:benchmarks"], tmp_path / "rows")
     path, _ = evaluate("arc_challenge,winogrande", "r.json")
-    asked = tmp_path / "rows" / "winogrande" / "validation.jsonl"
-    asked.write_text("".join(asked.read_text().splitlines(keepends=True)[:5]))
-    _, said = evaluate("winogrande", "r.json", benchmarks=tmp_path / "rows")
-    assert "is of another setting (rows" in said and names(path) == ["winogrande"]
+    row_file = tmp_path / "rows" / "winogrande" / "validation.jsonl"
+    row_file.write_text("".join(row_file.read_text().splitlines(keepends=True)[:5]))
+    _, messages = evaluate("winogrande", "r.json", benchmarks=tmp_path / "rows")
+    assert "is of another setting (rows" in messages and names(path) == ["winogrande"]
     (aside,) = (file for file in path.parent.glob("r-*.json"))
     assert names(aside) == ["arc_challenge", "winogrande"]
 
@@ -127,8 +128,8 @@ def test_a_result_that_was_changed_by_hand_is_not_merged_into(evaluate):
     path, _ = evaluate("arc_challenge", "r.json")
     path.write_text(path.read_text().replace('"value": 0', '"value": 1', 1))
     changed = path.read_bytes()
-    _, said = evaluate("gsm8k", "r.json")
-    assert "another setting" in said and names(path) == ["gsm8k"]
+    _, messages = evaluate("gsm8k", "r.json")
+    assert "another setting" in messages and names(path) == ["gsm8k"]
     (aside,) = (file for file in path.parent.glob("r-*.json"))
     assert aside.read_bytes() == changed
 
