@@ -26,7 +26,7 @@ test-all: setup  ## every test
 	$(PYTEST) -m "slow or not slow"
 
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
-	ORCA_BENCH_FUZZ=2000 $(PYTEST) -m "slow or not slow" -k fuzz
+	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py
 
 bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
 	$(BIN)/python tests/benchmarks/bench_evaluation.py

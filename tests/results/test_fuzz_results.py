@@ -6,8 +6,9 @@ import json
 import shutil
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import EXAMPLES
 from synthetic_results import random_result
 
 from orca_bench.errors import UserError
@@ -135,32 +136,21 @@ def fuzz_questions(folder, data):
     reports(folder / "c.json", folder / "base.json", False)
 
 
-OPTIONS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
-
-
-@settings(max_examples=100, **OPTIONS)
+@EXAMPLES
 @given(data=st.data())
 def test_broken_results_are_said_in_one_line_by_every_report(folder, data):
     fuzz_result(folder, data)
 
 
-@settings(max_examples=8, **OPTIONS)
+@settings(EXAMPLES, max_examples=8)
 @given(data=st.data())
 def test_broken_results_are_said_in_one_line_by_pictures(folder, data):
     fuzz_result(folder, data, with_pictures=True)
 
 
-@settings(max_examples=100, **OPTIONS)
+@EXAMPLES
 @given(data=st.data())
 def test_broken_questions_are_said_in_one_line_by_every_report(folder, data):
-    fuzz_questions(folder, data)
-
-
-@pytest.mark.slow
-@settings(max_examples=2000, **OPTIONS)
-@given(data=st.data())
-def test_many_broken_results_are_said_in_one_line(folder, data):
-    fuzz_result(folder, data)
     fuzz_questions(folder, data)
 
 
