@@ -132,7 +132,7 @@ class _Plain:
             return bool(node)
         raise UserError(f"a value of a kind that is not read here ({type(node).__name__})", where=self._place(location))
 
-    def _collection(self, node: dict | list, location: Location) -> dict | list:
+    def _collection(self, node: dict[Any, Any] | list[Any], location: Location) -> dict[str, Any] | list[Any]:
         if isinstance(node, list):
             return [self._value(item, location) for item in node]
         plain = {}
@@ -144,7 +144,7 @@ class _Plain:
             plain[str(key)] = self._value(item, inner)
         return plain
 
-    def _note_line(self, node: dict, key: str, location: Location) -> None:
+    def _note_line(self, node: dict[Any, Any], key: str, location: Location) -> None:
         marks = getattr(node, "lc", None)
         if marks is not None and marks.data and key in marks.data:
             self._lines[location] = marks.data[key][0] + self._first_line

@@ -77,7 +77,7 @@ def _document_rows(path: Path, text: str) -> Rows:
         yield place, _row(value, place)
 
 
-def _list_of(value: dict, path: Path) -> list | None:
+def _list_of(value: dict[str, Any], path: Path) -> list[Any] | None:
     """The list of rows that a single object holds, or None where the object is a row itself."""
     lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner and _are_rows(inner)}
     named = [key for key in lists if key.lower() in _LISTS]
@@ -98,7 +98,7 @@ def _list_of(value: dict, path: Path) -> list | None:
     return None
 
 
-def _is_pandas_table(value: dict) -> bool:
+def _is_pandas_table(value: dict[str, Any]) -> bool:
     numbers = {"0", "1"}
     by_columns = len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values())
     by_index = numbers <= value.keys() and isinstance(value["0"], dict)

@@ -22,8 +22,8 @@ _PREPARATION_TIMEOUT = datetime.timedelta(hours=6)  # what encoding of the large
 _FILES_TIMEOUT_S = 60.0  # network file systems show new files late
 
 
-def meet() -> Store:
-    """The torch store in which the processes of a launcher meet; keep it until training has begun.
+def open_store() -> Store:
+    """The torch store that the processes of a launcher share. It must live until training has begun.
 
     Raises UserError where the others cannot be reached.
     """
@@ -32,11 +32,11 @@ def meet() -> Store:
     try:
         store, *_ = next(rendezvous("env://"))
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot meet the other processes of the launcher: {error}", where="MASTER_ADDR") from error
+        raise UserError(f"cannot reach the other processes of the launcher: {error}", where="MASTER_ADDR") from error
     return store
 
 
-def tell(store: Store, run: Run) -> None:
+def announce(store: Store, run: Run) -> None:
     """On the first process: announce that the run is prepared."""
     store.set(_PREPARED, run.manifest_file.read_text(encoding="utf-8"))
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from orca_bench import hub, row_files, text_fields
 from orca_bench.errors import UserError
@@ -87,7 +88,7 @@ def read(
 
 
 def _collect(
-    name: str, rows: Iterable[tuple[str, dict]], digest: str | None, strict: bool, records: list[Record]
+    name: str, rows: Iterable[tuple[str, dict[str, Any]]], digest: str | None, strict: bool, records: list[Record]
 ) -> Source:
     """Append the records among `rows` to `records`."""
     count_before, without_system = len(records), 0
@@ -112,7 +113,7 @@ def _collect(
     return Source(name, len(records) - count_before, digest, left_out, first, without_system)
 
 
-def _record(row: dict, where: str) -> Record:
+def _record(row: dict[str, Any], where: str) -> Record:
     answers = [column for column in ("response", "output") if row.get(column) is not None]
     if len(answers) > 1:
         raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
@@ -141,7 +142,7 @@ def _hub_set(name: str, commit: str | None, strict: bool, records: list[Record])
     resolved = hub.resolve(id_, commit or revision or None, "dataset")
     digest = hashlib.sha256()
 
-    def rows() -> Iterator[tuple[str, dict]]:
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in enumerate(hub.load_rows(resolved), 1):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             yield f"{id_} row {number}", row

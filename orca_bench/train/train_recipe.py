@@ -71,11 +71,11 @@ def train_recipe(
         run.check_records()
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
-    store = launcher_ranks.meet() if launcher_environment.has_other_processes() else None
+    store = launcher_ranks.open_store() if launcher_environment.has_other_processes() else None
     if launcher_environment.rank() == 0:
         _prepare(recipe, run, fresh, display)
         if store is not None:
-            launcher_ranks.tell(store, run)
+            launcher_ranks.announce(store, run)
     else:
         launcher_ranks.wait(store, run)
     run_setup.launch(run, recipe, launcher, display.message)

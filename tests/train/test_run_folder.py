@@ -269,7 +269,7 @@ def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run
     store = HashStore()
     with pytest.raises(UserError, match="the launcher's first process has ended"):
         launcher_ranks.wait(store, run)
-    launcher_ranks.tell(store, run)
+    launcher_ranks.announce(store, run)
     launcher_ranks.wait(store, run)
     stale = Run(tmp_path / "stale")
     stale.folder.mkdir()
