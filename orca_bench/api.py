@@ -2,9 +2,10 @@
 
     from orca_bench import api
 
-    run = api.train("recipes/mini.yaml")
+    run = api.train("mini")
     results = api.evaluate(run.model, benchmarks="mini:")
-    print(api.table(results.values()))
+    for line in api.table(results.values()).lines:
+        print(line.title, line.reported, line.scores[0].value)
 
 Every function does what the command of that name does, and the commands call these functions. Nothing is printed, unless a
 display is given. Heavy libraries are imported when a function needs them, so that importing this module is instant. Each

@@ -20,9 +20,9 @@ from orca_bench.cli import options
     type=options.PATH,
     help="The result to compare it with; repeat it for runs of one recipe with other seeds (five show more than two).",
 )
-@click.option("--rules", type=options.PATH, help="YAML: level, smallest_loss, floors, tasks.")
-@click.option("--summary", type=options.PATH, help="Write a Markdown summary.")
-@click.option("--junit", type=options.PATH, help="Write JUnit XML.")
+@click.option("--rules", type=options.PATH, help="YAML file of the rules: level, smallest_loss, floors, tasks.")
+@click.option("--summary", type=options.PATH, help="Write a summary in Markdown to this file.")
+@click.option("--junit", type=options.PATH, help="Write JUnit XML to this file.")
 @click.option(
     "--annotations/--no-annotations",
     default=None,

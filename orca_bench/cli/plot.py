@@ -11,15 +11,16 @@ from orca_bench.cli import options
 
 @click.command("plot")
 @click.argument("results", nargs=-1, required=True, type=options.PATH)
-@click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder of the pictures.")
+@click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to.")
 @options.reported
-@click.option("--over-steps", is_flag=True, help="Draw checkpoints of one run over their steps, and nothing else.")
+@click.option("--over-steps", is_flag=True, help="Draw the scores of one run's checkpoints over its steps only.")
 @click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")
 def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None) -> None:
-    """Draw RESULTS, files or folders of them, each picture as PNG and SVG.
+    """Draw RESULTS, which are files or folders of them, as PNG and SVG.
 
-    scores: by task, with 95 % intervals, reported scores and chance. mmlu: the subjects of the first RESULT, sorted. steps:
-    each task over the steps of a run, where the results are of its checkpoints; with --over-steps, this alone.
+    Three pictures are drawn. scores has all tasks with 95 % intervals, reported scores and chance. mmlu has the subjects of the
+    first RESULT, sorted by score. steps has each task over the steps of a run, if the results are of its checkpoints; with
+    --over-steps it is the only one.
 
     \b
       orca-bench plot runs/mine/results

@@ -1,0 +1,53 @@
+"""The texts of a user's options become a configuration: where results go, which engine answers, what is refused."""
+
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.config_building import engine_config, evaluation_config, request_selection
+from orca_bench.system_messages import system_message
+
+
+def test_each_protocol_has_its_result_file(tiny_model, mini, tmp_path):
+    def paths(**options):
+        config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"], **options)
+        return {protocol: str(path.relative_to(tmp_path)) for protocol, path in config.result_paths.items()}
+
+    name = tiny_model.parent.name
+    assert paths() == {"orca": f"{name}/results/orca.json"}
+    assert paths(limit=3, system=16) == {"orca": f"{name}/results/orca-system16-limit3.json"}
+    assert paths(protocol="both", name="me/x") == {
+        "leaderboard": "me--x/results/leaderboard.json",
+        "orca": "me--x/results/orca.json",
+    }
+    assert paths(protocol="both", out=tmp_path / "r.json") == {
+        "leaderboard": "r-leaderboard.json",
+        "orca": "r-orca.json",
+    }
+
+
+def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
+    config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"])
+    assert len(config.tasks) == 7 and config.system == system_message(5)
+    assert (config.dtype, config.fresh, config.limit, config.engine.name) == ("auto", False, None, "hf")
+    selection = request_selection(tasks="gsm8k", max_new_tokens=["gsm8k=7"], benchmarks=mini["mini:benchmarks"])
+    assert selection.protocol == "orca" and selection.max_new_tokens == {"gsm8k": 7}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "vllm", "processes": 2}, "--processes: not an option of --engine vllm; it is one of hf"),
+        ({"concurrency": 3}, "--concurrency: not an option of --engine hf; it is one of vllm and api"),
+        ({"engine": "api"}, "--base-url: --engine api needs a server"),
+        ({"processes": 0}, "--processes: 0 is not a number of them"),
+        ({"processes": 2, "device_map": "auto"}, "--processes: a model that is spread over all devices"),
+    ],
+)
+def test_options_that_do_not_fit_the_engine_are_refused(options, message):
+    with pytest.raises(UserError) as refusal:
+        engine_config(**options)
+    assert message in str(refusal.value)
+
+
+def test_a_device_map_is_run_by_one_process():
+    assert engine_config(device_map="auto").processes == 1

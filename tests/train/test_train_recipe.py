@@ -1,0 +1,41 @@
+"""A recipe is trained, or described, by one call; what the hub would have to give is named as such."""
+
+import pytest
+
+from orca_bench import recipe_file
+from orca_bench.errors import UserError
+from orca_bench.mini import resolve_recipe
+from orca_bench.train.train_recipe import UnreachableSource, describe_recipe, write_untrained_model
+
+
+@pytest.fixture
+def recipe(tmp_path, mini):
+    return resolve_recipe(recipe_file.load("mini"), mini["mini:records"].parents[1], where="mini")
+
+
+def test_a_recipe_is_described_without_a_run(recipe, tmp_path):
+    prepared = describe_recipe(recipe)
+    assert prepared.plan.steps > 0 and prepared.report.records >= len(prepared.examples) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_wrong_here_and_what_the_hub_does_not_give_are_told_apart(recipe):
+    too_short = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_length": 2})})
+    with pytest.raises(UserError, match="lose their whole response"):
+        describe_recipe(too_short)
+    on_hub = recipe.data.model_copy(update={"records": ["nobody/nothing"]})
+    with pytest.raises(UnreachableSource, match="nobody/nothing"):
+        describe_recipe(recipe.model_copy(update={"data": on_hub}))
+
+
+def test_the_untrained_model_is_the_one_that_training_starts_from(recipe, tmp_path):
+    from safetensors.torch import load_file
+
+    folder = write_untrained_model(recipe, tmp_path)
+    assert folder == tmp_path / "mini-untrained" / "model"
+    again = write_untrained_model(recipe, tmp_path / "again")
+    first, second = (load_file(path / "model.safetensors") for path in (folder, again))
+    assert first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+    trained = recipe.model.model_copy(update={"base": "x", "random": None})
+    with pytest.raises(UserError, match="starts from random weights"):
+        write_untrained_model(recipe.model_copy(update={"model": trained}), tmp_path)
