@@ -107,7 +107,7 @@ def read_questions(file: Path) -> list[tuple[int, Question]]:
     return questions
 
 
-def _as_user_error(error: ValidationError, where: object, noun: str) -> UserError:
+def _as_user_error(error: ValidationError, where: str | Path, noun: str) -> UserError:
     """The first thing that is wrong, by its place in the file or line."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"])

@@ -1,0 +1,39 @@
+"""The models of a result in, their JSON schema out: `schema.json`, for programs that read results without this package.
+
+`python -m orca_bench.results.schema` writes the file again after a change of models.py; a test compares them. Its own module
+because nothing else needs the schema.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from orca_bench.files import write_text
+from orca_bench.results.models import FORMAT, Question, Result
+
+#: The schema's file.
+PATH = Path(__file__).with_name("schema.json")
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a result file; `$defs/Question` is that of a line of the file of questions."""
+    _, content = models_json_schema([(Result, "validation"), (Question, "validation")])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": FORMAT,
+        "$ref": "#/$defs/Result",
+        "$defs": content["$defs"],
+    }
+
+
+def to_text() -> str:
+    """The text of the schema's file."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    write_text(PATH, to_text())
