@@ -24,8 +24,6 @@ _PROGRAMS = re.compile(r"(?:^|[\s`/])(?:orca-bench|-m orca_bench|--module orca_b
 _LINK = re.compile(r"\[(?:[^][]|\[[^]]*\])*\]\(([^)\s]+)\)")
 #: Options of other programs that the documents name.
 _FOREIGN_OPTIONS = {"--help", "--index-url", "--torch-backend", "--nproc-per-node", "--num_gpus", "--module"}
-#: What other rooms are about to add.
-_NOT_YET = ("results/schema.json",)
 
 
 def _text(document: str) -> str:
@@ -167,7 +165,7 @@ def test_every_link_leads_somewhere(document):
             continue
         path, _, heading = target.partition("#")
         file = (ROOT / document).parent / path if path else ROOT / document
-        assert file.exists() or path.endswith(_NOT_YET), f"{document}: {target}"
+        assert file.exists(), f"{document}: {target}"
         if heading:
             assert heading in _headings(file.read_text(encoding="utf-8")), f"{document}: {target}"
 
@@ -199,7 +197,7 @@ def test_every_file_of_the_project_that_a_document_names_exists(document):
             continue
         if code in in_a_run:
             continue
-        assert any(place.exists() for place in _places(document, code)) or code in _NOT_YET, f"{document}: {code}"
+        assert any(place.exists() for place in _places(document, code)), f"{document}: {code}"
 
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if document != GENERATED])
