@@ -57,7 +57,7 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
         notes += [(subject, warning) for warning in entry.warnings]
         if result.is_comparable() and not result.is_comparable(name):
             notes.append((subject, "other rows than the leaderboard's, so no difference is shown"))
-        elif result.is_comparable() and not entry.says_whose_rows:
+        elif result.is_comparable() and result.version < 3:
             notes.append((label, "rows not verified: the result is of an earlier version"))
     return notes
 

@@ -109,18 +109,8 @@ class TaskResult(Estimate):
     warnings: list[str] = []
 
     def row_status(self, split: str) -> str:
-        """Whether the rows of a split are the leaderboard's: TRUE, OTHER or NOT_VERIFIED.
-
-        Where the result does not say, only another number of rows than the full one tells: OTHER.
-        """
-        if "row_check" in self.model_fields_set:
-            return (self.row_check or {}).get(split, NOT_VERIFIED)
-        return OTHER if None not in (self.rows, self.full_size) and self.rows != self.full_size else NOT_VERIFIED
-
-    @property
-    def says_whose_rows(self) -> bool:
-        """Whether the result has a row check; one before format 3, or of another suite, has none."""
-        return "row_check" in self.model_fields_set
+        """Whether the rows of a split are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where the result does not say."""
+        return (self.row_check or {}).get(split, NOT_VERIFIED)
 
 
 class SuiteDescription(JsonObject):

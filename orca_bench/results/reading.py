@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, read_json_lines, sha256
+from orca_bench.results.migration import migrate
 from orca_bench.results.models import FORMAT_PREFIX, VERSION, Question, Result
 from orca_bench.results.summary import clusters_of
 from orca_bench.stats import estimates
@@ -63,7 +64,7 @@ def read_result(path: Path) -> Result:
             hint="use the orca-bench that wrote it, or a newer one",
         )
     try:
-        result = Result.from_file_content(content)
+        result = migrate(Result.from_file_content(content))
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
     for name in result.tasks:

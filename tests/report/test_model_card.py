@@ -9,6 +9,7 @@ from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.report.model_card import Source, card_scores, eval_results, split_card, update_card
 from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.results.migration import migrate
 from orca_bench.results.models import Result
 
 SEED = Path(__file__).resolve().parents[3] / "shared" / "seeds"
@@ -103,7 +104,7 @@ def test_broken_metadata_is_refused(text, message):
 
 def scores_on_card(content):
     """(scores, notes) of the card, of a result file's JSON."""
-    return card_scores(Result.from_file_content(content))
+    return card_scores(migrate(Result.from_file_content(content)))
 
 
 def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboards(tmp_path):
@@ -123,7 +124,11 @@ def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboard
         own = entry | {key: value for key, value in change.items() if key not in result}
         _, notes = scores_on_card({**result, **heading, "tasks": {"gsm8k": own}})
         assert notes == ({} if note is None else {"gsm8k": note})
-    older = {**result, "tasks": {"gsm8k": {key: value for key, value in entry.items() if key != "row_check"}}}
+    older = {
+        **result,
+        "format": "orca-bench result 2",
+        "tasks": {"gsm8k": {key: value for key, value in entry.items() if key != "row_check"}},
+    }
     assert scores_on_card(older)[1] == {"gsm8k": "rows not verified"}
     older["tasks"]["gsm8k"] |= {"rows": 10, "full_size": 1319}
     assert scores_on_card(older)[1] == {"gsm8k": "other rows (10)"}

@@ -7,6 +7,7 @@ from checkout import ROOT
 from jsonschema import Draft202012Validator
 
 from orca_bench.results import reading, schema
+from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
 
 RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if reading.is_result(path))
 
@@ -21,8 +22,20 @@ def test_a_kept_result_is_valid_is_read_and_gives_the_same_json_again(path):
     content = json.loads(text)
     Draft202012Validator(schema.schema()).validate(content)
     result = reading.read_result(path)
-    assert json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n" == text
-    assert reading.Result.model_validate(result.to_json()) == result
+    again = Result.from_file_content(content).to_json()
+    assert json.dumps(again, indent=1, ensure_ascii=False) + "\n" == text
+    assert result.file_content == content and Result.model_validate(result.to_json()) == result
+
+
+def test_a_result_of_an_earlier_format_says_what_is_known_of_its_rows(tmp_path):
+    content = json.loads((ROOT / "results/llama15m/orca-limit300.json").read_text(encoding="utf-8"))
+    assert content["format"] == "orca-bench result 2"
+    content["tasks"]["gsm8k"]["rows"] -= 1
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content))
+    tasks = reading.read_result(path).tasks
+    assert tasks["gsm8k"].row_check == {"test": OTHER, "train": OTHER}
+    assert tasks["truthful_qa"].row_check == {"validation": NOT_VERIFIED}
 
 
 def test_lines_of_questions_are_valid_and_give_the_same_lines_again():

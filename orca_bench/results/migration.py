@@ -1,0 +1,30 @@
+"""A valid result of format 1 or 2 in, the same result with what format 3 says besides out.
+
+Format 1 has no intervals and no clusters, which stay unknown. Formats 1 and 2 do not say whether rows are the leaderboard's
+own (`row_check`), hash rows otherwise, and have no hash of the whole; `Result.version` tells readers for whom that matters.
+The JSON of the file stays as it is (`Result.file_content`). Its own module because all that is known of old formats stands
+here, so that readers need no special case.
+"""
+
+from __future__ import annotations
+
+from orca_bench.results.models import NOT_VERIFIED, OTHER, VERSION, Result, RowStatus
+from orca_bench.suite import BY_NAME
+
+
+def migrate(result: Result) -> Result:
+    """Fill in what a result of an earlier format does not say; returns it. A result of today's format stays as it is.
+
+    Of rows only their number is known: another number than the full one means other rows, else they are not verified.
+    """
+    if result.version == VERSION:
+        return result
+    for name, entry in result.tasks.items():
+        facts = BY_NAME.get(name)
+        if facts is None or entry.row_check is not None:
+            continue
+        status: RowStatus = NOT_VERIFIED
+        if entry.rows is not None and entry.full_size is not None and entry.rows != entry.full_size:
+            status = OTHER
+        entry.row_check = {split: status for split in (facts.split, facts.few_shot_split) if split is not None}
+    return result
