@@ -16,7 +16,7 @@ LONGEST = (
     "train/test_stopping.py",
     "train/test_training.py",
     "evaluate/test_golden.py",
-    "evaluate/engine/test_architectures.py",
+    "evaluate/test_offline_scoring.py",
     "test_hub.py",
     "test_wheel.py",
     "evaluate/test_evaluation.py",
@@ -24,7 +24,7 @@ LONGEST = (
     "evaluate/servers/test_completions_client.py",
     "cli/test_commands.py",
     "evaluate/answers/test_resume.py",
-    "report/test_page.py",
+    "report/test_html_page.py",
     "report/test_gate.py",
 )
 
