@@ -18,6 +18,7 @@ LONGEST = (
     "evaluate/test_golden.py",
     "evaluate/test_offline_scoring.py",
     "test_hub.py",
+    "evaluate/engine/test_architectures.py",
     "test_wheel.py",
     "evaluate/test_evaluation.py",
     "evaluate/answers/test_work_sharing.py",
