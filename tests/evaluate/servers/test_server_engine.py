@@ -97,18 +97,16 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
     theirs, _ = run("own", EngineConfig())
     mine, _ = run("api", EngineConfig("api", base_url=url))
-    assert (
-        mine["model"]["name"] == "tiny" != theirs["model"]["name"]
-    )  # the served model's, not the tokenizer's folder's
-    engine = mine["model"]["engine"]
+    assert mine.model.name == "tiny" != theirs.model.name  # the served model's, not the tokenizer's folder's
+    engine = mine.model.engine.to_json()
     assert engine.pop("probe") < 0 and any("stop string" in line for line in engine.pop("differences"))
     sampling = engine.pop("sampling")
     assert sampling["top_p"] == 1 and sampling["extra_body"]["repetition_penalty"] == 1
     assert engine == {"name": "api", "served_model": "tiny", "base_url": url, "window": None}
     assert all(request["temperature"] == 0 and request["top_k"] == -1 for request in server.requests)
-    assert mine["requests_sha256"] == theirs["requests_sha256"]
-    for task, entry in theirs["tasks"].items():
-        assert mine["tasks"][task]["value"] == pytest.approx(entry["value"], abs=1e-6)
+    assert mine.requests_sha256 == theirs.requests_sha256
+    for task, entry in theirs.tasks.items():
+        assert mine.tasks[task].value == pytest.approx(entry.value, abs=1e-6)
     before = len(server.requests)
     _, lines = run("api", EngineConfig("api", base_url=url))
     assert any("answers were kept by an earlier run" in line for line in lines)
