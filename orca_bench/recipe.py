@@ -126,8 +126,8 @@ class Train(_Section):
     precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number type of weights and arithmetic.")
     zero_stage: Literal[0, 1, 2, 3] = Field(
         3,
-        description="DeepSpeed ZeRO stage: the processes divide nothing (0), optimizer states (1), also gradients (2), "
-        "also weights (3).",
+        description="DeepSpeed ZeRO stage, what is sharded over the processes: nothing (0), optimizer states (1), also "
+        "gradients (2), also weights (3).",
     )
     offload: Literal["none", "cpu"] = Field("none", description="Where the optimizer states lie: GPU or main memory.")
     gradient_checkpointing: bool = Field(

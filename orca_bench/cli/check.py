@@ -42,7 +42,7 @@ def command(
 
     A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
     `smallest_loss` points, or if its score is below a floor. Results of another protocol, other rows or another limit,
-    unfinished results and those that were changed by hand are not comparable, and fail; so does a task that the baseline has
+    unfinished results and edited results are not comparable, and fail; so does a task that the baseline has
     and RESULT lacks. The output names what was not compared. With several baselines a loss must also be larger than the
     differences between seeds: two or three baselines show only large losses. Under GitHub Actions the summary is also written
     to the job's page.
@@ -53,7 +53,7 @@ def command(
 
     \b
     Rules, with their defaults:
-      level: 0.05         # the rate of false alarms, over all tasks together
+      level: 0.05         # family-wise error rate, over all tasks together
       smallest_loss: 0    # points; a smaller loss passes
       floors: {}          # points by task: {hellaswag: 60}, whether it is in `tasks` or not
       tasks: all          # all of the baseline, or a list of those that are compared

@@ -14,7 +14,9 @@ from orca_bench.errors import UserError
 @click.command("compare")
 @click.argument("first", type=options.PATH)
 @click.argument("others", nargs=-1, type=options.PATH)
-@click.option("--reported", help="Compare FIRST with reported scores: a name (orca_mini_13b), or a JSON file.")
+@click.option(
+    "--reported", help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file."
+)
 @click.option(
     "--format",
     "form",
@@ -28,8 +30,9 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
 
     FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),
-    with Holm's correction over tasks and averages. "No difference shown" comes with the smallest difference that these
-    questions can show. Of reported scores only the number is known, so that comparison is unpaired and weaker.
+    with Holm's correction over tasks and averages. "No difference shown" comes with the smallest
+    difference that these questions can detect. Of reported scores only the number is known, so that comparison is unpaired
+    and weaker.
 
     \b
       orca-bench compare runs/a/results/orca.json runs/b/results/orca.json

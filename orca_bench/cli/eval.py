@@ -24,8 +24,8 @@ from orca_bench.cli import options
     type=click.Choice(["orca", "leaderboard", "both", "plain"]),
     default="orca",
     show_default=True,
-    help="orca: questions in the Orca prompt, scored as trained. leaderboard: as Open LLM Leaderboard v1 asked and scored, "
-    "comparable with reported scores. both: these two. plain: today's lm-eval with its own prompts.",
+    help="orca: questions in the Orca prompt, scored as trained. leaderboard: the requests and scores of Open LLM Leaderboard "
+    "v1, comparable with reported scores. both: one after the other. plain: today's lm-eval with its own prompts.",
 )
 @options.system
 @options.benchmarks
@@ -89,17 +89,17 @@ def command(
     """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
     The tasks are ARC (25-shot), HellaSwag (10), MMLU (5), TruthfulQA (0), Winogrande (5), GSM8K (5) and DROP (3). Under the
-    orca protocol, question and few-shot examples stand in the User turn, and the answer is scored behind the Response header,
-    tokenized as in training. Under the leaderboard protocol the model gets, byte for byte, what the harness of the reported
-    scores sent.
+    orca protocol, question and few-shot examples stand in the User turn, and the answer is scored after the Response header,
+    tokenized as in training. Under the leaderboard protocol the model gets, byte for byte, the requests of the harness that
+    gave the reported scores.
 
     Writes one JSON file (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and beside it one JSON
     Lines file with the prediction, gold answer and score of every question. Both grow task by task, and answers.sqlite stores
-    every answer within seconds. The same command continues an evaluation that was stopped, however it was. Ctrl-C (or SIGTERM)
+    every answer within seconds. The same command continues an evaluation that was stopped for any reason. Ctrl-C (or SIGTERM)
     stops it; a second one stops it at once. Under torchrun the command is one of the processes that share the work.
 
     A result file that exists is extended: tasks of the same setting (model, protocol, limit, rows, versions) stay in it, so
-    tasks may be evaluated one by one. A result of another setting is renamed, never replaced.
+    tasks may be evaluated one by one. A result of another setting is renamed and never overwritten.
 
     \b
       orca-bench eval --tasks all

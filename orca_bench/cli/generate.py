@@ -50,7 +50,7 @@ _CARD_INSTRUCTION = (
     type=click.IntRange(min=1),
     default=1024,
     show_default=True,
-    help="The most tokens of the answer.",
+    help="Maximum number of new tokens of the answer.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling: the same seed, the same answer.")
 @options.runs

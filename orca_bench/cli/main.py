@@ -2,7 +2,7 @@
 
 `cli` is the group of all commands. It imports a command when it is used, so that `--help` answers at once, and turns every
 error into one line on standard error. `main` is the program: it prepares the process and runs the group. Exit codes: 0 done,
-1 the work failed (or a gate says no), 2 the user's input is wrong, 130 interrupted.
+1 the work or the gate failed, 2 the user's input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations

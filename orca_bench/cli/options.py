@@ -45,13 +45,17 @@ benchmarks_revision: Decorator = click.option(
     help="Branch, tag or commit of the hub's data sets, of all or of one task; may be repeated.  [default: their newest commits]",
 )
 reported: Decorator = click.option(
-    "--reported", default="orca_mini_13b", show_default=True, help="Reported scores: a name, or a JSON file."
+    "--reported",
+    default="orca_mini_13b",
+    show_default=True,
+    help="Reported scores: name of a shipped set (orca_mini_13b), or a JSON file.",
 )
 max_new_tokens: Decorator = click.option(
     "--max-new-tokens",
     multiple=True,
     metavar="TASK=N",
-    help="The most tokens of an answer to TASK, gsm8k or drop; may be repeated.  [default: 512 for gsm8k under orca, else 256]",
+    help="Maximum number of new tokens per answer of TASK, gsm8k or drop; may be repeated.  "
+    "[default: 512 for gsm8k under orca, else 256]",
 )
 runs: Decorator = click.option(
     "--runs", type=PATH, default="runs", show_default=True, help="Folder of runs and their results."

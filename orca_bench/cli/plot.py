@@ -13,14 +13,17 @@ from orca_bench.cli import options
 @click.argument("results", nargs=-1, required=True, type=options.PATH)
 @click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to.")
 @options.reported
-@click.option("--over-steps", is_flag=True, help="Draw the scores of one run's checkpoints over its steps only.")
-@click.option("--steps", help="The step of each RESULT: 100,200,400.  [default: as the result or its name says]")
+@click.option("--over-steps", is_flag=True, help="Draw only the scores of one run's checkpoints over its steps.")
+@click.option(
+    "--steps",
+    help="The step of each RESULT: 100,200,400.  [default: the step stored in the result, else in its file name]",
+)
 def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None) -> None:
     """Draw RESULTS, which are files or folders of them, as PNG and SVG.
 
-    Three pictures are drawn. scores has all tasks with 95 % intervals, reported scores and chance. mmlu has the subjects of the
-    first RESULT, sorted by score. steps has each task over the steps of a run, if the results are of its checkpoints; with
-    --over-steps it is the only one.
+    Three pictures are drawn. `scores` has all tasks with 95 % intervals, reported scores and chance. `mmlu` has the subjects of
+    the first RESULT, sorted by score. `steps` has each task over the steps of a run, if the results are of its checkpoints;
+    with --over-steps it is the only picture.
 
     \b
       orca-bench plot runs/mine/results

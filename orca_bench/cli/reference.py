@@ -34,7 +34,7 @@ _BEGIN, _END = "<!-- The table of keys, written by `make docs`. -->", "<!-- The 
 _INTRODUCTION = """# The commands
 
 Every command of orca-bench with its options. This page is written by `make docs` from the code; `orca-bench COMMAND --help`
-shows the same. Exit codes: 0 done, 1 failed (or a gate says no), 2 wrong input, 130 interrupted. `--debug` with any command
+shows the same. Exit codes: 0 done, 1 the work or the gate failed, 2 wrong input, 130 interrupted. `--debug` with any command
 shows the traceback of an error.
 """
 

@@ -17,12 +17,12 @@ from orca_bench.errors import UserError
     type=click.Choice(["orca", "leaderboard"]),
     default="orca",
     show_default=True,
-    help="orca: questions in the Orca prompt. leaderboard: as Open LLM Leaderboard v1 asked.",
+    help="orca: questions in the Orca prompt. leaderboard: the requests of Open LLM Leaderboard v1.",
 )
 @options.system
 @options.benchmarks
 @options.limit
-@click.option("--token-ids", is_flag=True, help="Add the token ids that the model of --model would get.")
+@click.option("--token-ids", is_flag=True, help="Add token ids, as the tokenizer of --model encodes them.")
 @click.option("--model", help="Model folder or hub id whose tokenizer and context window --token-ids uses.")
 @options.revision
 @options.benchmarks_revision
@@ -47,11 +47,11 @@ def command(
 
     A line has `task` (for MMLU mmlu_SUBJECT), `index` (the document's place in the protocol's order, from 0), `request` (its
     place in the document, from 0), `context`, and `continuation` to be scored or `until`, the strings that end an answer, with
-    `max_new_tokens`, the most tokens that it may have. The same rows give the same bytes. With --token-ids a line also has
+    `max_new_tokens`, the maximum number of its tokens. The same rows give the same bytes. With --token-ids a line also has
     `context_ids` and `continuation_ids`, or `context_ids` and `discard`: how many tokens of the answer the protocol discards.
 
     Any engine may answer: add `answer` to each line (the continuation's log-probability in nats, or the text, with `ran_out`:
-    true if it reached its most tokens), and score the file.
+    true if it reached `max_new_tokens`), and score the file.
 
     \b
       orca-bench requests --tasks arc_challenge --protocol leaderboard --limit 100 --out requests.jsonl

@@ -17,7 +17,9 @@ from orca_bench.cli import options
     required=True,
     help="The protocol of the requests.",
 )
-@click.option("--tasks", help="all, or a comma-separated list; each must be answered.  [default: those that are]")
+@click.option(
+    "--tasks", help="all, or a comma-separated list; each must be answered.  [default: all tasks that the file answers]"
+)
 @options.system
 @options.benchmarks
 @options.benchmarks_revision
@@ -51,7 +53,7 @@ def command(
 
     ANSWERS has the lines of `orca-bench requests`, each with `answer`: the log-probability of the continuation in nats, or the
     text, without the stop string. Two more keys are optional: `greedy` (true if greedy decoding gives the continuation) and
-    `ran_out` (true if the text ended because it had all its tokens). A line may leave out the request's strings; if it has
+    `ran_out` (true if the text ended because it reached `max_new_tokens`). A line may leave out the request's strings; if it has
     them, they must be the protocol's. Every request must have its answer. A text is scored as it is. Where the
     leaderboard discarded tokens (`discard` of `requests --token-ids`), `answer` is the text without them and `whole` may be the
     text with them.

@@ -29,7 +29,7 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     type=click.Choice(_FORMS),
     default="terminal",
     show_default=True,
-    help="csv and json are not rounded, and have the layout tasks.",
+    help="csv and json are not rounded, and always use `--layout tasks`.",
 )
 @options.runs
 def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path) -> None:
@@ -37,7 +37,7 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
 
     RESULT is a result file, or a folder whose results are all used; one in a folder that cannot be read is named and left
     out. The default is the newest result below runs/. Notes below the table name protocols, limits and suites that make a
-    comparison unfair. The layout models is that of the leaderboard; the best number of a column is bold only if it is
+    comparison unfair. `--layout models` is the leaderboard's layout; the best number of a column is bold only if it is
     significantly best.
 
     \b

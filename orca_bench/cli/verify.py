@@ -33,13 +33,13 @@ def command(
 ) -> int:
     """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
 
-    The requests are made again from the rows and their hash is compared; each question is scored again from its answers;
-    values, standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times,
-    versions, the model's identity, token ids) is named, and the hash of the whole result covers it: a digit that was changed
-    anywhere is noticed. Only the model can tell whether it gave these answers: evaluate it again.
+    The requests are rebuilt from the rows and their hash is compared; each question is scored again from its answers; values,
+    standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions,
+    the model's identity, token ids) is named, and the hash of the whole result covers it: any changed digit is noticed. To
+    check the answers themselves, run `eval` again.
 
     With --check-rows, benchmark rows are verified instead; exit 1 where a split is missing or has other rows than the
-    leaderboard. The hash of a split covers the columns that its task reads, in order, whatever their line ends.
+    leaderboard. The hash of a split covers the columns that its task reads, in order; line ends do not count.
 
     \b
       orca-bench verify runs/mini/results/orca.json

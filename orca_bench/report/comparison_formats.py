@@ -15,13 +15,14 @@ from orca_bench.report.reported_comparison import UNPAIRED_TEST
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 from orca_bench.suite import AVERAGES
 
+_DETECTABLE = "smallest detectable difference"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
 def to_grid(comparison: Comparison) -> Grid:
     """The grid of a comparison, percent, with a line below the tasks and what the columns mean in its notes."""
     headings = [
-        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", "shows from"),
+        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", _DETECTABLE),
         *("↑", "↓", "n", "verdict"),
     ]
     rows = []
@@ -35,7 +36,7 @@ def to_grid(comparison: Comparison) -> Grid:
         _legend(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after=task_count - 1,
-        droppable=("n", "↑", "↓", "shows from", "p (Holm)", comparison.first),
+        droppable=("n", "↑", "↓", _DETECTABLE, "p (Holm)", comparison.first),
     )
 
 
@@ -82,7 +83,7 @@ def _legend(comparison: Comparison) -> list[str]:
         f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: "
         f"p < {SIGNIFICANCE_LEVEL}",
         "95 % interval: of each line by itself, not corrected",
-        "shows from: the smallest true difference that a comparison of this size shows four times in five",
+        f"{_DETECTABLE}: the smallest true difference that a comparison of this size shows four times in five",
         *comparison.notes,
     ]
 

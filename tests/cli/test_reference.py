@@ -22,7 +22,7 @@ def test_every_command_and_option_stands_in_the_reference():
     text = reference.command_reference()
     for name, entry in COMMANDS.items():
         assert f"\n## {name}\n" in text and entry.summary in text
-    assert "| `--max-new-tokens TASK=N` | The most tokens of an answer to TASK" in text
+    assert "| `--max-new-tokens TASK=N` | Maximum number of new tokens per answer of TASK" in text
     assert "`--launcher [torchrun\\|deepspeed]`" in text
     assert "\n```\norca-bench train recipes/mini.yaml\n" in text
 

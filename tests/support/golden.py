@@ -92,7 +92,7 @@ def main() -> None:
     if options.write:
         FILE.write_text(json.dumps(golden, indent=1) + "\n", encoding="utf-8")
     elif differing:
-        sys.exit(f"other than tests/golden.json: {', '.join(differing)}")
+        sys.exit(f"other than tests/support/golden.json: {', '.join(differing)}")
 
 
 if __name__ == "__main__":
