@@ -23,7 +23,7 @@ LAYERS = (
         "row_files",
         "hub",
         "yaml_files",
-        "text_fields",
+        "row_texts",
         "child_processes",
         "library_settings",
         "launcher_environment",

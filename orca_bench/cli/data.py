@@ -68,7 +68,7 @@ def convert(
     """
     from orca_bench.cli.console import counting
     from orca_bench.data import column_shapes, conversion
-    from orca_bench.text_fields import counted
+    from orca_bench.row_texts import rows_phrase
 
     ids = None if systems is None else _ids(systems)
     with counting("converting") as progress:
@@ -77,7 +77,7 @@ def convert(
         )
     click.echo(f"{report.records:,} records: {out}")
     for reason, count in report.left_out.most_common():
-        click.echo(f"left out: {counted(count, reason)}; the first is {report.first_left_out[reason]}")
+        click.echo(f"left out: {rows_phrase(count, reason)}; the first is {report.first_left_out[reason]}")
     if report.placeholder_inputs:
         click.echo(f"inputs such as 'No input', taken as none: {report.placeholder_inputs:,}")
     if report.new_ids:

@@ -1,4 +1,4 @@
-"""What a person sees of a training: what was encoded, what it will take, and messages while it runs."""
+"""The output of a training on the terminal: what was encoded, the plan, and messages while it runs."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ class TrainingConsole:
 
     def prepared(self, prepared: PreparedRun) -> None:
         """Print what will be trained, and which records are cut or left out."""
-        examples, report, plan = prepared.examples, prepared.report, prepared.plan
+        examples, encoding_report, plan = prepared.examples, prepared.report, prepared.plan
         console.print(
-            f"{report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which {int(examples.trained.sum()):,} "
-            f"trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
+            f"{encoding_report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which "
+            f"{int(examples.trained.sum()):,} trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
         )
         for source in prepared.sources:
             for remark in source.remarks:
                 console.print(remark)
-        if report.truncated_count:
-            console.print(f"{report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens")
-        if report.dropped_records:
-            numbers = ", ".join(str(number + 1) for number in report.dropped_records[:_EXAMPLES])
-            more = ", …" if len(report.dropped_records) > _EXAMPLES else ""
+        if encoding_report.truncated_count:
             console.print(
-                f"{len(report.dropped_records):,} records lost their whole response to the cut and are left out "
+                f"{encoding_report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens"
+            )
+        if encoding_report.dropped_records:
+            numbers = ", ".join(str(number + 1) for number in encoding_report.dropped_records[:_EXAMPLES])
+            more = ", …" if len(encoding_report.dropped_records) > _EXAMPLES else ""
+            console.print(
+                f"{len(encoding_report.dropped_records):,} records lost their whole response to the cut and are left out "
                 f"(counted from 1: {numbers}{more})"
             )
 
@@ -62,7 +64,7 @@ def _show_memory(memory: Memory, processes: int, stage: int) -> None:
     """A table of the estimated memory of each process."""
     from rich.table import Table
 
-    table = Table(title=f"memory a process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
+    table = Table(title=f"memory per process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
     for heading in ("rank", "model states", "activations", "logits", "total"):
         table.add_column(heading, justify="right")
     row = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]

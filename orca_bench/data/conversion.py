@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca_bench import row_files, text_fields
+from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes, instructions
 from orca_bench.errors import UserError
 from orca_bench.files import make_folder, replacing
@@ -78,7 +78,7 @@ def convert(
         if not report.records:
             reason, count = report.left_out.most_common(1)[0]
             first = report.first_left_out[reason]
-            raise UserError(f"no record is left: {text_fields.counted(count, reason)}", where=first)
+            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first)
     return report
 
 

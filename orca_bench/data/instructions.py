@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orca_bench import row_files, text_fields
+from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes
 from orca_bench.data.conversations import exchange
 from orca_bench.errors import UserError, nearest
@@ -78,27 +78,27 @@ def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, place: str)
 
 
 def _instruction(row: dict[str, Any], shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
-    system = None if shape.system is None or row[shape.system] is None else text_fields.text(row, shape.system, place)
+    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, place)
     messages = _messages(row, shape)
     if messages is not None:
         turns = exchange(messages, place)
-        problem = turns.problem or text_fields.problem(turns.user, turns.assistant)
+        problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
         system = system if turns.system is None else turns.system
         return Instruction(turns.user, "", turns.assistant, source, number, place, system, problem=problem)
     instruction, response, context = (
-        text_fields.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
+        row_texts.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
     )
-    is_record = text_fields.is_record(row)
-    problem = text_fields.problem(instruction, response, published=not is_record)
+    is_record = row_texts.is_record(row)
+    problem = row_texts.exclusion_reason(instruction, response, published=not is_record)
     if shape.reasoning is not None:
-        steps = text_fields.text(row, shape.reasoning, place)
+        steps = row_texts.text(row, shape.reasoning, place)
         response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
     if is_record:
         further = _further_columns(row, system, place)
         return Instruction(
             instruction, context, response, source, number, place, system, problem=problem, further_columns=further
         )
-    placeholder = text_fields.is_placeholder_input(context)
+    placeholder = row_texts.is_placeholder_input(context)
     context = "" if placeholder or not context.strip() else context
     assigns_system = shape.assigns_system and shape.mark in response
     return Instruction(
@@ -110,7 +110,7 @@ def _further_columns(row: dict[str, Any], system: str | None, place: str) -> dic
     """The columns of a record beside its texts; the id of a system message only where it has one."""
     texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
     further = {column: value for column, value in row.items() if column not in texts and value is not None}
-    return further | {"id": text_fields.text(row, "id", place)} if "id" in further else further
+    return further | {"id": row_texts.text(row, "id", place)} if "id" in further else further
 
 
 def _messages(row: dict[str, Any], shape: column_shapes.Shape) -> Any:

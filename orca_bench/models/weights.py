@@ -47,7 +47,7 @@ def check(folder: str | Path) -> list[str]:
     Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
-    integers = _check_files(Path(folder))
+    integers = _integer_weight_names(Path(folder))
     library_settings.prepare()
     from transformers import AutoModelForCausalLM
 
@@ -103,7 +103,7 @@ def loading(folder: str | Path) -> Iterator[None]:
         logger.removeFilter(collect)
 
 
-def _check_files(folder: Path) -> list[str]:
+def _integer_weight_names(folder: Path) -> list[str]:
     """The names of the weights that are integers in the files that transformers reads.
 
     Raises UserError for a shard that is absent, an index that is absent, and a file that is not whole.

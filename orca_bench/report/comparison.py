@@ -177,11 +177,11 @@ def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
         tasks = AVERAGE_TASKS[name]
         if any(task not in differences for task in tasks):
             continue
-        value, error = mean_of_estimates([differences[task] for task in tasks])
-        if not error:
+        value, stderr = mean_of_estimates([differences[task] for task in tasks])
+        if not stderr:
             continue
         n = sum(differences[task].n for task in tasks)
-        difference = normal_difference(value, error, "paired z", n, n)
+        difference = normal_difference(value, stderr, "paired z", n, n)
         first = sum(firsts[task] for task in tasks) / len(tasks)
         averages.append(ComparisonLine(name, title, "mean", first, first + value, difference))
     return averages

@@ -130,7 +130,7 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
     index = metadata.get("model-index") or []
     if not isinstance(index, list) or not all(isinstance(e, dict) and _are_results(e.get("results")) for e in index):
         raise UserError("'model-index' is not a list of models", where=where)
-    new_results = _index_results(name, results)
+    new_results = _model_index_results(name, results)
     new_identities = {_identity(result) for result in new_results}
     other_models = [entry for entry in index if entry.get("name") != name]
     old_entries = [entry for entry in index if entry.get("name") == name][:1]
@@ -160,7 +160,7 @@ def split_card(text: str, where: Path) -> tuple[YamlObject, str]:
     return metadata, text[match.end() :]
 
 
-def _index_results(name: str, results: Sequence[EvalResult]) -> list[YamlObject]:
+def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlObject]:
     """The `results` of a model-index entry, built and read back by huggingface_hub.
 
     huggingface_hub 2.4 puts the metrics of one data set into one entry whatever the data set's name says, so each kind of

@@ -45,16 +45,16 @@ class Picture:
 
 
 class _Point(NamedTuple):
-    """A score at a place of the other axis; score and 95 % interval in percent."""
+    """A score at a position `x` of the other axis; score and 95 % interval in percent."""
 
-    place: float
+    x: float
     score: float
     low: float
     high: float
 
 
 def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
-    """All pictures that some results have, written to `folder`; over steps only where all are of one run and know their step."""
+    """All pictures that some results have, written to `folder`; over steps only where all are of one run and have their step."""
     pictures = [draw_scores(results, reported, folder)]
     with_subjects = next((file for file in results if _has_subjects(file)), None)
     if with_subjects is not None:
@@ -80,8 +80,8 @@ def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, 
     for number, file in enumerate(results):
         offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [
-            _point(place + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
-            for place, task in enumerate(tasks)
+            _point(x + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
+            for x, task in enumerate(tasks)
             if task.name in file.result.tasks
         ]
         _draw_points(axes, points, number, file.label)
@@ -178,21 +178,21 @@ def _pyplot() -> Any:
     return plot
 
 
-def _point(place: float, entry: Estimate, n: int) -> _Point:
+def _point(x: float, entry: Estimate, n: int) -> _Point:
     """The point of a score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
     value, interval = entry.value, entry.interval
     if interval is None and entry.stderr:
         interval = normal_interval(value, entry.stderr, 0.0)
     elif interval is None:
         interval = wilson_interval(value, n)
-    return _Point(place, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
+    return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 
 def _draw_points(axes: Axes, points: Sequence[_Point], number: int, label: str) -> None:
     """A result's scores as points with horizontal error bars, in the marker and colour of the result `number`."""
     axes.errorbar(
         [point.score for point in points],
-        [point.place for point in points],
+        [point.x for point in points],
         xerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
         fmt=_MARKERS[number % len(_MARKERS)],
         color=_COLOURS[number % len(_COLOURS)],
@@ -209,15 +209,15 @@ def _draw_reported(
 ) -> None:
     """The reported scores that all results may be compared with; nothing, and no legend, where there are none."""
     scores = [
-        (place, reported.tasks[task.name])
-        for place, task in enumerate(tasks)
+        (x, reported.tasks[task.name])
+        for x, task in enumerate(tasks)
         if task.name in reported.tasks and all(file.result.is_comparable(task.name) for file in results)
     ]
     if not scores:
         return
     axes.plot(
         [score for _, score in scores],
-        [place for place, _ in scores],
+        [x for x, _ in scores],
         "x",
         color=_REPORTED_COLOUR,
         markersize=8,
@@ -230,11 +230,11 @@ def _draw_reported(
 def _draw_chance(axes: Axes, tasks: Sequence[TaskFacts]) -> None:
     """What guessing scores, as a short dotted line in each task that has such a number."""
     label: str | None = "chance"
-    for place, task in enumerate(tasks):
+    for x, task in enumerate(tasks):
         if task.chance is not None:
             axes.plot(
                 [task.chance] * 2,
-                [place - 0.42, place + 0.42],
+                [x - 0.42, x + 0.42],
                 color=_CHANCE_COLOUR,
                 linestyle=":",
                 linewidth=1.4,
@@ -290,11 +290,11 @@ def _draw_task_over_steps(
         for step in sorted(results):
             entry = results[step].result.tasks.get(task.name)
             if entry is not None:
-                place = step + shift * (2 * number - len(results_by_protocol) + 1)
-                points.append(_point(place, entry, entry.n))
+                x = step + shift * (2 * number - len(results_by_protocol) + 1)
+                points.append(_point(x, entry, entry.n))
         highest = max([highest, *(point.high for point in points)])
         axes.errorbar(
-            [point.place for point in points],
+            [point.x for point in points],
             [point.score for point in points],
             yerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
             fmt=f"-{_MARKERS[number % len(_MARKERS)]}",

@@ -154,12 +154,12 @@ def _check_file_names(files: Sequence[ResultFile]) -> None:
 
 def _default_card(files: Sequence[ResultFile], folder: Path) -> Path:
     """The card of the run that all results lie in; else one beside the tables, for a result may name any folder as its own."""
-    models = {_own_model(file) for file in files}
+    models = {_run_model_folder(file) for file in files}
     model = models.pop() if len(models) == 1 else None
     return (folder if model is None else model) / "README.md"
 
 
-def _own_model(file: ResultFile) -> Path | None:
+def _run_model_folder(file: ResultFile) -> Path | None:
     """The model folder of the run below which a result lies, where it is the one that the result is of."""
     description = file.result.model
     if not description.path:

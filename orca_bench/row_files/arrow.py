@@ -37,8 +37,8 @@ def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator[RecordBa
     import pyarrow.parquet
 
     # Parquet is read from its end, which a compressed stream or a pipe does not have
-    whole = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
-    source = path if whole else pyarrow.BufferReader(stream.read())
+    is_seekable = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
+    source = path if is_seekable else pyarrow.BufferReader(stream.read())
     with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
         yield from file.iter_batches(batch_size=1000)
 
@@ -49,7 +49,7 @@ def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
     content = stream.read()
     if content.startswith(b"ARROW1"):
         file = pyarrow.ipc.open_file(content)
-        yield from (file.get_batch(number) for number in range(file.num_record_batches))
+        yield from (file.get_batch(index) for index in range(file.num_record_batches))
     else:
         yield from pyarrow.ipc.open_stream(content)
 

@@ -124,4 +124,5 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]
+    pieces = re.split(r"(\d+)", str(path))
+    return [(int(text), "") if text.isdecimal() else (-1, text) for text in pieces]

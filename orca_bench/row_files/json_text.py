@@ -32,7 +32,7 @@ def object_rows(path: Path, lines: Lines) -> Rows:
     first = next(lines)
     second = next(_not_blank(lines), None)
     if second is None or not _is_json(first[1]):
-        yield from _document_rows(path, _joined(itertools.chain([first], [second] if second else [], lines)))
+        yield from _document_rows(path, _join(itertools.chain([first], [second] if second else [], lines)))
         return
     for number, line in itertools.chain([first, second], _not_blank(lines)):
         place = f"{path}:{number}"
@@ -43,7 +43,7 @@ def _not_blank(lines: Lines) -> Lines:
     return ((number, line) for number, line in lines if line.strip())
 
 
-def _joined(lines: Lines) -> str:
+def _join(lines: Lines) -> str:
     """The text of these lines, with line ends for lines that are not among them, so that lines can be counted in it."""
     parts, last = [], 0
     for number, line in lines:
@@ -112,7 +112,7 @@ def _are_rows(values: list) -> bool:
 
 def array_rows(path: Path, lines: Lines) -> Rows:
     """The objects of an array, each at `FILE:LINE row N`."""
-    reader = _JsonText(path, _joined(lines))
+    reader = _JsonText(path, _join(lines))
     for number, (place, value) in enumerate(reader.elements(), 1):
         place = f"{place} row {number}"
         yield place, _row(value, place)
@@ -135,8 +135,8 @@ class _JsonText:
         except json.JSONDecodeError as error:
             raise self._error(error.msg, error.pos) from None
         except (ValueError, RecursionError) as error:
-            raise _explained(error, place) from None
-        return place, _checked(value, _SURROGATE.search(self.text, start, self._position) is not None, place)
+            raise _parse_error(error, place) from None
+        return place, _check_value(value, _SURROGATE.search(self.text, start, self._position) is not None, place)
 
     def elements(self) -> Iterator[tuple[str, Any]]:
         """(place, value) of each element of the array that begins here, up to the end of the text."""
@@ -199,21 +199,21 @@ def _parse(line: str, place: str) -> Any:
             f"not JSON ({error.msg})", where=place, hint="each line must be one JSON object, or the file one array"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise _explained(error, place) from None
-    return _checked(value, _SURROGATE.search(line) is not None, place)
+        raise _parse_error(error, place) from None
+    return _check_value(value, _SURROGATE.search(line) is not None, place)
 
 
-def _checked(value: Any, with_surrogates: bool, place: str) -> Any:
+def _check_value(value: Any, with_surrogates: bool, place: str) -> Any:
     try:
         check_depth(value)
         if with_surrogates:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise _explained(error, place) from None
+        raise _parse_error(error, place) from None
     return value
 
 
-def _explained(error: Exception, place: str) -> UserError:
+def _parse_error(error: Exception, place: str) -> UserError:
     if isinstance(error, RecursionError):
         return UserError(f"JSON nested more than {MAX_DEPTH} deep", where=place)
     if isinstance(error, UnicodeEncodeError):

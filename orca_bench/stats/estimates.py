@@ -1,7 +1,7 @@
 """Scores of questions in, a mean with its standard error and 95 % interval out.
 
-Scores are fractions in [0, 1], one a question; nothing here knows files or tasks. Its own module because evaluation writes these
-estimates into results, while tests of differences (`paired_tests`) are the reports' alone.
+Scores are fractions in [0, 1], one per question, without files or tasks. Its own module because evaluation writes these estimates
+into results, while only reports test differences (`paired_tests`).
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ def mean(
 ) -> Estimate:
     """The mean of scores [questions] with its standard error and 95 % interval.
 
-    With `clusters`, one label a score, the standard error is the clustered one (Miller 2024, section 2.2). With `strata`, one
+    With `clusters`, one label per score, the standard error is the clustered one (Miller 2024, section 2.2). With `strata`, one
     label a score, the mean is the plain mean of the strata's means. Where all scores are 0 or 1 the interval is Wilson's (1927)
     with the effective number of questions p(1 − p)/SE²; for other scores and for strata it is Student's. It has a width even
     where all scores are the same. Raises ValueError for no scores, and for scores that are not numbers in [0, 1].
     """
     check_scores(values)
-    sample = moments(values, clusters, strata)
-    value, error = sample.mean, sample.stderr
-    if not error:
+    sample_moments = moments(values, clusters, strata)
+    value, stderr = sample_moments.mean, sample_moments.stderr
+    if not stderr:
         # Scores in [0, 1] of mean p have a variance of at most p(1 − p): right or wrong is the widest case.
-        low, high = wilson_interval(value, sample.units)
-        return Estimate(value, error, low, high, len(values), sample.units)
+        low, high = wilson_interval(value, sample_moments.units)
+        return Estimate(value, stderr, low, high, len(values), sample_moments.units)
     if strata is None and all(score in (0, 1) for score in values):
-        effective_n = min(len(values), value * (1 - value) / error**2)
-        low, high = wilson_interval(value, effective_n, sample.degrees)
+        effective_n = min(len(values), value * (1 - value) / stderr**2)
+        low, high = wilson_interval(value, effective_n, sample_moments.degrees)
     else:
-        margin = two_sided_quantile(sample.degrees) * error
+        margin = two_sided_quantile(sample_moments.degrees) * stderr
         low, high = max(0.0, value - margin), min(1.0, value + margin)
-    return Estimate(value, error, low, high, len(values), sample.units)
+    return Estimate(value, stderr, low, high, len(values), sample_moments.units)
 
 
 def check_scores(values: Sequence[float]) -> None:
@@ -76,9 +76,9 @@ def wilson_interval(proportion: float, n: float, degrees: float | None = None) -
     return max(0.0, min(proportion, center - margin)), min(1.0, max(proportion, center + margin))
 
 
-def normal_interval(value: float, error: float, least: float = -1.0, most: float = 1.0) -> tuple[float, float]:
+def normal_interval(value: float, stderr: float, least: float = -1.0, most: float = 1.0) -> tuple[float, float]:
     """The 95 % interval (low, high) of a normally distributed estimate, cut to [`least`, `most`]."""
-    margin = two_sided_quantile(None) * error
+    margin = two_sided_quantile(None) * stderr
     return max(least, value - margin), min(most, value + margin)
 
 

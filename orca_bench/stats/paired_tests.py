@@ -57,45 +57,48 @@ def paired_difference(
     check_scores(first)
     check_scores(second)
     changes = [b - a for a, b in zip(first, second, strict=True)]
-    sample = moments(changes, clusters, strata)
-    value, error = sample.mean, sample.stderr
+    sample_moments = moments(changes, clusters, strata)
+    value, stderr = sample_moments.mean, sample_moments.stderr
     better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
     right_or_wrong = all(score in (0, 1) for score in (*first, *second))
     if right_or_wrong and clusters is None:
-        low, high, error = _binary_interval(sample, better, worse, len(changes), strata is not None)
+        low, high, stderr = _binary_interval(sample_moments, better, worse, len(changes), strata is not None)
         p, test = mcnemar(better, worse), "exact McNemar"
         if strata is not None:
             # McNemar's test counts questions, and a mean of strata may go the other way: both must show a difference.
-            p = 1.0 if value * (better - worse) < 0 else max(p, student_p(value / error, sample.degrees))
+            p = 1.0 if value * (better - worse) < 0 else max(p, student_p(value / stderr, sample_moments.degrees))
             test = "exact McNemar and t by stratum"
-    elif error:
-        margin = two_sided_quantile(sample.degrees) * error
+    elif stderr:
+        margin = two_sided_quantile(sample_moments.degrees) * stderr
         low, high = max(-1.0, value - margin), min(1.0, value + margin)
-        p, test = student_p(value / error, sample.degrees), "paired t" if clusters is None else "paired t by cluster"
+        p, test = (
+            student_p(value / stderr, sample_moments.degrees),
+            "paired t" if clusters is None else "paired t by cluster",
+        )
     else:
         # All differences are equal. A share u of questions with another difference would have appeared in this sample with
         # 97.5 %, so a larger share is excluded.
-        largest_share = 1 - (0.025 ** (1 / sample.units))
+        largest_share = 1 - (0.025 ** (1 / sample_moments.units))
         low, high = max(-1.0, value - largest_share), min(1.0, value + largest_share)
-        p, test = (1.0 if value == 0 or sample.units < 2 else 2 * 0.5**sample.units), "sign test"
-    detectable = smallest_detectable(error) if error else None
-    return Difference(value, error, low, high, p, test, len(changes), sample.units, better, worse, detectable)
+        p, test = (1.0 if value == 0 or sample_moments.units < 2 else 2 * 0.5**sample_moments.units), "sign test"
+    detectable = smallest_detectable(stderr) if stderr else None
+    return Difference(value, stderr, low, high, p, test, len(changes), sample_moments.units, better, worse, detectable)
 
 
-def normal_difference(value: float, error: float, test: str, n: int, clusters: int) -> Difference:
-    """A difference of which only value and standard error are known, taken as normal; no question rose or fell."""
-    low, high = normal_interval(value, error)
+def normal_difference(value: float, stderr: float, test: str, n: int, clusters: int) -> Difference:
+    """A normal difference with a known value and standard error; the counts of better and worse questions are 0."""
+    low, high = normal_interval(value, stderr)
     return Difference(
-        value, error, low, high, normal_p(value, error), test, n, clusters, 0, 0, smallest_detectable(error)
+        value, stderr, low, high, normal_p(value, stderr), test, n, clusters, 0, 0, smallest_detectable(stderr)
     )
 
 
-def smallest_detectable(error: float) -> float:
+def smallest_detectable(stderr: float) -> float:
     """The smallest true difference that a two-sided test at 5 % detects with a power of 80 %: 2.8 standard errors.
 
     Miller 2024, section 5.
     """
-    return (two_sided_quantile(None) + normal_quantile(_POWER)) * error
+    return (two_sided_quantile(None) + normal_quantile(_POWER)) * stderr
 
 
 def mcnemar(better: int, worse: int) -> float:
@@ -107,13 +110,15 @@ def mcnemar(better: int, worse: int) -> float:
     return float(binomtest(better, better + worse, 0.5).pvalue)
 
 
-def _binary_interval(sample: Moments, better: int, worse: int, n: int, stratified: bool) -> tuple[float, float, float]:
+def _binary_interval(
+    sample_moments: Moments, better: int, worse: int, n: int, stratified: bool
+) -> tuple[float, float, float]:
     """(low, high, standard error) by Bonett and Price; of strata by Student's t where their standard error is not zero."""
-    if stratified and sample.stderr:
-        margin = two_sided_quantile(sample.degrees) * sample.stderr
-        return max(-1.0, sample.mean - margin), min(1.0, sample.mean + margin), sample.stderr
-    rose, fell = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    error = math.sqrt((rose + fell - (rose - fell) ** 2) / (n + 2))
-    margin = two_sided_quantile(None) * error
-    low, high = rose - fell - margin, rose - fell + margin
-    return max(-1.0, min(low, sample.mean)), min(1.0, max(high, sample.mean)), error
+    if stratified and sample_moments.stderr:
+        margin = two_sided_quantile(sample_moments.degrees) * sample_moments.stderr
+        return max(-1.0, sample_moments.mean - margin), min(1.0, sample_moments.mean + margin), sample_moments.stderr
+    better_share, worse_share = (better + 1) / (n + 2), (worse + 1) / (n + 2)
+    stderr = math.sqrt((better_share + worse_share - (better_share - worse_share) ** 2) / (n + 2))
+    margin = two_sided_quantile(None) * stderr
+    low, high = better_share - worse_share - margin, better_share - worse_share + margin
+    return max(-1.0, min(low, sample_moments.mean)), min(1.0, max(high, sample_moments.mean)), stderr

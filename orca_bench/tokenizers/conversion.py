@@ -61,7 +61,7 @@ def build_fast(tokenizer: Tokenizer) -> FastTokenizer:
         fast = _from_sentencepiece(tokenizer)
     else:
         assert isinstance(tokenizer, FolderTokenizer), "there are two kinds of tokenizer"
-        fast = copy.deepcopy(tokenizer.plain.backend_tokenizer)
+        fast = copy.deepcopy(tokenizer.transformers_tokenizer.backend_tokenizer)
     fast.post_processor = _bos_in_front(tokenizer)
     escaped = finds_special(tokenizer)
     fast.encode_special_tokens = not escaped
@@ -157,8 +157,8 @@ def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
     from tokenizers import Regex, normalizers
 
     spec = proto.normalizer_spec
-    # A text begins at its beginning, or behind the BOS that stands there.
-    begin = r"\A" if bos is None else rf"(?:\A(?!{re.escape(bos)})|(?<=\A{re.escape(bos)}))"
+    # The start of a text: its first character, or the one after BOS.
+    text_start_pattern = r"\A" if bos is None else rf"(?:\A(?!{re.escape(bos)})|(?<=\A{re.escape(bos)}))"
     steps = []
     if spec.precompiled_charsmap:
         # tokenizers 0.23.3 looks a whole grapheme up and, where only its beginning is in the map, drops the rest (a
@@ -176,9 +176,9 @@ def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
         leading = " ?"
     if spec.add_dummy_prefix and not proto.trainer_spec.treat_whitespace_as_suffix:
         # In one step: a text that begins with a space and the spelling of BOS must not become one that begins with BOS.
-        steps.append(normalizers.Replace(Regex(rf"{begin}{leading}(?=[\s\S])"), " "))
+        steps.append(normalizers.Replace(Regex(rf"{text_start_pattern}{leading}(?=[\s\S])"), " "))
     else:
-        steps += [normalizers.Replace(Regex(rf"{begin} "), "")] if leading else []
+        steps += [normalizers.Replace(Regex(rf"{text_start_pattern} "), "")] if leading else []
         steps += [normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ")] if spec.add_dummy_prefix else []
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", _SPACE))

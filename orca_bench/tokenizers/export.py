@@ -29,21 +29,21 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     from transformers import PreTrainedTokenizerFast
 
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
-    special = [tokenizer.spelling(id_) or "" for id_ in tokenizer.special_ids]
-    escaped = special if finds_special(tokenizer) else []
-    plain = PreTrainedTokenizerFast(
+    special_spellings = [tokenizer.spelling(id_) or "" for id_ in tokenizer.special_ids]
+    escaped_spellings = special_spellings if finds_special(tokenizer) else []
+    transformers_tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=build_fast(tokenizer),
         **{f"{name}_token": tokenizer.spelling(id_) for name, id_ in ids.items() if id_ is not None},
-        split_special_tokens=not escaped,
+        split_special_tokens=not escaped_spellings,
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=max_length or CONTEXT_WINDOW,
-        chat_template=chat_template(tokenizer.bos_id is not None, escaped, ESCAPE),
+        chat_template=chat_template(tokenizer.bos_id is not None, escaped_spellings, ESCAPE),
     )
     with writing(folder):
-        plain.save_pretrained(folder)
-        copied = tokenizer.source.is_file() and tokenizer.source.resolve() != (folder / SENTENCEPIECE_FILE).resolve()
-        if copied:
+        transformers_tokenizer.save_pretrained(folder)
+        is_copied = tokenizer.source.is_file() and tokenizer.source.resolve() != (folder / SENTENCEPIECE_FILE).resolve()
+        if is_copied:
             shutil.copyfile(tokenizer.source, folder / SENTENCEPIECE_FILE)
     # transformers 5 writes its own new class name, which 4.x and other loaders do not know; both know this one.
     config_file = folder / TOKENIZER_CONFIG
@@ -54,7 +54,7 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
 
 
 def _disagreement(tokenizer: Tokenizer, plain: PreTrainedTokenizerBase) -> Disagreement | None:
-    """The first text to which what was exported gives other ids, alone or in the chat template behind BOS."""
+    """The first text to which what was exported gives other ids, alone or in the chat template after BOS."""
     texts = probe_texts(300, seed=1)
     splits, plain.split_special_tokens = plain.split_special_tokens, True
     disagreement = first_disagreement(tokenizer, plain, texts)

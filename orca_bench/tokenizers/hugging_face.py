@@ -32,21 +32,21 @@ class FolderTokenizer(Tokenizer):
         self.source = folder
         self._model_vocab_size = metadata.model_vocab_size
         #: The tokenizer as transformers has it.
-        self.plain = _load(folder, metadata)
-        self._backend = self.plain.backend_tokenizer
+        self.transformers_tokenizer = _load(folder, metadata)
+        self._backend = self.transformers_tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a tokenizer.json may ask for both: training has left them in many
         self._backend.no_padding()
         added = self._backend.get_added_tokens_decoder()
         with_special = self._backend.encode("a", add_special_tokens=True).ids
         without_special = self._backend.encode("a", add_special_tokens=False).ids
         first = with_special[0] if with_special[1:] == without_special else None
-        self.bos_id = self.plain.bos_token_id
+        self.bos_id = self.transformers_tokenizer.bos_token_id
         if self.bos_id is None and "bos_token" not in metadata.names:
             self.bos_id = first
         self.adds_bos = (
             self.bos_id is not None and with_special[:1] == [self.bos_id] and with_special != without_special
         )
-        eos = self.plain.eos_token_id
+        eos = self.transformers_tokenizer.eos_token_id
         stops = [id_ for id_ in metadata.stop_ids if self.spelling(id_) is not None]
         self.eos_id = eos if eos is not None else next(iter(stops), None)
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *stops) if i is not None))
@@ -99,14 +99,14 @@ class FolderTokenizer(Tokenizer):
     @property
     def unk_id(self) -> int | None:
         """The id of the unknown token; None where there is none."""
-        return self.plain.unk_token_id
+        return self.transformers_tokenizer.unk_token_id
 
     @property
     def pad_id(self) -> int | None:
         """The folder's own padding token where the model has it, else the unknown token, else EOS."""
-        own = self.plain.pad_token_id
-        if own is not None and own < (self._model_vocab_size or self.vocab_size):
-            return own
+        pad_id = self.transformers_tokenizer.pad_token_id
+        if pad_id is not None and pad_id < (self._model_vocab_size or self.vocab_size):
+            return pad_id
         return self.eos_id if self.unk_id is None else self.unk_id
 
     @property
@@ -114,8 +114,8 @@ class FolderTokenizer(Tokenizer):
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
         file = self.source / TOKENIZER_JSON
         content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
-        facts = [content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
-        return hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode()).hexdigest()
+        fingerprint_fields = [content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
+        return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 
 
 def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
@@ -140,10 +140,14 @@ def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
 def _class_names(folder: Path) -> dict[str, str]:
     """The named tokens of a folder as its own class has them; nothing where transformers cannot load that class."""
     try:
-        plain = load_plain(folder)
+        transformers_tokenizer = load_plain(folder)
     except UserError:
         return {}
-    return {name: getattr(plain, name) for name in _NAMES if getattr(plain, name) is not None}
+    return {
+        name: getattr(transformers_tokenizer, name)
+        for name in _NAMES
+        if getattr(transformers_tokenizer, name) is not None
+    }
 
 
 def load_plain(folder: str | Path) -> PreTrainedTokenizerBase:

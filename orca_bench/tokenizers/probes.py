@@ -70,12 +70,12 @@ def first_disagreement(
     for text in texts:
         expected, ids = tokenizer.encode(text), list(plain(text, add_special_tokens=False)["input_ids"])
         alone = len(ids) == 1 and tokenizer.spelling(ids[0]) == text
-        if ids != expected and ids != _behind_bos(tokenizer, text) and not alone:
+        if ids != expected and ids != _ids_after_bos(tokenizer, text) and not alone:
             return Disagreement(text, expected, ids, file)
     return None
 
 
-def _behind_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
+def _ids_after_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
     """The ids of a text that begins with the spelling of BOS where that is read as BOS; None for any other text."""
     if tokenizer.bos_id is None:
         return None

@@ -69,32 +69,33 @@ class SentencePieceTokenizer(Tokenizer):
         self._silent = own | {id_ for id_ in special if id_ >= self.pieces}
         self._texts = {id_: token.content for id_, token in self.added.items() if id_ not in self._silent}
 
-    def _resolve_named(self, key: str, own: int, configured: int | None) -> int | None:
+    def _resolve_named(self, key: str, file_id: int, configured: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
-        name = self._metadata.names.get(key)
-        if name:
-            id_ = self._find(name)
+        spelling = self._metadata.names.get(key)
+        if spelling:
+            id_ = self._find(spelling)
             if id_ is None:
-                raise self._no_token(key, name)
+                raise self._no_token(key, spelling)
             return id_
         if key == "bos_token" and key in self._metadata.names:
             return None  # null: there is none
-        if own >= 0:
-            return own
+        if file_id >= 0:
+            return file_id
         return configured if configured is not None and self.spelling(configured) is not None else None
 
-    def _no_token(self, key: str, name: str) -> UserError:
-        """Why a name is that of no token that the model can be fed."""
-        if name in self._metadata.beyond_model:
-            size, id_ = self._metadata.model_vocab_size, self._metadata.beyond_model[name]
+    def _no_token(self, key: str, spelling: str) -> UserError:
+        """The error for a spelling that belongs to no token of the model."""
+        if spelling in self._metadata.beyond_model:
+            size, id_ = self._metadata.model_vocab_size, self._metadata.beyond_model[spelling]
             return UserError(
-                f"{key} is {name!r} with the id {id_}, and the model's vocab_size is {size}", where=self.source.parent
+                f"{key} is {spelling!r} with the id {id_}, and the model's vocab_size is {size}",
+                where=self.source.parent,
             )
-        marked = "▁" + name.replace(" ", "▁")
+        marked = "▁" + spelling.replace(" ", "▁")
         similar = next((piece for piece in (marked[1:], marked) if self._find(piece) is not None), None)
         hint = f"the vocabulary has {similar!r}" if similar else None
         return UserError(
-            f"{key} is {name!r}, and no token of the vocabulary is spelled so", where=self.source.parent, hint=hint
+            f"{key} is {spelling!r}, and no token of the vocabulary is spelled so", where=self.source.parent, hint=hint
         )
 
     def _find(self, spelling: str) -> int | None:

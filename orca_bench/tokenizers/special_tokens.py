@@ -16,7 +16,7 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 
-CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 SPECIAL_TOKENS_MAP, ADDED_TOKENS, TOKENIZER_JSON = "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 
 _DIGITS = 10  # an id has fewer
@@ -60,21 +60,21 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
 
     Raises UserError for a file that is not what it should be.
     """
-    settings, config = _object(folder, TOKENIZER_CONFIG), _object(folder, CONFIG)
+    settings, config = _object(folder, TOKENIZER_CONFIG), _object(folder, CONFIG_FILE)
     text_config = config.get("text_config")  # models of text and images nest the decoder's
     decoder = text_config if isinstance(text_config, dict) else {}
-    generation = _object(folder, GENERATION)
+    generation = _object(folder, GENERATION_CONFIG_FILE)
     stops = [
-        *_ids(generation.get("eos_token_id"), folder / GENERATION),
-        *_ids(config.get("eos_token_id", decoder.get("eos_token_id")), folder / CONFIG),
+        *_ids(generation.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
+        *_ids(config.get("eos_token_id", decoder.get("eos_token_id")), folder / CONFIG_FILE),
     ]
     configured_size = config.get("vocab_size", decoder.get("vocab_size"))
     size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
     names, listed = _names(folder, settings)
-    starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG)
+    starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG_FILE)
     adds_bos = settings.get("add_bos_token")
     # The empty one, which some conversions list, stands between any two characters.
-    added = {id_: token for id_, token in _added(folder, settings, listed, with_tokenizer_json) if token.content}
+    added = {id_: token for id_, token in _added_tokens(folder, settings, listed, with_tokenizer_json) if token.content}
     return Metadata(
         # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
         added={id_: token for id_, token in added.items() if id_ >= 0 and (size is None or id_ < size)},
@@ -128,7 +128,7 @@ def _spelling(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _added(
+def _added_tokens(
     folder: Path, settings: dict[str, Any], special: set[str], with_json: bool
 ) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
@@ -137,15 +137,15 @@ def _added(
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
         yield id_, AddedToken(content, content in special)
     for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
-        yield token.get("id"), _flagged(token, special, folder / TOKENIZER_JSON)
+        yield token.get("id"), _added_token(token, special, folder / TOKENIZER_JSON)
     decoder = settings.get("added_tokens_decoder")
     for id_, token in (decoder if isinstance(decoder, dict) else {}).items():
         if not (id_.isascii() and id_.isdecimal() and len(id_) < _DIGITS):
             raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG)
-        yield int(id_), _flagged(token, special, folder / TOKENIZER_CONFIG)
+        yield int(id_), _added_token(token, special, folder / TOKENIZER_CONFIG)
 
 
-def _flagged(token: Any, special: set[str], where: Path) -> AddedToken:
+def _added_token(token: Any, special: set[str], where: Path) -> AddedToken:
     if not isinstance(token, dict) or not isinstance(token.get("content"), str):
         raise UserError(f"an added token without content: {str(token)[:60]}", where=where)
     content = token["content"]

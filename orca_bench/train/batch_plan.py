@@ -78,7 +78,7 @@ class Plan:
         """The learning rate of `step` (from 0), as DeepSpeed's WarmupDecayLR gives it to a training loop.
 
         Warm-up from 0 to the peak, logarithmic (log(i + 1) / log(warm-up steps)) as is DeepSpeed's default and so the
-        card's, or linear; then linear decay to 0. DeepSpeed's scheduler is one step behind (its step -1 and step 0
+        card's, or linear; then linear decay to 0. DeepSpeed's scheduler lags by one step (its step -1 and step 0
         both have rate 0). This is the same, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
         """
         i, warmup = step - 1, max(2, self.warmup_steps)
@@ -99,7 +99,7 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """GiB a process."""
+        """GiB per process."""
         return self.states + self.activations + self.logits
 
 
@@ -108,11 +108,11 @@ def estimate_memory(
 ) -> Memory:
     """What one process needs in GiB, without the framework's own memory and fragmentation.
 
-    Model states are 16 bytes a parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
+    Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
     4 + 4 + 8), divided over the processes by the ZeRO stage (Rajbhandari et al. 2020, arXiv 1910.02054, section 3 and
-    figure 1: stage 1 divides the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing
-    one input a layer and one layer's inside (34 bytes × tokens × hidden; Korthikanti et al. 2022, arXiv 2205.05198,
-    equation 2 without the attention scores), else every layer's. Logits: fp32 values and gradient.
+    figure 1: stage 1 shards the optimizer's, 2 the gradients too, 3 the weights too). Activations: with checkpointing
+    the input of each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022,
+    arXiv 2205.05198, equation 2 without the attention scores), else those of every layer. Logits: fp32 values and gradient.
     """
     mixed = train.precision != "fp32"
     weight, gradient, optimizer = (2, 2, 12) if mixed else (4, 4, 8)
@@ -123,8 +123,11 @@ def estimate_memory(
         weight / (n if stage >= 3 else 1) + gradient / (n if stage >= 2 else 1) + optimizer / (n if stage >= 1 else 1)
     )
     tokens = train.micro_batch * max_length
-    inside = 34 * tokens * hidden_size * (1 if mixed else 2)
+    layer_activation_bytes = 34 * tokens * hidden_size * (1 if mixed else 2)
     width = 2 if mixed else 4
-    activations = inside + layers * tokens * hidden_size * width if train.gradient_checkpointing else inside * layers
+    if train.gradient_checkpointing:
+        activation_bytes = layer_activation_bytes + layers * tokens * hidden_size * width
+    else:
+        activation_bytes = layer_activation_bytes * layers
     gib = 2**30
-    return Memory(parameters * bytes_per_parameter / gib, activations / gib, 2 * 4 * tokens * vocab_size / gib)
+    return Memory(parameters * bytes_per_parameter / gib, activation_bytes / gib, 2 * 4 * tokens * vocab_size / gib)

@@ -93,9 +93,11 @@ def places(numbers: list[int], sources: list[dict[str, Any]]) -> str:
     groups, start = [], 0
     first = sorted(numbers)[:_MOST_NAMED]
     for source in sources:
-        inside = [str(number - start + 1) for number in first if start <= number < start + source["rows"]]
-        if inside:
-            groups.append(f"{'record' if len(inside) == 1 else 'records'} {', '.join(inside)} of {source['name']}")
+        record_numbers = [str(number - start + 1) for number in first if start <= number < start + source["rows"]]
+        if record_numbers:
+            groups.append(
+                f"{'record' if len(record_numbers) == 1 else 'records'} {', '.join(record_numbers)} of {source['name']}"
+            )
         start += source["rows"]
     more = f" and {len(numbers) - _MOST_NAMED} more (all in manifest.json)" if len(numbers) > _MOST_NAMED else ""
     return ", ".join(groups) + more

@@ -137,8 +137,8 @@ def _assemble(
     """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""
     assert tokenizer.eos_id is not None, "`encode` refuses a tokenizer without EOS"
     prompt_ids = [*tokenizer.prefix, *prompt_ids]
-    whole = [*prompt_ids, *response_ids, tokenizer.eos_id]
-    return whole[:max_length], len(prompt_ids), len(whole) > max_length
+    ids = [*prompt_ids, *response_ids, tokenizer.eos_id]
+    return ids[:max_length], len(prompt_ids), len(ids) > max_length
 
 
 def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:

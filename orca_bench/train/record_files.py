@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orca_bench import hub, row_files, text_fields
+from orca_bench import hub, row_files, row_texts
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
 
@@ -36,7 +36,7 @@ class Source:
         name: The path or hub id.
         rows: How many records it gave.
         sha256: The SHA-256 of the file, or of the rows of a hub set.
-        left_out: How many rows teach nothing, by reason.
+        left_out: How many rows are left out, by reason.
         first_left_out: The place of the first such row, by reason.
         without_system: How many records have no system message; they are trained under the empty one.
         commit: The commit of a hub set.
@@ -54,7 +54,7 @@ class Source:
     def remarks(self) -> list[str]:
         """Messages about the rows, one line each: rows left out, records without a system message."""
         lines = [
-            f"left out: {text_fields.counted(count, reason)}; the first is {self.first_left_out[reason]}"
+            f"left out: {row_texts.rows_phrase(count, reason)}; the first is {self.first_left_out[reason]}"
             for reason, count in self.left_out.items()
         ]
         if self.without_system:
@@ -70,7 +70,7 @@ def read(
 ) -> tuple[list[Record], list[Source]]:
     """All records of the named files, folders, patterns and hub sets, in order.
 
-    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, go before the revision.
+    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, take precedence over the revision.
 
     Rows without an instruction or a response are left out and counted, or raise UserError where `strict` says so. Raises
     UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
@@ -80,23 +80,29 @@ def read(
     for name in names:
         path = Path(name)
         if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
-            sources.append(_hub_set(name, (commits or {}).get(name), strict, records))
-            continue
-        for file in row_files.files_of(path):
-            sources.append(_collect(str(file), row_files.read(file), sha256(file), strict, records))
+            sets = [_hub_set(name, (commits or {}).get(name), strict)]
+        else:
+            files = row_files.files_of(path)
+            sets = [_collect(str(file), row_files.read(file), sha256(file), strict) for file in files]
+        for set_records, source in sets:
+            records += set_records
+            sources.append(source)
     return records, sources
 
 
 def _collect(
-    name: str, rows: Iterable[tuple[str, dict[str, Any]]], digest: str | None, strict: bool, records: list[Record]
-) -> Source:
-    """Append the records among `rows` to `records`."""
-    count_before, without_system = len(records), 0
+    name: str, rows: Iterable[tuple[str, dict[str, Any]]], digest: str | None, strict: bool
+) -> tuple[list[Record], Source]:
+    """The records among `rows`, and the description of their source."""
+    records: list[Record] = []
+    without_system = 0
     left_out: dict[str, int] = {}
     first: dict[str, str] = {}
     for where, row in rows:
         record = _record(row, where)
-        problem = text_fields.problem(record.instruction, record.response, published=not text_fields.is_record(row))
+        problem = row_texts.exclusion_reason(
+            record.instruction, record.response, published=not row_texts.is_record(row)
+        )
         if problem and strict:
             raise UserError(f"data.strict allows no rows {problem}", where=where)
         if problem:
@@ -105,12 +111,12 @@ def _collect(
             continue
         records.append(record)
         without_system += row.get("system") is None
-    if len(records) == count_before:
+    if not records:
         if not left_out:
             raise UserError("no records", where=name)
         reason = max(left_out, key=lambda reason: left_out[reason])
-        raise UserError(f"no record is left: {text_fields.counted(left_out[reason], reason)}", where=first[reason])
-    return Source(name, len(records) - count_before, digest, left_out, first, without_system)
+        raise UserError(f"no record is left: {row_texts.rows_phrase(left_out[reason], reason)}", where=first[reason])
+    return records, Source(name, len(records), digest, left_out, first, without_system)
 
 
 def _record(row: dict[str, Any], where: str) -> Record:
@@ -128,15 +134,15 @@ def _record(row: dict[str, Any], where: str) -> Record:
             hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
         )
     columns = ("system", "instruction", answers[0] if answers else None)
-    context = text_fields.text(row, "input", where)
-    if not context.strip() or (text_fields.is_placeholder_input(context) and not text_fields.is_record(row)):
+    context = row_texts.text(row, "input", where)
+    if not context.strip() or (row_texts.is_placeholder_input(context) and not row_texts.is_record(row)):
         context = ""
-    system, instruction, answer = (text_fields.text(row, column, where) for column in columns)
+    system, instruction, answer = (row_texts.text(row, column, where) for column in columns)
     return Record(system, instruction, context, answer)
 
 
-def _hub_set(name: str, commit: str | None, strict: bool, records: list[Record]) -> Source:
-    """Append the records of a hub set's train split to `records`."""
+def _hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], Source]:
+    """The records of a hub set's train split, and the description of the set."""
     id_, _, revision = name.partition("@")
     hub.check_id(id_, "file of records")
     resolved = hub.resolve(id_, commit or revision or None, "dataset")
@@ -147,5 +153,5 @@ def _hub_set(name: str, commit: str | None, strict: bool, records: list[Record])
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             yield f"{id_} row {number}", row
 
-    source = _collect(name, rows(), None, strict, records)
-    return replace(source, sha256=digest.hexdigest(), commit=resolved.sha)
+    records, source = _collect(name, rows(), None, strict)
+    return records, replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

@@ -77,8 +77,8 @@ def save(
     tensors, in the dtype of the files. `origin` (`run` and `step`) goes into orca_bench.json, with whether plain transformers
     gives the tokenizer's ids.
     """
-    with replacing_folder(folder) as whole:
-        _write(model, state, tokenizer, whole, origin)
+    with replacing_folder(folder) as new_folder:
+        _write(model, state, tokenizer, new_folder, origin)
 
 
 def _write(

@@ -8,7 +8,7 @@ import pytest
 from containers import CONTAINERS, PACKINGS, TABLES
 from published_instructions import DRAWN, FIVE, OWN, PUBLISHED
 
-from orca_bench import text_fields
+from orca_bench import row_texts
 from orca_bench.data import column_shapes, instructions
 from orca_bench.data.conversion import convert
 from orca_bench.errors import UserError
@@ -281,10 +281,10 @@ def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     report = convert([tmp_path / "alpaca_data.json"], tmp_path / "out.jsonl")
     assert report.left_out == {"without an answer": 28, "with a placeholder for an answer": 37}
     assert report.records == 52002 - 28 - 37 == report.assigned_systems
-    placeholders = [row["input"] for row in alpaca if text_fields.is_placeholder_input(row["input"])]
+    placeholders = [row["input"] for row in alpaca if row_texts.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything
-        assert not set(text_fields._bare(value).split()) - {
+        assert not set(row_texts._bare(value).split()) - {
             "no",
             "noinput",
             "input",

@@ -1,4 +1,4 @@
-"""One column of a row in, its text out: numbers as texts, and placeholders for no text recognised.
+"""A column of a row in, its text out: numbers become texts, and placeholders for an absent text are recognised.
 
 The placeholders are data, collected from the published Alpaca file. A module of its own because instructions and records are
 read by the same rules.
@@ -11,7 +11,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 
-#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_bare` writes them.
+#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_bare` returns them.
 PLACEHOLDER_INPUTS = frozenset(
     ("no input", "noinput", "no input required", "no input needed", "no input necessary", "input not required")
     + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
@@ -56,8 +56,8 @@ def _bare(value: str) -> str:
     return _GAP.sub(" ", value.strip(_SIGNS).casefold())
 
 
-def problem(instruction: str, response: str, published: bool = True) -> str:
-    """Words that complete "rows …" for a row that teaches nothing; an empty text for any other row.
+def exclusion_reason(instruction: str, response: str, published: bool = True) -> str:
+    """Why a row is left out, e.g. `without an answer`; empty if it is kept.
 
     Placeholders are recognised in `published` rows only, not in records: those were checked when they were written.
     """
@@ -68,8 +68,8 @@ def problem(instruction: str, response: str, published: bool = True) -> str:
     return "with a placeholder for an answer" if published and is_placeholder_output(response) else ""
 
 
-def counted(count: int, reason: str) -> str:
-    """So many rows of one problem, in words."""
+def rows_phrase(count: int, reason: str) -> str:
+    """A number of rows and the reason why they are left out, e.g. `3 rows without an answer`."""
     return f"{count:,} {'row' if count == 1 else 'rows'} {reason}"
 
 
