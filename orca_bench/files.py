@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and files read with an error that names the file and line.
+"""Files written completely or not at all, and files read with an error that names the file and line.
 
 Every file that orca-bench writes for a person or a program goes through here: it is written beside its place and then moved
 into it, so that a full disk or a kill leaves the old file or none.
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, TextIO
 
 from orca_bench.errors import UserError, Where
 
-#: How a Git LFS pointer begins: what stands in a file's place where it was cloned without git-lfs.
+#: How a Git LFS pointer begins: the content of a file that was cloned without git-lfs.
 LFS_POINTER = b"version https://git-lfs"
 
 

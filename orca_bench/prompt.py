@@ -1,7 +1,7 @@
 """The Orca prompt: (system, instruction, input) in, the exact text for training, evaluation and generation out.
 
-The only file that knows "### System:". Data, training, evaluation and generation call `render`; an exported model carries
-`CHAT_TEMPLATE`, which gives the same text, behind BOS. Source of the text: the example in the orca_mini_13b model card.
+The only file with the headers ("### System:"). Data, training, evaluation and generation call `render`; an exported model carries
+`CHAT_TEMPLATE`, which gives the same text, after BOS. Source of the text: the example in the orca_mini_13b model card.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHAT_TEMPLATE = (
 
 
 def chat_template(bos: bool, special_tokens: Sequence[str] = (), escape: str = "") -> str:
-    """The chat template of an exported model: `CHAT_TEMPLATE`, behind BOS where the model has one.
+    """The chat template of an exported model: `CHAT_TEMPLATE`, after BOS where the model has one.
 
     transformers, vLLM and others encode what a template renders without adding special tokens, so that BOS must be in it.
     Of `special_tokens` that a message spells out, `escape` parts the first character from the rest.

@@ -27,7 +27,7 @@ PathOrId = Annotated[str, Field(min_length=1, pattern=PRINTABLE_PATTERN)]  # a p
 #: the mark must keep its value.
 MAY_CHANGE = "may change"
 
-#: The key that names the recipe that a file is laid over. It stands in files only: a loaded `Recipe` is whole.
+#: The key that names the recipe that a file extends. Only files have it: a loaded `Recipe` is complete.
 EXTENDS = "extends"
 EXTENDS_DESCRIPTION = (
     "Another recipe, as a path relative to this file or the name of a shipped recipe. Its keys hold where this file does "

@@ -69,13 +69,13 @@ class _Places:
         self._places |= {location: (self._layer, place) for location, (_, place) in upper._places.items()}
 
     def note(self, location: Location, place: str) -> None:
-        """Add an override; what was written inside the value that it replaces counts no more."""
+        """Add an override; it removes the places of the keys it replaces."""
         self._layer += 1
         self.forget(location)
         self._places[location] = (self._layer, place)
 
     def forget(self, location: Location) -> None:
-        """Remove the places of a value, and of all values inside it, that another value replaces."""
+        """Remove the places of a value, and of all values inside it, because another value replaces them."""
         self._places = {key: entry for key, entry in self._places.items() if key[: len(location)] != location}
 
     def describe(self, *locations: Location) -> str:

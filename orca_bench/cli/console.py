@@ -22,7 +22,7 @@ def progress_message(line: str) -> None:
 
 @contextmanager
 def counting(title: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Yield `report(done, total)`, a bar on a terminal and nothing elsewhere; a total of None is not known."""
+    """Yield `report(done, total)`, a bar on a terminal, without output elsewhere; a total of None is unknown."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     with Progress(

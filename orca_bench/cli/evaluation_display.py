@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class EvaluationDisplay:
-    """The progress of an evaluation, on standard error: bars on a terminal, elsewhere a line a task and one every half minute.
+    """The progress of an evaluation, on standard error: bars on a terminal, else one line per task and one every half minute.
 
-    A bar counts tokens that must be computed, not requests, because time depends on tokens; behind it stands how many sent
+    A bar counts tokens that must be computed, not requests, because time depends on tokens; after it comes how many sent
     tokens need one computed. After `estimate_after_s` seconds of work it also shows when all tasks will be done. Without a
     terminal, lines come every `line_interval_s` seconds.
     """
@@ -136,7 +136,7 @@ class EvaluationDisplay:
         self._progress.update(bar, left=f"{left}{rate}{self._end_sentence(', all ')}")
 
     def _end_sentence(self, before: str) -> str:
-        """When all tasks will be done, behind `before`; nothing until enough was computed to tell."""
+        """When all tasks will be done, after the text `before`; empty until enough was computed to tell."""
         if self._clock is None or self._clock.worked < self._estimate_after_s:
             return ""
         sentence = self._clock.sentence()

@@ -71,7 +71,7 @@ _HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (an
 
 @functools.lru_cache(maxsize=1024)
 def of(columns: tuple[str, ...]) -> Shape:
-    """The shape of a row with these columns, whose case does not matter; its columns are named as they stand in the row.
+    """The shape of a row with these columns, whose case does not matter; its columns are named as in the row.
 
     Raises UserError, without a place, for columns of no known shape and of more than one.
     """

@@ -21,7 +21,7 @@ class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
     `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
-    then. `problem` completes the words "rows …" where this row teaches nothing, and is empty otherwise. `placeholder` says
+    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept. `placeholder` says
     that its input was a word for no input. `further_columns` are those of a row that is a record already.
     """
 

@@ -49,25 +49,25 @@ class SilentDisplay:
     """A display that shows nothing."""
 
     def message(self, line: str) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def count(self, task: Task, protocol: str) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def expect(self, workload: Workload) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def begin(self, task: Task, protocol: str) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def plan(self, call: Call) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def advance(self, count: int) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def skip(self, count: int) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def end(self, task: Task, entry: TaskResult) -> None:
-        """Nothing."""
+        """Ignore the event."""

@@ -28,7 +28,7 @@ COSMETIC_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtyp
 COSMETIC_GENERATION = {"_from_model_config", "transformers_version", "use_cache"}
 COSMETIC_TOKENIZER = {"name_or_path", "transformers_version", "chat_template"}
 
-#: Files that decide which ids a text becomes, by pattern, and the ones among a tokenizer's files that are read key by key.
+#: Files that determine the ids of a text, by pattern, and the ones among a tokenizer's files that are read key by key.
 _VOCABULARY = (
     "tokenizer.model*",
     "tokenizer.json",
@@ -59,7 +59,7 @@ def of_loaded(model: PreTrainedModel, folder: str, device: torch.device, engine:
 
 
 def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) -> dict[str, str]:
-    """The identity of a model behind a server; `server` says which server and which model of it.
+    """The identity of a model that a server runs; `server` says which server and which model of it.
 
     With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.

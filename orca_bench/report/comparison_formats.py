@@ -1,6 +1,6 @@
-"""A Comparison in, its forms out: a grid to read, and JSON for programs.
+"""A Comparison in, its output formats out: a grid to read, and JSON for programs.
 
-The grid is in percent, JSON in fractions of 1. Its own module because a form may change while no difference does.
+The grid is in percent, JSON in fractions of 1. Its own module because the output format may change while the differences do not.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _legend(comparison: Comparison) -> list[str]:
         f"Δ is {comparison.second} minus {comparison.first}, in points{pairs}",
         f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: "
         f"p < {SIGNIFICANCE_LEVEL}",
-        "95 % interval: of each line by itself, not corrected",
+        "95 % interval: of each line alone, not corrected",
         f"{_DETECTABLE}: the smallest true difference that a comparison of this size shows four times in five",
         *comparison.notes,
     ]

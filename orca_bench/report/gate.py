@@ -3,7 +3,7 @@
 A task fails where its loss against the baseline is significant (paired, corrected over the tasks) and at least as large as the
 rules' smallest loss, or where it is below a floor. What cannot be compared fails too: a gate that passes results on other rows
 is worse than none (gate_comparability.py). Several baselines are runs of one recipe that differ in their seed: then a loss must
-also be larger than what seeds do (stats/seed_tests.py). What was not examined stands in the notes.
+also exceed the spread over seeds (stats/seed_tests.py). The notes name what was not examined.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TaskVerdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The whole verdict; `reasons` are what makes the results incomparable as a whole, `notes` what was not examined."""
+    """The verdict of the gate; `reasons` say why the results cannot be compared, `notes` what was not examined."""
 
     result: str
     baseline: str
@@ -65,14 +65,14 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Whether at least one task was examined, and nothing fails."""
+        """Whether at least one task was examined, and no task fails."""
         return bool(self.verdicts) and not self.reasons and all(verdict.passed for verdict in self.verdicts)
 
 
 def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules) -> GateReport:
     """Check a result against its baselines; lost questions are named in comparison with the first of them.
 
-    Raises UserError where one file stands twice, and where two results have nothing in common.
+    Raises UserError where one file is given twice, and where two results have nothing in common.
     """
     refuse_repeated_files(result, baselines)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
@@ -113,8 +113,8 @@ class _TaskLine:
 def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: set[str]) -> dict[str, _TaskComparison]:
     """By task, the comparison of those of `names` that all baselines have on the questions of the result."""
     lines = _lines_by_task(result, baselines)
-    befores = {name: [line.first for line in own] for name, own in lines.items()}
-    afters = {name: own[0].second for name, own in lines.items()}
+    befores = {name: [line.first for line in task_lines] for name, task_lines in lines.items()}
+    afters = {name: task_lines[0].second for name, task_lines in lines.items()}
     seeds = {name: SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
         steps = [1 / len(result.questions[name].questions) for name in lines]
@@ -136,7 +136,7 @@ def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[
         for line in comparison.lines:
             if line.name in result.questions and (task_line := _as_task_line(line)) is not None:
                 lines.setdefault(line.name, []).append(task_line)
-    return {name: own for name, own in lines.items() if len(own) == len(baselines)}
+    return {name: task_lines for name, task_lines in lines.items() if len(task_lines) == len(baselines)}
 
 
 def _as_task_line(line: ComparisonLine) -> _TaskLine | None:

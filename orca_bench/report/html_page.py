@@ -39,7 +39,7 @@ _FOLDER = Path(__file__).parent
 Progress: TypeAlias = Callable[[int, int], None]
 #: One request as it was sent: context, continuation (None where a text was generated), stop strings.
 RequestTexts: TypeAlias = tuple[str, str | None, Sequence[str]]
-#: Gives the requests of a question by task part and place in the protocol's order; None where they cannot be rebuilt.
+#: Gives the requests of a question by task part and index in the protocol's order; None where they cannot be rebuilt.
 RequestLookup: TypeAlias = Callable[[str, int], Sequence[RequestTexts] | None]
 
 _Key: TypeAlias = tuple[str, str, int]  # task, part, row
@@ -47,7 +47,7 @@ _Json: TypeAlias = dict[str, object]
 
 
 def no_progress(_written: int, _count: int) -> None:
-    """The Progress that shows nothing."""
+    """A Progress without a display."""
 
 
 def write_page(
@@ -59,7 +59,7 @@ def write_page(
     requests: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> None:
-    """Write the page of some results, with their questions, to the file `out`; `requests` has one entry a result.
+    """Write the page of some results, with their questions, to the file `out`; `requests` has one entry per result.
 
     The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
     written, and for a number that is not finite.
@@ -98,11 +98,11 @@ def page_pieces(
     yield "</section>\n"
     yield _own_file("page.html")
     yield f'<script type="application/json" id="index">{_json(_index(results, keys))}</script>\n'
-    for number, start in enumerate(range(0, len(keys), _CHUNK_SIZE)):
+    for index, start in enumerate(range(0, len(keys), _CHUNK_SIZE)):
         progress(start, len(keys))
         chunk = [_question(results, requests, key) for key in keys[start : start + _CHUNK_SIZE]]
         compressed = gzip.compress(_json(chunk).encode(), _COMPRESSION_LEVEL, mtime=0)
-        yield f'<script type="text/plain" id="chunk-{number}">{base64.b64encode(compressed).decode()}</script>\n'
+        yield f'<script type="text/plain" id="chunk-{index}">{base64.b64encode(compressed).decode()}</script>\n'
     yield f"<script>{script}</script>\n</body>\n</html>\n"
 
 
@@ -150,8 +150,8 @@ def _keys(results: Sequence[ResultFile]) -> list[_Key]:
     """(task, part, row) of every question of any result, in the order of the first result that has it."""
     keys: dict[_Key, None] = {}
     for file in results:
-        for task, own in file.questions.items():
-            keys |= {(task, *key): None for key in own.questions}
+        for task, task_questions in file.questions.items():
+            keys |= {(task, *key): None for key in task_questions.questions}
     tasks = list(dict.fromkeys(task for task, _, _ in keys))
     return sorted(keys, key=lambda key: tasks.index(key[0]))  # stable: within a task in the protocol's order
 
@@ -165,7 +165,7 @@ def _find(file: ResultFile, key: _Key) -> Question | None:
 def _index(results: Sequence[ResultFile], keys: Sequence[_Key]) -> _Json:
     """What the page's list needs of every question: task, part, row, and its score in each result, null where it has none."""
     parts = list(dict.fromkeys(part for _, part, _ in keys))
-    part_numbers = {part: number for number, part in enumerate(parts)}
+    part_numbers = {part: index for index, part in enumerate(parts)}
     scores = []
     for file in results:
         questions = [_find(file, key) for key in keys]
@@ -205,7 +205,7 @@ def _question(results: Sequence[ResultFile], requests: Sequence[RequestLookup | 
 
 
 def _question_entry(question: Question, form: int | None) -> _Json:
-    """What one result has of a question; `form` is the number of the form in which it was sent."""
+    """What one result has of a question; `form` is the index of the form in which it was sent."""
     return {
         "score": question.score,
         "prediction": question.prediction,

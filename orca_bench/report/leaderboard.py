@@ -60,13 +60,13 @@ def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[Reported
     models = [(row.model, row.protocol) for row in rows]
     headings = ["Model", "Protocol", *(_HEADINGS[name] for name in _COLUMNS), "n"]
     lines = []
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
         model = row.model if models.count((row.model, row.protocol)) == 1 else row.label
         cells = [
             TextCell(
                 _format(row.scores.get(name)),
-                bold=best_rows.get(name) == number,
+                bold=best_rows.get(name) == index,
                 short=_format_short(row.scores.get(name)),
             )
             for name in _COLUMNS
@@ -132,14 +132,14 @@ def _notes(results: Sequence[ResultFile], reported: Sequence[ReportedScores], ro
 
 
 def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
-    """By column, the number of the row that is significantly best; columns in which none is are left out."""
+    """By column, the index of the row that is significantly best; columns in which none is are left out."""
     candidates: dict[str, tuple[int, float]] = {}
     for name in _COLUMNS:
-        numbers = [number for number, row in enumerate(rows) if name in row.scores]
-        if len(numbers) < 2:
+        indices = [index for index, row in enumerate(rows) if name in row.scores]
+        if len(indices) < 2:
             continue
-        best = max(numbers, key=lambda number: rows[number].scores[name].value)
-        ps = [_p(rows[other], rows[best], name) for other in numbers if other != best]
+        best = max(indices, key=lambda index: rows[index].scores[name].value)
+        ps = [_p(rows[other], rows[best], name) for other in indices if other != best]
         candidates[name] = (best, max(ps))  # better than each of the others: the largest p of an intersection of tests
     adjusted = holm([p for _, p in candidates.values()])
     return {
@@ -157,7 +157,7 @@ def _p(other: _Row, best: _Row, name: str) -> float:
     if any(row.file is not None and not row.file.result.is_comparable(name) for row in (other, best)):
         return 1.0
     if name in AVERAGES or (other.file is None and best.file is None):
-        return 1.0  # of a reported average nothing is known but the number
+        return 1.0  # a reported average has no standard error
     error = math.hypot(_error(other.scores[name], name), _error(best.scores[name], name))
     return normal_p(best.scores[name].value - other.scores[name].value, error)
 

@@ -44,7 +44,7 @@ def eval_results(
 ) -> list[EvalResult]:
     """huggingface_hub's EvalResult of each task; `scores` are percent by task, in the order that the card shall have.
 
-    `notes`, by task, stand behind the name of the data set: what makes a score another one than the leaderboard's.
+    `notes`, by task, are appended to the name of the data set: how a score differs from the leaderboard's.
     """
     from huggingface_hub import EvalResult
 
@@ -71,10 +71,10 @@ def eval_results(
 
 
 def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
-    """(percent by task, rounded to two decimals; by task what must stand behind the data set's name, where anything must).
+    """(percent by task, rounded to two decimals; by task what is appended to the data set's name, if anything).
 
-    Nothing is needed behind the name of the leaderboard's own questions under its own protocol, in full. Raises UserError
-    for a suite whose scores say nothing on a card.
+    No note is needed for all questions of the leaderboard under its protocol. Raises UserError
+    for a suite whose scores do not belong on a card.
     """
     if not result.suite.comparable:
         raise UserError(
@@ -87,7 +87,7 @@ def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
 
 
 def _result_notes(result: Result) -> Iterator[str]:
-    """What makes all numbers of a result others than the leaderboard's."""
+    """How all scores of a result differ from the leaderboard's."""
     protocol = result.protocol
     if (protocol.name, protocol.version) != ("leaderboard", 1):
         yield f"protocol {protocol.heading}"
@@ -101,7 +101,7 @@ def _result_notes(result: Result) -> Iterator[str]:
 
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:
-    """What makes the number of one task another one than the leaderboard's."""
+    """How the score of one task differs from the leaderboard's."""
     entry, task = result.tasks[name], BY_NAME[name]
     status = entry.row_status(task.split)
     if status == OTHER:
@@ -164,7 +164,7 @@ def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlO
     """The `results` of a model-index entry, built and read back by huggingface_hub.
 
     huggingface_hub 2.4 puts the metrics of one data set into one entry whatever the data set's name says, so each kind of
-    measurement (the name, which says the protocol) is built by itself.
+    measurement (the name, which has the protocol) is built separately.
     """
     from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 

@@ -142,7 +142,7 @@
     if (whole) nodes.push(make("h4", "the whole of it, of which the protocol throws the first tokens away"), ...text(whole));
     return nodes;
   });
-  // Choices as a table: a line a choice, a column a result. ✓ is the right one, bold is the model's prediction.
+  // Choices as a table: a line per choice, a column per result. ✓ is the right one, bold is the model's prediction.
   const isChoices = (entry) => Array.isArray(entry.answers) && entry.answers.length && entry.answers.every((a) => typeof a === "number");
   const isRight = (entry, place) => entry.one_set && (Array.isArray(entry.gold) ? entry.gold.includes(place) : entry.gold === place);
   const table = (entries, form, metric) => {

@@ -77,14 +77,14 @@ def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, 
     count = len(results)
     height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * count))
     figure, axes = plot.subplots(figsize=(8, height), layout="constrained")
-    for number, file in enumerate(results):
-        offset = (number - (count - 1) / 2) * 0.7 / max(count, 2)
+    for index, file in enumerate(results):
+        offset = (index - (count - 1) / 2) * 0.7 / max(count, 2)
         points = [
             _point(x + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
             for x, task in enumerate(tasks)
             if task.name in file.result.tasks
         ]
-        _draw_points(axes, points, number, file.label)
+        _draw_points(axes, points, index, file.label)
     if reported is not None:
         _draw_reported(axes, tasks, results, reported)
     _draw_chance(axes, tasks)
@@ -133,7 +133,7 @@ def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folde
     """Checkpoints of one run over their steps, a small picture for each task with a line for each protocol.
 
     `steps` are the optimizer steps of the results; None takes them from the results or their names. Raises UserError where a
-    step is not known, or stands twice in one protocol.
+    step is not known, or occurs twice in one protocol.
     """
     results_by_protocol = _group_by_protocol(results, steps)
     tasks = _tasks_of(results)
@@ -143,12 +143,10 @@ def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folde
     figure, grid = plot.subplots(
         lines, columns, figsize=(2.6 * columns, 0.9 + 2.2 * lines), layout="constrained", squeeze=False
     )
-    for number, task in enumerate(tasks):
-        _draw_task_over_steps(
-            grid[number // columns][number % columns], task, results_by_protocol, is_first=number == 0
-        )
-    for number in range(len(tasks), lines * columns):
-        grid[number // columns][number % columns].set_visible(False)
+    for index, task in enumerate(tasks):
+        _draw_task_over_steps(grid[index // columns][index % columns], task, results_by_protocol, is_first=index == 0)
+    for index in range(len(tasks), lines * columns):
+        grid[index // columns][index % columns].set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
@@ -188,14 +186,14 @@ def _point(x: float, entry: Estimate, n: int) -> _Point:
     return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], number: int, label: str) -> None:
-    """A result's scores as points with horizontal error bars, in the marker and colour of the result `number`."""
+def _draw_points(axes: Axes, points: Sequence[_Point], index: int, label: str) -> None:
+    """A result's scores as points with horizontal error bars, in the marker and colour of the result with this index."""
     axes.errorbar(
         [point.score for point in points],
         [point.x for point in points],
         xerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
-        fmt=_MARKERS[number % len(_MARKERS)],
-        color=_COLOURS[number % len(_COLOURS)],
+        fmt=_MARKERS[index % len(_MARKERS)],
+        color=_COLOURS[index % len(_COLOURS)],
         markersize=6,
         elinewidth=1.5,
         capsize=3,
@@ -257,8 +255,8 @@ def _group_by_protocol(results: Sequence[ResultFile], steps: Sequence[int] | Non
     if steps is not None and len(steps) != len(results):
         raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
     groups: dict[str, dict[int, ResultFile]] = {}
-    for number, file in enumerate(results):
-        step = _step(file) if steps is None else steps[number]
+    for index, file in enumerate(results):
+        step = _step(file) if steps is None else steps[index]
         results_by_step = groups.setdefault(file.result.protocol.name, {})
         if step in results_by_step:
             raise UserError(f"two results of step {step}", where=file.path, hint="give one result of each step")
@@ -285,20 +283,20 @@ def _draw_task_over_steps(
     steps = sorted({step for results in results_by_protocol.values() for step in results})
     shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
     highest = 0.0
-    for number, (protocol, results) in enumerate(results_by_protocol.items()):
+    for index, (protocol, results) in enumerate(results_by_protocol.items()):
         points = []
         for step in sorted(results):
             entry = results[step].result.tasks.get(task.name)
             if entry is not None:
-                x = step + shift * (2 * number - len(results_by_protocol) + 1)
+                x = step + shift * (2 * index - len(results_by_protocol) + 1)
                 points.append(_point(x, entry, entry.n))
         highest = max([highest, *(point.high for point in points)])
         axes.errorbar(
             [point.x for point in points],
             [point.score for point in points],
             yerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
-            fmt=f"-{_MARKERS[number % len(_MARKERS)]}",
-            color=_COLOURS[number % len(_COLOURS)],
+            fmt=f"-{_MARKERS[index % len(_MARKERS)]}",
+            color=_COLOURS[index % len(_COLOURS)],
             markersize=4,
             elinewidth=1,
             capsize=2,

@@ -32,7 +32,7 @@ RequestsOf: TypeAlias = Callable[[Result], tuple[RequestLookup, list[str]]]
 
 @dataclass
 class Publication:
-    """The model card, the files that were written, and what a person should know of them."""
+    """The model card, the files that were written, and notes on them."""
 
     card: Path
     files: list[Path] = field(default_factory=list)
@@ -124,7 +124,7 @@ def _check_results(files: Sequence[ResultFile]) -> None:
 
 
 def _check_is_one_model(files: Sequence[ResultFile]) -> None:
-    """Raise UserError where weights, configuration or tokenizer differ; those that a result does not know are let through.
+    """Raise UserError where weights, configuration or tokenizer differ; those that a result does not have are not compared.
 
     Of a model on a server the weights are not known, but its folder's configuration and tokenizer are.
     """
@@ -153,14 +153,14 @@ def _check_file_names(files: Sequence[ResultFile]) -> None:
 
 
 def _default_card(files: Sequence[ResultFile], folder: Path) -> Path:
-    """The card of the run that all results lie in; else one beside the tables, for a result may name any folder as its own."""
+    """The card of the run that contains all results; else one beside the tables, because a result may name any folder."""
     models = {_run_model_folder(file) for file in files}
     model = models.pop() if len(models) == 1 else None
     return (folder if model is None else model) / "README.md"
 
 
 def _run_model_folder(file: ResultFile) -> Path | None:
-    """The model folder of the run below which a result lies, where it is the one that the result is of."""
+    """The model folder of the run that contains a result file, if the result is of this model; else None."""
     description = file.result.model
     if not description.path:
         return None

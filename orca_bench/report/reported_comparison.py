@@ -54,7 +54,7 @@ def _line(file: ResultFile, task: TaskFacts, reported: float | None) -> Comparis
 
 def _compare_scores(task: TaskFacts, reported: float, estimate: Estimate) -> ComparisonLine:
     """The difference of two scores that are not paired, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
-    # A standard error of 0 says nothing: a quarter of the 95 % interval stands for it.
+    # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
     n = task.full_size
     low, high = wilson_interval(reported, n)
     reported_error = math.sqrt(reported * (1 - reported) / n) or (high - low) / 4

@@ -1,6 +1,6 @@
 """A file of reported scores in, typed scores with their source out.
 
-Reported scores are what others published of a model; only the numbers are known, not the answers. Its own module because
+Reported scores were published by others; only the numbers are known, not the answers. Its own module because
 tables, comparisons, pictures and pages put them beside measured ones.
 """
 
@@ -20,7 +20,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class ReportedScores(BaseModel):
     """The reported scores of one model, percent, by task and by average (`all seven`, `six without DROP`).
 
-    `model` is its id on the hub, `source` where the scores stand; `notes`, by task, say what to know of a score.
+    `model` is its id on the hub, `source` where the scores were published; `notes`, by task, are remarks on a score.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)

@@ -1,7 +1,7 @@
 """Results in, a table of scores out: reported beside measured, difference, standard error, n, and both averages.
 
 A difference is shown only where the two numbers may be compared (score_table_notes.py says why not). Numbers are percent, as on
-the leaderboard. Reads results only; knows no model. Its own module because the forms of the table (score_table_formats.py)
+the leaderboard. Reads results only, no models. Its own module because the forms of the table (score_table_formats.py)
 change while its numbers do not.
 """
 

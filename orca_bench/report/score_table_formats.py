@@ -25,7 +25,7 @@ _CsvValue: TypeAlias = str | int | float | None
 
 
 def to_grid(table: ScoreTable) -> Grid:
-    """The table as a grid. A column of differences that is empty is left out; an n that all results share stands once."""
+    """The table as a grid. A column of differences that is empty is left out; an n that all results share is there once."""
     has_one_n = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
     columns = [
         ("Task", [line.title for line in table.lines]),
@@ -33,12 +33,12 @@ def to_grid(table: ScoreTable) -> Grid:
         ("Metric", [line.metric for line in table.lines]),
         ("Reported", [_format_number(line.reported) for line in table.lines]),
     ]
-    for number, heading in enumerate(table.headings):
-        scores = [line.scores[number] for line in table.lines]
+    for index, heading in enumerate(table.headings):
+        scores = [line.scores[index] for line in table.lines]
         columns.append((heading, [_format_measured(score) for score in scores]))
         if any(score.difference is not None for score in scores):
             columns.append(("Δ", [_format_number(score.difference, signed=True) for score in scores]))
-        if not has_one_n or number == len(table.headings) - 1:
+        if not has_one_n or index == len(table.headings) - 1:
             columns.append(("n", ["" if score.n is None else str(score.n) for score in scores]))
     return Grid(
         [heading for heading, _ in columns],
@@ -54,7 +54,7 @@ def to_grid(table: ScoreTable) -> Grid:
 def format_score(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> str:
     """A score, a fraction of 1, as percent with its standard error; a dash for None.
 
-    Where all answers have the same score, the standard error is 0 and says nothing: the 95 % interval takes its place.
+    Where all answers have the same score, the standard error is 0; then the text has the 95 % interval instead.
     """
     if value is None:
         return "–"
@@ -64,7 +64,7 @@ def format_score(value: float | None, stderr: float | None, interval: Sequence[f
 
 
 def to_csv(table: ScoreTable) -> str:
-    """One line a task and result, not rounded; empty where unknown."""
+    """One line per task and result, not rounded; empty where unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_CSV_HEADINGS)

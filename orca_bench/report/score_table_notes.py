@@ -1,4 +1,4 @@
-"""Results in, notes out: in plain words, what a reader must know of a number before comparing it.
+"""Results in, notes out: in plain words, what a reader must know before comparing a number.
 
 A note is (subject, text): the subject is a result's heading, alone or with a task. Its own module because the table of tasks
 and the leaderboard show the same notes, and because these sentences are what keeps a reader from a wrong conclusion.
@@ -21,7 +21,7 @@ _UNFAIR_PROTOCOLS = {
 
 
 def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
-    """(subject, text) of all that a reader must know of a result: protocol, suite, limit, tasks not run, warnings."""
+    """(subject, text) of everything a reader must know about a result: protocol, suite, limit, tasks not run, warnings."""
     notes = [(label, _protocol(result))]
     if not result.is_comparable():
         text = (
@@ -63,7 +63,7 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
 
 
 def reported_notes(reported: ReportedScores) -> list[tuple[str, str]]:
-    """(subject, text): where the reported scores stand, and what to know of single ones."""
+    """(subject, text): the source of the reported scores, and remarks on single ones."""
     notes = [("reported", f"{reported.model}, {reported.source}")]
     for name, text in reported.notes.items():
         title = BY_NAME[name].title if name in BY_NAME else name

@@ -150,7 +150,7 @@ class _JsonText:
             if not self._take(","):
                 raise self._error("expecting ',' or ']'", self._skip_space())
         if not self.at_end():
-            raise self._error("more text behind the array", self._position)
+            raise self._error("more text after the array", self._position)
 
     def at_end(self) -> bool:
         """Whether nothing but space is left."""

@@ -1,7 +1,7 @@
 """The logits of the next token in, the token out: greedy, or sampled after temperature, top-k and top-p.
 
 The rules are transformers' own logits warpers, in the order in which its `generate` applies them. Its own module because
-sampling knows neither models nor texts.
+sampling needs neither models nor texts.
 """
 
 from __future__ import annotations

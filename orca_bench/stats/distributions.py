@@ -17,7 +17,7 @@ _LARGE_DEGREES = 1e6  # from here on Student's t is the normal distribution
 def two_sided_quantile(degrees: float | None) -> float:
     """How many standard errors a 95 % interval reaches to each side, by Student's t.
 
-    `degrees` are the degrees of freedom, not below 1 and not necessarily whole; None stands for the normal distribution.
+    `degrees` are the degrees of freedom, not below 1 and not necessarily whole; None means the normal distribution.
     """
     probability = (1 + CONFIDENCE_LEVEL) / 2
     if degrees is None or degrees > _LARGE_DEGREES:

@@ -38,7 +38,7 @@ def seed_tests(baselines: Sequence[Sequence[float]], values: Sequence[float], st
     Appl. Genet. Mol. Biol. 3(1):3): s₀² is the mean of the tasks' variances, and d₀ is four, with which the tasks' standard
     deviations may differ five-fold, less the task's own share in s₀². Seven tasks cannot tell how much they differ, so
     `task_p`, one-sided and by the task's own variance, must show a loss too. In simulations with equal and with very unequal
-    tasks, false alarms stayed within 5 %.
+    tasks, the family-wise error rate stayed within 5 %.
 
     Raises ValueError for fewer than two baseline runs.
     """

@@ -3,7 +3,7 @@
 Its own module because transformers' own conversion of such a file disagrees with SentencePiece wherever two spaces meet and
 turns a literal `</s>` in a question into the end of the sequence (seen with transformers 5.23.0): a model trained through
 one tokenizer and evaluated through another is measured wrongly without any error. What the JSON files beside it add (tokens
-behind the last piece, another EOS, pieces that are special) comes in as `Metadata`.
+after the last piece, another EOS, pieces that are special) comes in as `Metadata`.
 """
 
 from __future__ import annotations

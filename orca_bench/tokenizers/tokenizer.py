@@ -78,7 +78,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """A SHA-256 over everything that decides which ids a text becomes, and which ids end it."""
+        """A SHA-256 over everything that determines the ids of a text, and the ids that end it."""
 
     @property
     def eos_text(self) -> str:

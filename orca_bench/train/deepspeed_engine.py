@@ -1,7 +1,7 @@
 """The DeepSpeed engine around the student: its configuration, the loss, and the gathered weights.
 
 Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because everything that depends on how DeepSpeed
-0.19.8 behaves stands here.
+0.19.8 behaves is here.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Diverged(Exception):
 class DivergenceReport:
     """Where a run diverged: `step` counts from 1, `records` are the numbers (from 0) of the records of its batch.
 
-    `loss` is in nats a token, `grad_norm` before clipping; None where they are not finite, or not known.
+    `loss` is in nats per token, `grad_norm` before clipping; None where they are not finite, or not known.
     """
 
     what: str
@@ -52,7 +52,7 @@ def finite(value: float | None) -> float | None:
 
 
 def problem(loss: float, norm: float | None, train: Train) -> str | None:
-    """What is wrong with the loss (nats a token) and gradient norm of a step, or None.
+    """What is wrong with the loss (nats per token) and gradient norm of a step, or None.
 
     In fp16 a gradient that is not finite is no divergence: DeepSpeed leaves the step out and lowers its loss scale.
     """
@@ -106,7 +106,7 @@ def places(numbers: list[int], sources: list[dict[str, Any]]) -> str:
 def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
     """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
 
-    The same numbers give the same divergence: nothing is gained by going on from the last checkpoint.
+    The same numbers give the same divergence: to continue from the last checkpoint would not help.
     """
     entry = manifest.get("diverged") or {}
     loss = entry.get("loss")

@@ -3,7 +3,7 @@
 BOS + prompt + response + EOS, where prompt and response are **tokenized separately** and their ids concatenated, cut at
 `max_length` from the right; the loss falls on the response and EOS only. Source: yxuansu/OpenAlpaca c7cd58d,
 datasets/sft_dataset.py. Evaluation in the Orca prompt concatenates the same way, or it would score token ids that
-training never saw. Where a model has no BOS, none stands there.
+training never saw. A model without BOS gets none.
 
 Encoding 137,000 records takes a minute, so the arrays are stored in a file. They are read from it as long as the texts, the
 tokenizer and `max_length` are the same.
@@ -89,7 +89,7 @@ def encode(
 ) -> tuple[EncodedExamples, EncodingReport]:
     """Encode all records; `progress(n)` is called with the number done so far.
 
-    Records whose response is cut away entirely teach nothing: they are left out, and the report has their numbers.
+    Records whose response is cut away entirely are left out, and the report has their numbers.
     Raises UserError where none is left, and where the tokenizer has no EOS to train.
     """
     if tokenizer.eos_id is None:

@@ -3,12 +3,12 @@
 runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
 runs/NAME/tokens.npz       the encoded records
-runs/NAME/metrics.jsonl    one line a step
+runs/NAME/metrics.jsonl    one line per step
 runs/NAME/checkpoints/     DeepSpeed's, the newest two
 runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
 runs/NAME/train.log        the libraries' own messages
-runs/NAME/.lock            held by the command that trains; names that begin with a dot come and go
+runs/NAME/.lock            held by the command that trains; names that begin with a dot are temporary
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """The revision of the checkout that this code runs from, `+` behind it where files differ; None outside one."""
+    """The revision of the checkout that this code runs from, with a final `+` where files differ; None outside one."""
     here = Path(__file__).parents[2]
     if not (here / "pyproject.toml").is_file():
         return None  # installed into some environment, perhaps inside another project's checkout

@@ -73,7 +73,7 @@ def save(
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
-    The folder appears whole or not at all, and takes the place of an earlier one. `state` maps parameter names to whole
+    The folder appears complete or not at all, and replaces an earlier one. `state` maps parameter names to whole
     tensors, in the dtype of the files. `origin` (`run` and `step`) goes into orca_bench.json, with whether plain transformers
     gives the tokenizer's ids.
     """

@@ -37,17 +37,17 @@ class TrainingDisplay(Protocol):
 
 
 class SilentTrainingDisplay:
-    """A display that shows nothing."""
+    """A display without output."""
 
     def message(self, line: str) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
     def encoding(self) -> AbstractContextManager[Progress]:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
     def prepared(self, prepared: PreparedRun) -> None:
-        """Nothing."""
+        """Ignore the event."""
 
 
 def train_recipe(

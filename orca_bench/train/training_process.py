@@ -93,7 +93,7 @@ def _train(run: Run) -> Literal["finished", "interrupted"]:
 
 
 def _write_outcome(run: Run, status: str, message: str = "", code: int = 0, **details: Any) -> None:
-    """Write how the training ended: of failures the first one counts; what all processes know, process 0 writes."""
+    """Write how the training ended: the first failure counts; process 0 writes what all processes have in common."""
     if status == "failed":
         if run.outcome_file.exists():
             return

@@ -142,7 +142,7 @@ LONG = json.dumps([{"a": "x" * 40}] * 3, indent=0).encode()
         (b"[1, 2]", "F:1 row 1: a int, not a JSON object"),
         (b'[{"a": 1}, {"b": 2}\n', "F:1: not JSON (expecting ',' or ']'); the file ends too early"),
         (b'[\n{"a": 1}\n{"b": 2}]', "F:2: not JSON (expecting ',' or ']')"),
-        (b'[{"a": 1}] x', "F:1: not JSON (more text behind the array)"),
+        (b'[{"a": 1}] x', "F:1: not JSON (more text after the array)"),
         (LONG[:90], "F:6: not JSON"),
         (b'{"a": "\\ud83d"}\n', "F:1: a text with a lone surrogate"),
         (b'{"a": 1}\n{"a": {"b\\ude00": 1}}\n', "F:2: a text with a lone surrogate"),
