@@ -18,9 +18,9 @@ from orca_bench.evaluate.rescoring import NumberedQuestion, rescore
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results import consistency
-from orca_bench.results.consistency import Finding, same_json
+from orca_bench.results.consistency import Finding
 from orca_bench.results.coverage import Place
-from orca_bench.results.models import Question, Result
+from orca_bench.results.models import ProtocolDescription, Question, Result
 from orca_bench.results.reading import questions_file, read_questions, read_result
 
 Progress = Callable[[int, int], None]
@@ -42,7 +42,7 @@ def verify(
         progress(number, len(result.tasks))
         rows = benchmark_rows.load_again(result, task, benchmarks) if with_rows else None
         findings += _check_task(result, task, numbered.get(task.name, []), rows, covered)
-    questions = [question for own in numbered.values() for _, question in own]
+    questions = [question for task_questions in numbered.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, covered), consistency.check_requests_hash(result)]
     findings += consistency.check_heading(result, questions, covered)
     if result.protocol.name in protocols.OURS:
@@ -96,9 +96,11 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered: set[Pl
         return Finding(what, None, "hashed otherwise by the version that wrote this result")
     covered |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
     recorded = result.row_hashes(task.name) or {}
-    others = [split for split in {**recorded, **rows.hashes} if recorded.get(split) != rows.hashes.get(split)]
-    if others:
-        return Finding(what, False, f"not the rows that were evaluated: split {', '.join(others)} differs")
+    differing_splits = [
+        split for split in {**recorded, **rows.hashes} if recorded.get(split) != rows.hashes.get(split)
+    ]
+    if differing_splits:
+        return Finding(what, False, f"not the rows that were evaluated: split {', '.join(differing_splits)} differs")
     if entry.rows != len(rows.evaluation_rows):
         return Finding(what, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
     status = benchmark_rows.check(task, rows) if result.suite.comparable else None
@@ -121,10 +123,12 @@ def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
 
 def _check_protocol(result: Result, covered: set[Place]) -> Finding:
     """The protocol's description, where it has the same version today."""
-    described, today = result.protocol.to_json(), protocols.of_result(result.protocol).describe()
-    if described.get("version") != today["version"]:
-        return Finding("protocol", None, f"version {described.get('version')}; this orca-bench has {today['version']}")
-    differing = [name for name, value in today.items() if not same_json(value, described.get(name))]
+    today = protocols.of_result(result.protocol).describe()
+    if result.protocol.version != today["version"]:
+        return Finding("protocol", None, f"version {result.protocol.version}; this orca-bench has {today['version']}")
+    tasks = {*result.tasks, *(result.protocol.scoring or ())}  # a task of the suite that is in neither was added later
+    keys = result.protocol.differing_keys(ProtocolDescription.model_validate(today), tasks)
+    differing = [key for key in today if key in keys]  # other keys, as the model's window, are the result's own
     # The token limit of an answer is read from the result itself: only the hash of requests that have it can tell.
     covered |= {("protocol", name) for name in today if name != "max_new_tokens"}
     return Finding("protocol", not differing, f"other {', '.join(differing)}" if differing else "as it is here")

@@ -107,8 +107,8 @@ def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
         reasons.append(f"other suite: {own.suite.name} here, {other.suite.name} in {baseline.path}")
     if own.limit != other.limit:
         reasons.append(f"other limit: {own.limit or 'none'} here, {other.limit or 'none'} in {baseline.path}")
-    if own.protocol != other.protocol:
-        here, there = _protocol(own.protocol, other.protocol), _protocol(other.protocol, own.protocol)
+    if differing_keys := own.protocol.differing_keys(other.protocol, own.tasks.keys() & other.tasks.keys()):
+        here, there = _protocol(own.protocol, differing_keys), _protocol(other.protocol, differing_keys)
         reasons.append(f"other protocol: {here} here, {there} in {baseline.path}")
     if (own.version < _FIRST_FORMAT_OF_ROW_HASHES) != (other.version < _FIRST_FORMAT_OF_ROW_HASHES):
         older = min(result, baseline, key=lambda file: file.result.version)
@@ -150,7 +150,9 @@ def _token_hashes(result: ResultFile, baseline: ResultFile, task: TaskFacts) -> 
     return {file.result.tasks[task.name].tokens_sha256 for file in (result, baseline)}
 
 
-def _protocol(own: ProtocolDescription, other: ProtocolDescription) -> str:
-    """A protocol's name and version, and what else of it is not as in the other."""
-    fields = own.fields_other_than_in(other)
-    return own.heading + "".join(f", {key} {str(value)!r:.60}" for key, value in fields)
+def _protocol(description: ProtocolDescription, differing_keys: Sequence[str]) -> str:
+    """A protocol's name and version, and its values of the keys that differ."""
+    fields = [(key, value) for key, value in description.to_json().items() if key in differing_keys]
+    return description.heading + "".join(
+        f", {key} {str(value)!r:.60}" for key, value in fields if key not in ("name", "version")
+    )

@@ -65,7 +65,8 @@
     const q = matches[place], [name, task] = part(q);
     const element = make("div", undefined, place === current ? "q current" : "q");
     element.dataset.place = place;
-    const label = task === "mmlu" ? name.replace(/^mmlu_/, "MMLU ").replaceAll("_", " ") : titles[task] || name;
+    const title = titles[task] || name;
+    const label = name.startsWith(`${task}_`) ? `${title} ${name.slice(task.length + 1).replaceAll("_", " ")}` : title;
     element.append(make("span", `${label} · row ${index.row[q]}`, "name"));
     names.forEach((_, result) => {
       const score = index.scores[result][q];

@@ -106,20 +106,31 @@ def _fits(file: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]
     if not is_sealed(earlier) or not questions.is_file() or earlier.questions_sha256 != sha256(questions):
         return False
     same_rows = all(earlier.row_hashes(name) in (None, hashes) for name, hashes in row_hashes.items())
-    return same_rows and _setting(earlier) == _setting(result)
+    return same_rows and not _differing_settings(earlier, result)
+
+
+def _differing_settings(earlier: Result, result: Result) -> list[str]:
+    """What differs of all that two results must have in common for their tasks to stand in one file.
+
+    The protocols are compared for the tasks of the earlier result: those that the file would keep.
+    """
+    before, now = _setting(earlier), _setting(result)
+    differing = [name for name in before if before[name] != now[name]]
+    if earlier.protocol.differing_keys(result.protocol, earlier.tasks):
+        differing.insert(0, "protocol")
+    return differing
 
 
 def _setting(result: Result) -> dict[str, Any]:
-    """What two results must have in common for their tasks to stand in one file, as JSON values."""
-    model: Any = result.model.identity
+    """What must be equal in two results for their tasks to stand in one file, protocols apart; JSON values."""
+    model_key: Any = result.model.identity
     if result.answers is not None:  # answered elsewhere: nothing is known of the model but its name
-        model = {"name": result.model.name, "answers": result.answers.sha256}
+        model_key = {"name": result.model.name, "answers": result.answers.sha256}
     setting = {
         "format": result.format,
-        "protocol": result.protocol.to_json(),
         "limit": result.limit,
         "suite": [result.suite.name, result.suite.comparable],
-        "model": model,
+        "model": model_key,
         "versions": result.versions,
     }
     return json.loads(json.dumps(setting, default=str))
@@ -131,8 +142,7 @@ def _difference(path: Path, result: Result) -> str:
         earlier = read_result(path)
     except UserError:
         return "it cannot be read"
-    before, now = _setting(earlier), _setting(result)
-    return ", ".join(name for name in before if before[name] != now[name]) or "rows, or questions that are not its own"
+    return ", ".join(_differing_settings(earlier, result)) or "rows, or questions that are not its own"
 
 
 def _free_name(path: Path) -> Path:

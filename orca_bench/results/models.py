@@ -11,12 +11,13 @@ program did not write is None or empty.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from orca_bench.results.json_object import JsonObject
-from orca_bench.suite import BY_NAME, MMLU, TaskFacts, task_of
+from orca_bench.suite import BY_NAME, TaskFacts, task_of
 
 #: How the value of the key `format` begins; the version follows.
 FORMAT_PREFIX = "orca-bench result "
@@ -143,14 +144,25 @@ class ProtocolDescription(JsonObject):
         """Name and version, as `orca v2`."""
         return f"{self.name} v{self.version}"
 
-    def fields_other_than_in(self, other: ProtocolDescription) -> list[tuple[str, Any]]:
-        """(key, value) of all that is not as in `other`, name and version apart."""
-        theirs = other.to_json()
-        return [
-            (key, value)
-            for key, value in self.to_json().items()
-            if key not in ("name", "version") and value != theirs.get(key)
-        ]
+    def differing_keys(self, other: ProtocolDescription, tasks: Collection[str]) -> list[str]:
+        """The keys whose values differ, as far as they are about `tasks`.
+
+        A description has the rules and token limits of all tasks that its program knew. Those of other tasks are left out,
+        so that a task which is added to the suite later makes no earlier result incomparable.
+        """
+        own, others = self.to_json(), other.to_json()
+        keys = dict.fromkeys((*own, *others))
+        return [key for key in keys if not _same_setting(own.get(key), others.get(key), tasks)]
+
+
+def _same_setting(one: Any, other: Any, tasks: Collection[str]) -> bool:
+    """Whether two values of a description agree on `tasks`; a mapping is by task, another value is that of all tasks."""
+    if not isinstance(one, dict) and not isinstance(other, dict):
+        return bool(one == other)
+    names = {name for value in (one, other) if isinstance(value, dict) for name in value} & set(tasks)
+    by_task = (value if isinstance(value, dict) else dict.fromkeys(names, value) for value in (one, other))
+    first, second = ({name: value.get(name) for name in names} for value in by_task)
+    return first == second
 
 
 class EngineDescription(JsonObject):
@@ -335,8 +347,9 @@ class Question(JsonObject):
 
     @property
     def subject(self) -> str:
-        """MMLU's subject of the question; of other tasks the task."""
-        return self.task.removeprefix(f"{MMLU.name}_")
+        """The subject of the question in a task of subjects, as MMLU is; of other tasks the task."""
+        facts = BY_NAME.get(self.suite_task)
+        return self.task if facts is None or facts.subject_column is None else facts.subject_of_part(self.task)
 
     @property
     def key(self) -> tuple[str, int]:

@@ -12,13 +12,13 @@ from typing import Any
 
 from orca_bench.results.models import Average, Question, TaskResult
 from orca_bench.stats import estimates
-from orca_bench.suite import AVERAGE_TASKS, MMLU, TaskFacts
+from orca_bench.suite import AVERAGE_TASKS, TaskFacts
 
 
 def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
     """Value, standard error, interval and n of one task from its questions, of which there is at least one.
 
-    MMLU is the plain mean of its subjects' accuracies, as on the leaderboard. `whole` is the score with the tokens that a
+    A task of subjects (MMLU) is the plain mean of its subjects' scores, as on the leaderboard. `whole` is the score with the tokens that a
     protocol threw away, `ran_out` the number of texts that reached their token limit, where that is known.
     """
     scores = [question.score for question in questions]
@@ -38,14 +38,14 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
         whole_scores = [
             question.score if question.whole_score is None else question.whole_score for question in questions
         ]
-        content["whole"] = _described(estimates.mean(whole_scores, clusters)) | {"questions": changed}
-    if task.name == MMLU.name:
-        subjects = [question.subject for question in questions]
-        content |= _described(estimates.mean(scores, strata=subjects))
+        content["whole"] = _estimate_json(estimates.mean(whole_scores, clusters)) | {"questions": changed}
+    if task.subject_column is not None:
+        subjects = [task.subject_of_part(question.task) for question in questions]
+        content |= _estimate_json(estimates.mean(scores, strata=subjects))
         content["subjects"] = _by_subject(subjects, scores)
         return TaskResult(**content)
     estimate = estimates.mean(scores, clusters)
-    content |= _described(estimate)
+    content |= _estimate_json(estimate)
     if clusters is not None:
         content["clusters"] = estimate.clusters
     return TaskResult(**content)
@@ -69,10 +69,13 @@ def _by_subject(subjects: Sequence[str], scores: Sequence[float]) -> dict[str, d
     by_subject: dict[str, list[float]] = {}
     for subject, score in zip(subjects, scores, strict=True):
         by_subject.setdefault(subject, []).append(score)
-    return {name: _described(estimates.mean(own)) | {"n": len(own)} for name, own in by_subject.items()}
+    return {
+        name: _estimate_json(estimates.mean(subject_scores)) | {"n": len(subject_scores)}
+        for name, subject_scores in by_subject.items()
+    }
 
 
-def _described(estimate: estimates.Estimate) -> dict[str, Any]:
+def _estimate_json(estimate: estimates.Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "stderr": estimate.stderr, "interval": [estimate.low, estimate.high]}
 
 
