@@ -2,7 +2,7 @@
 
 Nothing comes in; `TASKS`, in the leaderboard's order, goes out. Its own module because tasks, rows, results, reports and
 cards all need these facts, and none of them may import another to get them. A task's prompts, stop strings and scores stand
-in evaluate/tasks/NAME.py. To add a task, add its facts here, put them into `TASKS`, and write that module.
+in evaluate/tasks/NAME.py. How a task is added: orca_bench/README.md.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class TaskFacts:
     a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number. `heading` and
     `narrow_heading` name the task's column in a wide and in a narrow table (empty: the title, the heading). `aliases` are other
     names that a user may type. A task with a `subject_column` consists of subjects, each with its own few-shot pool; its score
-    is their plain mean, and the part of a subject is called `NAME_SUBJECT`.
+    is their plain mean, and the part of a subject is called `NAME_SUBJECT`. Model cards leave out a task without a `card` entry,
+    and protocol `plain` refuses one without `harness` facts.
     """
 
     name: str
@@ -58,8 +59,8 @@ class TaskFacts:
     split: str
     few_shot_split: str | None
     sizes: Mapping[str, int]
-    card: CardEntry
-    harness: HarnessFacts
+    card: CardEntry | None = None
+    harness: HarnessFacts | None = None
     chance: float | None = None
     heading: str = ""
     narrow_heading: str = ""
@@ -88,8 +89,11 @@ class TaskFacts:
 
     def has_part(self, part: str) -> bool:
         """Whether a part of a result is of this task: the task, one of its subjects, or what lm-eval calls it."""
-        own = part.startswith(f"{self.name}_") if self.subject_column else part == self.harness.name
-        return own or part == self.name
+        if part == self.name:
+            return True
+        if self.subject_column:
+            return part.startswith(f"{self.name}_")
+        return self.harness is not None and part == self.harness.name
 
 
 # The hashes: GSM8K, ARC, Winogrande and MMLU were computed from copies equal, row by row, to the hub's (MMLU but for the line

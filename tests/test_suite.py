@@ -1,7 +1,10 @@
 """The facts of the suite stand once, and a new task needs an entry there and a module in evaluate/tasks, nothing else."""
 
 import ast
+import json
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,8 @@ SPEAKS_OF_A_TASK = ("suite.py", "evaluate/tasks/", "mini/", "report/pictures.py"
 
 def test_the_tasks_are_those_of_the_suite_in_its_order():
     assert [task.facts for task in SUITE] == list(suite.TASKS)
-    assert list(read_reported_scores().tasks) == [task.name for task in suite.TASKS]
+    reported = read_reported_scores().tasks  # a task of our own has no reported score
+    assert list(reported) == [task.name for task in suite.TASKS if task.name in reported]
 
 
 def test_each_task_has_a_module_of_its_name_and_no_module_is_left_over():
@@ -68,7 +72,9 @@ def test_names_and_aliases_are_of_one_task_each():
 
 def test_every_part_of_a_result_is_of_a_task():
     for task in suite.TASKS:
-        part = task.part_of_subject("anatomy") if task.subject_column else task.harness.name
+        part = (
+            task.part_of_subject("anatomy") if task.subject_column else task.harness.name if task.harness else task.name
+        )
         assert suite.task_of(part) == suite.task_of(task.name) == task.name
     assert suite.task_of("mmlu_anatomy") == "mmlu" and suite.MMLU.subject_of_part("mmlu_anatomy") == "anatomy"
     assert suite.task_of("truthfulqa_mc2") == "truthful_qa"  # as lm-eval calls it
@@ -78,6 +84,8 @@ def test_every_part_of_a_result_is_of_a_task():
 @pytest.mark.parametrize("task", suite.TASKS, ids=lambda task: task.name)
 def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
     lm_eval = pytest.importorskip("lm_eval")
+    if task.harness is None:
+        pytest.skip("not for protocol plain")
     folder = Path(lm_eval.__file__).parent / "tasks" / task.harness.folder
     definitions = [path.read_text() for path in folder.glob("*.yaml")]
     name = task.part_of_subject("anatomy") if task.subject_column else task.harness.name
@@ -87,3 +95,36 @@ def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
 def test_averages_are_of_tasks_of_the_suite():
     assert set(suite.AVERAGES) == set(suite.AVERAGE_TASKS)
     assert all(set(names) <= set(suite.BY_NAME) for names in suite.AVERAGE_TASKS.values())
+
+
+@pytest.fixture(scope="module")
+def invented(tmp_path_factory):
+    """What became of two invented tasks, a choice task with subjects and a task of texts, by protocol."""
+    script = Path(__file__).parent / "support" / "invented_tasks" / "whole_way.py"
+    command = [sys.executable, script, tmp_path_factory.mktemp("invented")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+@pytest.mark.parametrize("protocol", protocols.OURS)
+def test_an_added_task_is_evaluated_scored_and_verified(invented, protocol):
+    entries = invented[protocol]["tasks"]  # all that the rows have; no other task of the suite is missed
+    assert list(entries) == ["poetry", "riddles"]
+    assert {name: entry["value"] for name, entry in entries["poetry"]["subjects"].items()} == {"x": 0, "y": 1}
+    assert entries["poetry"]["value"] == 0.5 and entries["riddles"]["value"] == 1  # of poetry the mean of its subjects
+    assert invented[protocol]["protocol"]["max_new_tokens"]["riddles"] == {"leaderboard": 16, "orca": 32}[protocol]
+    assert invented[protocol]["failures"] == []
+    assert {"poetry", "riddles"} <= set(invented[protocol]["lines"])  # of the table
+
+
+@pytest.mark.parametrize("protocol", protocols.OURS)
+def test_an_added_task_leaves_earlier_results_comparable(invented, protocol):
+    assert invented[protocol]["reasons"] == []  # against gating with a baseline of an earlier program
+    assert invented[protocol]["merged"] == ["poetry", "riddles"]  # into one file, nothing is renamed
+    assert "Poetry of the same setting" in "".join(invented[protocol]["notes"])
+
+
+def test_protocol_plain_and_cards_need_entries_of_their_own(invented):
+    assert all("lm-eval has no task for" in refusal for refusal in invented["plain"])
+    assert invented["card"] == ["GSM8k (5-shot)"]

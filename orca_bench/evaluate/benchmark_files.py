@@ -47,6 +47,11 @@ def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:
     return row_files.in_order(next(iter(places.values())))
 
 
+def has_rows(benchmarks: Path, task: Task) -> bool:
+    """Whether there is a folder that may have the files of a task."""
+    return bool(_folders(benchmarks, task))
+
+
 def _folders(benchmarks: Path, task: Task) -> list[Path]:
     """Where the files of a task may lie, each folder once whatever it is called."""
     repository, configuration = task.facts.hub

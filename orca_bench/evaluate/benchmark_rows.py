@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orca_bench import hub, row_files
 from orca_bench.errors import UserError, nearest
-from orca_bench.evaluate.benchmark_files import files_of_split
+from orca_bench.evaluate.benchmark_files import files_of_split, has_rows
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
@@ -71,13 +71,13 @@ def survey(benchmarks: Path) -> Iterator[Split]:
     suite(benchmarks)
     for task in SUITE:
         try:
-            own = load(task, benchmarks)
+            rows = load(task, benchmarks)
         except UserError as error:
             yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
             continue
-        counts = {task.split: len(own.evaluation_rows), task.few_shot_split: len(own.few_shot_pool)}
-        for split, status in check(task, own).items():
-            yield Split(task.name, split, status, counts[split], task.facts.sizes[split], own.hashes[split])
+        counts = {task.split: len(rows.evaluation_rows), task.few_shot_split: len(rows.few_shot_pool)}
+        for split, status in check(task, rows).items():
+            yield Split(task.name, split, status, counts[split], task.facts.sizes[split], rows.hashes[split])
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,16 @@ def suite(benchmarks: Path | None) -> Suite:
     if not isinstance(description, dict) or "name" not in description:
         raise UserError("not a suite description", where=marker, hint='expected {"name": …, "note": …}')
     return Suite(str(description["name"]), False, str(description.get("note", "")))
+
+
+def tasks_of_suite(benchmarks: Path | None, tasks: Sequence[Task]) -> list[Task]:
+    """Those of `tasks` that a suite of its own has rows for; all of them of the leaderboard's suite, which must be whole.
+
+    Raises UserError where there is no such directory.
+    """
+    if benchmarks is None or suite(benchmarks).comparable:
+        return list(tasks)
+    return [task for task in tasks if has_rows(benchmarks, task)] or list(tasks)
 
 
 def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> BenchmarkRows:

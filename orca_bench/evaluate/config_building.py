@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
-from orca_bench.evaluate.tasks import SUITE, select
+from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.system_messages import system_message
 
 if TYPE_CHECKING:
@@ -50,10 +50,9 @@ def evaluation_config(
     and a server is asked for the name of its model. Raises UserError for a text that is not valid.
     """
     check_questions(tasks, limit)
-    selection, text = select(tasks), system_message(system)
+    text = system_message(system)
     revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
 
-    from orca_bench.evaluate import benchmark_rows
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.result_names import default_result_path
@@ -61,7 +60,7 @@ def evaluation_config(
     from orca_bench.models.model_names import check_name, name_of
 
     name, engine = None if name is None else check_name(name), engine or EngineConfig()
-    benchmark_rows.suite(benchmarks)  # a folder that is not there is reported before gigabytes are fetched
+    selection = _with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
     is_server = engine.name == "api"
     source = locate(model, revision, message, with_weights=not is_server)
     if name is None:
@@ -109,7 +108,22 @@ def request_selection(
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
     token_limits = token_limits_by_task(max_new_tokens)
-    return RequestSelection(select(tasks), protocol, text, benchmarks, limit, revisions, token_limits)
+    return RequestSelection(_with_rows(tasks, benchmarks), protocol, text, benchmarks, limit, revisions, token_limits)
+
+
+def _with_rows(names: str, benchmarks: Path | None, message: Message = lambda line: None) -> list[Task]:
+    """The tasks of a comma-separated list; of `all`, those that the suite in a benchmarks directory has rows for.
+
+    `message` gets a line about the others. Raises UserError where there is no such directory.
+    """
+    from orca_bench.evaluate import benchmark_rows
+
+    named_tasks = select(names)
+    tasks = benchmark_rows.tasks_of_suite(benchmarks, named_tasks) if names.strip() == "all" else named_tasks
+    benchmark_rows.suite(benchmarks)
+    if missing := [task.title for task in named_tasks if task not in tasks]:
+        message(f"{benchmarks} has no rows of {', '.join(missing)}: not evaluated")
+    return tasks
 
 
 def check_questions(tasks: str, limit: int | None) -> None:
@@ -176,7 +190,8 @@ def revisions_by_task(words: Sequence[str], benchmarks: Path | None) -> dict[str
 
 def token_limits_by_task(words: Sequence[str]) -> dict[str, int]:
     """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
-    generating, limits = [task.name for task in SUITE if task.generates], {}
+    generating = [task.name for task in SUITE if task.generates]
+    token_limits: dict[str, int] = {}
     for word in words:
         name, _, number = word.partition("=")
         if name not in generating:
@@ -189,8 +204,8 @@ def token_limits_by_task(words: Sequence[str]) -> dict[str, int]:
             raise UserError(
                 f"'{word}' gives no number of tokens", where="--max-new-tokens", hint="give TASK=N with N of 1 or more"
             )
-        limits[name] = int(number[:9])
-    return limits
+        token_limits[name] = int(number[:9])
+    return token_limits
 
 
 def _served_name(engine: EngineConfig) -> str:

@@ -24,7 +24,7 @@ from orca_bench.evaluate.engine_choice import LoadedEngine
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome
-from orca_bench.evaluate.harness.plain_protocol import Plain, run_plain
+from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run_plain
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
@@ -149,14 +149,16 @@ class ProtocolRun:
 def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, display: Display) -> Iterator[ProtocolRun]:
     """The run of the protocol of a name; its file of answers is open until the block ends.
 
-    Raises UserError where the model's context window has no place for a task's answers, and where a file that is no result
-    is in the way.
+    Raises UserError where the model's context window has no place for a task's answers, where lm-eval has no task of the name
+    and the protocol is `plain`, and where a file that is no result is in the way.
     """
     protocol, engine = _protocol(config, name), inputs.engine
     encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
     if engine.longest_pair is not None:
         encoding.limit_pair_length(engine.longest_pair)
     for task in config.tasks:
+        if name == Plain.name:
+            harness_facts(task)  # raises before the first task is evaluated
         if task.generates:
             encoding.check_max_new_tokens(
                 protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {name}"

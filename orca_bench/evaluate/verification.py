@@ -96,9 +96,7 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered: set[Pl
         return Finding(what, None, "hashed otherwise by the version that wrote this result")
     covered |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
     recorded = result.row_hashes(task.name) or {}
-    differing_splits = [
-        split for split in {**recorded, **rows.hashes} if recorded.get(split) != rows.hashes.get(split)
-    ]
+    differing_splits = [split for split in {**recorded, **rows.hashes} if recorded.get(split) != rows.hashes.get(split)]
     if differing_splits:
         return Finding(what, False, f"not the rows that were evaluated: split {', '.join(differing_splits)} differs")
     if entry.rows != len(rows.evaluation_rows):

@@ -11,22 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from orca_bench.mini.skills import SKILLS, SUBJECTS, Item
+from orca_bench.suite import BY_NAME
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
 _QUESTIONS = {"mmlu": 50}  # questions of each task (of each MMLU subject)
 _QUESTIONS_DEFAULT = 120
 _POOL = 40
-_SPLITS = {
-    "arc_challenge": ("test", "train"),
-    "hellaswag": ("validation", "train"),
-    "mmlu": ("test", "dev"),
-    "truthful_qa": ("validation", None),
-    "winogrande": ("validation", "train"),
-    "gsm8k": ("test", "train"),
-    "drop": ("validation", "train"),
-}
-#: The most examples put before a question, by skill: as many as evaluation puts there.
-_SHOTS = {"arc_challenge": 25, "hellaswag": 10, "mmlu": 5, "truthful_qa": 4, "winogrande": 5, "gsm8k": 5, "drop": 3}
+#: The most examples put before a question of a task that evaluation puts none before; of another, as many as there.
+_SHOTS_DEFAULT = 4
 #: The share of records with examples before the question: less where examples are many, for they cost the time.
 _WITH_EXAMPLES = {"arc_challenge": 0.15, "hellaswag": 0.2, "winogrande": 0.6}
 _WITH_EXAMPLES_DEFAULT = 0.35
@@ -43,7 +35,7 @@ def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]
     keys: set[str] = set()
     for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
-        split, pool = _SPLITS[task]
+        split, pool = BY_NAME[task].split, BY_NAME[task].few_shot_split
         for subject in SUBJECTS if task == "mmlu" else (None,):
             chosen = _distinct(task, subject, rng, _QUESTIONS.get(task, _QUESTIONS_DEFAULT))
             keys |= {f"{task} {item.key}" for item in chosen}
@@ -78,7 +70,7 @@ def records(benchmark_keys: set[str], count: int = RECORDS, seed: int = 1) -> It
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
         item = _draw_new(task, subject, rng, benchmark_keys)
         with_examples = rng.random() < _WITH_EXAMPLES.get(task, _WITH_EXAMPLES_DEFAULT)
-        shots = rng.randint(1, _SHOTS[task]) if with_examples else 0
+        shots = rng.randint(1, BY_NAME[task].shots or _SHOTS_DEFAULT) if with_examples else 0
         few_shot_examples = [_draw_new(task, subject, rng, benchmark_keys) for _ in range(shots)]
         before = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)
         if subject and shots:

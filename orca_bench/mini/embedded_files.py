@@ -54,7 +54,8 @@ def _source_hash() -> str:
     """A SHA-256 over the code that makes the files, so that changed code makes them anew."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[1]
-    for source in [*sorted(package.glob("mini/*.py")), package / "prompt.py", package / "system_messages.py"]:
+    others = [package / name for name in ("prompt.py", "suite.py", "system_messages.py")]
+    for source in [*sorted(package.glob("mini/*.py")), *others]:
         digest.update(source.read_bytes())
     return digest.hexdigest()
 

@@ -42,7 +42,7 @@ class Source:
 def eval_results(
     scores: Mapping[str, float], source: Source | None, notes: Mapping[str, str] | None = None
 ) -> list[EvalResult]:
-    """huggingface_hub's EvalResult of each task; `scores` are percent by task, in the order that the card shall have.
+    """huggingface_hub's EvalResult of each task that has a card entry; `scores` are percent by task, in the card's order.
 
     `notes`, by task, are appended to the name of the data set: how a score differs from the leaderboard's.
     """
@@ -52,6 +52,8 @@ def eval_results(
     entries = []
     for name, value in scores.items():
         task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
+        if entry is None:  # the task does not belong on cards
+            continue
         entries.append(
             EvalResult(
                 task_type="text-generation",

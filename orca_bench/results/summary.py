@@ -18,8 +18,8 @@ from orca_bench.suite import AVERAGE_TASKS, TaskFacts
 def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
     """Value, standard error, interval and n of one task from its questions, of which there is at least one.
 
-    A task of subjects (MMLU) is the plain mean of its subjects' scores, as on the leaderboard. `whole` is the score with the tokens that a
-    protocol threw away, `ran_out` the number of texts that reached their token limit, where that is known.
+    A task of subjects (MMLU) is the plain mean of its subjects' scores, as on the leaderboard. `whole` is the score with the
+    tokens that a protocol discarded, `ran_out` the number of texts that reached their token limit, where that is known.
     """
     scores = [question.score for question in questions]
     clusters = clusters_of(questions)

@@ -27,7 +27,9 @@ def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
         if task == "winogrande":
             continue  # told apart by the row below
         assert last not in questions[task], record
-    sentences = {row["sentence"] for row in benchmark_rows.load(winogrande.TASK, mini["mini:benchmarks"]).evaluation_rows}
+    sentences = {
+        row["sentence"] for row in benchmark_rows.load(winogrande.TASK, mini["mini:benchmarks"]).evaluation_rows
+    }
     for record in mini_records:
         if record["source"] == "mini/winogrande":
             last = record["instruction"].split("\n\n")[-1]

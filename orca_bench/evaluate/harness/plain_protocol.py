@@ -29,6 +29,7 @@ from orca_bench.evaluate.request_files import digest_of
 from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
 from orca_bench.results.models import Question
+from orca_bench.suite import HarnessFacts
 
 #: lm_eval 0.4.13's default for the generator of few-shot examples (lm_eval/defaults.py), which `simple_evaluate` sets.
 _FEW_SHOT_SEED = 1234
@@ -73,9 +74,10 @@ def run_plain(
 ) -> TaskOutcome:
     """Run lm-eval's own task files for one task over the given rows.
 
-    `max_new_tokens` is the limit of a text, which `model` was told in `begin`. Raises UserError for a subject of MMLU that
-    lm-eval does not know.
+    `max_new_tokens` is the limit of a text, which `begin` gave to `model`. Raises UserError for a task or a subject that lm-eval
+    does not have.
     """
+    harness = harness_facts(task)
     task_parts = list(harness_parts(task, rows))
     with _without_bars():
         harness_tasks = load_harness_tasks(task, task_parts)
@@ -83,7 +85,7 @@ def run_plain(
     questions: list[Question] = []
     requests: list[Any] = []
     for part in task_parts:
-        samples = [s for s in result["samples"][part.name] if s["filter"] == task.facts.harness.filter]
+        samples = [s for s in result["samples"][part.name] if s["filter"] == harness.filter]
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
             questions.append(_question(task, part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
@@ -92,10 +94,22 @@ def run_plain(
     return TaskOutcome(questions, digest_of(requests), without_samples(result))
 
 
+def harness_facts(task: Task) -> HarnessFacts:
+    """What lm-eval calls the task; raises UserError for a task of which the suite does not say that."""
+    if task.facts.harness is None:
+        raise UserError(
+            f"lm-eval has no task for {task.name}",
+            where="--protocol plain",
+            hint="leave it out of --tasks, or use orca",
+        )
+    return task.facts.harness
+
+
 def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
+    harness = harness_facts(task)
     for part in parts(task, rows):
-        name = part.name if task.facts.subject_column else task.facts.harness.name
+        name = part.name if task.facts.subject_column else harness.name
         yield HarnessPart(
             name, part.row_numbers, [rows.evaluation_rows[number] for number in part.row_numbers], part.few_shot_pool
         )
@@ -104,7 +118,7 @@ def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
 def load_harness_tasks(task: Task, task_parts: Sequence[HarnessPart]) -> list[HarnessTask]:
     """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
     hide_log()
-    folder = Path(lm_eval.__file__).parent / "tasks" / task.facts.harness.folder
+    folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     for part in task_parts:
         if part.name not in manager.all_tasks:
@@ -149,7 +163,7 @@ def _question(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Quest
 
 
 def _score(task: Task, row: Row, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
-    value = float(sample[task.facts.harness.metric])
+    value = float(sample[harness_facts(task).metric])
     if isinstance(task, ChoiceTask):
         own = task.score(row, [answer.log_probability for answer in answers])
         return Score(value, own.prediction, own.gold, {})

@@ -18,7 +18,7 @@ __all__ = ["GENERATION_TASKS", "SUITE", "GenerationTask", "Score", "Task", "sele
 
 
 def select(names: str) -> list[Task]:
-    """The tasks of a comma-separated list, in the suite's order; `all` is all seven. Raises UserError for other names."""
+    """The tasks of a comma-separated list, in the suite's order; `all` is all of them. Raises UserError for other names."""
     tasks = {task.name: task for task in SUITE}
     aliases = {alias: task.name for task in SUITE for alias in task.facts.aliases}
     selected = {aliases.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
