@@ -69,7 +69,8 @@ class Call:
     `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_contexts` how many contexts lost
     tokens to fit, `narrowed_contexts` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that
     are fed, in the order of the call, each sequence behind its length and the place where its scored part begins (or its most
-    new tokens).
+    new tokens). `requests_hash` is Python's hash of the requests as strings, in order, valid in this process only; None where
+    only ids are known.
     """
 
     kind: str
@@ -79,6 +80,7 @@ class Call:
     shortened_contexts: int
     narrowed_contexts: int
     sha256: str
+    requests_hash: int | None = None
 
     @property
     def tokens(self) -> int:

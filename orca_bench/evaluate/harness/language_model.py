@@ -6,6 +6,7 @@ an engine; it knows neither a model nor a server.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,8 +56,9 @@ class HarnessModel(LM):
     def begin(self, prepared: Call | None = None, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         """A task begins: count, and hash the ids, anew.
 
-        `prepared` is what `prepare` gave for the task's instances, which are then not encoded again. `max_new_tokens` is the
-        limit of a text where lm-eval's own task says none.
+        `prepared` is what `prepare` returned for the task's instances, which are then not encoded again. Instances that are not
+        the prepared ones, in the same order, are encoded anew. `max_new_tokens` is the limit of a text where lm-eval's own
+        task says none.
         """
         self.cached_answers = 0
         self._calls = []
@@ -67,13 +69,16 @@ class HarnessModel(LM):
 
         Raises UserError, with the request named, where one cannot be encoded.
         """
+        requests = self._requests_hash(instances)
         shortened, narrowed = self.encoding.shortened, self.encoding.narrowed
         if instances[0].request_type == "loglikelihood":
             pairs = [self._pair(instance) for instance in instances]
-            return portions.scores(pairs, self.encoding.shortened - shortened, self.encoding.narrowed - narrowed)
+            call = portions.scores(pairs, self.encoding.shortened - shortened, self.encoding.narrowed - narrowed)
+            return dataclasses.replace(call, requests_hash=requests)
         starts = [self._start(instance) for instance in instances]
         stops = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        return portions.texts(starts, stops, self.encoding.shortened - shortened)
+        call = portions.texts(starts, stops, self.encoding.shortened - shortened)
+        return dataclasses.replace(call, requests_hash=requests)
 
     def cached_tokens(self, call: Call) -> int:
         """How many tokens of a call an earlier run has computed."""
@@ -115,7 +120,10 @@ class HarnessModel(LM):
 
     def _values(self, instances: Sequence[Instance]) -> list[Any]:
         """What the engine or the cache has for each instance, in order."""
-        call, self._prepared = self._prepared or self.prepare(instances), None
+        call, self._prepared = self._prepared, None
+        # Answers are matched to instances by position, so a call of other instances would mix up the questions.
+        if call is None or call.requests_hash != self._requests_hash(instances):
+            call = self.prepare(instances)
         self._calls.append(call)
         self.progress.plan(call)
         shared = self.workers.share(_PortionWork(self, call, instances))
@@ -124,6 +132,9 @@ class HarnessModel(LM):
             for number, value in zip(portion.numbers, portion_values, strict=True):
                 values[number] = value
         return values
+
+    def _requests_hash(self, instances: Sequence[Instance]) -> int:
+        return hash(tuple(request_of(instance, self._max_new_tokens) for instance in instances))
 
     def _pair(self, instance: Instance) -> ScoredSequence:
         request = request_of(instance, self._max_new_tokens)
