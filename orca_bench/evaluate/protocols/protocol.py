@@ -64,13 +64,17 @@ class Answer:
 
     @property
     def log_probability(self) -> float:
-        """The log-probability of the continuation, nats; raises ValueError where the answer is a text."""
+        """The log-probability of the continuation, nats; raises ValueError where the answer is no number."""
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise ValueError(f"a log-probability is a number, not {self.value!r:.60}")
         return float(self.value)
 
     @property
     def text(self) -> str:
-        """The generated text."""
-        return str(self.value)
+        """The generated text; raises ValueError where the answer is a number."""
+        if not isinstance(self.value, str):
+            raise ValueError(f"a generated text is a string, not {self.value!r:.60}")
+        return self.value
 
 
 class Protocol(Interface):

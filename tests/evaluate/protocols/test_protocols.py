@@ -25,6 +25,20 @@ def documents(mini, name, limit=None, system="S"):
     return protocols.Orca(system).documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), limit)
 
 
+@pytest.mark.parametrize("value", ["-1.5", True, None])
+def test_what_is_no_number_is_no_log_probability(value):
+    with pytest.raises(ValueError, match="log-probability"):
+        _ = protocols.Answer(value).log_probability
+    assert protocols.Answer(-1.5).log_probability == -1.5 and protocols.Answer(0).log_probability == 0.0
+
+
+@pytest.mark.parametrize("value", [-1.5, True, None])
+def test_what_is_no_string_is_no_generated_text(value):
+    with pytest.raises(ValueError, match="text"):
+        _ = protocols.Answer(value).text
+    assert protocols.Answer("-1.5").text == "-1.5"
+
+
 def test_order_and_draws_come_from_one_generator_seeded_42(mini):
     task = BY_NAME["arc_challenge"]
     rows = benchmark_rows.load(task, mini["mini:benchmarks"])
