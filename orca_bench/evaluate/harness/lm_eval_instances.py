@@ -37,6 +37,10 @@ class TextResponse(str):
         response.answer = answer
         return response
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
+        """How the response is copied and pickled: from its answer."""
+        return type(self), (self.answer,)
+
 
 class ScoreResponse(tuple[float, bool]):
     """(log-probability in nats, whether it is greedy), as lm-eval expects it, with the whole answer."""
@@ -48,6 +52,10 @@ class ScoreResponse(tuple[float, bool]):
         response = super().__new__(cls, (answer.log_probability, bool(answer.greedy)))
         response.answer = answer
         return response
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Answer]]:
+        """How the response is copied and pickled: from its answer."""
+        return type(self), (self.answer,)
 
 
 def request_of(instance: Instance, max_new_tokens: int) -> Request:

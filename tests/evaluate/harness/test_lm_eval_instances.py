@@ -1,5 +1,9 @@
 """What lm-eval carries for us: whole answers behind plain strings and pairs, and requests behind instances."""
 
+import copy
+import pickle
+
+import pytest
 from lm_eval.api.instance import Instance
 
 from orca_bench.evaluate.harness.lm_eval_instances import (
@@ -27,6 +31,15 @@ def test_a_response_is_what_lm_eval_expects_and_carries_the_answer() -> None:
 def test_another_models_response_is_an_answer_of_which_no_more_is_known() -> None:
     assert answer_of("five") == Answer("five")
     assert answer_of((-2.5, False)) == Answer(-2.5, False)
+
+
+@pytest.mark.parametrize(
+    "response", [TextResponse(Answer("five", hit_token_limit=True)), ScoreResponse(Answer(-2.5, True))]
+)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda response: pickle.loads(pickle.dumps(response))])
+def test_a_copy_of_a_response_carries_the_answer_too(response, duplicate):
+    other = duplicate(response)
+    assert type(other) is type(response) and other == response and other.answer == response.answer
 
 
 def test_an_instance_that_carries_a_request_is_that_request() -> None:
