@@ -4,27 +4,11 @@ import logging
 
 import lm_eval.api.task
 import pytest
-from lm_eval.api.model import LM
+from harness_models import NumberedAnswers
 
 from orca_bench.evaluate import benchmark_rows, protocols
-from orca_bench.evaluate.harness import lm_eval_run
-from orca_bench.evaluate.harness.lm_eval_instances import ScoreResponse, TextResponse
-from orca_bench.evaluate.harness.protocol_tasks import instances_of, protocol_tasks, run_documents
-from orca_bench.evaluate.protocols import Answer
+from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.tasks import select
-
-
-class NumberedAnswers(LM):
-    """A model that answers each instance with its number, whatever it says."""
-
-    def loglikelihood(self, requests, disable_tqdm=True):
-        return [ScoreResponse(Answer(-float(number), greedy=False)) for number in range(len(requests))]
-
-    def generate_until(self, requests, disable_tqdm=True):
-        return [TextResponse(Answer(f"#### {n}", hit_token_limit=n % 2 == 0)) for n in range(len(requests))]
-
-    def loglikelihood_rolling(self, requests, disable_tqdm=True):
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -85,16 +69,6 @@ def test_the_instances_of_a_task_are_those_that_lm_eval_hands_to_the_model(mini)
     ahead = instances_of(task, protocol, documents)
     assert [(i.request, i.metadata, i.idx) for i in ahead] == [(i.request, i.metadata, i.idx) for i in handed]
     assert [i.request for i in handed] == [request for d in documents for request in d.requests]
-
-
-def test_lm_eval_still_draws_bars_of_its_own_and_we_still_hide_them(mini, capsys):
-    """Fails when `lm_eval.api.task.tqdm` moves, and when lm-eval draws no bar any more (lm_eval_run._without_bars)."""
-    (task,) = protocol_tasks("arc_challenge", "leaderboard", mini["mini:benchmarks"], 2)
-    task.build_all_requests()
-    assert "2/2" in capsys.readouterr().err
-    bar = lm_eval.api.task.tqdm
-    lm_eval_run.evaluate_tasks(NumberedAnswers(), [task])
-    assert "2/2" not in capsys.readouterr().err and lm_eval.api.task.tqdm is bar
 
 
 def test_lm_evals_own_task_class_still_takes_no_configuration(caplog):
