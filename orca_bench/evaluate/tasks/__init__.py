@@ -1,4 +1,4 @@
-"""The seven tasks of Open LLM Leaderboard v1, in its order: one module each, called as the task is in orca_bench/suite.py.
+"""The tasks of the suite, in its order: one module each, called as the task is in orca_bench/suite.py.
 
 A module of a task has `TASK`, the task itself. Nothing else has to be told of a new task: it is found by the facts' name.
 """
