@@ -121,26 +121,26 @@ class AnswerCache:
                 self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (key, probe))
         return probe if nearest is None else nearest[0]
 
-    def has(self, requests: Json) -> bool:
-        """Whether a portion's answers are cached; `requests` is a JSON value of all that its requests are."""
+    def has(self, portion_key: Json) -> bool:
+        """Whether a portion's answers are cached; `portion_key` is the hash of its requests, `Portion.key`."""
         if self.fresh:
             return False
         with self._explaining_errors():
             query = "SELECT 1 FROM portions WHERE key = ?"
-            return self._database.execute(query, (self._key(requests),)).fetchone() is not None
+            return self._database.execute(query, (self._key(portion_key),)).fetchone() is not None
 
-    def get(self, requests: Json) -> list[Any] | None:
-        """The answers to a portion, None where they are not cached; `requests` as in `has`."""
+    def get(self, portion_key: Json) -> list[Any] | None:
+        """The answers to a portion, None where they are not cached; `portion_key` as in `has`."""
         if self.fresh:
             return None
         with self._explaining_errors():
             query = "SELECT answers FROM portions WHERE key = ?"
-            row = self._database.execute(query, (self._key(requests),)).fetchone()
+            row = self._database.execute(query, (self._key(portion_key),)).fetchone()
             return None if row is None else json.loads(row[0])
 
-    def put(self, requests: Json, answers: list[Any]) -> None:
-        """Write the answers to a portion; `requests` as in `has`."""
-        row = (self._key(requests), json.dumps(answers))
+    def put(self, portion_key: Json, answers: list[Any]) -> None:
+        """Write the answers to a portion; `portion_key` as in `has`."""
+        row = (self._key(portion_key), json.dumps(answers))
         with self._explaining_errors():
             self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", row)
 
@@ -149,8 +149,8 @@ class AnswerCache:
         with self._explaining_errors():
             self._database.close()
 
-    def _key(self, requests: Json) -> bytes:
-        return hashlib.sha256(self._identity + json.dumps(requests).encode()).digest()
+    def _key(self, portion_key: Json) -> bytes:
+        return hashlib.sha256(self._identity + json.dumps(portion_key).encode()).digest()
 
     @contextlib.contextmanager
     def _explaining_errors(self) -> Iterator[None]:

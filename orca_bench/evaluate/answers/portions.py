@@ -33,32 +33,34 @@ SCORES, TEXTS = "log-likelihoods", "texts"
 class Portion:
     """Some requests in lexicographic order of their ids.
 
-    `numbers` are their places in the call. `tokens` is how many tokens are to be computed, answers of full length included.
-    Of the ids of request i the first `shared[i]` are those of the request before it, and `added[i]` (int32) follow. `rest` is
-    what a request is besides its ids: [start] where it is scored, [room, discard, stops] where a text is generated.
+    `numbers` are their indices in the call. `tokens` is how many tokens are to be computed, answers of full length included.
+    Of the ids of request i the first `shared[i]` are those of the request before it, and `new_ids[i]` (int32) follow.
+    `parameters` are what a request is besides its ids: [start] if it is scored, [max_new_tokens, discard, stops] if a text is
+    generated.
     """
 
     numbers: list[int]
     tokens: int
     shared: list[int]
-    added: list[npt.NDArray[np.int32]]
-    rest: list[list[Any]]
+    new_ids: list[npt.NDArray[np.int32]]
+    parameters: list[list[Any]]
 
     def requests(self) -> list[list[Any]]:
-        """[ids, …] of each request, with its rest: a JSON value."""
+        """[ids, …] of each request, with its parameters: a JSON value."""
         requests: list[list[Any]] = []
         ids: list[int] = []
-        for shared, added, rest in zip(self.shared, self.added, self.rest, strict=True):
-            ids = ids[:shared] + added.tolist()
-            requests.append([ids, *rest])
+        for shared_length, new_ids, parameters in zip(self.shared, self.new_ids, self.parameters, strict=True):
+            ids = ids[:shared_length] + new_ids.tolist()
+            requests.append([ids, *parameters])
         return requests
 
     def key(self) -> str:
         """A SHA-256 over all of its requests."""
         digest = hashlib.sha256()
-        for shared, added, rest in zip(self.shared, self.added, self.rest, strict=True):
-            digest.update(np.asarray([shared, len(added)], dtype="<i4").tobytes() + added.astype("<i4").tobytes())
-            digest.update(json.dumps(rest).encode())
+        for shared_length, new_ids, parameters in zip(self.shared, self.new_ids, self.parameters, strict=True):
+            lengths = np.asarray([shared_length, len(new_ids)], dtype="<i4")
+            digest.update(lengths.tobytes() + new_ids.astype("<i4").tobytes())
+            digest.update(json.dumps(parameters).encode())
         return digest.hexdigest()
 
 
@@ -90,46 +92,55 @@ class Call:
     @property
     def discards(self) -> bool:
         """Whether the first tokens of any text are discarded."""
-        return self.kind == TEXTS and any(rest[1] for portion in self.portions for rest in portion.rest)
+        return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
 
 
 def scores(pairs: Sequence[ScoredSequence], shortened: int, narrowed: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
     portions = _portions(pairs, [[pair.start] for pair in pairs], PORTION_TOKENS)
     fed_tokens = sum(len(pair.ids) - 1 for pair in pairs)
-    sha256 = _sha256((pair.ids, pair.start) for pair in pairs)
+    sha256 = _token_ids_sha256((pair.ids, pair.start) for pair in pairs)
     return Call(SCORES, portions, len(pairs), fed_tokens, shortened, narrowed, sha256)
 
 
-def texts(starts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], shortened: int) -> Call:
+def texts(prompts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], shortened: int) -> Call:
     """The portions of contexts behind which texts are generated."""
-    prompts = [
-        ScoredSequence([*start.ids, 0], len(start.ids)) for start in starts
-    ]  # the tree leaves out the last, which is not fed
-    room = max((start.max_new_tokens for start in starts), default=0)
-    rest = [[start.max_new_tokens, start.discard, list(stop)] for start, stop in zip(starts, stops, strict=True)]
-    portions = _portions(prompts, rest, GENERATION_PORTION_TOKENS, extra=room, unfed=1)
-    fed_tokens = sum(len(start.ids) for start in starts)
-    sha256 = _sha256((start.ids, start.max_new_tokens) for start in starts)
-    return Call(TEXTS, portions, len(starts), fed_tokens, shortened, 0, sha256)
+    # The tree leaves out the last id, which is not fed.
+    sequences = [ScoredSequence([*prompt.ids, 0], len(prompt.ids)) for prompt in prompts]
+    max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
+    parameters = [
+        [prompt.max_new_tokens, prompt.discard, list(stop)] for prompt, stop in zip(prompts, stops, strict=True)
+    ]
+    portions = _portions(
+        sequences, parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
+    )
+    fed_tokens = sum(len(prompt.ids) for prompt in prompts)
+    sha256 = _token_ids_sha256((prompt.ids, prompt.max_new_tokens) for prompt in prompts)
+    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened, 0, sha256)
 
 
 def _portions(
-    sequences: Sequence[ScoredSequence], rest: Sequence[list[Any]], tokens: int, extra: int = 0, unfed: int = 0
+    sequences: Sequence[ScoredSequence],
+    parameters: Sequence[list[Any]],
+    tokens: int,
+    extra_tokens: int = 0,
+    omitted_token_count: int = 0,
 ) -> list[Portion]:
-    """The portions of some sequences, of which the last `unfed` ids are no part of the request."""
+    """The portions of some sequences, of which the last `omitted_token_count` ids are no part of the request."""
     portions = []
-    for group in prefix_tree.groups(sequences, tokens, extra):
-        added = []
-        for number, shared in zip(group.numbers, group.shared, strict=True):
-            ids = sequences[number].ids
-            added.append(np.asarray(ids[shared : len(ids) - unfed], dtype=np.int32))
-        portions.append(Portion(group.numbers, group.tokens, group.shared, added, [rest[n] for n in group.numbers]))
+    for group in prefix_tree.groups(sequences, tokens, extra_tokens):
+        new_ids = []
+        for index, shared_length in zip(group.numbers, group.shared, strict=True):
+            ids = sequences[index].ids
+            new_ids.append(np.asarray(ids[shared_length : len(ids) - omitted_token_count], dtype=np.int32))
+        group_parameters = [parameters[index] for index in group.numbers]
+        portions.append(Portion(group.numbers, group.tokens, group.shared, new_ids, group_parameters))
     return portions
 
 
-def _sha256(fed: Iterable[tuple[list[int], int]]) -> str:
+def _token_ids_sha256(sequences: Iterable[tuple[list[int], int]]) -> str:
+    """The hash of (ids, where the scored part begins or the most new tokens) of each sequence."""
     digest = hashlib.sha256()
-    for ids, place in fed:
-        digest.update(np.asarray([len(ids), place, *ids], dtype="<i4").tobytes())
+    for ids, number in sequences:
+        digest.update(np.asarray([len(ids), number, *ids], dtype="<i4").tobytes())
     return digest.hexdigest()
