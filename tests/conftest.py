@@ -118,7 +118,7 @@ def sentencepiece_models(tmp_path_factory, mini_records):
 
 @pytest.fixture(scope="session")
 def byte_level(tmp_path_factory, mini_records):
-    """A tokenizer folder like LLaMA 3's: byte-level BPE, special tokens behind the vocabulary, BOS in front of a text."""
+    """A tokenizer folder like LLaMA 3's: byte-level BPE, special tokens after the vocabulary, BOS in front of a text."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     fast = Tokenizer(models.BPE(ignore_merges=True))

@@ -51,7 +51,7 @@ def _command_lines(document: str) -> Iterator[str]:
 
 
 def _command(words: list[str], line: str) -> tuple[click.Command, list[str]]:
-    """The command that the first words name, and the words behind its name."""
+    """The command that the first words name, and the words after its name."""
     command: click.Command = cli
     while isinstance(command, click.Group):
         inner = command.get_command(click.Context(command), words[0]) if words else None

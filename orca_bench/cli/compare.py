@@ -54,9 +54,9 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
     if form == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return
-    for number, comparison in enumerate(comparisons):
+    for index, comparison in enumerate(comparisons):
         grid = comparison_formats.to_grid(comparison)
         if form == "markdown":
-            click.echo(("\n" if number else "") + grid_formats.to_markdown(grid), nl=False)
+            click.echo(("\n" if index else "") + grid_formats.to_markdown(grid), nl=False)
         else:
-            console.print(*(["\n"] if number else []), grid_formats.to_rich(grid))
+            console.print(*(["\n"] if index else []), grid_formats.to_rich(grid))

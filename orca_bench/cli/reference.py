@@ -53,8 +53,8 @@ def command_reference() -> str:
     """The page of all commands: a table of them by group, then a section for each."""
     lines = [_INTRODUCTION, "| | command | what it does |", "|---|---|---|"]
     for title, entries in GROUPS.items():
-        for number, entry in enumerate(entries):
-            lines.append(f"| {title if number == 0 else ''} | [{entry.name}](#{entry.name}) | {entry.summary} |")
+        for index, entry in enumerate(entries):
+            lines.append(f"| {title if index == 0 else ''} | [{entry.name}](#{entry.name}) | {entry.summary} |")
     for entries in GROUPS.values():
         for entry in entries:
             lines += ["", f"## {entry.name}", *_command_sections(entry)]
@@ -88,8 +88,8 @@ def _command_section(words: tuple[str, ...], command: click.Command) -> Iterator
 
 def _description(help_text: str) -> Iterator[str]:
     """A help text as Markdown: paragraphs, and those that click does not wrap as blocks."""
-    for number, paragraph in enumerate(help_text.split("\n\n")):
-        if number:
+    for index, paragraph in enumerate(help_text.split("\n\n")):
+        if index:
             yield ""
         lines = paragraph.splitlines()
         if lines[0] != "\b":
@@ -104,7 +104,7 @@ def _description(help_text: str) -> Iterator[str]:
 def _escape(text: str) -> str:
     """The text with the characters that Markdown would take for HTML or emphasis escaped, outside of code."""
     parts = text.split("`")
-    return "`".join(part if number % 2 else re.sub(r"([<>*])", r"\\\1", part) for number, part in enumerate(parts))
+    return "`".join(part if index % 2 else re.sub(r"([<>*])", r"\\\1", part) for index, part in enumerate(parts))
 
 
 def _cell(text: str) -> str:
@@ -120,8 +120,8 @@ def with_recipe_keys(text: str) -> str:
     block = f"{_BEGIN}\n\n{recipe_keys()}\n{_END}\n"
     if _BEGIN not in text:
         return f"{text.rstrip()}\n\n## Keys\n\n{block}"
-    before, rest = text.split(_BEGIN)
-    return before + block + rest.split(_END)[1].removeprefix("\n")
+    before, after = text.split(_BEGIN)
+    return before + block + after.split(_END)[1].removeprefix("\n")
 
 
 def recipe_keys() -> str:

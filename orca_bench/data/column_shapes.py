@@ -91,8 +91,8 @@ def of(columns: tuple[str, ...]) -> Shape:
     if part:
         raise UserError(f"column '{part}' would be left out of the instruction", hint=_HINT)
     optional = {"input": _one_of(_INPUTS, names, shape), "system": _one_of(_SYSTEMS, names, shape)}
-    own = {field: names[column] for field in FIELDS if (column := getattr(shape, field))}
-    columns_by_field: dict[str, Any] = {field: column for field, column in optional.items() if column} | own
+    shape_columns = {field: names[column] for field in FIELDS if (column := getattr(shape, field))}
+    columns_by_field: dict[str, Any] = {field: column for field, column in optional.items() if column} | shape_columns
     return dataclasses.replace(shape, **columns_by_field)
 
 

@@ -127,9 +127,9 @@ def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed:
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_systems += 1
     texts = "\0".join((str(seed), item.instruction, item.input, item.reference))
-    number = int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "big")
+    text_hash = int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "big")
     ids = DEFAULT_SYSTEMS if systems is None else systems
-    return system_message(ids[number % len(ids)])
+    return system_message(ids[text_hash % len(ids)])
 
 
 def _record(item: instructions.Instruction, number: int, system: str) -> dict[str, Any]:

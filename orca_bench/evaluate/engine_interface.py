@@ -39,7 +39,7 @@ class GeneratedText(NamedTuple):
 
 
 class Engine(Protocol):
-    """A model that answers requests, here or behind a server."""
+    """A model that answers requests, here or on a server."""
 
     def log_likelihoods(
         self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
@@ -59,5 +59,5 @@ class Engine(Protocol):
     ) -> list[GeneratedText]:
         """The greedy text after each start, which ends where `encoding` finds one of the stop strings, in order.
 
-        `progress` counts texts. Raises NotFinite with the number of a start behind which a logit is NaN or infinite.
+        `progress` counts texts. Raises NotFinite with the number of a start after which a logit is NaN or infinite.
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orca_bench.evaluate.engine_choice import EngineConfig
 from orca_bench.evaluate.tasks import Task
-from orca_bench.models.model_folder import Source
+from orca_bench.models.model_folder import ModelSource
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EvaluationConfig:
     limit for their answers than the protocol's own, tokens.
     """
 
-    model: Source
+    model: ModelSource
     name: str
     tasks: Sequence[Task]
     result_paths: Mapping[str, Path]

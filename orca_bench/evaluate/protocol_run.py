@@ -97,7 +97,7 @@ class ProtocolRun:
         return self.result
 
     def _run_task(self, task: Task, earlier: list[Question]) -> list[Question]:
-        """Run one task, and write the result with its questions behind the earlier ones; returns its questions."""
+        """Run one task, and write the result with its questions after the earlier ones; returns its questions."""
         started = time.time()
         self.display.begin(task, self.protocol.name)
         rows = self.inputs.rows[task.name]

@@ -1,8 +1,8 @@
 """Strings in, token ids out, and back: how a protocol's requests become what the model is fed, and its tokens an answer.
 
 Three rules, one class each. `OrcaEncoding`: BOS + context + continuation, each encoded alone, as in training (no BOS where the
-model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, behind BOS where the tokenizer
-adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the stop rules of the harness behind Open LLM
+model has none). `HarnessEncoding`: context and continuation encoded together, as today's lm-eval, after BOS where the tokenizer
+adds one. `LeaderboardEncoding`: the same without BOS, with the cuts and the stop rules of the harness of Open LLM
 Leaderboard v1. No model is needed here, so the ids of a request can be shown, and answered by another engine, without loading
 one.
 """
@@ -152,7 +152,7 @@ class Encoding(ABC):
 
 
 class OrcaEncoding(Encoding):
-    """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens behind its fixed prefix."""
+    """As training: BOS, prompt and response encoded apart. A prompt that is too long loses tokens after its fixed prefix."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
@@ -196,7 +196,7 @@ class HarnessEncoding(Encoding):
 class LeaderboardEncoding(HarnessEncoding):
     """As `hf-causal-experimental` of lm-evaluation-harness b281b092 at batch size 1 (base.py, models/huggingface.py).
 
-    No BOS; an empty context is EOS. Its `_model_generate` took the answer from behind the *uncut* context, so that of a
+    No BOS; an empty context is EOS. Its `_model_generate` took the answer from after the *uncut* context, so that of a
     context that was cut by n tokens the answer's first n are thrown away. A stop string is looked for in the last tokens
     only, as many as it has when encoded alone.
     """

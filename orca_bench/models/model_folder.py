@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model or a tokenizer lies: the path or hub id that names it, its folder (or file) here, its commit on the hub."""
 
     name: str
@@ -38,7 +38,7 @@ def locate(
     say: hub.Say = lambda line: None,
     with_weights: bool = True,
     option: str = "--revision",
-) -> Source:
+) -> ModelSource:
     """Find the model or tokenizer that a path or a hub id names. `say` gets a message before something is fetched.
 
     `option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to nothing,
@@ -50,11 +50,11 @@ def locate(
     if Path(name).exists():
         if revision is not None:
             raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
-        return Source(name, name)
+        return ModelSource(name, name)
     hub.check_id(name, "model folder")
     commit = hub.resolve(name, revision)
     say(f"fetching {commit} from the hub, as far as it is not in the cache")
-    return Source(name, str(hub.fetch_model(commit, with_weights)), commit)
+    return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
 
 
 def check(name: str) -> list[str]:
@@ -130,12 +130,12 @@ def _device(on_gpu: bool) -> str:
         return "cpu"
     import torch
 
-    number = launcher_environment.local_rank()
-    if number >= torch.cuda.device_count():
+    local_rank = launcher_environment.local_rank()
+    if local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"process {number} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
+            f"process {local_rank} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
         )
-    return f"cuda:{number}"
+    return f"cuda:{local_rank}"
 
 
 def origin(name: str) -> dict[str, str | int]:

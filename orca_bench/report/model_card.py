@@ -32,7 +32,7 @@ YamlObject: TypeAlias = MutableMapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class ScoreSource:
     """Where the scores come from, as the hub links it."""
 
     name: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def eval_results(
-    scores: Mapping[str, float], source: Source | None, notes: Mapping[str, str] | None = None
+    scores: Mapping[str, float], source: ScoreSource | None, notes: Mapping[str, str] | None = None
 ) -> list[EvalResult]:
     """huggingface_hub's EvalResult of each task that has a card entry; `scores` are percent by task, in the card's order.
 

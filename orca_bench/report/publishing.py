@@ -198,7 +198,7 @@ def _card_text(publication: Publication, name: str, files: Sequence[ResultFile],
         text = card.read_text(encoding="utf-8") if card.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the card: {error}", where=card) from None
-    source = None if source_url is None else model_card.Source("orca-bench", source_url)
+    source = None if source_url is None else model_card.ScoreSource("orca-bench", source_url)
     card_results = []
     for file in files:
         try:

@@ -27,7 +27,7 @@ class Generator:
     def answer(
         self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()
     ) -> Iterator[str]:
-        """Yield the response in pieces of text. It ends at a stop token, at the header of another turn, or at its most tokens.
+        """Yield the response in pieces of text. It ends at a stop token, at the header of another turn, or at `max_new_tokens`.
 
         Raises UserError where the prompt fills the model's context window.
         """
@@ -48,9 +48,9 @@ class Generator:
                 yielded = len(safe_text)
             if any(header in text for header in prompt.TURN_HEADERS):
                 return
-        rest = _before_header(text + stream.end())[yielded:]
-        if rest:
-            yield rest
+        remaining_text = _before_header(text + stream.end())[yielded:]
+        if remaining_text:
+            yield remaining_text
 
     def _token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
         """Yield the ids of the response, one forward pass each, up to a stop token or `max_new_tokens`."""

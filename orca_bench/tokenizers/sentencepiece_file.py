@@ -60,13 +60,13 @@ class SentencePieceTokenizer(Tokenizer):
     def _hide_special(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
         special = {id_ for id_, token in self._metadata.added.items() if token.special} | {*self.prefix, *self.stop_ids}
-        own = {id_ for id_ in special if id_ < self.pieces and not self._is_control(id_)}
-        pieces = model_proto(self.source).pieces if own else []
+        special_pieces = {id_ for id_ in special if id_ < self.pieces and not self._is_control(id_)}
+        pieces = model_proto(self.source).pieces if special_pieces else []
         #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
-        self.controls = tuple(sorted(id_ for id_ in own if pieces[id_].type == USER_DEFINED))
+        self.controls = tuple(sorted(id_ for id_ in special_pieces if pieces[id_].type == USER_DEFINED))
         if self.controls:
             self._processor = _processor(self.source, self.controls)
-        self._silent = own | {id_ for id_ in special if id_ >= self.pieces}
+        self._silent = special_pieces | {id_ for id_ in special if id_ >= self.pieces}
         self._texts = {id_: token.content for id_, token in self.added.items() if id_ not in self._silent}
 
     def _resolve_named(self, key: str, file_id: int, configured: int | None) -> int | None:
@@ -179,10 +179,10 @@ class SentencePieceTokenizer(Tokenizer):
     def pad_id(self) -> int:
         """The padding token that the folder names or the file has, else the unknown piece."""
         name = self._metadata.names.get("pad_token")
-        own = self._find(name) if name else None
-        if own is None and self._processor.pad_id() >= 0:
-            own = self._processor.pad_id()
-        return self.unk_id if own is None else own
+        pad_id = self._find(name) if name else None
+        if pad_id is None and self._processor.pad_id() >= 0:
+            pad_id = self._processor.pad_id()
+        return self.unk_id if pad_id is None else pad_id
 
     def _find_special_ids(self) -> tuple[int, ...]:
         controls = (id_ for id_ in range(self.pieces) if self._is_control(id_))

@@ -31,6 +31,6 @@ class TextStream:
         return self._new_text(self._tokenizer.decode(self._ids))
 
     def _new_text(self, text: str) -> str:
-        rest = text[self._length :]
+        new_text = text[self._length :]
         self._length = max(self._length, len(text))
-        return rest
+        return new_text

@@ -29,7 +29,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordSource:
     """One file or hub set of records.
 
     Attributes:
@@ -67,7 +67,7 @@ class Source:
 
 def read(
     names: Iterable[str], strict: bool = False, commits: Mapping[str, str] | None = None
-) -> tuple[list[Record], list[Source]]:
+) -> tuple[list[Record], list[RecordSource]]:
     """All records of the named files, folders, patterns and hub sets, in order.
 
     A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, take precedence over the revision.
@@ -76,7 +76,7 @@ def read(
     UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
     """
     records: list[Record] = []
-    sources: list[Source] = []
+    sources: list[RecordSource] = []
     for name in names:
         path = Path(name)
         if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
@@ -92,7 +92,7 @@ def read(
 
 def _collect(
     name: str, rows: Iterable[tuple[str, dict[str, Any]]], digest: str | None, strict: bool
-) -> tuple[list[Record], Source]:
+) -> tuple[list[Record], RecordSource]:
     """The records among `rows`, and the description of their source."""
     records: list[Record] = []
     without_system = 0
@@ -116,7 +116,7 @@ def _collect(
             raise UserError("no records", where=name)
         reason = max(left_out, key=lambda reason: left_out[reason])
         raise UserError(f"no record is left: {row_texts.rows_phrase(left_out[reason], reason)}", where=first[reason])
-    return records, Source(name, len(records), digest, left_out, first, without_system)
+    return records, RecordSource(name, len(records), digest, left_out, first, without_system)
 
 
 def _record(row: dict[str, Any], where: str) -> Record:
@@ -141,7 +141,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
     return Record(system, instruction, context, answer)
 
 
-def _hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], Source]:
+def _hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], RecordSource]:
     """The records of a hub set's train split, and the description of the set."""
     id_, _, revision = name.partition("@")
     hub.check_id(id_, "file of records")

@@ -50,7 +50,7 @@ class PreparedRun:
     recipe: Recipe
     resolved: Recipe
     commits: dict[str, str]
-    sources: list[record_files.Source]
+    sources: list[record_files.RecordSource]
     examples: EncodedExamples
     report: EncodingReport
     cache_key: str

@@ -28,7 +28,7 @@ LEAVES = dict(_leaf_commands())
 
 
 def _examples(help_text: str):
-    """The words behind `orca-bench` of each line of a help text that is an example."""
+    """The words after `orca-bench` of each line of a help text that is an example."""
     for line in re.findall(r"^\s+orca-bench (.*)$", help_text.replace("\b\n", "\n"), re.MULTILINE):
         yield shlex.split(line.replace("…", ""))
 

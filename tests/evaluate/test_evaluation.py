@@ -93,7 +93,7 @@ def test_values_are_the_means_of_the_questions_and_lm_evals_own(evaluated):
 
 
 def by_hand(model, tokenizer, context, response):
-    """The log-probability of a response behind a prompt, in plain transformers."""
+    """The log-probability of a response after a prompt, in plain transformers."""
     prompt_ids, answered = [tokenizer.bos_id, *tokenizer.encode(context)], tokenizer.encode(response)
     ids = torch.tensor([prompt_ids + answered])
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from synthetic_results import random_result
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError
-from orca_bench.report.model_card import Source, card_scores, eval_results, split_card, update_card
+from orca_bench.report.model_card import ScoreSource, card_scores, eval_results, split_card, update_card
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results.migration import migrate
 from orca_bench.results.models import Result
@@ -29,7 +29,7 @@ def test_the_seeds_card_comes_out_of_its_scores(seed):
     reported = read_reported_scores()
     url = "https://huggingface.co/spaces/HuggingFaceH4/open_llm_leaderboard?query=psmathur/orca_mini_13b"
     scores = {task: value for task, value in reported.tasks.items() if task != "drop"}
-    results = eval_results(scores, Source("Open LLM Leaderboard", url))
+    results = eval_results(scores, ScoreSource("Open LLM Leaderboard", url))
     others = {key: value for key, value in metadata.items() if key != "model-index"}
     rest = f"---\n{yaml_files.dump(others)}---\n{body}"
     metadata_again, body_again = split_card(update_card(rest, "orca_mini_13b", results, Path("card")), Path("card"))

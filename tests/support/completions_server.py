@@ -1,8 +1,8 @@
-"""A real OpenAI-compatible completions server over HTTP, for tests: plain transformers behind Python's own HTTP server.
+"""A real OpenAI-compatible completions server over HTTP, for tests: plain transformers in Python's own HTTP server.
 
     python tests/support/completions_server.py serve MODEL --port P --served-model-name NAME [--fault FAULT]
 
-Takes token ids, echoes prompts, gives log-probabilities and decodes behind the prompt, as vLLM's server does. It starts as
+Takes token ids, echoes prompts, gives log-probabilities and decodes after the prompt, as vLLM's server does. It starts as
 `vllm serve` does, so that a test can put it in vLLM's place. With a window it refuses a prompt that does not fit with all that
 may be generated, as vLLM does, and tells its window as vLLM or, with the fault `props`, as llama.cpp. Faults:
 `busy` (every third request is turned away with 429), `strings` (no log-probabilities of the prompt), `small` (400 for long

@@ -49,7 +49,7 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
 
 
 def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding) -> str:
-    """A SHA-256 over the ids of all requests, each behind its length and where its scored part (or its token limit) begins."""
+    """A SHA-256 over the ids of all requests, each after its length and where its scored part (or its token limit) begins."""
     digest = hashlib.sha256()
     for _, request in request_files.numbered(documents):
         if request.continuation is None:

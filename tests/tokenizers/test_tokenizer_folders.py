@@ -21,7 +21,7 @@ def added(**flags):
 
 
 def open_hermes(folder, model_file):
-    """A folder like OpenHermes': `<|im_end|>` ends a text, and is behind the file's pieces."""
+    """A folder like OpenHermes': `<|im_end|>` ends a text, and comes after the file's pieces."""
     pieces = tokenizers.load(model_file).vocab_size
     return folder(
         model_file,

@@ -1,4 +1,4 @@
-"""Training with a real DeepSpeed engine: the same losses however it is split, and what is left behind afterwards."""
+"""Training with a real DeepSpeed engine: the same losses however it is split, and the files that remain afterwards."""
 
 import dataclasses
 import hashlib

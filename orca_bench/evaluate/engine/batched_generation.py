@@ -78,7 +78,7 @@ class Generation:
 
     def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
         """The batches of the prompts' tree, each with the indices that the batch after it needs."""
-        # A sequence's last token is not fed: behind each prompt stands one that only has its place.
+        # A sequence's last token is not fed: after each prompt comes a token that only fills its position.
         sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompts]
         # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
         most_ended = max(1, self._slots.count // 8)

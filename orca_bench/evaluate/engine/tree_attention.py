@@ -201,7 +201,7 @@ class _AttendingRun(NamedTuple):
 def _attending_run(
     batch: TreeBatch, run: Run, device: torch.device, dtype: torch.dtype, window: int | None
 ) -> _AttendingRun:
-    """A run, in parts; a long run behind other tokens has several, so that no part computes much of what its mask hides."""
+    """A run, in parts; a long run after other tokens has several, so that no part computes much of what its mask hides."""
     own = range(len(batch.cached) + run.start, len(batch.cached) + run.end)
     ancestors = len(run.ancestors)
     columns: slice | torch.Tensor

@@ -2,7 +2,7 @@
 
 The leaderboard's context (description, few-shot examples, question) stands unchanged in the User turn under one system
 message; the response is the leaderboard's continuation without its leading space. Prompt and response are tokenized
-separately and concatenated behind BOS, as in training. A response ends at EOS or at another turn's header.
+separately and concatenated after BOS, as in training. A response ends at EOS or at another turn's header.
 
 Version 2 scores texts by rules of its own (tasks/final_answer.py, tasks/drop.py) and gives GSM8K, where a model explains, 512
 tokens; DROP keeps 256, for a longer answer would cost every fifth context more of its beginning. Version 1 compared GSM8K's
@@ -68,7 +68,7 @@ class Orca:
     def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
         fixed_prefix = len(prompt.fixed_prefix(self.system))
         if isinstance(task, GenerationTask):
-            # After few-shot examples a model that is not tuned writes the next example, behind the header of a turn or not.
+            # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.
             yield Request(
                 prompt.render(self.system, before + task.question(row)),
                 until=(*prompt.TURN_HEADERS, *task.orca_rules.stops),

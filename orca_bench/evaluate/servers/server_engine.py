@@ -47,7 +47,7 @@ class Probe:
 
 
 class ServerEngine:
-    """An `Engine` behind a completions server, with `concurrency` requests at a time.
+    """An `Engine` that asks a completions server, with `concurrency` requests at a time.
 
     See `Endpoint` for `base_url`, `model` and `timeout` (seconds). `window` is the server's context window in tokens, None where
     it is not known. `sampling` is what each request sends besides temperature 0. `returns_tokens` is whether the server returns
@@ -196,7 +196,7 @@ class ServerEngine:
         choice = await self._complete(start.ids, max_tokens=start.max_new_tokens, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
         hit_token_limit = None if choice.finish_reason is None else choice.finish_reason == "length"
-        # A server that decodes behind the prompt has the space that SentencePiece takes from a text's first word.
+        # A server that decodes after the prompt has the space that SentencePiece takes from a text's first word.
         whole = choice.text.removeprefix(" ")
         if not start.discard:
             return GeneratedText(cut(whole, stops), None, hit_token_limit)

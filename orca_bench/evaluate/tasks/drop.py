@@ -100,7 +100,7 @@ def answer_scores(text: str, gold: Sequence[str]) -> tuple[float, float]:
 
     A text does not say how many spans it is, so it is read twice, as one span and parted at ", ", "; " and " and " (the gold
     answer, joined as the examples join it, likewise), and the better F1 counts. Of a text that has "answer is" only what stands
-    behind it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
+    after it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
     """
     text = behind_answer_is(text)
     one = _alignment([_plain(text)], [_plain(span) for span in gold])

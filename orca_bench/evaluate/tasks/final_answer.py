@@ -1,4 +1,4 @@
-"""A written text in, the answer that it gives out: the number of an explanation, and what stands behind "the answer is".
+"""A written text in, the answer that it gives out: the number of an explanation, and the text after "the answer is".
 
 The rules of the orca protocol for texts whose form no harness prescribes, so that a right answer counts in whatever form a model
 gives it. Their own module because they know neither rows nor scores. The leaderboard's rules stand with the tasks.
@@ -62,9 +62,9 @@ _BOLD = re.compile(r"\*\*(?=[^*\n]+\*\*)")
 def final_number(text: str) -> tuple[str | None, str]:
     """(the number that a text gives as its answer, the rule that found it); (None, "no number") where it has none.
 
-    The first of these that the text has: the number behind `####`; the last one directly behind "answer is" or "answer:"; the
-    last in `\\boxed{}`; that of a sentence which says what the answer is; the last one in bold; the one behind the last equals
-    sign of the last sentence; the last of all. Where an equation stands behind a mark, what it comes to is the number. It is
+    The first of these that the text has: the number after `####`; the last one directly after "answer is" or "answer:"; the
+    last in `\\boxed{}`; that of a sentence which says what the answer is; the last one in bold; the one after the last equals
+    sign of the last sentence; the last of all. If an equation follows a mark, its result is the number. It is
     given without currency and separators of thousands. Words are not read: neither "eighteen" nor "2 million".
     """
     text = _plain(text)
@@ -89,7 +89,7 @@ def equal_numbers(one: str, other: str) -> bool:
 
 
 def behind_answer_is(text: str) -> str:
-    """What stands behind the last "answer is" or "answer:" of a text; the whole text where it has none."""
+    """The text after the last "answer is" or "answer:" of a text; the whole text where it has none."""
     ends = [match.end() for match in _ANSWER_IS.finditer(text) if text[match.end() :].strip()]
     return text[ends[-1] :] if ends else text
 
@@ -102,7 +102,7 @@ def _plain(text: str) -> str:
 
 
 def _behind_last(text: str, mark: re.Pattern, number_at: Callable[[str, int], str | None]) -> str | None:
-    """The number that `number_at` gives behind the last mark where it gives one."""
+    """The number that `number_at` gives after the last mark; None where it gives none."""
     ends = reversed([match.end() for match in mark.finditer(text)])
     return next((number for end in ends if (number := number_at(text, end)) is not None), None)
 
@@ -120,7 +120,7 @@ def _written(match: re.Match) -> str:
 
 
 def _directly(text: str, place: int) -> str | None:
-    """The number directly behind a place, or what an equation that begins there comes to; None where words stand between."""
+    """The number directly after a position, or the result of an equation that begins there; None if words come first."""
     match = _number_at(text, place)
     if match is None or _begins_list(text, place, match):
         return None
@@ -135,12 +135,12 @@ def _number_at(text: str, place: int) -> re.Match | None:
 
 
 def _begins_list(text: str, place: int, match: re.Match) -> bool:
-    """Whether a number is the `1.` of a list that begins on the line behind a mark."""
+    """Whether a number is the `1.` of a list that begins on the line after a mark."""
     return "\n" in text[place : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
 
 
 def _behind_hashes(text: str) -> str | None:
-    """The number behind the first `####`, which ends an answer of the data set; numbered headings (`#### 1. First`) are none."""
+    """The number after the first `####`, which ends an answer of the data set; numbered headings (`#### 1. First`) are none."""
     marks = [match.end() for match in _HASHES.finditer(text)]
     for place in marks:
         match = _number_at(text, place)
@@ -159,7 +159,7 @@ def _sentence(text: str, place: int) -> str:
 
 
 def _in_sentence(text: str, place: int) -> str | None:
-    """The number behind the last equals sign of the sentence that goes on at a place, else its last number."""
+    """The number after the last equals sign of the sentence that continues at a position, else its last number."""
     match = _number_at(text, place)
     if match is not None and _begins_list(text, place, match):
         return None

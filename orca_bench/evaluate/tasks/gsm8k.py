@@ -10,7 +10,7 @@ _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
 def marked_answer(text: str) -> str | None:
-    """The number behind the first `#### `, commas removed; None where there is none. The benchmark's own rule."""
+    """The number after the first `#### `, commas removed; None where there is none. The benchmark's own rule."""
     match = _MARKED.search(text)
     return match.group(1).strip().replace(",", "") if match else None
 
@@ -60,7 +60,7 @@ class Gsm8k(GenerationTask):
         return Score(float(right), prediction, gold, {"rule": rule})
 
     def harness_score(self, row: Row, text: str) -> Score:
-        """Right where the number behind the first `#### ` equals the gold one, character by character; nothing else counts."""
+        """Right if the number after the first `#### ` equals the gold one, character by character; nothing else counts."""
         gold, prediction = marked_answer(row["answer"]), marked_answer(text)
         return Score(float(prediction == gold), prediction, gold, {})
 

@@ -138,7 +138,7 @@ class ChoiceTask(Task):
         """The index of the right choice."""
 
     def target(self, row: Row) -> str:
-        """The right choice behind a space."""
+        """The right choice after a space."""
         return " " + self.choices(row)[self.gold(row)]
 
     def check(self, row: Row) -> None:
@@ -158,7 +158,7 @@ class ChoiceTask(Task):
         return self.pairs(row)
 
     def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
-        """(context, continuation) of each of `harness_pairs` behind `before`, the description and the few-shot examples."""
+        """(context, continuation) of each of `harness_pairs` after `before`, the description and the few-shot examples."""
         return [(before + question, continuation) for question, continuation in self.harness_pairs(row)]
 
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:

@@ -19,7 +19,7 @@ class Winogrande(ChoiceTask):
         return self._filled(row, row["option" + row["answer"]])
 
     def target(self, row: Row) -> str:
-        """The sentence behind the blank."""
+        """The rest of the sentence after the blank."""
         return " " + row["sentence"][row["sentence"].index("_") + 1 :].strip()
 
     def pairs(self, row: Row) -> list[tuple[str, str]]:
@@ -29,7 +29,7 @@ class Winogrande(ChoiceTask):
     def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
         """As `ChoiceTask.harness_requests`, with a slip of b281b092 (tasks/winogrande.py).
 
-        The filled sentence takes the place of everything behind the last blank line of the context.
+        The filled sentence replaces everything after the last blank line of the context.
         """
         paragraphs = (before + self.question(row)).split("\n\n")[:-1]
         return [

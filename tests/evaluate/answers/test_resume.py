@@ -87,7 +87,7 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     from safetensors.torch import load_file, save_file
 
     from orca_bench.evaluate.tasks import select
-    from orca_bench.models.model_folder import Source
+    from orca_bench.models.model_folder import ModelSource
 
     def reused(order):
         listener = Listener()
@@ -100,13 +100,13 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     weights["model.norm.weight"] = weights["model.norm.weight"] * torch.tensor(1.5)
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     outs = {"orca": tmp_path / "r.json"}
-    tiny, rows = Source(str(tiny_model), str(tiny_model)), mini["mini:benchmarks"]
+    tiny, rows = ModelSource(str(tiny_model), str(tiny_model)), mini["mini:benchmarks"]
     order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
     assert [reused(order), reused(order)] == [False, True]
     assert not reused(replace(order, result_paths={"leaderboard": tmp_path / "r.json"}))
     assert not reused(replace(order, dtype="bfloat16"))
     assert not reused(replace(order, system="T"))
-    assert not reused(replace(order, model=Source(str(other), str(other))))
+    assert not reused(replace(order, model=ModelSource(str(other), str(other))))
     assert not reused(replace(order, fresh=True))
     assert reused(order)
 

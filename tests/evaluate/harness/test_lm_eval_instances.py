@@ -1,4 +1,4 @@
-"""What lm-eval carries for us: whole answers behind plain strings and pairs, and requests behind instances."""
+"""What lm-eval carries for us: complete answers with plain strings and pairs, and requests with instances."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""The engine behind a server: over real HTTP, the answers of the engine here, and every failure named."""
+"""The engine that asks a server: over real HTTP, the answers of the engine here, and every failure named."""
 
 import contextlib
 import os

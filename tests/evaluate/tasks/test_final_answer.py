@@ -35,7 +35,7 @@ NUMBER_FORMS = {
     "in bold": "**Answer:** {c} in 2 steps",
     "with spaces between thousands": "#### {s}",
     "with a minus sign of typesetters": "Answer: {minus}.",
-    "behind an equals sign": "The answer is x = {n}, by 2 steps.",
+    "after an equals sign": "The answer is x = {n}, by 2 steps.",
     "an equation": "The answer is 0 + {n} = {n}",
     "a fraction of one": "#### {n}/1",
 }
@@ -146,7 +146,7 @@ SPAN_FORMS = {
     "`and` between all": " and ".join,
     "with semicolons": lambda spans: "; ".join(spans) + ";",
     "a sentence": lambda spans: "The answer is " + ", ".join(spans) + ".",
-    "behind an explanation": lambda spans: "They scored 24 and 17, so the final answer is: " + ", ".join(spans) + "!",
+    "after an explanation": lambda spans: "They scored 24 and 17, so the final answer is: " + ", ".join(spans) + "!",
     "in bold": lambda spans: "**Answer:** **" + "**, **".join(spans) + "**.",
     "quoted": lambda spans: " \u201c" + "\u201d, \u201c".join(spans) + "\u201d ",
     "in brackets": lambda spans: "(" + ", ".join(spans) + ").",
@@ -162,7 +162,7 @@ def check_spans(gold_rows):
 
 
 def test_every_gold_answer_of_drop_is_right_in_twelve_forms(shared):
-    """In capitals one is not: Python writes the Turkish dotless i as I. A unit behind a number costs F1, as by DROP's metric."""
+    """In capitals one is not: Python writes the Turkish dotless i as I. A unit after a number costs F1, as by DROP's metric."""
     check_spans(rows_of(shared, "drop", "validation"))
 
 
