@@ -21,6 +21,8 @@ from orca_bench.recipe import EXTENDS, NAME_PATTERN, PRINTABLE_PATTERN, Recipe
 #: The place of a value: the keys that lead to it, and positions in lists.
 Location = tuple[str | int, ...]
 
+_MAX_EXTENDING_FILES = 16  # in one chain, above the file that extends none
+
 #: What a text of each pattern is, for a message.
 _PATTERN_WORDS = {
     NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
@@ -32,8 +34,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe file; `overrides` are `section.key=value` with the value in YAML.
 
     `path` is a file, or the name of a shipped recipe (`13b`) where there is no such file. Raises UserError, with the file and
-    line that hold the value, for a file that is absent or not YAML, for files that extend one another in a circle, for unknown
-    keys and wrong types, and for batch numbers that do not multiply.
+    line that hold the value, for a file that is absent or not YAML, for files that extend one another in a circle or in a
+    chain of more than 16, for unknown keys and wrong types, and for batch numbers that do not multiply.
     """
     path = _existing_or_shipped(Path(path))
     values, places = _read_with_bases(path, ())
@@ -95,9 +97,14 @@ class _Places:
 
 def _existing_or_shipped(path: Path) -> Path:
     """The path itself; where there is no such file, the shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names."""
-    recipe = _shipped_recipes().get(path.name.removesuffix(".yaml"))
-    is_name = path.suffix in ("", ".yaml") and str(path.parent) in (".", "recipes")
-    return recipe if recipe is not None and is_name and not path.exists() else path
+    recipe = _shipped_recipe(path)
+    return path if recipe is None or path.is_file() else recipe
+
+
+def _shipped_recipe(name: Path) -> Path | None:
+    """The shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names, None where it names none."""
+    is_name = name.suffix in ("", ".yaml") and str(name.parent) in (".", "recipes")
+    return _shipped_recipes().get(name.name.removesuffix(".yaml")) if is_name else None
 
 
 def _shipped_recipes() -> dict[str, Path]:
@@ -118,6 +125,8 @@ def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[st
     if any(base.samefile(file) for file in chain):
         names = " extends ".join(str(file) for file in (*chain, base))
         raise UserError(f"recipes that extend one another in a circle: {names}", where=where)
+    if len(chain) > _MAX_EXTENDING_FILES:
+        raise UserError(f"more than {_MAX_EXTENDING_FILES} recipes extend one another", where=where)
     base_values, base_places = _read_with_bases(base, chain)
     _lay_over(base_values, values, base_places, ())
     base_places.lay_over(places)
@@ -129,10 +138,10 @@ def _base_file(name: Any, path: Path, where: str) -> Path:
     if not isinstance(name, str) or not name:
         raise UserError("should be the path of one recipe", where=where, hint="e.g. extends: 13b.yaml")
     try:
-        file = path.parent / name
-        file = file if file.is_file() else _existing_or_shipped(Path(name))
-        if file.is_file():
-            return file
+        beside = path.parent / name
+        base = beside if beside.is_file() else _shipped_recipe(Path(name))  # never a file of the current folder
+        if base is not None:
+            return base
     except (OSError, ValueError):  # too long a path, no permission, a null character
         pass
     hint = f"a path is relative to {path.parent}/; shipped with orca-bench are {', '.join(_shipped_recipes())}"
@@ -210,7 +219,7 @@ def _check_model(recipe: Recipe, places: _Places) -> None:
     if (model.base is None) == (model.random is None):
         raise UserError(
             "give either base (a model folder or hub id) or random (an architecture)",
-            where=places.describe(("model",)),
+            where=places.describe(("model", "base"), ("model", "random"), ("model",)),
             hint=None if model.base is None else "`base: null` takes away the one of a recipe that is extended",
         )
     if model.random is None:

@@ -193,11 +193,35 @@ def test_a_recipe_of_ones_own_may_extend_a_shipped_one_by_its_name(tmp_path, nam
     assert recipe == recipe_file.load("13b", ("name=mine", "data.records=[mine.jsonl]"))
 
 
+def test_the_current_folder_does_not_decide_which_shipped_recipe_is_meant(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    (here / "mini").mkdir(parents=True)
+    (here / "13b.yaml").write_text(GOOD, encoding="utf-8")
+    monkeypatch.chdir(here)
+    assert recipe_file.load("mini").name == "mini"  # a folder is no recipe
+    text = "extends: 13b.yaml\nname: mine\ndata: {records: [mine.jsonl]}\n"
+    assert load(tmp_path, text).model.base == recipe_file.load(shipped("recipes") / "13b.yaml").model.base
+    assert load(here / "mini", "extends: ../13b.yaml\n").model.base == "some/model"
+
+
+def test_a_long_chain_of_recipes_is_refused_as_such(tmp_path):
+    (tmp_path / "0.yaml").write_text(GOOD, encoding="utf-8")
+    for number in range(1, 18):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {number - 1}.yaml\n", encoding="utf-8")
+    assert recipe_file.load(tmp_path / "16.yaml").name == "x"
+    with pytest.raises(UserError, match="1.yaml:1: extends: more than 16 recipes extend one another"):
+        recipe_file.load(tmp_path / "17.yaml")
+
+
+def test_an_override_that_leaves_no_model_is_named(tmp_path):
+    assert refusal(tmp_path, GOOD, "model.base=null").startswith("-o model.base=null: model.base: give either base")
+
+
 def test_null_takes_a_value_of_the_extended_recipe_away(tmp_path):
     write(tmp_path, base=GOOD)
     shape = "{hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2}"
     text = f"extends: base.yaml\nmodel:\n  random: {shape}\n  tokenizer: t\n"
-    assert "r.yaml:2: model: give either base" in refusal(tmp_path, text)
+    assert "r.yaml:3: model.random: give either base" in refusal(tmp_path, text)
     assert load(tmp_path, text + "  base: null\n").model.base is None
 
 
