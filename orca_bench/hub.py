@@ -1,7 +1,7 @@
 """The Hugging Face hub: an id and a revision in, the commit and its files on this machine out.
 
 Models, tokenizers, records and benchmark rows all come from it. So the form of an id, how a revision becomes a commit, and
-the messages for a hub that does not answer stand here once. Files in the hub's cache are used where the hub is out of reach.
+the messages for a hub that does not answer are here once. Files in the hub's cache are used where the hub is out of reach.
 """
 
 from __future__ import annotations

@@ -74,5 +74,5 @@ def rows_phrase(count: int, reason: str) -> str:
 
 
 def is_record(row: dict[str, Any]) -> bool:
-    """Whether a row is a record that orca-bench wrote: its texts were checked then and are used as they stand."""
+    """Whether a row is a record that orca-bench wrote: its texts were checked then and are used unchanged."""
     return {"system", "instruction", "response"} <= row.keys() and ("teacher" in row or "system_id" in row)

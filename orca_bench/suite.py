@@ -1,7 +1,7 @@
 """The facts of the seven tasks of Open LLM Leaderboard v1, once: for evaluation, tables, pictures and model cards.
 
-Nothing comes in; `TASKS`, in the leaderboard's order, goes out. Its own module because tasks, rows, results, reports and
-cards all need these facts, and none of them may import another to get them. A task's prompts, stop strings and scores stand
+No input; the output is `TASKS`, in the leaderboard's order. Its own module because tasks, rows, results, reports and
+cards all need these facts, and none of them may import another to get them. A task's prompts, stop strings and scores are
 in evaluate/tasks/NAME.py. How a task is added: orca_bench/README.md.
 """
 

@@ -1,7 +1,7 @@
 """The Orca paper's sixteen system messages, as data.
 
 Source: Mukherjee et al., "Orca: Progressive Learning from Complex Explanation Traces of GPT-4", arXiv 2306.02707,
-Table 2. Id 1 is the empty message, so fifteen have text. They are parameters of the experiment and stand here letter for
+Table 2. Id 1 is the empty message, so fifteen have text. They are parameters of the experiment and are here letter for
 letter; "User will you give you" is the paper's own wording. A module of its own because data, evaluation and
 generation all choose from it.
 """
@@ -49,7 +49,7 @@ DEFAULT_SYSTEM_ID = 5
 
 
 def system_message(choice: int | str, where: str = "--system") -> str:
-    """The text of message `choice`: an id from 1 to 16 (or the same as digits), or any other text as it stands.
+    """The text of message `choice`: an id from 1 to 16 (or the same as digits), or any other text, unchanged.
 
     Raises UserError, which names the option `where`, for other numbers.
     """

@@ -63,7 +63,7 @@ SHAPES = (
 _INPUTS = ("input", "context")
 _SYSTEMS = ("system", "system_prompt", "system_message")
 
-#: Columns without which a question is another question: rows that have them cannot be read as instructions as they stand.
+#: Columns that belong to a question: a row with one of them cannot be read as an instruction without it.
 _PARTS_OF_A_QUESTION = ("choices", "options", "passage", "document", "paragraph", "article", "endings")
 
 _HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"

@@ -1,7 +1,8 @@
 """The interface of what computes answers, which the harness calls and each engine implements.
 
-In: requests as token ids. Out: log-probabilities and texts. Its own module because the callers know no engine and the engines
-no caller: the model in this process (`engine.tree_engine`) and a server (`servers.server_engine`) look the same from outside.
+In: requests as token ids. Out: log-probabilities and texts. Its own module because callers and engines do not
+depend on one another: the model in this process (`engine.tree_engine`) and a server (`servers.server_engine`) have the same
+interface.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A result and the places in it that were recomputed in, the names of all other fields out.
 
 `verify` must not seem to know more than it does: what a model, a machine or a clock decided cannot be computed again, and is
-held by the hash of the whole result alone. Its own module because it knows nothing of how anything is recomputed.
+held by the hash of the whole result alone. Its own module because it does not depend on how a field is recomputed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A result in, its hashes out: of the whole of it, and of all requests; and whether it is still as it was written.
 
-The hash of the whole is taken over the JSON as it stands in the file, key order and white space apart, so that any digit that
+The hash of the whole is taken over the JSON of the file, without regard to key order and white space, so that any digit that
 is changed later is found. Its own module because writing, reading and verifying must agree on these hashes.
 """
 

@@ -1,7 +1,7 @@
 """Text in, the token ids that the model was trained with out: tokenizers are loaded, checked, repaired and exported here.
 
 `load` reads a model folder or a SentencePiece `.model` file and gives a `Tokenizer`. Its `encode` gives SentencePiece's own
-ids, or those of tokenizer.json as it stands. It never adds BOS or EOS (the caller does), and it never takes the spelling of
+ids, or those of an unchanged tokenizer.json. It never adds BOS or EOS (the caller does), and it never takes the spelling of
 a special token in a text for that token. `export` writes a tokenizer.json with which plain transformers gives the same ids,
 and the chat template.
 """

@@ -1,4 +1,4 @@
-"""The tokenizer of a folder whose model was not trained with a SentencePiece file: that of its tokenizer.json, as it stands.
+"""The tokenizer of a folder whose model was not trained with a SentencePiece file: that of its tokenizer.json, unchanged.
 
 Its own module because transformers 5.23.0 rebuilds the tokenizers of many classes (LlamaTokenizer, Qwen2Tokenizer, …) by its
 own rules from the vocabulary, and keeps neither normaliser nor pre-tokenizer of the file; its base class takes the file as

@@ -132,7 +132,7 @@ def _added_tokens(
     folder: Path, settings: dict[str, Any], special: set[str], with_json: bool
 ) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
-    for content, id_ in _object(folder, ADDED_TOKENS).items():  # knows no flags: normal, unless named as special
+    for content, id_ in _object(folder, ADDED_TOKENS).items():  # has no flags: normal, unless named as special
         if type(id_) is not int:
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
         yield id_, AddedToken(content, content in special)

@@ -1,7 +1,7 @@
 """A recipe in, the same recipe with folders of this machine in place of hub ids out, and the commits that those are.
 
-The recipe of a run keeps the ids; its manifest keeps the commits, and a run that goes on has the same ones, wherever a branch
-of the hub has moved. Its own module because the command and every training process need it.
+The recipe of a run keeps the ids; its manifest keeps the commits, and a continued run uses the same ones, even if a branch of
+the hub has moved. Its own module because the command and every training process need it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 In: the calls that will be made, and the tokens done so far. Out: numbers, and sentences for the user. Log-likelihoods and
 texts are counted apart, because a generated token takes many times as long as one that is scored; until one kind has been
-timed it is assumed to be as fast as the other. Its own module because it knows neither models nor screens.
+timed it is assumed to be as fast as the other. Its own module because it needs neither models nor screens.
 """
 
 from __future__ import annotations

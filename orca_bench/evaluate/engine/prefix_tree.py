@@ -3,8 +3,8 @@
 In lexicographic order, the longest prefix that a sequence shares with any earlier one is the one it shares with the sequence
 just before it. So the tree is walked along the sorted sequences, and of all that was computed only the current path, from the
 root to the last token, can be needed again. A batch holds at most `budget` new tokens; what the next batch needs of the path is
-cached. Nothing is computed twice, whatever the budget. Its own module because it knows no model; the engine feeds the batches
-to one.
+cached. No token is computed twice, with any budget. Its own module because it needs no model; the engine feeds the batches to
+one.
 """
 
 from __future__ import annotations

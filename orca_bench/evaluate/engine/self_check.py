@@ -1,8 +1,8 @@
 """An engine in, an error out where its prefix tree does not give what the model's own forward passes give.
 
 Small random inputs are computed both ways, and in one batch every influence of one token on another that must not be there is
-looked for. Its own module because a library that ignores our attention pattern must never score silently: nothing else may
-decide it, and it knows no requests.
+searched for. Its own module because a library that ignores our attention pattern must never score silently; it needs no
+requests.
 """
 
 from __future__ import annotations

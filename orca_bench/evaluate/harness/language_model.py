@@ -1,7 +1,7 @@
 """lm-eval's model interface over our engine: requests become ids, portions of them are computed or taken from the cache.
 
 Instances of lm-eval come in, responses that carry our answers go out. `HarnessModel` hands strings to an encoding and ids to
-an engine; it knows neither a model nor a server.
+an engine; it depends on neither a model nor a server.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 lm-eval hands `Instance`s to a model, and the model's responses to filters, tasks and samples, without changing either.
 `RequestInstance` is an instance that carries our request; `TextResponse` and `ScoreResponse` are what lm-eval expects of a
-model, a string and a pair, and carry our answer. So nothing has to be looked up by its text. Its own module because the model
-and the tasks share it and know nothing of each other.
+model, a string and a pair, and carry our answer. So no request has to be looked up by its text. Its own module because
+the model and the tasks share it and do not depend on each other.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a protocol is: rows in, documents with the exact strings that are sent, and answers back to scores.
 
-A protocol gives each task's documents in order; it knows no model and no tokenizer. The order of documents and the draw of
+A protocol gives each task's documents in order; it needs no model and no tokenizer. The order of documents and the draw of
 few-shot examples are those of the leaderboard's harness (lm-evaluation-harness b281b092, evaluator.py). Both protocols that
 make requests here keep them, so that they ask the same questions with the same examples.
 """

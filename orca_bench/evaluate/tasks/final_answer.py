@@ -1,7 +1,7 @@
 """A written text in, the answer that it gives out: the number of an explanation, and the text after "the answer is".
 
-The rules of the orca protocol for texts whose form no harness prescribes, so that a right answer counts in whatever form a model
-gives it. Their own module because they know neither rows nor scores. The leaderboard's rules stand with the tasks.
+The rules of the orca protocol for texts whose form no harness prescribes, so that a right answer counts in any form. Their own
+module because they need neither rows nor scores. The leaderboard's rules are in the modules of the tasks.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _behind_hashes(text: str) -> str | None:
 
 
 def _sentence(text: str, place: int) -> str:
-    """The sentence that goes on at a place, as far as _SENTENCE characters."""
+    """The sentence that continues at a position, as far as _SENTENCE characters."""
     end = _SENTENCE_END.search(text, place, place + _SENTENCE)  # the end of the text, if no other
     return text[place : end.start() if end else None]
 

@@ -1,7 +1,6 @@
 """What a benchmark task is: rows in, question texts and continuations out, answers back to a score.
 
-Each task stands in a file of its own beside this one and knows neither prompt nor model: a protocol decides how its texts
-become requests.
+Each task has its own file in this folder and depends on neither prompt nor model: a protocol makes requests of its texts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Score:
     """The score of one question: `value` in 0…1 under the task's metric, the model's prediction, and what is right.
 
     `value` is never NaN. Of a task with choices, `prediction` is the index of one; `gold` is one or several. `extra` has
-    further facts of the question by name, as they stand in a file of questions (another metric, the rule that applied).
+    further facts of the question by name, as a file of questions has them (another metric, the rule that applied).
     """
 
     value: float
@@ -99,7 +98,7 @@ class Task(ABC):
 
     @abstractmethod
     def question(self, row: Row) -> str:
-        """The question as it stands at the end of the context."""
+        """The question as the end of the context has it."""
 
     @abstractmethod
     def target(self, row: Row) -> str:
