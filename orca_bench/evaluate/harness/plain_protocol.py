@@ -7,6 +7,7 @@ nothing of it is ours but the rows and the model.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def run_plain(
     for part in task_parts:
         samples = [s for s in result["samples"][part.name] if s["filter"] == harness.filter]
         for sample in sorted(samples, key=lambda s: s["doc_id"]):
-            questions.append(_question(task, part, sample))
+            questions.append(question_of_sample(task, part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
     if task.generates and max_new_tokens != MAX_NEW_TOKENS:
         requests.append(max_new_tokens)
@@ -153,17 +154,27 @@ def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]
     return splits
 
 
-def _question(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Question:
-    """The scored question of a sample of lm-eval: the score is lm-eval's, the answers are those that the responses carry."""
+def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Question:
+    """The scored question of a sample of lm-eval: the score is lm-eval's, the answers are those that the responses carry.
+
+    Raises UserError where the score is NaN. A share that rounding brings above 1 is 1.
+    """
     number: int = sample["doc_id"]
     row = part.rows[number]
     answers = [answer_of(responses[0]) for responses in sample["resps"]]
-    score = _score(task, row, sample, answers)
+    metric = harness_facts(task).metric
+    value = float(sample[metric])
+    if math.isnan(value):
+        raise UserError(
+            f"lm-eval's {metric} of this question is NaN",
+            where=f"{part.name} document {number} (row {part.row_numbers[number]})",
+            hint="the probabilities of all its answers are zero; --protocol leaderboard scores it",
+        )
+    score = _score(task, row, min(1.0, value), sample, answers)
     return question_of((part.name, number, part.row_numbers[number]), score, answers, task.cluster(row))
 
 
-def _score(task: Task, row: Row, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
-    value = float(sample[harness_facts(task).metric])
+def _score(task: Task, row: Row, value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
     if isinstance(task, ChoiceTask):
         own = task.score(row, [answer.log_probability for answer in answers])
         return Score(value, own.prediction, own.gold, {})
