@@ -16,6 +16,9 @@ from orca_bench.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+#: The largest `step` that is believed: that of a result file (results/models.py).
+MAX_STEP = 10**12
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -139,13 +142,21 @@ def _device(on_gpu: bool) -> str:
 
 
 def origin(name: str) -> dict[str, str | int]:
-    """The `run` that a model folder comes from and the `step` after which it was written; empty for another model folder."""
+    """The `run` that a model folder comes from and the `step` after which it was written; empty for another model folder.
+
+    The folder may come from anywhere: a value that no run writes is left out.
+    """
     file = Path(name) / "orca_bench.json"
     content = read_json(file) if file.is_file() else {}
-    kinds = {"run": str, "step": int}
     if not isinstance(content, dict):
         return {}
-    return {key: content[key] for key, kind in kinds.items() if isinstance(content.get(key), kind)}
+    origin: dict[str, str | int] = {}
+    run, step = content.get("run"), content.get("step")
+    if isinstance(run, str):
+        origin["run"] = run
+    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP:
+        origin["step"] = step
+    return origin
 
 
 def has_own_prompt(folder: str) -> bool:

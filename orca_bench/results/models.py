@@ -42,6 +42,7 @@ Interval = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple), PlainSeria
 Error = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Positive = Annotated[int, Field(ge=1, le=10**12)]
+ParameterCount = Annotated[int, Field(ge=0, le=10**18)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -85,8 +86,8 @@ class TaskResult(Estimate):
 
     `n` counts questions, `rows` the benchmark rows there were, `shortened` the contexts that were cut to the model's window,
     `narrowed` those that a server's window cut further, `ran_out` the texts that reached their token limit, `clusters` the
-    groups of questions that are not independent. `shots`, `full_size` and `chance` (what guessing scores) are absent for a
-    task outside the suite that has none.
+    groups of questions that are not independent. `chance` is what guessing scores, a fraction of 1 (`TaskFacts.chance` is
+    percent); this program does not write it.
     """
 
     title: str
@@ -197,7 +198,7 @@ class ModelDescription(JsonObject):
     identity: dict[str, str] | None = None
     fingerprint: str | None = None
     tokenizer_sha256: str | None = None
-    parameters: Count | None = None
+    parameters: ParameterCount | None = None
     dtype: str | None = None
     bits: Annotated[float, Field(gt=0)] | None = None
     device: str | None = None
@@ -261,6 +262,16 @@ class Result(JsonObject):
     def file_content(self) -> dict[str, Any]:
         """The JSON that the result was read from, or would be written as. For the hashes of this package alone."""
         return self.to_json() if self._file_content is None else self._file_content
+
+    def forget_file_content(self) -> None:
+        """Let `file_content` be what the result would be written as; for a result that is not as it was read any more."""
+        self._file_content = None
+
+    def records_row_status(self, task: str) -> bool:
+        """Whether the JSON of the file itself, not `migrate`, says if a task's rows are the leaderboard's."""
+        if self._file_content is None:
+            return self.tasks[task].row_check is not None
+        return self._file_content["tasks"][task].get("row_check") is not None
 
     @classmethod
     def from_file_content(cls, content: dict[str, Any]) -> Result:
