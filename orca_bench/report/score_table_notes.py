@@ -59,6 +59,8 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
             notes.append((subject, "other rows than the leaderboard's, so no difference is shown"))
         elif result.is_comparable() and result.version < 3:
             notes.append((label, "rows not verified: the result is of an earlier version"))
+        elif result.is_comparable() and not result.records_row_status(name):
+            notes.append((label, "rows not verified: the result does not say whether they are the leaderboard's"))
     return notes
 
 

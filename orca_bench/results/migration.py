@@ -1,4 +1,4 @@
-"""A valid result of format 1 or 2 in, the same result with what format 3 says besides out.
+"""A valid result of any format in, the same result with what format 3 says besides out.
 
 Format 1 has no intervals and no clusters, which stay unknown. Formats 1 and 2 do not say whether rows are the leaderboard's
 own (`row_check`), hash rows otherwise, and have no hash of the whole; `Result.version` tells readers for whom that matters.
@@ -13,11 +13,11 @@ from orca_bench.suite import BY_NAME
 
 
 def migrate(result: Result) -> Result:
-    """Fill in what a result of an earlier format does not say; returns it. A result of today's format stays as it is.
+    """Fill in what a result does not say of its rows; returns it. Today's format need not say it of another suite's rows.
 
     Of rows only their number is known: another number than the full one means other rows, else they are not verified.
     """
-    if result.version == VERSION:
+    if result.version == VERSION and not result.suite.comparable:
         return result
     for name, entry in result.tasks.items():
         facts = BY_NAME.get(name)

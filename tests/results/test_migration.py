@@ -1,0 +1,41 @@
+"""What a result does not say of its rows is filled in, and a note says so."""
+
+import pytest
+from result_contents import result_content, score_table
+
+from orca_bench.report.score_table_notes import task_notes
+from orca_bench.results.migration import migrate
+from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
+
+
+def content_without_row_status(**changes):
+    """The JSON of a result of format 3 whose task says nothing of its rows."""
+    content = result_content(names=("gsm8k",)) | {"format": "orca-bench result 3"}
+    content["tasks"]["gsm8k"] |= changes
+    return content
+
+
+@pytest.mark.parametrize(("rows", "status"), [(100, NOT_VERIFIED), (99, OTHER)])
+def test_a_result_of_todays_format_that_says_nothing_of_its_rows_is_judged_by_their_number(rows, status):
+    result = migrate(Result.from_file_content(content_without_row_status(rows=rows)))
+    assert result.tasks["gsm8k"].row_status("test") == status
+    assert result.is_comparable("gsm8k") == (status != OTHER)
+    assert "row_check" not in result.file_content["tasks"]["gsm8k"]
+
+
+def test_of_another_suite_todays_format_need_not_say_it():
+    content = content_without_row_status() | {"suite": {"name": "mini", "comparable": False}}
+    result = migrate(Result.from_file_content(content))
+    assert result.tasks["gsm8k"].row_check is None and task_notes("m", result) == []
+
+
+def test_rows_that_nothing_is_said_of_have_a_note():
+    assert any(
+        "rows not verified: the result does not say" in n for n in score_table(content_without_row_status()).notes
+    )
+    table = score_table(content_without_row_status(rows=99))
+    assert any("other rows than the leaderboard's" in note for note in table.notes)
+    assert not any("does not say" in note for note in table.notes)
+    assert not any(
+        "not verified" in n for n in score_table(content_without_row_status(row_check={"test": "true"})).notes
+    )
