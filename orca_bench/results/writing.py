@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from orca_bench.errors import UserError
 from orca_bench.files import sha256, write_json, write_json_lines
-from orca_bench.results.hashing import seal
+from orca_bench.results.hashing import seal_of_content
 from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import questions_file
 from orca_bench.suite import BY_NAME
@@ -18,11 +19,18 @@ from orca_bench.suite import BY_NAME
 def write(path: Path, result: Result, questions: Sequence[Question]) -> None:
     """Write a result and its questions, tasks in the suite's order; the result gets the hashes of both files.
 
-    Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them.
+    Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them, and for
+    a task outside the suite, which no report could read.
     """
     tasks = list(BY_NAME)
+    for name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
+        if name not in BY_NAME:
+            raise UserError(f"unknown task '{name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
     ordered = sorted(questions, key=lambda question: tasks.index(question.suite_task))
     write_json_lines(questions_file(path), [question.to_json() for question in ordered])
     result.questions_sha256 = sha256(questions_file(path))
-    result.result_sha256 = seal(result)
-    write_json(path, result.to_json())
+    result.result_sha256 = ""  # so that the key has its place
+    content = result.to_json()
+    result.result_sha256 = content["result_sha256"] = seal_of_content(content)
+    result.forget_file_content()
+    write_json(path, content)
