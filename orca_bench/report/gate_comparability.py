@@ -1,6 +1,6 @@
 """A result and its baselines in, out what forbids comparing them, in words.
 
-Other suites, limits, protocols, rows, requests or token ids make a difference of scores say nothing of the model. Its own
+Other suites, limits, protocols, rows, requests or token ids mean that a difference of scores is not one of the models. Its own
 module because these checks read the results' descriptions, while the gate itself reads scores.
 """
 
@@ -62,7 +62,7 @@ def why_not_compared(task: TaskFacts, result: ResultFile, baselines: Sequence[Re
 
 
 def unexamined_notes(result: ResultFile, baselines: Sequence[ResultFile], examined: Sequence[TaskFacts]) -> list[str]:
-    """What was not examined, and what says nothing because both sides are the same."""
+    """What was not examined, and what is not informative because both sides are the same."""
     present = {name for file in (result, *baselines) for name in file.questions}
     left_out = [task.title for task in TASKS if task.name in present and task not in examined]
     notes = [f"not examined: {', '.join(left_out)}"] if left_out else []
@@ -101,16 +101,16 @@ def _unsound(file: ResultFile) -> Iterator[str]:
 
 
 def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
-    own, other = result.result, baseline.result
+    current, base = result.result, baseline.result
     reasons = []
-    if own.suite.name != other.suite.name:
-        reasons.append(f"other suite: {own.suite.name} here, {other.suite.name} in {baseline.path}")
-    if own.limit != other.limit:
-        reasons.append(f"other limit: {own.limit or 'none'} here, {other.limit or 'none'} in {baseline.path}")
-    if differing_keys := own.protocol.differing_keys(other.protocol, own.tasks.keys() & other.tasks.keys()):
-        here, there = _protocol(own.protocol, differing_keys), _protocol(other.protocol, differing_keys)
-        reasons.append(f"other protocol: {here} here, {there} in {baseline.path}")
-    if (own.version < _FIRST_FORMAT_OF_ROW_HASHES) != (other.version < _FIRST_FORMAT_OF_ROW_HASHES):
+    if current.suite.name != base.suite.name:
+        reasons.append(f"other suite: {current.suite.name} here, {base.suite.name} in {baseline.path}")
+    if current.limit != base.limit:
+        reasons.append(f"other limit: {current.limit or 'none'} here, {base.limit or 'none'} in {baseline.path}")
+    if differing_keys := current.protocol.differing_keys(base.protocol, current.tasks.keys() & base.tasks.keys()):
+        protocol_text, base_text = _protocol(current.protocol, differing_keys), _protocol(base.protocol, differing_keys)
+        reasons.append(f"other protocol: {protocol_text} here, {base_text} in {baseline.path}")
+    if (current.version < _FIRST_FORMAT_OF_ROW_HASHES) != (base.version < _FIRST_FORMAT_OF_ROW_HASHES):
         older = min(result, baseline, key=lambda file: file.result.version)
         return [*reasons, f"rows were hashed otherwise when {older.path} was written: evaluate again"]
     for task in TASKS:
@@ -121,7 +121,7 @@ def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
 
 def _incomparable_task(result: ResultFile, baseline: ResultFile, task: TaskFacts, has_reasons: bool) -> Iterator[str]:
     """What forbids comparing a task; with reasons already, only what a result does not say of itself."""
-    for own, other, text in (
+    for current, base, text in (
         (
             result.result.row_hashes(task.name),
             baseline.result.row_hashes(task.name),
@@ -133,11 +133,11 @@ def _incomparable_task(result: ResultFile, baseline: ResultFile, task: TaskFacts
             f"other requests of {task.title}: the prompt is not what it was",
         ),
     ):
-        if own is None or other is None:
-            file = result if own is None else baseline
+        if current is None or base is None:
+            file = result if current is None else baseline
             yield f"{file.path} does not say what was asked of {task.title}"
             has_reasons = True
-        elif own != other and not has_reasons:
+        elif current != base and not has_reasons:
             yield text
             has_reasons = True
     tokenizers = {file.result.model.tokenizer_sha256 for file in (result, baseline)}
