@@ -137,7 +137,7 @@ class EvaluationDisplay:
 
     def _end_sentence(self, before: str) -> str:
         """When all tasks will be done, after the text `before`; empty until enough was computed to tell."""
-        if self._clock is None or self._clock.worked < self._estimate_after_s:
+        if self._clock is None or self._clock.seconds_worked < self._estimate_after_s:
             return ""
         sentence = self._clock.sentence()
         return before + sentence if sentence else ""
@@ -152,7 +152,7 @@ class EvaluationDisplay:
                 self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
             if clock is not None and self._task_bar is not None:
                 left = f"{_short(max(0, self._units_left))} {self._unit} left"
-                rate = f", {_short(clock.done / clock.worked)} tokens/s" if clock.worked else ""
+                rate = f", {_short(clock.done / clock.seconds_worked)} tokens/s" if clock.seconds_worked else ""
                 self.message(f"{self._protocol} {self._title}: {left}{rate}{self._end_sentence('; all tasks: ')}")
 
 

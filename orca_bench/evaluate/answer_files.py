@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Answer, Document, Request
 from orca_bench.evaluate.request_encoding import cut
-from orca_bench.evaluate.request_files import RequestKey, numbered, place_of
+from orca_bench.evaluate.request_files import RequestKey, place_of, requests_by_key
 from orca_bench.files import read_json_lines
 from orca_bench.suite import task_of
 
@@ -33,7 +33,7 @@ class AnswerFile:
 
     def tasks(self) -> set[str]:
         """The tasks that have an answer; MMLU's subjects are `mmlu`."""
-        return {task_of(name) for name, _, _ in self.lines}
+        return {task_of(part) for part, _, _ in self.lines}
 
 
 def read_answers(path: Path) -> AnswerFile:
@@ -65,7 +65,7 @@ def match_answers(
     Where a line still has the request's strings, they must be those of the request. With `cut_texts`, a text ends where a
     stop string of its request begins.
     """
-    requests = dict(numbered(documents))
+    requests = dict(requests_by_key(documents))
     unknown = next((key for key in answer_file.lines if key not in requests), None)
     if unknown is not None:
         raise UserError(
@@ -161,9 +161,9 @@ def _notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, 
     positive = sum(isinstance(answer.value, float) and answer.value > 1e-3 for answer in answers.values())
     if positive:
         yield f"{positive} answers are above 0, which no log-probability is"
-    uncut = sum(
+    uncut_count = sum(
         isinstance(answer.value, str) and any(stop in answer.value for stop in requests[key].until)
         for key, answer in answers.items()
     )
-    if uncut:
-        yield f"{uncut} texts hold a stop string of their request and are scored whole; `--cut-at-stop` cuts them there"
+    if uncut_count:
+        yield f"{uncut_count} texts hold a stop string of their request and are scored whole; `--cut-at-stop` cuts them there"

@@ -128,7 +128,7 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
         check = task.check_evaluation_row if split == task.split else task.check
-        splits[split], hashes[split] = _checked(task, _located_rows(task, split, benchmarks, commit), check)
+        splits[split], hashes[split] = _check_rows(task, _located_rows(task, split, benchmarks, commit), check)
     pool = splits[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(pool) < task.shots:
         raise UserError(
@@ -165,7 +165,7 @@ def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str,
         yield f"{name} {split} row {number}", row
 
 
-def _checked(
+def _check_rows(
     task: Task, located_rows: Iterable[tuple[str, Row]], check: Callable[[Row], None]
 ) -> tuple[list[Row], str]:
     """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""

@@ -42,11 +42,11 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
     if launcher_environment.has_other_processes():
         with work_sharing.launched_workers() as (workers, connection, size):
             if workers is not None:
-                return _run_protocols(config, _checked_rows(config), workers, deadline, display)
+                return _run_protocols(config, _load_rows(config), workers, deadline, display)
             if connection is not None:
                 run_helper(config, connection, size)
             return {}
-    suite_and_rows = _checked_rows(config)  # before helpers are started for nothing
+    suite_and_rows = _load_rows(config)  # before helpers are started for nothing
     with work_sharing.start_workers(config.engine.processes, functools.partial(run_helper, config)) as workers:
         return _run_protocols(config, suite_and_rows, workers, deadline, display)
 
@@ -84,7 +84,7 @@ def run_helper(config: EvaluationConfig, connection: Connection, size: int) -> N
         work_sharing.answer(connection, lambda item: compute(engine.engine, encodings, item))
 
 
-def _checked_rows(config: EvaluationConfig) -> _Rows:
+def _load_rows(config: EvaluationConfig) -> _Rows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine.name == "hf":
         model_folder.check(config.model.folder)

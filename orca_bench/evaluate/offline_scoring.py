@@ -64,7 +64,7 @@ def write_requests(
         encoding = request_encoding.encoding_for(
             selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of)
         )
-    protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
+    protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
     written = 0
     if not out.parent.exists():
         make_folder(out.parent)
@@ -101,7 +101,7 @@ def score_answers(
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
     suite = benchmark_rows.suite(selection.benchmarks)
-    protocol = protocols.named(selection.protocol, selection.system, selection.max_new_tokens)
+    protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
     rows = {task.name: selection.rows(task) for task in tasks}
     documents = {task.name: protocol.documents(task, rows[task.name], selection.limit) for task in tasks}
     every_document = [document for of_task in documents.values() for document in of_task]

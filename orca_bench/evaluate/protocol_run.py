@@ -182,7 +182,7 @@ def _protocol(config: EvaluationConfig, name: str) -> protocols.RequestProtocol 
     """The protocol of a name with the system message and the token limits of a configuration."""
     if name == Plain.name:
         return Plain(config.max_new_tokens)
-    return protocols.named(name, config.system, config.max_new_tokens)
+    return protocols.protocol_by_name(name, config.system, config.max_new_tokens)
 
 
 def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
@@ -201,9 +201,9 @@ def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -
 
 
 def _identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
-    """All that answers depend on besides the requests: what differs in any of it never shares an answer."""
-    apart = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
+    """All that answers depend on besides the requests; if any of these differs, cached answers are not reused."""
+    excluded_keys = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return engine.identity | {
-        "protocol": {name: value for name, value in result.protocol.to_json().items() if name not in apart},
+        "protocol": {name: value for name, value in result.protocol.to_json().items() if name not in excluded_keys},
         "versions": {name: result.versions[name] for name in ("torch", "transformers", "orca_bench")},
     }

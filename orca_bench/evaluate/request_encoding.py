@@ -139,16 +139,16 @@ class Encoding(ABC):
             "an empty context cannot be fed: the tokenizer has no BOS and no EOS", where=self.tokenizer.source
         )
 
-    def _fit(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
-        """The ids of a context, cut to `most` of them and counted where they are more."""
-        if len(ids) <= most:
+    def _fit(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
+        """The ids of a context, cut to `max_tokens` of them and counted where they are more."""
+        if len(ids) <= max_tokens:
             return ids
         self.shortened += 1
-        return self._shorten(context, ids, most, fixed_prefix)
+        return self._shorten(context, ids, max_tokens, fixed_prefix)
 
-    def _shorten(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
-        """The ids that stay of a context that has more than `most`."""
-        return ids[-most:]
+    def _shorten(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
+        """The ids that stay of a context that has more than `max_tokens`."""
+        return ids[-max_tokens:]
 
 
 class OrcaEncoding(Encoding):
@@ -164,12 +164,12 @@ class OrcaEncoding(Encoding):
     def _context(self, context: str) -> list[int]:
         return [*self.tokenizer.prefix, *self.tokenizer.encode(context)]
 
-    def _shorten(self, context: str, ids: list[int], most: int, fixed_prefix: int) -> list[int]:
+    def _shorten(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
         text = context[:fixed_prefix]
         if text not in self._fixed_prefixes:
             self._fixed_prefixes[text] = len(self._context(text)) if text else 0
-        first = min(self._fixed_prefixes[text], most)
-        return ids[:first] + (ids[-(most - first) :] if most > first else [])
+        first = min(self._fixed_prefixes[text], max_tokens)
+        return ids[:first] + (ids[-(max_tokens - first) :] if max_tokens > first else [])
 
 
 class HarnessEncoding(Encoding):

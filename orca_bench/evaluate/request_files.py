@@ -19,7 +19,7 @@ from orca_bench.results.hashing import digest_of
 RequestKey = tuple[str, int, int]
 
 
-def numbered(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
+def requests_by_key(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
     """(key, request) of all requests, in order."""
     for document in documents:
         for number, request in enumerate(document.requests):
@@ -33,7 +33,7 @@ def place_of(key: RequestKey) -> str:
 
 def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
-    for key, request in numbered(documents):
+    for key, request in requests_by_key(documents):
         task, index, number = key
         line: dict[str, Any] = {"task": task, "index": index, "request": number, "context": request.context}
         if request.continuation is None:
@@ -61,5 +61,5 @@ def digest(documents: Iterable[Document]) -> str:
     return digest_of(
         [request.context, request.continuation, list(request.until)]
         + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
-        for _, request in numbered(documents)
+        for _, request in requests_by_key(documents)
     )

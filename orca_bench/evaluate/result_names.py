@@ -40,6 +40,8 @@ def result_stem(protocol: str, limit: int | None, system: str, max_new_tokens: M
             if known
             else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
         )
-    own = protocols.default_limits(protocol)
-    name += "".join(f"-{task}-room{room}" for task, room in sorted(max_new_tokens.items()) if room != own[task])
+    default_limits = protocols.default_limits(protocol)
+    name += "".join(
+        f"-{task}-room{tokens}" for task, tokens in sorted(max_new_tokens.items()) if tokens != default_limits[task]
+    )
     return name if limit is None else f"{name}-limit{limit}"

@@ -17,18 +17,18 @@ from orca_bench.results.models import Question
 def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
     """The scored question of a document from the answers to its requests, in order."""
     score = protocol.score(task, document, answers)
-    place = (document.task, document.index, document.row_number)
-    return question_of(place, score, answers, task.cluster(document.row))
+    question_key = (document.task, document.index, document.row_number)
+    return question_of(question_key, score, answers, task.cluster(document.row))
 
 
 def question_of(
-    place: tuple[str, int, int], score: Score, answers: Sequence[Answer], cluster: str | None = None
+    question_key: tuple[str, int, int], score: Score, answers: Sequence[Answer], cluster: str | None = None
 ) -> Question:
-    """A question as the file of questions keeps it; `place` is its lm-eval task, place in the protocol's order, row number.
+    """A line of the file of questions; `question_key` is its lm-eval task, index in the protocol's order, row number.
 
     Questions of one `cluster` are not independent; None where each stands alone.
     """
-    part, index, row_number = place
+    part, index, row_number = question_key
     flags: dict[str, list[Any]] = {
         "greedy": [answer.greedy for answer in answers],
         "whole": [answer.full_text for answer in answers],

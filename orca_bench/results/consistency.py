@@ -97,19 +97,21 @@ def check_harness(result: Result, task: TaskFacts, questions: Sequence[Question]
     for question in questions:
         scores.setdefault(question.task, []).append(question.score)
     expected: dict[Place, Any] = {
-        ("n-samples",): {part: {"original": len(own), "effective": len(own)} for part, own in scores.items()},
+        ("n-samples",): {
+            part: {"original": len(part_scores), "effective": len(part_scores)} for part, part_scores in scores.items()
+        },
         ("n-shot",): {part: task.shots for part in scores},
         ("versions",): {part: result.protocol.version for part in scores},
     }
-    for part, own in scores.items():
-        expected["results", part, f"{task.metric},none"] = sum(own) / len(own)
-        expected["results", part, "sample_len"] = len(own)
+    for part, part_scores in scores.items():
+        expected["results", part, f"{task.metric},none"] = sum(part_scores) / len(part_scores)
+        expected["results", part, "sample_len"] = len(part_scores)
     differing = []
-    for place, value in expected.items():
-        recorded = _value_at(result.lm_eval[task.name], place)
+    for field_path, value in expected.items():
+        recorded = _value_at(result.lm_eval[task.name], field_path)
         if not same_json(value, recorded):
-            differing.append(f"{'.'.join(place)} {recorded!r:.60} in the result, {value!r:.60} by the scores")
-        covered.add(("lm_eval", task.name, *place))
+            differing.append(f"{'.'.join(field_path)} {recorded!r:.60} in the result, {value!r:.60} by the scores")
+        covered.add(("lm_eval", task.name, *field_path))
     return Finding(f"{task.title}: lm-eval", not differing, "; ".join(differing[:MOST_NAMED]) or "the same scores")
 
 
@@ -136,8 +138,8 @@ def check_coverage(result: Result, covered: set[Place]) -> list[Finding]:
     names = uncovered(result, covered)
     if not names:
         return []
-    held = "held by the hash of the whole only" if result.version >= 3 else "held by nothing"
-    return [Finding("not computed again", None, f"{', '.join(names)}: {held}")]
+    coverage_text = "held by the hash of the whole only" if result.version >= 3 else "held by nothing"
+    return [Finding("not computed again", None, f"{', '.join(names)}: {coverage_text}")]
 
 
 def same_json(one: Any, other: Any) -> bool:

@@ -32,14 +32,14 @@ def uncovered(result: Result, covered: Iterable[Place]) -> list[str]:
 def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
     """The place of everything in a tree of JSON that holds nothing else; an empty list is nothing."""
     if isinstance(value, list):
-        parts = [(str(number), part) for number, part in enumerate(value)]
+        children = [(str(index), child) for index, child in enumerate(value)]
     elif isinstance(value, dict) and value:
-        parts = list(value.items())
+        children = list(value.items())
     else:
         yield place
         return
-    for key, part in parts:
-        yield from leaves(part, (*place, key))
+    for key, child in children:
+        yield from leaves(child, (*place, key))
 
 
 def name_of(place: Place) -> str:

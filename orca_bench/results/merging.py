@@ -46,11 +46,11 @@ class ResultOutput:
         self.notes: list[str] = []
         self._earlier_questions: list[Question] = []
         self._source = next((file for file in _candidates(path) if _fits(file, result, row_hashes)), None)
-        self._aside = _free_name(path) if path.is_file() and self._source != path else None
-        if self._aside is not None:
+        self._renamed_path = _free_name(path) if path.is_file() and self._source != path else None
+        if self._renamed_path is not None:
             self.notes.append(
-                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._aside.name} when the first "
-                "task is done"
+                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._renamed_path.name} when "
+                "the first task is done"
             )
         result.order = list(row_hashes)
         if self._source is not None:
@@ -58,9 +58,9 @@ class ResultOutput:
 
     def write(self, result: Result, questions: Sequence[Question]) -> None:
         """Write the result and its questions, those that were taken over among them."""
-        if self._aside is not None:
-            _move(self.path, self._aside)
-            self._aside = None
+        if self._renamed_path is not None:
+            _move(self.path, self._renamed_path)
+            self._renamed_path = None
         write(self.path, result, [*self._earlier_questions, *questions])
         if self._source is not None and self._source != self.path:
             with writing(self.path):

@@ -212,8 +212,8 @@ class ModelDescription(JsonObject):
 
     def part_hash(self, part: str) -> str | None:
         """The hash of a part of the model: `fingerprint` (the weights), or a part of the identity such as `config`."""
-        own = self.to_json().get(part)
-        return own if isinstance(own, str) and own else (self.identity or {}).get(part)
+        recorded = self.to_json().get(part)
+        return recorded if isinstance(recorded, str) and recorded else (self.identity or {}).get(part)
 
     @property
     def server_differences(self) -> list[str]:

@@ -84,13 +84,13 @@ def read(path: Path, label: str | None = None) -> ResultFile:
         raise UserError("the questions of this result are not beside it", where=file, hint="copy both files")
     tasks: dict[str, TaskQuestions] = {}
     for number, question in read_questions(file):
-        own = tasks.setdefault(question.suite_task, TaskQuestions({})).questions
-        if question.key in own:
+        task_questions = tasks.setdefault(question.suite_task, TaskQuestions({})).questions
+        if question.key in task_questions:
             raise UserError(
                 f"row {question.row} of {question.task} stands here a second time", where=f"{file}:{number}"
             )
-        own[question.key] = question
-    counts = {name: len(own.questions) for name, own in tasks.items()}
+        task_questions[question.key] = question
+    counts = {name: len(task.questions) for name, task in tasks.items()}
     expected = {name: entry.n for name, entry in result.tasks.items()}
     if counts != expected or result.questions_sha256 not in (None, sha256(file)):
         raise UserError(f"these are not the questions of {path.name}", where=file, hint="copy both files")

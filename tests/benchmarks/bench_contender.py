@@ -38,7 +38,7 @@ def prompts_of(benchmarks: Path, scale: float, protocol: str) -> dict[str, list]
     from orca_bench.evaluate.tasks import select
     from orca_bench.system_messages import system_message
 
-    named = protocols.named(protocol, system_message("5"))
+    named = protocols.protocol_by_name(protocol, system_message("5"))
     return {
         task.name: [
             document.requests[0]

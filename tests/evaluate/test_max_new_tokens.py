@@ -30,17 +30,17 @@ BY_NAME = {task.name: task for task in SUITE}
 
 
 def test_each_protocol_and_task_has_its_token_limit():
-    assert protocols.named("orca", "S").describe()["max_new_tokens"] == {"gsm8k": 512, "drop": 256}
-    assert protocols.named("leaderboard", "").describe()["max_new_tokens"] == 256
+    assert protocols.protocol_by_name("orca", "S").describe()["max_new_tokens"] == {"gsm8k": 512, "drop": 256}
+    assert protocols.protocol_by_name("leaderboard", "").describe()["max_new_tokens"] == 256
     assert Plain().describe()["max_new_tokens"] == 256
-    changed = protocols.named("leaderboard", "", {"drop": 64}).describe()
+    changed = protocols.protocol_by_name("leaderboard", "", {"drop": 64}).describe()
     assert changed["max_new_tokens"] == {"gsm8k": 256, "drop": 64}
 
 
 def test_a_protocol_is_made_again_from_what_a_result_says():
     for protocol in (
-        protocols.named("orca", "S", {"gsm8k": 64}),
-        protocols.named("leaderboard", ""),
+        protocols.protocol_by_name("orca", "S", {"gsm8k": 64}),
+        protocols.protocol_by_name("leaderboard", ""),
         Plain({"drop": 9}),
     ):
         described = json.loads(json.dumps(protocol.describe()))
@@ -57,7 +57,7 @@ def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the
     task = BY_NAME["gsm8k"]
     rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     digests = [
-        request_files.digest(protocols.named(name, "S", limits).documents(task, rows, 5))
+        request_files.digest(protocols.protocol_by_name(name, "S", limits).documents(task, rows, 5))
         for name, limits in (
             ("leaderboard", {}),
             ("leaderboard", {"gsm8k": 64}),
@@ -108,7 +108,7 @@ def test_texts_that_ran_out_are_counted_and_warned_of():
     entry = summarize(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
     assert entry.ran_out == 2
     rows = benchmark_rows.BenchmarkRows([{}], [], {})
-    warned = result_building.warnings(protocols.named("orca", ""), BY_NAME["gsm8k"], entry, rows)
+    warned = result_building.warnings(protocols.protocol_by_name("orca", ""), BY_NAME["gsm8k"], entry, rows)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
     assert summarize(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
     quiet = summarize(BY_NAME["gsm8k"].facts, questions([False]))
@@ -163,7 +163,7 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     """A result of version 1 stays readable: its values and requests are checked, its scores are taken as they are."""
     task = BY_NAME["gsm8k"]
     rows = benchmark_rows.load(task, mini["mini:benchmarks"])
-    first = protocols.named("orca", "S", {"gsm8k": 256})
+    first = protocols.protocol_by_name("orca", "S", {"gsm8k": 256})
     result = result_building.start(benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None})
     result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, rows, 3)

@@ -52,7 +52,7 @@ def request_lines(orca, mini, protocol, *more):
 @pytest.mark.parametrize("protocol", protocols.OURS)
 def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol):
     lines = request_lines(orca, mini, protocol)
-    protocol_object = protocols.named(protocol, BY_SYSTEM)
+    protocol_object = protocols.protocol_by_name(protocol, BY_SYSTEM)
     documents = [
         d for t in SUITE for d in protocol_object.documents(t, benchmark_rows.load(t, mini["mini:benchmarks"]), 3)
     ]

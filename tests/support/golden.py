@@ -51,7 +51,7 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
 def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding) -> str:
     """A SHA-256 over the ids of all requests, each after its length and where its scored part (or its token limit) begins."""
     digest = hashlib.sha256()
-    for _, request in request_files.numbered(documents):
+    for _, request in request_files.requests_by_key(documents):
         if request.continuation is None:
             start = rule.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
             ids, place = start.ids, start.max_new_tokens
@@ -81,7 +81,7 @@ def main() -> None:
     tokenizer = tokenizers.load(options.tokenizer)
     differing = []
     for name in options.write.split(",") if options.write else protocols.OURS:
-        protocol = protocols.named(name, system_message(5))
+        protocol = protocols.protocol_by_name(name, system_message(5))
         for task in SUITE:
             current = figures(protocol, task, options.benchmarks, tokenizer)
             print(name, task.name, json.dumps(current), flush=True)

@@ -253,12 +253,12 @@ def start_workers(count: int, run_helper: Callable[[Connection, int], None]) -> 
     try:
         with _without_interrupts():
             for number in range(1, count):
-                here, there = context.Pipe()
-                process = context.Process(target=_run, args=(number, count, there, run_helper), daemon=True)
+                parent_end, child_end = context.Pipe()
+                process = context.Process(target=_run, args=(number, count, child_end, run_helper), daemon=True)
                 process.start()
                 processes.append(process)
-                there.close()  # so that the connection closes with the helper
-                pool.add(Helper(here, process))
+                child_end.close()  # so that the connection closes with the helper
+                pool.add(Helper(parent_end, process))
         yield pool
     finally:
         for process in processes:

@@ -78,7 +78,7 @@ class Clock:
         self.left[kind] = max(0, self.left[kind] - (tokens - counted))
 
     @property
-    def worked(self) -> float:
+    def seconds_worked(self) -> float:
         """Seconds of computing so far."""
         return sum(self._seconds.values())
 

@@ -122,6 +122,6 @@ class Generation:
             last = self._open.pop()
             if slot < len(self._open):
                 self._open[slot] = last
-                self._slots.move(len(self._open), slot)
+                self._slots.copy_slot(len(self._open), slot)
         if finished:
             yield len(finished)

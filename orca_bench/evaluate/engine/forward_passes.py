@@ -39,7 +39,7 @@ class PlainPasses:
     def __init__(self, model: PreTrainedModel, device: torch.device):
         self.model, self.device = model, device
         self.cache = True
-        self._output_head = _OutputHead(model)
+        self._output_head = _OutputHeadTrimmer(model)
         self._rotary = [module for module in model.modules() if hasattr(module, "original_max_seq_len")]
 
     def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> Iterator[dict[int, LogLikelihood]]:
@@ -161,7 +161,7 @@ class PlainPasses:
                 hint="only causal language models can be evaluated",
             )
         if trimmed.shape != table[10:].shape or float((trimmed - table[10:]).abs().max()) > tolerance:
-            self._output_head = _OutputHead(None)
+            self._output_head = _OutputHeadTrimmer(None)
         self.cache = self._cache_agrees(first, tolerance)
 
     def _cache_agrees(self, prompt: list[int], tolerance: float) -> bool:
@@ -176,7 +176,7 @@ class PlainPasses:
         return float(below.max()) <= tolerance
 
 
-class _OutputHead:
+class _OutputHeadTrimmer:
     """Lets only the last positions of a pass through to a model's output head, whose logits are the largest tensor of all."""
 
     def __init__(self, model: PreTrainedModel | None):

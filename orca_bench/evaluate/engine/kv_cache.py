@@ -43,7 +43,7 @@ class CacheSlots:
                 tensors[layer] = allocate((self.count, like.shape[1], self.capacity, like.shape[3]))
         return self.keys[layer], self.values[layer]
 
-    def move(self, source: int, target: int) -> None:
+    def copy_slot(self, source: int, target: int) -> None:
         """Copy the sequence of one slot into another."""
         length = self.lengths[target] = self.lengths[source]
         for tensors in (self.keys, self.values):

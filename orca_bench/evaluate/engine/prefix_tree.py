@@ -22,7 +22,7 @@ _SHORT_PREFIX = 64  # tokens that a portion would rather compute again than be a
 
 
 @dataclass
-class Run:
+class TokenSpan:
     """Tokens `start` to `end` of a batch, each following the one before it; `ancestors` are the indices before `start`."""
 
     start: int
@@ -62,7 +62,7 @@ class TreeBatch:
     cached: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[TokenSpan] = field(default_factory=list)
     targets: list[Targets] = field(default_factory=list)
     ended: list[EndedPath] = field(default_factory=list)
 
@@ -93,7 +93,7 @@ def batches(sequences: Sequence[ScoredSequence], budget: int, most_ended: int | 
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         sequence = sequences[number]
         fed = sequence.ids[:-1]
-        shared = _shared(previous, fed)
+        shared = _shared_prefix_length(previous, fed)
         del path[shared:]
         scored = sequence.start - 1  # the next depth whose next token is to be scored
         if len(batch.ended) == most_ended:
@@ -137,17 +137,17 @@ class SequenceGroup:
     tokens: int = 0
 
 
-def groups(sequences: Sequence[ScoredSequence], tokens: int, extra: int = 0) -> list[SequenceGroup]:
+def groups(sequences: Sequence[ScoredSequence], tokens: int, extra_tokens: int = 0) -> list[SequenceGroup]:
     """All sequences, in groups of about `tokens` tokens; each group is a tree of its own.
 
     A group computes again what it shares with the one before, so a group ends, once it is three quarters full, where the next
-    sequence shares little. `extra` is what a sequence counts besides its tokens.
+    sequence shares little. `extra_tokens` is what a sequence counts besides its tokens.
     """
     result = [SequenceGroup()]
     previous: list[int] = []
     for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         fed = sequences[number].ids[:-1]
-        shared = _shared(previous, fed)
+        shared = _shared_prefix_length(previous, fed)
         group = result[-1]
         full = group.tokens >= tokens or (group.tokens >= 0.75 * tokens and shared < _SHORT_PREFIX)
         if group.numbers and full:
@@ -156,7 +156,7 @@ def groups(sequences: Sequence[ScoredSequence], tokens: int, extra: int = 0) -> 
             shared = 0
         group.numbers.append(number)
         group.shared.append(shared)
-        group.tokens += len(fed) - shared + extra
+        group.tokens += len(fed) - shared + extra_tokens
         previous = fed
     return result if sequences else []
 
@@ -170,17 +170,17 @@ def new_tokens(ordered: Sequence[ScoredSequence]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
     previous: list[int] = []
     for sequence in ordered:
-        yield len(sequence.ids) - 1 - _shared(previous, sequence.ids[:-1])
+        yield len(sequence.ids) - 1 - _shared_prefix_length(previous, sequence.ids[:-1])
         previous = sequence.ids[:-1]
 
 
 def _add_token(batch: TreeBatch, path: list[int], token_id: int) -> None:
     """Append a token to the end of a path."""
-    index, own = len(batch.cached) + len(batch.token_ids), len(batch.token_ids)
+    index, token_index = len(batch.cached) + len(batch.token_ids), len(batch.token_ids)
     if batch.runs and path and path[-1] == index - 1:
-        batch.runs[-1].end = own + 1
+        batch.runs[-1].end = token_index + 1
     else:
-        batch.runs.append(Run(own, own + 1, path.copy()))
+        batch.runs.append(TokenSpan(token_index, token_index + 1, path.copy()))
     batch.token_ids.append(token_id)
     batch.depths.append(len(path))
     path.append(index)
@@ -195,7 +195,7 @@ def _add_targets(batch: TreeBatch, number: int, sequence: ScoredSequence, path: 
     return max(scored, len(path))
 
 
-def _shared(one: list[int], other: list[int]) -> int:
+def _shared_prefix_length(one: list[int], other: list[int]) -> int:
     """How many first ids two lists share."""
     count = 0
     for a, b in zip(one, other, strict=False):

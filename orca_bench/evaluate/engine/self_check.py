@@ -56,14 +56,14 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
     """
     random = np.random.default_rng(0)
     size = architecture.vocabulary_size(engine.model)
-    stem, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
+    prefix, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
     sizes = engine.batch_tokens, engine.cache_tokens
     engine.batch_tokens, engine.cache_tokens = (
         7,
         50,
     )  # several batches, so that the cached path is checked too; two slots
     try:
-        worst = max(_check_scores(engine, stem, tails), _check_texts(engine, stem, tails))
+        worst = max(_check_scores(engine, prefix, tails), _check_texts(engine, prefix, tails))
     except NotFinite:  # so is the model, or what the tree makes of it
         worst = math.nan
     finally:
@@ -75,8 +75,8 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
     return worst
 
 
-def _check_scores(engine: CheckedEngine, stem: list[int], tails: list[list[int]]) -> float:
-    sequences = [ScoredSequence(stem + tail, len(stem)) for tail in tails] + [ScoredSequence(tails[2], 1)]
+def _check_scores(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
+    sequences = [ScoredSequence(prefix + tail, len(prefix)) for tail in tails] + [ScoredSequence(tails[2], 1)]
     worst = 0.0
     for sequence, (logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
         table = engine.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
@@ -85,9 +85,9 @@ def _check_scores(engine: CheckedEngine, stem: list[int], tails: list[list[int]]
     return worst
 
 
-def _check_texts(engine: CheckedEngine, stem: list[int], tails: list[list[int]]) -> float:
+def _check_texts(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
     """How far the generated tokens are below the likeliest: two that are as likely may change places."""
-    prompts = [stem + tail for tail in tails]
+    prompts = [prefix + tail for tail in tails]
     worst = 0.0
     for number, new in enumerate(engine.generate_ids(prompts, lambda number, ids: len(ids) > number, 4)):
         table = engine.plain.log_probabilities(prompts[number] + new[:-1], trimmed=False)[-len(new) :]
@@ -96,7 +96,7 @@ def _check_texts(engine: CheckedEngine, stem: list[int], tails: list[list[int]])
 
 
 def _check_branches(
-    engine: CheckedEngine, stem: list[int], one: list[int], other: list[int], branch: list[int]
+    engine: CheckedEngine, prefix: list[int], one: list[int], other: list[int], branch: list[int]
 ) -> None:
     """Raise Unfit where a branch is not the same beside one branch, beside another, and alone.
 
@@ -105,21 +105,21 @@ def _check_branches(
     zero where there is no way from one token to another.
     """
     one[0] = other[0] = branch[0] - 1  # the branch comes after them in the batch
-    batch = _batch(stem, one, branch)
-    beside = _last_hidden(engine, batch, len(branch))
-    largest = float(beside.abs().max())
-    changed = float((beside - _last_hidden(engine, _batch(stem, other, branch), len(branch))).abs().max())
-    moved = float((beside - _last_hidden(engine, _batch(stem, branch), len(branch))).abs().max())
+    batch = _batch(prefix, one, branch)
+    expected = _last_hidden(engine, batch, len(branch))
+    largest = float(expected.abs().max())
+    changed = float((expected - _last_hidden(engine, _batch(prefix, other, branch), len(branch))).abs().max())
+    moved = float((expected - _last_hidden(engine, _batch(prefix, branch), len(branch))).abs().max())
     rounding = torch.finfo(engine.model.dtype).eps
     if not (changed <= _CHANGED * rounding * largest and moved <= _MOVED * largest):
         raise Unfit("a token is changed by tokens that it must not see, or by its place in the batch")
     # Offloaded weights would all stay in memory for the gradient.
     if all(parameter.device.type != "meta" for parameter in engine.model.parameters()):
-        _check_gradient(engine, batch, slice(len(stem), len(stem) + len(one)), len(branch))
+        _check_gradient(engine, batch, slice(len(prefix), len(prefix) + len(one)), len(branch))
 
 
-def _batch(stem: list[int], *tails: list[int]) -> TreeBatch:
-    (batch,) = prefix_tree.batches([ScoredSequence([*stem, *tail, 0], len(stem)) for tail in tails], 1000)
+def _batch(prefix: list[int], *tails: list[int]) -> TreeBatch:
+    (batch,) = prefix_tree.batches([ScoredSequence([*prefix, *tail, 0], len(prefix)) for tail in tails], 1000)
     return batch
 
 

@@ -16,7 +16,7 @@ import torch
 
 from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, attention
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
-from orca_bench.evaluate.engine.prefix_tree import Run, TreeBatch
+from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
 
 KINDS = ("runs", "mask")
 _PART_TOKENS = 256  # tokens of a run that attend together under a mask
@@ -199,7 +199,7 @@ class _AttendingRun(NamedTuple):
 
 
 def _attending_run(
-    batch: TreeBatch, run: Run, device: torch.device, dtype: torch.dtype, window: int | None
+    batch: TreeBatch, run: TokenSpan, device: torch.device, dtype: torch.dtype, window: int | None
 ) -> _AttendingRun:
     """A run, in parts; a long run after other tokens has several, so that no part computes much of what its mask hides."""
     own = range(len(batch.cached) + run.start, len(batch.cached) + run.end)

@@ -161,7 +161,7 @@ class TreeEngine:
         counted = 0
         try:
             for group in self.plain.log_likelihoods([sequences[number] for number in numbers]):
-                answers |= {numbers[place]: answer for place, answer in group.items()}
+                answers |= {numbers[index]: answer for index, answer in group.items()}
                 done = tokens * len(answers) // len(numbers)
                 progress(done - counted)
                 counted = done

@@ -145,11 +145,13 @@ def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]
     def splits(**options: Any) -> dict[str, Any]:
         from datasets import Dataset
 
-        own = {task.split: Dataset.from_list(part.rows)}
+        split_rows = {task.split: Dataset.from_list(part.rows)}
         if task.few_shot_split:
-            own[task.few_shot_split] = Dataset.from_list(part.few_shot_pool)
+            split_rows[task.few_shot_split] = Dataset.from_list(part.few_shot_pool)
         # A task file may name a split that it does not use; lm-eval asks for its rows all the same.
-        return own | {split: own[task.split] for split in ("validation", "test") if split not in own}
+        return split_rows | {
+            split: split_rows[task.split] for split in ("validation", "test") if split not in split_rows
+        }
 
     return splits
 
@@ -176,8 +178,8 @@ def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any])
 
 def _score(task: Task, row: Row, value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
     if isinstance(task, ChoiceTask):
-        own = task.score(row, [answer.log_probability for answer in answers])
-        return Score(value, own.prediction, own.gold, {})
+        our_score = task.score(row, [answer.log_probability for answer in answers])
+        return Score(value, our_score.prediction, our_score.gold, {})
     return Score(value, sample["filtered_resps"][0], sample["target"], {})
 
 

@@ -54,7 +54,7 @@ def protocol_tasks(
     without `benchmarks`, rows come from the hub. Such a model makes tokens of the strings by its own rules: the
     leaderboard's numbers need `add_bos_token=False`, and only `orca-bench eval` tokenizes the Orca prompt as training does.
     """
-    request_protocol = protocols.named(protocol, system_message(system))
+    request_protocol = protocols.protocol_by_name(protocol, system_message(system))
     return [
         harness_task
         for task in select(names)

@@ -22,12 +22,14 @@ __all__ = [
     "Request",
     "RequestProtocol",
     "default_limits",
-    "named",
     "of_result",
+    "protocol_by_name",
 ]
 
 
-def named(name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})) -> RequestProtocol:
+def protocol_by_name(
+    name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})
+) -> RequestProtocol:
     """The protocol of a name in `OURS`; `system` is the text of the system message where there is one.
 
     `max_new_tokens` gives tasks another limit for their answers than the protocol's own, tokens.
@@ -45,4 +47,4 @@ def of_result(described: ProtocolDescription) -> RequestProtocol:
     limits = MAX_NEW_TOKENS if described.max_new_tokens is None else described.max_new_tokens
     if not isinstance(limits, Mapping):
         limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)
-    return named(described.name, described.system or "", limits)
+    return protocol_by_name(described.name, described.system or "", limits)

@@ -109,10 +109,10 @@ def _behind_last(text: str, mark: re.Pattern, number_at: Callable[[str, int], st
 
 def _last_number(text: str) -> str | None:
     numbers = list(_NUMBER.finditer(text))
-    return _written(numbers[-1]) if numbers else None
+    return _number_text(numbers[-1]) if numbers else None
 
 
-def _written(match: re.Match) -> str:
+def _number_text(match: re.Match) -> str:
     """A number's sign and digits alone."""
     sign = "-" if match[1] or match[2] else ""
     digits = re.sub("[ ,'_]", "", match[3])
@@ -125,8 +125,8 @@ def _directly(text: str, place: int) -> str | None:
     if match is None or _begins_list(text, place, match):
         return None
     if _EQUATION.match(text, match.end()):
-        return _behind_equals(_sentence(text, match.start())) or _written(match)
-    return _written(match)
+        return _behind_equals(_sentence(text, match.start())) or _number_text(match)
+    return _number_text(match)
 
 
 def _number_at(text: str, place: int) -> re.Match | None:
@@ -170,9 +170,9 @@ def _in_sentence(text: str, place: int) -> str | None:
 def _behind_equals(sentence: str) -> str | None:
     head, sign, tail = sentence.rpartition("=")
     match = _number_at(tail, 0) if sign else None
-    return None if match is None else _written(match)
+    return None if match is None else _number_text(match)
 
 
 def _in_bold(text: str, place: int) -> str | None:
     match = _number_at(text, place)
-    return None if match is None or _LIST_ITEM.match(text, match.end()) else _written(match)
+    return None if match is None or _LIST_ITEM.match(text, match.end()) else _number_text(match)

@@ -65,7 +65,7 @@ def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
 def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, tmp_path, name):
     engine, tokenizer = tree_engine.load(str(tiny_model))
     (task,) = select(name)
-    protocol = protocols.named("leaderboard", "")
+    protocol = protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
     lm = HarnessModel(
         engine, request_encoding.encoding_for("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
@@ -89,7 +89,9 @@ def test_the_end_is_told_from_the_time_that_each_kind_took():
     clock.skip(SCORES, 200)
     now[0] += 10
     clock.advance(SCORES, 400)
-    assert clock.worked == 10 and clock.seconds_left() == pytest.approx(400 / 40 + 300 / 40)  # texts not yet timed
+    assert clock.seconds_worked == 10 and clock.seconds_left() == pytest.approx(
+        400 / 40 + 300 / 40
+    )  # texts not yet timed
     now[0] += 5  # a step that takes long
     assert clock.seconds_left() == pytest.approx(12.5)
     now[0] += 5

@@ -21,7 +21,7 @@ class SumEngine:
 @pytest.fixture
 def model_and_instances(tiny_model, mini):
     """A model, and the instances of some questions of WinoGrande."""
-    (task,), protocol = select("winogrande"), protocols.named("leaderboard", "")
+    (task,), protocol = select("winogrande"), protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
     model = HarnessModel(SumEngine(), encoding_for("leaderboard", tokenizers.load(tiny_model), 2048))
     return model, instances_of(task, protocol, documents)

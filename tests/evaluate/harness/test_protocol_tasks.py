@@ -28,7 +28,7 @@ def score_calls(monkeypatch):
 @pytest.mark.parametrize("name", ["mmlu", "gsm8k"])
 def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini, score_calls, name):
     (task,) = select(name)
-    protocol = protocols.named("orca", "S")
+    protocol = protocols.protocol_by_name("orca", "S")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 3)
     repeated = [*documents, *documents]  # the same strings twice: only their places tell them apart
     numbered = [
@@ -56,7 +56,7 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
 
 def test_the_instances_of_a_task_are_those_that_lm_eval_hands_to_the_model(mini):
     (task,) = select("mmlu")
-    protocol = protocols.named("leaderboard", "")
+    protocol = protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 2)
     handed = []
 
