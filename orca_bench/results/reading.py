@@ -7,7 +7,9 @@ results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,12 +102,25 @@ def read(path: Path, label: str | None = None) -> ResultFile:
 def read_questions(file: Path) -> list[tuple[int, Question]]:
     """(line number from 1, question) of each line of a file of questions; raises UserError, with the line, for a wrong one."""
     questions = []
-    for number, line in read_json_lines(file):
-        try:
-            questions.append((number, Question.model_validate(line)))
-        except ValidationError as error:
-            raise _as_user_error(error, f"{file}:{number}", "a question") from None
+    with _collector_paused():
+        for number, line in read_json_lines(file):
+            try:
+                questions.append((number, Question.model_validate(line)))
+            except ValidationError as error:
+                raise _as_user_error(error, f"{file}:{number}", "a question") from None
     return questions
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's garbage collector from walking over all questions again and again while more are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _as_user_error(error: ValidationError, where: str | Path, noun: str) -> UserError:
