@@ -44,7 +44,12 @@ def rescore(result: Result, task: Task, numbered: Sequence[NumberedQuestion], ro
         findings = [requests, Finding(f"{task.title}: scores", None, detail)]
         return Rescored(findings, [question for _, question in numbered])
     questions, faults = [], []
+    places: set[tuple[str, int]] = set()
     for number, question in numbered:
+        if (question.task, question.index) in places:
+            faults.append(f"line {number}: document {question.index} of {question.task} stands here a second time")
+            continue
+        places.add((question.task, question.index))
         rescored = _rescored(protocol, task, question, documents)
         if isinstance(rescored, str):
             faults.append(f"line {number}: {rescored}")
@@ -53,7 +58,7 @@ def rescore(result: Result, task: Task, numbered: Sequence[NumberedQuestion], ro
         difference = _difference(question, rescored)
         if difference is not None:
             faults.append(f"line {number} ({question.task} row {question.row}): {difference}")
-    missing = len(documents) - len(numbered)
+    missing = len(documents.keys() - places)
     if missing > 0:
         faults.append(f"{missing} questions are missing")
     more = f"; … {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
@@ -90,10 +95,10 @@ def _rescored(
 
 def _difference(question: Question, rescored: Question) -> str | None:
     """The first thing that the question's line says otherwise than its answers, or None."""
-    recorded = question.to_json()
-    names = [name for name in rescored.to_json() if name not in _NOT_SCORED]
+    recorded, scored = question.to_json(), rescored.to_json()
+    names = [name for name in scored if name not in _NOT_SCORED]
     for name in dict.fromkeys([*names, "cluster"]):
-        value = rescored.to_json().get(name)
+        value = scored.get(name)
         if not same_json(value, recorded.get(name)):
             return f"{name} {recorded.get(name)!r:.60} kept, {value!r:.60} by its answers"
     return None

@@ -67,6 +67,28 @@ def test_a_result_matches_and_says_what_is_not_computed_again(evaluated):
     assert "warnings" not in rest.detail and "value" not in rest.detail
 
 
+def test_a_question_that_stands_in_place_of_another_is_found(evaluated):
+    folder, rows = evaluated
+    lines = (folder / "a.questions.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[0])["task"] == json.loads(lines[1])["task"] == "arc_challenge"
+    (folder / "c.json").write_text((folder / "a.json").read_text())
+    (folder / "c.questions.jsonl").write_text("".join([lines[0], lines[0], *lines[2:]]))
+    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.what == "ARC-Challenge: scores")
+    assert not scores.matches
+    assert "line 2: document 0 of arc_challenge stands here a second time" in scores.detail
+    assert "1 questions are missing" in scores.detail
+
+
+def test_log_probabilities_that_are_texts_are_found(evaluated):
+    folder, rows = evaluated
+    lines = [json.loads(line) for line in (folder / "a.questions.jsonl").read_text().splitlines()]
+    lines[0]["answers"] = [str(value) for value in lines[0]["answers"]]
+    (folder / "c.json").write_text((folder / "a.json").read_text())
+    (folder / "c.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.what == "ARC-Challenge: scores")
+    assert not scores.matches and "line 1: answers that cannot be scored" in scores.detail
+
+
 def test_every_change_of_a_leaf_is_found(evaluated):
     """Without the rows, which most of them do not need: the hash of the whole finds all."""
     folder, _ = evaluated
