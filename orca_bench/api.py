@@ -9,7 +9,8 @@
 
 Every function does what the command of that name does, and the commands call these functions. Nothing is printed, unless a
 display is given. Heavy libraries are imported when a function needs them, so that importing this module is instant. Each
-function raises `orca_bench.errors.UserError`, one line, for wrong input.
+function raises `orca_bench.errors.UserError`, one line, for wrong input. The line names an argument by the command's option:
+`--system`, and `--max-time` for `max_seconds`.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = (), runs: str | Path = RUNS) -> Recipe:
-    """Read a recipe file, or a shipped recipe by its name; `overrides` are `section.key=value`.
+def load_recipe(path: str | Path, overrides: str | Sequence[str] = (), runs: str | Path = RUNS) -> Recipe:
+    """Read a recipe file, or a shipped recipe by its name; `overrides` are `section.key=value`, several or one text.
 
     Files of the embedded default that it names (`mini:…`) are written below `runs`. Raises UserError with file and line.
     """
     from orca_bench import mini, recipe_file
 
-    return mini.resolve_recipe(recipe_file.load(path, overrides), Path(runs), where=path)
+    return mini.resolve_recipe(recipe_file.load(path, _texts(overrides)), Path(runs), where=path)
 
 
 def train(
     recipe: str | Path | Recipe,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     runs: str | Path = RUNS,
     *,
     fresh: bool = False,
@@ -74,13 +75,13 @@ def evaluate(
     model: str | Path | None = None,
     runs: str | Path = RUNS,
     *,
-    tasks: str = "all",
+    tasks: str | Sequence[str] = "all",
     protocol: str = "orca",
     system: str | int = 5,
     benchmarks: str | Path | None = None,
-    benchmarks_revisions: Sequence[str] = (),
+    benchmarks_revisions: str | Sequence[str] = (),
     limit: int | None = None,
-    max_new_tokens: Sequence[str] = (),
+    max_new_tokens: str | Sequence[str] = (),
     engine: EngineConfig | None = None,
     dtype: str = "auto",
     revision: str | None = None,
@@ -92,18 +93,19 @@ def evaluate(
 ) -> dict[str, ResultFile]:
     """Evaluate a model folder or hub id (by default the newest finished run); returns the results by protocol.
 
-    `tasks` is `all` or a comma-separated list; `protocol` is orca, leaderboard, plain, or both (leaderboard and orca).
-    `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with `benchmarks_revisions` (`REV` or
-    `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject), `max_new_tokens` (`TASK=N`) the most
-    tokens of a task's answers. `engine` is `engine_config(…)`, by default this program's own. Each result is written to a
-    file, `out` or one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. Raises
-    Interrupted where the user or `max_seconds` stops it. In the other processes of a launcher the returned mapping is empty.
+    `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, plain, or both
+    (leaderboard and orca). `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with
+    `benchmarks_revisions` (`REV` or `TASK=REV`). `limit` is the most questions of each task (of each MMLU subject),
+    `max_new_tokens` (`TASK=N`) the most tokens of a task's answers. `engine` is
+    `evaluate.config_building.engine_config(…)`, by default this program's own. Each result is written to a file, `out` or
+    one below `runs`, task by task, and answers are stored, so that the same call continues after a stop. Raises Interrupted where
+    the user or `max_seconds` stops it. In the other processes of a launcher the returned mapping is empty.
     """
     from orca_bench import mini
     from orca_bench.evaluate import config_building, evaluation
     from orca_bench.evaluate.display import SilentDisplay
 
-    display, runs = display or SilentDisplay(), Path(runs)
+    display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_texts(tasks))
     config_building.check_questions(tasks, limit)
     config = config_building.evaluation_config(
         str(newest_model(runs) if model is None else model),
@@ -112,9 +114,9 @@ def evaluate(
         protocol=protocol,
         system=system,
         benchmarks=mini.resolve_benchmarks(None if benchmarks is None else Path(benchmarks), runs),
-        benchmarks_revisions=benchmarks_revisions,
+        benchmarks_revisions=_texts(benchmarks_revisions),
         limit=limit,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=_texts(max_new_tokens),
         engine=engine,
         dtype=dtype,
         revision=revision,
@@ -146,9 +148,12 @@ def compare(base: ResultFile, *others: ResultFile, reported: str | None = None) 
     """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
 
     The tests of one call are corrected together (Holm). With `reported`, a name such as orca_mini_13b or a JSON file, the base
-    is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where two results have
-    no task in common.
+    is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where there is nothing to
+    compare the base with, and where two results have no task in common.
     """
+    if not others and reported is None:
+        raise UserError("nothing to compare with", where="OTHERS", hint="give another result, or `reported`")
+
     from orca_bench.report import comparison
     from orca_bench.report.reported_comparison import compare_with_reported
     from orca_bench.report.reported_scores import read_reported_scores
@@ -188,3 +193,8 @@ def newest_result(runs: str | Path = RUNS) -> Path:
     if not files:
         raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
     return max(files, key=lambda path: path.stat().st_mtime)
+
+
+def _texts(value: str | Sequence[str]) -> list[str]:
+    """Several texts, or one as a list of itself."""
+    return [value] if isinstance(value, str) else list(value)

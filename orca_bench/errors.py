@@ -7,7 +7,7 @@ layer raises it; it imports no other module of the package.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,12 @@ class Interrupted(Exception):
 def one_line(value: Any, length: int | None = None) -> str:
     """What a library raised or logged as one line, at most `length` characters of it."""
     return " ".join(str(value).split())[:length]
+
+
+def check_choice(value: str, choices: Sequence[str], where: Where) -> None:
+    """Raise UserError where a value is none of the choices; `where` is its option."""
+    if value not in choices:
+        raise UserError(f"{value!r} is not one of {', '.join(choices)}", where=where)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -101,6 +101,40 @@ def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(t
     assert lines == [f"already trained: {run.model} (--fresh trains again)"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "bogus"}, "--protocol: 'bogus' is not one of orca, leaderboard, both, plain"),
+        ({"dtype": "bogus"}, "--dtype: 'bogus' is not one of auto, float32, bfloat16, float16"),
+        ({"limit": 1.5}, "--limit: 1.5 is not a number of questions"),
+        ({"limit": True}, "--limit: True is not a number of questions"),
+        ({"max_seconds": -1}, "--max-time: -1 is not a length of time"),
+        ({"tasks": ["gsm8k", "nix"]}, "--tasks: unknown task 'nix'"),
+        ({"max_new_tokens": "gsm8k=x"}, "--max-new-tokens: 'gsm8k=x' gives no number"),
+        ({"benchmarks_revisions": "main"}, "--benchmarks-revision: only rows of the hub"),
+    ],
+)
+def test_a_wrong_argument_of_an_evaluation_is_one_line(tiny_model, tmp_path, options, message):
+    with pytest.raises(UserError) as refusal:
+        api.evaluate(tiny_model, tmp_path, benchmarks="mini:", **options)
+    assert str(refusal.value).startswith(message)
+
+
+def test_one_text_is_taken_as_one_item_and_tasks_as_a_list(tiny_model, tmp_path):
+    names = ["winogrande", "gsm8k"]
+    results = api.evaluate(tiny_model, tmp_path, tasks=names, benchmarks="mini:", limit=1, max_new_tokens="gsm8k=3")
+    assert sorted(results["orca"].result.tasks) == sorted(names)
+    assert api.load_recipe("mini", "train.lr=3", tmp_path).train.lr == 3
+    with pytest.raises(UserError, match="--launcher: 'mpi' is not one of torchrun, deepspeed"):
+        api.train("mini", "name=one", tmp_path, launcher="mpi")
+
+
+def test_a_base_without_another_result_is_not_compared(results):
+    _, first, _ = results
+    with pytest.raises(UserError, match="nothing to compare with"):
+        api.compare(first["orca"])
+
+
 def test_nothing_trained_and_nothing_evaluated_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no finished run in"):
         api.newest_model(tmp_path)

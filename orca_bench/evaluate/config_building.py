@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, check_choice
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.system_messages import system_message
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.offline_scoring import RequestSelection
+
+PROTOCOLS = ("orca", "leaderboard", "both", "plain")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 Message = Callable[[str], None]
 
@@ -49,7 +52,11 @@ def evaluation_config(
     `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here (`message` gets a line about it),
     and a server is asked for the name of its model. Raises UserError for a text that is not valid.
     """
+    check_choice(protocol, PROTOCOLS, "--protocol")
+    check_choice(dtype, DTYPES, "--dtype")
     check_questions(tasks, limit)
+    if max_seconds is not None and not max_seconds > 0:
+        raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
     text = system_message(system)
     revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
 
@@ -127,9 +134,9 @@ def _with_rows(names: str, benchmarks: Path | None, message: Message = lambda li
 
 
 def check_questions(tasks: str, limit: int | None) -> None:
-    """Raise UserError for an unknown task or a limit that is not positive."""
+    """Raise UserError for an unknown task or a limit that is no positive integer."""
     select(tasks)
-    if limit is not None and limit <= 0:
+    if limit is not None and (type(limit) is not int or limit <= 0):
         raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
 
 
@@ -144,9 +151,10 @@ def engine_config(
 ) -> EngineConfig:
     """The engine hf, vllm or api with its options, defaults filled in.
 
-    Raises UserError for an option of another engine, for a number that is not positive, and for options that exclude one
-    another.
+    Raises UserError for another engine, for an option of another one, for a number that is not positive, and for
+    options that exclude one another.
     """
+    check_choice(engine, ("hf", "vllm", "api"), "--engine")
     options: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
         "--processes": (processes, ("hf",)),
         "--device-map": (device_map, ("hf",)),

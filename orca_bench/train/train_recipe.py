@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Protocol
 
 from orca_bench import child_processes, hub, launcher_environment, tokenizers
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, check_choice
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
 from orca_bench.train.run_folder import Run
 from orca_bench.train.run_setup import PreparedRun
+
+#: The programs that start the processes of a training.
+LAUNCHERS = ("torchrun", "deepspeed")
 
 #: Called with the records that are encoded and all of them.
 Progress = Callable[[int, int], None]
@@ -64,6 +67,7 @@ def train_recipe(
     launcher this process is one of them. Raises UserError for wrong input, Interrupted where the user stops the training (a
     checkpoint is written), and RuntimeError where it failed or diverged.
     """
+    check_choice(launcher, LAUNCHERS, "--launcher")
     run = Run(runs / recipe.name)
     if launcher_environment.has_other_processes():
         child_processes.follow_parent()

@@ -39,6 +39,7 @@ def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
         ({"engine": "vllm", "processes": 2}, "--processes: not an option of --engine vllm; it is one of hf"),
         ({"concurrency": 3}, "--concurrency: not an option of --engine hf; it is one of vllm and api"),
         ({"engine": "api"}, "--base-url: --engine api needs a server"),
+        ({"engine": "bogus"}, "--engine: 'bogus' is not one of hf, vllm, api"),
         ({"processes": 0}, "--processes: 0 is not a number of them"),
         ({"processes": 2, "device_map": "auto"}, "--processes: a model that is spread over all devices"),
     ],
