@@ -118,8 +118,8 @@ class ProtocolRun:
         )
         self.output.write(self.result, [*earlier, *outcome.questions])
         self.display.end(task, entry)
-        if model.cached_answers and model.cache is not None:
-            count, path = model.cached_answers, model.cache.path
+        if model.cached_answer_count and model.cache is not None:
+            count, path = model.cached_answer_count, model.cache.path
             self.display.message(f"{task.title}: {count} answers were kept by an earlier run in {path}")
         return outcome.questions
 

@@ -35,14 +35,14 @@ def verify(
     """
     result = read_result(path)
     file = questions_file(path)
-    numbered = _questions_by_task(file)
+    numbered_questions = _questions_by_task(file)
     findings = [consistency.check_seal(result), consistency.check_questions_hash(result, file)]
     covered: set[Place] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for number, task in enumerate(task for task in SUITE if task.name in result.tasks):
         progress(number, len(result.tasks))
         rows = benchmark_rows.load_again(result, task, benchmarks) if with_rows else None
-        findings += _check_task(result, task, numbered.get(task.name, []), rows, covered)
-    questions = [question for task_questions in numbered.values() for _, question in task_questions]
+        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, covered)
+    questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, covered), consistency.check_requests_hash(result)]
     findings += consistency.check_heading(result, questions, covered)
     if result.protocol.name in protocols.OURS:
@@ -65,10 +65,14 @@ def _questions_by_task(file: Path) -> Mapping[str, Sequence[NumberedQuestion]]:
 
 
 def _check_task(
-    result: Result, task: Task, numbered: Sequence[NumberedQuestion], rows: BenchmarkRows | None, covered: set[Place]
+    result: Result,
+    task: Task,
+    numbered_questions: Sequence[NumberedQuestion],
+    rows: BenchmarkRows | None,
+    covered: set[Place],
 ) -> list[Finding]:
     """All findings of one task; without `rows` its scores are taken as they are kept."""
-    findings, questions = [], [question for _, question in numbered]
+    findings, questions = [], [question for _, question in numbered_questions]
     plain = result.protocol.name == "plain"
     if rows is not None:
         findings.append(_check_rows(result, task, rows, covered))
@@ -76,7 +80,7 @@ def _check_task(
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
     elif rows is not None:
-        rescored = rescore(result, task, numbered, rows)
+        rescored = rescore(result, task, numbered_questions, rows)
         questions = rescored.questions
         findings += [*rescored.findings, _check_warnings(result, task, rows)]
         covered |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}

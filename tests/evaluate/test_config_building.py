@@ -4,6 +4,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.config_building import engine_config, evaluation_config, request_selection
+from orca_bench.evaluate.tasks import SUITE
 from orca_bench.system_messages import system_message
 
 
@@ -25,9 +26,20 @@ def test_each_protocol_has_its_result_file(tiny_model, mini, tmp_path):
     }
 
 
+def test_all_are_the_tasks_that_a_suite_of_its_own_has(tiny_model, tmp_path):
+    (tmp_path / "rows" / "hellaswag").mkdir(parents=True)
+    (tmp_path / "rows" / "suite.json").write_text('{"name": "small"}')
+    lines = []
+    config = evaluation_config(str(tiny_model), tmp_path, benchmarks=tmp_path / "rows", message=lines.append)
+    assert [task.name for task in config.tasks] == ["hellaswag"]
+    assert "has no rows of ARC-Challenge, MMLU" in "".join(lines)
+    (tmp_path / "rows" / "suite.json").unlink()  # the leaderboard's suite is whole, or an error says what is missing
+    assert len(evaluation_config(str(tiny_model), tmp_path, benchmarks=tmp_path / "rows").tasks) == len(SUITE)
+
+
 def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
     config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"])
-    assert len(config.tasks) == 7 and config.system == system_message(5)
+    assert len(config.tasks) == len(SUITE) and config.system == system_message(5)
     assert (config.dtype, config.fresh, config.limit, config.engine.name) == ("auto", False, None, "hf")
     selection = request_selection(tasks="gsm8k", max_new_tokens=["gsm8k=7"], benchmarks=mini["mini:benchmarks"])
     assert selection.protocol == "orca" and selection.max_new_tokens == {"gsm8k": 7}

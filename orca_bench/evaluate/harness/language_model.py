@@ -48,7 +48,7 @@ class HarnessModel(LM):
         self.protocol = protocol
         self.progress: AnswerProgress = progress or SilentDisplay()
         #: How many answers came from the cache, since `begin`.
-        self.cached_answers = 0
+        self.cached_answer_count = 0
         self._calls: list[Call] = []
         self._prepared: Call | None = None
         self._max_new_tokens = MAX_NEW_TOKENS
@@ -60,7 +60,7 @@ class HarnessModel(LM):
         the prepared ones, in the same order, are encoded anew. `max_new_tokens` is the limit of a text where lm-eval's own
         task says none.
         """
-        self.cached_answers = 0
+        self.cached_answer_count = 0
         self._calls = []
         self._prepared, self._max_new_tokens = prepared, max_new_tokens
 
@@ -162,7 +162,7 @@ class _PortionWork:
         portion, cache = self._call.portions[number], self._model.cache
         answers = None if cache is None else cache.get(portion.key())
         if answers is not None:
-            self._model.cached_answers += len(answers)
+            self._model.cached_answer_count += len(answers)
             self._model.progress.skip(self._size(portion))
         return answers
 
