@@ -134,10 +134,10 @@ def _as_user_error(error: ValidationError, where: str | Path, noun: str) -> User
     return UserError(f"'{place}': {first['msg']} ({str(first['input'])!r:.60})", where=where, hint="evaluate again")
 
 
-def files(named: Sequence[Path]) -> list[Path]:
-    """The result files that are named, each once; of a folder all below it. Raises UserError for a folder without one."""
+def files(paths_or_folders: Sequence[Path]) -> list[Path]:
+    """The result files of these paths, each once; of a folder all below it. Raises UserError for a folder without one."""
     paths: list[Path] = []
-    for path in named:
+    for path in paths_or_folders:
         below = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
         if not below:
             raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
