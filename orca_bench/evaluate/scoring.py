@@ -13,6 +13,9 @@ from orca_bench.evaluate.request_files import RequestKey
 from orca_bench.evaluate.tasks.task import Score, Task
 from orca_bench.results.models import Question
 
+#: A sum of shares, as TruthfulQA's mc2, is above 1 by rounding at most this far.
+_ONE_ROUNDED = 1 + 1e-12
+
 
 def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
     """The scored question of a document from the answers to its requests, in order."""
@@ -26,7 +29,7 @@ def question_of(
 ) -> Question:
     """A line of the file of questions; `question_key` is its lm-eval task, index in the protocol's order, row number.
 
-    Questions of one `cluster` are not independent; None where each stands alone.
+    Questions of one `cluster` are not independent; None where each stands alone. A score that rounding brings above 1 is 1.
     """
     part, index, row_number = question_key
     flags: dict[str, list[Any]] = {
@@ -40,7 +43,7 @@ def question_of(
         "row": row_number,
         "prediction": score.prediction,
         "gold": score.gold,
-        "score": score.value,
+        "score": 1.0 if 1 < score.value < _ONE_ROUNDED else score.value,
         **score.extra,
         "answers": [answer.value for answer in answers],
         **{name: values for name, values in flags.items() if any(value is not None for value in values)},

@@ -148,7 +148,7 @@ def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]
         split_rows = {task.split: Dataset.from_list(part.rows)}
         if task.few_shot_split:
             split_rows[task.few_shot_split] = Dataset.from_list(part.few_shot_pool)
-        # A task file may name a split that it does not use; lm-eval asks for its rows all the same.
+        # A task file may name a split that it does not use; lm-eval reads its rows all the same.
         return split_rows | {
             split: split_rows[task.split] for split in ("validation", "test") if split not in split_rows
         }
@@ -159,7 +159,7 @@ def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]
 def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Question:
     """The scored question of a sample of lm-eval: the score is lm-eval's, the answers are those that the responses carry.
 
-    Raises UserError where the score is NaN. A share that rounding brings above 1 is 1.
+    Raises UserError where the score is NaN.
     """
     number: int = sample["doc_id"]
     row = part.rows[number]
@@ -172,7 +172,7 @@ def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any])
             where=f"{part.name} document {number} (row {part.row_numbers[number]})",
             hint="the probabilities of all its answers are zero; --protocol leaderboard scores it",
         )
-    score = _score(task, row, min(1.0, value), sample, answers)
+    score = _score(task, row, value, sample, answers)
     return question_of((part.name, number, part.row_numbers[number]), score, answers, task.cluster(row))
 
 

@@ -87,7 +87,6 @@ class TruthfulQa(ChoiceTask):
         logs = np.array(log_probabilities) - (best if abs(best) > _EXTREME else 0.0)
         trues, falses = np.exp(logs[:true]), np.exp(logs[true:])
         share = float(sum(trues / (sum(trues) + sum(falses))))
-        share = min(1.0, share)  # rounding can bring a sum of shares above 1
         return Score(share, self.best(row, log_probabilities), list(range(true)), {})
 
 

@@ -64,14 +64,6 @@ def test_mc2_is_the_true_choices_share_and_does_not_underflow():
     assert task.score(row, [-2001.0, -2002.0, -2000.5]).value == pytest.approx(sum(weights[:2]) / sum(weights))
 
 
-def test_mc2_is_at_most_one_however_its_parts_are_rounded():
-    row = {"question": "Q", "mc2_targets": {"choices": list("abcdefgh"), "labels": [1] * 8}}
-    log_probabilities = [-1.9, -16.0, -19.7, -10.7, -14.1, -12.0, -2.9, -2.0]
-    trues = [math.exp(x) for x in log_probabilities]
-    assert sum(x / sum(trues) for x in trues) > 1
-    assert BY_NAME["truthful_qa"].score(row, log_probabilities).value == 1.0
-
-
 def test_gsm8k_removes_commas():
     assert gsm8k.marked_answer("#### 1,234") == "1234"
 
