@@ -38,7 +38,7 @@ ALLOWED = (("serve", "orca_bench.evaluate.engine"),)
 
 #: Names that say that something happened, not what they hold. `read` is refused for a variable only: it is a verb too.
 EMPTY_NAMES = frozenset(
-    ["asked", "told", "said", "made", "found", "kept", "shown", "given", "seen", "got", "taken", "drawn"]
+    ["asked", "told", "say", "said", "made", "found", "kept", "shown", "given", "seen", "got", "taken", "drawn"]
 )
 EMPTY_VARIABLES = EMPTY_NAMES | {"read"}
 

@@ -18,7 +18,7 @@ def command() -> None:
     """Convert instruction files into records."""
 
 
-@command.command("convert")
+@command.command("convert", short_help="Convert instruction files into records.")
 @click.argument("files", nargs=-1, required=True, type=options.PATH)
 @click.option(
     "--out",

@@ -38,11 +38,11 @@ class ModelSource:
 def locate(
     name: str,
     revision: str | None = None,
-    say: hub.Say = lambda line: None,
+    message: hub.Message = lambda line: None,
     with_weights: bool = True,
     option: str = "--revision",
 ) -> ModelSource:
-    """Find the model or tokenizer that a path or a hub id names. `say` gets a message before something is fetched.
+    """Find the model or tokenizer that a path or a hub id names. `message` gets a line before something is fetched.
 
     `option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to nothing,
     a hub id that the hub does not give, and a revision of something that is here.
@@ -56,7 +56,7 @@ def locate(
         return ModelSource(name, name)
     hub.check_id(name, "model folder")
     commit = hub.resolve(name, revision)
-    say(f"fetching {commit} from the hub, as far as it is not in the cache")
+    message(f"fetching {commit} from the hub, as far as it is not in the cache")
     return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
 
 

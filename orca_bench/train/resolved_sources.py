@@ -17,7 +17,7 @@ from orca_bench.recipe import Recipe
 def resolve(
     recipe: Recipe,
     commits: Mapping[str, str],
-    say: hub.Say = lambda line: None,
+    message: hub.Message = lambda line: None,
     with_weights: bool = True,
 ) -> tuple[Recipe, dict[str, str]]:
     """(the recipe with local paths, the commits of what came from the hub by key: `model.base`, `model.tokenizer`).
@@ -38,7 +38,7 @@ def resolve(
     ):
         if name is None:
             continue
-        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, say, weights, option)
+        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, message, weights, option)
         paths[key] = source.folder
         if source.commit is not None:
             resolved_commits[f"model.{key}"] = source.commit.sha

@@ -33,7 +33,7 @@ from orca_bench.train.training_process import full_disk, work
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Say = Callable[[str], None]
+Message = Callable[[str], None]
 
 _POLL_S = 0.05
 
@@ -64,7 +64,7 @@ def describe(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
     known_commits: Mapping[str, str] | None = None,
-    say: Say = lambda line: None,
+    message: Message = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
@@ -76,7 +76,7 @@ def describe(
     Raises UserError for all that is wrong with the recipe's input.
     """
     records, sources = record_files.read(recipe.data.records, recipe.data.strict, known_commits or {})
-    resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, say, with_weights)
+    resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, message, with_weights)
     model = resolved.model
     if model.base is not None and (with_weights or "model.base" not in commits):
         model_folder.check(model.base)
@@ -174,7 +174,7 @@ def _check_machine(recipe: Recipe) -> None:
         )
 
 
-def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = print) -> None:
+def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", message: Message = lambda line: None) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
 
     Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
@@ -187,10 +187,10 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     start = time.time()
-    code = work(run) if launcher_environment.is_launched() else _start_launcher(run, recipe, launcher, say)
+    code = work(run) if launcher_environment.is_launched() else _start_launcher(run, recipe, launcher, message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if code and not outcome and (message := full_disk(run)):  # not even the outcome could be written
-        outcome = {"status": "failed", "message": message, "code": 2}
+    if code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
+        outcome = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
@@ -208,10 +208,10 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", say: Say = prin
     if status == "diverged":
         raise RuntimeError(outcome["message"])
     if status == "failed":
-        message = outcome.get("message") or _exit_message(code)
+        reason = outcome.get("message") or _exit_message(code)
         if outcome.get("code") == 2:
-            raise UserError(message)
-        raise RuntimeError(f"{message} (see the libraries' own messages in {run.log_file})")
+            raise UserError(reason)
+        raise RuntimeError(f"{reason} (see the libraries' own messages in {run.log_file})")
 
 
 def _exit_message(code: int) -> str:
@@ -220,7 +220,7 @@ def _exit_message(code: int) -> str:
     return f"a training process ended with exit code {code}"
 
 
-def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
+def _start_launcher(run: Run, recipe: Recipe, launcher: str, message: Message) -> int:
     """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
@@ -234,7 +234,7 @@ def _start_launcher(run: Run, recipe: Recipe, launcher: str, say: Say) -> int:
         except KeyboardInterrupt:
             run.stop_file.touch()
         try:
-            say("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
+            message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
             return _wait(child)
         except KeyboardInterrupt:
             newest = newest_checkpoint(run.checkpoints)

@@ -131,7 +131,7 @@ def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDis
     """
     try:
         with display.encoding() as progress:
-            return run_setup.describe(recipe, progress, say=display.message, with_weights=False)
+            return run_setup.describe(recipe, progress, message=display.message, with_weights=False)
     except UserError as error:
         if _needs_hub(recipe):
             raise UnreachableSource(error) from error

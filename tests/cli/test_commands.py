@@ -48,6 +48,11 @@ def test_help_imports_nothing_heavy(words):
     assert done.stdout.startswith("Usage: orca-bench")
 
 
+def test_the_line_of_a_command_in_its_groups_help_is_whole():
+    inner = [command for words, command in LEAVES.items() if len(words) == 2]
+    assert inner and not any(command.get_short_help_str(60).endswith("...") for command in inner)
+
+
 def test_the_help_of_the_group_lists_each_command_once_in_its_group_on_one_screen(command):
     lines = command("--help").stdout.splitlines()
     assert len(lines) <= 60

@@ -82,7 +82,7 @@ def serve(
         def log_message(self, *_):
             pass
 
-        def _say(self, code: int, body: object):
+        def _send_json(self, code: int, body: object):
             data = b"<html>hello" if fault == "html" else json.dumps(body).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
@@ -97,11 +97,11 @@ def serve(
             if self.path == "/v1/models":
                 card = {"id": name, "object": "model", "created": 0, "owned_by": "vllm"}
                 card |= {"max_model_len": window} if window and fault != "props" else {}
-                self._say(200, {"object": "list", "data": [card]})
+                self._send_json(200, {"object": "list", "data": [card]})
             elif self.path == "/props" and fault == "props":
-                self._say(200, {"default_generation_settings": {"n_ctx": window}})
+                self._send_json(200, {"default_generation_settings": {"n_ctx": window}})
             else:
-                self._say(200 if self.path == "/health" else 404, {})
+                self._send_json(200 if self.path == "/health" else 404, {})
 
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -116,15 +116,15 @@ def serve(
             if fault == "slow" and len(server.requests) == 1:
                 server.hung.wait(server.first_s)
             if fault == "strict" and set(request) - _STANDARD:
-                return self._say(400, {"error": {"message": f"unknown options: {set(request) - _STANDARD}"}})
+                return self._send_json(400, {"error": {"message": f"unknown options: {set(request) - _STANDARD}"}})
             if window and len(request["prompt"]) + request["max_tokens"] > window:
-                return self._say(400, {"error": {"message": f"maximum context length is {window} tokens"}})
+                return self._send_json(400, {"error": {"message": f"maximum context length is {window} tokens"}})
             if self.path != "/v1/completions" or request["model"] != name:
-                return self._say(404, {"error": {"message": "no such path or model"}})
+                return self._send_json(404, {"error": {"message": "no such path or model"}})
             if fault == "busy" and len(server.requests) % 3 == 0:
-                return self._say(429, {"error": {"message": "busy"}})
+                return self._send_json(429, {"error": {"message": "busy"}})
             if fault == "small" and len(request["prompt"]) > 20:
-                return self._say(400, {"error": {"message": "the context window is 20 tokens"}})
+                return self._send_json(400, {"error": {"message": "the context window is 20 tokens"}})
             echo, wanted = request.get("echo", False), request.get("logprobs")
             added = [2] if fault in ("bos", "counted") else []
             prompt = added + request["prompt"]
@@ -143,7 +143,7 @@ def serve(
             body = {"id": "1", "object": "text_completion", "created": 0, "model": name, "choices": [choice]}
             if fault == "counted":
                 body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
-            self._say(200, body)
+            self._send_json(200, body)
 
     server = ThreadingHTTPServer((host, port), Handler)
     server.requests, server.headers, server.paths, server.model = [], [], [], model.model
