@@ -17,9 +17,8 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    context_before,
     described_limits,
-    sampled_rows,
+    documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, Task, as_choice_task
@@ -52,16 +51,7 @@ class Leaderboard:
 
     def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the few-shot examples that it drew."""
-        return [
-            Document(
-                sample.part,
-                sample.index,
-                sample.row_number,
-                sample.row,
-                tuple(self._requests(task, sample.row, context_before(task, sample.row, sample.few_shot_examples))),
-            )
-            for sample in sampled_rows(task, rows, limit)
-        ]
+        return documents_of(task, rows, limit, self._requests)
 
     def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
         if isinstance(task, GenerationTask):

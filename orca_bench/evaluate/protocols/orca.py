@@ -21,9 +21,8 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    context_before,
     described_limits,
-    sampled_rows,
+    documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, Task, as_choice_task
@@ -54,16 +53,7 @@ class Orca:
 
     def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
-        return [
-            Document(
-                sample.part,
-                sample.index,
-                sample.row_number,
-                sample.row,
-                tuple(self._requests(task, sample.row, context_before(task, sample.row, sample.few_shot_examples))),
-            )
-            for sample in sampled_rows(task, rows, limit)
-        ]
+        return documents_of(task, rows, limit, self._requests)
 
     def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
         fixed_prefix = len(prompt.fixed_prefix(self.system))

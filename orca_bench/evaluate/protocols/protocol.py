@@ -8,7 +8,7 @@ make requests here keep them, so that they ask the same questions with the same 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from typing import Protocol as Interface
@@ -120,6 +120,25 @@ class SampledRow:
     row_number: int
     row: Row
     few_shot_examples: list[Row]
+
+
+def documents_of(
+    task: Task, rows: BenchmarkRows, limit: int | None, requests_of: Callable[[Task, Row, str], Iterable[Request]]
+) -> list[Document]:
+    """The documents of a task in the leaderboard's order, with its few-shot examples.
+
+    `requests_of` makes a row's requests; its text is what stands before the question: description and examples.
+    """
+    return [
+        Document(
+            sample.part,
+            sample.index,
+            sample.row_number,
+            sample.row,
+            tuple(requests_of(task, sample.row, context_before(task, sample.row, sample.few_shot_examples))),
+        )
+        for sample in sampled_rows(task, rows, limit)
+    ]
 
 
 def sampled_rows(task: Task, rows: BenchmarkRows, limit: int | None) -> Iterator[SampledRow]:
