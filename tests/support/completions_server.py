@@ -72,6 +72,14 @@ _STANDARD = {"model", "prompt", "max_tokens", "temperature", "top_p", "presence_
 _STANDARD |= {"stop", "echo", "logprobs"}
 
 
+class _QuietServer(ThreadingHTTPServer):
+    """A server that says nothing of a client that goes away: its threads share the standard error of the test."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 def serve(
     folder: str, host: str, port: int, name: str, fault: str | None, window: int | None = None
 ) -> ThreadingHTTPServer:
@@ -145,7 +153,7 @@ def serve(
                 body["usage"] = {"prompt_tokens": len(prompt), "completion_tokens": 1, "total_tokens": len(prompt) + 1}
             self._send_json(200, body)
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    server = _QuietServer((host, port), Handler)
     server.requests, server.headers, server.paths, server.model = [], [], [], model.model
     server.quick, server.hung, server.first_s = 5, threading.Event(), 0.0
     return server

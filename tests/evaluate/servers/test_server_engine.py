@@ -36,6 +36,15 @@ def served(tiny_model, monkeypatch):
         server.server_close()
 
 
+def test_the_server_of_these_tests_says_nothing_of_a_client_that_goes_away(served, capsys):
+    _, server = served()
+    try:
+        raise ConnectionResetError
+    except ConnectionResetError:
+        server.handle_error(None, ("127.0.0.1", 1))
+    assert capsys.readouterr().err == ""
+
+
 CHECK = 5  # requests of the check at the start
 
 
