@@ -81,6 +81,10 @@ def _room(module: str) -> str:
     return (module.split(".") + ["__init__"])[1]
 
 
+def _is_inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
 def _layer(room: str) -> int:
     return next((number for number, rooms in enumerate(LAYERS) if room in rooms), -1)
 
@@ -98,11 +102,16 @@ def test_imports_go_down_the_layers() -> None:
     for module, path in MODULES.items():
         for line, imported in _imports(path):
             room, other = _room(module), _room(imported)
-            if other == room or any(room == who and imported.startswith(what) for who, what in ALLOWED):
+            if other == room or any(room == who and _is_inside(imported, what) for who, what in ALLOWED):
                 continue
             if _layer(other) < _layer(room) or (room in APART and other in APART):
                 faults.append(f"{path.relative_to(ROOT)}:{line}: {room} imports {imported}")
     _expect_none(faults)
+
+
+def test_a_module_of_a_longer_name_is_not_inside_a_package() -> None:
+    assert _is_inside("a.engine", "a.engine") and _is_inside("a.engine.tree", "a.engine")
+    assert not _is_inside("a.engine_choice", "a.engine")
 
 
 def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
