@@ -69,7 +69,7 @@ def match_answers(
     unknown = next((key for key in answer_file.lines if key not in requests), None)
     if unknown is not None:
         raise UserError(
-            f"{place_of(unknown)} was not asked",
+            f"{place_of(unknown)} is no request of this protocol",
             where=f"{answer_file.path}:{answer_file.lines[unknown][0]}",
             hint=_why_unknown(unknown, requests),
         )
@@ -100,7 +100,7 @@ def _answer(answer_file: AnswerFile, key: RequestKey, request: Request) -> Answe
     ):
         if name in line and line[name] != expected:
             raise UserError(
-                f"the {name} of {place_of(key)} is not the one that is asked",
+                f"the {name} of {place_of(key)} is not the one that this protocol makes",
                 where=where,
                 hint="score with the protocol, rows, limit, system message and --max-new-tokens that the requests were made with",
             )
@@ -151,10 +151,10 @@ def _cut(answer: Answer, stops: Sequence[str]) -> Answer:
 def _why_unknown(key: RequestKey, requests: Mapping[RequestKey, Request]) -> str:
     documents = {index for name, index, _ in requests if name == key[0]}
     if not documents:
-        return f"no request of task '{key[0]}' is"
+        return f"no request is of task '{key[0]}'"
     if key[1] not in documents:
         return f"{key[0]} has {len(documents)} documents under this protocol, rows and limit"
-    return "other requests of that document are; was another protocol asked?"
+    return "that document has other requests; were these made by another protocol?"
 
 
 def _notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, Answer]) -> Iterator[str]:

@@ -246,11 +246,17 @@ def refused(command, answered, change):
         (lambda ls: ls[0].update(index="0"), "a.jsonl:1: 'index' is '0', not a whole number"),
         (lambda ls: ls[0].update(greedy="yes"), "a.jsonl:1: 'greedy' is 'yes'"),
         (lambda ls: ls[2].update(request=0), "a.jsonl:3: arc_challenge document 0 request 0 is answered a second time"),
-        (lambda ls: ls[0].update(index=2), "was not asked; arc_challenge has 2 documents under this protocol"),
-        (lambda ls: ls[0].update(request=9), "request 9 was not asked; other requests of that document are"),
+        (
+            lambda ls: ls[0].update(index=2),
+            "is no request of this protocol; arc_challenge has 2 documents under this protocol",
+        ),
+        (
+            lambda ls: ls[0].update(request=9),
+            "request 9 is no request of this protocol; that document has other requests",
+        ),
         (
             lambda ls: ls[0].update(task="poetry"),
-            "poetry document 0 request 0 was not asked; no request of task 'poetry'",
+            "poetry document 0 request 0 is no request of this protocol; no request is of task 'poetry'",
         ),
         (lambda ls: ls[0].update(context="x"), "the context of arc_challenge document 0 request 0 is not the one"),
         (lambda ls: ls[0].update(continuation="x"), "the continuation of arc_challenge document 0 request 0 is not"),
