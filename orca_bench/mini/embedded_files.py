@@ -13,6 +13,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orca_bench import prompt
 from orca_bench.files import make_folder, write_json, write_json_lines, writing
@@ -60,7 +61,7 @@ def _source_hash() -> str:
     return digest.hexdigest()
 
 
-def _train_tokenizer(records: list[dict], path: Path) -> None:
+def _train_tokenizer(records: list[dict[str, Any]], path: Path) -> None:
     """A SentencePiece BPE like LLaMA's: identity normaliser, dummy prefix, digits apart, byte fallback, BOS 1 and EOS 2."""
     import sentencepiece
 

@@ -105,7 +105,7 @@ def _is_pandas_table(value: dict[str, Any]) -> bool:
     return by_columns or by_index or value.keys() == {"columns", "index", "data"}
 
 
-def _are_rows(values: list) -> bool:
+def _are_rows(values: list[Any]) -> bool:
     """Whether a list holds objects that are not the messages of one conversation."""
     return all(isinstance(value, dict) and not value.keys() & {"role", "from", "content", "value"} for value in values)
 

@@ -30,7 +30,7 @@ from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, Gener
 class HarnessModel(LM):
     """lm-eval's model interface over an `Engine` and an `Encoding`, with answers in an `AnswerCache` where there is one.
 
-    `workers` share the work, `protocol` names the encoding to them, `progress` is told of the work.
+    `workers` share the work, `protocol` names the encoding to them, `progress` is the display of the work.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class _PortionWork:
     def __len__(self) -> int:
         return len(self._call.portions)
 
-    def cached(self, number: int) -> list | None:
+    def cached(self, number: int) -> list[Any] | None:
         """The answers to a portion that an earlier run computed, or None."""
         portion, cache = self._call.portions[number], self._model.cache
         answers = None if cache is None else cache.get(portion.key())
@@ -170,19 +170,19 @@ class _PortionWork:
         """What `compute` needs of a portion, JSON values."""
         return [self._call.kind, self._model.protocol, self._call.portions[number].requests()]
 
-    def compute(self, number: int) -> list:
+    def compute(self, number: int) -> list[Any]:
         """The answers to a portion, computed here."""
         try:
             return compute(self._model.engine, self._encodings, self.work_item(number), self._model.progress.advance)
         except UserError as error:
             raise self.name_error(number, error) from None
 
-    def save(self, number: int, answers: list) -> None:
+    def save(self, number: int, answers: list[Any]) -> None:
         """Put the answers to a portion into the cache."""
         if self._model.cache is not None:
             self._model.cache.put(self._call.portions[number].key(), answers)
 
-    def receive(self, number: int, answers: list) -> None:
+    def receive(self, number: int, answers: list[Any]) -> None:
         """Save answers that another process computed."""
         self._model.progress.advance(self._size(self._call.portions[number]))
         self.save(number, answers)
@@ -200,7 +200,7 @@ class _PortionWork:
 
 def compute(
     engine: Engine, encodings: Mapping[str, Encoding], item: WorkItem, progress: Progress = no_progress
-) -> list:
+) -> list[Any]:
     """An engine's answers, of `LogLikelihood` or `GeneratedText`, to an item: kind, protocol, requests of a portion."""
     kind, protocol, requests = item
     if kind == portions.SCORES:

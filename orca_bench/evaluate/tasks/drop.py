@@ -4,7 +4,8 @@ import hashlib
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from orca_bench import suite
 from orca_bench.evaluate.tasks.final_answer import behind_answer_is
@@ -86,7 +87,7 @@ def gold_answers(row: Row) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(map(_answer_parts, candidates)))
 
 
-def _answer_parts(answer: dict) -> tuple[str, ...]:
+def _answer_parts(answer: Mapping[str, Any]) -> tuple[str, ...]:
     if answer["number"] != "":
         return (str(answer["number"]),)
     if answer["spans"]:

@@ -101,7 +101,7 @@ def _plain(text: str) -> str:
     return text
 
 
-def _behind_last(text: str, mark: re.Pattern, number_at: Callable[[str, int], str | None]) -> str | None:
+def _behind_last(text: str, mark: re.Pattern[str], number_at: Callable[[str, int], str | None]) -> str | None:
     """The number that `number_at` gives after the last mark; None where it gives none."""
     ends = reversed([match.end() for match in mark.finditer(text)])
     return next((number for end in ends if (number := number_at(text, end)) is not None), None)
@@ -112,7 +112,7 @@ def _last_number(text: str) -> str | None:
     return _number_text(numbers[-1]) if numbers else None
 
 
-def _number_text(match: re.Match) -> str:
+def _number_text(match: re.Match[str]) -> str:
     """A number's sign and digits alone."""
     sign = "-" if match[1] or match[2] else ""
     digits = re.sub("[ ,'_]", "", match[3])
@@ -129,12 +129,12 @@ def _directly(text: str, place: int) -> str | None:
     return _number_text(match)
 
 
-def _number_at(text: str, place: int) -> re.Match | None:
+def _number_at(text: str, place: int) -> re.Match[str] | None:
     gap = _GAP.match(text, place)  # matches at every place, if nothing
     return _NUMBER.match(text, gap.end() if gap else place)
 
 
-def _begins_list(text: str, place: int, match: re.Match) -> bool:
+def _begins_list(text: str, place: int, match: re.Match[str]) -> bool:
     """Whether a number is the `1.` of a list that begins on the line after a mark."""
     return "\n" in text[place : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
 
