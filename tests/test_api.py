@@ -83,12 +83,13 @@ def test_a_result_without_its_questions_is_read_alone(results, tmp_path):
         reading.read(tmp_path / "r.json")
 
 
-def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(tmp_path):
+def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(tmp_path, capfd):
     recipe = api.load_recipe(
         "mini", ["train.max_steps=1", "train.processes=1", "train.accumulation=4", "name=one"], tmp_path
     )
     assert recipe.data.records == [str(tmp_path / "mini-files" / "records.jsonl")]
     run = api.train(recipe, runs=tmp_path)
+    assert "step " not in capfd.readouterr().out
     assert run.status == "finished" and api.newest_model(tmp_path) == run.model
     finished = run.manifest["finished"]
     lines = []

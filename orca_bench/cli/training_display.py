@@ -18,6 +18,8 @@ _EXAMPLES = 5  # record numbers that a message names
 class TrainingConsole:
     """The display of a training on the terminal: messages on standard output, progress on standard error."""
 
+    shows_steps = True
+
     def message(self, line: str) -> None:
         """Print one line."""
         console.print(line)

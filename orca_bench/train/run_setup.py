@@ -174,11 +174,18 @@ def _check_machine(recipe: Recipe) -> None:
         )
 
 
-def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", message: Message = lambda line: None) -> None:
+def launch(
+    run: Run,
+    recipe: Recipe,
+    launcher: str = "torchrun",
+    message: Message = lambda line: None,
+    shows_steps: bool = False,
+) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
 
-    Inside a launcher (torchrun, deepspeed) this process is one of them; else one is started. Raises Interrupted when the
-    user stopped it (a checkpoint is written first) and UserError or RuntimeError when it failed.
+    `shows_steps` prints each step's metrics. Inside a launcher (torchrun, deepspeed) this process is one of them; else one is
+    started. Raises Interrupted when the user stopped it (a checkpoint is written first) and UserError or RuntimeError when
+    it failed.
     """
     if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
         if code := work(run):
@@ -187,7 +194,10 @@ def launch(run: Run, recipe: Recipe, launcher: str = "torchrun", message: Messag
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     start = time.time()
-    code = work(run) if launcher_environment.is_launched() else _start_launcher(run, recipe, launcher, message)
+    if launcher_environment.is_launched():
+        code = work(run, shows_steps)
+    else:
+        code = _start_launcher(run, _command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     if code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": disk_message, "code": 2}
@@ -220,15 +230,15 @@ def _exit_message(code: int) -> str:
     return f"a training process ended with exit code {code}"
 
 
-def _start_launcher(run: Run, recipe: Recipe, launcher: str, message: Message) -> int:
-    """Start the launcher and wait for it; returns its exit code. None of its processes is left afterwards.
+def _start_launcher(run: Run, command: list[str], message: Message) -> int:
+    """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
     Raises Interrupted where the user presses Ctrl-C again.
     """
     with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
         variables = _environment() | lifeline.environment
-        child = subprocess.Popen(_command(run, recipe, launcher), stderr=log, start_new_session=True, env=variables)
+        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=variables)
         try:
             return _wait(child)
         except KeyboardInterrupt:
@@ -258,13 +268,14 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _command(run: Run, recipe: Recipe, launcher: str) -> list[str]:
+def _command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
     processes, module = str(recipe.train.processes), "orca_bench.train.training_process"
+    arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
     if launcher == "deepspeed":
         start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(free_port())]
-        return [sys.executable, *start, "--log_level", "error", "--module", module, str(run.folder)]
+        return [sys.executable, *start, "--log_level", "error", "--module", module, *arguments]
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
-    return [sys.executable, *start, module, str(run.folder)]
+    return [sys.executable, *start, module, *arguments]
 
 
 def _environment() -> dict[str, str]:

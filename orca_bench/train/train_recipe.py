@@ -27,7 +27,9 @@ Progress = Callable[[int, int], None]
 
 
 class TrainingDisplay(Protocol):
-    """What a training reports while it runs."""
+    """What a training reports while it runs. With `shows_steps` its first process prints each step's metrics."""
+
+    shows_steps: bool
 
     def message(self, line: str) -> None:
         """A line for the person."""
@@ -41,6 +43,8 @@ class TrainingDisplay(Protocol):
 
 class SilentTrainingDisplay:
     """A display without output."""
+
+    shows_steps = False
 
     def message(self, line: str) -> None:
         """Ignore the event."""
@@ -82,7 +86,7 @@ def train_recipe(
             launcher_ranks.announce(store, run)
     else:
         launcher_ranks.wait(store, run)
-    run_setup.launch(run, recipe, launcher, display.message)
+    run_setup.launch(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
         export = read_json(run.model / "orca_bench.json")
         if "example" in export:

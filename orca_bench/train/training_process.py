@@ -1,7 +1,7 @@
 """One training process: a prepared run in, checkpoints and a model out, and in the run's outcome file how it ended.
 
-A launcher starts it as `python -m orca_bench.train.training_process RUN`. Where a launcher started the command itself, the
-command calls `work`.
+A launcher starts it as `python -m orca_bench.train.training_process [--quiet] RUN`; with --quiet no steps are shown.
+Where a launcher started the command itself, the command calls `work`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ _FULL_DISK_BYTES = 64 * 2**20  # with less free space, a failure is put down to 
 def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
     child_processes.follow()
-    sys.exit(work(Run(Path(sys.argv[-1]))))  # deepspeed's launcher puts --local_rank before it
+    sys.exit(
+        work(Run(Path(sys.argv[-1])), "--quiet" not in sys.argv)
+    )  # deepspeed's launcher puts --local_rank before it
 
 
-def work(run: Run) -> int:
-    """Train the prepared run in this process; returns the exit code."""
+def work(run: Run, shows_steps: bool = True) -> int:
+    """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
     try:
-        _write_outcome(run, _train(run))
+        _write_outcome(run, _train(run, shows_steps))
         return 0
     except UserError as error:
         _write_outcome(run, "failed", str(error), 2)
@@ -62,7 +64,7 @@ def full_disk(run: Run) -> str | None:
     return f"{run.folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
-def _train(run: Run) -> Literal["finished", "interrupted"]:
+def _train(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train import resolved_sources
     from orca_bench.train.batch_plan import Plan
@@ -81,9 +83,9 @@ def _train(run: Run) -> Literal["finished", "interrupted"]:
         torch.set_num_threads(max(1, library_settings.cores() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
         engine = engines.start(recipe, tokenizer)
-    first = torch.distributed.get_rank() == 0
+    is_shown = shows_steps and torch.distributed.get_rank() == 0
     display: AbstractContextManager[Callable[[StepMetrics], None]] = (
-        training_progress(recipe.name, plan.steps) if first else contextlib.nullcontext(lambda metrics: None)
+        training_progress(recipe.name, plan.steps) if is_shown else contextlib.nullcontext(lambda metrics: None)
     )
     with display as report:
         status = train(run, recipe, engine, examples, plan, tokenizer, report)
