@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +75,12 @@ def test_bytes_replace_a_file_in_one_step(tmp_path):
         handle.write(b"second")
         raise ValueError
     assert path.read_bytes() == b"first" and [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_the_wheel_names_every_shipped_file_and_no_page():
+    root = Path(__file__).resolve().parents[1]
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    files = [*(root / "recipes").glob("*.yaml"), *(root / "results" / "reported").glob("*.json")]
+    assert {root / name for name in wheel["force-include"]} == set(files)
+    assert wheel["exclude"] == ["**/*.md"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ def installed(tmp_path_factory):
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [name for name in names if name.endswith(".md")]
+    shipped = {*(ROOT / "recipes").glob("*.yaml"), *(ROOT / "results" / "reported").glob("*.json")}
+    assert {Path(name).name for name in names if "/shipped/" in name} == {path.name for path in shipped}
     venv.create(folder / "environment", with_pip=True)
     programs = folder / "environment" / "bin"
     install = [programs / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
