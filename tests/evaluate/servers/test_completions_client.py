@@ -132,9 +132,9 @@ def test_a_server_without_prompt_scores_answers_the_tasks_of_texts(served, tiny_
     assert done.returncode == 2 and "the server must take token ids" in done.stderr
 
 
-def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to(served):
+def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to(connect, served):
     url, server = served("strict")
-    api = ServerEngine(url)
+    api = connect(url)
     api.check()
     assert "extra_body" not in api.sampling and "top_k" not in server.requests[-1] and server.requests[-1]["top_p"] == 1
     assert any("takes neither top_k nor a repetition penalty" in line for line in api.differences)
@@ -197,14 +197,13 @@ def test_secrets_reach_the_server_and_nothing_else(served, tiny_model, mini, com
         assert word not in everything + gone.stdout.encode() + gone.stderr.encode()
 
 
-def test_a_key_in_a_servers_refusal_is_not_repeated(served, monkeypatch):
+def test_a_key_in_a_servers_refusal_is_not_repeated(connect, served, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
     url, server = served()
-    api = ServerEngine(url)
+    api = connect(url)
     api._endpoint.model = "no such, says key-of-mine"
     message = api._endpoint._one_line("Incorrect API key provided: key-of-mine", 300)
     assert message == "Incorrect API key provided: ***"
-    api.close()
 
 
 # --- signals --------------------------------------------------------------------------------------------------------

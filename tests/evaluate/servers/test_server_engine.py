@@ -48,7 +48,7 @@ def test_the_server_of_these_tests_says_nothing_of_a_client_that_goes_away(serve
 CHECK = 5  # requests of the check at the start
 
 
-def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_model):
+def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served, tiny_model):
     own, tokenizer = tree_engine.load(str(tiny_model))
     continuation = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
     sequences = [ScoredSequence([1, 5, 9, n], 3) for n in range(10, 16)] + [
@@ -56,7 +56,7 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_mod
         ScoredSequence([4, 8], 1),
     ]
     counts = []
-    answers = ServerEngine(served()[0]).log_likelihoods(sequences, counts.append)
+    answers = connect(served()[0]).log_likelihoods(sequences, counts.append)
     for mine, theirs in zip(answers, own.log_likelihoods(sequences), strict=True):
         assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
     assert [greedy for _, greedy in answers].count(True) >= 1
@@ -64,7 +64,7 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(served, tiny_mod
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
-def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
+def test_texts_are_those_of_the_engine_here(connect, served, tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
     rule = request_encoding.encoding_for(name, tokenizer, 1024)
     starts = [
@@ -72,7 +72,7 @@ def test_texts_are_those_of_the_engine_here(served, tiny_model, name):
         for n, animal in enumerate(["frog", "bee"])
     ]
     stops = [["e"], []]
-    assert ServerEngine(served()[0]).generate(starts, stops, rule) == own.generate(starts, stops, rule)
+    assert connect(served()[0]).generate(starts, stops, rule) == own.generate(starts, stops, rule)
 
 
 class Listener(evaluation.SilentDisplay):
@@ -122,9 +122,9 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
     assert len(server.requests) == before + CHECK
 
 
-def test_a_busy_server_is_asked_again(served):
+def test_a_busy_server_is_asked_again(connect, served):
     url, server = served("busy")
-    assert len(ServerEngine(url, concurrency=2).log_likelihoods([ScoredSequence([1, 5, n], 2) for n in range(9)])) == 9
+    assert len(connect(url, concurrency=2).log_likelihoods([ScoredSequence([1, 5, n], 2) for n in range(9)])) == 9
     assert len(server.requests) > 9
 
 
@@ -140,29 +140,29 @@ def test_a_busy_server_is_asked_again(served):
         ("html", "not an answer of a completions server"),
     ],
 )
-def test_a_server_that_cannot_is_named_before_anything_is_asked(served, fault, message):
+def test_a_server_that_cannot_is_named_before_anything_is_asked(connect, served, fault, message):
     url, _ = served(fault)
     with pytest.raises(UserError, match=message):
-        ServerEngine(url).check()
+        connect(url).check()
 
 
-def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(served):
+def test_an_echo_may_leave_out_only_the_token_that_ends_the_text(connect, served):
     sequence = ScoredSequence([4, 8, 5], 1)
-    whole = ServerEngine(served()[0]).log_likelihoods([sequence])
-    assert ServerEngine(served("polite")[0]).log_likelihoods([sequence]) == whole
+    whole = connect(served()[0]).log_likelihoods([sequence])
+    assert connect(served("polite")[0]).log_likelihoods([sequence]) == whole
     with pytest.raises(UserError, match="3 token ids were sent and 3 log-probabilities came back, 4 expected"):
-        ServerEngine(served("short")[0]).log_likelihoods([sequence])
+        connect(served("short")[0]).log_likelihoods([sequence])
 
 
-def test_refusals_unknown_models_and_absent_servers_are_named(served):
+def test_refusals_unknown_models_and_absent_servers_are_named(connect, served):
     with pytest.raises(UserError, match=r"refused \(400\): .*the context window is 20 tokens"):
-        ServerEngine(served("small")[0]).log_likelihoods([ScoredSequence(list(range(1, 30)), 5)])
+        connect(served("small")[0]).log_likelihoods([ScoredSequence(list(range(1, 30)), 5)])
     with pytest.raises(UserError, match="the server has no model 'x'; it has tiny"):
-        ServerEngine(served()[0], "x")
+        connect(served()[0], "x")
     with pytest.raises(UserError, match="cannot reach the server .*is it running"):
-        ServerEngine("http://127.0.0.1:9/v1")
+        connect("http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="cannot reach the server .*does its address begin with http://"):
-        ServerEngine(served()[0].replace("http:", "https:"))
+        connect(served()[0].replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("window", [4, 5, 8, 9, 12, 16, 17, 18, 31, 32, 33])
@@ -196,7 +196,7 @@ def vllm(tmp_path, monkeypatch):
     return install
 
 
-def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
+def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
     vllm()
     lines, config = [], EngineConfig("vllm", tensor_parallel=2, concurrency=2)
     with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
@@ -204,7 +204,7 @@ def test_a_vllm_server_is_started_asked_and_ended(vllm, tiny_model):
         url = started.engine.base_url
     assert "vLLM is starting; its log: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
-        ServerEngine(url)
+        connect(url)
 
 
 def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):
