@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
         CommandEntry("demo", "demo", "Train and evaluate the small built-in example, without a network."),
     ),
     "Evaluate": (
-        CommandEntry("eval", "eval", "Evaluate a model on the seven tasks through lm-evaluation-harness."),
+        CommandEntry("eval", "eval", "Evaluate a model on benchmark tasks through lm-evaluation-harness."),
         CommandEntry("requests", "requests", "Write the requests that eval would send, for another engine."),
         CommandEntry("score", "score", "Score the answers of another engine into a result."),
         CommandEntry("verify", "verify", "Recompute a result's scores from its stored answers."),

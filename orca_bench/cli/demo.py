@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool) -> None:
     """Train and evaluate the small built-in example, without a network, in minutes on two cores.
 
-    Generates a corpus, a tokenizer and seven small tasks; evaluates a model with random weights; trains it with DeepSpeed
+    Generates a corpus, a tokenizer and small tasks; evaluates a model with random weights; trains it with DeepSpeed
     ZeRO-3 in two processes; evaluates it again; and prints both results beside the reported scores. The tasks have the
     leaderboard's form but not its questions, so the scores of this mini suite compare with each other only. The recipe is
     recipes/mini.yaml.
@@ -42,7 +42,7 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     recipe = api.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
     untrained = write_untrained_model(recipe, runs)
     console.print(
-        "[bold]1. the student before training[/] (random weights), on the seven tasks of the mini suite", markup=True
+        "[bold]1. the student before training[/] (random weights), on the tasks of the mini suite", markup=True
     )
     before = _evaluate(untrained, runs, limit)
     console.print("[bold]2. training[/] with DeepSpeed ZeRO-3", markup=True)

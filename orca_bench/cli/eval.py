@@ -86,12 +86,11 @@ def command(
     as_json: bool,
     **engine_options: Any,
 ) -> None:
-    """Evaluate a model on the seven tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
+    """Evaluate a model on the tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
 
-    The tasks are ARC (25-shot), HellaSwag (10), MMLU (5), TruthfulQA (0), Winogrande (5), GSM8K (5) and DROP (3). Under the
-    orca protocol, question and few-shot examples stand in the User turn, and the answer is scored after the Response header,
-    tokenized as in training. Under the leaderboard protocol the model gets, byte for byte, the requests of the harness that
-    gave the reported scores.
+    --tasks lists the tasks with their few-shot examples. Under the orca protocol, question and few-shot examples stand in the
+    User turn, and the answer is scored after the Response header, tokenized as in training. Under the leaderboard protocol the
+    model gets, byte for byte, the requests of the harness that gave the reported scores.
 
     Writes one JSON file (values, standard errors, n, protocol, versions, hashes, lm-eval's own result) and beside it one JSON
     Lines file with the prediction, gold answer and score of every question. Both grow task by task, and answers.sqlite stores

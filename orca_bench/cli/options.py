@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from orca_bench import suite
+
 #: What a decorator of click turns into: the function, with one more option.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -20,7 +22,12 @@ system: Decorator = click.option(
     help="System message of the Orca prompt: an id of the Orca paper (1–16) or a text.",
 )
 tasks: Decorator = click.option(
-    "--tasks", default="all", show_default=True, help="all, or a comma-separated list: arc_challenge,gsm8k."
+    "--tasks",
+    default="all",
+    show_default=True,
+    help="all, or a comma-separated list of "
+    + ", ".join(f"{task.name} ({task.shots} examples)" for task in suite.TASKS)
+    + ".",
 )
 limit: Decorator = click.option(
     "--limit", type=int, metavar="N", help="Use the first N questions of each task (of each MMLU subject)."
@@ -54,7 +61,7 @@ max_new_tokens: Decorator = click.option(
     "--max-new-tokens",
     multiple=True,
     metavar="TASK=N",
-    help="Maximum number of new tokens per answer of TASK, gsm8k or drop; may be repeated.  "
+    help="Maximum number of new tokens per answer of TASK, a task whose answers are texts; may be repeated.  "
     "[default: 512 for gsm8k under orca, else 256]",
 )
 runs: Decorator = click.option(
