@@ -294,7 +294,7 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
 def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
     done = orca("train", "r.yaml", "-o", "name=dry", "--dry-run")
     assert done.returncode == 0
-    for message in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory a process", "lr: 0.005"):
+    for message in ("92 records", "12 steps", "2 × 2 × 2 = 8", "memory per process", "lr: 0.005"):
         assert message in done.stdout, done.stdout
     assert not (folder / "runs" / "dry").exists()
 
