@@ -219,10 +219,10 @@ BY_NAME = {task.name: task for task in TASKS}
 
 #: The averages that are reported: their titles, and the tasks that each is the plain mean of.
 AVERAGES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
-_SIX = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K)
+_TASKS_WITHOUT_DROP = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K)
 AVERAGE_TASKS = {
-    "all seven": tuple(task.name for task in (*_SIX, DROP)),
-    "six without DROP": tuple(task.name for task in _SIX),
+    "all seven": tuple(task.name for task in (*_TASKS_WITHOUT_DROP, DROP)),
+    "six without DROP": tuple(task.name for task in _TASKS_WITHOUT_DROP),
 }
 
 

@@ -22,29 +22,31 @@ from orca_bench.evaluate.tasks.task import Task
 
 def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:
     """The files of a split; raises UserError where there are none, where some are missing, and where there are two sets."""
-    places: dict[tuple[Path, str], list[Path]] = {}
+    files_by_location: dict[tuple[Path, str], list[Path]] = {}
     for folder in _folders(benchmarks, task):
         for file in _data_files(folder):
             if row_files.stem(file) == split:
-                part = "" if row_files.is_part(file) else file.name
-                places.setdefault((folder, part), []).append(file)
-        if parts := _data_files(folder / split):
-            places[folder / split, ""] = parts
-    if not places:
-        present = sorted({file.name for folder in _folders(benchmarks, task) for file in _data_files(folder)})
+                file_name = "" if row_files.is_part(file) else file.name
+                files_by_location.setdefault((folder, file_name), []).append(file)
+        if split_files := _data_files(folder / split):
+            files_by_location[folder / split, ""] = split_files
+    if not files_by_location:
+        present_names = sorted({file.name for folder in _folders(benchmarks, task) for file in _data_files(folder)})
         raise UserError(
             f"the split '{split}' of {task.name} is missing",
             where=benchmarks / task.name / f"{split}.jsonl.gz",
-            hint=f"present: {', '.join(present)}"
-            if present
+            hint=f"present: {', '.join(present_names)}"
+            if present_names
             else "expected DIR/TASK/SPLIT.jsonl.gz or the hub's own files",
         )
-    if len(places) > 1:
-        names = ", ".join(str(files[0].relative_to(benchmarks)) for files in places.values())
+    if len(files_by_location) > 1:
+        first_paths = ", ".join(str(files[0].relative_to(benchmarks)) for files in files_by_location.values())
         raise UserError(
-            f"the split '{split}' of {task.name} is there more than once ({names})", where=benchmarks, hint="keep one"
+            f"the split '{split}' of {task.name} is there more than once ({first_paths})",
+            where=benchmarks,
+            hint="keep one",
         )
-    return row_files.in_order(next(iter(places.values())))
+    return row_files.in_order(next(iter(files_by_location.values())))
 
 
 def has_rows(benchmarks: Path, task: Task) -> bool:
@@ -55,11 +57,11 @@ def has_rows(benchmarks: Path, task: Task) -> bool:
 def _folders(benchmarks: Path, task: Task) -> list[Path]:
     """Where the files of a task may lie, each folder once whatever it is called."""
     repository, configuration = task.facts.hub
-    owner, _, name = repository.rpartition("/")
-    roots = [benchmarks / task.name, benchmarks / owner / name, benchmarks / name]
-    roots += sorted((benchmarks / f"datasets--{owner}--{name}" / "snapshots").glob("*"))
-    inner = ["", "data", "default", *([configuration, f"{configuration}/data"] if configuration else [])]
-    folders = (root / part for root in roots for part in inner)
+    owner, _, repository_name = repository.rpartition("/")
+    root_folders = [benchmarks / task.name, benchmarks / owner / repository_name, benchmarks / repository_name]
+    root_folders += sorted((benchmarks / f"datasets--{owner}--{repository_name}" / "snapshots").glob("*"))
+    subfolders = ["", "data", "default", *([configuration, f"{configuration}/data"] if configuration else [])]
+    folders = (root / subfolder for root in root_folders for subfolder in subfolders)
     return list({folder.resolve(): folder for folder in reversed(list(folders)) if folder.is_dir()}.values())[::-1]
 
 

@@ -40,17 +40,17 @@ class BenchmarkRows:
 
 def check(task: Task, rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
-    counts = {task.split: len(rows.evaluation_rows)} | (
+    row_counts = {task.split: len(rows.evaluation_rows)} | (
         {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
     )
-    return {split: _check(task, split, count, rows.hashes.get(split)) for split, count in counts.items()}
+    return {split: _row_status(task, split, count, rows.hashes.get(split)) for split, count in row_counts.items()}
 
 
-def _check(task: Task, split: str, count: int, digest: str | None) -> str:
-    if count != task.facts.sizes[split]:
+def _row_status(task: Task, split: str, row_count: int, digest: str | None) -> str:
+    if row_count != task.facts.sizes[split]:
         return OTHER
-    true = task.facts.true_rows.get(split)
-    return NOT_VERIFIED if true is None else TRUE if digest == true else OTHER
+    true_hash = task.facts.true_rows.get(split)
+    return NOT_VERIFIED if true_hash is None else TRUE if digest == true_hash else OTHER
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def survey(benchmarks: Path) -> Iterator[Split]:
         except UserError as error:
             yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
             continue
-        counts = {task.split: len(rows.evaluation_rows), task.few_shot_split: len(rows.few_shot_pool)}
+        row_counts = {task.split: len(rows.evaluation_rows), task.few_shot_split: len(rows.few_shot_pool)}
         for split, status in check(task, rows).items():
-            yield Split(task.name, split, status, counts[split], task.facts.sizes[split], rows.hashes[split])
+            yield Split(task.name, split, status, row_counts[split], task.facts.sizes[split], rows.hashes[split])
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def suite(benchmarks: Path | None) -> Suite:
         return LEADERBOARD
     if not benchmarks.is_dir():
         raise UserError("no such benchmarks directory", where=benchmarks, hint="expected DIR/TASK/SPLIT.jsonl.gz")
-    marker = benchmarks / SUITE_FILE
-    if not marker.is_file():
+    description_file = benchmarks / SUITE_FILE
+    if not description_file.is_file():
         return LEADERBOARD
-    description = read_json(marker)
+    description = read_json(description_file)
     if not isinstance(description, dict) or "name" not in description:
-        raise UserError("not a suite description", where=marker, hint='expected {"name": …, "note": …}')
+        raise UserError("not a suite description", where=description_file, hint='expected {"name": …, "note": …}')
     return Suite(str(description["name"]), False, str(description.get("note", "")))
 
 
@@ -127,15 +127,15 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
     hashes: dict[str, str] = {}
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
-        check = task.check_evaluation_row if split == task.split else task.check
-        splits[split], hashes[split] = _check_rows(task, _located_rows(task, split, benchmarks, commit), check)
-    pool = splits[task.few_shot_split] if task.few_shot_split else []
-    if task.few_shot_split and len(pool) < task.shots:
+        check_row = task.check_evaluation_row if split == task.split else task.check
+        splits[split], hashes[split] = _check_rows(task, _located_rows(task, split, benchmarks, commit), check_row)
+    few_shot_pool = splits[task.few_shot_split] if task.few_shot_split else []
+    if task.few_shot_split and len(few_shot_pool) < task.shots:
         raise UserError(
-            f"{len(pool)} rows, and {task.shots} examples are drawn from it",
+            f"{len(few_shot_pool)} rows, and {task.shots} examples are drawn from it",
             where=f"{task.name} split {task.few_shot_split}",
         )
-    return BenchmarkRows(splits[task.split], pool, hashes, commit)
+    return BenchmarkRows(splits[task.split], few_shot_pool, hashes, commit)
 
 
 def load_again(result: Result, task: Task, benchmarks: Path | None) -> BenchmarkRows:
@@ -160,33 +160,33 @@ def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[
 
 
 def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, Row]]:
-    name, configuration = task.facts.hub
-    for number, row in enumerate(hub.load_rows(commit, configuration, split)):
-        yield f"{name} {split} row {number}", row
+    repository_name, configuration = task.facts.hub
+    for index, row in enumerate(hub.load_rows(commit, configuration, split)):
+        yield f"{repository_name} {split} row {index}", row
 
 
 def _check_rows(
-    task: Task, located_rows: Iterable[tuple[str, Row]], check: Callable[[Row], None]
+    task: Task, located_rows: Iterable[tuple[str, Row]], check_row: Callable[[Row], None]
 ) -> tuple[list[Row], str]:
     """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""
-    rows, digest = [], hashlib.sha256()
+    checked_rows, digest = [], hashlib.sha256()
     for where, row in located_rows:
-        for column, kind in task.columns.items():
+        for column, expected_type in task.columns.items():
             if column not in row:
                 hint = nearest(column, row) or f"columns here: {', '.join(row)}"
                 raise UserError(f"no column '{column}', which {task.name} needs", where=where, hint=hint)
-            if not isinstance(row[column], kind):
+            if not isinstance(row[column], expected_type):
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
         try:
-            check(row)
-            line = identity(task, row)
+            check_row(row)
+            row_json = identity(task, row)
         except UnicodeEncodeError:
             raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
-        digest.update(line + b"\n")
-        rows.append(row)
-    return rows, digest.hexdigest()
+        digest.update(row_json + b"\n")
+        checked_rows.append(row)
+    return checked_rows, digest.hexdigest()
 
 
 def identity(task: Task, row: Row) -> bytes:
@@ -195,15 +195,15 @@ def identity(task: Task, row: Row) -> bytes:
     Columns that the task does not read do not count, nor do line ends (copies of one data set differ in them) and whether a
     whole number is written as 1 or 1.0.
     """
-    columns = {name: _plain(row[name]) for name in task.columns}
-    return json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str).encode()
+    column_values = {column: _normalize_value(row[column]) for column in task.columns}
+    return json.dumps(column_values, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
-def _plain(value: Any) -> Any:
+def _normalize_value(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n")
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {name: _normalize_value(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [_normalize_value(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

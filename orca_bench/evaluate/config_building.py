@@ -57,7 +57,7 @@ def evaluation_config(
     check_questions(tasks, limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
-    text = system_message(system)
+    system_text = system_message(system)
     revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
 
     from orca_bench.evaluate.engine_choice import EngineConfig
@@ -67,26 +67,31 @@ def evaluation_config(
     from orca_bench.models.model_names import check_name, name_of
 
     name, engine = None if name is None else check_name(name), engine or EngineConfig()
-    selection = _with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
+    selected_tasks = _select_tasks_with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
     is_server = engine.name == "api"
-    source = locate(model, revision, message, with_weights=not is_server)
+    model_source = locate(model, revision, message, with_weights=not is_server)
     if name is None:
-        name = _served_name(engine) if is_server else name_of(source.folder, source.commit)
+        name = _served_name(engine) if is_server else name_of(model_source.folder, model_source.commit)
     protocols = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
-        paths = {
-            each: default_result_path(name, source.folder, runs, each, limit, text, token_limits) for each in protocols
+        result_paths = {
+            protocol_name: default_result_path(
+                name, model_source.folder, runs, protocol_name, limit, system_text, token_limits
+            )
+            for protocol_name in protocols
         }
     elif len(protocols) > 1:
-        paths = {each: out.with_name(f"{out.stem}-{each}{out.suffix}") for each in protocols}
+        result_paths = {
+            protocol_name: out.with_name(f"{out.stem}-{protocol_name}{out.suffix}") for protocol_name in protocols
+        }
     else:
-        paths = {protocol: out}
+        result_paths = {protocol: out}
     return EvaluationConfig(
-        model=source,
+        model=model_source,
         name=name,
-        tasks=selection,
-        result_paths=paths,
-        system=text,
+        tasks=selected_tasks,
+        result_paths=result_paths,
+        system=system_text,
         benchmarks=benchmarks,
         limit=limit,
         dtype=dtype,
@@ -110,26 +115,32 @@ def request_selection(
 ) -> RequestSelection:
     """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
     check_questions(tasks, limit)
-    text, revisions = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
+    system_text, revisions = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
 
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
     token_limits = token_limits_by_task(max_new_tokens)
-    return RequestSelection(_with_rows(tasks, benchmarks), protocol, text, benchmarks, limit, revisions, token_limits)
+    return RequestSelection(
+        _select_tasks_with_rows(tasks, benchmarks), protocol, system_text, benchmarks, limit, revisions, token_limits
+    )
 
 
-def _with_rows(names: str, benchmarks: Path | None, message: Message = lambda line: None) -> list[Task]:
+def _select_tasks_with_rows(
+    task_names: str, benchmarks: Path | None, message: Message = lambda line: None
+) -> list[Task]:
     """The tasks of a comma-separated list; of `all`, those that the suite in a benchmarks directory has rows for.
 
     `message` gets a line about the others. Raises UserError where there is no such directory.
     """
     from orca_bench.evaluate import benchmark_rows
 
-    named_tasks = select(names)
-    tasks = benchmark_rows.tasks_of_suite(benchmarks, named_tasks) if names.strip() == "all" else named_tasks
+    requested_tasks = select(task_names)
+    tasks = (
+        benchmark_rows.tasks_of_suite(benchmarks, requested_tasks) if task_names.strip() == "all" else requested_tasks
+    )
     benchmark_rows.suite(benchmarks)
-    if missing := [task.title for task in named_tasks if task not in tasks]:
-        message(f"{benchmarks} has no rows of {', '.join(missing)}: not evaluated")
+    if missing_titles := [task.title for task in requested_tasks if task not in tasks]:
+        message(f"{benchmarks} has no rows of {', '.join(missing_titles)}: not evaluated")
     return tasks
 
 
@@ -163,12 +174,12 @@ def engine_config(
         "--served-model": (served_model, ("api",)),
         "--concurrency": (concurrency, ("vllm", "api")),
     }
-    for option, (value, engines) in options.items():
-        if value is not None and engine not in engines:
+    for option, (option_value, engines) in options.items():
+        if option_value is not None and engine not in engines:
             hint = f"it is one of {' and '.join(engines)}"
             raise UserError(f"not an option of --engine {engine}", where=option, hint=hint)
-        if isinstance(value, int) and value < 1:
-            raise UserError(f"{value} is not a number of them", where=option, hint="give 1 or more")
+        if isinstance(option_value, int) and option_value < 1:
+            raise UserError(f"{option_value} is not a number of them", where=option, hint="give 1 or more")
     if engine == "api" and base_url is None:
         raise UserError("--engine api needs a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
     if device_map is not None and (processes or 1) > 1:
@@ -181,38 +192,44 @@ def engine_config(
     return EngineConfig(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
 
 
-def revisions_by_task(words: Sequence[str], benchmarks: Path | None) -> dict[str, str]:
+def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) -> dict[str, str]:
     """The revision of each task's data set on the hub: of `REV` for all, of `TASK=REV` for one; raises UserError for others."""
-    if words and benchmarks is not None:
+    if revision_texts and benchmarks is not None:
         raise UserError(
             "only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks"
         )
     revisions: dict[str, str] = {}
-    for word in sorted(words, key=lambda word: "=" in word):  # what is for all tasks first
-        tasks, equals, revision = word.rpartition("=")
+    for revision_text in sorted(
+        revision_texts, key=lambda revision_text: "=" in revision_text
+    ):  # what is for all tasks first
+        task_names, equals_sign, revision = revision_text.rpartition("=")
         if not revision:
-            raise UserError("no revision is named", where=f"--benchmarks-revision {word}", hint="REV or TASK=REV")
-        revisions |= {task.name: revision for task in select(tasks if equals else "all")}
+            raise UserError(
+                "no revision is named", where=f"--benchmarks-revision {revision_text}", hint="REV or TASK=REV"
+            )
+        revisions |= {task.name: revision for task in select(task_names if equals_sign else "all")}
     return revisions
 
 
-def token_limits_by_task(words: Sequence[str]) -> dict[str, int]:
+def token_limits_by_task(limit_texts: Sequence[str]) -> dict[str, int]:
     """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
-    generating = [task.name for task in SUITE if task.generates]
+    generation_task_names = [task.name for task in SUITE if task.generates]
     token_limits: dict[str, int] = {}
-    for word in words:
-        name, _, number = word.partition("=")
-        if name not in generating:
+    for limit_text in limit_texts:
+        task_name, _, count_text = limit_text.partition("=")
+        if task_name not in generation_task_names:
             raise UserError(
-                f"'{word}': {name or 'nothing'} is no task whose answers are texts",
+                f"'{limit_text}': {task_name or 'nothing'} is no task whose answers are texts",
                 where="--max-new-tokens",
-                hint=f"give TASK=N, TASK one of {', '.join(generating)}",
+                hint=f"give TASK=N, TASK one of {', '.join(generation_task_names)}",
             )
-        if not (number.isascii() and number.isdigit() and int(number[:9]) >= 1):
+        if not (count_text.isascii() and count_text.isdigit() and int(count_text[:9]) >= 1):
             raise UserError(
-                f"'{word}' gives no number of tokens", where="--max-new-tokens", hint="give TASK=N with N of 1 or more"
+                f"'{limit_text}' gives no number of tokens",
+                where="--max-new-tokens",
+                hint="give TASK=N with N of 1 or more",
             )
-        token_limits[name] = int(number[:9])
+        token_limits[task_name] = int(count_text[:9])
     return token_limits
 
 

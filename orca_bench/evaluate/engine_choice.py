@@ -20,7 +20,7 @@ from orca_bench.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-NAMES = ("hf", "vllm", "api")
+ENGINE_NAMES = ("hf", "vllm", "api")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_engine(
     requested. Raises UserError where the model or the server cannot be used.
     """
     if config.name == "hf":
-        yield _load_here(config, folder, name, dtype, message)
+        yield _load_local_engine(config, folder, name, dtype, message)
         return
     from orca_bench.evaluate.servers import vllm
     from orca_bench.evaluate.servers.server_engine import ServerEngine
@@ -91,7 +91,7 @@ def default_processes() -> int:
     return max(1, torch.cuda.device_count())
 
 
-def _load_here(
+def _load_local_engine(
     config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None]
 ) -> LoadedEngine:
     """The engine in this process."""
@@ -133,20 +133,20 @@ def _check_server(
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
     probe = engine.check(scores, tokenizer.stop_ids)
-    served: dict[str, Any] = {"name": config.name, "served_model": engine.model}
+    server_fields: dict[str, Any] = {"name": config.name, "served_model": engine.model}
     if config.name == "api":
-        served["base_url"] = engine.base_url
+        server_fields["base_url"] = engine.base_url
     window = _smaller_window(folder, engine.window)
-    probe_text = {} if probe.text is None else {"probe_text": probe.text}
+    probe_fields = {} if probe.text is None else {"probe_text": probe.text}
     identity = model_identity.of_server(
-        served | {"sampling": engine.sampling} | probe_text, folder, dtype if config.name == "vllm" else None
+        server_fields | {"sampling": engine.sampling} | probe_fields, folder, dtype if config.name == "vllm" else None
     )
     description = {
         "path": folder,
         "name": name,
         "tokenizer_sha256": tokenizer.fingerprint,
         "identity": identity,
-        "engine": served
+        "engine": server_fields
         | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
         | ({} if probe.value is None else {"probe": probe.value}),
     }

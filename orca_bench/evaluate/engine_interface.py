@@ -53,7 +53,7 @@ class Engine(Protocol):
 
     def generate(
         self,
-        starts: Sequence[GenerationPrompt],
+        prompts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,

@@ -29,7 +29,7 @@ from orca_bench.results.models import Result
 __all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
 
 #: The suite that the rows are of, and the rows by task.
-_Rows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows]]
+_SuiteAndRows = tuple[benchmark_rows.Suite, dict[str, benchmark_rows.BenchmarkRows]]
 
 
 def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
@@ -40,11 +40,11 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
     """
     deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
     if launcher_environment.has_other_processes():
-        with work_sharing.launched_workers() as (workers, connection, size):
+        with work_sharing.launched_workers() as (workers, connection, process_count):
             if workers is not None:
                 return _run_protocols(config, _load_rows(config), workers, deadline, display)
             if connection is not None:
-                run_helper(config, connection, size)
+                run_helper(config, connection, process_count)
             return {}
     suite_and_rows = _load_rows(config)  # before helpers are started for nothing
     with work_sharing.start_workers(config.engine.processes, functools.partial(run_helper, config)) as workers:
@@ -52,7 +52,11 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
 
 
 def _run_protocols(
-    config: EvaluationConfig, suite_and_rows: _Rows, workers: WorkerPool, deadline: float | None, display: Display
+    config: EvaluationConfig,
+    suite_and_rows: _SuiteAndRows,
+    workers: WorkerPool,
+    deadline: float | None,
+    display: Display,
 ) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
     with _open_engine(config, workers.size, display) as engine, contextlib.ExitStack() as stack:
@@ -60,31 +64,38 @@ def _run_protocols(
         if deadline is not None:
             workers.expired = lambda: time.monotonic() > deadline
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
-        runs = {name: stack.enter_context(open_run(config, name, inputs, display)) for name in config.result_paths}
+        runs = {
+            protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
+            for protocol_name in config.result_paths
+        }
         workload = Workload()
         for run in runs.values():
             run.count(workload)
         display.expect(workload)
         results: dict[str, Result] = {}
-        for name, run in runs.items():
+        for protocol_name, run in runs.items():
             try:
-                results[name] = run.run()
+                results[protocol_name] = run.run()
             except Interrupted as interruption:
-                before = "".join(f"{other} is in {config.result_paths[other]}; " for other in results)
-                raise Interrupted(f"{before}{interruption}") from None
+                earlier_results = "".join(
+                    f"{finished_protocol} is in {config.result_paths[finished_protocol]}; "
+                    for finished_protocol in results
+                )
+                raise Interrupted(f"{earlier_results}{interruption}") from None
     return results
 
 
-def run_helper(config: EvaluationConfig, connection: Connection, size: int) -> None:
-    """Be one of `size` processes that answer: do what the first one sends. It also says what is wrong with the input."""
-    with work_sharing.replying_errors(connection), _open_engine(config, size, SilentDisplay()) as engine:
+def run_helper(config: EvaluationConfig, connection: Connection, process_count: int) -> None:
+    """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
+    with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
         encodings = {
-            name: request_encoding.encoding_for(name, engine.tokenizer, engine.window) for name in config.result_paths
+            protocol_name: request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
+            for protocol_name in config.result_paths
         }
         work_sharing.answer(connection, lambda item: compute(engine.engine, encodings, item))
 
 
-def _load_rows(config: EvaluationConfig) -> _Rows:
+def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine.name == "hf":
         model_folder.check(config.model.folder)
@@ -101,9 +112,11 @@ def _load_rows(config: EvaluationConfig) -> _Rows:
 
 
 @contextlib.contextmanager
-def _open_engine(config: EvaluationConfig, processes: int, display: Display) -> Iterator[engine_choice.LoadedEngine]:
-    """The engine of the configuration, with all that a result says of its model; one of `processes` on this machine."""
-    library_settings.share_processor(processes)
+def _open_engine(
+    config: EvaluationConfig, process_count: int, display: Display
+) -> Iterator[engine_choice.LoadedEngine]:
+    """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
+    library_settings.share_processor(process_count)
     scores = any(not task.generates for task in config.tasks)
     folder = config.model.folder
     with engine_choice.open_engine(config.engine, folder, config.name, config.dtype, display.message, scores) as engine:

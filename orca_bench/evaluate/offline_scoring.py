@@ -65,16 +65,16 @@ def write_requests(
             selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of)
         )
     protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
-    written = 0
+    line_count = 0
     if not out.parent.exists():
         make_folder(out.parent)
     with replacing(out) as handle:
-        for number, task in enumerate(selection.tasks):
-            progress(number, len(selection.tasks))
+        for index, task in enumerate(selection.tasks):
+            progress(index, len(selection.tasks))
             for line in request_files.lines(protocol.documents(task, rows[task.name], selection.limit), encoding):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
-                written += 1
-    return written
+                line_count += 1
+    return line_count
 
 
 def score_answers(

@@ -93,15 +93,15 @@ class ProtocolRun:
             for task in self.config.tasks:
                 questions += self._run_task(task, questions)
         except (KeyboardInterrupt, OutOfTime) as reason:
-            raise self._interrupted(reason) from None
+            raise self._interruption(reason) from None
         return self.result
 
-    def _run_task(self, task: Task, earlier: list[Question]) -> list[Question]:
+    def _run_task(self, task: Task, earlier_questions: list[Question]) -> list[Question]:
         """Run one task, and write the result with its questions after the earlier ones; returns its questions."""
-        started = time.time()
+        start_time = time.time()
         self.display.begin(task, self.protocol.name)
         rows = self.inputs.rows[task.name]
-        outcome = self._outcome(task, rows)
+        outcome = self._evaluate_task(task, rows)
         self.result.lm_eval[task.name] = outcome.lm_eval
         model = self.model
         entry = result_building.add(
@@ -114,16 +114,16 @@ class ProtocolRun:
             tokens_sha256=model.tokens_sha256,
             shortened=model.shortened,
             narrowed=model.narrowed or None,
-            seconds=round(time.time() - started, 1),
+            seconds=round(time.time() - start_time, 1),
         )
-        self.output.write(self.result, [*earlier, *outcome.questions])
+        self.output.write(self.result, [*earlier_questions, *outcome.questions])
         self.display.end(task, entry)
         if model.cached_answer_count and model.cache is not None:
             count, path = model.cached_answer_count, model.cache.path
             self.display.message(f"{task.title}: {count} answers were kept by an earlier run in {path}")
         return outcome.questions
 
-    def _outcome(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
+    def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
         """The task's scored questions, through lm-eval's evaluator."""
         if isinstance(self.protocol, Plain):
             max_new_tokens = self.protocol.max_new_tokens.get(task.name, MAX_NEW_TOKENS)
@@ -134,63 +134,68 @@ class ProtocolRun:
         documents = self.protocol.documents(task, rows, self.config.limit)
         return run_documents(self.model, task, self.protocol, documents)
 
-    def _interrupted(self, reason: BaseException) -> Interrupted:
+    def _interruption(self, reason: BaseException) -> Interrupted:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
-        name = self.protocol.name
-        finished = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
-        where = f", kept in {self.output.path}" if finished else ""
-        by = " by --max-time" if isinstance(reason, OutOfTime) else ""
+        protocol_name = self.protocol.name
+        finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
+        location = f", kept in {self.output.path}" if finished_tasks else ""
+        cause = " by --max-time" if isinstance(reason, OutOfTime) else ""
         return Interrupted(
-            f"stopped{by} after {finished or 'no task'} of protocol {name}{where}; the same command goes on from there"
+            f"stopped{cause} after {finished_tasks or 'no task'} of protocol {protocol_name}{location}; "
+            "the same command goes on from there"
         )
 
 
 @contextlib.contextmanager
-def open_run(config: EvaluationConfig, name: str, inputs: EvaluationInputs, display: Display) -> Iterator[ProtocolRun]:
+def open_run(
+    config: EvaluationConfig, protocol_name: str, inputs: EvaluationInputs, display: Display
+) -> Iterator[ProtocolRun]:
     """The run of the protocol of a name; its file of answers is open until the block ends.
 
     Raises UserError where the model's context window has no place for a task's answers, where lm-eval has no task of the name
     and the protocol is `plain`, and where a file that is no result is in the way.
     """
-    protocol, engine = _protocol(config, name), inputs.engine
-    encoding = request_encoding.encoding_for(name, engine.tokenizer, engine.window)
+    protocol, engine = _build_protocol(config, protocol_name), inputs.engine
+    encoding = request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
     if engine.longest_pair is not None:
         encoding.limit_pair_length(engine.longest_pair)
     for task in config.tasks:
-        if name == Plain.name:
+        if protocol_name == Plain.name:
             harness_facts(task)  # raises before the first task is evaluated
         if task.generates:
             encoding.check_max_new_tokens(
-                protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {name}"
+                protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
-    model = engine.model | {"warnings": _model_warnings(config, name, display)}
-    result = result_building.start(inputs.suite, protocol, config.limit, model)
+    model_description = engine.model | {"warnings": _model_warnings(config, protocol_name, display)}
+    result = result_building.start(inputs.suite, protocol, config.limit, model_description)
     result.protocol.max_length = encoding.max_length
-    path = config.result_paths[name]
-    cache = AnswerCache(path.parent / ANSWERS, _identity(engine, result), config.fresh, engine.probe)
+    result_path = config.result_paths[protocol_name]
+    cache = AnswerCache(result_path.parent / ANSWERS, _cache_identity(engine, result), config.fresh, engine.probe)
     with contextlib.closing(cache):
         if cache.note:
             display.message(cache.note)
-        harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, name, display)
-        output = ResultOutput(path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks})
+        harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
+        output = ResultOutput(result_path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks})
         for note in output.notes:
             display.message(note)
         yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)
 
 
-def _protocol(config: EvaluationConfig, name: str) -> protocols.RequestProtocol | Plain:
+def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.RequestProtocol | Plain:
     """The protocol of a name with the system message and the token limits of a configuration."""
-    if name == Plain.name:
+    if protocol_name == Plain.name:
         return Plain(config.max_new_tokens)
-    return protocols.protocol_by_name(name, config.system, config.max_new_tokens)
+    return protocols.protocol_by_name(protocol_name, config.system, config.max_new_tokens)
 
 
 def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
-    if config.engine.name != "api" and (unused := weights.check(config.model.folder)):
-        more = ", …" if len(unused) > 3 else ""
-        warnings.append(f"the model has no place for some weights of its folder: {', '.join(unused[:3])}{more}")
+    if config.engine.name != "api" and (unused_names := weights.check(config.model.folder)):
+        ellipsis = ", …" if len(unused_names) > 3 else ""
+        warnings.append(
+            f"the model has no place for some weights of its folder: {', '.join(unused_names[:3])}{ellipsis}"
+        )
     if protocol == "orca" and model_folder.has_own_prompt(config.model.folder):
         warnings.append(
             "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
@@ -200,10 +205,10 @@ def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -
     return warnings
 
 
-def _identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
+def _cache_identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
     """All that answers depend on besides the requests; if any of these differs, cached answers are not reused."""
     excluded_keys = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return engine.identity | {
-        "protocol": {name: value for name, value in result.protocol.to_json().items() if name not in excluded_keys},
-        "versions": {name: result.versions[name] for name in ("torch", "transformers", "orca_bench")},
+        "protocol": {key: value for key, value in result.protocol.to_json().items() if key not in excluded_keys},
+        "versions": {key: result.versions[key] for key in ("torch", "transformers", "orca_bench")},
     }

@@ -19,14 +19,14 @@ Requests = Callable[[str, int], Sequence[RequestTexts] | None]
 
 def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[Requests, list[str]]]:
     """A function that rebuilds a result's requests from these rows; results of the same requests share the work."""
-    known: dict[str, tuple[Requests, list[str]]] = {}
+    requests_by_key: dict[str, tuple[Requests, list[str]]] = {}
 
     def requests_of(result: Result) -> tuple[Requests, list[str]]:
         hashes = {name: entry.requests_sha256 for name, entry in result.tasks.items()}
         key = json.dumps([result.protocol.to_json(), result.limit, hashes], sort_keys=True)
-        if key not in known:
-            known[key] = rebuild_requests(result, benchmarks)
-        return known[key]
+        if key not in requests_by_key:
+            requests_by_key[key] = rebuild_requests(result, benchmarks)
+        return requests_by_key[key]
 
     return requests_of
 

@@ -49,27 +49,27 @@ class Encoding(ABC):
     discards = False
 
     #: What stands for a context without tokens: the first of these that the tokenizer has.
-    empty: tuple[str, ...] = ("bos_id", "eos_id")
+    empty_context_attributes: tuple[str, ...] = ("bos_id", "eos_id")
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         self.tokenizer, self.max_length = tokenizer, max_length
         self.shortened = self.narrowed = 0
-        self._longest_pair = max_length + 1  # ids, of which the last is not fed
-        self._last: tuple[str, list[int]] | None = None  # a context and its ids
+        self._max_pair_ids = max_length + 1  # ids, of which the last is not fed
+        self._last_context: tuple[str, list[int]] | None = None  # a context and its ids
 
     @abstractmethod
-    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    def _pair_ids(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The ids of a context and of its continuation, uncut."""
 
     @abstractmethod
-    def _context(self, context: str) -> list[int]:
+    def _context_ids(self, context: str) -> list[int]:
         """The ids of a context that is generated after, uncut."""
 
-    def _shared_context(self, context: str) -> list[int]:
-        """`_context`, computed once for neighbouring requests with the same context: the choices of a question."""
-        if self._last is None or self._last[0] != context:
-            self._last = (context, self._context(context))
-        return self._last[1]
+    def _cached_context_ids(self, context: str) -> list[int]:
+        """`_context_ids`, computed once for neighbouring requests with the same context: the choices of a question."""
+        if self._last_context is None or self._last_context[0] != context:
+            self._last_context = (context, self._context_ids(context))
+        return self._last_context[1]
 
     def encode_pair(self, context: str, continuation: str, fixed_prefix: int = 0) -> ScoredSequence:
         """The ids that are scored for one pair; at most `max_length` of them are fed, for the last is never fed.
@@ -77,22 +77,22 @@ class Encoding(ABC):
         `fixed_prefix` is how many characters of the context must stay. Raises UserError for a continuation that has no token
         of its own or does not fit the window.
         """
-        context_ids, continuation_ids = self._split(context, continuation)
+        context_ids, continuation_ids = self._pair_ids(context, continuation)
         if not continuation_ids:
             raise UserError(f"the continuation {continuation!r} has no token of its own, so it cannot be scored")
-        most_context = self._longest_pair - len(continuation_ids)
-        if most_context < 1:
+        max_context_tokens = self._max_pair_ids - len(continuation_ids)
+        if max_context_tokens < 1:
             raise UserError(
                 f"a continuation of {len(continuation_ids)} tokens does not fit the context window: {continuation[:60]!r}…"
             )
-        if most_context < len(context_ids) and self._longest_pair <= self.max_length:
+        if max_context_tokens < len(context_ids) and self._max_pair_ids <= self.max_length:
             self.narrowed += 1
-        context_ids = self._fit(context, context_ids, most_context, fixed_prefix)
+        context_ids = self._fit_context(context, context_ids, max_context_tokens, fixed_prefix)
         return ScoredSequence(context_ids + continuation_ids, len(context_ids))
 
-    def limit_pair_length(self, longest_pair: int) -> None:
+    def limit_pair_length(self, max_ids: int) -> None:
         """Let no pair have more ids than this: a server is fed the last one too and must be able to generate a token."""
-        self._longest_pair = min(self._longest_pair, longest_pair)
+        self._max_pair_ids = min(self._max_pair_ids, max_ids)
 
     def encode_prompt(self, context: str, fixed_prefix: int = 0, max_new_tokens: int | None = None) -> GenerationPrompt:
         """What a generation of at most `max_new_tokens` tokens (None: 256) starts from.
@@ -101,9 +101,9 @@ class Encoding(ABC):
         """
         max_new_tokens = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
         self.check_max_new_tokens(max_new_tokens)
-        ids = self._context(context) or self._nothing()
-        fitting = self._fit(context, ids, self.max_length - max_new_tokens, fixed_prefix)
-        return GenerationPrompt(fitting, max_new_tokens, len(ids) - len(fitting) if self.discards else 0)
+        ids = self._context_ids(context) or self._empty_context_ids()
+        fitted_ids = self._fit_context(context, ids, self.max_length - max_new_tokens, fixed_prefix)
+        return GenerationPrompt(fitted_ids, max_new_tokens, len(ids) - len(fitted_ids) if self.discards else 0)
 
     def check_max_new_tokens(self, max_new_tokens: int, where: str | None = None) -> None:
         """Raise UserError where answers of `max_new_tokens` tokens leave no place for a context."""
@@ -129,17 +129,17 @@ class Encoding(ABC):
         """The answer: the text of generated ids up to the first occurrence of each stop string in turn."""
         return cut(self.tokenizer.decode(ids), stops)
 
-    def _nothing(self) -> list[int]:
+    def _empty_context_ids(self) -> list[int]:
         """The id that stands for a context without tokens."""
-        ids = [getattr(self.tokenizer, name) for name in self.empty]
-        for id_ in ids:
-            if id_ is not None:
-                return [id_]
+        candidate_ids = [getattr(self.tokenizer, name) for name in self.empty_context_attributes]
+        for candidate_id in candidate_ids:
+            if candidate_id is not None:
+                return [candidate_id]
         raise UserError(
             "an empty context cannot be fed: the tokenizer has no BOS and no EOS", where=self.tokenizer.source
         )
 
-    def _fit(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
+    def _fit_context(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
         """The ids of a context, cut to `max_tokens` of them and counted where they are more."""
         if len(ids) <= max_tokens:
             return ids
@@ -156,20 +156,20 @@ class OrcaEncoding(Encoding):
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
-        self._fixed_prefixes: dict[str, int] = {}  # text → how many tokens it has
+        self._fixed_prefix_lengths: dict[str, int] = {}  # text → how many tokens it has
 
-    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        return self._shared_context(context), self.tokenizer.encode(continuation)
+    def _pair_ids(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        return self._cached_context_ids(context), self.tokenizer.encode(continuation)
 
-    def _context(self, context: str) -> list[int]:
+    def _context_ids(self, context: str) -> list[int]:
         return [*self.tokenizer.prefix, *self.tokenizer.encode(context)]
 
     def _shorten(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
-        text = context[:fixed_prefix]
-        if text not in self._fixed_prefixes:
-            self._fixed_prefixes[text] = len(self._context(text)) if text else 0
-        first = min(self._fixed_prefixes[text], max_tokens)
-        return ids[:first] + (ids[-(max_tokens - first) :] if max_tokens > first else [])
+        prefix_text = context[:fixed_prefix]
+        if prefix_text not in self._fixed_prefix_lengths:
+            self._fixed_prefix_lengths[prefix_text] = len(self._context_ids(prefix_text)) if prefix_text else 0
+        prefix_length = min(self._fixed_prefix_lengths[prefix_text], max_tokens)
+        return ids[:prefix_length] + (ids[-(max_tokens - prefix_length) :] if max_tokens > prefix_length else [])
 
 
 class HarnessEncoding(Encoding):
@@ -178,18 +178,18 @@ class HarnessEncoding(Encoding):
     BOS where plain transformers adds it for the tokenizer; an empty context is BOS, or EOS where there is none.
     """
 
-    bos = True
+    uses_bos = True
 
-    def _split(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    def _pair_ids(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         # White space at the context's end belongs to the continuation. The context keeps its own ids, whether the whole
         # begins with them or not.
-        context_ids = self._shared_context(context.rstrip())
+        context_ids = self._cached_context_ids(context.rstrip())
         if not context_ids:
-            return self._nothing(), self.tokenizer.encode(context + continuation)
-        return context_ids, self._context(context + continuation)[len(context_ids) :]
+            return self._empty_context_ids(), self.tokenizer.encode(context + continuation)
+        return context_ids, self._context_ids(context + continuation)[len(context_ids) :]
 
-    def _context(self, context: str) -> list[int]:
-        prefix = self.tokenizer.prefix if self.bos and self.tokenizer.adds_bos else []
+    def _context_ids(self, context: str) -> list[int]:
+        prefix = self.tokenizer.prefix if self.uses_bos and self.tokenizer.adds_bos else []
         return [*prefix, *self.tokenizer.encode(context)]
 
 
@@ -201,27 +201,27 @@ class LeaderboardEncoding(HarnessEncoding):
     only, as many as it has when encoded alone.
     """
 
-    bos, discards, empty = False, True, ("eos_id",)
+    uses_bos, discards, empty_context_attributes = False, True, ("eos_id",)
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
-        self._lengths: dict[str, int] = {}
+        self._stop_lengths: dict[str, int] = {}
 
     def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether the last token is EOS, or the last few hold a stop string."""
         if ids[-1] in self.tokenizer.stop_ids:
             return True
-        return any(stop in self.tokenizer.decode(ids[-self._length(stop) :]) for stop in stops)
+        return any(stop in self.tokenizer.decode(ids[-self._stop_length(stop) :]) for stop in stops)
 
     def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
         """The text without special tokens, up to each stop string in turn, the spelled-out EOS last."""
-        known = [i for i in ids if i != self.tokenizer.unk_id]
-        return cut(self.tokenizer.decode(known), [*stops, self.tokenizer.eos_text])
+        known_ids = [token_id for token_id in ids if token_id != self.tokenizer.unk_id]
+        return cut(self.tokenizer.decode(known_ids), [*stops, self.tokenizer.eos_text])
 
-    def _length(self, stop: str) -> int:
-        if stop not in self._lengths:
-            self._lengths[stop] = len(self.tokenizer.encode(stop))
-        return self._lengths[stop]
+    def _stop_length(self, stop: str) -> int:
+        if stop not in self._stop_lengths:
+            self._stop_lengths[stop] = len(self.tokenizer.encode(stop))
+        return self._stop_lengths[stop]
 
 
 def encoding_for(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:

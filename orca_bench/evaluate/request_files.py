@@ -22,11 +22,11 @@ RequestKey = tuple[str, int, int]
 def requests_by_key(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
     """(key, request) of all requests, in order."""
     for document in documents:
-        for number, request in enumerate(document.requests):
-            yield (document.task, document.index, number), request
+        for request_index, request in enumerate(document.requests):
+            yield (document.task, document.index, request_index), request
 
 
-def place_of(key: RequestKey) -> str:
+def request_name(key: RequestKey) -> str:
     """A request's key as messages name it."""
     return f"{key[0]} document {key[1]} request {key[2]}"
 
@@ -34,8 +34,8 @@ def place_of(key: RequestKey) -> str:
 def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
     for key, request in requests_by_key(documents):
-        task, index, number = key
-        line: dict[str, Any] = {"task": task, "index": index, "request": number, "context": request.context}
+        task, index, request_index = key
+        line: dict[str, Any] = {"task": task, "index": index, "request": request_index, "context": request.context}
         if request.continuation is None:
             line |= {"until": list(request.until), "max_new_tokens": request.max_new_tokens}
         else:
@@ -44,7 +44,7 @@ def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> It
             try:
                 line |= _token_ids(request, encoding)
             except UserError as error:
-                raise UserError(error.what, where=place_of(key), hint=error.hint) from None
+                raise UserError(error.what, where=request_name(key), hint=error.hint) from None
         yield line
 
 

@@ -14,72 +14,78 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.protocols import Answer, Document, RequestProtocol
 from orca_bench.evaluate.scoring import score_document
 from orca_bench.evaluate.tasks.task import Task
-from orca_bench.results.consistency import MOST_NAMED, Finding, same_json
+from orca_bench.results.consistency import MAX_NAMED_DIFFERENCES, Finding, same_json
 from orca_bench.results.models import Question, Result
 
 NumberedQuestion = tuple[int, Question]
 
 
 @dataclass(frozen=True)
-class Rescored:
+class RescoredTask:
     """What was found of one task's requests and scores, and its questions with the scores that their answers give."""
 
     findings: list[Finding]
     questions: list[Question]
 
 
-def rescore(result: Result, task: Task, numbered: Sequence[NumberedQuestion], rows: BenchmarkRows) -> Rescored:
-    """Make a task's requests again and score its questions again; `numbered` has each with its line number from 1.
+def rescore(
+    result: Result, task: Task, numbered_questions: Sequence[NumberedQuestion], rows: BenchmarkRows
+) -> RescoredTask:
+    """Make a task's requests again and score its questions again; `numbered_questions` has each with its line number from 1.
 
     Where the protocol has another version today, the scores are taken as they are.
     """
     protocol = protocols.of_result(result.protocol)
-    documents = {(d.task, d.index): d for d in protocol.documents(task, rows, result.limit)}
-    requests = _requests_finding(result, task, documents.values())
+    documents = {(document.task, document.index): document for document in protocol.documents(task, rows, result.limit)}
+    requests_finding = _requests_finding(result, task, documents.values())
     if result.protocol.version != protocol.version:
         detail = (
             f"scored by version {result.protocol.version} of {protocol.name}, which is no longer scored here: taken as "
             "they are kept"
         )
-        findings = [requests, Finding(f"{task.title}: scores", None, detail)]
-        return Rescored(findings, [question for _, question in numbered])
+        findings = [requests_finding, Finding(f"{task.title}: scores", None, detail)]
+        return RescoredTask(findings, [question for _, question in numbered_questions])
     questions, faults = [], []
-    places: set[tuple[str, int]] = set()
-    for number, question in numbered:
-        if (question.task, question.index) in places:
-            faults.append(f"line {number}: document {question.index} of {question.task} stands here a second time")
+    document_keys: set[tuple[str, int]] = set()
+    for line_number, question in numbered_questions:
+        if (question.task, question.index) in document_keys:
+            faults.append(f"line {line_number}: document {question.index} of {question.task} stands here a second time")
             continue
-        places.add((question.task, question.index))
-        rescored = _rescored(protocol, task, question, documents)
-        if isinstance(rescored, str):
-            faults.append(f"line {number}: {rescored}")
+        document_keys.add((question.task, question.index))
+        rescored_question = _rescore_question(protocol, task, question, documents)
+        if isinstance(rescored_question, str):
+            faults.append(f"line {line_number}: {rescored_question}")
             continue
-        questions.append(rescored)
-        difference = _difference(question, rescored)
+        questions.append(rescored_question)
+        difference = _difference(question, rescored_question)
         if difference is not None:
-            faults.append(f"line {number} ({question.task} row {question.row}): {difference}")
-    missing = len(documents.keys() - places)
-    if missing > 0:
-        faults.append(f"{missing} questions are missing")
-    more = f"; … {len(faults) - MOST_NAMED} more" if len(faults) > MOST_NAMED else ""
-    detail = "; ".join(faults[:MOST_NAMED]) + more if faults else f"{len(questions):,} questions"
-    return Rescored([requests, Finding(f"{task.title}: scores", not faults, detail)], questions)
+            faults.append(f"line {line_number} ({question.task} row {question.row}): {difference}")
+    missing_count = len(documents.keys() - document_keys)
+    if missing_count > 0:
+        faults.append(f"{missing_count} questions are missing")
+    omission = f"; … {len(faults) - MAX_NAMED_DIFFERENCES} more" if len(faults) > MAX_NAMED_DIFFERENCES else ""
+    detail = "; ".join(faults[:MAX_NAMED_DIFFERENCES]) + omission if faults else f"{len(questions):,} questions"
+    return RescoredTask([requests_finding, Finding(f"{task.title}: scores", not faults, detail)], questions)
 
 
 def answers_of(question: Question) -> list[Answer]:
     """The answers that a question keeps, one for each of its requests."""
-    unknown = [None] * len(question.answers)
-    parts = (question.greedy or unknown, question.whole or unknown, question.ran_out or unknown)
-    return [Answer(*values) for values in zip(question.answers, *parts, strict=True)]
+    unknown_values = [None] * len(question.answers)
+    answer_fields = (
+        question.greedy or unknown_values,
+        question.whole or unknown_values,
+        question.ran_out or unknown_values,
+    )
+    return [Answer(*answer_values) for answer_values in zip(question.answers, *answer_fields, strict=True)]
 
 
 def _requests_finding(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
-    digest, recorded = request_files.digest(documents), result.tasks[task.name].requests_sha256
-    detail = digest[:16] if digest == recorded else f"{digest[:16]}, {str(recorded)[:16]} in the result"
-    return Finding(f"{task.title}: requests", digest == recorded, detail)
+    digest, recorded_digest = request_files.digest(documents), result.tasks[task.name].requests_sha256
+    detail = digest[:16] if digest == recorded_digest else f"{digest[:16]}, {str(recorded_digest)[:16]} in the result"
+    return Finding(f"{task.title}: requests", digest == recorded_digest, detail)
 
 
-def _rescored(
+def _rescore_question(
     protocol: RequestProtocol, task: Task, question: Question, documents: Mapping[tuple[str, int], Document]
 ) -> Question | str:
     """The question with the score that its answers give; or why it has none."""
@@ -95,14 +101,14 @@ def _rescored(
 
 def _difference(question: Question, rescored: Question) -> str | None:
     """The first thing that the question's line says otherwise than its answers, or None."""
-    recorded, scored = question.to_json(), rescored.to_json()
-    names = [name for name in scored if name not in _NOT_SCORED]
-    for name in dict.fromkeys([*names, "cluster"]):
-        value = scored.get(name)
-        if not same_json(value, recorded.get(name)):
-            return f"{name} {recorded.get(name)!r:.60} kept, {value!r:.60} by its answers"
+    recorded_json, rescored_json = question.to_json(), rescored.to_json()
+    score_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]
+    for key in dict.fromkeys([*score_keys, "cluster"]):
+        rescored_value = rescored_json.get(key)
+        if not same_json(rescored_value, recorded_json.get(key)):
+            return f"{key} {recorded_json.get(key)!r:.60} kept, {rescored_value!r:.60} by its answers"
     return None
 
 
 #: Keys of a question that scoring does not give.
-_NOT_SCORED = ("task", "index", "row", "answers", "greedy", "whole", "ran_out")
+_UNSCORED_KEYS = ("task", "index", "row", "answers", "greedy", "whole", "ran_out")

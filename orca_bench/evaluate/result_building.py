@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 def start(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[str, Any]) -> Result:
     """A result without tasks, of which none is ordered. `model` describes what answers: at least `name`."""
-    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    library_versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return Result(
         format=FORMAT,
         complete=False,
@@ -54,7 +54,7 @@ def start(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[st
         averages={},
         data_hashes={},
         data_commits={},
-        versions={"orca_bench": __version__, "python": platform.python_version(), **libraries},
+        versions={"orca_bench": __version__, "python": platform.python_version(), **library_versions},
         lm_eval={},
     )
 
@@ -77,25 +77,25 @@ def add(
     """
     entry = summarize(task.facts, questions)
     entry.rows, entry.requests_sha256 = len(rows.evaluation_rows), requests_sha256
-    measured = {"tokens_sha256": tokens_sha256, "shortened": shortened, "narrowed": narrowed, "seconds": seconds}
-    for name, value in measured.items():
+    measurements = {"tokens_sha256": tokens_sha256, "shortened": shortened, "narrowed": narrowed, "seconds": seconds}
+    for field_name, value in measurements.items():
         if value is not None:
-            setattr(entry, name, value)
+            setattr(entry, field_name, value)
     if result.suite.comparable:
         entry.row_check = check(task, rows)
     entry.warnings = warnings(protocol, task, entry, rows)
-    result.tasks = _in_order(result.tasks | {task.name: entry})
-    result.data_hashes = _in_order(result.data_hashes | {task.name: rows.hashes})
+    result.tasks = _in_suite_order(result.tasks | {task.name: entry})
+    result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes})
     if rows.commit is not None:
-        result.data_commits = _in_order(result.data_commits | {task.name: rows.commit.sha})
-    result.lm_eval = _in_order(result.lm_eval)
+        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.commit.sha})
+    result.lm_eval = _in_suite_order(result.lm_eval)
     result.averages = averages(result.tasks)
     result.requests_sha256 = requests_digest(result)
     result.complete = not result.missing_tasks
     return entry
 
 
-def _in_order(by_task: Mapping[str, _T]) -> dict[str, _T]:
+def _in_suite_order(by_task: Mapping[str, _T]) -> dict[str, _T]:
     return {name: by_task[name] for name in BY_NAME if name in by_task}
 
 
@@ -103,14 +103,14 @@ def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkR
     """What a reader of a task's number must know, from its entry without them."""
     return [
         *protocol.warnings(task),
-        *_whole_warning(entry),
-        *_ran_out_warning(entry, protocol.max_new_tokens.get(task.name)),
+        *_discard_warning(entry),
+        *_token_limit_warning(entry, protocol.max_new_tokens.get(task.name)),
         *_narrowed_warning(entry),
         *_row_warnings(task, entry.row_check or {}, rows),
     ]
 
 
-def _whole_warning(entry: TaskResult) -> list[str]:
+def _discard_warning(entry: TaskResult) -> list[str]:
     if entry.whole is None:
         return []
     return [
@@ -119,7 +119,7 @@ def _whole_warning(entry: TaskResult) -> list[str]:
     ]
 
 
-def _ran_out_warning(entry: TaskResult, max_new_tokens: int | None) -> list[str]:
+def _token_limit_warning(entry: TaskResult, max_new_tokens: int | None) -> list[str]:
     if not entry.ran_out:
         return []
     return [
@@ -139,15 +139,17 @@ def _narrowed_warning(entry: TaskResult) -> list[str]:
 def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows) -> list[str]:
     warnings, sizes = [], task.facts.sizes
 
-    def missing(own_rows: Sequence[Mapping[str, Any]], split: str) -> str:
-        return f": {len(own_rows):,} here and {sizes[split]:,} in full" if len(own_rows) != sizes[split] else ""
+    def size_note(split_rows: Sequence[Mapping[str, Any]], split: str) -> str:
+        return f": {len(split_rows):,} here and {sizes[split]:,} in full" if len(split_rows) != sizes[split] else ""
 
     if row_check.get(task.split) == OTHER:
-        warnings.append(f"other rows than the leaderboard's{missing(rows.evaluation_rows, task.split)}")
+        warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")
     if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER:
-        short = missing(rows.few_shot_pool, task.few_shot_split)
-        warnings.append(f"other examples than the leaderboard's, for their rows are others{short}")
-    unverified = [split for split, status in row_check.items() if status == NOT_VERIFIED]
-    if unverified:
-        warnings.append(f"rows not verified: no hash of the leaderboard's own is known (split {', '.join(unverified)})")
+        pool_note = size_note(rows.few_shot_pool, task.few_shot_split)
+        warnings.append(f"other examples than the leaderboard's, for their rows are others{pool_note}")
+    unverified_splits = [split for split, status in row_check.items() if status == NOT_VERIFIED]
+    if unverified_splits:
+        warnings.append(
+            f"rows not verified: no hash of the leaderboard's own is known (split {', '.join(unverified_splits)})"
+        )
     return warnings

@@ -22,22 +22,22 @@ def default_result_path(
     max_new_tokens: Mapping[str, int],
 ) -> Path:
     """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs`."""
-    stem, run = result_stem(protocol, limit, system, max_new_tokens), model_names.run_of(folder)
-    if run is None or name != model_names.name_of(folder):
+    stem, run_folder = result_stem(protocol, limit, system, max_new_tokens), model_names.run_of(folder)
+    if run_folder is None or name != model_names.name_of(folder):
         return runs / model_names.folder_name(name) / "results" / f"{stem}.json"
-    path = Path(folder).resolve()
-    results = Path(os.path.relpath(run)) / "results"
-    return (results if path.parent == run else results / path.name) / f"{stem}.json"
+    model_path = Path(folder).resolve()
+    results_folder = Path(os.path.relpath(run_folder)) / "results"
+    return (results_folder if model_path.parent == run_folder else results_folder / model_path.name) / f"{stem}.json"
 
 
 def result_stem(protocol: str, limit: int | None, system: str, max_new_tokens: Mapping[str, int]) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
     name = protocol
     if protocol == "orca" and system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        known = id_of(system)
+        message_id = id_of(system)
         name += (
-            f"-system{known}"
-            if known
+            f"-system{message_id}"
+            if message_id
             else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
         )
     default_limits = protocols.default_limits(protocol)

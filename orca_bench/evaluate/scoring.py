@@ -14,7 +14,7 @@ from orca_bench.evaluate.tasks.task import Score, Task
 from orca_bench.results.models import Question
 
 #: A sum of shares, as TruthfulQA's mc2, is above 1 by rounding at most this far.
-_ONE_ROUNDED = 1 + 1e-12
+_MAX_ROUNDED_SCORE = 1 + 1e-12
 
 
 def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
@@ -32,25 +32,29 @@ def question_of(
     Questions of one `cluster` are not independent; None where each stands alone. A score that rounding brings above 1 is 1.
     """
     part, index, row_number = question_key
-    flags: dict[str, list[Any]] = {
+    answer_flags: dict[str, list[Any]] = {
         "greedy": [answer.greedy for answer in answers],
         "whole": [answer.full_text for answer in answers],
         "ran_out": [answer.hit_token_limit for answer in answers],
     }
-    content: dict[str, Any] = {
+    question_fields: dict[str, Any] = {
         "task": part,
         "index": index,
         "row": row_number,
         "prediction": score.prediction,
         "gold": score.gold,
-        "score": 1.0 if 1 < score.value < _ONE_ROUNDED else score.value,
+        "score": 1.0 if 1 < score.value < _MAX_ROUNDED_SCORE else score.value,
         **score.extra,
         "answers": [answer.value for answer in answers],
-        **{name: values for name, values in flags.items() if any(value is not None for value in values)},
+        **{
+            flag_name: flag_values
+            for flag_name, flag_values in answer_flags.items()
+            if any(flag_value is not None for flag_value in flag_values)
+        },
     }
     if cluster is not None:
-        content["cluster"] = cluster
-    return Question.model_validate(content)
+        question_fields["cluster"] = cluster
+    return Question.model_validate(question_fields)
 
 
 def score_documents(
@@ -62,7 +66,7 @@ def score_documents(
             task,
             protocol,
             document,
-            [answers[document.task, document.index, number] for number in range(len(document.requests))],
+            [answers[document.task, document.index, request_index] for request_index in range(len(document.requests))],
         )
         for document in documents
     ]

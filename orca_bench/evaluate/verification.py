@@ -19,7 +19,7 @@ from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results import consistency
 from orca_bench.results.consistency import Finding
-from orca_bench.results.coverage import Place
+from orca_bench.results.coverage import FieldPath
 from orca_bench.results.models import ProtocolDescription, Question, Result
 from orca_bench.results.reading import questions_file, read_questions, read_result
 
@@ -34,34 +34,38 @@ def verify(
     Raises UserError where the files cannot be read, or the rows cannot be had.
     """
     result = read_result(path)
-    file = questions_file(path)
-    numbered_questions = _questions_by_task(file)
-    findings = [consistency.check_seal(result), consistency.check_questions_hash(result, file)]
-    covered: set[Place] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
-    for number, task in enumerate(task for task in SUITE if task.name in result.tasks):
-        progress(number, len(result.tasks))
+    questions_path = questions_file(path)
+    numbered_questions = _questions_by_task(questions_path)
+    findings = [consistency.check_seal(result), consistency.check_questions_hash(result, questions_path)]
+    covered_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
+    for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
+        progress(index, len(result.tasks))
         rows = benchmark_rows.load_again(result, task, benchmarks) if with_rows else None
-        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, covered)
+        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, covered_paths)
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
-    findings += [consistency.check_averages(result, covered), consistency.check_requests_hash(result)]
-    findings += consistency.check_heading(result, questions, covered)
+    findings += [consistency.check_averages(result, covered_paths), consistency.check_requests_hash(result)]
+    findings += consistency.check_heading(result, questions, covered_paths)
     if result.protocol.name in protocols.OURS:
-        findings.append(_check_protocol(result, covered))
+        findings.append(_check_protocol(result, covered_paths))
     if with_rows:
         findings.append(_check_suite(result, benchmark_rows.suite(benchmarks)))
-        covered |= {("suite", name) for name in ("name", "comparable", "note")}
-    return [*findings, *consistency.check_coverage(result, covered)]
+        covered_paths |= {("suite", name) for name in ("name", "comparable", "note")}
+    return [*findings, *consistency.check_coverage(result, covered_paths)]
 
 
-def _questions_by_task(file: Path) -> Mapping[str, Sequence[NumberedQuestion]]:
+def _questions_by_task(questions_path: Path) -> Mapping[str, Sequence[NumberedQuestion]]:
     """The questions of a file by task, each with its line number; raises UserError for a line without what is written."""
-    by_task: dict[str, list[NumberedQuestion]] = {}
-    for number, question in read_questions(file):
-        missing = [name for name in Question.WRITTEN if name not in question.model_fields_set]
-        if missing:
-            raise UserError(f"a question without '{missing[0]}'", where=f"{file}:{number}", hint="evaluate again")
-        by_task.setdefault(question.suite_task, []).append((number, question))
-    return by_task
+    questions_by_task: dict[str, list[NumberedQuestion]] = {}
+    for line_number, question in read_questions(questions_path):
+        missing_keys = [key for key in Question.REQUIRED_KEYS if key not in question.model_fields_set]
+        if missing_keys:
+            raise UserError(
+                f"a question without '{missing_keys[0]}'",
+                where=f"{questions_path}:{line_number}",
+                hint="evaluate again",
+            )
+        questions_by_task.setdefault(question.suite_task, []).append((line_number, question))
+    return questions_by_task
 
 
 def _check_task(
@@ -69,75 +73,103 @@ def _check_task(
     task: Task,
     numbered_questions: Sequence[NumberedQuestion],
     rows: BenchmarkRows | None,
-    covered: set[Place],
+    covered_paths: set[FieldPath],
 ) -> list[Finding]:
     """All findings of one task; without `rows` its scores are taken as they are kept."""
     findings, questions = [], [question for _, question in numbered_questions]
-    plain = result.protocol.name == "plain"
+    is_plain = result.protocol.name == "plain"
     if rows is not None:
-        findings.append(_check_rows(result, task, rows, covered))
-    if rows is not None and plain:
+        findings.append(_check_rows(result, task, rows, covered_paths))
+    if rows is not None and is_plain:
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
     elif rows is not None:
         rescored = rescore(result, task, numbered_questions, rows)
         questions = rescored.questions
         findings += [*rescored.findings, _check_warnings(result, task, rows)]
-        covered |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
+        covered_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         if task.generates:  # its token limit stands in the hash of its requests
-            by_task = isinstance(result.protocol.max_new_tokens, dict)
-            covered.add(("protocol", "max_new_tokens", *([task.name] if by_task else [])))
-    findings.append(consistency.check_value(result, task.facts, questions, covered))
-    if not plain and task.name in result.lm_eval:
-        findings.append(consistency.check_harness(result, task.facts, questions, covered))
+            has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
+            covered_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
+    findings.append(consistency.check_value(result, task.facts, questions, covered_paths))
+    if not is_plain and task.name in result.lm_eval:
+        findings.append(consistency.check_harness(result, task.facts, questions, covered_paths))
     return findings
 
 
-def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered: set[Place]) -> Finding:
+def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered_paths: set[FieldPath]) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
-    entry, what = result.tasks[task.name], f"{task.title}: rows"
+    entry, check_name = result.tasks[task.name], f"{task.title}: rows"
     if result.version < 3:
-        return Finding(what, None, "hashed otherwise by the version that wrote this result")
-    covered |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
-    recorded = result.row_hashes(task.name) or {}
-    differing_splits = [split for split in {**recorded, **rows.hashes} if recorded.get(split) != rows.hashes.get(split)]
+        return Finding(check_name, None, "hashed otherwise by the version that wrote this result")
+    covered_paths |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
+    recorded_hashes = result.row_hashes(task.name) or {}
+    differing_splits = [
+        split for split in {**recorded_hashes, **rows.hashes} if recorded_hashes.get(split) != rows.hashes.get(split)
+    ]
     if differing_splits:
-        return Finding(what, False, f"not the rows that were evaluated: split {', '.join(differing_splits)} differs")
+        return Finding(
+            check_name, False, f"not the rows that were evaluated: split {', '.join(differing_splits)} differs"
+        )
     if entry.rows != len(rows.evaluation_rows):
-        return Finding(what, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
-    status = benchmark_rows.check(task, rows) if result.suite.comparable else None
-    if entry.row_check != status:
-        return Finding(what, False, f"{entry.row_check} in the result, {status} by the rows")
+        return Finding(check_name, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
+    row_status = benchmark_rows.check(task, rows) if result.suite.comparable else None
+    if entry.row_check != row_status:
+        return Finding(check_name, False, f"{entry.row_check} in the result, {row_status} by the rows")
     hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in rows.hashes.items())
-    return Finding(what, True, hashes if status is None else f"{hashes} ({', '.join(dict.fromkeys(status.values()))})")
+    return Finding(
+        check_name,
+        True,
+        hashes if row_status is None else f"{hashes} ({', '.join(dict.fromkeys(row_status.values()))})",
+    )
 
 
 def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
     """The warnings of a task, which follow from its entry, the protocol and the rows."""
-    entry, what = result.tasks[task.name], f"{task.title}: warnings"
+    entry, check_name = result.tasks[task.name], f"{task.title}: warnings"
     protocol = protocols.of_result(result.protocol)
     if result.version < 3 or result.protocol.version != protocol.version:
-        return Finding(what, None, "worded otherwise by the version that wrote this result")
-    texts = result_building.warnings(protocol, task, entry, rows)
-    differing = [text for text in {*texts, *entry.warnings} if (text in texts) != (text in entry.warnings)]
-    return Finding(what, texts == entry.warnings, "; ".join(differing)[:200] or f"{len(texts)}")
+        return Finding(check_name, None, "worded otherwise by the version that wrote this result")
+    expected_warnings = result_building.warnings(protocol, task, entry, rows)
+    differing_warnings = [
+        warning
+        for warning in {*expected_warnings, *entry.warnings}
+        if (warning in expected_warnings) != (warning in entry.warnings)
+    ]
+    return Finding(
+        check_name,
+        expected_warnings == entry.warnings,
+        "; ".join(differing_warnings)[:200] or f"{len(expected_warnings)}",
+    )
 
 
-def _check_protocol(result: Result, covered: set[Place]) -> Finding:
+def _check_protocol(result: Result, covered_paths: set[FieldPath]) -> Finding:
     """The protocol's description, where it has the same version today."""
-    today = protocols.of_result(result.protocol).describe()
-    if result.protocol.version != today["version"]:
-        return Finding("protocol", None, f"version {result.protocol.version}; this orca-bench has {today['version']}")
+    current_description = protocols.of_result(result.protocol).describe()
+    if result.protocol.version != current_description["version"]:
+        return Finding(
+            "protocol", None, f"version {result.protocol.version}; this orca-bench has {current_description['version']}"
+        )
     tasks = {*result.tasks, *(result.protocol.scoring or ())}  # a task of the suite that is in neither was added later
-    keys = result.protocol.differing_keys(ProtocolDescription.model_validate(today), tasks)
-    differing = [key for key in today if key in keys]  # other keys, as the model's window, are the result's own
+    differing_keys = result.protocol.differing_keys(ProtocolDescription.model_validate(current_description), tasks)
+    described_differences = [
+        key for key in current_description if key in differing_keys
+    ]  # other keys, as the model's window, are the result's own
     # The token limit of an answer is read from the result itself: only the hash of requests that have it can tell.
-    covered |= {("protocol", name) for name in today if name != "max_new_tokens"}
-    return Finding("protocol", not differing, f"other {', '.join(differing)}" if differing else "as it is here")
+    covered_paths |= {("protocol", key) for key in current_description if key != "max_new_tokens"}
+    return Finding(
+        "protocol",
+        not described_differences,
+        f"other {', '.join(described_differences)}" if described_differences else "as it is here",
+    )
 
 
 def _check_suite(result: Result, suite: Suite) -> Finding:
-    recorded = result.suite
-    matches = (recorded.name, recorded.comparable, recorded.note or "") == (suite.name, suite.comparable, suite.note)
-    detail = suite.name if matches else f"{recorded.name} in the result, {suite.name} by the rows"
-    return Finding("suite", matches, detail)
+    recorded_suite = result.suite
+    is_same = (recorded_suite.name, recorded_suite.comparable, recorded_suite.note or "") == (
+        suite.name,
+        suite.comparable,
+        suite.note,
+    )
+    detail = suite.name if is_same else f"{recorded_suite.name} in the result, {suite.name} by the rows"
+    return Finding("suite", is_same, detail)

@@ -12,38 +12,38 @@ from typing import Any
 from orca_bench.results.models import Result
 
 #: The keys that lead to a part of a result, list numbers among them as text.
-Place = tuple[str, ...]
+FieldPath = tuple[str, ...]
 #: Of these parts a field is named with `*` for the task, and with this many steps.
-_BY_TASK = {"tasks": 3, "data_hashes": 3, "lm_eval": 4}
-_STEPS = {"versions": 1}
+_NAME_LENGTHS_BY_TASK = {"tasks": 3, "data_hashes": 3, "lm_eval": 4}
+_NAME_LENGTHS = {"versions": 1}
 
 
-def uncovered(result: Result, covered: Iterable[Place]) -> list[str]:
+def uncovered_fields(result: Result, covered_paths: Iterable[FieldPath]) -> list[str]:
     """The fields that lie at none of the places and below none of them, in the order of the file, each once."""
-    places = set(covered)
-    names = [
-        name_of(place)
-        for place in leaves(result.file_content)
-        if not any(place[:end] in places for end in range(1, len(place) + 1))
+    covered_set = set(covered_paths)
+    field_names = [
+        field_name(field_path)
+        for field_path in leaf_paths(result.file_content)
+        if not any(field_path[:length] in covered_set for length in range(1, len(field_path) + 1))
     ]
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(field_names))
 
 
-def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
+def leaf_paths(json_value: Any, field_path: FieldPath = ()) -> Iterator[FieldPath]:
     """The place of everything in a tree of JSON that holds nothing else; an empty list is nothing."""
-    if isinstance(value, list):
-        children = [(str(index), child) for index, child in enumerate(value)]
-    elif isinstance(value, dict) and value:
-        children = list(value.items())
+    if isinstance(json_value, list):
+        children = [(str(index), child) for index, child in enumerate(json_value)]
+    elif isinstance(json_value, dict) and json_value:
+        children = list(json_value.items())
     else:
-        yield place
+        yield field_path
         return
     for key, child in children:
-        yield from leaves(child, (*place, key))
+        yield from leaf_paths(child, (*field_path, key))
 
 
-def name_of(place: Place) -> str:
+def field_name(field_path: FieldPath) -> str:
     """How a field is called: `tasks.*.seconds`, `model.path`, `versions`."""
-    if place[0] in _BY_TASK:
-        place = (place[0], "*", *place[2:])
-    return ".".join(place[: _BY_TASK.get(place[0], _STEPS.get(place[0], 2))])
+    if field_path[0] in _NAME_LENGTHS_BY_TASK:
+        field_path = (field_path[0], "*", *field_path[2:])
+    return ".".join(field_path[: _NAME_LENGTHS_BY_TASK.get(field_path[0], _NAME_LENGTHS.get(field_path[0], 2))])

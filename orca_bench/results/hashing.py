@@ -21,11 +21,11 @@ def seal(result: Result) -> str:
 
 def seal_of_content(content: Mapping[str, Any]) -> str:
     """The same of the JSON of a result file."""
-    others = {key: value for key, value in content.items() if key != "result_sha256"}
-    text = json.dumps(
-        json.loads(json.dumps(others, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    other_fields = {key: value for key, value in content.items() if key != "result_sha256"}
+    plain_json = json.dumps(
+        json.loads(json.dumps(other_fields, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
     )
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(plain_json.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def is_sealed(result: Result) -> bool:

@@ -30,13 +30,13 @@ class JsonObject(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _remember_key_order(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        part = handler(value)
+        instance = handler(value)
         if isinstance(value, dict):
-            part._key_order = tuple(value)
-        return part
+            instance._key_order = tuple(value)
+        return instance
 
     @model_serializer(mode="wrap")
-    def _in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _serialize_in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content = handler(self)
         return {key: content[key] for key in (*self._key_order, *content) if key in content}
 

@@ -45,68 +45,73 @@ class ResultOutput:
         self.path = path
         self.notes: list[str] = []
         self._earlier_questions: list[Question] = []
-        self._source = next((file for file in _candidates(path) if _fits(file, result, row_hashes)), None)
-        self._renamed_path = _free_name(path) if path.is_file() and self._source != path else None
-        if self._renamed_path is not None:
+        self._source_path = next(
+            (candidate for candidate in _candidate_paths(path) if _has_same_setting(candidate, result, row_hashes)),
+            None,
+        )
+        self._path_of_other_setting = _free_path(path) if path.is_file() and self._source_path != path else None
+        if self._path_of_other_setting is not None:
             self.notes.append(
-                f"{path} is of another setting ({_difference(path, result)}): it becomes {self._renamed_path.name} when "
-                "the first task is done"
+                f"{path} is of another setting ({_setting_difference(path, result)}): it becomes "
+                f"{self._path_of_other_setting.name} when the first task is done"
             )
         result.order = list(row_hashes)
-        if self._source is not None:
-            self._take_over(self._source, result)
+        if self._source_path is not None:
+            self._take_over(self._source_path, result)
 
     def write(self, result: Result, questions: Sequence[Question]) -> None:
         """Write the result and its questions, those that were taken over among them."""
-        if self._renamed_path is not None:
-            _move(self.path, self._renamed_path)
-            self._renamed_path = None
+        if self._path_of_other_setting is not None:
+            _move(self.path, self._path_of_other_setting)
+            self._path_of_other_setting = None
         write(self.path, result, [*self._earlier_questions, *questions])
-        if self._source is not None and self._source != self.path:
+        if self._source_path is not None and self._source_path != self.path:
             with writing(self.path):
-                questions_file(self._source).unlink(missing_ok=True)
-                self._source.unlink(missing_ok=True)
-        self._source = self.path
+                questions_file(self._source_path).unlink(missing_ok=True)
+                self._source_path.unlink(missing_ok=True)
+        self._source_path = self.path
 
-    def _take_over(self, source: Path, result: Result) -> None:
+    def _take_over(self, source_path: Path, result: Result) -> None:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
-        earlier, ordered = read_result(source), result.order or []
-        others = [name for name in BY_NAME if name in earlier.tasks and name not in ordered]
-        result.order = [name for name in BY_NAME if name in {*(earlier.order or ()), *others, *ordered}]
-        result.tasks |= {name: earlier.tasks[name] for name in others}
-        result.data_hashes |= _only(earlier.data_hashes, others)
-        result.data_commits |= _only(earlier.data_commits, others)
-        result.lm_eval |= _only(earlier.lm_eval, others)
+        earlier, requested_tasks = read_result(source_path), result.order or []
+        carried_tasks = [name for name in BY_NAME if name in earlier.tasks and name not in requested_tasks]
+        result.order = [name for name in BY_NAME if name in {*(earlier.order or ()), *carried_tasks, *requested_tasks}]
+        result.tasks |= {name: earlier.tasks[name] for name in carried_tasks}
+        result.data_hashes |= _select_tasks(earlier.data_hashes, carried_tasks)
+        result.data_commits |= _select_tasks(earlier.data_commits, carried_tasks)
+        result.lm_eval |= _select_tasks(earlier.lm_eval, carried_tasks)
         self._earlier_questions = [
-            question for _, question in read_questions(questions_file(source)) if question.suite_task in others
+            question
+            for _, question in read_questions(questions_file(source_path))
+            if question.suite_task in carried_tasks
         ]
-        if others:
-            titles = ", ".join(BY_NAME[name].title for name in others)
-            self.notes.append(f"{source} has {titles} of the same setting, which stay in the result")
+        if carried_tasks:
+            titles = ", ".join(BY_NAME[name].title for name in carried_tasks)
+            self.notes.append(f"{source_path} has {titles} of the same setting, which stay in the result")
 
 
-def _only(by_task: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _select_tasks(by_task: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: by_task[name] for name in names if name in by_task}
 
 
-def _candidates(path: Path) -> list[Path]:
+def _candidate_paths(path: Path) -> list[Path]:
     """The result at `path`, and those that were once there."""
     pattern = f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"
-    renamed = sorted(path.parent.glob(pattern)) if path.parent.is_dir() else []
-    return [file for file in (path, *renamed) if file.is_file() and is_result(file)]
+    renamed_paths = sorted(path.parent.glob(pattern)) if path.parent.is_dir() else []
+    return [candidate for candidate in (path, *renamed_paths) if candidate.is_file() and is_result(candidate)]
 
 
-def _fits(file: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]) -> bool:
+def _has_same_setting(path: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]) -> bool:
     """Whether a file holds a whole result of the same setting, and of the same rows where both have a task."""
     try:
-        earlier = read_result(file)
+        earlier = read_result(path)
     except UserError:
         return False
-    questions = questions_file(file)
-    if not is_sealed(earlier) or not questions.is_file() or earlier.questions_sha256 != sha256(questions):
+    questions_path = questions_file(path)
+    if not is_sealed(earlier) or not questions_path.is_file() or earlier.questions_sha256 != sha256(questions_path):
         return False
-    same_rows = all(earlier.row_hashes(name) in (None, hashes) for name, hashes in row_hashes.items())
-    return same_rows and not _differing_settings(earlier, result)
+    has_same_rows = all(earlier.row_hashes(name) in (None, hashes) for name, hashes in row_hashes.items())
+    return has_same_rows and not _differing_settings(earlier, result)
 
 
 def _differing_settings(earlier: Result, result: Result) -> list[str]:
@@ -114,11 +119,11 @@ def _differing_settings(earlier: Result, result: Result) -> list[str]:
 
     The protocols are compared for the tasks of the earlier result: those that the file would keep.
     """
-    before, now = _setting(earlier), _setting(result)
-    differing = [name for name in before if before[name] != now[name]]
+    earlier_setting, new_setting = _setting(earlier), _setting(result)
+    differing_keys = [key for key in earlier_setting if earlier_setting[key] != new_setting[key]]
     if earlier.protocol.differing_keys(result.protocol, earlier.tasks):
-        differing.insert(0, "protocol")
-    return differing
+        differing_keys.insert(0, "protocol")
+    return differing_keys
 
 
 def _setting(result: Result) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def _setting(result: Result) -> dict[str, Any]:
     return json.loads(json.dumps(setting, default=str))
 
 
-def _difference(path: Path, result: Result) -> str:
+def _setting_difference(path: Path, result: Result) -> str:
     """What makes the setting of the result at `path` another one, in words."""
     try:
         earlier = read_result(path)
@@ -145,16 +150,16 @@ def _difference(path: Path, result: Result) -> str:
     return ", ".join(_differing_settings(earlier, result)) or "rows, or questions that are not its own"
 
 
-def _free_name(path: Path) -> Path:
+def _free_path(path: Path) -> Path:
     """A name that is free for the result at `path`, by a hash of it."""
     digest = hashlib.sha256(path.read_bytes())
-    while (free := path.with_name(f"{path.stem}-{digest.hexdigest()[:8]}{path.suffix}")).exists():
+    while (free_path := path.with_name(f"{path.stem}-{digest.hexdigest()[:8]}{path.suffix}")).exists():
         digest.update(b"again")
-    return free
+    return free_path
 
 
-def _move(path: Path, to: Path) -> None:
-    with writing(path):
-        if questions_file(path).is_file():
-            os.replace(questions_file(path), questions_file(to))
-        os.replace(path, to)
+def _move(source_path: Path, target_path: Path) -> None:
+    with writing(source_path):
+        if questions_file(source_path).is_file():
+            os.replace(questions_file(source_path), questions_file(target_path))
+        os.replace(source_path, target_path)

@@ -20,11 +20,13 @@ def migrate(result: Result) -> Result:
     if result.version == VERSION and not result.suite.comparable:
         return result
     for name, entry in result.tasks.items():
-        facts = BY_NAME.get(name)
-        if facts is None or entry.row_check is not None:
+        task_facts = BY_NAME.get(name)
+        if task_facts is None or entry.row_check is not None:
             continue
         status: RowStatus = NOT_VERIFIED
         if entry.rows is not None and entry.full_size is not None and entry.rows != entry.full_size:
             status = OTHER
-        entry.row_check = {split: status for split in (facts.split, facts.few_shot_split) if split is not None}
+        entry.row_check = {
+            split: status for split in (task_facts.split, task_facts.few_shot_split) if split is not None
+        }
     return result

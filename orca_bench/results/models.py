@@ -33,7 +33,7 @@ NOT_VERIFIED: RowStatus = "not verified"
 OTHER: RowStatus = "other"
 
 
-def _copied(value: Any) -> Any:
+def _copy_list(value: Any) -> Any:
     return list(value) if isinstance(value, list) else value
 
 
@@ -43,9 +43,9 @@ def _as_tuple(value: Any) -> Any:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Interval = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple), PlainSerializer(list)]
-Error = Annotated[float, Field(ge=0)]
+StandardError = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
-Positive = Annotated[int, Field(ge=1, le=10**12)]
+PositiveCount = Annotated[int, Field(ge=1, le=10**12)]
 ParameterCount = Annotated[int, Field(ge=0, le=10**18)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -54,14 +54,14 @@ class Estimate(JsonObject):
     """A value with its standard error (None where it has none) and its 95 % interval; fractions of 1."""
 
     value: Share
-    stderr: Error | None = None
+    stderr: StandardError | None = None
     interval: Interval | None = None
 
 
 class SubjectResult(Estimate):
     """One of MMLU's subjects; `n` counts its questions."""
 
-    n: Positive
+    n: PositiveCount
 
 
 class WholeAnswers(Estimate):
@@ -81,7 +81,7 @@ class Average(JsonObject):
     """A mean of tasks' values; `value` is None where one of its tasks has none."""
 
     value: Share | None
-    stderr: Error | None = None
+    stderr: StandardError | None = None
     interval: Interval | None = None
 
 
@@ -97,8 +97,8 @@ class TaskResult(Estimate):
     title: str
     metric: str
     shots: Count | None = None
-    n: Positive
-    full_size: Positive | None = None
+    n: PositiveCount
+    full_size: PositiveCount | None = None
     chance: Share | None = None
     ran_out: Count | None = None
     whole: WholeAnswers | None = None
@@ -155,19 +155,24 @@ class ProtocolDescription(JsonObject):
         A description has the rules and token limits of all tasks that its program knew. Those of other tasks are left out,
         so that a task which is added to the suite later makes no earlier result incomparable.
         """
-        own, others = self.to_json(), other.to_json()
-        keys = dict.fromkeys((*own, *others))
-        return [key for key in keys if not _same_setting(own.get(key), others.get(key), tasks)]
+        this_json, other_json = self.to_json(), other.to_json()
+        keys = dict.fromkeys((*this_json, *other_json))
+        return [key for key in keys if not _agree_on_tasks(this_json.get(key), other_json.get(key), tasks)]
 
 
-def _same_setting(one: Any, other: Any, tasks: Collection[str]) -> bool:
+def _agree_on_tasks(first_value: Any, second_value: Any, tasks: Collection[str]) -> bool:
     """Whether two values of a description agree on `tasks`; a mapping is by task, another value is that of all tasks."""
-    if not isinstance(one, dict) and not isinstance(other, dict):
-        return bool(one == other)
-    names = {name for value in (one, other) if isinstance(value, dict) for name in value} & set(tasks)
-    by_task = (value if isinstance(value, dict) else dict.fromkeys(names, value) for value in (one, other))
-    first, second = ({name: value.get(name) for name in names} for value in by_task)
-    return first == second
+    if not isinstance(first_value, dict) and not isinstance(second_value, dict):
+        return bool(first_value == second_value)
+    task_names = {
+        name for task_values in (first_value, second_value) if isinstance(task_values, dict) for name in task_values
+    } & set(tasks)
+    mappings = (
+        task_values if isinstance(task_values, dict) else dict.fromkeys(task_names, task_values)
+        for task_values in (first_value, second_value)
+    )
+    first_by_task, second_by_task = ({name: task_values.get(name) for name in task_names} for task_values in mappings)
+    return first_by_task == second_by_task
 
 
 class EngineDescription(JsonObject):
@@ -216,8 +221,8 @@ class ModelDescription(JsonObject):
 
     def part_hash(self, part: str) -> str | None:
         """The hash of a part of the model: `fingerprint` (the weights), or a part of the identity such as `config`."""
-        recorded = self.to_json().get(part)
-        return recorded if isinstance(recorded, str) and recorded else (self.identity or {}).get(part)
+        hash_value = self.to_json().get(part)
+        return hash_value if isinstance(hash_value, str) and hash_value else (self.identity or {}).get(part)
 
     @property
     def server_differences(self) -> list[str]:
@@ -248,7 +253,7 @@ class Result(JsonObject):
     suite: SuiteDescription
     protocol: ProtocolDescription
     requests_sha256: str | None = None
-    limit: Positive | None = None
+    limit: PositiveCount | None = None
     model: ModelDescription
     tasks: dict[str, TaskResult]
     averages: dict[str, Average]
@@ -327,7 +332,7 @@ class Question(JsonObject):
     """
 
     #: Keys that every line of this program has; a line without one of them is read by reports all the same.
-    WRITTEN: ClassVar[tuple[str, ...]] = ("task", "index", "row", "score", "answers")
+    REQUIRED_KEYS: ClassVar[tuple[str, ...]] = ("task", "index", "row", "score", "answers")
 
     task: str
     index: int = 0
@@ -348,18 +353,18 @@ class Question(JsonObject):
     cluster: str | None = None
 
     @model_validator(mode="after")
-    def _one_value_for_each_answer(self) -> Question:
+    def _check_value_counts(self) -> Question:
         for name in ("greedy", "whole", "ran_out"):
-            values = getattr(self, name)
-            if values and len(values) != len(self.answers):
-                raise ValueError(f"'{name}' has {len(values)} values for {len(self.answers)} answers")
+            answer_values = getattr(self, name)
+            if answer_values and len(answer_values) != len(self.answers):
+                raise ValueError(f"'{name}' has {len(answer_values)} values for {len(self.answers)} answers")
         return self
 
     def to_json(self) -> dict[str, Any]:
         """As `JsonObject.to_json`, without pydantic's serializer: a result has 28,000 questions."""
-        own = {name: self.__dict__[name] for name in Question.model_fields if name in self.model_fields_set}
-        content = own | (self.model_extra or {})
-        return {key: _copied(content[key]) for key in (*self._key_order, *content) if key in content}
+        known_fields = {name: self.__dict__[name] for name in Question.model_fields if name in self.model_fields_set}
+        content = known_fields | (self.model_extra or {})
+        return {key: _copy_list(content[key]) for key in (*self._key_order, *content) if key in content}
 
     @property
     def suite_task(self) -> str:

@@ -81,67 +81,70 @@ def read(path: Path, label: str | None = None) -> ResultFile:
     Raises UserError where the questions are absent, are not the result's own, or one of them is not valid.
     """
     result = read_result(path)
-    file = questions_file(path)
-    if not file.is_file():
-        raise UserError("the questions of this result are not beside it", where=file, hint="copy both files")
-    tasks: dict[str, TaskQuestions] = {}
-    for number, question in read_questions(file):
-        task_questions = tasks.setdefault(question.suite_task, TaskQuestions({})).questions
+    questions_path = questions_file(path)
+    if not questions_path.is_file():
+        raise UserError("the questions of this result are not beside it", where=questions_path, hint="copy both files")
+    questions_by_task: dict[str, TaskQuestions] = {}
+    for line_number, question in read_questions(questions_path):
+        task_questions = questions_by_task.setdefault(question.suite_task, TaskQuestions({})).questions
         if question.key in task_questions:
             raise UserError(
-                f"row {question.row} of {question.task} stands here a second time", where=f"{file}:{number}"
+                f"row {question.row} of {question.task} stands here a second time",
+                where=f"{questions_path}:{line_number}",
             )
         task_questions[question.key] = question
-    counts = {name: len(task.questions) for name, task in tasks.items()}
-    expected = {name: entry.n for name, entry in result.tasks.items()}
-    if counts != expected or result.questions_sha256 not in (None, sha256(file)):
-        raise UserError(f"these are not the questions of {path.name}", where=file, hint="copy both files")
-    return ResultFile(path, label or result.model.name, result, tasks)
+    question_counts = {name: len(task.questions) for name, task in questions_by_task.items()}
+    expected_counts = {name: entry.n for name, entry in result.tasks.items()}
+    if question_counts != expected_counts or result.questions_sha256 not in (None, sha256(questions_path)):
+        raise UserError(f"these are not the questions of {path.name}", where=questions_path, hint="copy both files")
+    return ResultFile(path, label or result.model.name, result, questions_by_task)
 
 
-def read_questions(file: Path) -> list[tuple[int, Question]]:
+def read_questions(questions_path: Path) -> list[tuple[int, Question]]:
     """(line number from 1, question) of each line of a file of questions; raises UserError, with the line, for a wrong one."""
     questions = []
-    with _collector_paused():
-        for number, line in read_json_lines(file):
+    with _pause_garbage_collector():
+        for line_number, line in read_json_lines(questions_path):
             try:
-                questions.append((number, Question.model_validate(line)))
+                questions.append((line_number, Question.model_validate(line)))
             except ValidationError as error:
-                raise _as_user_error(error, f"{file}:{number}", "a question") from None
+                raise _as_user_error(error, f"{questions_path}:{line_number}", "a question") from None
     return questions
 
 
 @contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
+def _pause_garbage_collector() -> Iterator[None]:
     """Keep Python's garbage collector from walking over all questions again and again while more are made."""
-    enabled = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
+        if was_enabled:
             gc.enable()
 
 
-def _as_user_error(error: ValidationError, where: str | Path, noun: str) -> UserError:
+def _as_user_error(error: ValidationError, where: str | Path, file_kind: str) -> UserError:
     """The first thing that is wrong, by its place in the file or line."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return UserError(f"{noun} without '{place}'", where=where, hint="evaluate again")
-    if not place:
-        return UserError(first["msg"].removeprefix("Value error, "), where=where, hint="evaluate again")
-    return UserError(f"'{place}': {first['msg']} ({str(first['input'])!r:.60})", where=where, hint="evaluate again")
+    first_error = error.errors(include_url=False)[0]
+    field_path = ".".join(str(key) for key in first_error["loc"])
+    if first_error["type"] == "missing":
+        return UserError(f"{file_kind} without '{field_path}'", where=where, hint="evaluate again")
+    if not field_path:
+        return UserError(first_error["msg"].removeprefix("Value error, "), where=where, hint="evaluate again")
+    return UserError(
+        f"'{field_path}': {first_error['msg']} ({str(first_error['input'])!r:.60})", where=where, hint="evaluate again"
+    )
 
 
 def files(paths_or_folders: Sequence[Path]) -> list[Path]:
     """The result files of these paths, each once; of a folder all below it. Raises UserError for a folder without one."""
     paths: list[Path] = []
     for path in paths_or_folders:
-        below = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
-        if not below:
+        result_paths = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
+        if not result_paths:
             raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
-        paths += below
+        paths += result_paths
     return list(dict.fromkeys(paths))
 
 
@@ -154,6 +157,6 @@ def is_result(path: Path) -> bool:
         return False
 
 
-def questions_file(path: Path) -> Path:
+def questions_file(result_path: Path) -> Path:
     """Where the questions of a result file stand."""
-    return path.with_suffix(".questions.jsonl")
+    return result_path.with_suffix(".questions.jsonl")

@@ -21,12 +21,12 @@ PATH = Path(__file__).with_name("schema.json")
 
 def schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a result file; `$defs/Question` is that of a line of the file of questions."""
-    _, content = models_json_schema([(Result, "validation"), (Question, "validation")])
+    _, models_schema = models_json_schema([(Result, "validation"), (Question, "validation")])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": FORMAT,
         "$ref": "#/$defs/Result",
-        "$defs": content["$defs"],
+        "$defs": models_schema["$defs"],
     }
 
 

@@ -19,59 +19,61 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
     """Value, standard error, interval and n of one task from its questions, of which there is at least one.
 
     A task of subjects (MMLU) is the plain mean of its subjects' scores, as on the leaderboard. `whole` is the score with the
-    tokens that a protocol discarded, `ran_out` the number of texts that reached their token limit, where that is known.
+    tokens that a protocol discarded, `token_limit_flags` the number of texts that reached their token limit, where that is known.
     """
     scores = [question.score for question in questions]
     clusters = clusters_of(questions)
-    content: dict[str, Any] = {
+    entry_fields: dict[str, Any] = {
         "title": task.title,
         "metric": task.metric,
         "shots": task.shots,
         "n": len(scores),
         "full_size": task.full_size,
     }
-    ran_out = [flag for question in questions for flag in question.ran_out or () if flag is not None]
-    if ran_out:
-        content["ran_out"] = sum(ran_out)
-    changed = sum(question.whole_score is not None for question in questions)
-    if changed:
+    token_limit_flags = [flag for question in questions for flag in question.ran_out or () if flag is not None]
+    if token_limit_flags:
+        entry_fields["ran_out"] = sum(token_limit_flags)
+    changed_count = sum(question.whole_score is not None for question in questions)
+    if changed_count:
         whole_scores = [
             question.score if question.whole_score is None else question.whole_score for question in questions
         ]
-        content["whole"] = _estimate_json(estimates.mean(whole_scores, clusters)) | {"questions": changed}
+        entry_fields["whole"] = _estimate_json(estimates.mean(whole_scores, clusters)) | {"questions": changed_count}
     if task.subject_column is not None:
         subjects = [task.subject_of_part(question.task) for question in questions]
-        content |= _estimate_json(estimates.mean(scores, strata=subjects))
-        content["subjects"] = _by_subject(subjects, scores)
-        return TaskResult(**content)
+        entry_fields |= _estimate_json(estimates.mean(scores, strata=subjects))
+        entry_fields["subjects"] = _subject_results(subjects, scores)
+        return TaskResult(**entry_fields)
     estimate = estimates.mean(scores, clusters)
-    content |= _estimate_json(estimate)
+    entry_fields |= _estimate_json(estimate)
     if clusters is not None:
-        content["clusters"] = estimate.clusters
-    return TaskResult(**content)
+        entry_fields["clusters"] = estimate.clusters
+    return TaskResult(**entry_fields)
 
 
 def clusters_of(questions: Sequence[Question]) -> list[str] | None:
     """The cluster of each question, or None where one of them stands alone."""
-    labels = [question.cluster for question in questions if question.cluster is not None]
-    return labels if len(labels) == len(questions) else None
+    clusters = [question.cluster for question in questions if question.cluster is not None]
+    return clusters if len(clusters) == len(questions) else None
 
 
 def averages(tasks: Mapping[str, TaskResult]) -> dict[str, Average]:
     """The averages that are reported, each the plain mean of its tasks' values; without a value where a task is missing."""
     return {
-        name: _average([tasks[task] for task in names]) if all(task in tasks for task in names) else _no_average()
-        for name, names in AVERAGE_TASKS.items()
+        average_name: _average([tasks[task] for task in task_names])
+        if all(task in tasks for task in task_names)
+        else _no_average()
+        for average_name, task_names in AVERAGE_TASKS.items()
     }
 
 
-def _by_subject(subjects: Sequence[str], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
-    by_subject: dict[str, list[float]] = {}
+def _subject_results(subjects: Sequence[str], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
+    scores_by_subject: dict[str, list[float]] = {}
     for subject, score in zip(subjects, scores, strict=True):
-        by_subject.setdefault(subject, []).append(score)
+        scores_by_subject.setdefault(subject, []).append(score)
     return {
-        name: _estimate_json(estimates.mean(subject_scores)) | {"n": len(subject_scores)}
-        for name, subject_scores in by_subject.items()
+        subject: _estimate_json(estimates.mean(subject_scores)) | {"n": len(subject_scores)}
+        for subject, subject_scores in scores_by_subject.items()
     }
 
 
@@ -84,17 +86,21 @@ def _no_average() -> Average:
 
 
 def _average(entries: Sequence[TaskResult]) -> Average:
-    value = sum(entry.value for entry in entries) / len(entries)
-    errors = [entry.stderr for entry in entries if entry.stderr is not None]
-    if len(errors) < len(entries):
-        return Average(value=value, stderr=None, interval=None)
+    mean_value = sum(entry.value for entry in entries) / len(entries)
+    stderrs = [entry.stderr for entry in entries if entry.stderr is not None]
+    if len(stderrs) < len(entries):
+        return Average(value=mean_value, stderr=None, interval=None)
     # A task without spread still has an interval: half of it stands for two standard errors.
-    widths = [error or _width(entry) / 4 for entry, error in zip(entries, errors, strict=True)]
-    error = math.sqrt(sum(e * e for e in errors)) / len(entries)
-    width = math.sqrt(sum(w * w for w in widths)) / len(entries)
-    return Average(value=value, stderr=error, interval=estimates.normal_interval(value, width, 0.0))
+    positive_stderrs = [stderr or _interval_width(entry) / 4 for entry, stderr in zip(entries, stderrs, strict=True)]
+    stderr = math.sqrt(sum(stderr_value * stderr_value for stderr_value in stderrs)) / len(entries)
+    interval_stderr = math.sqrt(sum(positive_stderr * positive_stderr for positive_stderr in positive_stderrs)) / len(
+        entries
+    )
+    return Average(
+        value=mean_value, stderr=stderr, interval=estimates.normal_interval(mean_value, interval_stderr, 0.0)
+    )
 
 
-def _width(entry: TaskResult) -> float:
+def _interval_width(entry: TaskResult) -> float:
     low, high = entry.interval or (0.0, 1.0)
     return high - low

@@ -22,12 +22,12 @@ def write(path: Path, result: Result, questions: Sequence[Question]) -> None:
     Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them, and for
     a task outside the suite, which no report could read.
     """
-    tasks = list(BY_NAME)
+    task_names = list(BY_NAME)
     for name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
         if name not in BY_NAME:
             raise UserError(f"unknown task '{name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
-    ordered = sorted(questions, key=lambda question: tasks.index(question.suite_task))
-    write_json_lines(questions_file(path), [question.to_json() for question in ordered])
+    sorted_questions = sorted(questions, key=lambda question: task_names.index(question.suite_task))
+    write_json_lines(questions_file(path), [question.to_json() for question in sorted_questions])
     result.questions_sha256 = sha256(questions_file(path))
     result.result_sha256 = ""  # so that the key has its place
     content = result.to_json()

@@ -10,7 +10,7 @@ from displays import Lines
 from orca_bench.errors import UserError
 from orca_bench.evaluate import config_building, evaluation, verification
 from orca_bench.results import hashing, reading
-from orca_bench.results.coverage import leaves, name_of
+from orca_bench.results.coverage import field_name, leaf_paths
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_every_change_of_a_leaf_is_found(evaluated):
     folder, _ = evaluated
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     result = json.loads((folder / "a.json").read_text())
-    places = list(leaves(result))
+    places = list(leaf_paths(result))
     assert len(places) > 200
     for place in places:
         outcome = findings(folder, with_change(result, place), None)
@@ -106,11 +106,15 @@ def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated)
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     result = json.loads((folder / "a.json").read_text())
     kinds = set()
-    for place in leaves(result):
+    for place in leaf_paths(result):
         if place == ("result_sha256",):
             continue
         # One of a kind is enough for the lists and tables below a task.
-        kind = (name_of(place), place[-1] if not place[-1].isdigit() else "", place[1] if place[0] == "tasks" else "")
+        kind = (
+            field_name(place),
+            place[-1] if not place[-1].isdigit() else "",
+            place[1] if place[0] == "tasks" else "",
+        )
         if kind in kinds:
             continue
         kinds.add(kind)
@@ -120,7 +124,7 @@ def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated)
         if outcome is None or any(finding.matches is False for finding in outcome):
             continue
         named = [finding.detail for finding in outcome if finding.what == "not computed again"]
-        assert name_of(place) in named[0].split(": ")[0].split(", "), place
+        assert field_name(place) in named[0].split(": ")[0].split(", "), place
 
 
 def test_every_change_of_a_question_is_found(evaluated):
@@ -128,7 +132,7 @@ def test_every_change_of_a_question_is_found(evaluated):
     shutil.copy(folder / "a.json", folder / "b.json")
     lines = [json.loads(line) for line in (folder / "a.questions.jsonl").read_text().splitlines()]
     for number in (0, len(lines) - 1):
-        for place in leaves(lines[number]):
+        for place in leaf_paths(lines[number]):
             others = [*lines[:number], with_change(lines[number], place), *lines[number + 1 :]]
             (folder / "b.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
             try:

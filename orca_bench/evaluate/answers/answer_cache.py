@@ -36,9 +36,11 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
 _RETRY_S = 0.02
-_SAME_NATS = 0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
+_PROBE_TOLERANCE_NATS = (
+    0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
+)
 #: How the names of file systems begin whose files may be open on several machines, or that map no shared memory.
-_NETWORK: tuple[str, ...] = (
+_NETWORK_FILE_SYSTEMS: tuple[str, ...] = (
     *("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "panfs", "vboxsf"),
     *("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs"),
 )
@@ -72,13 +74,13 @@ class AnswerCache:
     ):
         self.path, self.fresh, self._wait_s = path, fresh, wait_s
         self._identity = json.dumps([FORMAT, identity], sort_keys=True).encode()
-        with self._explaining_errors():
+        with self._explain_errors():
             self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
-            self.note = self._prepare(file_system(path, partitions))
+            self.note = self._prepare_database(file_system(path, partitions))
         if probe is not None:
             self._identity += json.dumps(self._nearest_probe(probe)).encode()
 
-    def _prepare(self, system: str | None) -> str | None:
+    def _prepare_database(self, file_system_name: str | None) -> str | None:
         """Choose the journal and make the tables; returns why WAL mode cannot be had, None where it can.
 
         SQLite gives up at once, whatever its timeout, where two processes change the journal of a new file at one time
@@ -87,81 +89,83 @@ class AnswerCache:
         deadline = time.monotonic() + self._wait_s
         while True:
             try:
-                note = self._choose_journal(system)
+                note = self._choose_journal(file_system_name)
                 # A kill loses nothing; a power cut the last portions.
                 self._database.execute("PRAGMA synchronous=NORMAL")
-                for table in _SCHEMA:
-                    self._database.execute(table)
+                for create_statement in _SCHEMA:
+                    self._database.execute(create_statement)
                 return note
             except sqlite3.OperationalError as error:
                 if not _is_busy(error) or time.monotonic() >= deadline:
                     raise
             time.sleep(_RETRY_S)
 
-    def _choose_journal(self, system: str | None) -> str | None:
+    def _choose_journal(self, file_system_name: str | None) -> str | None:
         """Set WAL mode where it can be had, else a rollback journal; returns why not."""
-        why = f"it lies on a {system} file system"
-        if not (system or "").startswith(_NETWORK):
-            if self._journal("WAL") == "wal":
+        reason = f"it lies on a {file_system_name} file system"
+        if not (file_system_name or "").startswith(_NETWORK_FILE_SYSTEMS):
+            if self._set_journal_mode("WAL") == "wal":
                 return None
-            why = "SQLite has no WAL mode there"
-        self._journal("DELETE")
-        return f"{self.path} is kept with a rollback journal, because {why}: each portion waits for the disk"
+            reason = "SQLite has no WAL mode there"
+        self._set_journal_mode("DELETE")
+        return f"{self.path} is kept with a rollback journal, because {reason}: each portion waits for the disk"
 
-    def _journal(self, mode: str) -> str:
+    def _set_journal_mode(self, mode: str) -> str:
         return self._database.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
 
     def _nearest_probe(self, probe: float) -> float:
         """The cached probe that differs from `probe` by noise only; `probe` itself where there is none yet."""
-        key = hashlib.sha256(self._identity).digest()
-        with self._explaining_errors():
+        identity_digest = hashlib.sha256(self._identity).digest()
+        with self._explain_errors():
             query = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
-            nearest = self._database.execute(query, (key, probe, _SAME_NATS, probe)).fetchone()
-            if nearest is None:
-                self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (key, probe))
-        return probe if nearest is None else nearest[0]
+            nearest_record = self._database.execute(
+                query, (identity_digest, probe, _PROBE_TOLERANCE_NATS, probe)
+            ).fetchone()
+            if nearest_record is None:
+                self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (identity_digest, probe))
+        return probe if nearest_record is None else nearest_record[0]
 
     def has(self, portion_key: Json) -> bool:
         """Whether a portion's answers are cached; `portion_key` is the hash of its requests, `Portion.key`."""
         if self.fresh:
             return False
-        with self._explaining_errors():
+        with self._explain_errors():
             query = "SELECT 1 FROM portions WHERE key = ?"
-            return self._database.execute(query, (self._key(portion_key),)).fetchone() is not None
+            return self._database.execute(query, (self._database_key(portion_key),)).fetchone() is not None
 
     def get(self, portion_key: Json) -> list[Any] | None:
         """The answers to a portion, None where they are not cached; `portion_key` as in `has`."""
         if self.fresh:
             return None
-        with self._explaining_errors():
+        with self._explain_errors():
             query = "SELECT answers FROM portions WHERE key = ?"
-            row = self._database.execute(query, (self._key(portion_key),)).fetchone()
-            return None if row is None else json.loads(row[0])
+            record = self._database.execute(query, (self._database_key(portion_key),)).fetchone()
+            return None if record is None else json.loads(record[0])
 
     def put(self, portion_key: Json, answers: list[Any]) -> None:
         """Write the answers to a portion; `portion_key` as in `has`."""
-        row = (self._key(portion_key), json.dumps(answers))
-        with self._explaining_errors():
-            self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", row)
+        record = (self._database_key(portion_key), json.dumps(answers))
+        with self._explain_errors():
+            self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", record)
 
     def close(self) -> None:
         """Close the file."""
-        with self._explaining_errors():
+        with self._explain_errors():
             self._database.close()
 
-    def _key(self, portion_key: Json) -> bytes:
+    def _database_key(self, portion_key: Json) -> bytes:
         return hashlib.sha256(self._identity + json.dumps(portion_key).encode()).digest()
 
     @contextlib.contextmanager
-    def _explaining_errors(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         """Turn what SQLite raises into a UserError that says what would help."""
         try:
             yield
         except sqlite3.Error as error:
-            what, hint = _explain(error, self.path, self._wait_s)
-            raise UserError(what, where=self.path, hint=hint) from error
+            problem, hint = _problem_and_hint(error, self.path, self._wait_s)
+            raise UserError(problem, where=self.path, hint=hint) from error
         except (ValueError, TypeError) as error:  # the file has an answer that is not JSON text
-            raise UserError("the kept answers are damaged", where=self.path, hint=_move(self.path)) from error
+            raise UserError("the kept answers are damaged", where=self.path, hint=_move_hint(self.path)) from error
 
 
 def file_system(path: Path, partitions: Sequence[Partition] | None = None) -> str | None:
@@ -173,12 +177,12 @@ def file_system(path: Path, partitions: Sequence[Partition] | None = None) -> st
             return None
     resolved = path.resolve()
     # Of two that are mounted on one folder the later one is visible.
-    above = [
-        (len(Path(partition.mountpoint).parts), number)
-        for number, partition in enumerate(partitions)
+    containing_partitions = [
+        (len(Path(partition.mountpoint).parts), index)
+        for index, partition in enumerate(partitions)
         if resolved.is_relative_to(partition.mountpoint)
     ]
-    return partitions[max(above)[1]].fstype if above else None
+    return partitions[max(containing_partitions)[1]].fstype if containing_partitions else None
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
@@ -186,18 +190,18 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", None) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _explain(error: sqlite3.Error, path: Path, wait_s: float) -> tuple[str, str]:
+def _problem_and_hint(error: sqlite3.Error, path: Path, wait_s: float) -> tuple[str, str]:
     """What is wrong, and what would help."""
-    code = getattr(error, "sqlite_errorname", None) or ""
+    error_name = getattr(error, "sqlite_errorname", None) or ""
     if _is_busy(error):
-        what = f"another process has been writing the kept answers for {wait_s:.0f} s"
-        return what, "wait until it has ended, or write the result to another folder with --out"
-    if code.startswith("SQLITE_NOTADB"):
-        return "this is not a file of kept answers", _move(path)
-    if code.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
-        return f"the kept answers are damaged ({error})", _move(path)
+        problem = f"another process has been writing the kept answers for {wait_s:.0f} s"
+        return problem, "wait until it has ended, or write the result to another folder with --out"
+    if error_name.startswith("SQLITE_NOTADB"):
+        return "this is not a file of kept answers", _move_hint(path)
+    if error_name.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
+        return f"the kept answers are damaged ({error})", _move_hint(path)
     return f"cannot keep answers: {error}", "free space, make the folder writable, or choose another one with --out"
 
 
-def _move(path: Path) -> str:
+def _move_hint(path: Path) -> str:
     return f"move it away (mv {path.name} {path.name}.damaged), and its answers are computed again"

@@ -33,15 +33,15 @@ SCORES, TEXTS = "log-likelihoods", "texts"
 class Portion:
     """Some requests in lexicographic order of their ids.
 
-    `numbers` are their indices in the call. `tokens` is how many tokens are to be computed, answers of full length included.
-    Of the ids of request i the first `shared[i]` are those of the request before it, and `new_ids[i]` (int32) follow.
-    `parameters` are what a request is besides its ids: [start] if it is scored, [max_new_tokens, discard, stops] if a text is
-    generated.
+    `request_indices` are their indices in the call. `token_count` is how many tokens are to be computed, answers of full length
+    included. Of the ids of request i the first `shared_prefix_lengths[i]` are those of the request before it, and `new_ids[i]`
+    (int32) follow. `parameters` are what a request is besides its ids: [start] if it is scored, [max_new_tokens, discard, stops]
+    if a text is generated.
     """
 
-    numbers: list[int]
-    tokens: int
-    shared: list[int]
+    request_indices: list[int]
+    token_count: int
+    shared_prefix_lengths: list[int]
     new_ids: list[npt.NDArray[np.int32]]
     parameters: list[list[Any]]
 
@@ -49,7 +49,9 @@ class Portion:
         """[ids, …] of each request, with its parameters: a JSON value."""
         requests: list[list[Any]] = []
         ids: list[int] = []
-        for shared_length, new_ids, parameters in zip(self.shared, self.new_ids, self.parameters, strict=True):
+        for shared_length, new_ids, parameters in zip(
+            self.shared_prefix_lengths, self.new_ids, self.parameters, strict=True
+        ):
             ids = ids[:shared_length] + new_ids.tolist()
             requests.append([ids, *parameters])
         return requests
@@ -57,7 +59,9 @@ class Portion:
     def key(self) -> str:
         """A SHA-256 over all of its requests."""
         digest = hashlib.sha256()
-        for shared_length, new_ids, parameters in zip(self.shared, self.new_ids, self.parameters, strict=True):
+        for shared_length, new_ids, parameters in zip(
+            self.shared_prefix_lengths, self.new_ids, self.parameters, strict=True
+        ):
             lengths = np.asarray([shared_length, len(new_ids)], dtype="<i4")
             digest.update(lengths.tobytes() + new_ids.astype("<i4").tobytes())
             digest.update(json.dumps(parameters).encode())
@@ -87,7 +91,7 @@ class Call:
     @property
     def tokens(self) -> int:
         """How many tokens are to be computed; of texts, at most."""
-        return sum(portion.tokens for portion in self.portions)
+        return sum(portion.token_count for portion in self.portions)
 
     @property
     def discards(self) -> bool:
@@ -95,52 +99,57 @@ class Call:
         return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
 
 
-def scores(pairs: Sequence[ScoredSequence], shortened: int, narrowed: int = 0) -> Call:
+def scores(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowed_contexts: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
-    portions = _portions(pairs, [[pair.start] for pair in pairs], PORTION_TOKENS)
-    fed_tokens = sum(len(pair.ids) - 1 for pair in pairs)
-    sha256 = _token_ids_sha256((pair.ids, pair.start) for pair in pairs)
-    return Call(SCORES, portions, len(pairs), fed_tokens, shortened, narrowed, sha256)
+    portions = _portions(sequences, [[sequence.start] for sequence in sequences], PORTION_TOKENS)
+    fed_tokens = sum(len(sequence.ids) - 1 for sequence in sequences)
+    sha256 = _token_ids_sha256((sequence.ids, sequence.start) for sequence in sequences)
+    return Call(SCORES, portions, len(sequences), fed_tokens, shortened_contexts, narrowed_contexts, sha256)
 
 
-def texts(prompts: Sequence[GenerationPrompt], stops: Sequence[Sequence[str]], shortened: int) -> Call:
+def texts(
+    prompts: Sequence[GenerationPrompt], stops_by_prompt: Sequence[Sequence[str]], shortened_contexts: int
+) -> Call:
     """The portions of contexts behind which texts are generated."""
     # The tree leaves out the last id, which is not fed.
     sequences = [ScoredSequence([*prompt.ids, 0], len(prompt.ids)) for prompt in prompts]
     max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
     parameters = [
-        [prompt.max_new_tokens, prompt.discard, list(stop)] for prompt, stop in zip(prompts, stops, strict=True)
+        [prompt.max_new_tokens, prompt.discard, list(stop_strings)]
+        for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
     portions = _portions(
         sequences, parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
     )
     fed_tokens = sum(len(prompt.ids) for prompt in prompts)
     sha256 = _token_ids_sha256((prompt.ids, prompt.max_new_tokens) for prompt in prompts)
-    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened, 0, sha256)
+    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_contexts, 0, sha256)
 
 
 def _portions(
     sequences: Sequence[ScoredSequence],
     parameters: Sequence[list[Any]],
-    tokens: int,
+    portion_tokens: int,
     extra_tokens: int = 0,
     omitted_token_count: int = 0,
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `omitted_token_count` ids are no part of the request."""
     portions = []
-    for group in prefix_tree.groups(sequences, tokens, extra_tokens):
+    for group in prefix_tree.groups(sequences, portion_tokens, extra_tokens):
         new_ids = []
-        for index, shared_length in zip(group.numbers, group.shared, strict=True):
+        for index, shared_length in zip(group.sequence_indices, group.shared_prefix_lengths, strict=True):
             ids = sequences[index].ids
             new_ids.append(np.asarray(ids[shared_length : len(ids) - omitted_token_count], dtype=np.int32))
-        group_parameters = [parameters[index] for index in group.numbers]
-        portions.append(Portion(group.numbers, group.tokens, group.shared, new_ids, group_parameters))
+        group_parameters = [parameters[index] for index in group.sequence_indices]
+        portions.append(
+            Portion(group.sequence_indices, group.tokens, group.shared_prefix_lengths, new_ids, group_parameters)
+        )
     return portions
 
 
 def _token_ids_sha256(sequences: Iterable[tuple[list[int], int]]) -> str:
     """The hash of (ids, where the scored part begins or the most new tokens) of each sequence."""
     digest = hashlib.sha256()
-    for ids, number in sequences:
-        digest.update(np.asarray([len(ids), number, *ids], dtype="<i4").tobytes())
+    for ids, start_or_limit in sequences:
+        digest.update(np.asarray([len(ids), start_or_limit, *ids], dtype="<i4").tobytes())
     return digest.hexdigest()

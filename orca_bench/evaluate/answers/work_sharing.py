@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch.distributed import Store
 
-_PATIENCE = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
+_HELPER_TIMEOUT = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
 _POLL_S = 0.02
 _EXIT_S = 30.0  # how long a helper that closed its connection may take to end
 
@@ -41,7 +41,7 @@ Answers = list[Any]
 class Connection(Protocol):
     """One end of a connection between the first process and a helper; JSON values go over it."""
 
-    def send(self, value: Any) -> None:
+    def send(self, json_value: Any) -> None:
         """Send a value; raises OSError where the other end is gone."""
 
     def recv(self) -> Any:
@@ -54,22 +54,22 @@ class Work(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    def cached(self, number: int) -> Answers | None:
+    def cached(self, index: int) -> Answers | None:
         """The answers to an item that an earlier run has cached; None where there are none."""
 
-    def work_item(self, number: int) -> WorkItem:
+    def work_item(self, index: int) -> WorkItem:
         """What a helper needs to compute an item."""
 
-    def compute(self, number: int) -> Answers:
+    def compute(self, index: int) -> Answers:
         """Compute an item in this process; raises UserError, as `name_error` gives it."""
 
-    def save(self, number: int, answers: Answers) -> None:
+    def save(self, index: int, answers: Answers) -> None:
         """Called with the answers to an item that was computed in this process."""
 
-    def receive(self, number: int, answers: Answers) -> None:
+    def receive(self, index: int, answers: Answers) -> None:
         """Called with the answers to an item that a helper has computed."""
 
-    def name_error(self, number: int, error: UserError) -> UserError:
+    def name_error(self, index: int, error: UserError) -> UserError:
         """A helper's error about an item, with the request named that it is about."""
 
 
@@ -85,8 +85,12 @@ class Helper:
         if self.process is None:
             return "ended"
         self.process.join(_EXIT_S)
-        code = self.process.exitcode
-        return f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        exit_code = self.process.exitcode
+        return (
+            f"was ended by signal {-exit_code}"
+            if exit_code is not None and exit_code < 0
+            else f"ended with exit code {exit_code}"
+        )
 
 
 class WorkerPool:
@@ -140,66 +144,66 @@ class _Share:
 
     def __init__(self, workers: WorkerPool, work: Work):
         self._workers, self._work = workers, work
-        self._answers = {n: answers for n in range(len(work)) if (answers := work.cached(n)) is not None}
-        self._waiting = deque(n for n in range(len(work)) if n not in self._answers)
+        self._answers = {i: answers for i in range(len(work)) if (answers := work.cached(i)) is not None}
+        self._waiting_indices = deque(i for i in range(len(work)) if i not in self._answers)
         #: (helper, number of the item or None where the helper gets no more, reply or None where the helper has ended)
         self._replies: SimpleQueue[tuple[Helper, int | None, dict[str, Any] | None]] = SimpleQueue()
         # The last item is always computed here.
-        self._at_work = set(workers.helpers[: max(0, len(self._waiting) - 1)])
+        self._active_helpers = set(workers.helpers[: max(0, len(self._waiting_indices) - 1)])
 
     def answers(self) -> list[Answers]:
         self._stop_where_expired()
-        for helper in self._at_work:
+        for helper in self._active_helpers:
             self._workers.start_thread(self._send_items, helper)
         while len(self._answers) < len(self._work):
             self._stop_where_expired()
-            number = self._next()
-            if number is not None:
-                answers = self._work.compute(number)
-                self._work.save(number, answers)
-                self._answers[number] = answers
-            elif self._at_work:
+            index = self._next_index()
+            if index is not None:
+                answers = self._work.compute(index)
+                self._work.save(index, answers)
+                self._answers[index] = answers
+            elif self._active_helpers:
                 self._receive(*self._replies.get())
             else:
                 raise OutOfTime
             self._workers.begun = True
             while not self._replies.empty():
                 self._receive(*self._replies.get())
-        return [self._answers[number] for number in range(len(self._work))]
+        return [self._answers[index] for index in range(len(self._work))]
 
     def _stop_where_expired(self) -> None:
         if self._workers.begun and self._workers.expired():
-            self._waiting.clear()
+            self._waiting_indices.clear()
 
-    def _next(self) -> int | None:
+    def _next_index(self) -> int | None:
         """The next item for the caller, a thread of this process; None where none waits."""
         with contextlib.suppress(IndexError):
-            return self._waiting.popleft()
+            return self._waiting_indices.popleft()
         return None
 
     def _send_items(self, helper: Helper) -> None:
         """In a thread: send a helper item after item, each when it has answered the one before."""
-        while (number := self._next()) is not None:
+        while (index := self._next_index()) is not None:
             try:
-                helper.connection.send(self._work.work_item(number))
+                helper.connection.send(self._work.work_item(index))
                 reply = helper.connection.recv()
             except (OSError, EOFError):
                 reply = None
-            self._replies.put((helper, number, reply))
+            self._replies.put((helper, index, reply))
             if reply is None or "answers" not in reply:
                 break
         self._replies.put((helper, None, None))
 
-    def _receive(self, helper: Helper, number: int | None, reply: dict[str, Any] | None) -> None:
-        if number is None:
-            self._at_work.remove(helper)
+    def _receive(self, helper: Helper, index: int | None, reply: dict[str, Any] | None) -> None:
+        if index is None:
+            self._active_helpers.remove(helper)
         elif reply is not None and "answers" in reply:
-            self._answers[number] = reply["answers"]
-            self._work.receive(number, reply["answers"])
+            self._answers[index] = reply["answers"]
+            self._work.receive(index, reply["answers"])
         elif reply is not None and "error" in reply:
-            raise self._work.name_error(number, _to_error(reply["error"]))
+            raise self._work.name_error(index, _to_error(reply["error"]))
         else:
-            self._waiting.appendleft(number)
+            self._waiting_indices.appendleft(index)
             self._workers.helpers.remove(helper)
             ending = helper.ending() if reply is None else f"failed ({reply['failure']})"
             self._workers.message(f"a helper process {ending}; the others do its share")
@@ -209,40 +213,40 @@ def answer(connection: Connection, compute: Callable[[WorkItem], Answers]) -> No
     """In a helper: answer the items that come over a connection, until it closes or None comes."""
     with contextlib.suppress(OSError, EOFError):
         while (item := connection.recv()) is not None:
-            with replying_errors(connection):
+            with reply_with_errors(connection):
                 connection.send({"answers": compute(item)})
 
 
 @contextlib.contextmanager
-def replying_errors(connection: Connection) -> Iterator[None]:
+def reply_with_errors(connection: Connection) -> Iterator[None]:
     """Send an error that the block raises to the first process, in the place of answers."""
     try:
         yield
     except UserError as error:
-        number, value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
+        number, number_value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
         where = None if error.where is None else str(error.where)
-        connection.send({"error": [error.what, where, error.hint, number, value]})
+        connection.send({"error": [error.what, where, error.hint, number, number_value]})
     except (OSError, EOFError):
         raise
     except Exception as error:  # the first process says it, and computes the item itself
         connection.send({"failure": f"{type(error).__name__}: {one_line(error, 300)}"})
 
 
-def _to_error(fields: list[Any]) -> UserError:
-    what, where, hint, number, value = fields
-    return UserError(what, where=where, hint=hint) if number is None else NotFinite(number, value)
+def _to_error(error_fields: list[Any]) -> UserError:
+    what, where, hint, number, number_value = error_fields
+    return UserError(what, where=where, hint=hint) if number is None else NotFinite(number, number_value)
 
 
 # --- helpers that are started here ----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def start_workers(count: int, run_helper: Callable[[Connection, int], None]) -> Iterator[WorkerPool]:
-    """A pool of this process and `count` − 1 helpers that are started here, and end with the block.
+def start_workers(process_count: int, run_helper: Callable[[Connection, int], None]) -> Iterator[WorkerPool]:
+    """A pool of this process and `process_count` − 1 helpers that are started here, and end with the block.
 
-    Each helper calls `run_helper(connection to this process, count)`, which must be picklable.
+    Each helper calls `run_helper(connection to this process, process_count)`, which must be picklable.
     """
-    if count == 1:
+    if process_count == 1:
         yield WorkerPool()
         return
     import multiprocessing
@@ -252,9 +256,11 @@ def start_workers(count: int, run_helper: Callable[[Connection, int], None]) -> 
     pool = WorkerPool()
     try:
         with _without_interrupts():
-            for number in range(1, count):
+            for rank in range(1, process_count):
                 parent_end, child_end = context.Pipe()
-                process = context.Process(target=_run, args=(number, count, child_end, run_helper), daemon=True)
+                process = context.Process(
+                    target=_run_helper_process, args=(rank, process_count, child_end, run_helper), daemon=True
+                )
                 process.start()
                 processes.append(process)
                 child_end.close()  # so that the connection closes with the helper
@@ -274,22 +280,24 @@ def _without_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals cannot be set there
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(signal.SIGINT, previous_handler)
 
 
-def _run(number: int, count: int, connection: Connection, run_helper: Callable[[Connection, int], None]) -> None:
-    """The whole of a helper that `start_workers` started: number `number` of `count` processes."""
+def _run_helper_process(
+    rank: int, process_count: int, connection: Connection, run_helper: Callable[[Connection, int], None]
+) -> None:
+    """The whole of a helper that `start_workers` started: number `rank` of `process_count` processes."""
     import warnings
 
     child_processes.follow_parent()
-    launcher_environment.set_local_rank(number)
+    launcher_environment.set_local_rank(rank)
     warnings.simplefilter("ignore")  # the first process gives the same
     library_settings.prepare()
-    run_helper(connection, count)
+    run_helper(connection, process_count)
 
 
 # --- helpers that a launcher started --------------------------------------------------------------------------------
@@ -303,11 +311,11 @@ class Mailbox:
         self._outgoing_count = self._incoming_count = 0
         self._closed = False
 
-    def send(self, value: Any) -> None:
+    def send(self, json_value: Any) -> None:
         """Send a value; raises ConnectionError where the store's process has ended."""
         self._outgoing_count += 1
         with _as_connection_error():
-            self._store.set(f"orca-bench/{self._outgoing}/{self._outgoing_count}", json.dumps(value))
+            self._store.set(f"orca-bench/{self._outgoing}/{self._outgoing_count}", json.dumps(json_value))
 
     def recv(self) -> Any:
         """Wait for a value; raises ConnectionError where the store's process has ended, or after `close`."""
@@ -318,9 +326,9 @@ class Mailbox:
                 if self._closed:
                     raise ConnectionError("the connection was closed here")
                 time.sleep(_POLL_S)
-            value = json.loads(self._store.get(key))
+            json_value = json.loads(self._store.get(key))
             self._store.delete_key(key)
-        return value
+        return json_value
 
     def close(self) -> None:
         """Let a `recv` that waits in another thread raise ConnectionError."""
@@ -344,14 +352,16 @@ def launched_workers() -> Iterator[tuple[WorkerPool | None, Connection | None, i
     """
     from torch.distributed import rendezvous
 
-    store, rank, size = next(rendezvous("env://", timeout=_PATIENCE))
+    store, rank, process_count = next(rendezvous("env://", timeout=_HELPER_TIMEOUT))
     if rank:
-        yield None, Mailbox(store, f"{rank}/answers", f"{rank}/pieces"), size
+        yield None, Mailbox(store, f"{rank}/answers", f"{rank}/pieces"), process_count
         return
-    mailboxes = [Mailbox(store, f"{other}/pieces", f"{other}/answers") for other in range(1, size)]
+    mailboxes = [
+        Mailbox(store, f"{helper_rank}/pieces", f"{helper_rank}/answers") for helper_rank in range(1, process_count)
+    ]
     pool = WorkerPool([Helper(mailbox) for mailbox in mailboxes])
     try:
-        yield pool, None, size
+        yield pool, None, process_count
     finally:
         for mailbox in mailboxes:
             with contextlib.suppress(OSError):

@@ -28,17 +28,19 @@ class Workload:
 
     def sentence(self) -> str:
         """What is to be computed, for the user."""
-        parts = []
-        for kind, most in ((SCORES, ""), (TEXTS, "at most ")):
-            if left := self.total[kind] - self.cached[kind]:
-                parts.append(f"{most}{left:,} tokens of {kind}")
-        cached = sum(self.cached.values())
-        if not parts and (cached or not self.uncounted):
-            parts.append("nothing")
-        if cached:
-            parts.append(f"{cached:,} tokens are kept by an earlier run")
-        counted = [", ".join(parts)] if parts else []
-        return "to compute: " + "; ".join(counted + [f"{name}, counted task by task" for name in self.uncounted])
+        phrases = []
+        for kind, qualifier in ((SCORES, ""), (TEXTS, "at most ")):
+            if remaining_tokens := self.total[kind] - self.cached[kind]:
+                phrases.append(f"{qualifier}{remaining_tokens:,} tokens of {kind}")
+        cached_tokens = sum(self.cached.values())
+        if not phrases and (cached_tokens or not self.uncounted):
+            phrases.append("nothing")
+        if cached_tokens:
+            phrases.append(f"{cached_tokens:,} tokens are kept by an earlier run")
+        counted_phrases = [", ".join(phrases)] if phrases else []
+        return "to compute: " + "; ".join(
+            counted_phrases + [f"{name}, counted task by task" for name in self.uncounted]
+        )
 
 
 class Clock:
@@ -49,62 +51,71 @@ class Clock:
     """
 
     def __init__(self, workload: Workload, now: Callable[[], float] = time.monotonic):
-        self._now, self.uncounted = now, workload.uncounted
+        self._clock, self.uncounted = now, workload.uncounted
         self.left: dict[str, float] = {kind: workload.total[kind] - workload.cached[kind] for kind in workload.total}
         self._cached: dict[str, float] = dict(workload.cached)
-        self._done = dict.fromkeys(self.left, 0.0)
-        self._seconds = dict.fromkeys(self.left, 0.0)
-        self._since = now()
+        self._done_tokens = dict.fromkeys(self.left, 0.0)
+        self._seconds_by_kind = dict.fromkeys(self.left, 0.0)
+        self._last_time = now()
 
     def begin(self, kind: str, tokens: int, counted: bool = True) -> None:
         """A call begins, and with it the time that counts; a call that was not counted before adds its tokens."""
-        self._since = self._now()
+        self._last_time = self._clock()
         if not counted:
             self.left[kind] += tokens
 
     def advance(self, kind: str, tokens: float) -> None:
         """So many tokens were computed since the call of a method before this one."""
-        now = self._now()
-        self._seconds[kind] += now - self._since
-        self._since = now
-        self._done[kind] += tokens
+        current_time = self._clock()
+        self._seconds_by_kind[kind] += current_time - self._last_time
+        self._last_time = current_time
+        self._done_tokens[kind] += tokens
         self.left[kind] = max(0, self.left[kind] - tokens)
 
     def skip(self, kind: str, tokens: float) -> None:
         """So many tokens came from the cache; those that were not counted as cached are left no more."""
-        self._since = self._now()
-        counted = min(self._cached[kind], tokens)
-        self._cached[kind] -= counted
-        self.left[kind] = max(0, self.left[kind] - (tokens - counted))
+        self._last_time = self._clock()
+        cached_tokens = min(self._cached[kind], tokens)
+        self._cached[kind] -= cached_tokens
+        self.left[kind] = max(0, self.left[kind] - (tokens - cached_tokens))
 
     @property
     def seconds_worked(self) -> float:
         """Seconds of computing so far."""
-        return sum(self._seconds.values())
+        return sum(self._seconds_by_kind.values())
 
     @property
     def done(self) -> float:
         """Tokens computed so far."""
-        return sum(self._done.values())
+        return sum(self._done_tokens.values())
 
     def seconds_left(self) -> float | None:
         """Seconds until everything is computed; None where nothing was timed yet."""
-        pace = {kind: self._seconds[kind] / self._done[kind] for kind in self.left if self._done[kind]}
-        if not pace:
+        seconds_per_token = {
+            kind: self._seconds_by_kind[kind] / self._done_tokens[kind] for kind in self.left if self._done_tokens[kind]
+        }
+        if not seconds_per_token:
             return None
-        slowest = max(pace.values())
+        slowest_seconds = max(seconds_per_token.values())
         # A call that takes long has been at work since the last token was counted.
-        waited = self._now() - self._since
-        return max(0.0, sum(left * pace.get(kind, slowest) for kind, left in self.left.items()) - waited)
+        waiting_seconds = self._clock() - self._last_time
+        return max(
+            0.0,
+            sum(
+                remaining_tokens * seconds_per_token.get(kind, slowest_seconds)
+                for kind, remaining_tokens in self.left.items()
+            )
+            - waiting_seconds,
+        )
 
     def sentence(self) -> str | None:
         """When it will end, by the clock and in how long; None where nothing was timed yet."""
         seconds = self.seconds_left()
         if seconds is None:
             return None
-        end = time.localtime(time.time() + seconds)
-        day = "" if seconds < 12 * 3600 else time.strftime("%Y-%m-%d ", end)
-        return f"ends about {day}{time.strftime('%H:%M', end)}, in {duration(seconds)}"
+        end_time = time.localtime(time.time() + seconds)
+        date_text = "" if seconds < 12 * 3600 else time.strftime("%Y-%m-%d ", end_time)
+        return f"ends about {date_text}{time.strftime('%H:%M', end_time)}, in {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

@@ -19,7 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 
 NAME = "orca_bench_tree"
 #: What models pass to their attention that changes no number here: dropout is 0 outside training, and the mask has the window.
-_WITHOUT_EFFECT = {"dropout", "sliding_window", "position_ids", "cache_position", "use_cache", "position_embeddings"}
+_IGNORED_OPTIONS = {"dropout", "sliding_window", "position_ids", "cache_position", "use_cache", "position_embeddings"}
 
 #: transformers' (masking_utils) rule of a mask: whether, by batch, head, query and key indices, a query attends to a key.
 MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -46,28 +46,28 @@ class AttentionOptions(NamedTuple):
 class AttentionPattern:
     """To which keys each query of one forward pass attends.
 
-    `windows` has the sliding window of each mask that the model makes, in order. `layers` counts the layers that have attended.
+    `windows` has the sliding window of each mask that the model makes, in order. `layer_count` is how many layers have attended.
     """
 
     def __init__(self, windows: Sequence[int | None] = (None,)):
-        self._windows, self._masks, self.layers = windows, 0, 0
+        self._windows, self._mask_count, self.layer_count = windows, 0, 0
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
+        self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
         """Attention of one layer; all are [batch, heads, tokens, head size]. Keys and values may have fewer heads."""
         raise NotImplementedError
 
     def mask(self, mask_function: MaskFunction, device: torch.device) -> torch.Tensor:
         """What stands for one of the model's masks: [number of the mask, 1, 1, 1], a shape that survives slices and devices."""
-        self._masks += 1
-        return torch.zeros(1, dtype=torch.bool, device=device).expand(self._masks, 1, 1, 1)
+        self._mask_count += 1
+        return torch.zeros(1, dtype=torch.bool, device=device).expand(self._mask_count, 1, 1, 1)
 
     def window(self, mask: torch.Tensor | None) -> int | None:
         """The sliding window of a layer that gets this mask; raises Unfit where the mask is the model's own work."""
         if mask is None:
             return None
-        if mask.dtype != torch.bool or tuple(mask.shape[1:]) != (1, 1, 1) or not len(mask) <= self._masks:
+        if mask.dtype != torch.bool or tuple(mask.shape[1:]) != (1, 1, 1) or not len(mask) <= self._mask_count:
             raise Unfit("it adds a mask of its own to its attention")
         window = self._windows[len(mask) - 1]
         if window == 0:
@@ -75,19 +75,19 @@ class AttentionPattern:
         return window
 
 
-_PATTERN: ContextVar[AttentionPattern | None] = ContextVar("pattern", default=None)
+_CURRENT_PATTERN: ContextVar[AttentionPattern | None] = ContextVar("pattern", default=None)
 
 
 @contextmanager
 def attending(config: PretrainedConfig, pattern: AttentionPattern) -> Iterator[None]:
     """Inside the block, let the model of this configuration attend as `pattern` says."""
-    own, token = config._attn_implementation, _PATTERN.set(pattern)
+    original_implementation, reset_token = config._attn_implementation, _CURRENT_PATTERN.set(pattern)
     config._attn_implementation = NAME
     try:
         yield
     finally:
-        config._attn_implementation = own
-        _PATTERN.reset(token)
+        config._attn_implementation = original_implementation
+        _CURRENT_PATTERN.reset(reset_token)
 
 
 def attend_layer(
@@ -106,24 +106,24 @@ def attend_layer(
 
     Raises Unfit where the layer's attention is not causal, or has an option that is not known here.
     """
-    pattern = _PATTERN.get()
+    pattern = _CURRENT_PATTERN.get()
     if pattern is None:
         raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
-    for name, option in options.items():
-        off = option is None or (isinstance(option, (bool, int, float)) and not option)
-        if not off and name not in _WITHOUT_EFFECT:
-            raise Unfit(f"its attention takes {name}")
+    for option_name, option_value in options.items():
+        is_off = option_value is None or (isinstance(option_value, (bool, int, float)) and not option_value)
+        if not is_off and option_name not in _IGNORED_OPTIONS:
+            raise Unfit(f"its attention takes {option_name}")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise Unfit("its attention is not causal")
     layer_options = AttentionOptions(scaling, softcap, s_aux, pattern.window(attention_mask))
-    layer, pattern.layers = pattern.layers, pattern.layers + 1
-    out = pattern.attend(layer, query, key, value, layer_options)
-    return out.transpose(1, 2).contiguous(), None
+    layer_index, pattern.layer_count = pattern.layer_count, pattern.layer_count + 1
+    output = pattern.attend(layer_index, query, key, value, layer_options)
+    return output.transpose(1, 2).contiguous(), None
 
 
 def _make_mask(mask_function: MaskFunction, device: torch.device | None = None, **_: Any) -> torch.Tensor:
     """What transformers calls for each mask of a model."""
-    pattern = _PATTERN.get()
+    pattern = _CURRENT_PATTERN.get()
     if pattern is None:
         raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
     return pattern.mask(mask_function, device)

@@ -21,7 +21,7 @@ from orca_bench.evaluate.engine.attention_interface import (
 )
 
 _PROBE_TOKENS = 8
-_FARTHEST = 2**18  # tokens that the rule of a mask is applied to: more than a request of the suite has
+_MAX_MASK_TOKENS = 2**18  # tokens that the rule of a mask is applied to: more than a request of the suite has
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Layout:
     """How the layers of a model attend.
 
     `windows` is the sliding window in tokens of each mask that the model makes, in order (None: a token attends to all before
-    it). `layers` is how many times a pass attends, `width` the size of the last hidden state, and `cache_bytes` what the keys and
-    values of one token take in all layers. Sequences of more than `limit` tokens must not be computed in a tree (None: there is
-    no such bound).
+    it). `layer_count` is how many times a pass attends, `hidden_size` the size of the last hidden state, and `cache_bytes` what
+    the keys and values of one token take in all layers. Sequences of more than `limit` tokens must not be computed in a tree
+    (None: there is no such bound).
     """
 
     windows: tuple[int | None, ...]
-    layers: int
-    width: int
+    layer_count: int
+    hidden_size: int
     cache_bytes: int
     limit: int | None = None
 
@@ -51,70 +51,92 @@ def decoder_of(model: PreTrainedModel) -> PreTrainedModel:
 
 def layout_of(model: PreTrainedModel) -> Layout:
     """How a model attends; raises Unfit where a tree cannot follow it."""
-    decoder, probe = decoder_of(model), _Probe()
+    decoder, probe_pattern = decoder_of(model), _ProbePattern()
     ids = torch.arange(_PROBE_TOKENS, device=model.get_input_embeddings().weight.device)[None]
-    with torch.inference_mode(), attending(decoder.config, probe):
-        out = decoder(input_ids=ids, position_ids=ids, use_cache=False)
-    if not probe.layers:
+    with torch.inference_mode(), attending(decoder.config, probe_pattern):
+        output = decoder(input_ids=ids, position_ids=ids, use_cache=False)
+    if not probe_pattern.layer_count:
         raise Unfit("its attention does not go through transformers' attention interface")
-    limits = [limit for limit in (*probe.used_limits, _rope_limit(model.config)) if limit is not None]
-    width = out.last_hidden_state.shape[-1]
-    return Layout(tuple(probe.rules), probe.layers, width, probe.cache_bytes, min(limits, default=None))
+    limits = [limit for limit in (*probe_pattern.layer_limits, _rope_limit(model.config)) if limit is not None]
+    hidden_size = output.last_hidden_state.shape[-1]
+    return Layout(
+        tuple(probe_pattern.windows_by_mask),
+        probe_pattern.layer_count,
+        hidden_size,
+        probe_pattern.cache_bytes,
+        min(limits, default=None),
+    )
 
 
-class _Probe(AttentionPattern):
+class _ProbePattern(AttentionPattern):
     """A pass in which each token attends to itself alone, and the rules of the masks are noted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rules: list[int | None] = []
-        self.limits: list[int | None] = []
-        self.used_limits: list[int | None] = []
+        self.windows_by_mask: list[int | None] = []
+        self.limits_by_mask: list[int | None] = []
+        self.layer_limits: list[int | None] = []
         self.cache_bytes = 0
 
     def mask(self, mask_function: MaskFunction, device: torch.device) -> torch.Tensor:
-        window, limit = _rule(mask_function, device)
-        self.rules.append(window)
-        self.limits.append(limit)
-        self._windows = self.rules
+        window, limit = _window_and_limit(mask_function, device)
+        self.windows_by_mask.append(window)
+        self.limits_by_mask.append(limit)
+        self._windows = self.windows_by_mask
         return super().mask(mask_function, device)
 
     def window(self, mask: torch.Tensor | None) -> int | None:
         window = super().window(mask)
         if mask is not None:
-            self.used_limits.append(self.limits[len(mask) - 1])
+            self.layer_limits.append(self.limits_by_mask[len(mask) - 1])
         return window
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
+        self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
-        self.cache_bytes += sum(like.shape[1] * like.shape[3] * like.dtype.itemsize for like in (key, value))
+        self.cache_bytes += sum(tensor.shape[1] * tensor.shape[3] * tensor.dtype.itemsize for tensor in (key, value))
         return value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
 
 
-def _rule(mask_function: MaskFunction, device: torch.device) -> tuple[int | None, int | None]:
+def _window_and_limit(mask_function: MaskFunction, device: torch.device) -> tuple[int | None, int | None]:
     """(the sliding window of a mask, None where it has none; the length up to which this is the whole rule, None for ever).
 
     The window is 0 where a token attends to others than the nearest: no layer may use such a mask.
     """
-    keys, zero = torch.arange(_FARTHEST, device=device), torch.zeros((), dtype=torch.long, device=device)
+    key_indices, zero_index = (
+        torch.arange(_MAX_MASK_TOKENS, device=device),
+        torch.zeros((), dtype=torch.long, device=device),
+    )
 
-    def visible_tokens(query: int) -> int | None:
+    def visible_tokens(query_index: int) -> int | None:
         """To how many tokens a query attends, itself among them; None where these are not the nearest."""
-        visible = mask_function(zero, zero, torch.tensor(query, device=device), keys).broadcast_to(keys.shape)
+        visible = mask_function(
+            zero_index, zero_index, torch.tensor(query_index, device=device), key_indices
+        ).broadcast_to(key_indices.shape)
         count = int(visible.sum())
-        return count if count and bool(visible[query + 1 - count : query + 1].all()) else None
+        return count if count and bool(visible[query_index + 1 - count : query_index + 1].all()) else None
 
-    counts = {
-        query: visible_tokens(query)
-        for query in (0, 1, 5, _FARTHEST // 3, _FARTHEST // 2, _FARTHEST - 2, _FARTHEST - 1)
+    visible_counts = {
+        query_index: visible_tokens(query_index)
+        for query_index in (
+            0,
+            1,
+            5,
+            _MAX_MASK_TOKENS // 3,
+            _MAX_MASK_TOKENS // 2,
+            _MAX_MASK_TOKENS - 2,
+            _MAX_MASK_TOKENS - 1,
+        )
     }
-    window = max(count or 0 for count in counts.values())
-    if None in counts.values():
+    window = max(count or 0 for count in visible_counts.values())
+    if None in visible_counts.values():
         return 0, None
-    if all(count == min(query + 1, window) for query, count in counts.items()):
-        return (None, None) if window == _FARTHEST else (window, None)
-    low, high = 1, _FARTHEST  # some rule of blocks: the first `low` tokens attend to all before them, `high` do not
+    if all(count == min(query_index + 1, window) for query_index, count in visible_counts.items()):
+        return (None, None) if window == _MAX_MASK_TOKENS else (window, None)
+    low, high = (
+        1,
+        _MAX_MASK_TOKENS,
+    )  # some rule of blocks: the first `low` tokens attend to all before them, `high` do not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if visible_tokens(middle - 1) == middle else (low, middle)
@@ -128,11 +150,14 @@ def _rope_limit(config: PretrainedConfig) -> int | None:
     batch a long sequence would change the short ones.
     """
     parameters = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    by_layer = [entry for entry in parameters.values() if isinstance(entry, dict)]
-    lengths = []
-    for rope in by_layer or [parameters]:
-        kind = str(rope.get("rope_type", rope.get("type", "default")))
-        if "dynamic" in kind or kind == "longrope":
-            original = rope.get("original_max_position_embeddings") or config.get_text_config().max_position_embeddings
-            lengths.append(original - 1)
-    return min(lengths, default=None)
+    layer_parameters = [entry for entry in parameters.values() if isinstance(entry, dict)]
+    limits = []
+    for rope_parameters in layer_parameters or [parameters]:
+        rope_type = str(rope_parameters.get("rope_type", rope_parameters.get("type", "default")))
+        if "dynamic" in rope_type or rope_type == "longrope":
+            original_length = (
+                rope_parameters.get("original_max_position_embeddings")
+                or config.get_text_config().max_position_embeddings
+            )
+            limits.append(original_length - 1)
+    return min(limits, default=None)

@@ -31,15 +31,15 @@ Finished = Callable[[int, list[int]], bool]
 class NotANumber(Exception):
     """The model gave NaN or infinity while it continued the prompt of this number."""
 
-    def __init__(self, number: int, value: float):
-        self.number, self.value = number, value
+    def __init__(self, prompt_index: int, logit: float):
+        self.prompt_index, self.logit = prompt_index, logit
 
 
 @dataclass
 class _Sequence:
     """The prompt's number and the continuation so far of the sequence in a slot."""
 
-    number: int
+    prompt_index: int
     token_ids: list[int] = field(default_factory=list)
 
 
@@ -54,26 +54,31 @@ class Generation:
         self,
         forward: TreeForward,
         prompts: Sequence[Sequence[int]],
-        finished: Finished,
+        is_finished: Finished,
         max_new_tokens: int,
         batch_tokens: int,
         cache_tokens: int,
     ):
-        self._forward, self._prompts, self._finished, self._batch_tokens = forward, prompts, finished, batch_tokens
+        self._forward, self._prompts, self._is_finished, self._batch_tokens = (
+            forward,
+            prompts,
+            is_finished,
+            batch_tokens,
+        )
         capacity = max(map(len, prompts)) + max_new_tokens
         count = max(1, min(cache_tokens // capacity, len(prompts)))
         self._slots = CacheSlots(count, capacity, one_by_one=forward.attention == "runs")
         self._path = CachedPath()
-        self._open: list[_Sequence] = []  # by slot
+        self._open_sequences: list[_Sequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}
 
     def run(self) -> Iterator[int]:
         """Continue all prompts to their ends; yields how many have just ended. Raises NotANumber."""
-        for batch, keep in self._batches():
-            while self._slots.count - len(self._open) < len(batch.ended):
+        for batch, next_cached_indices in self._batches():
+            while self._slots.count - len(self._open_sequences) < len(batch.ended):
                 yield from self._step()
-            yield from self._begin(batch, keep)
-        while self._open:
+            yield from self._begin_prompts(batch, next_cached_indices)
+        while self._open_sequences:
             yield from self._step()
 
     def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
@@ -81,47 +86,55 @@ class Generation:
         # A sequence's last token is not fed: after each prompt comes a token that only fills its position.
         sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompts]
         # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
-        most_ended = max(1, self._slots.count // 8)
-        return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, most_ended))
+        max_ended_paths = max(1, self._slots.count // 8)
+        return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, max_ended_paths))
 
-    def _begin(self, batch: TreeBatch, keep: list[int]) -> Iterator[int]:
+    def _begin_prompts(self, batch: TreeBatch, next_cached_indices: list[int]) -> Iterator[int]:
         """Compute a batch of prompts; those that end in it get slots and their first token."""
-        first = len(self._open)
-        paths = [(first + i, ended.indices) for i, ended in enumerate(batch.ended)]
-        hidden, self._path = self._forward.compute_batch(batch, self._path, keep, self._slots, paths)
+        first_slot = len(self._open_sequences)
+        slot_paths = [(first_slot + i, ended.indices) for i, ended in enumerate(batch.ended)]
+        hidden, self._path = self._forward.compute_batch(
+            batch, self._path, next_cached_indices, self._slots, slot_paths
+        )
         if not batch.ended:
             return
-        self._open += [_Sequence(ended.number) for ended in batch.ended]
-        last = torch.tensor([ended.indices[-1] for ended in batch.ended], device=hidden.device)
-        yield from self._append(first, hidden.index_select(0, last))
+        self._open_sequences += [_Sequence(ended.sequence_index) for ended in batch.ended]
+        last_indices = torch.tensor([ended.indices[-1] for ended in batch.ended], device=hidden.device)
+        yield from self._append(first_slot, hidden.index_select(0, last_indices))
 
     def _step(self) -> Iterator[int]:
         """Compute one more token of every open sequence."""
-        step = StepAttention(self._slots, len(self._open), self._forward.device, self._forward.layout.windows)
-        ids = torch.tensor([[sequence.token_ids[-1]] for sequence in self._open], device=self._forward.device)
-        positions = torch.tensor([[position] for position in step.positions], device=self._forward.device)
-        yield from self._append(0, self._forward.last_hidden(ids, positions, step)[:, -1])
+        attention = StepAttention(
+            self._slots, len(self._open_sequences), self._forward.device, self._forward.layout.windows
+        )
+        last_ids = torch.tensor(
+            [[sequence.token_ids[-1]] for sequence in self._open_sequences], device=self._forward.device
+        )
+        positions = torch.tensor([[position] for position in attention.positions], device=self._forward.device)
+        yield from self._append(0, self._forward.last_hidden(last_ids, positions, attention)[:, -1])
 
-    def _append(self, first: int, hidden: torch.Tensor) -> Iterator[int]:
-        """Append the likeliest token to the sequences of the slots from `first` on; those that are finished leave.
+    def _append(self, first_slot: int, hidden: torch.Tensor) -> Iterator[int]:
+        """Append the likeliest token to the sequences of the slots from `first_slot` on; those that are finished leave.
 
         `hidden` is [sequences, hidden size].
         """
-        values, token_ids = self._forward.logits(hidden).max(dim=-1)
-        for sequence, token_id, value in zip(self._open[first:], token_ids.tolist(), values.tolist(), strict=True):
-            if not math.isfinite(value):
-                raise NotANumber(sequence.number, value)
+        logits, token_ids = self._forward.logits(hidden).max(dim=-1)
+        for sequence, token_id, logit in zip(
+            self._open_sequences[first_slot:], token_ids.tolist(), logits.tolist(), strict=True
+        ):
+            if not math.isfinite(logit):
+                raise NotANumber(sequence.prompt_index, logit)
             sequence.token_ids.append(token_id)
-        finished = [
+        finished_slots = [
             slot
-            for slot in range(first, len(self._open))
-            if self._finished(self._open[slot].number, self._open[slot].token_ids)
+            for slot in range(first_slot, len(self._open_sequences))
+            if self._is_finished(self._open_sequences[slot].prompt_index, self._open_sequences[slot].token_ids)
         ]
-        for slot in reversed(finished):  # from the back, so that what moves into a slot is not itself finished
-            self.continuations[self._open[slot].number] = self._open[slot].token_ids
-            last = self._open.pop()
-            if slot < len(self._open):
-                self._open[slot] = last
-                self._slots.copy_slot(len(self._open), slot)
-        if finished:
-            yield len(finished)
+        for slot in reversed(finished_slots):  # from the back, so that what moves into a slot is not itself finished
+            self.continuations[self._open_sequences[slot].prompt_index] = self._open_sequences[slot].token_ids
+            moved_sequence = self._open_sequences.pop()
+            if slot < len(self._open_sequences):
+                self._open_sequences[slot] = moved_sequence
+                self._slots.copy_slot(len(self._open_sequences), slot)
+        if finished_slots:
+            yield len(finished_slots)

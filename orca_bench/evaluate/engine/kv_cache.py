@@ -34,18 +34,18 @@ class CacheSlots:
         self.values: dict[int, torch.Tensor] = {}
         self.lengths = [0] * count
 
-    def of_layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def of_layer(self, layer_index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values) of a layer; allocated like `key` and `value`, [batch, heads, tokens, head size], at its first use."""
-        if layer not in self.keys:
-            for tensors, like in ((self.keys, key), (self.values, value)):
+        if layer_index not in self.keys:
+            for tensors, template in ((self.keys, key), (self.values, value)):
                 # What a mask hides is still multiplied, by zero, and so must not be the NaN of fresh memory.
-                allocate = like.new_empty if self.one_by_one else like.new_zeros
-                tensors[layer] = allocate((self.count, like.shape[1], self.capacity, like.shape[3]))
-        return self.keys[layer], self.values[layer]
+                allocate = template.new_empty if self.one_by_one else template.new_zeros
+                tensors[layer_index] = allocate((self.count, template.shape[1], self.capacity, template.shape[3]))
+        return self.keys[layer_index], self.values[layer_index]
 
-    def copy_slot(self, source: int, target: int) -> None:
+    def copy_slot(self, source_slot: int, target_slot: int) -> None:
         """Copy the sequence of one slot into another."""
-        length = self.lengths[target] = self.lengths[source]
+        length = self.lengths[target_slot] = self.lengths[source_slot]
         for tensors in (self.keys, self.values):
             for tensor in tensors.values():
-                tensor[target, :, :length] = tensor[source, :, :length]
+                tensor[target_slot, :, :length] = tensor[source_slot, :, :length]

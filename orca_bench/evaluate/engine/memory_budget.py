@@ -14,34 +14,36 @@ from transformers import PreTrainedModel
 from orca_bench.recipe import CONTEXT_WINDOW
 
 #: The most new tokens in one batch of the prefix tree. Larger batches were no faster on CPUs; not measured on GPUs.
-MOST_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
+MAX_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
 #: The most tokens of prompts and answers that generation keeps.
-MOST_CACHE_TOKENS = {"cpu": 65_536, "gpu": 262_144}
-_LEAST_BATCH_TOKENS, _LEAST_CACHE_TOKENS = 64, 2048
+MAX_CACHE_TOKENS = {"cpu": 65_536, "gpu": 262_144}
+_MIN_BATCH_TOKENS, _MIN_CACHE_TOKENS = 64, 2048
 # Shares of the free memory; the rest is for the output head, the allocator's gaps, and other programs.
-_BATCH_SHARE, _CACHE_SHARE = 0.15, 0.4
+_BATCH_MEMORY_SHARE, _CACHE_MEMORY_SHARE = 0.15, 0.4
 
 
-def batch_tokens(model: PreTrainedModel, width: int, cache_bytes: int) -> int:
+def batch_tokens(model: PreTrainedModel, hidden_size: int, cache_bytes: int) -> int:
     """New tokens in one batch, whose activations, keys and values fit a share of the free memory.
 
-    `width` is the size of the hidden state, `cache_bytes` what the keys and values of one token take in all layers.
+    `hidden_size` is the size of the hidden state, `cache_bytes` what the keys and values of one token take in all layers.
     """
-    inner = getattr(model.config.get_text_config(), "intermediate_size", None)
-    inner = inner if isinstance(inner, int) else 4 * width
+    intermediate_size = getattr(model.config.get_text_config(), "intermediate_size", None)
+    intermediate_size = intermediate_size if isinstance(intermediate_size, int) else 4 * hidden_size
     # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
-    activations = (8 * width + 3 * inner) * model.dtype.itemsize
-    mask = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
-    return _power(
-        _BATCH_SHARE * free_bytes(model) / (activations + cache_bytes + mask),
-        _LEAST_BATCH_TOKENS,
-        MOST_BATCH_TOKENS[_kind(model)],
+    activation_bytes = (8 * hidden_size + 3 * intermediate_size) * model.dtype.itemsize
+    mask_bytes = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
+    return _bounded_power_of_two(
+        _BATCH_MEMORY_SHARE * free_bytes(model) / (activation_bytes + cache_bytes + mask_bytes),
+        _MIN_BATCH_TOKENS,
+        MAX_BATCH_TOKENS[_device_kind(model)],
     )
 
 
 def cache_tokens(model: PreTrainedModel, cache_bytes: int) -> int:
     """Tokens whose keys and values, `cache_bytes` a token, generation may keep in a share of the free memory."""
-    return _power(_CACHE_SHARE * free_bytes(model) / cache_bytes, _LEAST_CACHE_TOKENS, MOST_CACHE_TOKENS[_kind(model)])
+    return _bounded_power_of_two(
+        _CACHE_MEMORY_SHARE * free_bytes(model) / cache_bytes, _MIN_CACHE_TOKENS, MAX_CACHE_TOKENS[_device_kind(model)]
+    )
 
 
 def free_bytes(model: PreTrainedModel) -> int:
@@ -52,10 +54,10 @@ def free_bytes(model: PreTrainedModel) -> int:
     return psutil.virtual_memory().available
 
 
-def _kind(model: PreTrainedModel) -> str:
+def _device_kind(model: PreTrainedModel) -> str:
     return "gpu" if any(parameter.device.type == "cuda" for parameter in model.parameters()) else "cpu"
 
 
-def _power(count: float, least: int, most: int) -> int:
+def _bounded_power_of_two(count: float, minimum: int, maximum: int) -> int:
     """The largest power of two that is at most `count`, within bounds."""
-    return max(least, min(most, 1 << max(0, int(count).bit_length() - 1)))
+    return max(minimum, min(maximum, 1 << max(0, int(count).bit_length() - 1)))

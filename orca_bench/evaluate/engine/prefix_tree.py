@@ -33,20 +33,20 @@ class TokenSpan:
 class Targets(NamedTuple):
     """What is scored of one sequence in one batch.
 
-    `number` is the sequence's. After each of `indices` the token of `token_ids` at the same place is scored. `complete` is
-    whether the sequence has no further tokens.
+    `sequence_index` is the sequence's. After each of `indices` the token of `token_ids` at the same place is scored.
+    `is_complete` is whether the sequence has no further tokens.
     """
 
-    number: int
+    sequence_index: int
     indices: list[int]
     token_ids: list[int]
-    complete: bool
+    is_complete: bool
 
 
 class EndedPath(NamedTuple):
     """A sequence that ends in a batch: its number, and the indices of its whole path from the root."""
 
-    number: int
+    sequence_index: int
     indices: list[int]
 
 
@@ -62,7 +62,7 @@ class TreeBatch:
     cached: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
-    runs: list[TokenSpan] = field(default_factory=list)
+    spans: list[TokenSpan] = field(default_factory=list)
     targets: list[Targets] = field(default_factory=list)
     ended: list[EndedPath] = field(default_factory=list)
 
@@ -74,44 +74,48 @@ class TreeBatch:
         count = len(self.cached) + len(self.token_ids)
         ends: npt.NDArray[np.int64] = np.full(count, count, dtype=np.int64)
         path = list(range(len(self.cached)))
-        for run in self.runs:
-            first = len(self.cached) + run.start
-            ends[path[len(run.ancestors) :]] = first  # what is no ancestor of the run has no further descendants
-            path[len(run.ancestors) :] = range(first, len(self.cached) + run.end)
+        for span in self.spans:
+            first_index = len(self.cached) + span.start
+            ends[path[len(span.ancestors) :]] = (
+                first_index  # what is no ancestor of the span has no further descendants
+            )
+            path[len(span.ancestors) :] = range(first_index, len(self.cached) + span.end)
         return ends
 
 
-def batches(sequences: Sequence[ScoredSequence], budget: int, most_ended: int | None = None) -> Iterator[TreeBatch]:
+def batches(
+    sequences: Sequence[ScoredSequence], budget: int, max_ended_paths: int | None = None
+) -> Iterator[TreeBatch]:
     """The batches of the prefix tree of all sequences, at most `budget` new tokens each, in the order they must be computed.
 
-    A sequence's last token is scored and never fed, so it is no token of the tree. With `most_ended`, at most so many sequences
-    end in a batch, and batches have the paths of those that do.
+    A sequence's last token is scored and never fed, so it is no token of the tree. With `max_ended_paths`, at most so many
+    sequences end in a batch, and batches have the paths of those that do.
     """
     batch = TreeBatch()
-    path: list[int] = []  # the index of each token from the root
-    previous: list[int] = []
-    for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
-        sequence = sequences[number]
-        fed = sequence.ids[:-1]
-        shared = _shared_prefix_length(previous, fed)
-        del path[shared:]
-        scored = sequence.start - 1  # the next depth whose next token is to be scored
-        if len(batch.ended) == most_ended:
+    path_indices: list[int] = []  # the index of each token from the root
+    previous_ids: list[int] = []
+    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
+        sequence = sequences[sequence_index]
+        fed_ids = sequence.ids[:-1]
+        shared_length = _shared_prefix_length(previous_ids, fed_ids)
+        del path_indices[shared_length:]
+        next_scored_depth = sequence.start - 1  # the next depth whose next token is to be scored
+        if len(batch.ended) == max_ended_paths:
             # Of a sequence that comes again a token is computed again: no batch is empty.
-            shared = min(shared, len(fed) - 1)
-            del path[shared:]
+            shared_length = min(shared_length, len(fed_ids) - 1)
+            del path_indices[shared_length:]
             yield batch
-            batch, path = TreeBatch(cached=path), list(range(len(path)))
-        for token_id in fed[shared:]:
+            batch, path_indices = TreeBatch(cached=path_indices), list(range(len(path_indices)))
+        for token_id in fed_ids[shared_length:]:
             if len(batch.token_ids) == budget:
-                scored = _add_targets(batch, number, sequence, path, scored)
+                next_scored_depth = _add_targets(batch, sequence_index, sequence, path_indices, next_scored_depth)
                 yield batch
-                batch, path = TreeBatch(cached=path), list(range(len(path)))
-            _add_token(batch, path, token_id)
-        _add_targets(batch, number, sequence, path, scored)
-        if most_ended:
-            batch.ended.append(EndedPath(number, path.copy()))
-        previous = fed
+                batch, path_indices = TreeBatch(cached=path_indices), list(range(len(path_indices)))
+            _append_token(batch, path_indices, token_id)
+        _add_targets(batch, sequence_index, sequence, path_indices, next_scored_depth)
+        if max_ended_paths:
+            batch.ended.append(EndedPath(sequence_index, path_indices.copy()))
+        previous_ids = fed_ids
     if batch.targets:
         yield batch
 
@@ -120,45 +124,47 @@ def with_next_cached(batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, 
     """Each batch with the indices that the batch after it has cached."""
     batch = next(batches, None)
     while batch is not None:
-        following = next(batches, None)
-        yield batch, following.cached if following else []
-        batch = following
+        next_batch = next(batches, None)
+        yield batch, next_batch.cached if next_batch else []
+        batch = next_batch
 
 
 @dataclass
 class SequenceGroup:
     """The numbers of some sequences in lexicographic order, and how many tokens their tree has.
 
-    `shared` has of each how many of its first tokens are those of the one before it.
+    `shared_prefix_lengths` has of each how many of its first tokens are those of the one before it.
     """
 
-    numbers: list[int] = field(default_factory=list)
-    shared: list[int] = field(default_factory=list)
+    sequence_indices: list[int] = field(default_factory=list)
+    shared_prefix_lengths: list[int] = field(default_factory=list)
     tokens: int = 0
 
 
-def groups(sequences: Sequence[ScoredSequence], tokens: int, extra_tokens: int = 0) -> list[SequenceGroup]:
-    """All sequences, in groups of about `tokens` tokens; each group is a tree of its own.
+def groups(sequences: Sequence[ScoredSequence], group_tokens: int, extra_tokens: int = 0) -> list[SequenceGroup]:
+    """All sequences, in groups of about `group_tokens` tokens; each group is a tree of its own.
 
     A group computes again what it shares with the one before, so a group ends, once it is three quarters full, where the next
     sequence shares little. `extra_tokens` is what a sequence counts besides its tokens.
     """
-    result = [SequenceGroup()]
-    previous: list[int] = []
-    for number in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
-        fed = sequences[number].ids[:-1]
-        shared = _shared_prefix_length(previous, fed)
-        group = result[-1]
-        full = group.tokens >= tokens or (group.tokens >= 0.75 * tokens and shared < _SHORT_PREFIX)
-        if group.numbers and full:
+    sequence_groups = [SequenceGroup()]
+    previous_ids: list[int] = []
+    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
+        fed_ids = sequences[sequence_index].ids[:-1]
+        shared_length = _shared_prefix_length(previous_ids, fed_ids)
+        group = sequence_groups[-1]
+        is_full = group.tokens >= group_tokens or (
+            group.tokens >= 0.75 * group_tokens and shared_length < _SHORT_PREFIX
+        )
+        if group.sequence_indices and is_full:
             group = SequenceGroup()
-            result.append(group)
-            shared = 0
-        group.numbers.append(number)
-        group.shared.append(shared)
-        group.tokens += len(fed) - shared + extra_tokens
-        previous = fed
-    return result if sequences else []
+            sequence_groups.append(group)
+            shared_length = 0
+        group.sequence_indices.append(sequence_index)
+        group.shared_prefix_lengths.append(shared_length)
+        group.tokens += len(fed_ids) - shared_length + extra_tokens
+        previous_ids = fed_ids
+    return sequence_groups if sequences else []
 
 
 def distinct_tokens(sequences: Sequence[ScoredSequence]) -> int:
@@ -166,40 +172,44 @@ def distinct_tokens(sequences: Sequence[ScoredSequence]) -> int:
     return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.ids)))
 
 
-def new_tokens(ordered: Sequence[ScoredSequence]) -> Iterator[int]:
+def new_tokens(sorted_sequences: Sequence[ScoredSequence]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
-    previous: list[int] = []
-    for sequence in ordered:
-        yield len(sequence.ids) - 1 - _shared_prefix_length(previous, sequence.ids[:-1])
-        previous = sequence.ids[:-1]
+    previous_ids: list[int] = []
+    for sequence in sorted_sequences:
+        yield len(sequence.ids) - 1 - _shared_prefix_length(previous_ids, sequence.ids[:-1])
+        previous_ids = sequence.ids[:-1]
 
 
-def _add_token(batch: TreeBatch, path: list[int], token_id: int) -> None:
+def _append_token(batch: TreeBatch, path_indices: list[int], token_id: int) -> None:
     """Append a token to the end of a path."""
     index, token_index = len(batch.cached) + len(batch.token_ids), len(batch.token_ids)
-    if batch.runs and path and path[-1] == index - 1:
-        batch.runs[-1].end = token_index + 1
+    if batch.spans and path_indices and path_indices[-1] == index - 1:
+        batch.spans[-1].end = token_index + 1
     else:
-        batch.runs.append(TokenSpan(token_index, token_index + 1, path.copy()))
+        batch.spans.append(TokenSpan(token_index, token_index + 1, path_indices.copy()))
     batch.token_ids.append(token_id)
-    batch.depths.append(len(path))
-    path.append(index)
+    batch.depths.append(len(path_indices))
+    path_indices.append(index)
 
 
-def _add_targets(batch: TreeBatch, number: int, sequence: ScoredSequence, path: list[int], scored: int) -> int:
+def _add_targets(
+    batch: TreeBatch, sequence_index: int, sequence: ScoredSequence, path_indices: list[int], next_scored_depth: int
+) -> int:
     """Note what of a sequence can be scored from its path as far as it goes; returns the depth where the rest begins."""
-    indices = path[scored:]
-    complete = len(path) == len(sequence.ids) - 1
-    if indices or complete:
-        batch.targets.append(Targets(number, indices, sequence.ids[scored + 1 : len(path) + 1], complete))
-    return max(scored, len(path))
+    indices = path_indices[next_scored_depth:]
+    is_complete = len(path_indices) == len(sequence.ids) - 1
+    if indices or is_complete:
+        batch.targets.append(
+            Targets(sequence_index, indices, sequence.ids[next_scored_depth + 1 : len(path_indices) + 1], is_complete)
+        )
+    return max(next_scored_depth, len(path_indices))
 
 
-def _shared_prefix_length(one: list[int], other: list[int]) -> int:
+def _shared_prefix_length(first_ids: list[int], second_ids: list[int]) -> int:
     """How many first ids two lists share."""
     count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
+    for first_id, second_id in zip(first_ids, second_ids, strict=False):
+        if first_id != second_id:
             break
         count += 1
     return count

@@ -27,8 +27,10 @@ from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models import architecture
 
-_CHANGED = 8  # units of rounding of the largest hidden value: what experts that are given other tokens beside may cause
-_MOVED = 0.25  # of the largest hidden value: more than the rounding of passes of another size
+_SIBLING_TOLERANCE = (
+    8  # units of rounding of the largest hidden value: what experts that are given other tokens beside may cause
+)
+_POSITION_TOLERANCE = 0.25  # of the largest hidden value: more than the rounding of passes of another size
 
 
 class CheckedEngine(Protocol):
@@ -44,7 +46,7 @@ class CheckedEngine(Protocol):
         """See `TreeEngine`."""
 
     def generate_ids(
-        self, prompts: Sequence[Sequence[int]], finished: Finished, max_new_tokens: int
+        self, prompts: Sequence[Sequence[int]], is_finished: Finished, max_new_tokens: int
     ) -> list[list[int]]:
         """See `TreeEngine`."""
 
@@ -54,49 +56,59 @@ def check(engine: CheckedEngine, tolerance: float) -> float:
 
     Raises Unfit where it is more than `tolerance`, or a token depends on others than its ancestors.
     """
-    random = np.random.default_rng(0)
-    size = architecture.vocabulary_size(engine.model)
-    prefix, *tails = (random.integers(0, size, n).tolist() for n in (12, 1, 3, 5, 2))
-    sizes = engine.batch_tokens, engine.cache_tokens
+    generator = np.random.default_rng(0)
+    vocabulary_size = architecture.vocabulary_size(engine.model)
+    prefix, *tails = (generator.integers(0, vocabulary_size, n).tolist() for n in (12, 1, 3, 5, 2))
+    original_sizes = engine.batch_tokens, engine.cache_tokens
     engine.batch_tokens, engine.cache_tokens = (
         7,
         50,
     )  # several batches, so that the cached path is checked too; two slots
     try:
-        worst = max(_check_scores(engine, prefix, tails), _check_texts(engine, prefix, tails))
+        largest_difference = max(_check_scores(engine, prefix, tails), _check_texts(engine, prefix, tails))
     except NotFinite:  # so is the model, or what the tree makes of it
-        worst = math.nan
+        largest_difference = math.nan
     finally:
-        engine.batch_tokens, engine.cache_tokens = sizes
-    if not worst <= tolerance:
-        raise Unfit(f"in a tree its answers differ from those of plain forward passes by {worst:.2g} nats a token")
+        engine.batch_tokens, engine.cache_tokens = original_sizes
+    if not largest_difference <= tolerance:
+        raise Unfit(
+            f"in a tree its answers differ from those of plain forward passes by {largest_difference:.2g} nats a token"
+        )
     # No id that may be padding's, whose embedding is zero: a root of it has no gradient.
-    _check_branches(engine, *(random.integers(size // 4, size // 2, n).tolist() for n in (12, 40, 40, 6)))
-    return worst
+    _check_branches(
+        engine, *(generator.integers(vocabulary_size // 4, vocabulary_size // 2, n).tolist() for n in (12, 40, 40, 6))
+    )
+    return largest_difference
 
 
 def _check_scores(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
     sequences = [ScoredSequence(prefix + tail, len(prefix)) for tail in tails] + [ScoredSequence(tails[2], 1)]
-    worst = 0.0
-    for sequence, (logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
-        table = engine.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
-        plain = table[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
-        worst = max(worst, abs(float(plain) - logprob) / (len(sequence.ids) - sequence.start))
-    return worst
+    largest_difference = 0.0
+    for sequence, (tree_logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
+        logprobs = engine.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
+        plain_logprob = logprobs[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
+        largest_difference = max(
+            largest_difference, abs(float(plain_logprob) - tree_logprob) / (len(sequence.ids) - sequence.start)
+        )
+    return largest_difference
 
 
 def _check_texts(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
     """How far the generated tokens are below the likeliest: two that are as likely may change places."""
     prompts = [prefix + tail for tail in tails]
-    worst = 0.0
-    for number, new in enumerate(engine.generate_ids(prompts, lambda number, ids: len(ids) > number, 4)):
-        table = engine.plain.log_probabilities(prompts[number] + new[:-1], trimmed=False)[-len(new) :]
-        worst = max(worst, float((table.max(dim=-1).values - table[range(len(new)), new]).max()))
-    return worst
+    largest_difference = 0.0
+    for prompt_index, new_ids in enumerate(
+        engine.generate_ids(prompts, lambda prompt_index, ids: len(ids) > prompt_index, 4)
+    ):
+        logprobs = engine.plain.log_probabilities(prompts[prompt_index] + new_ids[:-1], trimmed=False)[-len(new_ids) :]
+        largest_difference = max(
+            largest_difference, float((logprobs.max(dim=-1).values - logprobs[range(len(new_ids)), new_ids]).max())
+        )
+    return largest_difference
 
 
 def _check_branches(
-    engine: CheckedEngine, prefix: list[int], one: list[int], other: list[int], branch: list[int]
+    engine: CheckedEngine, prefix: list[int], sibling: list[int], other_sibling: list[int], branch: list[int]
 ) -> None:
     """Raise Unfit where a branch is not the same beside one branch, beside another, and alone.
 
@@ -104,18 +116,25 @@ def _check_branches(
     tokens of the other branch, then the place in the batch. What leaks through embeddings shows as a gradient, which is exactly
     zero where there is no way from one token to another.
     """
-    one[0] = other[0] = branch[0] - 1  # the branch comes after them in the batch
-    batch = _batch(prefix, one, branch)
-    expected = _last_hidden(engine, batch, len(branch))
-    largest = float(expected.abs().max())
-    changed = float((expected - _last_hidden(engine, _batch(prefix, other, branch), len(branch))).abs().max())
-    moved = float((expected - _last_hidden(engine, _batch(prefix, branch), len(branch))).abs().max())
-    rounding = torch.finfo(engine.model.dtype).eps
-    if not (changed <= _CHANGED * rounding * largest and moved <= _MOVED * largest):
+    sibling[0] = other_sibling[0] = branch[0] - 1  # the branch comes after them in the batch
+    batch = _batch(prefix, sibling, branch)
+    expected_hidden = _last_hidden(engine, batch, len(branch))
+    largest_value = float(expected_hidden.abs().max())
+    sibling_difference = float(
+        (expected_hidden - _last_hidden(engine, _batch(prefix, other_sibling, branch), len(branch))).abs().max()
+    )
+    position_difference = float(
+        (expected_hidden - _last_hidden(engine, _batch(prefix, branch), len(branch))).abs().max()
+    )
+    rounding_unit = torch.finfo(engine.model.dtype).eps
+    if not (
+        sibling_difference <= _SIBLING_TOLERANCE * rounding_unit * largest_value
+        and position_difference <= _POSITION_TOLERANCE * largest_value
+    ):
         raise Unfit("a token is changed by tokens that it must not see, or by its place in the batch")
     # Offloaded weights would all stay in memory for the gradient.
     if all(parameter.device.type != "meta" for parameter in engine.model.parameters()):
-        _check_gradient(engine, batch, slice(len(prefix), len(prefix) + len(one)), len(branch))
+        _check_gradient(engine, batch, slice(len(prefix), len(prefix) + len(sibling)), len(branch))
 
 
 def _batch(prefix: list[int], *tails: list[int]) -> TreeBatch:
@@ -123,25 +142,25 @@ def _batch(prefix: list[int], *tails: list[int]) -> TreeBatch:
     return batch
 
 
-def _last_hidden(engine: CheckedEngine, batch: TreeBatch, count: int) -> torch.Tensor:
-    """The last hidden states of the last `count` tokens of a batch, float32 [count, hidden size]."""
-    return engine.forward.compute_batch(batch, CachedPath(), [])[0][-count:].float()
+def _last_hidden(engine: CheckedEngine, batch: TreeBatch, token_count: int) -> torch.Tensor:
+    """The last hidden states of the last `token_count` tokens of a batch, float32 [token_count, hidden size]."""
+    return engine.forward.compute_batch(batch, CachedPath(), [])[0][-token_count:].float()
 
 
-def _check_gradient(engine: CheckedEngine, batch: TreeBatch, others: slice, count: int) -> None:
-    """Raise Unfit where the last `count` tokens of a batch depend on the embeddings of `others`, which are no ancestors."""
+def _check_gradient(engine: CheckedEngine, batch: TreeBatch, sibling_slice: slice, token_count: int) -> None:
+    """Raise Unfit where the last `token_count` tokens of a batch depend on the embeddings of `sibling_slice`, no ancestors."""
     embeddings: list[torch.Tensor] = []
 
-    def replace(module: torch.nn.Module, inputs: Any, out: torch.Tensor) -> torch.Tensor:
-        embeddings.append(out.detach().requires_grad_())
+    def replace_embeddings(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        embeddings.append(output.detach().requires_grad_())
         return embeddings[-1].clone()  # some models go on in place
 
-    hook = engine.model.get_input_embeddings().register_forward_hook(replace)
+    hook = engine.model.get_input_embeddings().register_forward_hook(replace_embeddings)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            last = _last_hidden(engine, batch, count)
-            (gradient,) = torch.autograd.grad(last.square().sum(), embeddings[:1])
+            last_hidden = _last_hidden(engine, batch, token_count)
+            (gradient,) = torch.autograd.grad(last_hidden.square().sum(), embeddings[:1])
     finally:
         hook.remove()
-    if bool(gradient[0, others].any()):
+    if bool(gradient[0, sibling_slice].any()):
         raise Unfit("a token is changed by tokens that it must not see")

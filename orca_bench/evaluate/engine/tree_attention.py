@@ -1,7 +1,7 @@
 """Attention in a prefix tree, and in sequences that each grow by a token: to which of the computed keys each query attends.
 
 `TreeAttention` is the pattern of one batch of the tree: each token attends to the cached path and, of the batch, to its own
-ancestors, of which a layer may use only the nearest (a sliding window). There are two ways to compute the same: `runs` attends
+ancestors, of which a layer may use only the nearest (a sliding window). There are two ways to compute the same: `spans` attends
 run by run, each to just its own ancestors, and was the faster on CPUs; `mask` gives one kernel a boolean mask, for GPUs, where
 launching many kernels should cost more than the mask wastes (not measured). `StepAttention` is the pattern of one step of
 generation. Its own module because it knows keys and values and neither models nor requests.
@@ -19,39 +19,41 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
 
 KINDS = ("runs", "mask")
-_PART_TOKENS = 256  # tokens of a run that attend together under a mask
+_BLOCK_TOKENS = 256  # tokens of a run that attend together under a mask
 
 
 class TreeAttention(AttentionPattern):
-    """One batch of the tree during its forward pass, after the cached `path`.
+    """One batch of the tree during its forward pass, after the path `cached_path`.
 
-    `keep` are the indices of the batch that the next one needs; `next_path` is filled with their keys and values. `kind` is one
-    of KINDS.
+    `next_cached_indices` are the indices of the batch that the next one needs; `next_path` is filled with their keys and values.
+    `method` is one of KINDS.
     """
 
     def __init__(
         self,
         batch: TreeBatch,
-        path: CachedPath,
-        keep: Sequence[int],
-        kind: str,
+        cached_path: CachedPath,
+        next_cached_indices: Sequence[int],
+        method: str,
         device: torch.device,
         dtype: torch.dtype,
         windows: Sequence[int | None] = (None,),
     ):
         super().__init__(windows)
-        self.batch, self.path, self.kind, self.next_path = batch, path, kind, CachedPath()
-        self.keep = torch.tensor(keep, dtype=torch.long, device=device)
+        self.batch, self.cached_path, self.method, self.next_path = batch, cached_path, method, CachedPath()
+        self.next_cached_indices = torch.tensor(next_cached_indices, dtype=torch.long, device=device)
         self._slots: CacheSlots | None = None
         self._slot_paths: list[tuple[int, torch.Tensor]] = []
         self._device, self._dtype = device, dtype
         self._masks_by_window: dict[int | None, torch.Tensor] = {}
-        self._runs_by_window: dict[int | None, list[_AttendingRun]] = {}
+        self._spans_by_window: dict[int | None, list[_SpanAttention]] = {}
 
     def fill_slots(self, slots: CacheSlots, paths: Sequence[tuple[int, Sequence[int]]]) -> None:
         """Have the keys and values of sequences, (slot, indices of its path), written into slots during the pass."""
         self._slots = slots
-        self._slot_paths = [(slot, torch.tensor(indices, device=self.keep.device)) for slot, indices in paths]
+        self._slot_paths = [
+            (slot, torch.tensor(indices, device=self.next_cached_indices.device)) for slot, indices in paths
+        ]
         for slot, indices in paths:
             slots.lengths[slot] = len(indices)
 
@@ -59,23 +61,23 @@ class TreeAttention(AttentionPattern):
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
         """[1, heads, tokens, head size] of the batch's tokens, whose keys and values are [1, key heads, tokens, head size]."""
-        if layer in self.path.keys:
-            key = torch.cat([self.path.keys[layer], key], dim=2)
-            value = torch.cat([self.path.values[layer], value], dim=2)
-        self._cache(layer, key, value)
+        if layer in self.cached_path.keys:
+            key = torch.cat([self.cached_path.keys[layer], key], dim=2)
+            value = torch.cat([self.cached_path.values[layer], value], dim=2)
+        self._copy_to_caches(layer, key, value)
         groups = query.shape[1] // key.shape[1]
         if groups > 1:
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-        if self.kind == "mask":
+        if self.method == "mask":
             return attention(query, key, value, options, self._mask(options.window).to(key.device))
-        return self._attend_runs(query, key, value, options)
+        return self._attend_spans(query, key, value, options)
 
-    def _cache(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+    def _copy_to_caches(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Copy what the next batch and the slots need of the keys and values, [1, key heads, cached + tokens, head size]."""
-        if len(self.keep):
-            keep = self.keep.to(key.device)
-            self.next_path.keys[layer] = key.index_select(2, keep)
-            self.next_path.values[layer] = value.index_select(2, keep)
+        if len(self.next_cached_indices):
+            device_indices = self.next_cached_indices.to(key.device)
+            self.next_path.keys[layer] = key.index_select(2, device_indices)
+            self.next_path.values[layer] = value.index_select(2, device_indices)
         if self._slots is None:
             return
         keys, values = self._slots.of_layer(layer, key, value)
@@ -88,25 +90,33 @@ class TreeAttention(AttentionPattern):
             self._masks_by_window[window] = tree_mask(self.batch, self._device, window)
         return self._masks_by_window[window]
 
-    def _attend_runs(
+    def _attend_spans(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
-        if options.window not in self._runs_by_window:
-            self._runs_by_window[options.window] = [
-                _attending_run(self.batch, run, self._device, self._dtype, options.window) for run in self.batch.runs
+        if options.window not in self._spans_by_window:
+            self._spans_by_window[options.window] = [
+                _span_attention(self.batch, span, self._device, self._dtype, options.window)
+                for span in self.batch.spans
             ]
         outputs = []
-        for indices, parts in self._runs_by_window[options.window]:
+        for indices, query_blocks in self._spans_by_window[options.window]:
             if isinstance(indices, slice):
                 keys, values = key[:, :, indices], value[:, :, indices]
             else:
                 indices = indices.to(key.device)
                 keys, values = key.index_select(2, indices), value.index_select(2, indices)
-            for part in parts:
-                own, columns = slice(part.start, part.end), slice(part.first, part.last)
-                mask = None if part.mask is None else part.mask.to(key.device)
+            for block in query_blocks:
+                query_slice, key_slice = slice(block.start, block.end), slice(block.first_column, block.last_column)
+                mask = None if block.mask is None else block.mask.to(key.device)
                 outputs.append(
-                    attention(query[:, :, own], keys[:, :, columns], values[:, :, columns], options, mask, part.causal)
+                    attention(
+                        query[:, :, query_slice],
+                        keys[:, :, key_slice],
+                        values[:, :, key_slice],
+                        options,
+                        mask,
+                        block.causal,
+                    )
                 )
         return torch.cat(outputs, dim=2)
 
@@ -121,9 +131,9 @@ class StepAttention(AttentionPattern):
         super().__init__(windows)
         self.positions = list(slots.lengths[:count])
         self._slots = slots
-        self._longest = max(self.positions) + 1
+        self._longest_length = max(self.positions) + 1
         self._slot_numbers = torch.arange(count, device=device)
-        self._columns = torch.tensor(self.positions, device=device)
+        self._new_columns = torch.tensor(self.positions, device=device)
         self._masks_by_window: dict[tuple[int | None, torch.device], torch.Tensor] = {}
         slots.lengths[:count] = [position + 1 for position in self.positions]
 
@@ -132,33 +142,44 @@ class StepAttention(AttentionPattern):
     ) -> torch.Tensor:
         """[count, heads, 1, head size] of the new tokens, whose keys and values are [count, key heads, 1, head size]."""
         keys, values = self._slots.of_layer(layer, key, value)
-        slots, columns = self._slot_numbers.to(key.device), self._columns.to(key.device)
+        slots, columns = self._slot_numbers.to(key.device), self._new_columns.to(key.device)
         keys[slots, :, columns], values[slots, :, columns] = key[:, :, 0], value[:, :, 0]
         # The queries of the heads that share keys go in as if they were tokens, which spares copies of the keys.
-        batch, heads, _, size = query.shape
-        queries = query.view(batch, key.shape[1], -1, size)
+        sequence_count, heads, _, head_size = query.shape
+        queries = query.view(sequence_count, key.shape[1], -1, head_size)
         if self._slots.one_by_one:
             outputs = []
-            for i, position in enumerate(self.positions):
-                one, seen_columns = slice(i, i + 1), slice(_first_depth(position, options.window), position + 1)
-                outputs.append(
-                    attention(queries[one], keys[one, :, seen_columns], values[one, :, seen_columns], options)
+            for slot, position in enumerate(self.positions):
+                slot_slice, visible_slice = (
+                    slice(slot, slot + 1),
+                    slice(_first_depth(position, options.window), position + 1),
                 )
-            out = torch.cat(outputs)
+                outputs.append(
+                    attention(
+                        queries[slot_slice],
+                        keys[slot_slice, :, visible_slice],
+                        values[slot_slice, :, visible_slice],
+                        options,
+                    )
+                )
+            output = torch.cat(outputs)
         else:
-            keys, values = keys[:batch, :, : self._longest], values[:batch, :, : self._longest]
+            keys, values = (
+                keys[:sequence_count, :, : self._longest_length],
+                values[:sequence_count, :, : self._longest_length],
+            )
             mask = self._mask(options.window, key.device).expand(-1, -1, queries.shape[2], -1)
-            out = attention(queries, keys, values, options, mask)
-        return out.reshape(batch, heads, 1, -1)
+            output = attention(queries, keys, values, options, mask)
+        return output.reshape(sequence_count, heads, 1, -1)
 
     def _mask(self, window: int | None, device: torch.device) -> torch.Tensor:
         """To which columns of its slot each sequence attends, bool [count, 1, 1, columns]."""
         if (window, device) not in self._masks_by_window:
-            last = self._columns.to(device)[:, None]
-            columns = torch.arange(self._longest, device=device)
-            visible = columns <= last
+            last_column = self._new_columns.to(device)[:, None]
+            columns = torch.arange(self._longest_length, device=device)
+            visible = columns <= last_column
             if window is not None:
-                visible &= columns > last - window
+                visible &= columns > last_column - window
             self._masks_by_window[window, device] = visible[:, None, None]
         return self._masks_by_window[window, device]
 
@@ -169,68 +190,74 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window: int | None =
     """
     ends = torch.from_numpy(batch.subtree_ends()).to(device)
     indices = torch.arange(len(ends), device=device)
-    own = indices[len(batch.cached) :, None]
-    visible = (indices <= own) & (own < ends)
+    query_indices = indices[len(batch.cached) :, None]
+    visible = (indices <= query_indices) & (query_indices < ends)
     if window is not None:
         depths = torch.tensor([*range(len(batch.cached)), *batch.depths], device=device)
         visible &= depths[len(batch.cached) :, None] - depths < window
     return visible
 
 
-class _Part(NamedTuple):
-    """Tokens `start` to `end` of a batch that attend together to columns `first` to `last` of their run's.
+class _QueryBlock(NamedTuple):
+    """Tokens `start` to `end` of a batch that attend together to columns `first_column` to `last_column` of their run's.
 
     `mask` is [tokens, columns], 0 where a column is attended to and -inf elsewhere; None: to all, or `causal`.
     """
 
     start: int
     end: int
-    first: int
-    last: int
+    first_column: int
+    last_column: int
     mask: torch.Tensor | None
     causal: bool
 
 
-class _AttendingRun(NamedTuple):
+class _SpanAttention(NamedTuple):
     """A run during its attention: the indices of its columns, its ancestors and itself in the order of depth; its parts."""
 
     columns: slice | torch.Tensor
-    parts: list[_Part]
+    query_blocks: list[_QueryBlock]
 
 
-def _attending_run(
-    batch: TreeBatch, run: TokenSpan, device: torch.device, dtype: torch.dtype, window: int | None
-) -> _AttendingRun:
+def _span_attention(
+    batch: TreeBatch, span: TokenSpan, device: torch.device, dtype: torch.dtype, window: int | None
+) -> _SpanAttention:
     """A run, in parts; a long run after other tokens has several, so that no part computes much of what its mask hides."""
-    own = range(len(batch.cached) + run.start, len(batch.cached) + run.end)
-    ancestors = len(run.ancestors)
+    span_indices = range(len(batch.cached) + span.start, len(batch.cached) + span.end)
+    ancestor_count = len(span.ancestors)
     columns: slice | torch.Tensor
-    if ancestors in (0, own.start):
-        columns = slice(own.start - ancestors, own.stop)
+    if ancestor_count in (0, span_indices.start):
+        columns = slice(span_indices.start - ancestor_count, span_indices.stop)
     else:
-        columns = torch.tensor([*run.ancestors, *own], dtype=torch.long, device=device)
-    if ancestors == 0 and (window is None or len(own) <= window):
-        return _AttendingRun(columns, [_Part(run.start, run.end, 0, len(own), None, True)])
-    parts = []
-    for start in range(run.start, run.end, _PART_TOKENS):
-        end = min(start + _PART_TOKENS, run.end)
-        size, last = end - start, ancestors + end - run.start
-        first = _first_depth(last - size, window)
-        mask = _part_mask(size, first, last, window, device, dtype) if size > 1 else None
-        parts.append(_Part(start, end, first, last, mask, False))
-    return _AttendingRun(columns, parts)
+        columns = torch.tensor([*span.ancestors, *span_indices], dtype=torch.long, device=device)
+    if ancestor_count == 0 and (window is None or len(span_indices) <= window):
+        return _SpanAttention(columns, [_QueryBlock(span.start, span.end, 0, len(span_indices), None, True)])
+    query_blocks = []
+    for block_start in range(span.start, span.end, _BLOCK_TOKENS):
+        block_end = min(block_start + _BLOCK_TOKENS, span.end)
+        query_count, last_column = block_end - block_start, ancestor_count + block_end - span.start
+        first_column = _first_depth(last_column - query_count, window)
+        mask = _block_mask(query_count, first_column, last_column, window, device, dtype) if query_count > 1 else None
+        query_blocks.append(_QueryBlock(block_start, block_end, first_column, last_column, mask, False))
+    return _SpanAttention(columns, query_blocks)
 
 
-def _part_mask(
-    size: int, first: int, last: int, window: int | None, device: torch.device, dtype: torch.dtype
+def _block_mask(
+    query_count: int, first_column: int, last_column: int, window: int | None, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:
-    """[size, last - first]: 0 where the last `size` of the depths `first` to `last` attend to a depth, -inf elsewhere."""
-    mask = torch.zeros((size, last - first), dtype=dtype, device=device)
-    own_columns = torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu(1)
-    mask[:, last - first - size :] = own_columns
+    """The mask [query_count, last_column - first_column]: 0 where a query attends to a depth, -inf elsewhere.
+
+    The queries are the last `query_count` of the depths `first_column` to `last_column`.
+    """
+    mask = torch.zeros((query_count, last_column - first_column), dtype=dtype, device=device)
+    causal_mask = torch.full((query_count, query_count), float("-inf"), dtype=dtype, device=device).triu(1)
+    mask[:, last_column - first_column - query_count :] = causal_mask
     if window is not None:
-        depths, columns = torch.arange(last - size, last)[:, None], torch.arange(first, last)
-        mask.masked_fill_((columns <= depths - window).to(device), float("-inf"))
+        query_depths, key_depths = (
+            torch.arange(last_column - query_count, last_column)[:, None],
+            torch.arange(first_column, last_column),
+        )
+        mask.masked_fill_((key_depths <= query_depths - window).to(device), float("-inf"))
     return mask
 
 

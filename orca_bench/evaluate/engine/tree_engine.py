@@ -31,7 +31,7 @@ from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, Sco
 from orca_bench.models import model_folder
 from orca_bench.tokenizers import Tokenizer
 
-_LEAST_TOKENS = 32  # a batch that is smaller than this is given up
+_MIN_BATCH_TOKENS = 32  # a batch that is smaller than this is given up
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
 
 
@@ -63,7 +63,9 @@ class TreeEngine:
             self.forward = TreeForward(model, self.device, self.attention)
             layout = self.forward.layout
             self.limit = layout.limit
-            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(model, layout.width, layout.cache_bytes)
+            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(
+                model, layout.hidden_size, layout.cache_bytes
+            )
             self.cache_tokens = cache_tokens or memory_budget.cache_tokens(model, layout.cache_bytes)
         except torch.OutOfMemoryError:
             raise
@@ -77,20 +79,20 @@ class TreeEngine:
     @property
     def description(self) -> dict[str, str | int]:
         """What a result says of the path: `path`, and where they apply `reason` and `tree_limit` in tokens."""
-        described = {"path": self.path, "reason": self.reason, "tree_limit": self.limit or None}
-        return {key: value for key, value in described.items() if value is not None}
+        path_fields = {"path": self.path, "reason": self.reason, "tree_limit": self.limit or None}
+        return {key: value for key, value in path_fields.items() if value is not None}
 
     @property
     def note(self) -> str | None:
         """A sentence for the user where not everything is computed in the tree."""
         if self.path == "plain":
-            cache = "" if self.plain.cache else "; texts are generated without a cache"
-            return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache}"
+            cache_note = "" if self.plain.use_cache else "; texts are generated without a cache"
+            return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache_note}"
         if self.limit is not None:
             return f"requests of more than {self.limit} tokens are computed by plain forward passes, which is slower"
         return None
 
-    def _fits(self, tokens: int) -> bool:
+    def _fits_tree(self, tokens: int) -> bool:
         """Whether a sequence of which so many tokens are fed is computed in the tree."""
         return self.limit is None or tokens <= self.limit
 
@@ -106,72 +108,76 @@ class TreeEngine:
         sequence, where a log-probability is not a finite number, and UserError where the memory is too small for any batch.
         """
         answers: dict[int, LogLikelihood] = {}
-        in_tree = [number for number, sequence in enumerate(sequences) if self._fits(len(sequence.ids) - 1)]
-        while remaining := [number for number in in_tree if number not in answers]:
+        tree_indices = [index for index, sequence in enumerate(sequences) if self._fits_tree(len(sequence.ids) - 1)]
+        while remaining_indices := [index for index in tree_indices if index not in answers]:
             try:
-                for batch_answers, tokens in self._answers_by_batch(sequences, remaining):
+                for batch_answers, token_count in self._answers_by_batch(sequences, remaining_indices):
                     answers |= batch_answers
-                    progress(tokens)
+                    progress(token_count)
             except torch.OutOfMemoryError:
-                self._halve()
-        plain = [number for number in range(len(sequences)) if number not in answers]
-        answers |= self._plain_answers(sequences, plain, progress)
-        return [answers[number] for number in range(len(sequences))]
+                self._halve_memory()
+        plain_indices = [index for index in range(len(sequences)) if index not in answers]
+        answers |= self._answers_by_plain_passes(sequences, plain_indices, progress)
+        return [answers[index] for index in range(len(sequences))]
 
     def _answers_by_batch(
-        self, sequences: Sequence[ScoredSequence], numbers: Sequence[int]
+        self, sequences: Sequence[ScoredSequence], sequence_indices: Sequence[int]
     ) -> Iterator[tuple[dict[int, LogLikelihood], int]]:
         """For each batch of the sequences of these numbers, (the answers that it completes, by number; its tokens)."""
-        partial: dict[int, LogLikelihood] = {}
+        partial_answers: dict[int, LogLikelihood] = {}
         path = CachedPath()
-        batches = prefix_tree.batches([sequences[number] for number in numbers], self.batch_tokens)
-        for batch, keep in prefix_tree.with_next_cached(batches):
-            hidden, path = self.forward.compute_batch(batch, path, keep)
+        batches = prefix_tree.batches([sequences[index] for index in sequence_indices], self.batch_tokens)
+        for batch, next_cached_indices in prefix_tree.with_next_cached(batches):
+            hidden, path = self.forward.compute_batch(batch, path, next_cached_indices)
             answers: dict[int, LogLikelihood] = {}
-            for place, score, complete in self._scores(batch, hidden):
-                number = numbers[place]
-                before = partial.pop(number, LogLikelihood(0.0, True))
-                answer = LogLikelihood(before.log_probability + score.log_probability, before.greedy and score.greedy)
+            for position, score, is_complete in self._scores(batch, hidden):
+                index = sequence_indices[position]
+                partial_answer = partial_answers.pop(index, LogLikelihood(0.0, True))
+                answer = LogLikelihood(
+                    partial_answer.log_probability + score.log_probability, partial_answer.greedy and score.greedy
+                )
                 if not math.isfinite(answer.log_probability):
-                    raise NotFinite(number, answer.log_probability)
-                (answers if complete else partial)[number] = answer
+                    raise NotFinite(index, answer.log_probability)
+                (answers if is_complete else partial_answers)[index] = answer
             yield answers, len(batch.token_ids)
 
     def _scores(self, batch: TreeBatch, hidden: torch.Tensor) -> Iterator[tuple[int, LogLikelihood, bool]]:
         """(number of the sequence, score of its targets, whether it is complete) of each sequence with targets in a batch."""
         if not batch.targets:
             return
-        indices = np.concatenate([target.indices for target in batch.targets]).astype(np.int64)
+        target_indices = np.concatenate([target.indices for target in batch.targets]).astype(np.int64)
         token_ids = np.concatenate([target.token_ids for target in batch.targets]).astype(np.int64)
-        logprobs, greedy = self.forward.score(hidden, torch.from_numpy(indices), torch.from_numpy(token_ids))
+        target_logprobs, greedy_flags = self.forward.score(
+            hidden, torch.from_numpy(target_indices), torch.from_numpy(token_ids)
+        )
         start = 0
         for target in batch.targets:
             end = start + len(target.token_ids)
-            score = LogLikelihood(float(logprobs[start:end].sum()), bool(greedy[start:end].all()))
-            yield target.number, score, target.complete
+            score = LogLikelihood(float(target_logprobs[start:end].sum()), bool(greedy_flags[start:end].all()))
+            yield target.sequence_index, score, target.is_complete
             start = end
 
-    def _plain_answers(
-        self, sequences: Sequence[ScoredSequence], numbers: Sequence[int], progress: Progress
+    def _answers_by_plain_passes(
+        self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], progress: Progress
     ) -> Mapping[int, LogLikelihood]:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
         answers: dict[int, LogLikelihood] = {}
-        others = [sequence for number, sequence in enumerate(sequences) if number not in set(numbers)]
-        tokens = prefix_tree.distinct_tokens(sequences) - prefix_tree.distinct_tokens(others)
-        counted = 0
+        tree_sequences = [sequence for index, sequence in enumerate(sequences) if index not in set(plain_indices)]
+        token_count = prefix_tree.distinct_tokens(sequences) - prefix_tree.distinct_tokens(tree_sequences)
+        reported_tokens = 0
         try:
-            for group in self.plain.log_likelihoods([sequences[number] for number in numbers]):
-                answers |= {numbers[index]: answer for index, answer in group.items()}
-                done = tokens * len(answers) // len(numbers)
-                progress(done - counted)
-                counted = done
+            for group_answers in self.plain.log_likelihoods([sequences[index] for index in plain_indices]):
+                answers |= {plain_indices[index]: answer for index, answer in group_answers.items()}
+                done_tokens = token_count * len(answers) // len(plain_indices)
+                progress(done_tokens - reported_tokens)
+                reported_tokens = done_tokens
         except NotFinite as error:
-            raise NotFinite(numbers[error.number], error.value) from None
+            raise NotFinite(plain_indices[error.number], error.value) from None
         return answers
 
-    def _halve(self) -> None:
+    def _halve_memory(self) -> None:
         """Go on with half the memory; raises UserError where little is left to halve."""
-        if self.batch_tokens <= _LEAST_TOKENS:
+        if self.batch_tokens <= _MIN_BATCH_TOKENS:
             raise UserError(
                 f"out of memory with {self.batch_tokens} tokens at once",
                 hint="the model needs a larger device, or --device-map auto to be spread over several",
@@ -184,53 +190,55 @@ class TreeEngine:
 
     def generate(
         self,
-        starts: Sequence[GenerationPrompt],
+        prompts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:
         """The greedy text after each start, in order; see `Engine` and `generate_ids`."""
 
-        def finished(number: int, ids: list[int]) -> bool:
-            return len(ids) >= starts[number].max_new_tokens or encoding.finished(ids, stops[number])
+        def is_finished(index: int, ids: list[int]) -> bool:
+            return len(ids) >= prompts[index].max_new_tokens or encoding.finished(ids, stops[index])
 
-        most = max((start.max_new_tokens for start in starts), default=0)
-        continuations = self.generate_ids([start.ids for start in starts], finished, most, progress)
+        max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
+        continuations = self.generate_ids([prompt.ids for prompt in prompts], is_finished, max_new_tokens, progress)
         return [
             GeneratedText(
-                encoding.text(ids[start.discard :], stop),
-                encoding.text(ids, stop) if start.discard else None,
-                not encoding.complete(ids, stop),
+                encoding.text(ids[prompt.discard :], stop_strings),
+                encoding.text(ids, stop_strings) if prompt.discard else None,
+                not encoding.complete(ids, stop_strings),
             )
-            for ids, start, stop in zip(continuations, starts, stops, strict=True)
+            for ids, prompt, stop_strings in zip(continuations, prompts, stops, strict=True)
         ]
 
     @torch.inference_mode()
     def generate_ids(
         self,
         prompts: Sequence[Sequence[int]],
-        finished: Finished,
+        is_finished: Finished,
         max_new_tokens: int,
         progress: Progress = no_progress,
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `max_new_tokens`.
 
-        `finished(number, ids)` says after each token whether the continuation of that prompt is complete; `progress(n)` is
+        `is_finished(index, ids)` says after each token whether the continuation of that prompt is complete; `progress(n)` is
         called with the number of prompts just answered. Where the memory is full the engine goes on with half as many at once.
         Raises NotFinite, with the number of the prompt, where its logits are not finite, and UserError as `log_likelihoods`.
         """
         answers: dict[int, list[int]] = {}
 
-        def complete(number: int, ids: list[int]) -> bool:
-            return len(ids) >= max_new_tokens or finished(number, ids)
+        def is_complete(index: int, ids: list[int]) -> bool:
+            return len(ids) >= max_new_tokens or is_finished(index, ids)
 
-        in_tree = [number for number, prompt in enumerate(prompts) if self._fits(len(prompt) + max_new_tokens - 1)]
-        while remaining := [number for number in in_tree if number not in answers]:
+        tree_indices = [
+            index for index, prompt in enumerate(prompts) if self._fits_tree(len(prompt) + max_new_tokens - 1)
+        ]
+        while remaining_indices := [index for index in tree_indices if index not in answers]:
             memory_is_full = False
             generation = Generation(
                 self.forward,
-                [prompts[number] for number in remaining],
-                functools.partial(_complete_at, remaining, complete),
+                [prompts[index] for index in remaining_indices],
+                functools.partial(_complete_at, remaining_indices, is_complete),
                 max_new_tokens,
                 self.batch_tokens,
                 self.cache_tokens,
@@ -239,18 +247,18 @@ class TreeEngine:
                 for count in generation.run():
                     progress(count)
             except NotANumber as error:
-                raise NotFinite(remaining[error.number], error.value) from None
+                raise NotFinite(remaining_indices[error.prompt_index], error.logit) from None
             except torch.OutOfMemoryError:
                 memory_is_full = True
-            answers |= {remaining[place]: ids for place, ids in generation.continuations.items()}
+            answers |= {remaining_indices[position]: ids for position, ids in generation.continuations.items()}
             del generation  # and with it the memory of its slots
             if memory_is_full:
-                self._halve()
-        for number, prompt in enumerate(prompts):
-            if number not in answers:
-                answers[number] = self.plain.generate_ids(prompt, number, complete, max_new_tokens)
+                self._halve_memory()
+        for index, prompt in enumerate(prompts):
+            if index not in answers:
+                answers[index] = self.plain.generate_ids(prompt, index, is_complete, max_new_tokens)
                 progress(1)
-        return [answers[number] for number in range(len(prompts))]
+        return [answers[index] for index in range(len(prompts))]
 
     # --- the check ------------------------------------------------------------------------------------------------
 
@@ -268,7 +276,7 @@ class TreeEngine:
             except Exception as error:  # whatever a model raises that was not made for this
                 self._leave_tree(error)
         if self.limit is not None:
-            self.plain.check(self._tolerance)
+            self.plain.check_and_choose_cache(self._tolerance)
 
     @property
     def _tolerance(self) -> float:
@@ -283,9 +291,9 @@ class TreeEngine:
         return self_check.check(self, self._tolerance)
 
 
-def _complete_at(numbers: Sequence[int], complete: Finished, place: int, ids: list[int]) -> bool:
-    """`complete` for the prompt whose number stands at `place`."""
-    return complete(numbers[place], ids)
+def _complete_at(indices: Sequence[int], is_complete: Finished, position: int, ids: list[int]) -> bool:
+    """`is_complete` for the prompt whose number stands at `position`."""
+    return is_complete(indices[position], ids)
 
 
 def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, Tokenizer]:

@@ -21,7 +21,7 @@ from orca_bench.evaluate.engine.tree_attention import TreeAttention
 _HEAD_POSITIONS = 256  # that go through the output head at once: bounds [positions, vocabulary] in memory
 
 
-def _no_output(**_: Any) -> None:
+def _raise_not_run(**_: Any) -> None:
     raise RuntimeError("the decoder has not run yet")
 
 
@@ -34,56 +34,60 @@ class TreeForward:
     def __init__(self, model: PreTrainedModel, device: torch.device, attention: str):
         self.model, self.device, self.attention = model, device, attention
         self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.layout_of(model)
-        self._output_type: Callable[..., Any] = _no_output
+        self._output_type: Callable[..., Any] = _raise_not_run
 
     def compute_batch(
         self,
         batch: TreeBatch,
-        path: CachedPath,
-        keep: Sequence[int],
+        cached_path: CachedPath,
+        next_cached_indices: Sequence[int],
         slots: CacheSlots | None = None,
         slot_paths: Sequence[tuple[int, Sequence[int]]] = (),
     ) -> tuple[torch.Tensor, CachedPath]:
         """The last hidden states of the cached path and a batch, [cached + tokens, hidden size], and the next batch's path.
 
-        `keep` are the indices that the next batch needs. The keys and values of `slot_paths`, (slot, indices of a path), are
-        copied into `slots`.
+        `next_cached_indices` are the indices that the next batch needs. The keys and values of `slot_paths`, (slot, indices of a
+        path), are copied into `slots`.
         """
-        pattern = TreeAttention(batch, path, keep, self.attention, self.device, self.model.dtype, self.layout.windows)
+        pattern = TreeAttention(
+            batch, cached_path, next_cached_indices, self.attention, self.device, self.model.dtype, self.layout.windows
+        )
         if slots is not None and slot_paths:
             pattern.fill_slots(slots, slot_paths)
         ids = torch.tensor([batch.token_ids], device=self.device)
         hidden = self.last_hidden(ids, torch.tensor([batch.depths], device=self.device), pattern)[0]
-        if path.hidden is not None:
-            hidden = torch.cat([path.hidden, hidden])
-        if keep:
-            pattern.next_path.hidden = hidden.index_select(0, pattern.keep.to(hidden.device))
+        if cached_path.hidden is not None:
+            hidden = torch.cat([cached_path.hidden, hidden])
+        if next_cached_indices:
+            pattern.next_path.hidden = hidden.index_select(0, pattern.next_cached_indices.to(hidden.device))
         return hidden, pattern.next_path
 
     def last_hidden(self, ids: torch.Tensor, positions: torch.Tensor, pattern: AttentionPattern) -> torch.Tensor:
         """The last hidden states, [batch, tokens, hidden size], of ids and positions, [batch, tokens], under a pattern."""
         with attending(self.decoder.config, pattern):
-            out = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)
-        if pattern.layers != self.layout.layers:
-            raise RuntimeError(f"this model attended {pattern.layers} times, and {self.layout.layers} times before")
-        self._output_type = type(out)
-        return out.last_hidden_state
+            output = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)
+        if pattern.layer_count != self.layout.layer_count:
+            raise RuntimeError(
+                f"this model attended {pattern.layer_count} times, and {self.layout.layer_count} times before"
+            )
+        self._output_type = type(output)
+        return output.last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The logits, [positions, vocabulary], of last hidden states, [positions, hidden size].
 
         The model's own forward pass with its decoder's output given, so that whatever it does to its logits happens.
         """
-        own = self.decoder.__dict__.get("forward")
+        original_forward = self.decoder.__dict__.get("forward")
         self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden[None])
         try:
             ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=self.device)
             return self.model(input_ids=ids, use_cache=False).logits[0]
         finally:
-            if own is None:
+            if original_forward is None:
                 del self.decoder.forward
             else:
-                self.decoder.forward = own
+                self.decoder.forward = original_forward
 
     def score(
         self, hidden: torch.Tensor, indices: torch.Tensor, targets: torch.Tensor
@@ -92,16 +96,20 @@ class TreeForward:
 
         `hidden` is [tokens, hidden size], `indices` and `targets` are int64 [targets]; each distinct index is computed once.
         """
-        distinct, inverse = torch.unique(indices, return_inverse=True)
+        distinct_indices, distinct_positions = torch.unique(indices, return_inverse=True)
         logprobs = torch.empty(len(indices), dtype=torch.float64)
-        greedy = torch.empty(len(indices), dtype=torch.bool)
-        for start in range(0, len(distinct), _HEAD_POSITIONS):
-            chunk = distinct[start : start + _HEAD_POSITIONS].to(hidden.device)
-            logits = self.logits(hidden[chunk]).float()
-            here = ((inverse >= start) & (inverse < start + _HEAD_POSITIONS)).nonzero().squeeze(1)
-            positions = (inverse[here] - start).to(logits.device)
-            token_ids = targets[here].to(logits.device)
-            chosen = logits[positions, token_ids] - logits.logsumexp(dim=-1)[positions]
-            logprobs[here] = chosen.double().cpu()
-            greedy[here] = (logits.argmax(dim=-1)[positions] == token_ids).cpu()
-        return logprobs, greedy
+        greedy_flags = torch.empty(len(indices), dtype=torch.bool)
+        for chunk_start in range(0, len(distinct_indices), _HEAD_POSITIONS):
+            chunk_indices = distinct_indices[chunk_start : chunk_start + _HEAD_POSITIONS].to(hidden.device)
+            logits = self.logits(hidden[chunk_indices]).float()
+            chunk_targets = (
+                ((distinct_positions >= chunk_start) & (distinct_positions < chunk_start + _HEAD_POSITIONS))
+                .nonzero()
+                .squeeze(1)
+            )
+            chunk_positions = (distinct_positions[chunk_targets] - chunk_start).to(logits.device)
+            token_ids = targets[chunk_targets].to(logits.device)
+            target_logprobs = logits[chunk_positions, token_ids] - logits.logsumexp(dim=-1)[chunk_positions]
+            logprobs[chunk_targets] = target_logprobs.double().cpu()
+            greedy_flags[chunk_targets] = (logits.argmax(dim=-1)[chunk_positions] == token_ids).cpu()
+        return logprobs, greedy_flags

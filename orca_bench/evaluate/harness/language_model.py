@@ -69,21 +69,21 @@ class HarnessModel(LM):
 
         Raises UserError, with the request named, where one cannot be encoded.
         """
-        requests = self._requests_hash(instances)
+        requests_hash = self._requests_hash(instances)
         shortened, narrowed = self.encoding.shortened, self.encoding.narrowed
         if instances[0].request_type == "loglikelihood":
-            pairs = [self._pair(instance) for instance in instances]
-            call = portions.scores(pairs, self.encoding.shortened - shortened, self.encoding.narrowed - narrowed)
-            return dataclasses.replace(call, requests_hash=requests)
-        starts = [self._start(instance) for instance in instances]
+            sequences = [self._encode_pair(instance) for instance in instances]
+            call = portions.scores(sequences, self.encoding.shortened - shortened, self.encoding.narrowed - narrowed)
+            return dataclasses.replace(call, requests_hash=requests_hash)
+        prompts = [self._encode_prompt(instance) for instance in instances]
         stops = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        call = portions.texts(starts, stops, self.encoding.shortened - shortened)
-        return dataclasses.replace(call, requests_hash=requests)
+        call = portions.texts(prompts, stops, self.encoding.shortened - shortened)
+        return dataclasses.replace(call, requests_hash=requests_hash)
 
     def cached_tokens(self, call: Call) -> int:
         """How many tokens of a call an earlier run has computed."""
         cache = self.cache
-        return 0 if cache is None else sum(portion.tokens for portion in call.portions if cache.has(portion.key()))
+        return 0 if cache is None else sum(portion.token_count for portion in call.portions if cache.has(portion.key()))
 
     @property
     def shortened(self) -> int:
@@ -105,20 +105,23 @@ class HarnessModel(LM):
 
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[ScoreResponse]:
         """The log-probability of each instance's continuation, in order."""
-        return [ScoreResponse(Answer(float(value), bool(greedy))) for value, greedy in self._values(requests)]
+        return [
+            ScoreResponse(Answer(float(log_probability), bool(greedy)))
+            for log_probability, greedy in self._answer_values(requests)
+        ]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[TextResponse]:
         """The greedy text after each instance's context, in order."""
         return [
             TextResponse(Answer(text, full_text=full_text, hit_token_limit=hit_token_limit))
-            for text, full_text, hit_token_limit in self._values(requests)
+            for text, full_text, hit_token_limit in self._answer_values(requests)
         ]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = True) -> list[float]:
         """Not implemented: no task of the suite scores a whole text."""
         raise NotImplementedError("no task of the suite asks for a rolling log-likelihood")
 
-    def _values(self, instances: Sequence[Instance]) -> list[Any]:
+    def _answer_values(self, instances: Sequence[Instance]) -> list[Any]:
         """What the engine or the cache has for each instance, in order."""
         call, self._prepared = self._prepared, None
         # Answers are matched to instances by position, so a call of other instances would mix up the questions.
@@ -126,24 +129,24 @@ class HarnessModel(LM):
             call = self.prepare(instances)
         self._calls.append(call)
         self.progress.plan(call)
-        shared = self.workers.share(_PortionWork(self, call, instances))
-        values: list[Any] = [None] * len(instances)
-        for portion, portion_values in zip(call.portions, shared, strict=True):
-            for number, value in zip(portion.numbers, portion_values, strict=True):
-                values[number] = value
-        return values
+        answers_by_portion = self.workers.share(_PortionWork(self, call, instances))
+        answer_values: list[Any] = [None] * len(instances)
+        for portion, portion_answers in zip(call.portions, answers_by_portion, strict=True):
+            for index, answer in zip(portion.request_indices, portion_answers, strict=True):
+                answer_values[index] = answer
+        return answer_values
 
     def _requests_hash(self, instances: Sequence[Instance]) -> int:
         return hash(tuple(request_of(instance, self._max_new_tokens) for instance in instances))
 
-    def _pair(self, instance: Instance) -> ScoredSequence:
+    def _encode_pair(self, instance: Instance) -> ScoredSequence:
         request = request_of(instance, self._max_new_tokens)
-        with _errors_named(instance):
+        with _name_errors(instance):
             return self.encoding.encode_pair(request.context, request.continuation or "", request.fixed_prefix)
 
-    def _start(self, instance: Instance) -> GenerationPrompt:
+    def _encode_prompt(self, instance: Instance) -> GenerationPrompt:
         request = request_of(instance, self._max_new_tokens)
-        with _errors_named(instance):
+        with _name_errors(instance):
             return self.encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
 
 
@@ -157,45 +160,45 @@ class _PortionWork:
     def __len__(self) -> int:
         return len(self._call.portions)
 
-    def cached(self, number: int) -> list[Any] | None:
+    def cached(self, index: int) -> list[Any] | None:
         """The answers to a portion that an earlier run computed, or None."""
-        portion, cache = self._call.portions[number], self._model.cache
+        portion, cache = self._call.portions[index], self._model.cache
         answers = None if cache is None else cache.get(portion.key())
         if answers is not None:
             self._model.cached_answer_count += len(answers)
-            self._model.progress.skip(self._size(portion))
+            self._model.progress.skip(self._progress_size(portion))
         return answers
 
-    def work_item(self, number: int) -> WorkItem:
+    def work_item(self, index: int) -> WorkItem:
         """What `compute` needs of a portion, JSON values."""
-        return [self._call.kind, self._model.protocol, self._call.portions[number].requests()]
+        return [self._call.kind, self._model.protocol, self._call.portions[index].requests()]
 
-    def compute(self, number: int) -> list[Any]:
+    def compute(self, index: int) -> list[Any]:
         """The answers to a portion, computed here."""
         try:
-            return compute(self._model.engine, self._encodings, self.work_item(number), self._model.progress.advance)
+            return compute(self._model.engine, self._encodings, self.work_item(index), self._model.progress.advance)
         except UserError as error:
-            raise self.name_error(number, error) from None
+            raise self.name_error(index, error) from None
 
-    def save(self, number: int, answers: list[Any]) -> None:
+    def save(self, index: int, answers: list[Any]) -> None:
         """Put the answers to a portion into the cache."""
         if self._model.cache is not None:
-            self._model.cache.put(self._call.portions[number].key(), answers)
+            self._model.cache.put(self._call.portions[index].key(), answers)
 
-    def receive(self, number: int, answers: list[Any]) -> None:
+    def receive(self, index: int, answers: list[Any]) -> None:
         """Save answers that another process computed."""
-        self._model.progress.advance(self._size(self._call.portions[number]))
-        self.save(number, answers)
+        self._model.progress.advance(self._progress_size(self._call.portions[index]))
+        self.save(index, answers)
 
-    def name_error(self, number: int, error: UserError) -> UserError:
+    def name_error(self, index: int, error: UserError) -> UserError:
         """An error of a portion, with the request named that it is about."""
         if not isinstance(error, NotFinite):
             return error
-        instance = self._instances[self._call.portions[number].numbers[error.number]]
-        return UserError("the model gave NaN or infinity", where=_name(instance), hint=error.hint)
+        instance = self._instances[self._call.portions[index].request_indices[error.number]]
+        return UserError("the model gave NaN or infinity", where=_request_name(instance), hint=error.hint)
 
-    def _size(self, portion: Portion) -> int:
-        return portion.tokens if self._call.kind == portions.SCORES else len(portion.numbers)
+    def _progress_size(self, portion: Portion) -> int:
+        return portion.token_count if self._call.kind == portions.SCORES else len(portion.request_indices)
 
 
 def compute(
@@ -205,18 +208,18 @@ def compute(
     kind, protocol, requests = item
     if kind == portions.SCORES:
         return engine.log_likelihoods([ScoredSequence(ids, start) for ids, start in requests], progress)
-    starts = [GenerationPrompt(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
-    return engine.generate(starts, [stops for *_, stops in requests], encodings[protocol], progress)
+    prompts = [GenerationPrompt(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
+    return engine.generate(prompts, [stops for *_, stops in requests], encodings[protocol], progress)
 
 
 @contextmanager
-def _errors_named(instance: Instance) -> Iterator[None]:
+def _name_errors(instance: Instance) -> Iterator[None]:
     """Name the request in whatever is wrong with it."""
     try:
         yield
     except UserError as error:
-        raise UserError(error.what, where=_name(instance), hint=error.hint) from None
+        raise UserError(error.what, where=_request_name(instance), hint=error.hint) from None
 
 
-def _name(instance: Instance) -> str:
+def _request_name(instance: Instance) -> str:
     return f"{instance.task_name} document {instance.doc_id} request {instance.idx}"

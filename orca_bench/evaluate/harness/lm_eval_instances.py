@@ -65,12 +65,12 @@ def request_of(instance: Instance, max_new_tokens: int) -> Request:
     """
     if isinstance(instance, RequestInstance):
         return instance.request
-    context, more = instance.args
+    context, second_argument = instance.args
     if instance.request_type == "loglikelihood":
-        return Request(context, more)
-    until: str | list[str] = more.get("until") or []
+        return Request(context, second_argument)
+    until: str | list[str] = second_argument.get("until") or []
     stops = (until,) if isinstance(until, str) else tuple(until)
-    return Request(context, until=stops, max_new_tokens=more.get("max_gen_toks", max_new_tokens))
+    return Request(context, until=stops, max_new_tokens=second_argument.get("max_gen_toks", max_new_tokens))
 
 
 def generation_options(request: Request) -> dict[str, Any]:

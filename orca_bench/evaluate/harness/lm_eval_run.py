@@ -21,7 +21,7 @@ from lm_eval.api.task import Task as HarnessTask
 from orca_bench.results.models import Question
 
 #: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
-_PARTS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
+_RESULT_KEYS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def evaluate_tasks(
     packages, and gives nothing back where LOCAL_RANK is not 0. Standard errors are ours, by the right unit.
     """
     hide_log()
-    by_name = {task.task_name: task for task in tasks}
+    tasks_by_name = {task.task_name: task for task in tasks}
     with _without_bars():
         return lm_eval.evaluator.evaluate(
             lm=model,
-            task_dict={"tasks": by_name, "groups": {}, "group_map": {}},
+            task_dict={"tasks": tasks_by_name, "groups": {}, "group_map": {}},
             limit=limit,
             bootstrap_iters=0,
             log_samples=log_samples,
@@ -60,7 +60,7 @@ def hide_log() -> None:
 
 def without_samples(result: dict[str, Any]) -> dict[str, Any]:
     """lm-eval's result without samples and machine."""
-    return {part: result[part] for part in _PARTS if part in result}
+    return {key: result[key] for key in _RESULT_KEYS if key in result}
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import answer_of
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_log, without_samples
 from orca_bench.evaluate.protocols import default_limits
-from orca_bench.evaluate.protocols.protocol import Answer, described_limits, parts
+from orca_bench.evaluate.protocols.protocol import Answer, describe_limits, parts
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.request_files import digest_of
 from orca_bench.evaluate.scoring import question_of
@@ -52,7 +52,7 @@ class Plain:
             "version": self.version,
             "lm_eval": lm_eval.__version__,
             "tokens": "BOS + context and continuation encoded together",
-            "max_new_tokens": described_limits(self.max_new_tokens),
+            "max_new_tokens": describe_limits(self.max_new_tokens),
         }
 
     def warnings(self, task: Task) -> list[str]:
@@ -86,8 +86,8 @@ def run_plain(
     questions: list[Question] = []
     requests: list[Any] = []
     for part in task_parts:
-        samples = [s for s in result["samples"][part.name] if s["filter"] == harness.filter]
-        for sample in sorted(samples, key=lambda s: s["doc_id"]):
+        samples = [sample for sample in result["samples"][part.name] if sample["filter"] == harness.filter]
+        for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
             questions.append(question_of_sample(task, part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
     if task.generates and max_new_tokens != MAX_NEW_TOKENS:
@@ -112,7 +112,10 @@ def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     for part in parts(task, rows):
         name = part.name if task.facts.subject_column else harness.name
         yield HarnessPart(
-            name, part.row_numbers, [rows.evaluation_rows[number] for number in part.row_numbers], part.few_shot_pool
+            name,
+            part.row_numbers,
+            [rows.evaluation_rows[row_number] for row_number in part.row_numbers],
+            part.few_shot_pool,
         )
 
 
@@ -120,20 +123,20 @@ def load_harness_tasks(task: Task, task_parts: Sequence[HarnessPart]) -> list[Ha
     """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
     hide_log()
     folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    task_manager = TaskManager(include_path=str(folder), include_defaults=False)
     for part in task_parts:
-        if part.name not in manager.all_tasks:
+        if part.name not in task_manager.all_tasks:
             raise UserError(
                 f"lm-eval has no task '{part.name}'",
                 where=task.name,
                 hint="--protocol plain knows MMLU's 57 subjects only",
             )
-    specs = [
+    task_specs = [
         {"task": part.name, "num_fewshot": task.shots, "custom_dataset": _data_set_of(task, part)}
         for part in task_parts
     ]
     # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
-    harness_tasks = list(manager.load({"group": "orca_bench", "task": specs})["tasks"].values())
+    harness_tasks = list(task_manager.load({"group": "orca_bench", "task": task_specs})["tasks"].values())
     for harness_task in harness_tasks:
         harness_task.set_fewshot_seed(_FEW_SHOT_SEED)
     return harness_tasks
@@ -161,19 +164,19 @@ def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any])
 
     Raises UserError where the score is NaN.
     """
-    number: int = sample["doc_id"]
-    row = part.rows[number]
+    index: int = sample["doc_id"]
+    row = part.rows[index]
     answers = [answer_of(responses[0]) for responses in sample["resps"]]
     metric = harness_facts(task).metric
     value = float(sample[metric])
     if math.isnan(value):
         raise UserError(
             f"lm-eval's {metric} of this question is NaN",
-            where=f"{part.name} document {number} (row {part.row_numbers[number]})",
+            where=f"{part.name} document {index} (row {part.row_numbers[index]})",
             hint="the probabilities of all its answers are zero; --protocol leaderboard scores it",
         )
     score = _score(task, row, value, sample, answers)
-    return question_of((part.name, number, part.row_numbers[number]), score, answers, task.cluster(row))
+    return question_of((part.name, index, part.row_numbers[index]), score, answers, task.cluster(row))
 
 
 def _score(task: Task, row: Row, value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
@@ -188,10 +191,10 @@ def _without_bars() -> Iterator[None]:
     """Keep `datasets` from drawing a bar for every split that lm-eval maps over; its downloads keep theirs."""
     import datasets
 
-    enabled = datasets.is_progress_bar_enabled()
+    was_enabled = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if enabled:
+        if was_enabled:
             datasets.enable_progress_bars()

@@ -66,10 +66,10 @@ def protocol_tasks(
 
 def as_harness_tasks(task: Task, protocol: RequestProtocol, documents: Iterable[Document]) -> list[ProtocolTask]:
     """The documents of a task as lm-eval tasks; MMLU's subjects are tasks of their own."""
-    by_name: dict[str, list[Document]] = {}
+    documents_by_part: dict[str, list[Document]] = {}
     for document in documents:
-        by_name.setdefault(document.task, []).append(document)
-    return [ProtocolTask(task, protocol, group) for group in by_name.values()]
+        documents_by_part.setdefault(document.task, []).append(document)
+    return [ProtocolTask(task, protocol, part_documents) for part_documents in documents_by_part.values()]
 
 
 class ProtocolTask(HarnessTask):
@@ -98,8 +98,8 @@ class ProtocolTask(HarnessTask):
 
     def request_instances(self, **selection: Any) -> Iterator[RequestInstance]:
         """The instances of all documents, in order; `selection` is `doc_iterator`'s, of which documents."""
-        for number, doc in self.doc_iterator(**selection):
-            yield from self.construct_requests(doc, self.doc_to_text(doc), metadata=(self.task_name, number, 1))
+        for index, doc in self.doc_iterator(**selection):
+            yield from self.construct_requests(doc, self.doc_to_text(doc), metadata=(self.task_name, index, 1))
 
     # --- lm-eval's interface --------------------------------------------------------------------------------------
 
@@ -141,11 +141,11 @@ class ProtocolTask(HarnessTask):
                     request.context,
                     generation_options(request) if request.continuation is None else request.continuation,
                 ),
-                idx=number,
+                idx=request_index,
                 metadata=options["metadata"],
                 request=request,
             )
-            for number, request in enumerate(self._document(doc).requests)
+            for request_index, request in enumerate(self._document(doc).requests)
         ]
 
     def process_results(self, doc: dict[str, int], results: Sequence[Response]) -> dict[str, float]:

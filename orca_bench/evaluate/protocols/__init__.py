@@ -42,9 +42,9 @@ def default_limits(name: str) -> Mapping[str, int]:
     return Orca.DEFAULT_MAX_NEW_TOKENS if name == "orca" else Leaderboard.DEFAULT_MAX_NEW_TOKENS
 
 
-def of_result(described: ProtocolDescription) -> RequestProtocol:
+def of_result(description: ProtocolDescription) -> RequestProtocol:
     """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
-    limits = MAX_NEW_TOKENS if described.max_new_tokens is None else described.max_new_tokens
+    limits = MAX_NEW_TOKENS if description.max_new_tokens is None else description.max_new_tokens
     if not isinstance(limits, Mapping):
         limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)
-    return protocol_by_name(described.name, described.system or "", limits)
+    return protocol_by_name(description.name, description.system or "", limits)

@@ -17,7 +17,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    described_limits,
+    describe_limits,
     documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
@@ -46,19 +46,21 @@ class Leaderboard:
             "version": self.version,
             "harness": f"lm-evaluation-harness {COMMIT}",
             "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
-            "max_new_tokens": described_limits(self.max_new_tokens),
+            "max_new_tokens": describe_limits(self.max_new_tokens),
         }
 
     def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the few-shot examples that it drew."""
         return documents_of(task, rows, limit, self._requests)
 
-    def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
+    def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         if isinstance(task, GenerationTask):
             stops = task.leaderboard_rules.stops
-            yield Request(before + task.question(row), until=stops, max_new_tokens=self.max_new_tokens[task.name])
+            yield Request(
+                preceding_text + task.question(row), until=stops, max_new_tokens=self.max_new_tokens[task.name]
+            )
             return
-        for context, continuation in as_choice_task(task).harness_requests(row, before):
+        for context, continuation in as_choice_task(task).harness_requests(row, preceding_text):
             yield Request(context, continuation)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
@@ -72,8 +74,8 @@ class Leaderboard:
         score = task.harness_score(document.row, answers[0].text)
         if answers[0].full_text is None:
             return score
-        full = task.harness_score(document.row, answers[0].full_text)
-        return Score(score.value, score.prediction, score.gold, {**score.extra, "whole_score": full.value})
+        full_score = task.harness_score(document.row, answers[0].full_text)
+        return Score(score.value, score.prediction, score.gold, {**score.extra, "whole_score": full_score.value})
 
     def warnings(self, task: Task) -> list[str]:
         """The warning that belongs to the numbers of a task whose answers are cut early."""

@@ -21,7 +21,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    described_limits,
+    describe_limits,
     documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
@@ -47,7 +47,7 @@ class Orca:
             "version": self.version,
             "system": self.system,
             "tokens": "BOS + prompt + response, tokenized separately",
-            "max_new_tokens": described_limits(self.max_new_tokens),
+            "max_new_tokens": describe_limits(self.max_new_tokens),
             "scoring": {task.name: task.orca_rules.scoring for task in GENERATION_TASKS},
         }
 
@@ -55,19 +55,19 @@ class Orca:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
         return documents_of(task, rows, limit, self._requests)
 
-    def _requests(self, task: Task, row: Row, before: str) -> Iterator[Request]:
+    def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         fixed_prefix = len(prompt.fixed_prefix(self.system))
         if isinstance(task, GenerationTask):
             # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.
             yield Request(
-                prompt.render(self.system, before + task.question(row)),
+                prompt.render(self.system, preceding_text + task.question(row)),
                 until=(*prompt.TURN_HEADERS, *task.orca_rules.stops),
                 fixed_prefix=fixed_prefix,
                 max_new_tokens=self.max_new_tokens[task.name],
             )
             return
         for question, continuation in as_choice_task(task).pairs(row):
-            context = prompt.render(self.system, before + question)
+            context = prompt.render(self.system, preceding_text + question)
             yield Request(context, continuation.removeprefix(" "), fixed_prefix=fixed_prefix)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:

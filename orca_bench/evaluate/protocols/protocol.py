@@ -149,41 +149,45 @@ def sampled_rows(task: Task, rows: BenchmarkRows, limit: int | None) -> Iterator
     """
     for part in parts(task, rows):
         generator = random.Random(SEED)
-        numbers = list(part.row_numbers)
-        generator.shuffle(numbers)
-        for index, number in enumerate(numbers[:limit]):
+        row_numbers = list(part.row_numbers)
+        generator.shuffle(row_numbers)
+        for index, row_number in enumerate(row_numbers[:limit]):
             examples = task.few_shot_examples(part.few_shot_pool, generator)
-            yield SampledRow(part.name, index, number, rows.evaluation_rows[number], examples)
+            yield SampledRow(part.name, index, row_number, rows.evaluation_rows[row_number], examples)
 
 
 def parts(task: Task, rows: BenchmarkRows) -> Iterator[TaskPart]:
     """The parts of a task, in alphabetical order; raises UserError for a subject with fewer examples than shots."""
-    column = task.facts.subject_column
-    if column is None:
+    subject_column = task.facts.subject_column
+    if subject_column is None:
         yield TaskPart(task.name, list(range(len(rows.evaluation_rows))), rows.few_shot_pool)
         return
-    numbers: dict[str, list[int]] = {}
-    pools: dict[str, list[Row]] = {}
-    for number, row in enumerate(rows.evaluation_rows):
-        numbers.setdefault(row[column], []).append(number)
+    row_numbers_by_subject: dict[str, list[int]] = {}
+    pools_by_subject: dict[str, list[Row]] = {}
+    for row_number, row in enumerate(rows.evaluation_rows):
+        row_numbers_by_subject.setdefault(row[subject_column], []).append(row_number)
     for row in rows.few_shot_pool:
-        pools.setdefault(row[column], []).append(row)
-    for subject in sorted(numbers):
-        if len(pools.get(subject, [])) < task.shots:
+        pools_by_subject.setdefault(row[subject_column], []).append(row)
+    for subject in sorted(row_numbers_by_subject):
+        if len(pools_by_subject.get(subject, [])) < task.shots:
             raise UserError(
-                f"subject '{subject}' has {len(pools.get(subject, []))} rows and {task.shots} examples are needed",
+                f"subject '{subject}' has {len(pools_by_subject.get(subject, []))} rows and {task.shots} examples are needed",
                 where=f"{task.name} split {task.few_shot_split}",
             )
-        yield TaskPart(task.facts.part_of_subject(subject), numbers[subject], pools.get(subject, []))
+        yield TaskPart(
+            task.facts.part_of_subject(subject), row_numbers_by_subject[subject], pools_by_subject.get(subject, [])
+        )
 
 
 def context_before(task: Task, row: Row, few_shot_examples: Iterable[Row]) -> str:
     """Everything before the question: description and examples, each followed by a blank line."""
     description = task.description(row)
-    return "".join(part + "\n\n" for part in [*filter(None, [description]), *map(task.example, few_shot_examples)])
+    return "".join(
+        section + "\n\n" for section in [*filter(None, [description]), *map(task.example, few_shot_examples)]
+    )
 
 
-def described_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
+def describe_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
     """The token limits of a protocol as its description gives them: one number where all tasks have the same, else by task."""
     limits = max_new_tokens.values()
     return next(iter(limits)) if len(set(limits)) == 1 else dict(max_new_tokens)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Completion, Model
 
-_RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
+_MAX_RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
 #: Seconds that the first answers of a server may take: some load weights or compile kernels only then.
 FIRST_ANSWER_S = 1800.0
 _CONNECT_S = 60.0
 _PROPERTIES_S = 30.0  # to answer a question that only llama.cpp's server knows
-_HIDDEN = "***"
+_REDACTION = "***"
 
 _T = TypeVar("_T")
 
@@ -49,41 +49,43 @@ class Address:
     @staticmethod
     def parse(text: str) -> Address:
         """The parts of an address; raises UserError where it is no http address, without repeating it."""
-        invalid = UserError("not the address of a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
+        invalid_error = UserError(
+            "not the address of a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say"
+        )
         try:
-            parts = urlsplit(text.strip())
-            host, port = parts.hostname, parts.port
+            url_parts = urlsplit(text.strip())
+            host, port = url_parts.hostname, url_parts.port
         except ValueError:
-            raise invalid from None
-        if not host or parts.scheme not in ("http", "https"):
-            raise invalid
-        name = f"[{host}]" if ":" in host else host
-        bare = f"{name}:{port}" if port else name
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        secrets = [value for pair in parse_qsl(parts.query) for value in pair[1:]]
+            raise invalid_error from None
+        if not host or url_parts.scheme not in ("http", "https"):
+            raise invalid_error
+        host_name = f"[{host}]" if ":" in host else host
+        host_and_port = f"{host_name}:{port}" if port else host_name
+        query = dict(parse_qsl(url_parts.query, keep_blank_values=True))
+        secrets = [value for pair in parse_qsl(url_parts.query) for value in pair[1:]]
         headers: dict[str, str] = {}
-        login = ""
-        if parts.username or parts.password:
-            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        redacted_login = ""
+        if url_parts.username or url_parts.password:
+            user, password = unquote(url_parts.username or ""), unquote(url_parts.password or "")
             headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
             # A name without a password may be a token itself.
-            secrets += [secret for secret in (parts.username, parts.password, user, password) if secret]
-            login = f"{_HIDDEN}@"
-        path = parts.path.rstrip("/")
-        hidden_query = "&".join(f"{key}={_HIDDEN}" for key in query)
+            secrets += [secret for secret in (url_parts.username, url_parts.password, user, password) if secret]
+            redacted_login = f"{_REDACTION}@"
+        path = url_parts.path.rstrip("/")
+        hidden_query = "&".join(f"{key}={_REDACTION}" for key in query)
         return Address(
-            urlunsplit((parts.scheme, bare, path, "", "")),
+            urlunsplit((url_parts.scheme, host_and_port, path, "", "")),
             query,
             headers,
-            urlunsplit((parts.scheme, login + bare, path, hidden_query, "")),
+            urlunsplit((url_parts.scheme, redacted_login + host_and_port, path, hidden_query, "")),
             tuple(sorted({secret for secret in secrets if len(secret) > 2}, key=len, reverse=True)),
         )
 
-    def redacted(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """A text without this address's secrets and without the key."""
         for secret in (*self.secrets, os.environ.get("OPENAI_API_KEY") or ""):
             if secret:
-                text = text.replace(secret, _HIDDEN)
+                text = text.replace(secret, _REDACTION)
         return text
 
 
@@ -104,7 +106,7 @@ class Endpoint:
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             default_query=self._address.query,
             default_headers=self._address.headers,
-            max_retries=_RETRIES,
+            max_retries=_MAX_RETRIES,
             timeout=openai.Timeout(timeout, connect=_CONNECT_S),
         )
         try:
@@ -124,20 +126,21 @@ class Endpoint:
             self._runner.run(self._client.close())
         self._runner.close()
 
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Wait for some requests; `close` cancels those that are under way when this is interrupted."""
-        return self._runner.run(work)
+        return self._runner.run(coroutine)
 
-    async def complete(self, ids: list[int], first: bool = False, **options: Any) -> Completion:
+    async def complete(self, ids: list[int], is_first: bool = False, **options: Any) -> Completion:
         """One completion of the prompt `ids` at temperature 0; `options` are those of the completions API.
 
-        With `first` the answer may take FIRST_ANSWER_S. Raises UserError for what a server does instead.
+        With `is_first` the answer may take FIRST_ANSWER_S. Raises UserError for what a server does instead.
         """
-        seconds = max(self._timeout, FIRST_ANSWER_S) if first else self._timeout
-        timeout = self._openai.Timeout(seconds, connect=_CONNECT_S)
-        create = self._client.completions.create
+        timeout_seconds = max(self._timeout, FIRST_ANSWER_S) if is_first else self._timeout
+        client_timeout = self._openai.Timeout(timeout_seconds, connect=_CONNECT_S)
+        create_completion = self._client.completions.create
         completion = await self.request(
-            lambda: create(model=self.model, prompt=ids, temperature=0, timeout=timeout, **options), seconds
+            lambda: create_completion(model=self.model, prompt=ids, temperature=0, timeout=client_timeout, **options),
+            timeout_seconds,
         )
         if not completion.choices:
             raise UserError("the server's completion has no choice", where=self.display_url)
@@ -178,32 +181,36 @@ class Endpoint:
         return "is it running?"
 
     def _one_line(self, message: Exception | str, length: int) -> str:
-        return one_line(self._address.redacted(str(message)), length)
+        return one_line(self._address.redact(str(message)), length)
 
     def _look_up_model(self, requested: str | None) -> None:
         """Set `model`, the name under which it is served, and `window`."""
         # Once only: a server that is not there now will not come.
-        once = self._client.with_options(max_retries=0)
+        client_without_retries = self._client.with_options(max_retries=0)
 
         async def list_models() -> list[Model]:
-            return [model async for model in once.models.list()]
+            return [model async for model in client_without_retries.models.list()]
 
         models = self.run(self.request(list_models, self._timeout))
-        names = [model.id for model in models]
-        if requested is not None and names and requested not in names:
+        model_names = [model.id for model in models]
+        if requested is not None and model_names and requested not in model_names:
             raise UserError(
-                f"the server has no model '{requested}'", where=self.display_url, hint=f"it has {', '.join(names[:5])}"
+                f"the server has no model '{requested}'",
+                where=self.display_url,
+                hint=f"it has {', '.join(model_names[:5])}",
             )
-        if requested is None and len(names) != 1:
+        if requested is None and len(model_names) != 1:
             raise UserError(
-                f"the server lists {len(names)} models ({', '.join(names[:5])})",
+                f"the server lists {len(model_names)} models ({', '.join(model_names[:5])})",
                 where=self.display_url,
                 hint="name one with --served-model",
             )
-        self.model: str = requested or names[0]
-        card = next((model for model in models if model.id == self.model), None)
+        self.model: str = requested or model_names[0]
+        model_entry = next((model for model in models if model.id == self.model), None)
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        self.window = _positive_int(getattr(card, "max_model_len", None)) or self._slot_size(once)
+        self.window = _positive_int(getattr(model_entry, "max_model_len", None)) or self._slot_size(
+            client_without_retries
+        )
 
     def _slot_size(self, client: AsyncOpenAI) -> int | None:
         """The window of a slot of llama.cpp's server in tokens; None of any other server."""

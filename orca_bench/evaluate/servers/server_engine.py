@@ -72,58 +72,58 @@ class ServerEngine:
         answer.
         """
         for extensions in _EXTENSIONS:
-            stops = {"stop_token_ids": list(stop_ids)} if stop_ids else {}
-            self.sampling = _GREEDY | ({"extra_body": extensions | stops} if extensions else {})
+            stop_options = {"stop_token_ids": list(stop_ids)} if stop_ids else {}
+            self.sampling = _GREEDY | ({"extra_body": extensions | stop_options} if extensions else {})
             try:
-                self._endpoint.run(self._complete([1, 2], first=True, max_tokens=1))
+                self._endpoint.run(self._complete([1, 2], is_first=True, max_tokens=1))
                 break
             except Refused as error:  # a parameter that it does not know, perhaps
                 if error.status not in (400, 422) or not extensions:
                     raise
-        size = min(_PROBE_TOKENS, max(2, self.window // 2)) if self.window else _PROBE_TOKENS
-        ids = list(range(1, size + 1))
+        probe_tokens = min(_PROBE_TOKENS, max(2, self.window // 2)) if self.window else _PROBE_TOKENS
+        ids = list(range(1, probe_tokens + 1))
         try:
-            choice = self._endpoint.run(self._complete(ids, first=True, max_tokens=size, logprobs=1))
+            choice = self._endpoint.run(self._complete(ids, is_first=True, max_tokens=probe_tokens, logprobs=1))
             self.returns_tokens = choice.logprobs is not None and bool(choice.logprobs.tokens)
         except Refused:
-            choice = self._endpoint.run(self._complete(ids, first=True, max_tokens=size))
+            choice = self._endpoint.run(self._complete(ids, is_first=True, max_tokens=probe_tokens))
         if not scores:
             return Probe(None, choice.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
-        sequences = [ScoredSequence(part, 1) for part in (ids, ids[1:4], ids[4:]) if len(part) > 1]
+        sequences = [ScoredSequence(probe_ids, 1) for probe_ids in (ids, ids[1:4], ids[4:]) if len(probe_ids) > 1]
         return Probe(self.log_likelihoods(sequences)[0].log_probability, None)
 
     @property
     def differences(self) -> list[str]:
         """Sentences for the result: what this server does otherwise than the engine in this process."""
-        lines = [
+        sentences = [
             "a text ends where a stop string first appears; in process the leaderboard protocol looks for it in the last "
             "tokens only",
             "which further tokens end a text, and in which precision it computes, is the server's own setting",
         ]
         if "extra_body" not in self.sampling:
-            lines.append(
+            sentences.append(
                 "the server takes neither top_k nor a repetition penalty with a request: where its own defaults (vLLM takes "
                 "them from generation_config.json) are others than none, texts are not plainly greedy"
             )
         if self.window is None:
-            lines.append("the server does not tell its context window: that of the model folder is taken")
-        return lines
+            sentences.append("the server does not tell its context window: that of the model folder is taken")
+        return sentences
 
     def log_likelihoods(
         self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
     ) -> list[LogLikelihood]:
         """See `Engine`; sent in the order of their ids, so that a server with a prefix cache can use it."""
-        order = sorted(range(len(sequences)), key=lambda n: sequences[n].ids)
-        new_tokens = prefix_tree.new_tokens([sequences[number] for number in order])
+        sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].ids)
+        token_counts = prefix_tree.new_tokens([sequences[index] for index in sorted_indices])
         answers = self._answer_all(
-            order, lambda number: self._log_likelihood(number, sequences[number]), new_tokens, progress
+            sorted_indices, lambda index: self._log_likelihood(index, sequences[index]), token_counts, progress
         )
-        return [answers[number] for number in range(len(sequences))]
+        return [answers[index] for index in range(len(sequences))]
 
     def generate(
         self,
-        starts: Sequence[GenerationPrompt],
+        prompts: Sequence[GenerationPrompt],
         stops: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
@@ -133,26 +133,36 @@ class ServerEngine:
         The server ends a text at a stop string. The encoding's own rule may look for it in the last tokens only, but cuts the
         text at its first occurrence all the same.
         """
-        order = sorted(range(len(starts)), key=lambda n: starts[n].ids)
+        sorted_indices = sorted(range(len(prompts)), key=lambda i: prompts[i].ids)
         answers = self._answer_all(
-            order, lambda number: self._generate(starts[number], stops[number], encoding), [1] * len(order), progress
+            sorted_indices,
+            lambda index: self._generate(prompts[index], stops[index], encoding),
+            [1] * len(sorted_indices),
+            progress,
         )
-        return [answers[number] for number in range(len(starts))]
+        return [answers[index] for index in range(len(prompts))]
 
     def _answer_all(
-        self, order: Sequence[int], answer: Callable[[int], Awaitable[_T]], sizes: Iterable[int], progress: Progress
+        self,
+        sorted_indices: Sequence[int],
+        answer: Callable[[int], Awaitable[_T]],
+        progress_sizes: Iterable[int],
+        progress: Progress,
     ) -> dict[int, _T]:
         """The answer to each number, requested in order; the first that fails cancels the others."""
         answers: dict[int, _T] = {}
 
-        async def answer_one(number: int, size: int, free: asyncio.Semaphore) -> None:
-            async with free:
-                answers[number] = await answer(number)
-            progress(size)
+        async def answer_one(index: int, progress_size: int, semaphore: asyncio.Semaphore) -> None:
+            async with semaphore:
+                answers[index] = await answer(index)
+            progress(progress_size)
 
         async def answer_all() -> None:
-            free = asyncio.Semaphore(self.concurrency)
-            tasks = [asyncio.ensure_future(answer_one(n, size, free)) for n, size in zip(order, sizes, strict=True)]
+            semaphore = asyncio.Semaphore(self.concurrency)
+            tasks = [
+                asyncio.ensure_future(answer_one(i, progress_size, semaphore))
+                for i, progress_size in zip(sorted_indices, progress_sizes, strict=True)
+            ]
             try:
                 await asyncio.gather(*tasks)
             finally:
@@ -162,55 +172,61 @@ class ServerEngine:
         self._endpoint.run(answer_all())
         return answers
 
-    async def _log_likelihood(self, number: int, sequence: ScoredSequence) -> LogLikelihood:
+    async def _log_likelihood(self, index: int, sequence: ScoredSequence) -> LogLikelihood:
         ids = sequence.ids
         choice = await self._complete(ids, max_tokens=1, echo=True, logprobs=1)
         logprobs = choice.logprobs
-        values = list(logprobs.token_logprobs or []) if logprobs else []
+        token_logprobs = list(logprobs.token_logprobs or []) if logprobs else []
         # A server may leave out the token that it generated where that ends the text.
-        ended = len(values) == len(ids) and choice.finish_reason == "stop"
-        if not (len(values) == len(ids) + 1 or ended) or any(value is None for value in values[1 : len(ids)]):
-            raise self._not_echoed(len(ids), len(values))
-        scored = range(sequence.start, len(ids))
-        value = math.fsum(values[place] for place in scored)
-        if not math.isfinite(value):
-            raise NotFinite(number, value)
-        tops = (logprobs.top_logprobs if logprobs else None) or []
-        greedy = all(values[place] >= max((tops[place] or {"": math.inf}).values()) for place in scored if tops)
-        return LogLikelihood(value, bool(tops) and greedy)
+        omits_last_token = len(token_logprobs) == len(ids) and choice.finish_reason == "stop"
+        if not (len(token_logprobs) == len(ids) + 1 or omits_last_token) or any(
+            logprob is None for logprob in token_logprobs[1 : len(ids)]
+        ):
+            raise self._echo_error(len(ids), len(token_logprobs))
+        scored_positions = range(sequence.start, len(ids))
+        logprob = math.fsum(token_logprobs[position] for position in scored_positions)
+        if not math.isfinite(logprob):
+            raise NotFinite(index, logprob)
+        top_logprobs = (logprobs.top_logprobs if logprobs else None) or []
+        greedy = all(
+            token_logprobs[position] >= max((top_logprobs[position] or {"": math.inf}).values())
+            for position in scored_positions
+            if top_logprobs
+        )
+        return LogLikelihood(logprob, bool(top_logprobs) and greedy)
 
-    def _not_echoed(self, sent: int, echoed: int) -> UserError:
+    def _echo_error(self, sent_count: int, echoed_count: int) -> UserError:
         hint = "the server must take token ids, and know `echo` with `logprobs`"
-        if echoed == sent + 2:
+        if echoed_count == sent_count + 2:
             hint = "the server, or what stands before it, adds a token in front (a BOS?) to ids that are complete"
         return UserError(
-            f"{sent} token ids were sent and {echoed} log-probabilities came back, {sent + 1} expected",
+            f"{sent_count} token ids were sent and {echoed_count} log-probabilities came back, {sent_count + 1} expected",
             where=self.base_url,
             hint=hint,
         )
 
-    async def _generate(self, start: GenerationPrompt, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
+    async def _generate(self, prompt: GenerationPrompt, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
         options: dict[str, Any] = {"stop": list(stops)} if stops else {}
-        if start.discard:
+        if prompt.discard:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded
-        choice = await self._complete(start.ids, max_tokens=start.max_new_tokens, **options)
+        choice = await self._complete(prompt.ids, max_tokens=prompt.max_new_tokens, **options)
         stops = [*stops, encoding.tokenizer.eos_text]
         hit_token_limit = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes after the prompt has the space that SentencePiece takes from a text's first word.
-        whole = choice.text.removeprefix(" ")
-        if not start.discard:
-            return GeneratedText(cut(whole, stops), None, hit_token_limit)
+        full_text = choice.text.removeprefix(" ")
+        if not prompt.discard:
+            return GeneratedText(cut(full_text, stops), None, hit_token_limit)
         if choice.logprobs is None or choice.logprobs.tokens is None:
             raise UserError(
                 "the server does not tell the tokens of a text", where=self.base_url, hint="`logprobs` is needed"
             )
-        discarded = "".join(choice.logprobs.tokens[: start.discard])
-        text = cut(choice.text[len(discarded) :].removeprefix(" "), stops)
-        return GeneratedText(text, cut(whole, stops), hit_token_limit)
+        discarded_text = "".join(choice.logprobs.tokens[: prompt.discard])
+        text = cut(choice.text[len(discarded_text) :].removeprefix(" "), stops)
+        return GeneratedText(text, cut(full_text, stops), hit_token_limit)
 
-    async def _complete(self, ids: list[int], first: bool = False, **options: Any) -> CompletionChoice:
+    async def _complete(self, ids: list[int], is_first: bool = False, **options: Any) -> CompletionChoice:
         """The one choice of a completion; see `Endpoint.complete`."""
-        completion = await self._endpoint.complete(ids, first, **self.sampling, **options)
+        completion = await self._endpoint.complete(ids, is_first, **self.sampling, **options)
         prompt_tokens = getattr(completion.usage, "prompt_tokens", None)
         if prompt_tokens not in (None, 0, len(ids)):
             raise UserError(

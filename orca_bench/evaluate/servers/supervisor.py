@@ -46,19 +46,19 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def _supervise(command: list[str]) -> int:
     """Run a program until it ends, standard input closes, or SIGTERM comes; its exit code as a shell has it."""
-    closing = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: closing.set())
+    closing_event = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: closing_event.set())
 
-    def watch() -> None:
+    def watch_stdin() -> None:
         while os.read(0, 1024):
             pass
-        closing.set()
+        closing_event.set()
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch_stdin, daemon=True).start()
     program = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
     )
-    while program.poll() is None and not closing.wait(_POLL_S):
+    while program.poll() is None and not closing_event.wait(_POLL_S):
         pass
     _end_session(program)
     return program.returncode if program.returncode >= 0 else 128 - program.returncode
@@ -74,14 +74,14 @@ def _end_session(program: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGTERM)
     deadline = time.monotonic() + _GRACE_S
-    while time.monotonic() < deadline and _any_left(program):
+    while time.monotonic() < deadline and _is_session_alive(program):
         time.sleep(_POLL_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGKILL)
     program.wait()
 
 
-def _any_left(program: subprocess.Popen[bytes]) -> bool:
+def _is_session_alive(program: subprocess.Popen[bytes]) -> bool:
     program.poll()  # one that has ended stays in its group until it is waited for
     try:
         os.killpg(program.pid, 0)

@@ -52,8 +52,8 @@ def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            last = f": {one_line(lines[-1], 200)}" if lines else ""
-            raise UserError(f"vLLM ended with exit code {process.returncode}{last}", where=log)
+            last_line_text = f": {one_line(lines[-1], 200)}" if lines else ""
+            raise UserError(f"vLLM ended with exit code {process.returncode}{last_line_text}", where=log)
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=_HEALTH_S),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.final_answer import behind_answer_is
+from orca_bench.evaluate.tasks.final_answer import text_after_answer_is
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, TextRules
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
@@ -50,29 +50,32 @@ class Drop(GenerationTask):
     def check_evaluation_row(self, row: Row) -> None:
         """As `Task.check`; ValueError where no gold answer can be scored against."""
         super().check_evaluation_row(row)
-        if not any(_counts(gold) for gold in gold_answers(row)):
+        if not any(_is_scorable(gold) for gold in gold_answers(row)):
             raise ValueError("no number, span or date in any of its answers")
 
     def score_text(self, row: Row, text: str) -> Score:
         """The best F1 over the gold answers, by `answer_scores`; exact match stands beside it."""
-        return _best(row, text, answer_scores)
+        return _best_score(row, text, answer_scores)
 
     def harness_score(self, row: Row, text: str) -> Score:
         """The best F1 over the gold answers, the whole text taken for one span, by DROP's own normalisation."""
-        return _best(row, text, exact_match_and_f1)
+        return _best_score(row, text, exact_match_and_f1)
 
 
 TASK = Drop()
 
 
-def _best(row: Row, text: str, rule: Callable[[str, Sequence[str]], tuple[float, float]]) -> Score:
+def _best_score(row: Row, text: str, metric: Callable[[str, Sequence[str]], tuple[float, float]]) -> Score:
     golds = gold_answers(row)
-    scores = [rule(text, gold) for gold in golds if _counts(gold)]
-    em, f1 = max((s[0] for s in scores), default=0.0), max((s[1] for s in scores), default=0.0)
+    scores = [metric(text, gold) for gold in golds if _is_scorable(gold)]
+    em, f1 = (
+        max((metric_scores[0] for metric_scores in scores), default=0.0),
+        max((metric_scores[1] for metric_scores in scores), default=0.0),
+    )
     return Score(f1, text, [list(gold) for gold in golds], {"em": em})
 
 
-def _counts(gold: Sequence[str]) -> bool:
+def _is_scorable(gold: Sequence[str]) -> bool:
     """Whether a gold answer is scored against: an empty one is not."""
     return bool(gold[0].strip())
 
@@ -80,14 +83,14 @@ def _counts(gold: Sequence[str]) -> bool:
 def gold_answers(row: Row) -> list[tuple[str, ...]]:
     """The distinct gold answers, the main one first; each is a number, some spans, or a date."""
     validated = row["validated_answers"]
-    candidates = [row["answer"]] + [
+    answer_fields = [row["answer"]] + [
         {"number": number, "date": date, "spans": spans}
         for number, date, spans in zip(validated["number"], validated["date"], validated["spans"], strict=False)
     ]
-    return list(dict.fromkeys(map(_answer_parts, candidates)))
+    return list(dict.fromkeys(map(_answer_spans, answer_fields)))
 
 
-def _answer_parts(answer: Mapping[str, Any]) -> tuple[str, ...]:
+def _answer_spans(answer: Mapping[str, Any]) -> tuple[str, ...]:
     if answer["number"] != "":
         return (str(answer["number"]),)
     if answer["spans"]:
@@ -103,15 +106,15 @@ def answer_scores(text: str, gold: Sequence[str]) -> tuple[float, float]:
     answer, joined as the examples join it, likewise), and the better F1 counts. Of a text that has "answer is" only what stands
     after it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
     """
-    text = behind_answer_is(text)
-    one = _alignment([_plain(text)], [_plain(span) for span in gold])
-    several = _alignment(_parts(text), _parts(", ".join(gold)))
-    return max(one, several, key=lambda scores: scores[::-1])
+    text = text_after_answer_is(text)
+    single_span_scores = _alignment([_normalize_leniently(text)], [_normalize_leniently(span) for span in gold])
+    multi_span_scores = _alignment(_split_spans(text), _split_spans(", ".join(gold)))
+    return max(single_span_scores, multi_span_scores, key=lambda scores: scores[::-1])
 
 
-def _parts(text: str) -> list[str]:
-    parts = (_LEADING_AND.sub("", _plain(part)) for part in _SEPARATOR.split(text))
-    return [part for part in parts if part]
+def _split_spans(text: str) -> list[str]:
+    spans = (_LEADING_AND.sub("", _normalize_leniently(span)) for span in _SEPARATOR.split(text))
+    return [span for span in spans if span]
 
 
 def exact_match_and_f1(predicted: str, gold: Sequence[str]) -> tuple[float, float]:
@@ -132,24 +135,26 @@ def _alignment(predicted: Sequence[str], gold: Sequence[str]) -> tuple[float, fl
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    exact = float(set(predicted) == set(gold) and len(predicted) == len(gold))
-    predicted_bags, gold_bags = [set(s.split()) for s in predicted], [set(s.split()) for s in gold]
-    table = np.array([[_bag_f1(bag, other) for bag in predicted_bags] for other in gold_bags])
-    rows, columns = linear_sum_assignment(-table)
-    per_bag = np.zeros(max(table.shape))
+    exact_match = float(set(predicted) == set(gold) and len(predicted) == len(gold))
+    predicted_bags, gold_bags = [set(span.split()) for span in predicted], [set(span.split()) for span in gold]
+    f1_table = np.array(
+        [[_bag_f1(predicted_bag, gold_bag) for predicted_bag in predicted_bags] for gold_bag in gold_bags]
+    )
+    rows, columns = linear_sum_assignment(-f1_table)
+    f1_per_bag = np.zeros(max(f1_table.shape))
     for row, column in zip(rows, columns, strict=True):
-        per_bag[row] = max(per_bag[row], table[row, column])
-    return exact, float(round(np.mean(per_bag), 2))
+        f1_per_bag[row] = max(f1_per_bag[row], f1_table[row, column])
+    return exact_match, float(round(np.mean(f1_per_bag), 2))
 
 
 def _bag_f1(predicted: set[str], gold: set[str]) -> float:
     """F1 of two word bags; 0 where the gold one has numbers and the predicted one has none of them."""
-    numbers = {word for word in gold if _is_number(word)}
-    if numbers and not any(word in numbers for word in predicted):
+    gold_numbers = {word for word in gold if _is_number(word)}
+    if gold_numbers and not any(word in gold_numbers for word in predicted):
         return 0.0
-    common = len(predicted & gold)
-    precision = common / len(predicted) if predicted else 1.0
-    recall = common / len(gold) if gold else 1.0
+    common_count = len(predicted & gold)
+    precision = common_count / len(predicted) if predicted else 1.0
+    recall = common_count / len(gold) if gold else 1.0
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -158,13 +163,13 @@ def _normalize(text: str) -> str:
     return " ".join(_words(re.split(" |-", text))).strip()
 
 
-def _plain(text: str) -> str:
+def _normalize_leniently(text: str) -> str:
     """As `_normalize`, but punctuation at the ends of words is taken off first, and the dashes of every script are hyphens."""
-    tokens = (_trim(token) for token in re.split(r"[\s-]", _DASHES.sub("-", text)))
+    tokens = (_strip_signs(token) for token in re.split(r"[\s-]", _DASHES.sub("-", text)))
     return " ".join(_words(map(_number_or_word, tokens))).strip()
 
 
-def _trim(token: str) -> str:
+def _strip_signs(token: str) -> str:
     """A word without the signs at its ends; the point of .5 belongs to the number."""
     start, end = 0, len(token)
     while end > start and not token[end - 1].isalnum():

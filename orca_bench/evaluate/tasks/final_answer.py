@@ -13,13 +13,13 @@ from fractions import Fraction
 _NO_NUMBER = "no number"
 
 #: One form for what is written in several: minus signs, spaces that part thousands, full-width digits.
-_ONE_FORM = str.maketrans(
+_CHARACTER_REPLACEMENTS = str.maketrans(
     {sign: "-" for sign in "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"}
     | {space: " " for space in "\u00a0\u2007\u2008\u2009\u200a\u202f"}
     | {chr(0xFF10 + digit): str(digit) for digit in range(10)}
     | {"\u200b": None, "\u2060": None, "\u2019": "'"}
 )
-_LATEX = (
+_LATEX_REPLACEMENTS = (
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[,;: ]"), " "),
     (re.compile(r"\\!"), ""),
@@ -28,9 +28,9 @@ _LATEX = (
 )
 
 # 18, 1,000, 1 000, 1'000; a minus sign belongs to a number where nothing that could be subtracted from stands before it.
-_WHOLE = r"(?:[0-9]{1,3}(?:[,'_][0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)(?![0-9])"
+_WHOLE_NUMBER = r"(?:[0-9]{1,3}(?:[,'_][0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+)(?![0-9])"
 _NUMBER = re.compile(
-    rf"((?<![\w)\]}}])-)?(?:[$£€¥₹](-)?)?({_WHOLE}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)(?:\s?/\s?([0-9]+)(?![0-9/]))?"
+    rf"((?<![\w)\]}}])-)?(?:[$£€¥₹](-)?)?({_WHOLE_NUMBER}(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+)(?:\s?/\s?([0-9]+)(?![0-9/]))?"
 )
 # What may stand between a mark and its number: signs, a LaTeX command, a variable and "=", and words that say nothing.
 _GAP = re.compile(
@@ -45,7 +45,7 @@ _LIST_ITEM = re.compile(r"[.):]\s+[A-Za-z]")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n\s*\n|$")
 
-_SENTENCE = 400
+_MAX_SENTENCE_LENGTH = 400
 
 _HASHES = re.compile(r"#{4,}")
 _ANSWER_IS = re.compile(
@@ -67,44 +67,46 @@ def final_number(text: str) -> tuple[str | None, str]:
     sign of the last sentence; the last of all. If an equation follows a mark, its result is the number. It is
     given without currency and separators of thousands. Words are not read: neither "eighteen" nor "2 million".
     """
-    text = _plain(text)
+    text = _normalize_text(text)
     rules = (
-        ("####", _behind_hashes(text)),
-        ("answer is", _behind_last(text, _ANSWER_IS, _directly)),
-        ("boxed", _behind_last(text, _BOXED, _directly)),
-        ("answer sentence", _behind_last(text, _ANSWER_IS, _in_sentence)),
-        ("bold", _behind_last(text, _BOLD, _in_bold)),
-        ("last equation", _behind_equals(_SENTENCE_BREAK.split(text.strip())[-1])),
+        ("####", _number_after_hashes(text)),
+        ("answer is", _number_after_last(text, _ANSWER_IS, _number_directly_after)),
+        ("boxed", _number_after_last(text, _BOXED, _number_directly_after)),
+        ("answer sentence", _number_after_last(text, _ANSWER_IS, _number_in_sentence)),
+        ("bold", _number_after_last(text, _BOLD, _number_in_bold)),
+        ("last equation", _number_after_equals(_SENTENCE_BREAK.split(text.strip())[-1])),
         ("last number", _last_number(text)),
     )
     return next(((number, rule) for rule, number in rules if number is not None), (None, _NO_NUMBER))
 
 
-def equal_numbers(one: str, other: str) -> bool:
+def equal_numbers(first: str, second: str) -> bool:
     """Whether two numbers have the same value: 18, 18.00 and 36/2; False where one of them is none."""
     try:
-        return Fraction(one) == Fraction(other)
+        return Fraction(first) == Fraction(second)
     except (ValueError, ZeroDivisionError):
         return False
 
 
-def behind_answer_is(text: str) -> str:
+def text_after_answer_is(text: str) -> str:
     """The text after the last "answer is" or "answer:" of a text; the whole text where it has none."""
-    ends = [match.end() for match in _ANSWER_IS.finditer(text) if text[match.end() :].strip()]
-    return text[ends[-1] :] if ends else text
+    mark_ends = [match.end() for match in _ANSWER_IS.finditer(text) if text[match.end() :].strip()]
+    return text[mark_ends[-1] :] if mark_ends else text
 
 
-def _plain(text: str) -> str:
-    text = text.translate(_ONE_FORM)
-    for pattern, replacement in _LATEX:
+def _normalize_text(text: str) -> str:
+    text = text.translate(_CHARACTER_REPLACEMENTS)
+    for pattern, replacement in _LATEX_REPLACEMENTS:
         text = pattern.sub(replacement, text)
     return text
 
 
-def _behind_last(text: str, mark: re.Pattern[str], number_at: Callable[[str, int], str | None]) -> str | None:
+def _number_after_last(
+    text: str, mark_pattern: re.Pattern[str], number_at: Callable[[str, int], str | None]
+) -> str | None:
     """The number that `number_at` gives after the last mark; None where it gives none."""
-    ends = reversed([match.end() for match in mark.finditer(text)])
-    return next((number for end in ends if (number := number_at(text, end)) is not None), None)
+    mark_ends = reversed([match.end() for match in mark_pattern.finditer(text)])
+    return next((number for end in mark_ends if (number := number_at(text, end)) is not None), None)
 
 
 def _last_number(text: str) -> str | None:
@@ -119,60 +121,62 @@ def _number_text(match: re.Match[str]) -> str:
     return f"{sign}{digits}/{match[4]}" if match[4] else sign + digits
 
 
-def _directly(text: str, place: int) -> str | None:
+def _number_directly_after(text: str, position: int) -> str | None:
     """The number directly after a position, or the result of an equation that begins there; None if words come first."""
-    match = _number_at(text, place)
-    if match is None or _begins_list(text, place, match):
+    match = _number_at(text, position)
+    if match is None or _begins_list(text, position, match):
         return None
     if _EQUATION.match(text, match.end()):
-        return _behind_equals(_sentence(text, match.start())) or _number_text(match)
+        return _number_after_equals(_sentence_from(text, match.start())) or _number_text(match)
     return _number_text(match)
 
 
-def _number_at(text: str, place: int) -> re.Match[str] | None:
-    gap = _GAP.match(text, place)  # matches at every place, if nothing
-    return _NUMBER.match(text, gap.end() if gap else place)
+def _number_at(text: str, position: int) -> re.Match[str] | None:
+    gap_match = _GAP.match(text, position)  # matches at every place, if nothing
+    return _NUMBER.match(text, gap_match.end() if gap_match else position)
 
 
-def _begins_list(text: str, place: int, match: re.Match[str]) -> bool:
+def _begins_list(text: str, position: int, match: re.Match[str]) -> bool:
     """Whether a number is the `1.` of a list that begins on the line after a mark."""
-    return "\n" in text[place : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
+    return "\n" in text[position : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
 
 
-def _behind_hashes(text: str) -> str | None:
+def _number_after_hashes(text: str) -> str | None:
     """The number after the first `####`, which ends an answer of the data set; numbered headings (`#### 1. First`) are none."""
-    marks = [match.end() for match in _HASHES.finditer(text)]
-    for place in marks:
-        match = _number_at(text, place)
-        if match is None or "\n" in text[place : match.start()]:
+    mark_ends = [match.end() for match in _HASHES.finditer(text)]
+    for position in mark_ends:
+        match = _number_at(text, position)
+        if match is None or "\n" in text[position : match.start()]:
             continue
-        heading = _LIST_ITEM.match(text, match.end()) and (len(marks) > 1 or match[0] == "1")
-        if not heading:
-            return _directly(text, place)
+        is_heading = _LIST_ITEM.match(text, match.end()) and (len(mark_ends) > 1 or match[0] == "1")
+        if not is_heading:
+            return _number_directly_after(text, position)
     return None
 
 
-def _sentence(text: str, place: int) -> str:
+def _sentence_from(text: str, position: int) -> str:
     """The sentence that continues at a position, as far as _SENTENCE characters."""
-    end = _SENTENCE_END.search(text, place, place + _SENTENCE)  # the end of the text, if no other
-    return text[place : end.start() if end else None]
+    end_match = _SENTENCE_END.search(
+        text, position, position + _MAX_SENTENCE_LENGTH
+    )  # the end of the text, if no other
+    return text[position : end_match.start() if end_match else None]
 
 
-def _in_sentence(text: str, place: int) -> str | None:
+def _number_in_sentence(text: str, position: int) -> str | None:
     """The number after the last equals sign of the sentence that continues at a position, else its last number."""
-    match = _number_at(text, place)
-    if match is not None and _begins_list(text, place, match):
+    match = _number_at(text, position)
+    if match is not None and _begins_list(text, position, match):
         return None
-    sentence = _sentence(text, place)
-    return _behind_equals(sentence) or _last_number(sentence)
+    sentence = _sentence_from(text, position)
+    return _number_after_equals(sentence) or _last_number(sentence)
 
 
-def _behind_equals(sentence: str) -> str | None:
-    head, sign, tail = sentence.rpartition("=")
-    match = _number_at(tail, 0) if sign else None
+def _number_after_equals(sentence: str) -> str | None:
+    left_side, equals_sign, right_side = sentence.rpartition("=")
+    match = _number_at(right_side, 0) if equals_sign else None
     return None if match is None else _number_text(match)
 
 
-def _in_bold(text: str, place: int) -> str | None:
-    match = _number_at(text, place)
+def _number_in_bold(text: str, position: int) -> str | None:
+    match = _number_at(text, position)
     return None if match is None or _LIST_ITEM.match(text, match.end()) else _number_text(match)

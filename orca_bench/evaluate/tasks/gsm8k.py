@@ -6,12 +6,12 @@ from orca_bench import suite
 from orca_bench.evaluate.tasks.final_answer import equal_numbers, final_number
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, TextRules
 
-_MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
+_MARKED_NUMBER = re.compile(r"#### (\-?[0-9\.\,]+)")
 
 
 def marked_answer(text: str) -> str | None:
     """The number after the first `#### `, commas removed; None where there is none. The benchmark's own rule."""
-    match = _MARKED.search(text)
+    match = _MARKED_NUMBER.search(text)
     return match.group(1).strip().replace(",", "") if match else None
 
 
@@ -56,8 +56,8 @@ class Gsm8k(GenerationTask):
         """
         gold = marked_answer(row["answer"])
         prediction, rule = final_number(text)
-        right = prediction is not None and gold is not None and equal_numbers(prediction, gold)
-        return Score(float(right), prediction, gold, {"rule": rule})
+        is_correct = prediction is not None and gold is not None and equal_numbers(prediction, gold)
+        return Score(float(is_correct), prediction, gold, {"rule": rule})
 
     def harness_score(self, row: Row, text: str) -> Score:
         """Right if the number after the first `#### ` equals the gold one, character by character; nothing else counts."""

@@ -5,12 +5,12 @@ import re
 from orca_bench import suite
 from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask, Row
 
-_TAG = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
+_WIKIHOW_MARK = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
 
 
 def clean(text: str) -> str:
     """WikiHow's marks out of a text, as b281b092 took them out: ` [title]` ends a sentence, other marks vanish."""
-    return _TAG.sub("", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+    return _WIKIHOW_MARK.sub("", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 
 class HellaSwag(NormalizedChoiceTask):

@@ -24,8 +24,10 @@ class Mmlu(ChoiceTask):
 
     def question(self, row: Row) -> str:
         """The question, its lettered choices and `Answer:`."""
-        options = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS[:4], row["choices"], strict=False))
-        return f"{row['question'].strip()}\n{options}Answer:"
+        lettered_choices = "".join(
+            f"{letter}. {choice}\n" for letter, choice in zip(LETTERS[:4], row["choices"], strict=False)
+        )
+        return f"{row['question'].strip()}\n{lettered_choices}Answer:"
 
     def choices(self, row: Row) -> list[str]:
         """The letters A to D."""

@@ -142,9 +142,9 @@ class ChoiceTask(Task):
 
     def check(self, row: Row) -> None:
         """As `Task.check`; ValueError also where no choice is the right one."""
-        gold, choices = self.gold(row), len(self.choices(row))
-        if not 0 <= gold < choices:
-            raise ValueError(f"the right answer is choice {gold} of {choices}, counted from 0{HIDDEN}")
+        gold, choice_count = self.gold(row), len(self.choices(row))
+        if not 0 <= gold < choice_count:
+            raise ValueError(f"the right answer is choice {gold} of {choice_count}, counted from 0{HIDDEN}")
         self.harness_pairs(row)
         super().check(row)
 
@@ -156,15 +156,15 @@ class ChoiceTask(Task):
         """The pairs of the leaderboard's harness, where they are others than `pairs`."""
         return self.pairs(row)
 
-    def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
-        """(context, continuation) of each of `harness_pairs` after `before`, the description and the few-shot examples."""
-        return [(before + question, continuation) for question, continuation in self.harness_pairs(row)]
+    def harness_requests(self, row: Row, preceding_text: str) -> list[tuple[str, str]]:
+        """(context, continuation) of each of `harness_pairs` after `preceding_text`: description and few-shot examples."""
+        return [(preceding_text + question, continuation) for question, continuation in self.harness_pairs(row)]
 
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """The score of one question from the log-probabilities (nats) of its pairs, in order."""
-        best = self.best(row, log_probabilities)
+        best_index = self.best(row, log_probabilities)
         gold = self.gold(row)
-        return Score(float(best == gold), best, gold, {})
+        return Score(float(best_index == gold), best_index, gold, {})
 
     def harness_score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """The score from the log-probabilities (nats) of `harness_pairs`, in order."""

@@ -26,12 +26,12 @@ class Winogrande(ChoiceTask):
         """(the sentence up to the blank with an option in it, the rest of the sentence) of each option."""
         return [(self._fill(row, option), self.target(row)) for option in self.choices(row)]
 
-    def harness_requests(self, row: Row, before: str) -> list[tuple[str, str]]:
+    def harness_requests(self, row: Row, preceding_text: str) -> list[tuple[str, str]]:
         """As `ChoiceTask.harness_requests`, with a slip of b281b092 (tasks/winogrande.py).
 
         The filled sentence replaces everything after the last blank line of the context.
         """
-        paragraphs = (before + self.question(row)).split("\n\n")[:-1]
+        paragraphs = (preceding_text + self.question(row)).split("\n\n")[:-1]
         return [
             ("\n\n".join([*paragraphs, question]), continuation) for question, continuation in self.harness_pairs(row)
         ]

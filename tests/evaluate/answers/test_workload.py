@@ -31,7 +31,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
         ScoredSequence([1, 2, 9], 1),
     ]
     call = portions.scores(pairs, 0)
-    numbers = [number for portion in call.portions for number in portion.numbers]
+    numbers = [number for portion in call.portions for number in portion.request_indices]
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
     assert [[pairs[n].ids, pairs[n].start] for n in numbers] == requests
@@ -41,9 +41,9 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
-    assert portion.tokens == 3 + 3 * 5 and call.discards
+    assert portion.token_count == 3 + 3 * 5 and call.discards
     rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
-    assert portion.requests() == [rest[number] for number in portion.numbers]
+    assert portion.requests() == [rest[number] for number in portion.request_indices]
 
 
 def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():

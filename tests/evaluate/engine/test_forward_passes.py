@@ -21,7 +21,7 @@ def _quiet():
 def plain_engine():
     engine = TreeEngine(tiny_model_of("falcon"))
     engine.choose_path()
-    assert engine.path == "plain" and engine.plain.cache
+    assert engine.path == "plain" and engine.plain.use_cache
     return engine
 
 
@@ -63,7 +63,7 @@ def test_stops_and_room_hold_without_a_tree_with_and_without_a_cache(plain_engin
     prompts = [[5, 9, 11], [7, 8]]
     with_cache = plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9)
     assert [len(ids) for ids in with_cache] == [2, 3]
-    monkeypatch.setattr(plain_engine.plain, "cache", False)
+    monkeypatch.setattr(plain_engine.plain, "use_cache", False)
     assert plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9) == with_cache
 
 

@@ -65,9 +65,9 @@ def test_only_the_path_that_the_next_batch_needs_is_cached():
 def test_groups_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
     sequences = random_sequences(80, 1)
     groups = prefix_tree.groups(sequences, tokens)
-    assert sorted(number for group in groups for number in group.numbers) == list(range(len(sequences)))
+    assert sorted(number for group in groups for number in group.sequence_indices) == list(range(len(sequences)))
     for group in groups:
-        assert group.tokens == prefix_tree.distinct_tokens([sequences[number] for number in group.numbers])
+        assert group.tokens == prefix_tree.distinct_tokens([sequences[number] for number in group.sequence_indices])
         assert group.tokens < tokens + max(len(s.ids) for s in sequences)
     assert (len(groups) == 1) == (tokens == 10_000)
 

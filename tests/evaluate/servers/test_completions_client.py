@@ -167,7 +167,7 @@ def test_an_address_is_shown_without_its_secrets(text, display_url):
     address = Address.parse(text)
     assert address.display_url == display_url
     for secret in ("pass%40word", "pass@word", "tokenvalue", "abcdef"):
-        assert secret not in address.url + address.redacted(f"cannot open {text} with {secret}") or secret not in text
+        assert secret not in address.url + address.redact(f"cannot open {text} with {secret}") or secret not in text
 
 
 @pytest.mark.parametrize(

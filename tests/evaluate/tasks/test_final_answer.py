@@ -10,7 +10,7 @@ from orca_bench.evaluate import benchmark_rows
 from orca_bench.evaluate.protocols import Answer, Document, Leaderboard, Orca
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.drop import answer_scores, exact_match_and_f1, gold_answers
-from orca_bench.evaluate.tasks.final_answer import behind_answer_is, equal_numbers, final_number
+from orca_bench.evaluate.tasks.final_answer import equal_numbers, final_number, text_after_answer_is
 from orca_bench.evaluate.tasks.gsm8k import marked_answer
 
 BY_NAME = {task.name: task for task in SUITE}
@@ -207,9 +207,9 @@ def test_the_leaderboard_takes_a_text_for_one_span():
 
 
 def test_only_what_stands_behind_answer_is_counts():
-    assert behind_answer_is("So the answer is Denver. The answer is: Dallas").strip() == "Dallas"
-    assert behind_answer_is("Arizona answered with a goal") == "Arizona answered with a goal"
-    assert behind_answer_is("Denver is the answer:") == "Denver is the answer:"
+    assert text_after_answer_is("So the answer is Denver. The answer is: Dallas").strip() == "Dallas"
+    assert text_after_answer_is("Arizona answered with a goal") == "Arizona answered with a goal"
+    assert text_after_answer_is("Denver is the answer:") == "Denver is the answer:"
 
 
 # --- rows that cannot be scored ---------------------------------------------------------------------------------------
