@@ -92,7 +92,7 @@ class EvaluationDisplay:
             self._saving = f"{total:,} tokens computed of {call.fed_tokens:,}"
         self._progress.update(bar, saving=f"1 in {call.fed_tokens / total:.1f}" if self._saving else "")
         self._progress.reset(bar, start=True, total=total)
-        clock.begin(call.kind, call.tokens, counted=self._protocol not in clock.uncounted)
+        clock.begin(call.kind, call.tokens, is_counted=self._protocol not in clock.uncounted)
         self._advance(bar, 0)
 
     def advance(self, count: int) -> None:

@@ -89,7 +89,7 @@ def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs
 
     for finding in findings:
         sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[finding.matches]
-        console.print(Text(f"{sign} ", style=style) + Text(f"{finding.what}: {finding.detail}"))
+        console.print(Text(f"{sign} ", style=style) + Text(f"{finding.check_name}: {finding.detail}"))
     console.print(
         "every number matches the stored answers" if matches else "this result does not match its stored answers"
     )

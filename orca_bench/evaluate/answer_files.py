@@ -77,10 +77,10 @@ def match_answers(
             where=f"{answer_file.path}:{answer_file.lines[unknown_key][0]}",
             hint=_unknown_key_hint(unknown_key, requests),
         )
-    answers = {
+    answers_by_key = {
         key: _answer_of_line(answer_file, key, request) for key, request in requests.items() if key in answer_file.lines
     }
-    missing_keys = [key for key in requests if key not in answers]
+    missing_keys = [key for key in requests if key not in answers_by_key]
     if missing_keys:
         first_missing = ", ".join(map(request_name, missing_keys[:5])) + (", …" if len(missing_keys) > 5 else "")
         raise UserError(
@@ -89,9 +89,9 @@ def match_answers(
             hint="give the --limit that the requests were made with",
         )
     if cut_texts:
-        answers = {key: _cut_answer(answer, requests[key].until) for key, answer in answers.items()}
-    answer_file.notes += _notes(requests, answers)
-    return answers
+        answers_by_key = {key: _cut_answer(answer, requests[key].until) for key, answer in answers_by_key.items()}
+    answer_file.notes += _notes(requests, answers_by_key)
+    return answers_by_key
 
 
 def _answer_of_line(answer_file: AnswerFile, key: RequestKey, request: Request) -> Answer:
@@ -128,10 +128,10 @@ def _answer_of_line(answer_file: AnswerFile, key: RequestKey, request: Request) 
 
 
 def _optional_bool(line: Mapping[str, Any], field_name: str, where: str) -> bool | None:
-    value = line.get(field_name)
-    if value is not None and not isinstance(value, bool):
-        raise UserError(f"'{field_name}' is {value!r}, not true or false", where=where)
-    return value
+    flag_value = line.get(field_name)
+    if flag_value is not None and not isinstance(flag_value, bool):
+        raise UserError(f"'{field_name}' is {flag_value!r}, not true or false", where=where)
+    return flag_value
 
 
 def _is_encodable_text(value: Any) -> TypeGuard[str]:
@@ -170,7 +170,7 @@ def _notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, 
     if positive_count:
         yield f"{positive_count} answers are above 0, which no log-probability is"
     uncut_count = sum(
-        isinstance(answer.value, str) and any(stop in answer.value for stop in requests[key].until)
+        isinstance(answer.value, str) and any(stop_string in answer.value for stop_string in requests[key].until)
         for key, answer in answers.items()
     )
     if uncut_count:

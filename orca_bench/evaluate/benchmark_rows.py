@@ -43,7 +43,9 @@ def check(task: Task, rows: BenchmarkRows) -> dict[str, str]:
     row_counts = {task.split: len(rows.evaluation_rows)} | (
         {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
     )
-    return {split: _row_status(task, split, count, rows.hashes.get(split)) for split, count in row_counts.items()}
+    return {
+        split: _row_status(task, split, row_count, rows.hashes.get(split)) for split, row_count in row_counts.items()
+    }
 
 
 def _row_status(task: Task, split: str, row_count: int, digest: str | None) -> str:
@@ -123,19 +125,21 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
 
     `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
     """
-    splits: dict[str, list[Row]] = {}
-    hashes: dict[str, str] = {}
+    rows_by_split: dict[str, list[Row]] = {}
+    hashes_by_split: dict[str, str] = {}
     commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.split else task.check
-        splits[split], hashes[split] = _check_rows(task, _located_rows(task, split, benchmarks, commit), check_row)
-    few_shot_pool = splits[task.few_shot_split] if task.few_shot_split else []
+        rows_by_split[split], hashes_by_split[split] = _check_rows(
+            task, _located_rows(task, split, benchmarks, commit), check_row
+        )
+    few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(few_shot_pool) < task.shots:
         raise UserError(
             f"{len(few_shot_pool)} rows, and {task.shots} examples are drawn from it",
             where=f"{task.name} split {task.few_shot_split}",
         )
-    return BenchmarkRows(splits[task.split], few_shot_pool, hashes, commit)
+    return BenchmarkRows(rows_by_split[task.split], few_shot_pool, hashes_by_split, commit)
 
 
 def load_again(result: Result, task: Task, benchmarks: Path | None) -> BenchmarkRows:
@@ -199,11 +203,11 @@ def identity(task: Task, row: Row) -> bytes:
     return json.dumps(column_values, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
-def _normalize_value(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\r\n", "\n").replace("\r", "\n")
-    if isinstance(value, dict):
-        return {name: _normalize_value(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_normalize_value(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _normalize_value(column_value: Any) -> Any:
+    if isinstance(column_value, str):
+        return column_value.replace("\r\n", "\n").replace("\r", "\n")
+    if isinstance(column_value, dict):
+        return {field_name: _normalize_value(inner_value) for field_name, inner_value in column_value.items()}
+    if isinstance(column_value, (list, tuple)):
+        return [_normalize_value(inner_value) for inner_value in column_value]
+    return int(column_value) if isinstance(column_value, float) and column_value.is_integer() else column_value

@@ -72,17 +72,17 @@ def evaluation_config(
     model_source = locate(model, revision, message, with_weights=not is_server)
     if name is None:
         name = _served_name(engine) if is_server else name_of(model_source.folder, model_source.commit)
-    protocols = ["leaderboard", "orca"] if protocol == "both" else [protocol]
+    protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
                 name, model_source.folder, runs, protocol_name, limit, system_text, token_limits
             )
-            for protocol_name in protocols
+            for protocol_name in protocol_names
         }
-    elif len(protocols) > 1:
+    elif len(protocol_names) > 1:
         result_paths = {
-            protocol_name: out.with_name(f"{out.stem}-{protocol_name}{out.suffix}") for protocol_name in protocols
+            protocol_name: out.with_name(f"{out.stem}-{protocol_name}{out.suffix}") for protocol_name in protocol_names
         }
     else:
         result_paths = {protocol: out}

@@ -46,7 +46,7 @@ class LoadedEngine:
 
     `model` is that part of a result. `identity` has all that answers depend on besides protocol and requests (see
     `model_identity`). Of a server's weights nothing is known; `probe`, the log-probability of a fixed request in nats, stands for
-    them. `longest_pair` is how many ids a request that is scored may have, None where the window alone decides.
+    them. `max_pair_ids` is how many ids a request that is scored may have, None where the window alone decides.
     `returns_tokens` is whether the tokens of a text are known, which is needed where the first are discarded.
     """
 
@@ -56,18 +56,18 @@ class LoadedEngine:
     model: dict[str, Any]
     identity: dict[str, Any]
     probe: float | None = None
-    longest_pair: int | None = None
+    max_pair_ids: int | None = None
     returns_tokens: bool = True
 
 
 @contextlib.contextmanager
 def open_engine(
-    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None], scores: bool = True
+    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None], needs_scores: bool = True
 ) -> Iterator[LoadedEngine]:
     """The engine for a model folder, checked; it ends with the block.
 
-    `name` is what results call the model. `message` gets sentences for the user. `scores` is whether log-likelihoods will be
-    requested. Raises UserError where the model or the server cannot be used.
+    `name` is what results call the model. `message` gets sentences for the user. `needs_scores` is whether
+    log-likelihoods will be requested. Raises UserError where the model or the server cannot be used.
     """
     if config.name == "hf":
         yield _load_local_engine(config, folder, name, dtype, message)
@@ -81,7 +81,7 @@ def open_engine(
         if config.name == "vllm":
             url = stack.enter_context(vllm.serve(folder, dtype, config.tensor_parallel, message))
         engine = stack.enter_context(contextlib.closing(ServerEngine(url, config.served_model, config.concurrency)))
-        yield _check_server(config, engine, tokenizer, folder, name, dtype, scores)
+        yield _check_server(config, engine, tokenizer, folder, name, dtype, needs_scores)
 
 
 def default_processes() -> int:
@@ -129,10 +129,10 @@ def _check_server(
     folder: str,
     name: str,
     dtype: str,
-    scores: bool,
+    needs_scores: bool,
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
-    probe = engine.check(scores, tokenizer.stop_ids)
+    probe = engine.check(needs_scores, tokenizer.stop_ids)
     server_fields: dict[str, Any] = {"name": config.name, "served_model": engine.model}
     if config.name == "api":
         server_fields["base_url"] = engine.base_url
@@ -151,9 +151,9 @@ def _check_server(
         | ({} if probe.value is None else {"probe": probe.value}),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
-    longest_pair = (engine.window or window) - 1
+    max_pair_ids = (engine.window or window) - 1
     return LoadedEngine(
-        engine, tokenizer, window, description, identity, probe.value, longest_pair, engine.returns_tokens
+        engine, tokenizer, window, description, identity, probe.value, max_pair_ids, engine.returns_tokens
     )
 
 

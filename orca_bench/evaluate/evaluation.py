@@ -59,10 +59,10 @@ def _run_protocols(
     display: Display,
 ) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
-    with _open_engine(config, workers.size, display) as engine, contextlib.ExitStack() as stack:
+    with _open_engine(config, workers.process_count, display) as engine, contextlib.ExitStack() as stack:
         workers.message = display.message
         if deadline is not None:
-            workers.expired = lambda: time.monotonic() > deadline
+            workers.is_expired = lambda: time.monotonic() > deadline
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
         runs = {
             protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
@@ -92,7 +92,7 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
             protocol_name: request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
             for protocol_name in config.result_paths
         }
-        work_sharing.answer(connection, lambda item: compute(engine.engine, encodings, item))
+        work_sharing.answer(connection, lambda work_item: compute(engine.engine, encodings, work_item))
 
 
 def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
@@ -117,9 +117,11 @@ def _open_engine(
 ) -> Iterator[engine_choice.LoadedEngine]:
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.share_processor(process_count)
-    scores = any(not task.generates for task in config.tasks)
+    needs_scores = any(not task.generates for task in config.tasks)
     folder = config.model.folder
-    with engine_choice.open_engine(config.engine, folder, config.name, config.dtype, display.message, scores) as engine:
+    with engine_choice.open_engine(
+        config.engine, folder, config.name, config.dtype, display.message, needs_scores
+    ) as engine:
         disagreement = tokenizers.check_folder(folder)
         if disagreement is not None:
             display.message(f"{config.name}: {tokenizers.explain(disagreement)}")

@@ -50,19 +50,22 @@ class RequestSelection:
 
 
 def write_requests(
-    selection: RequestSelection, out: Path, tokens_of: str | None = None, progress: Progress = lambda n, of: None
+    selection: RequestSelection,
+    out: Path,
+    tokenizer_folder: str | None = None,
+    progress: Progress = lambda n, total: None,
 ) -> int:
     """Write every request as one JSON line, in order; returns how many.
 
-    With `tokens_of`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
+    With `tokenizer_folder`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
     before anything is written.
     """
     benchmark_rows.suite(selection.benchmarks)
     rows = {task.name: selection.rows(task) for task in selection.tasks}
     encoding = None
-    if tokens_of is not None:
+    if tokenizer_folder is not None:
         encoding = request_encoding.encoding_for(
-            selection.protocol, tokenizers.load(tokens_of), model_folder.window_of(tokens_of)
+            selection.protocol, tokenizers.load(tokenizer_folder), model_folder.window_of(tokenizer_folder)
         )
     protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
     line_count = 0
@@ -81,19 +84,19 @@ def score_answers(
     path: Path,
     selection: RequestSelection,
     out: Path,
-    name: str,
-    cut: bool = False,
-    every: bool = False,
+    model_name: str,
+    cut_texts: bool = False,
+    require_all: bool = False,
     message: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Score a file of answers and write the result; returns it. `message` gets what becomes of a result that is at `out`.
 
-    The tasks are those of `selection` that the file answers; with `every`, all of them must be. Every answer is checked before
-    anything is written. With `cut`, a text ends where a stop string of its request begins.
+    The tasks are those of `selection` that the file answers; with `require_all`, all of them must be. Every answer is checked
+    before anything is written. With `cut_texts`, a text ends where a stop string of its request begins.
     """
     check_path(out)
     answer_file = answer_files.read_answers(path)
-    tasks = [task for task in selection.tasks if every or task.name in answer_file.tasks()]
+    tasks = [task for task in selection.tasks if require_all or task.name in answer_file.tasks()]
     if not tasks:
         raise UserError(
             f"no answer to a task of the suite (tasks here: {', '.join(sorted(answer_file.tasks())[:5])})",
@@ -105,8 +108,8 @@ def score_answers(
     rows = {task.name: selection.rows(task) for task in tasks}
     documents = {task.name: protocol.documents(task, rows[task.name], selection.limit) for task in tasks}
     every_document = [document for of_task in documents.values() for document in of_task]
-    answers = answer_files.match_answers(answer_file, every_document, cut)
-    result = result_building.start(suite, protocol, selection.limit, {"name": name, "path": None})
+    answers = answer_files.match_answers(answer_file, every_document, cut_texts)
+    result = result_building.start_result(suite, protocol, selection.limit, {"name": model_name, "path": None})
     result.answers = AnswersFile(path=str(path), sha256=sha256(path), notes=answer_file.notes)
     make_folder(out.parent)
     output = ResultOutput(out, result, {task.name: rows[task.name].hashes for task in tasks})
@@ -115,7 +118,7 @@ def score_answers(
     questions: list[Question] = []
     for task in tasks:
         of_task = scoring.score_documents(task, protocol, documents[task.name], answers)
-        result_building.add(
+        result_building.add_task_result(
             result, task, rows[task.name], protocol, of_task, request_files.digest(documents[task.name])
         )
         questions += of_task

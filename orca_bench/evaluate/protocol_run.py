@@ -33,7 +33,7 @@ from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
 #: The file, beside the results, that keeps answers as they are computed.
-ANSWERS = "answers.sqlite"
+ANSWERS_FILE_NAME = "answers.sqlite"
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ class ProtocolRun:
             self.display.count(task, self.protocol.name)
             documents = self.protocol.documents(task, self.inputs.rows[task.name], self.config.limit)
             call = self.model.prepare(instances_of(task, self.protocol, documents))
-            if call.discards and not self.inputs.engine.returns_tokens:
+            if call.discards_tokens and not self.inputs.engine.returns_tokens:
                 raise UserError(
                     f"{task.title} under {self.protocol.name} throws the first tokens of some texts away, and the server "
                     "does not tell the tokens of a text",
                     where=self.config.engine.name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
-            workload.total[call.kind] += call.tokens
-            workload.cached[call.kind] += self.model.cached_tokens(call)
+            workload.total_tokens[call.kind] += call.tokens
+            workload.cached_tokens[call.kind] += self.model.cached_tokens(call)
             self.calls[task.name] = call
 
     def run(self) -> Result:
@@ -104,7 +104,7 @@ class ProtocolRun:
         outcome = self._evaluate_task(task, rows)
         self.result.lm_eval[task.name] = outcome.lm_eval
         model = self.model
-        entry = result_building.add(
+        entry = result_building.add_task_result(
             self.result,
             task,
             rows,
@@ -112,15 +112,15 @@ class ProtocolRun:
             outcome.questions,
             outcome.requests_sha256,
             tokens_sha256=model.tokens_sha256,
-            shortened=model.shortened,
-            narrowed=model.narrowed or None,
+            shortened=model.shortened_contexts,
+            narrowed=model.narrowed_contexts or None,
             seconds=round(time.time() - start_time, 1),
         )
         self.output.write(self.result, [*earlier_questions, *outcome.questions])
         self.display.end(task, entry)
         if model.cached_answer_count and model.cache is not None:
-            count, path = model.cached_answer_count, model.cache.path
-            self.display.message(f"{task.title}: {count} answers were kept by an earlier run in {path}")
+            answer_count, cache_path = model.cached_answer_count, model.cache.path
+            self.display.message(f"{task.title}: {answer_count} answers were kept by an earlier run in {cache_path}")
         return outcome.questions
 
     def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
@@ -157,8 +157,8 @@ def open_run(
     """
     protocol, engine = _build_protocol(config, protocol_name), inputs.engine
     encoding = request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
-    if engine.longest_pair is not None:
-        encoding.limit_pair_length(engine.longest_pair)
+    if engine.max_pair_ids is not None:
+        encoding.limit_pair_length(engine.max_pair_ids)
     for task in config.tasks:
         if protocol_name == Plain.name:
             harness_facts(task)  # raises before the first task is evaluated
@@ -167,10 +167,12 @@ def open_run(
                 protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
     model_description = engine.model | {"warnings": _model_warnings(config, protocol_name, display)}
-    result = result_building.start(inputs.suite, protocol, config.limit, model_description)
+    result = result_building.start_result(inputs.suite, protocol, config.limit, model_description)
     result.protocol.max_length = encoding.max_length
     result_path = config.result_paths[protocol_name]
-    cache = AnswerCache(result_path.parent / ANSWERS, _cache_identity(engine, result), config.fresh, engine.probe)
+    cache = AnswerCache(
+        result_path.parent / ANSWERS_FILE_NAME, _cache_identity(engine, result), config.fresh, engine.probe
+    )
     with contextlib.closing(cache):
         if cache.note:
             display.message(cache.note)
@@ -209,6 +211,8 @@ def _cache_identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
     """All that answers depend on besides the requests; if any of these differs, cached answers are not reused."""
     excluded_keys = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
     return engine.identity | {
-        "protocol": {key: value for key, value in result.protocol.to_json().items() if key not in excluded_keys},
+        "protocol": {
+            key: setting_value for key, setting_value in result.protocol.to_json().items() if key not in excluded_keys
+        },
         "versions": {key: result.versions[key] for key in ("torch", "transformers", "orca_bench")},
     }

@@ -22,8 +22,8 @@ def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[Requ
     requests_by_key: dict[str, tuple[Requests, list[str]]] = {}
 
     def requests_of(result: Result) -> tuple[Requests, list[str]]:
-        hashes = {name: entry.requests_sha256 for name, entry in result.tasks.items()}
-        key = json.dumps([result.protocol.to_json(), result.limit, hashes], sort_keys=True)
+        requests_hashes = {task_name: entry.requests_sha256 for task_name, entry in result.tasks.items()}
+        key = json.dumps([result.protocol.to_json(), result.limit, requests_hashes], sort_keys=True)
         if key not in requests_by_key:
             requests_by_key[key] = rebuild_requests(result, benchmarks)
         return requests_by_key[key]

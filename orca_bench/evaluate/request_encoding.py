@@ -41,19 +41,19 @@ class GenerationPrompt:
 class Encoding(ABC):
     """One protocol's rule for a tokenizer and a context window of `max_length` tokens.
 
-    `shortened` counts the contexts that were too long and lost tokens, `narrowed` those of them, or besides them, that lost
-    some to a server's window alone (`limit_pair_length`).
+    `shortened_contexts` counts the contexts that were too long and lost tokens, `narrowed_contexts` those of
+    them, or besides them, that lost some to a server's window alone (`limit_pair_length`).
     """
 
     #: Whether a context that was cut by n tokens costs the answer its first n.
-    discards = False
+    discards_tokens = False
 
     #: What stands for a context without tokens: the first of these that the tokenizer has.
     empty_context_attributes: tuple[str, ...] = ("bos_id", "eos_id")
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         self.tokenizer, self.max_length = tokenizer, max_length
-        self.shortened = self.narrowed = 0
+        self.shortened_contexts = self.narrowed_contexts = 0
         self._max_pair_ids = max_length + 1  # ids, of which the last is not fed
         self._last_context: tuple[str, list[int]] | None = None  # a context and its ids
 
@@ -86,7 +86,7 @@ class Encoding(ABC):
                 f"a continuation of {len(continuation_ids)} tokens does not fit the context window: {continuation[:60]!r}…"
             )
         if max_context_tokens < len(context_ids) and self._max_pair_ids <= self.max_length:
-            self.narrowed += 1
+            self.narrowed_contexts += 1
         context_ids = self._fit_context(context, context_ids, max_context_tokens, fixed_prefix)
         return ScoredSequence(context_ids + continuation_ids, len(context_ids))
 
@@ -103,7 +103,7 @@ class Encoding(ABC):
         self.check_max_new_tokens(max_new_tokens)
         ids = self._context_ids(context) or self._empty_context_ids()
         fitted_ids = self._fit_context(context, ids, self.max_length - max_new_tokens, fixed_prefix)
-        return GenerationPrompt(fitted_ids, max_new_tokens, len(ids) - len(fitted_ids) if self.discards else 0)
+        return GenerationPrompt(fitted_ids, max_new_tokens, len(ids) - len(fitted_ids) if self.discards_tokens else 0)
 
     def check_max_new_tokens(self, max_new_tokens: int, where: str | None = None) -> None:
         """Raise UserError where answers of `max_new_tokens` tokens leave no place for a context."""
@@ -114,16 +114,16 @@ class Encoding(ABC):
                 hint="--max-new-tokens TASK=N gives a task's answers fewer",
             )
 
-    def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether a generation is over; called after each token."""
-        return self.complete(ids, stops)
+        return self.is_complete(ids, stops)
 
-    def complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether generated ids hold a whole answer: they end in EOS, or have a stop string."""
         if ids[-1] in self.tokenizer.stop_ids:
             return True
         text = self.tokenizer.decode(ids)
-        return any(stop in text for stop in stops)
+        return any(stop_string in text for stop_string in stops)
 
     def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
         """The answer: the text of generated ids up to the first occurrence of each stop string in turn."""
@@ -131,7 +131,7 @@ class Encoding(ABC):
 
     def _empty_context_ids(self) -> list[int]:
         """The id that stands for a context without tokens."""
-        candidate_ids = [getattr(self.tokenizer, name) for name in self.empty_context_attributes]
+        candidate_ids = [getattr(self.tokenizer, attribute_name) for attribute_name in self.empty_context_attributes]
         for candidate_id in candidate_ids:
             if candidate_id is not None:
                 return [candidate_id]
@@ -143,7 +143,7 @@ class Encoding(ABC):
         """The ids of a context, cut to `max_tokens` of them and counted where they are more."""
         if len(ids) <= max_tokens:
             return ids
-        self.shortened += 1
+        self.shortened_contexts += 1
         return self._shorten(context, ids, max_tokens, fixed_prefix)
 
     def _shorten(self, context: str, ids: list[int], max_tokens: int, fixed_prefix: int) -> list[int]:
@@ -201,27 +201,29 @@ class LeaderboardEncoding(HarnessEncoding):
     only, as many as it has when encoded alone.
     """
 
-    uses_bos, discards, empty_context_attributes = False, True, ("eos_id",)
+    uses_bos, discards_tokens, empty_context_attributes = False, True, ("eos_id",)
 
     def __init__(self, tokenizer: Tokenizer, max_length: int):
         super().__init__(tokenizer, max_length)
         self._stop_lengths: dict[str, int] = {}
 
-    def finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
         """Whether the last token is EOS, or the last few hold a stop string."""
         if ids[-1] in self.tokenizer.stop_ids:
             return True
-        return any(stop in self.tokenizer.decode(ids[-self._stop_length(stop) :]) for stop in stops)
+        return any(
+            stop_string in self.tokenizer.decode(ids[-self._stop_length(stop_string) :]) for stop_string in stops
+        )
 
     def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
         """The text without special tokens, up to each stop string in turn, the spelled-out EOS last."""
         known_ids = [token_id for token_id in ids if token_id != self.tokenizer.unk_id]
         return cut(self.tokenizer.decode(known_ids), [*stops, self.tokenizer.eos_text])
 
-    def _stop_length(self, stop: str) -> int:
-        if stop not in self._stop_lengths:
-            self._stop_lengths[stop] = len(self.tokenizer.encode(stop))
-        return self._stop_lengths[stop]
+    def _stop_length(self, stop_string: str) -> int:
+        if stop_string not in self._stop_lengths:
+            self._stop_lengths[stop_string] = len(self.tokenizer.encode(stop_string))
+        return self._stop_lengths[stop_string]
 
 
 def encoding_for(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
@@ -236,7 +238,7 @@ def encoding_for(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
 
 def cut(text: str, stops: Sequence[str]) -> str:
     """A generated text up to the first occurrence of each stop string in turn."""
-    for stop in stops:
-        if stop:
-            text = text.split(stop)[0]
+    for stop_string in stops:
+        if stop_string:
+            text = text.split(stop_string)[0]
     return text

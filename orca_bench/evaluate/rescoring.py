@@ -99,9 +99,9 @@ def _rescore_question(
         return "answers that cannot be scored"
 
 
-def _difference(question: Question, rescored: Question) -> str | None:
+def _difference(question: Question, rescored_question: Question) -> str | None:
     """The first thing that the question's line says otherwise than its answers, or None."""
-    recorded_json, rescored_json = question.to_json(), rescored.to_json()
+    recorded_json, rescored_json = question.to_json(), rescored_question.to_json()
     score_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]
     for key in dict.fromkeys([*score_keys, "cluster"]):
         rescored_value = rescored_json.get(key)

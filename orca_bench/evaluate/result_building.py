@@ -37,9 +37,9 @@ _LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece",
 _T = TypeVar("_T")
 
 
-def start(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[str, Any]) -> Result:
-    """A result without tasks, of which none is ordered. `model` describes what answers: at least `name`."""
-    library_versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+def start_result(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[str, Any]) -> Result:
+    """A result without tasks, of which none is ordered. `model` describes what answers: at least `library_name`."""
+    library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _LIBRARIES}
     return Result(
         format=FORMAT,
         complete=False,
@@ -59,7 +59,7 @@ def start(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[st
     )
 
 
-def add(
+def add_task_result(
     result: Result,
     task: Task,
     rows: BenchmarkRows,
@@ -78,9 +78,9 @@ def add(
     entry = summarize(task.facts, questions)
     entry.rows, entry.requests_sha256 = len(rows.evaluation_rows), requests_sha256
     measurements = {"tokens_sha256": tokens_sha256, "shortened": shortened, "narrowed": narrowed, "seconds": seconds}
-    for field_name, value in measurements.items():
-        if value is not None:
-            setattr(entry, field_name, value)
+    for field_name, measured_value in measurements.items():
+        if measured_value is not None:
+            setattr(entry, field_name, measured_value)
     if result.suite.comparable:
         entry.row_check = check(task, rows)
     entry.warnings = warnings(protocol, task, entry, rows)
@@ -95,8 +95,8 @@ def add(
     return entry
 
 
-def _in_suite_order(by_task: Mapping[str, _T]) -> dict[str, _T]:
-    return {name: by_task[name] for name in BY_NAME if name in by_task}
+def _in_suite_order(values_by_task: Mapping[str, _T]) -> dict[str, _T]:
+    return {task_name: values_by_task[task_name] for task_name in BY_NAME if task_name in values_by_task}
 
 
 def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkRows) -> list[str]:

@@ -32,16 +32,16 @@ def default_result_path(
 
 def result_stem(protocol: str, limit: int | None, system: str, max_new_tokens: Mapping[str, int]) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
-    name = protocol
+    stem = protocol
     if protocol == "orca" and system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
         message_id = id_of(system)
-        name += (
+        stem += (
             f"-system{message_id}"
             if message_id
             else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
         )
     default_limits = protocols.default_limits(protocol)
-    name += "".join(
+    stem += "".join(
         f"-{task}-room{tokens}" for task, tokens in sorted(max_new_tokens.items()) if tokens != default_limits[task]
     )
-    return name if limit is None else f"{name}-limit{limit}"
+    return stem if limit is None else f"{stem}-limit{limit}"

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 def verify(
-    path: Path, benchmarks: Path | None, with_rows: bool = True, progress: Progress = lambda n, of: None
+    path: Path, benchmarks: Path | None, with_rows: bool = True, progress: Progress = lambda n, total: None
 ) -> list[Finding]:
     """Recompute a result; `benchmarks` are the rows, None for the hub. Without rows, scores are taken as they are kept.
 
@@ -49,7 +49,7 @@ def verify(
         findings.append(_check_protocol(result, covered_paths))
     if with_rows:
         findings.append(_check_suite(result, benchmark_rows.suite(benchmarks)))
-        covered_paths |= {("suite", name) for name in ("name", "comparable", "note")}
+        covered_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
     return [*findings, *consistency.check_coverage(result, covered_paths)]
 
 
@@ -84,9 +84,9 @@ def _check_task(
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
     elif rows is not None:
-        rescored = rescore(result, task, numbered_questions, rows)
-        questions = rescored.questions
-        findings += [*rescored.findings, _check_warnings(result, task, rows)]
+        rescored_task = rescore(result, task, numbered_questions, rows)
+        questions = rescored_task.questions
+        findings += [*rescored_task.findings, _check_warnings(result, task, rows)]
         covered_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         if task.generates:  # its token limit stands in the hash of its requests
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
@@ -102,7 +102,10 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered_paths: 
     entry, check_name = result.tasks[task.name], f"{task.title}: rows"
     if result.version < 3:
         return Finding(check_name, None, "hashed otherwise by the version that wrote this result")
-    covered_paths |= {("data_hashes", task.name), *(("tasks", task.name, name) for name in ("rows", "row_check"))}
+    covered_paths |= {
+        ("data_hashes", task.name),
+        *(("tasks", task.name, field_name) for field_name in ("rows", "row_check")),
+    }
     recorded_hashes = result.row_hashes(task.name) or {}
     differing_splits = [
         split for split in {**recorded_hashes, **rows.hashes} if recorded_hashes.get(split) != rows.hashes.get(split)

@@ -29,7 +29,7 @@ MAX_NAMED_DIFFERENCES = 5
 class Finding:
     """One thing that was recomputed: what, whether it matches (None: could not be checked), and the detail."""
 
-    what: str
+    check_name: str
     matches: bool | None
     detail: str
 
@@ -39,7 +39,7 @@ def check_seal(result: Result) -> Finding:
     check_name = "hash of the whole result"
     if result.version < 3:
         # A result of a later version that calls itself an earlier one does not lose its hash by that.
-        return Finding(check_name, False if result.result_sha256 is not None else None, _UNRECORDED)
+        return Finding(check_name, False if result.result_sha256 is not None else None, _NOT_RECORDED_DETAIL)
     return _compare_hashes(check_name, seal(result), str(result.result_sha256))
 
 
@@ -47,7 +47,7 @@ def check_questions_hash(result: Result, questions_path: Path) -> Finding:
     """The hash of the file of questions."""
     check_name = "hash of the questions"
     if result.questions_sha256 is None:
-        return Finding(check_name, None, _UNRECORDED)
+        return Finding(check_name, None, _NOT_RECORDED_DETAIL)
     return _compare_hashes(check_name, sha256(questions_path), result.questions_sha256)
 
 
@@ -64,11 +64,11 @@ def check_value(
     if not questions:
         return Finding(check_name, False, "no questions are kept")
     recorded_json = result.tasks[task.name].to_json()
-    recomputed = summary.summarize(task, questions)
-    covered_paths |= {("tasks", task.name, key) for key in recomputed.to_json()}
+    recomputed_entry = summary.summarize(task, questions)
+    covered_paths |= {("tasks", task.name, key) for key in recomputed_entry.to_json()}
     differences = {
         key: f"{key} {recorded_json.get(key)!r:.60} in the result, {recomputed_value!r:.60} by the scores"
-        for key, recomputed_value in recomputed.to_json().items()
+        for key, recomputed_value in recomputed_entry.to_json().items()
         if not same_json(recomputed_value, recorded_json.get(key))
     }
     if result.version == 1:  # whose standard errors knew no clusters
@@ -77,7 +77,7 @@ def check_value(
             for key, difference in differences.items()
             if key in recorded_json and key not in ("stderr", "subjects", "whole")
         }
-    detail = f"{task.metric} {100 * recomputed.value:.2f}, {recomputed.n:,} questions"
+    detail = f"{task.metric} {100 * recomputed_entry.value:.2f}, {recomputed_entry.n:,} questions"
     return Finding(check_name, not differences, "; ".join(differences.values()) or detail)
 
 
@@ -102,18 +102,19 @@ def check_harness(
     scores: dict[str, list[float]] = {}
     for question in questions:
         scores.setdefault(question.task, []).append(question.score)
-    expected: dict[FieldPath, Any] = {
+    expected_values: dict[FieldPath, Any] = {
         ("n-samples",): {
-            part: {"original": len(part_scores), "effective": len(part_scores)} for part, part_scores in scores.items()
+            task_part: {"original": len(part_scores), "effective": len(part_scores)}
+            for task_part, part_scores in scores.items()
         },
-        ("n-shot",): {part: task.shots for part in scores},
-        ("versions",): {part: result.protocol.version for part in scores},
+        ("n-shot",): {task_part: task.shots for task_part in scores},
+        ("versions",): {task_part: result.protocol.version for task_part in scores},
     }
-    for part, part_scores in scores.items():
-        expected["results", part, f"{task.metric},none"] = sum(part_scores) / len(part_scores)
-        expected["results", part, "sample_len"] = len(part_scores)
+    for task_part, part_scores in scores.items():
+        expected_values["results", task_part, f"{task.metric},none"] = sum(part_scores) / len(part_scores)
+        expected_values["results", task_part, "sample_len"] = len(part_scores)
     differences = []
-    for field_path, expected_value in expected.items():
+    for field_path, expected_value in expected_values.items():
         recorded_value = _value_at(result.lm_eval[task.name], field_path)
         if not same_json(expected_value, recorded_value):
             differences.append(
@@ -129,7 +130,7 @@ def check_heading(result: Result, questions: Sequence[Question], covered_paths: 
     """Which tasks are finished, and the limit."""
     if result.order is not None:
         is_complete = set(result.order) <= set(result.tasks)
-        expected_order = [name for name in BY_NAME if name in {*result.order, *result.tasks}]
+        expected_order = [task_name for task_name in BY_NAME if task_name in {*result.order, *result.tasks}]
         matches = result.complete == is_complete and result.order == expected_order
         yield Finding("complete", matches, f"{len(result.tasks)} tasks, {len(result.order)} ordered")
         covered_paths |= {("complete",), ("order",)}
@@ -157,7 +158,9 @@ def check_coverage(result: Result, covered_paths: set[FieldPath]) -> list[Findin
 def same_json(first: Any, second: Any) -> bool:
     """Whether two JSON values are the same; numbers that are not both whole, to twelve digits."""
     if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(same_json(first[key], second[key]) for key in first)
+        return first.keys() == second.keys() and all(
+            same_json(first[object_key], second[object_key]) for object_key in first
+        )
     if isinstance(first, list | tuple) and isinstance(second, list | tuple):
         return len(first) == len(second) and all(map(same_json, first, second))
     if isinstance(first, int) and isinstance(second, int):
@@ -167,7 +170,7 @@ def same_json(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-_UNRECORDED = "not recorded by the version that wrote this result"
+_NOT_RECORDED_DETAIL = "not recorded by the version that wrote this result"
 
 
 def _compare_hashes(check_name: str, computed_hash: str, recorded_hash: str) -> Finding:
@@ -178,7 +181,7 @@ def _compare_hashes(check_name: str, computed_hash: str, recorded_hash: str) -> 
 
 def _value_at(content: Mapping[str, Any], field_path: FieldPath) -> Any:
     """The value at a place in a tree of JSON, or None."""
-    value: Any = content
-    for key in field_path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+    json_value: Any = content
+    for path_key in field_path:
+        json_value = json_value.get(path_key) if isinstance(json_value, Mapping) else None
+    return json_value

@@ -21,7 +21,7 @@ def seal(result: Result) -> str:
 
 def seal_of_content(content: Mapping[str, Any]) -> str:
     """The same of the JSON of a result file."""
-    other_fields = {key: value for key, value in content.items() if key != "result_sha256"}
+    other_fields = {key: field_value for key, field_value in content.items() if key != "result_sha256"}
     plain_json = json.dumps(
         json.loads(json.dumps(other_fields, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
     )
@@ -36,14 +36,14 @@ def is_sealed(result: Result) -> bool:
     return result.version < 3 or result.file_content.get("result_sha256") == seal(result)
 
 
-def digest_of(values: Iterable[Any]) -> str:
+def digest_of(json_values: Iterable[Any]) -> str:
     """A SHA-256 over JSON values, in order."""
     digest = hashlib.sha256()
-    for value in values:
-        digest.update(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    for json_value in json_values:
+        digest.update(json.dumps(json_value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
 def requests_digest(result: Result) -> str:
     """The hash of all requests of a result, which is one over those of its tasks."""
-    return digest_of([name, entry.requests_sha256] for name, entry in result.tasks.items())
+    return digest_of([task_name, entry.requests_sha256] for task_name, entry in result.tasks.items())

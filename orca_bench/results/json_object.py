@@ -29,16 +29,16 @@ class JsonObject(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _remember_key_order(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        instance = handler(value)
-        if isinstance(value, dict):
-            instance._key_order = tuple(value)
+    def _remember_key_order(cls, json_value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        instance = handler(json_value)
+        if isinstance(json_value, dict):
+            instance._key_order = tuple(json_value)
         return instance
 
     @model_serializer(mode="wrap")
     def _serialize_in_key_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content = handler(self)
-        return {key: content[key] for key in (*self._key_order, *content) if key in content}
+        json_object = handler(self)
+        return {key: json_object[key] for key in (*self._key_order, *json_object) if key in json_object}
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object: the keys that were set, in the order in which they were, later ones in the class's order."""

@@ -74,9 +74,15 @@ class ResultOutput:
     def _take_over(self, source_path: Path, result: Result) -> None:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
         earlier, requested_tasks = read_result(source_path), result.order or []
-        carried_tasks = [name for name in BY_NAME if name in earlier.tasks and name not in requested_tasks]
-        result.order = [name for name in BY_NAME if name in {*(earlier.order or ()), *carried_tasks, *requested_tasks}]
-        result.tasks |= {name: earlier.tasks[name] for name in carried_tasks}
+        carried_tasks = [
+            task_name for task_name in BY_NAME if task_name in earlier.tasks and task_name not in requested_tasks
+        ]
+        result.order = [
+            task_name
+            for task_name in BY_NAME
+            if task_name in {*(earlier.order or ()), *carried_tasks, *requested_tasks}
+        ]
+        result.tasks |= {task_name: earlier.tasks[task_name] for task_name in carried_tasks}
         result.data_hashes |= _select_tasks(earlier.data_hashes, carried_tasks)
         result.data_commits |= _select_tasks(earlier.data_commits, carried_tasks)
         result.lm_eval |= _select_tasks(earlier.lm_eval, carried_tasks)
@@ -86,12 +92,12 @@ class ResultOutput:
             if question.suite_task in carried_tasks
         ]
         if carried_tasks:
-            titles = ", ".join(BY_NAME[name].title for name in carried_tasks)
-            self.notes.append(f"{source_path} has {titles} of the same setting, which stay in the result")
+            task_titles = ", ".join(BY_NAME[task_name].title for task_name in carried_tasks)
+            self.notes.append(f"{source_path} has {task_titles} of the same setting, which stay in the result")
 
 
-def _select_tasks(by_task: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: by_task[name] for name in names if name in by_task}
+def _select_tasks(values_by_task: Mapping[str, Any], task_names: Sequence[str]) -> dict[str, Any]:
+    return {task_name: values_by_task[task_name] for task_name in task_names if task_name in values_by_task}
 
 
 def _candidate_paths(path: Path) -> list[Path]:
@@ -110,7 +116,9 @@ def _has_same_setting(path: Path, result: Result, row_hashes: Mapping[str, Mappi
     questions_path = questions_file(path)
     if not is_sealed(earlier) or not questions_path.is_file() or earlier.questions_sha256 != sha256(questions_path):
         return False
-    has_same_rows = all(earlier.row_hashes(name) in (None, hashes) for name, hashes in row_hashes.items())
+    has_same_rows = all(
+        earlier.row_hashes(task_name) in (None, hashes_by_split) for task_name, hashes_by_split in row_hashes.items()
+    )
     return has_same_rows and not _differing_settings(earlier, result)
 
 

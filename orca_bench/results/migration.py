@@ -19,8 +19,8 @@ def migrate(result: Result) -> Result:
     """
     if result.version == VERSION and not result.suite.comparable:
         return result
-    for name, entry in result.tasks.items():
-        task_facts = BY_NAME.get(name)
+    for task_name, entry in result.tasks.items():
+        task_facts = BY_NAME.get(task_name)
         if task_facts is None or entry.row_check is not None:
             continue
         status: RowStatus = NOT_VERIFIED

@@ -33,12 +33,12 @@ NOT_VERIFIED: RowStatus = "not verified"
 OTHER: RowStatus = "other"
 
 
-def _copy_list(value: Any) -> Any:
-    return list(value) if isinstance(value, list) else value
+def _copy_list(json_value: Any) -> Any:
+    return list(json_value) if isinstance(json_value, list) else json_value
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _as_tuple(json_value: Any) -> Any:
+    return tuple(json_value) if isinstance(json_value, list) else json_value
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -165,13 +165,18 @@ def _agree_on_tasks(first_value: Any, second_value: Any, tasks: Collection[str])
     if not isinstance(first_value, dict) and not isinstance(second_value, dict):
         return bool(first_value == second_value)
     task_names = {
-        name for task_values in (first_value, second_value) if isinstance(task_values, dict) for name in task_values
+        task_name
+        for task_values in (first_value, second_value)
+        if isinstance(task_values, dict)
+        for task_name in task_values
     } & set(tasks)
     mappings = (
         task_values if isinstance(task_values, dict) else dict.fromkeys(task_names, task_values)
         for task_values in (first_value, second_value)
     )
-    first_by_task, second_by_task = ({name: task_values.get(name) for name in task_names} for task_values in mappings)
+    first_by_task, second_by_task = (
+        {task_name: task_values.get(task_name) for task_name in task_names} for task_values in mappings
+    )
     return first_by_task == second_by_task
 
 
@@ -299,13 +304,19 @@ class Result(JsonObject):
 
         It does not on another suite than the leaderboard's, nor where one of `tasks` was measured on other rows.
         """
-        entries = [(self.tasks[name], facts) for name, facts in BY_NAME.items() if name in tasks and name in self.tasks]
-        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER for entry, facts in entries)
+        entries = [
+            (self.tasks[task_name], task_facts)
+            for task_name, task_facts in BY_NAME.items()
+            if task_name in tasks and task_name in self.tasks
+        ]
+        return self.suite.comparable and all(
+            entry.row_status(task_facts.split) != OTHER for entry, task_facts in entries
+        )
 
     @property
     def missing_tasks(self) -> list[str]:
         """The names of the tasks that were ordered and have no entry."""
-        return [name for name in self.order or [] if name not in self.tasks]
+        return [task_name for task_name in self.order or [] if task_name not in self.tasks]
 
     def row_hashes(self, task: str) -> dict[str, str] | None:
         """The hashes of a task's rows by split, or None where the result does not know them."""
@@ -354,17 +365,21 @@ class Question(JsonObject):
 
     @model_validator(mode="after")
     def _check_value_counts(self) -> Question:
-        for name in ("greedy", "whole", "ran_out"):
-            answer_values = getattr(self, name)
+        for field_name in ("greedy", "whole", "ran_out"):
+            answer_values = getattr(self, field_name)
             if answer_values and len(answer_values) != len(self.answers):
-                raise ValueError(f"'{name}' has {len(answer_values)} values for {len(self.answers)} answers")
+                raise ValueError(f"'{field_name}' has {len(answer_values)} values for {len(self.answers)} answers")
         return self
 
     def to_json(self) -> dict[str, Any]:
         """As `JsonObject.to_json`, without pydantic's serializer: a result has 28,000 questions."""
-        known_fields = {name: self.__dict__[name] for name in Question.model_fields if name in self.model_fields_set}
-        content = known_fields | (self.model_extra or {})
-        return {key: _copy_list(content[key]) for key in (*self._key_order, *content) if key in content}
+        known_fields = {
+            field_name: self.__dict__[field_name]
+            for field_name in Question.model_fields
+            if field_name in self.model_fields_set
+        }
+        json_fields = known_fields | (self.model_extra or {})
+        return {key: _copy_list(json_fields[key]) for key in (*self._key_order, *json_fields) if key in json_fields}
 
     @property
     def suite_task(self) -> str:
@@ -374,8 +389,12 @@ class Question(JsonObject):
     @property
     def subject(self) -> str:
         """The subject of the question in a task of subjects, as MMLU is; of other tasks the task."""
-        facts = BY_NAME.get(self.suite_task)
-        return self.task if facts is None or facts.subject_column is None else facts.subject_of_part(self.task)
+        task_facts = BY_NAME.get(self.suite_task)
+        return (
+            self.task
+            if task_facts is None or task_facts.subject_column is None
+            else task_facts.subject_of_part(self.task)
+        )
 
     @property
     def key(self) -> tuple[str, int]:

@@ -24,7 +24,7 @@ from orca_bench.stats import estimates
 from orca_bench.suite import BY_NAME
 
 #: Those that are read. 1 has no intervals and no clusters; 1 and 2 hash rows otherwise, and have no hash of the whole.
-_VERSIONS = tuple(str(version) for version in range(1, VERSION + 1))
+_READABLE_VERSIONS = tuple(str(version) for version in range(1, VERSION + 1))
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class TaskQuestions:
     def estimate(self, stratified: bool) -> estimates.Estimate:
         """The task's value with its standard error and interval; `stratified` by part, as MMLU is by subject."""
         questions = list(self.questions.values())
-        strata = [part for part, _ in self.questions] if stratified else None
-        return estimates.mean([question.score for question in questions], clusters_of(questions), strata)
+        parts = [part for part, _ in self.questions] if stratified else None
+        return estimates.mean([question.score for question in questions], clusters_of(questions), parts)
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def read_result(path: Path) -> Result:
     if not isinstance(content, dict) or not str(content.get("format", "")).startswith(FORMAT_PREFIX):
         raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
     version = str(content["format"]).removeprefix(FORMAT_PREFIX)
-    if version not in _VERSIONS:
+    if version not in _READABLE_VERSIONS:
         raise UserError(
-            f"a result of version {version}; this orca-bench reads {', '.join(_VERSIONS)}",
+            f"a result of version {version}; this orca-bench reads {', '.join(_READABLE_VERSIONS)}",
             where=path,
             hint="use the orca-bench that wrote it, or a newer one",
         )
@@ -69,9 +69,9 @@ def read_result(path: Path) -> Result:
         result = migrate(Result.from_file_content(content))
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
-    for name in result.tasks:
-        if name not in BY_NAME:
-            raise UserError(f"unknown task '{name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
+    for task_name in result.tasks:
+        if task_name not in BY_NAME:
+            raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
     return result
 
 
@@ -93,8 +93,8 @@ def read(path: Path, label: str | None = None) -> ResultFile:
                 where=f"{questions_path}:{line_number}",
             )
         task_questions[question.key] = question
-    question_counts = {name: len(task.questions) for name, task in questions_by_task.items()}
-    expected_counts = {name: entry.n for name, entry in result.tasks.items()}
+    question_counts = {task_name: len(task.questions) for task_name, task in questions_by_task.items()}
+    expected_counts = {task_name: entry.n for task_name, entry in result.tasks.items()}
     if question_counts != expected_counts or result.questions_sha256 not in (None, sha256(questions_path)):
         raise UserError(f"these are not the questions of {path.name}", where=questions_path, hint="copy both files")
     return ResultFile(path, label or result.model.name, result, questions_by_task)

@@ -30,7 +30,9 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
         "n": len(scores),
         "full_size": task.full_size,
     }
-    token_limit_flags = [flag for question in questions for flag in question.ran_out or () if flag is not None]
+    token_limit_flags = [
+        has_hit_limit for question in questions for has_hit_limit in question.ran_out or () if has_hit_limit is not None
+    ]
     if token_limit_flags:
         entry_fields["ran_out"] = sum(token_limit_flags)
     changed_count = sum(question.whole_score is not None for question in questions)
@@ -40,9 +42,9 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
         ]
         entry_fields["whole"] = _estimate_json(estimates.mean(whole_scores, clusters)) | {"questions": changed_count}
     if task.subject_column is not None:
-        subjects = [task.subject_of_part(question.task) for question in questions]
-        entry_fields |= _estimate_json(estimates.mean(scores, strata=subjects))
-        entry_fields["subjects"] = _subject_results(subjects, scores)
+        subject_labels = [task.subject_of_part(question.task) for question in questions]
+        entry_fields |= _estimate_json(estimates.mean(scores, strata=subject_labels))
+        entry_fields["subjects"] = _subject_results(subject_labels, scores)
         return TaskResult(**entry_fields)
     estimate = estimates.mean(scores, clusters)
     entry_fields |= _estimate_json(estimate)
@@ -60,8 +62,8 @@ def clusters_of(questions: Sequence[Question]) -> list[str] | None:
 def averages(tasks: Mapping[str, TaskResult]) -> dict[str, Average]:
     """The averages that are reported, each the plain mean of its tasks' values; without a value where a task is missing."""
     return {
-        average_name: _average([tasks[task] for task in task_names])
-        if all(task in tasks for task in task_names)
+        average_name: _average([tasks[task_name] for task_name in task_names])
+        if all(task_name in tasks for task_name in task_names)
         else _no_average()
         for average_name, task_names in AVERAGE_TASKS.items()
     }

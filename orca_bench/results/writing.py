@@ -23,14 +23,14 @@ def write(path: Path, result: Result, questions: Sequence[Question]) -> None:
     a task outside the suite, which no report could read.
     """
     task_names = list(BY_NAME)
-    for name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
-        if name not in BY_NAME:
-            raise UserError(f"unknown task '{name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
+    for task_name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
+        if task_name not in BY_NAME:
+            raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
     sorted_questions = sorted(questions, key=lambda question: task_names.index(question.suite_task))
     write_json_lines(questions_file(path), [question.to_json() for question in sorted_questions])
     result.questions_sha256 = sha256(questions_file(path))
     result.result_sha256 = ""  # so that the key has its place
-    content = result.to_json()
-    result.result_sha256 = content["result_sha256"] = seal_of_content(content)
+    result_json = result.to_json()
+    result.result_sha256 = result_json["result_sha256"] = seal_of_content(result_json)
     result.forget_file_content()
-    write_json(path, content)
+    write_json(path, result_json)

@@ -59,7 +59,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
                 encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
             else:
                 encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
-        assert entry["shortened"] == encoding.shortened
+        assert entry["shortened"] == encoding.shortened_contexts
         assert result["data_hashes"][task.name] == rows.hashes
         assert set(rows.hashes) == set(filter(None, (task.split, task.few_shot_split)))
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)

@@ -164,15 +164,17 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     task = BY_NAME["gsm8k"]
     rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     first = protocols.protocol_by_name("orca", "S", {"gsm8k": 256})
-    result = result_building.start(benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None})
+    result = result_building.start_result(
+        benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None}
+    )
     result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, rows, 3)
     score = Score(0.0, "18.00", "18", {"rule": "marked"})
     scored = [question_of((d.task, d.index, d.row_number), score, [Answer("#### 18.00")]) for d in documents]
-    result_building.add(result, task, rows, first, scored, request_files.digest(documents))
+    result_building.add_task_result(result, task, rows, first, scored, request_files.digest(documents))
     path = tmp_path / "r.json"
     writing.write(path, result, scored)
-    findings = {finding.what: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
+    findings = {finding.check_name: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
     scores = findings["GSM8K: scores"]
     assert scores.matches is None and "version 1 of orca, which is no longer scored here" in scores.detail
     assert findings["GSM8K: requests"].matches and findings["GSM8K: value"].matches

@@ -61,7 +61,7 @@ def test_a_result_matches_and_says_what_is_not_computed_again(evaluated):
     folder, rows = evaluated
     whole = verification.verify(folder / "a.json", rows)
     assert not [finding for finding in whole if finding.matches is False]
-    (rest,) = (finding for finding in whole if finding.what == "not computed again")
+    (rest,) = (finding for finding in whole if finding.check_name == "not computed again")
     for name in ("created", "model.fingerprint", "tasks.*.seconds", "tasks.*.tokens_sha256", "versions"):
         assert name in rest.detail.split(": ")[0].split(", ")
     assert "warnings" not in rest.detail and "value" not in rest.detail
@@ -73,7 +73,7 @@ def test_a_question_that_stands_in_place_of_another_is_found(evaluated):
     assert json.loads(lines[0])["task"] == json.loads(lines[1])["task"] == "arc_challenge"
     (folder / "c.json").write_text((folder / "a.json").read_text())
     (folder / "c.questions.jsonl").write_text("".join([lines[0], lines[0], *lines[2:]]))
-    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.what == "ARC-Challenge: scores")
+    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.check_name == "ARC-Challenge: scores")
     assert not scores.matches
     assert "line 2: document 0 of arc_challenge stands here a second time" in scores.detail
     assert "1 questions are missing" in scores.detail
@@ -85,7 +85,7 @@ def test_log_probabilities_that_are_texts_are_found(evaluated):
     lines[0]["answers"] = [str(value) for value in lines[0]["answers"]]
     (folder / "c.json").write_text((folder / "a.json").read_text())
     (folder / "c.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.what == "ARC-Challenge: scores")
+    (scores,) = (f for f in verification.verify(folder / "c.json", rows) if f.check_name == "ARC-Challenge: scores")
     assert not scores.matches and "line 1: answers that cannot be scored" in scores.detail
 
 
@@ -123,7 +123,7 @@ def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated)
         outcome = findings(folder, forged, rows)
         if outcome is None or any(finding.matches is False for finding in outcome):
             continue
-        named = [finding.detail for finding in outcome if finding.what == "not computed again"]
+        named = [finding.detail for finding in outcome if finding.check_name == "not computed again"]
         assert field_name(place) in named[0].split(": ")[0].split(", "), place
 
 

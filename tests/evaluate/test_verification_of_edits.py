@@ -40,7 +40,7 @@ def test_a_changed_digit_is_found_wherever_it_is(in_mini_folder, mini):
         (".questions.jsonl", str(answer), str(answer - 500), None),
     ):
         write_edited(folder, ending, old, new)
-        wrong = [finding.what for finding in verify(folder / "edited.json", rows) if finding.matches is False]
+        wrong = [finding.check_name for finding in verify(folder / "edited.json", rows) if finding.matches is False]
         assert (
             wrong == ["hash of the whole result", *wrong_facts]
             if wrong_facts

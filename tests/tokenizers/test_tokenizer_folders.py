@@ -46,7 +46,7 @@ def test_another_eos_behind_the_pieces_ends_a_text_and_is_trained(sentencepiece_
     answer = [*tokenizer.encode("Yes."), tokenizer.eos_id]
     for rule in (OrcaEncoding, HarnessEncoding, LeaderboardEncoding):
         encoding = rule(tokenizer, 256)
-        assert encoding.finished(answer, []) and not encoding.finished(answer[:-1], [])
+        assert encoding.is_finished(answer, []) and not encoding.is_finished(answer[:-1], [])
         assert encoding.text(answer, []) == tokenizer.decode(tokenizer.encode("Yes."))
 
 
@@ -148,7 +148,7 @@ def test_every_id_that_the_configurations_name_ends_a_text(sentencepiece_models,
     assert tokenizer.stop_ids == stop_ids
     for id_ in stop_ids:
         assert tokenizer.decode([id_]) == ""
-        assert OrcaEncoding(tokenizer, 64).finished([5, id_], []) and LeaderboardEncoding(tokenizer, 64).finished(
+        assert OrcaEncoding(tokenizer, 64).is_finished([5, id_], []) and LeaderboardEncoding(tokenizer, 64).is_finished(
             [id_], []
         )
 

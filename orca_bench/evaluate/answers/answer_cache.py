@@ -31,7 +31,7 @@ Json = Any
 
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
 FORMAT = "orca-bench answers 3"
-_SCHEMA = (
+_CREATE_STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
@@ -92,7 +92,7 @@ class AnswerCache:
                 note = self._choose_journal(file_system_name)
                 # A kill loses nothing; a power cut the last portions.
                 self._database.execute("PRAGMA synchronous=NORMAL")
-                for create_statement in _SCHEMA:
+                for create_statement in _CREATE_STATEMENTS:
                     self._database.execute(create_statement)
                 return note
             except sqlite3.OperationalError as error:
@@ -117,9 +117,9 @@ class AnswerCache:
         """The cached probe that differs from `probe` by noise only; `probe` itself where there is none yet."""
         identity_digest = hashlib.sha256(self._identity).digest()
         with self._explain_errors():
-            query = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
+            sql_query = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
             nearest_record = self._database.execute(
-                query, (identity_digest, probe, _PROBE_TOLERANCE_NATS, probe)
+                sql_query, (identity_digest, probe, _PROBE_TOLERANCE_NATS, probe)
             ).fetchone()
             if nearest_record is None:
                 self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (identity_digest, probe))
@@ -130,16 +130,16 @@ class AnswerCache:
         if self.fresh:
             return False
         with self._explain_errors():
-            query = "SELECT 1 FROM portions WHERE key = ?"
-            return self._database.execute(query, (self._database_key(portion_key),)).fetchone() is not None
+            sql_query = "SELECT 1 FROM portions WHERE key = ?"
+            return self._database.execute(sql_query, (self._database_key(portion_key),)).fetchone() is not None
 
     def get(self, portion_key: Json) -> list[Any] | None:
         """The answers to a portion, None where they are not cached; `portion_key` as in `has`."""
         if self.fresh:
             return None
         with self._explain_errors():
-            query = "SELECT answers FROM portions WHERE key = ?"
-            record = self._database.execute(query, (self._database_key(portion_key),)).fetchone()
+            sql_query = "SELECT answers FROM portions WHERE key = ?"
+            record = self._database.execute(sql_query, (self._database_key(portion_key),)).fetchone()
             return None if record is None else json.loads(record[0])
 
     def put(self, portion_key: Json, answers: list[Any]) -> None:
@@ -175,12 +175,12 @@ def file_system(path: Path, partitions: Sequence[Partition] | None = None) -> st
             partitions = psutil.disk_partitions(all=True)
         except OSError:  # psutil 7 where /proc is not mounted
             return None
-    resolved = path.resolve()
+    resolved_path = path.resolve()
     # Of two that are mounted on one folder the later one is visible.
     containing_partitions = [
         (len(Path(partition.mountpoint).parts), index)
         for index, partition in enumerate(partitions)
-        if resolved.is_relative_to(partition.mountpoint)
+        if resolved_path.is_relative_to(partition.mountpoint)
     ]
     return partitions[max(containing_partitions)[1]].fstype if containing_partitions else None
 

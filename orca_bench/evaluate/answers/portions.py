@@ -47,14 +47,14 @@ class Portion:
 
     def requests(self) -> list[list[Any]]:
         """[ids, …] of each request, with its parameters: a JSON value."""
-        requests: list[list[Any]] = []
-        ids: list[int] = []
+        request_values: list[list[Any]] = []
+        token_ids: list[int] = []
         for shared_length, new_ids, parameters in zip(
             self.shared_prefix_lengths, self.new_ids, self.parameters, strict=True
         ):
-            ids = ids[:shared_length] + new_ids.tolist()
-            requests.append([ids, *parameters])
-        return requests
+            token_ids = token_ids[:shared_length] + new_ids.tolist()
+            request_values.append([token_ids, *parameters])
+        return request_values
 
     def key(self) -> str:
         """A SHA-256 over all of its requests."""
@@ -94,7 +94,7 @@ class Call:
         return sum(portion.token_count for portion in self.portions)
 
     @property
-    def discards(self) -> bool:
+    def discards_tokens(self) -> bool:
         """Whether the first tokens of any text are discarded."""
         return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
 
@@ -103,8 +103,8 @@ def scores(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowe
     """The portions of pairs whose continuations are scored."""
     portions = _portions(sequences, [[sequence.start] for sequence in sequences], PORTION_TOKENS)
     fed_tokens = sum(len(sequence.ids) - 1 for sequence in sequences)
-    sha256 = _token_ids_sha256((sequence.ids, sequence.start) for sequence in sequences)
-    return Call(SCORES, portions, len(sequences), fed_tokens, shortened_contexts, narrowed_contexts, sha256)
+    ids_sha256 = _token_ids_sha256((sequence.ids, sequence.start) for sequence in sequences)
+    return Call(SCORES, portions, len(sequences), fed_tokens, shortened_contexts, narrowed_contexts, ids_sha256)
 
 
 def texts(
@@ -114,16 +114,16 @@ def texts(
     # The tree leaves out the last id, which is not fed.
     sequences = [ScoredSequence([*prompt.ids, 0], len(prompt.ids)) for prompt in prompts]
     max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
-    parameters = [
+    prompt_parameters = [
         [prompt.max_new_tokens, prompt.discard, list(stop_strings)]
         for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
     portions = _portions(
-        sequences, parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
+        sequences, prompt_parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
     )
     fed_tokens = sum(len(prompt.ids) for prompt in prompts)
-    sha256 = _token_ids_sha256((prompt.ids, prompt.max_new_tokens) for prompt in prompts)
-    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_contexts, 0, sha256)
+    ids_sha256 = _token_ids_sha256((prompt.ids, prompt.max_new_tokens) for prompt in prompts)
+    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_contexts, 0, ids_sha256)
 
 
 def _portions(
@@ -135,14 +135,22 @@ def _portions(
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `omitted_token_count` ids are no part of the request."""
     portions = []
-    for group in prefix_tree.groups(sequences, portion_tokens, extra_tokens):
+    for sequence_group in prefix_tree.groups(sequences, portion_tokens, extra_tokens):
         new_ids = []
-        for index, shared_length in zip(group.sequence_indices, group.shared_prefix_lengths, strict=True):
+        for index, shared_length in zip(
+            sequence_group.sequence_indices, sequence_group.shared_prefix_lengths, strict=True
+        ):
             ids = sequences[index].ids
             new_ids.append(np.asarray(ids[shared_length : len(ids) - omitted_token_count], dtype=np.int32))
-        group_parameters = [parameters[index] for index in group.sequence_indices]
+        group_parameters = [parameters[index] for index in sequence_group.sequence_indices]
         portions.append(
-            Portion(group.sequence_indices, group.tokens, group.shared_prefix_lengths, new_ids, group_parameters)
+            Portion(
+                sequence_group.sequence_indices,
+                sequence_group.tokens,
+                sequence_group.shared_prefix_lengths,
+                new_ids,
+                group_parameters,
+            )
         )
     return portions
 
@@ -150,6 +158,6 @@ def _portions(
 def _token_ids_sha256(sequences: Iterable[tuple[list[int], int]]) -> str:
     """The hash of (ids, where the scored part begins or the most new tokens) of each sequence."""
     digest = hashlib.sha256()
-    for ids, start_or_limit in sequences:
-        digest.update(np.asarray([len(ids), start_or_limit, *ids], dtype="<i4").tobytes())
+    for token_ids, start_or_limit in sequences:
+        digest.update(np.asarray([len(token_ids), start_or_limit, *token_ids], dtype="<i4").tobytes())
     return digest.hexdigest()

@@ -96,25 +96,25 @@ class Helper:
 class WorkerPool:
     """The first process and its helpers, of which there may be none.
 
-    `message` is called with a sentence for the user about a helper that has ended or failed. `expired` says whether no further
-    item is to be begun. `begun` is whether an item was computed: each command computes one at least, so that a command with a
+    `message` is called with a sentence for the user about a helper that has ended or failed. `is_expired` says whether no further
+    item is to be begun. `has_begun` is whether an item was computed: each command computes one at least, so that a command with a
     short time limit that is repeated comes to an end.
     """
 
     def __init__(self, helpers: Sequence[Helper] = ()):
         self.helpers: list[Helper] = []
-        self.size = 1  # processes, this one included, also where some have ended
+        self.process_count = 1  # processes, this one included, also where some have ended
         for helper in helpers:
             self.add(helper)
         self.message: Callable[[str], None] = lambda line: None
-        self.expired: Callable[[], bool] = lambda: False
-        self.begun = False
+        self.is_expired: Callable[[], bool] = lambda: False
+        self.has_begun = False
         self._threads: list[threading.Thread] = []
 
     def add(self, helper: Helper) -> None:
         """One more helper."""
         self.helpers.append(helper)
-        self.size += 1
+        self.process_count += 1
 
     def start_thread(self, target: Callable[[Helper], None], helper: Helper) -> None:
         """Run `target(helper)` beside this thread; see `join_threads`."""
@@ -133,7 +133,7 @@ class WorkerPool:
     def share(self, work: Work) -> list[Answers]:
         """The answers to all items, in order.
 
-        Where a helper ends or fails, the others do its share. Raises the error of an item, and OutOfTime once `expired`, when
+        Where a helper ends or fails, the others do its share. Raises the error of an item, and OutOfTime once `is_expired`, when
         the items that were begun have been answered; the pool's first item is computed even then.
         """
         return _Share(self, work).answers()
@@ -166,13 +166,13 @@ class _Share:
                 self._receive(*self._replies.get())
             else:
                 raise OutOfTime
-            self._workers.begun = True
+            self._workers.has_begun = True
             while not self._replies.empty():
                 self._receive(*self._replies.get())
         return [self._answers[index] for index in range(len(self._work))]
 
     def _stop_where_expired(self) -> None:
-        if self._workers.begun and self._workers.expired():
+        if self._workers.has_begun and self._workers.is_expired():
             self._waiting_indices.clear()
 
     def _next_index(self) -> int | None:
@@ -212,9 +212,9 @@ class _Share:
 def answer(connection: Connection, compute: Callable[[WorkItem], Answers]) -> None:
     """In a helper: answer the items that come over a connection, until it closes or None comes."""
     with contextlib.suppress(OSError, EOFError):
-        while (item := connection.recv()) is not None:
+        while (work_item := connection.recv()) is not None:
             with reply_with_errors(connection):
-                connection.send({"answers": compute(item)})
+                connection.send({"answers": compute(work_item)})
 
 
 @contextlib.contextmanager
@@ -223,9 +223,9 @@ def reply_with_errors(connection: Connection) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        number, number_value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
+        request_index, invalid_value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
         where = None if error.where is None else str(error.where)
-        connection.send({"error": [error.what, where, error.hint, number, number_value]})
+        connection.send({"error": [error.what, where, error.hint, request_index, invalid_value]})
     except (OSError, EOFError):
         raise
     except Exception as error:  # the first process says it, and computes the item itself
@@ -233,8 +233,8 @@ def reply_with_errors(connection: Connection) -> Iterator[None]:
 
 
 def _to_error(error_fields: list[Any]) -> UserError:
-    what, where, hint, number, number_value = error_fields
-    return UserError(what, where=where, hint=hint) if number is None else NotFinite(number, number_value)
+    what, where, hint, request_index, invalid_value = error_fields
+    return UserError(what, where=where, hint=hint) if request_index is None else NotFinite(request_index, invalid_value)
 
 
 # --- helpers that are started here ----------------------------------------------------------------------------------

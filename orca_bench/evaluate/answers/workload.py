@@ -18,66 +18,69 @@ from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 class Workload:
     """Tokens by kind, SCORES or TEXTS.
 
-    `total` are all; of texts as many as these may have at most. `cached` are those that an earlier run has computed. `uncounted`
-    names the protocols whose requests are known only when they are sent.
+    `total_tokens` are all; of texts as many as these may have at most. `cached_tokens` are those that an earlier run has
+    computed. `uncounted` names the protocols whose requests are known only when they are sent.
     """
 
-    total: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
-    cached: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
+    total_tokens: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
+    cached_tokens: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
     uncounted: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """What is to be computed, for the user."""
         phrases = []
-        for kind, qualifier in ((SCORES, ""), (TEXTS, "at most ")):
-            if remaining_tokens := self.total[kind] - self.cached[kind]:
-                phrases.append(f"{qualifier}{remaining_tokens:,} tokens of {kind}")
-        cached_tokens = sum(self.cached.values())
-        if not phrases and (cached_tokens or not self.uncounted):
+        for answer_kind, qualifier in ((SCORES, ""), (TEXTS, "at most ")):
+            if remaining_tokens := self.total_tokens[answer_kind] - self.cached_tokens[answer_kind]:
+                phrases.append(f"{qualifier}{remaining_tokens:,} tokens of {answer_kind}")
+        cached_count = sum(self.cached_tokens.values())
+        if not phrases and (cached_count or not self.uncounted):
             phrases.append("nothing")
-        if cached_tokens:
-            phrases.append(f"{cached_tokens:,} tokens are kept by an earlier run")
+        if cached_count:
+            phrases.append(f"{cached_count:,} tokens are kept by an earlier run")
         counted_phrases = [", ".join(phrases)] if phrases else []
         return "to compute: " + "; ".join(
-            counted_phrases + [f"{name}, counted task by task" for name in self.uncounted]
+            counted_phrases + [f"{protocol_name}, counted task by task" for protocol_name in self.uncounted]
         )
 
 
 class Clock:
     """When the work will end, from the time that its tokens took so far.
 
-    `now` returns seconds, and may be another clock in a test. Only time in which something was computed counts. `left` are the
-    tokens that are still to be computed, by kind.
+    `clock` returns seconds, and may be another clock in a test. Only time in which something was computed counts.
+    `tokens_left` are the tokens that are still to be computed, by kind.
     """
 
-    def __init__(self, workload: Workload, now: Callable[[], float] = time.monotonic):
-        self._clock, self.uncounted = now, workload.uncounted
-        self.left: dict[str, float] = {kind: workload.total[kind] - workload.cached[kind] for kind in workload.total}
-        self._cached: dict[str, float] = dict(workload.cached)
-        self._done_tokens = dict.fromkeys(self.left, 0.0)
-        self._seconds_by_kind = dict.fromkeys(self.left, 0.0)
-        self._last_time = now()
+    def __init__(self, workload: Workload, clock: Callable[[], float] = time.monotonic):
+        self._clock, self.uncounted = clock, workload.uncounted
+        self.tokens_left: dict[str, float] = {
+            answer_kind: workload.total_tokens[answer_kind] - workload.cached_tokens[answer_kind]
+            for answer_kind in workload.total_tokens
+        }
+        self._cached_tokens: dict[str, float] = dict(workload.cached_tokens)
+        self._done_tokens = dict.fromkeys(self.tokens_left, 0.0)
+        self._seconds_by_kind = dict.fromkeys(self.tokens_left, 0.0)
+        self._last_time = clock()
 
-    def begin(self, kind: str, tokens: int, counted: bool = True) -> None:
+    def begin(self, answer_kind: str, tokens: int, is_counted: bool = True) -> None:
         """A call begins, and with it the time that counts; a call that was not counted before adds its tokens."""
         self._last_time = self._clock()
-        if not counted:
-            self.left[kind] += tokens
+        if not is_counted:
+            self.tokens_left[answer_kind] += tokens
 
-    def advance(self, kind: str, tokens: float) -> None:
+    def advance(self, answer_kind: str, tokens: float) -> None:
         """So many tokens were computed since the call of a method before this one."""
         current_time = self._clock()
-        self._seconds_by_kind[kind] += current_time - self._last_time
+        self._seconds_by_kind[answer_kind] += current_time - self._last_time
         self._last_time = current_time
-        self._done_tokens[kind] += tokens
-        self.left[kind] = max(0, self.left[kind] - tokens)
+        self._done_tokens[answer_kind] += tokens
+        self.tokens_left[answer_kind] = max(0, self.tokens_left[answer_kind] - tokens)
 
-    def skip(self, kind: str, tokens: float) -> None:
+    def skip(self, answer_kind: str, tokens: float) -> None:
         """So many tokens came from the cache; those that were not counted as cached are left no more."""
         self._last_time = self._clock()
-        cached_tokens = min(self._cached[kind], tokens)
-        self._cached[kind] -= cached_tokens
-        self.left[kind] = max(0, self.left[kind] - (tokens - cached_tokens))
+        cached_tokens = min(self._cached_tokens[answer_kind], tokens)
+        self._cached_tokens[answer_kind] -= cached_tokens
+        self.tokens_left[answer_kind] = max(0, self.tokens_left[answer_kind] - (tokens - cached_tokens))
 
     @property
     def seconds_worked(self) -> float:
@@ -92,7 +95,9 @@ class Clock:
     def seconds_left(self) -> float | None:
         """Seconds until everything is computed; None where nothing was timed yet."""
         seconds_per_token = {
-            kind: self._seconds_by_kind[kind] / self._done_tokens[kind] for kind in self.left if self._done_tokens[kind]
+            answer_kind: self._seconds_by_kind[answer_kind] / self._done_tokens[answer_kind]
+            for answer_kind in self.tokens_left
+            if self._done_tokens[answer_kind]
         }
         if not seconds_per_token:
             return None
@@ -102,8 +107,8 @@ class Clock:
         return max(
             0.0,
             sum(
-                remaining_tokens * seconds_per_token.get(kind, slowest_seconds)
-                for kind, remaining_tokens in self.left.items()
+                remaining_tokens * seconds_per_token.get(answer_kind, slowest_seconds)
+                for answer_kind, remaining_tokens in self.tokens_left.items()
             )
             - waiting_seconds,
         )
@@ -122,10 +127,10 @@ def duration(seconds: float) -> str:
     """A length of time in one or two units: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
+    whole_minutes = round(seconds / 60)
+    if whole_minutes < 60:
+        return f"{whole_minutes} min"
+    whole_hours, whole_minutes = divmod(whole_minutes, 60)
+    if whole_hours < 48:
+        return f"{whole_hours} h {whole_minutes} min"
+    return f"{whole_hours // 24} d {whole_hours % 24} h"

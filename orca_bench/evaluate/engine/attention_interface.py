@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
 
-NAME = "orca_bench_tree"
+ATTENTION_NAME = "orca_bench_tree"
 #: What models pass to their attention that changes no number here: dropout is 0 outside training, and the mask has the window.
 _IGNORED_OPTIONS = {"dropout", "sliding_window", "position_ids", "cache_position", "use_cache", "position_embeddings"}
 
@@ -50,7 +50,7 @@ class AttentionPattern:
     """
 
     def __init__(self, windows: Sequence[int | None] = (None,)):
-        self._windows, self._mask_count, self.layer_count = windows, 0, 0
+        self._windows_by_mask, self._mask_count, self.layer_count = windows, 0, 0
 
     def attend(
         self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
@@ -69,7 +69,7 @@ class AttentionPattern:
             return None
         if mask.dtype != torch.bool or tuple(mask.shape[1:]) != (1, 1, 1) or not len(mask) <= self._mask_count:
             raise Unfit("it adds a mask of its own to its attention")
-        window = self._windows[len(mask) - 1]
+        window = self._windows_by_mask[len(mask) - 1]
         if window == 0:
             raise Unfit("its attention skips tokens")
         return window
@@ -82,7 +82,7 @@ _CURRENT_PATTERN: ContextVar[AttentionPattern | None] = ContextVar("pattern", de
 def attending(config: PretrainedConfig, pattern: AttentionPattern) -> Iterator[None]:
     """Inside the block, let the model of this configuration attend as `pattern` says."""
     original_implementation, reset_token = config._attn_implementation, _CURRENT_PATTERN.set(pattern)
-    config._attn_implementation = NAME
+    config._attn_implementation = ATTENTION_NAME
     try:
         yield
     finally:
@@ -108,7 +108,7 @@ def attend_layer(
     """
     pattern = _CURRENT_PATTERN.get()
     if pattern is None:
-        raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
+        raise RuntimeError(f"the attention {ATTENTION_NAME} is used outside of `attending`")
     for option_name, option_value in options.items():
         is_off = option_value is None or (isinstance(option_value, (bool, int, float)) and not option_value)
         if not is_off and option_name not in _IGNORED_OPTIONS:
@@ -125,12 +125,12 @@ def _make_mask(mask_function: MaskFunction, device: torch.device | None = None, 
     """What transformers calls for each mask of a model."""
     pattern = _CURRENT_PATTERN.get()
     if pattern is None:
-        raise RuntimeError(f"the attention {NAME} is used outside of `attending`")
+        raise RuntimeError(f"the attention {ATTENTION_NAME} is used outside of `attending`")
     return pattern.mask(mask_function, device)
 
 
-AttentionInterface.register(NAME, attend_layer)
-AttentionMaskInterface.register(NAME, _make_mask)
+AttentionInterface.register(ATTENTION_NAME, attend_layer)
+AttentionMaskInterface.register(ATTENTION_NAME, _make_mask)
 
 
 def attention(
@@ -159,5 +159,5 @@ def attention(
     if options.sinks is not None:
         sinks = options.sinks.to(scores).reshape(1, query.shape[1], -1, 1)
         scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], dim=-1)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    return weights[..., : key.shape[-2]] @ value
+    attention_weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    return attention_weights[..., : key.shape[-2]] @ value

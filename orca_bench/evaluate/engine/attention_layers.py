@@ -82,7 +82,7 @@ class _ProbePattern(AttentionPattern):
         window, limit = _window_and_limit(mask_function, device)
         self.windows_by_mask.append(window)
         self.limits_by_mask.append(limit)
-        self._windows = self.windows_by_mask
+        self._windows_by_mask = self.windows_by_mask
         return super().mask(mask_function, device)
 
     def window(self, mask: torch.Tensor | None) -> int | None:
@@ -110,11 +110,15 @@ def _window_and_limit(mask_function: MaskFunction, device: torch.device) -> tupl
 
     def visible_tokens(query_index: int) -> int | None:
         """To how many tokens a query attends, itself among them; None where these are not the nearest."""
-        visible = mask_function(
+        is_visible = mask_function(
             zero_index, zero_index, torch.tensor(query_index, device=device), key_indices
         ).broadcast_to(key_indices.shape)
-        count = int(visible.sum())
-        return count if count and bool(visible[query_index + 1 - count : query_index + 1].all()) else None
+        visible_count = int(is_visible.sum())
+        return (
+            visible_count
+            if visible_count and bool(is_visible[query_index + 1 - visible_count : query_index + 1].all())
+            else None
+        )
 
     visible_counts = {
         query_index: visible_tokens(query_index)
@@ -128,19 +132,23 @@ def _window_and_limit(mask_function: MaskFunction, device: torch.device) -> tupl
             _MAX_MASK_TOKENS - 1,
         )
     }
-    window = max(count or 0 for count in visible_counts.values())
+    window = max(visible_count or 0 for visible_count in visible_counts.values())
     if None in visible_counts.values():
         return 0, None
-    if all(count == min(query_index + 1, window) for query_index, count in visible_counts.items()):
+    if all(visible_count == min(query_index + 1, window) for query_index, visible_count in visible_counts.items()):
         return (None, None) if window == _MAX_MASK_TOKENS else (window, None)
-    low, high = (
+    longest_matching, shortest_differing = (
         1,
         _MAX_MASK_TOKENS,
-    )  # some rule of blocks: the first `low` tokens attend to all before them, `high` do not
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if visible_tokens(middle - 1) == middle else (low, middle)
-    return None, low
+    )  # some rule of blocks: the first `longest_matching` tokens attend to all before them, `shortest_differing` do not
+    while shortest_differing - longest_matching > 1:
+        tested_length = (longest_matching + shortest_differing) // 2
+        longest_matching, shortest_differing = (
+            (tested_length, shortest_differing)
+            if visible_tokens(tested_length - 1) == tested_length
+            else (longest_matching, tested_length)
+        )
+    return None, longest_matching
 
 
 def _rope_limit(config: PretrainedConfig) -> int | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orca_bench.evaluate.engine.tree_forward import TreeForward
 
 #: Whether the continuation (ids so far) of the prompt of this number is complete; called after each token.
-Finished = Callable[[int, list[int]], bool]
+IsFinished = Callable[[int, list[int]], bool]
 
 
 class NotANumber(Exception):
@@ -54,7 +54,7 @@ class Generation:
         self,
         forward: TreeForward,
         prompts: Sequence[Sequence[int]],
-        is_finished: Finished,
+        is_finished: IsFinished,
         max_new_tokens: int,
         batch_tokens: int,
         cache_tokens: int,
@@ -66,16 +66,16 @@ class Generation:
             batch_tokens,
         )
         capacity = max(map(len, prompts)) + max_new_tokens
-        count = max(1, min(cache_tokens // capacity, len(prompts)))
-        self._slots = CacheSlots(count, capacity, one_by_one=forward.attention == "runs")
-        self._path = CachedPath()
+        slot_count = max(1, min(cache_tokens // capacity, len(prompts)))
+        self._slots = CacheSlots(slot_count, capacity, one_by_one=forward.attention == "runs")
+        self._cached_path = CachedPath()
         self._open_sequences: list[_Sequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}
 
     def run(self) -> Iterator[int]:
         """Continue all prompts to their ends; yields how many have just ended. Raises NotANumber."""
         for batch, next_cached_indices in self._batches():
-            while self._slots.count - len(self._open_sequences) < len(batch.ended):
+            while self._slots.slot_count - len(self._open_sequences) < len(batch.ended_paths):
                 yield from self._step()
             yield from self._begin_prompts(batch, next_cached_indices)
         while self._open_sequences:
@@ -86,21 +86,23 @@ class Generation:
         # A sequence's last token is not fed: after each prompt comes a token that only fills its position.
         sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompts]
         # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
-        max_ended_paths = max(1, self._slots.count // 8)
+        max_ended_paths = max(1, self._slots.slot_count // 8)
         return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, max_ended_paths))
 
     def _begin_prompts(self, batch: TreeBatch, next_cached_indices: list[int]) -> Iterator[int]:
         """Compute a batch of prompts; those that end in it get slots and their first token."""
         first_slot = len(self._open_sequences)
-        slot_paths = [(first_slot + i, ended.indices) for i, ended in enumerate(batch.ended)]
-        hidden, self._path = self._forward.compute_batch(
-            batch, self._path, next_cached_indices, self._slots, slot_paths
+        slot_paths = [(first_slot + i, ended_path.indices) for i, ended_path in enumerate(batch.ended_paths)]
+        hidden_states, self._cached_path = self._forward.compute_batch(
+            batch, self._cached_path, next_cached_indices, self._slots, slot_paths
         )
-        if not batch.ended:
+        if not batch.ended_paths:
             return
-        self._open_sequences += [_Sequence(ended.sequence_index) for ended in batch.ended]
-        last_indices = torch.tensor([ended.indices[-1] for ended in batch.ended], device=hidden.device)
-        yield from self._append(first_slot, hidden.index_select(0, last_indices))
+        self._open_sequences += [_Sequence(ended_path.sequence_index) for ended_path in batch.ended_paths]
+        last_indices = torch.tensor(
+            [ended_path.indices[-1] for ended_path in batch.ended_paths], device=hidden_states.device
+        )
+        yield from self._append(first_slot, hidden_states.index_select(0, last_indices))
 
     def _step(self) -> Iterator[int]:
         """Compute one more token of every open sequence."""
@@ -113,12 +115,12 @@ class Generation:
         positions = torch.tensor([[position] for position in attention.positions], device=self._forward.device)
         yield from self._append(0, self._forward.last_hidden(last_ids, positions, attention)[:, -1])
 
-    def _append(self, first_slot: int, hidden: torch.Tensor) -> Iterator[int]:
+    def _append(self, first_slot: int, hidden_states: torch.Tensor) -> Iterator[int]:
         """Append the likeliest token to the sequences of the slots from `first_slot` on; those that are finished leave.
 
-        `hidden` is [sequences, hidden size].
+        `hidden_states` is [sequences, hidden size].
         """
-        logits, token_ids = self._forward.logits(hidden).max(dim=-1)
+        logits, token_ids = self._forward.logits(hidden_states).max(dim=-1)
         for sequence, token_id, logit in zip(
             self._open_sequences[first_slot:], token_ids.tolist(), logits.tolist(), strict=True
         ):

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from orca_bench.errors import NotFinite, UserError, one_line
-from orca_bench.evaluate.engine.batched_generation import Finished, NotANumber
+from orca_bench.evaluate.engine.batched_generation import IsFinished, NotANumber
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models import architecture
@@ -66,7 +66,9 @@ class PlainPasses:
             yield answers
 
     def log_probabilities(self, ids: list[int], first_position: int = 0, trimmed: bool = True) -> torch.Tensor:
-        """The log-probabilities after each of the ids from place `first_position` on, float32 [tokens - first_position, vocabulary], nats.
+        """The log-probabilities after each of the ids from `first_position` on, nats.
+
+        They are float32 [tokens - first_position, vocabulary].
 
         With `trimmed` only those positions go through the output head, where the model has one of its own.
         """
@@ -76,7 +78,9 @@ class PlainPasses:
             logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0]
             return logits[len(logits) - (len(ids) - first_position) :].float().log_softmax(dim=-1)
 
-    def generate_ids(self, prompt: Sequence[int], index: int, is_finished: Finished, max_new_tokens: int) -> list[int]:
+    def generate_ids(
+        self, prompt: Sequence[int], index: int, is_finished: IsFinished, max_new_tokens: int
+    ) -> list[int]:
         """Greedy continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
 
         Raises NotFinite and UserError as `log_likelihoods`.
@@ -87,7 +91,7 @@ class PlainPasses:
             return generate(list(prompt), index, is_finished, max_new_tokens)
 
     def _generate_with_cache(
-        self, prompt: list[int], index: int, is_finished: Finished, max_new_tokens: int
+        self, prompt: list[int], index: int, is_finished: IsFinished, max_new_tokens: int
     ) -> list[int]:
         """By transformers' own `generate`, which knows the cache of every model."""
         ids = torch.tensor([prompt], device=self.device)
@@ -111,7 +115,7 @@ class PlainPasses:
         return output[0, len(prompt) :].tolist()
 
     def _generate_without_cache(
-        self, prompt: list[int], index: int, is_finished: Finished, max_new_tokens: int
+        self, prompt: list[int], index: int, is_finished: IsFinished, max_new_tokens: int
     ) -> list[int]:
         new_ids: list[int] = []
         while len(new_ids) < max_new_tokens:
@@ -133,8 +137,8 @@ class PlainPasses:
         for module in self._rotary_modules:
             cached_lengths = [
                 int(cached_length)
-                for name, cached_length in vars(module).items()
-                if name.endswith("max_seq_len_cached")
+                for attribute_name, cached_length in vars(module).items()
+                if attribute_name.endswith("max_seq_len_cached")
             ]
             if length >= module.original_max_seq_len < max(cached_lengths, default=0):
                 self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
@@ -192,9 +196,9 @@ class _OutputHeadTrimmer:
 
     def __init__(self, model: PreTrainedModel | None):
         self._first_position = 0
-        head = None if model is None else model.get_output_embeddings()
-        if head is not None:
-            head.register_forward_pre_hook(self._trim)
+        output_head = None if model is None else model.get_output_embeddings()
+        if output_head is not None:
+            output_head.register_forward_pre_hook(self._trim)
 
     @contextmanager
     def trim_before(self, first_position: int) -> Iterator[None]:
@@ -205,7 +209,7 @@ class _OutputHeadTrimmer:
         finally:
             self._first_position = 0
 
-    def _trim(self, head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _trim(self, output_head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not self._first_position or not inputs or inputs[0].dim() != 3:
             return None
         return (inputs[0][:, self._first_position :], *inputs[1:])
@@ -226,7 +230,7 @@ class _RequireFiniteLogits(LogitsProcessor):
 class _StopWhenComplete(StoppingCriteria):
     """Ends a text where `is_finished` says so; the prompt has `prompt_length` tokens."""
 
-    def __init__(self, prompt_index: int, prompt_length: int, is_finished: Finished):
+    def __init__(self, prompt_index: int, prompt_length: int, is_finished: IsFinished):
         self._prompt_index, self._prompt_length, self._is_finished = prompt_index, prompt_length, is_finished
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:

@@ -58,6 +58,6 @@ def _device_kind(model: PreTrainedModel) -> str:
     return "gpu" if any(parameter.device.type == "cuda" for parameter in model.parameters()) else "cpu"
 
 
-def _bounded_power_of_two(count: float, minimum: int, maximum: int) -> int:
-    """The largest power of two that is at most `count`, within bounds."""
-    return max(minimum, min(maximum, 1 << max(0, int(count).bit_length() - 1)))
+def _bounded_power_of_two(token_count: float, minimum: int, maximum: int) -> int:
+    """The largest power of two that is at most `token_count`, within bounds."""
+    return max(minimum, min(maximum, 1 << max(0, int(token_count).bit_length() - 1)))

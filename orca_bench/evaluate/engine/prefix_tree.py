@@ -54,32 +54,32 @@ class EndedPath(NamedTuple):
 class TreeBatch:
     """New tokens of the tree, which are computed in one pass.
 
-    Indices 0…k−1 mean the k cached tokens of the path, indices from k on the batch's own tokens. `cached` are the indices, in
-    the numbering of the batch before, of the cached tokens. `depths` are the positions of the own tokens in their sequences.
-    `ended` is filled only where `batches` is asked for paths.
+    Indices 0…k−1 mean the k cached tokens of the path, indices from k on the batch's own tokens. `cached_indices` are the
+    indices, in the numbering of the batch before, of the cached tokens. `depths` are the positions of the own tokens in their
+    sequences. `ended_paths` is filled only where `batches` is asked for paths.
     """
 
-    cached: list[int] = field(default_factory=list)
+    cached_indices: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
     spans: list[TokenSpan] = field(default_factory=list)
     targets: list[Targets] = field(default_factory=list)
-    ended: list[EndedPath] = field(default_factory=list)
+    ended_paths: list[EndedPath] = field(default_factory=list)
 
     def subtree_ends(self) -> npt.NDArray[np.int64]:
         """[cached + tokens]: the index behind the last descendant of each index, so that q attends to k where k ≤ q < ends[k].
 
         A batch is walked depth first, so the descendants of an index follow it without a gap.
         """
-        count = len(self.cached) + len(self.token_ids)
-        ends: npt.NDArray[np.int64] = np.full(count, count, dtype=np.int64)
-        path = list(range(len(self.cached)))
+        index_count = len(self.cached_indices) + len(self.token_ids)
+        ends: npt.NDArray[np.int64] = np.full(index_count, index_count, dtype=np.int64)
+        path_indices = list(range(len(self.cached_indices)))
         for span in self.spans:
-            first_index = len(self.cached) + span.start
-            ends[path[len(span.ancestors) :]] = (
+            first_index = len(self.cached_indices) + span.start
+            ends[path_indices[len(span.ancestors) :]] = (
                 first_index  # what is no ancestor of the span has no further descendants
             )
-            path[len(span.ancestors) :] = range(first_index, len(self.cached) + span.end)
+            path_indices[len(span.ancestors) :] = range(first_index, len(self.cached_indices) + span.end)
         return ends
 
 
@@ -100,32 +100,32 @@ def batches(
         shared_length = _shared_prefix_length(previous_ids, fed_ids)
         del path_indices[shared_length:]
         next_scored_depth = sequence.start - 1  # the next depth whose next token is to be scored
-        if len(batch.ended) == max_ended_paths:
+        if len(batch.ended_paths) == max_ended_paths:
             # Of a sequence that comes again a token is computed again: no batch is empty.
             shared_length = min(shared_length, len(fed_ids) - 1)
             del path_indices[shared_length:]
             yield batch
-            batch, path_indices = TreeBatch(cached=path_indices), list(range(len(path_indices)))
+            batch, path_indices = TreeBatch(cached_indices=path_indices), list(range(len(path_indices)))
         for token_id in fed_ids[shared_length:]:
             if len(batch.token_ids) == budget:
                 next_scored_depth = _add_targets(batch, sequence_index, sequence, path_indices, next_scored_depth)
                 yield batch
-                batch, path_indices = TreeBatch(cached=path_indices), list(range(len(path_indices)))
+                batch, path_indices = TreeBatch(cached_indices=path_indices), list(range(len(path_indices)))
             _append_token(batch, path_indices, token_id)
         _add_targets(batch, sequence_index, sequence, path_indices, next_scored_depth)
         if max_ended_paths:
-            batch.ended.append(EndedPath(sequence_index, path_indices.copy()))
+            batch.ended_paths.append(EndedPath(sequence_index, path_indices.copy()))
         previous_ids = fed_ids
     if batch.targets:
         yield batch
 
 
-def with_next_cached(batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, list[int]]]:
+def with_next_cached(tree_batches: Iterator[TreeBatch]) -> Iterator[tuple[TreeBatch, list[int]]]:
     """Each batch with the indices that the batch after it has cached."""
-    batch = next(batches, None)
+    batch = next(tree_batches, None)
     while batch is not None:
-        next_batch = next(batches, None)
-        yield batch, next_batch.cached if next_batch else []
+        next_batch = next(tree_batches, None)
+        yield batch, next_batch.cached_indices if next_batch else []
         batch = next_batch
 
 
@@ -152,17 +152,17 @@ def groups(sequences: Sequence[ScoredSequence], group_tokens: int, extra_tokens:
     for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
         fed_ids = sequences[sequence_index].ids[:-1]
         shared_length = _shared_prefix_length(previous_ids, fed_ids)
-        group = sequence_groups[-1]
-        is_full = group.tokens >= group_tokens or (
-            group.tokens >= 0.75 * group_tokens and shared_length < _SHORT_PREFIX
+        sequence_group = sequence_groups[-1]
+        is_full = sequence_group.tokens >= group_tokens or (
+            sequence_group.tokens >= 0.75 * group_tokens and shared_length < _SHORT_PREFIX
         )
-        if group.sequence_indices and is_full:
-            group = SequenceGroup()
-            sequence_groups.append(group)
+        if sequence_group.sequence_indices and is_full:
+            sequence_group = SequenceGroup()
+            sequence_groups.append(sequence_group)
             shared_length = 0
-        group.sequence_indices.append(sequence_index)
-        group.shared_prefix_lengths.append(shared_length)
-        group.tokens += len(fed_ids) - shared_length + extra_tokens
+        sequence_group.sequence_indices.append(sequence_index)
+        sequence_group.shared_prefix_lengths.append(shared_length)
+        sequence_group.tokens += len(fed_ids) - shared_length + extra_tokens
         previous_ids = fed_ids
     return sequence_groups if sequences else []
 
@@ -182,7 +182,7 @@ def new_tokens(sorted_sequences: Sequence[ScoredSequence]) -> Iterator[int]:
 
 def _append_token(batch: TreeBatch, path_indices: list[int], token_id: int) -> None:
     """Append a token to the end of a path."""
-    index, token_index = len(batch.cached) + len(batch.token_ids), len(batch.token_ids)
+    index, token_index = len(batch.cached_indices) + len(batch.token_ids), len(batch.token_ids)
     if batch.spans and path_indices and path_indices[-1] == index - 1:
         batch.spans[-1].end = token_index + 1
     else:
@@ -207,9 +207,9 @@ def _add_targets(
 
 def _shared_prefix_length(first_ids: list[int], second_ids: list[int]) -> int:
     """How many first ids two lists share."""
-    count = 0
+    shared_length = 0
     for first_id, second_id in zip(first_ids, second_ids, strict=False):
         if first_id != second_id:
             break
-        count += 1
-    return count
+        shared_length += 1
+    return shared_length

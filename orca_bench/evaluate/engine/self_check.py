@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from orca_bench.errors import NotFinite
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.attention_interface import Unfit
-from orca_bench.evaluate.engine.batched_generation import Finished
+from orca_bench.evaluate.engine.batched_generation import IsFinished
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
@@ -37,7 +37,7 @@ class CheckedEngine(Protocol):
     """What is checked of a `TreeEngine`: its answers, its tree and its plain passes, which must agree."""
 
     model: PreTrainedModel
-    plain: PlainPasses
+    plain_passes: PlainPasses
     forward: TreeForward
     batch_tokens: int
     cache_tokens: int
@@ -46,7 +46,7 @@ class CheckedEngine(Protocol):
         """See `TreeEngine`."""
 
     def generate_ids(
-        self, prompts: Sequence[Sequence[int]], is_finished: Finished, max_new_tokens: int
+        self, prompts: Sequence[Sequence[int]], is_finished: IsFinished, max_new_tokens: int
     ) -> list[list[int]]:
         """See `TreeEngine`."""
 
@@ -85,7 +85,7 @@ def _check_scores(engine: CheckedEngine, prefix: list[int], tails: list[list[int
     sequences = [ScoredSequence(prefix + tail, len(prefix)) for tail in tails] + [ScoredSequence(tails[2], 1)]
     largest_difference = 0.0
     for sequence, (tree_logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
-        logprobs = engine.plain.log_probabilities(sequence.ids[:-1], trimmed=False)
+        logprobs = engine.plain_passes.log_probabilities(sequence.ids[:-1], trimmed=False)
         plain_logprob = logprobs[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
         largest_difference = max(
             largest_difference, abs(float(plain_logprob) - tree_logprob) / (len(sequence.ids) - sequence.start)
@@ -100,7 +100,9 @@ def _check_texts(engine: CheckedEngine, prefix: list[int], tails: list[list[int]
     for prompt_index, new_ids in enumerate(
         engine.generate_ids(prompts, lambda prompt_index, ids: len(ids) > prompt_index, 4)
     ):
-        logprobs = engine.plain.log_probabilities(prompts[prompt_index] + new_ids[:-1], trimmed=False)[-len(new_ids) :]
+        logprobs = engine.plain_passes.log_probabilities(prompts[prompt_index] + new_ids[:-1], trimmed=False)[
+            -len(new_ids) :
+        ]
         largest_difference = max(
             largest_difference, float((logprobs.max(dim=-1).values - logprobs[range(len(new_ids)), new_ids]).max())
         )

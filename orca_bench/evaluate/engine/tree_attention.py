@@ -18,7 +18,7 @@ from orca_bench.evaluate.engine.attention_interface import AttentionOptions, Att
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
 
-KINDS = ("runs", "mask")
+METHODS = ("runs", "mask")
 _BLOCK_TOKENS = 256  # tokens of a run that attend together under a mask
 
 
@@ -58,29 +58,32 @@ class TreeAttention(AttentionPattern):
             slots.lengths[slot] = len(indices)
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
+        self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
         """[1, heads, tokens, head size] of the batch's tokens, whose keys and values are [1, key heads, tokens, head size]."""
-        if layer in self.cached_path.keys:
-            key = torch.cat([self.cached_path.keys[layer], key], dim=2)
-            value = torch.cat([self.cached_path.values[layer], value], dim=2)
-        self._copy_to_caches(layer, key, value)
-        groups = query.shape[1] // key.shape[1]
-        if groups > 1:
-            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        if layer_index in self.cached_path.keys:
+            key = torch.cat([self.cached_path.keys[layer_index], key], dim=2)
+            value = torch.cat([self.cached_path.values[layer_index], value], dim=2)
+        self._copy_to_caches(layer_index, key, value)
+        heads_per_key_head = query.shape[1] // key.shape[1]
+        if heads_per_key_head > 1:
+            key, value = (
+                key.repeat_interleave(heads_per_key_head, dim=1),
+                value.repeat_interleave(heads_per_key_head, dim=1),
+            )
         if self.method == "mask":
             return attention(query, key, value, options, self._mask(options.window).to(key.device))
         return self._attend_spans(query, key, value, options)
 
-    def _copy_to_caches(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+    def _copy_to_caches(self, layer_index: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Copy what the next batch and the slots need of the keys and values, [1, key heads, cached + tokens, head size]."""
         if len(self.next_cached_indices):
             device_indices = self.next_cached_indices.to(key.device)
-            self.next_path.keys[layer] = key.index_select(2, device_indices)
-            self.next_path.values[layer] = value.index_select(2, device_indices)
+            self.next_path.keys[layer_index] = key.index_select(2, device_indices)
+            self.next_path.values[layer_index] = value.index_select(2, device_indices)
         if self._slots is None:
             return
-        keys, values = self._slots.of_layer(layer, key, value)
+        keys, values = self._slots.of_layer(layer_index, key, value)
         for slot, indices in self._slot_paths:
             keys[slot, :, : len(indices)] = key[0].index_select(1, indices.to(key.device))
             values[slot, :, : len(indices)] = value[0].index_select(1, indices.to(key.device))
@@ -99,12 +102,12 @@ class TreeAttention(AttentionPattern):
                 for span in self.batch.spans
             ]
         outputs = []
-        for indices, query_blocks in self._spans_by_window[options.window]:
-            if isinstance(indices, slice):
-                keys, values = key[:, :, indices], value[:, :, indices]
+        for key_indices, query_blocks in self._spans_by_window[options.window]:
+            if isinstance(key_indices, slice):
+                keys, values = key[:, :, key_indices], value[:, :, key_indices]
             else:
-                indices = indices.to(key.device)
-                keys, values = key.index_select(2, indices), value.index_select(2, indices)
+                key_indices = key_indices.to(key.device)
+                keys, values = key.index_select(2, key_indices), value.index_select(2, key_indices)
             for block in query_blocks:
                 query_slice, key_slice = slice(block.start, block.end), slice(block.first_column, block.last_column)
                 mask = None if block.mask is None else block.mask.to(key.device)
@@ -122,26 +125,28 @@ class TreeAttention(AttentionPattern):
 
 
 class StepAttention(AttentionPattern):
-    """One more token for each sequence in the first `count` slots; their lengths grow by it.
+    """One more token for each sequence in the first `sequence_count` slots; their lengths grow by it.
 
     `positions` has the position of each new token in its sequence.
     """
 
-    def __init__(self, slots: CacheSlots, count: int, device: torch.device, windows: Sequence[int | None] = (None,)):
+    def __init__(
+        self, slots: CacheSlots, sequence_count: int, device: torch.device, windows: Sequence[int | None] = (None,)
+    ):
         super().__init__(windows)
-        self.positions = list(slots.lengths[:count])
+        self.positions = list(slots.lengths[:sequence_count])
         self._slots = slots
         self._longest_length = max(self.positions) + 1
-        self._slot_numbers = torch.arange(count, device=device)
+        self._slot_numbers = torch.arange(sequence_count, device=device)
         self._new_columns = torch.tensor(self.positions, device=device)
         self._masks_by_window: dict[tuple[int | None, torch.device], torch.Tensor] = {}
-        slots.lengths[:count] = [position + 1 for position in self.positions]
+        slots.lengths[:sequence_count] = [position + 1 for position in self.positions]
 
     def attend(
-        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
+        self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
     ) -> torch.Tensor:
         """[count, heads, 1, head size] of the new tokens, whose keys and values are [count, key heads, 1, head size]."""
-        keys, values = self._slots.of_layer(layer, key, value)
+        keys, values = self._slots.of_layer(layer_index, key, value)
         slots, columns = self._slot_numbers.to(key.device), self._new_columns.to(key.device)
         keys[slots, :, columns], values[slots, :, columns] = key[:, :, 0], value[:, :, 0]
         # The queries of the heads that share keys go in as if they were tokens, which spares copies of the keys.
@@ -188,13 +193,13 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window: int | None =
     """Who attends to whom: bool [tokens, cached + tokens], true where the column is the token itself or an ancestor of it,
     and with a window one of the nearest `window` of these.
     """
-    ends = torch.from_numpy(batch.subtree_ends()).to(device)
-    indices = torch.arange(len(ends), device=device)
-    query_indices = indices[len(batch.cached) :, None]
-    visible = (indices <= query_indices) & (query_indices < ends)
+    subtree_ends = torch.from_numpy(batch.subtree_ends()).to(device)
+    indices = torch.arange(len(subtree_ends), device=device)
+    query_indices = indices[len(batch.cached_indices) :, None]
+    visible = (indices <= query_indices) & (query_indices < subtree_ends)
     if window is not None:
-        depths = torch.tensor([*range(len(batch.cached)), *batch.depths], device=device)
-        visible &= depths[len(batch.cached) :, None] - depths < window
+        depths = torch.tensor([*range(len(batch.cached_indices)), *batch.depths], device=device)
+        visible &= depths[len(batch.cached_indices) :, None] - depths < window
     return visible
 
 
@@ -215,7 +220,7 @@ class _QueryBlock(NamedTuple):
 class _SpanAttention(NamedTuple):
     """A run during its attention: the indices of its columns, its ancestors and itself in the order of depth; its parts."""
 
-    columns: slice | torch.Tensor
+    key_indices: slice | torch.Tensor
     query_blocks: list[_QueryBlock]
 
 
@@ -223,15 +228,15 @@ def _span_attention(
     batch: TreeBatch, span: TokenSpan, device: torch.device, dtype: torch.dtype, window: int | None
 ) -> _SpanAttention:
     """A run, in parts; a long run after other tokens has several, so that no part computes much of what its mask hides."""
-    span_indices = range(len(batch.cached) + span.start, len(batch.cached) + span.end)
+    span_indices = range(len(batch.cached_indices) + span.start, len(batch.cached_indices) + span.end)
     ancestor_count = len(span.ancestors)
-    columns: slice | torch.Tensor
+    key_indices: slice | torch.Tensor
     if ancestor_count in (0, span_indices.start):
-        columns = slice(span_indices.start - ancestor_count, span_indices.stop)
+        key_indices = slice(span_indices.start - ancestor_count, span_indices.stop)
     else:
-        columns = torch.tensor([*span.ancestors, *span_indices], dtype=torch.long, device=device)
+        key_indices = torch.tensor([*span.ancestors, *span_indices], dtype=torch.long, device=device)
     if ancestor_count == 0 and (window is None or len(span_indices) <= window):
-        return _SpanAttention(columns, [_QueryBlock(span.start, span.end, 0, len(span_indices), None, True)])
+        return _SpanAttention(key_indices, [_QueryBlock(span.start, span.end, 0, len(span_indices), None, True)])
     query_blocks = []
     for block_start in range(span.start, span.end, _BLOCK_TOKENS):
         block_end = min(block_start + _BLOCK_TOKENS, span.end)
@@ -239,7 +244,7 @@ def _span_attention(
         first_column = _first_depth(last_column - query_count, window)
         mask = _block_mask(query_count, first_column, last_column, window, device, dtype) if query_count > 1 else None
         query_blocks.append(_QueryBlock(block_start, block_end, first_column, last_column, mask, False))
-    return _SpanAttention(columns, query_blocks)
+    return _SpanAttention(key_indices, query_blocks)
 
 
 def _block_mask(

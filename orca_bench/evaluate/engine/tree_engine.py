@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import memory_budget, prefix_tree, self_check
 from orca_bench.evaluate.engine.attention_interface import Unfit
-from orca_bench.evaluate.engine.batched_generation import Finished, Generation, NotANumber
+from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished, NotANumber
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
@@ -39,7 +39,7 @@ class TreeEngine:
     """An `Engine` over a causal language model on one device, or spread over several.
 
     At most `batch_tokens` new tokens are computed at once, and `cache_tokens` kept for generation; by default both are derived
-    from the memory that is free. `attention` is one of tree_attention.KINDS. `path` is "tree" or "plain", `reason` why not the
+    from the memory that is free. `attention` is one of tree_attention.METHODS. `path` is "tree" or "plain", `reason` why not the
     tree, and `limit` the number of tokens up to which sequences are computed in it (None: all).
     """
 
@@ -53,7 +53,7 @@ class TreeEngine:
         self.model = model.eval()
         self.device = _device(model)
         self.attention = attention or ("runs" if self.device.type == "cpu" else "mask")
-        self.plain = PlainPasses(model, self.device)
+        self.plain_passes = PlainPasses(model, self.device)
         self.path = "tree"
         self.reason: str | None = None
         self.limit: int | None = None
@@ -80,13 +80,13 @@ class TreeEngine:
     def description(self) -> dict[str, str | int]:
         """What a result says of the path: `path`, and where they apply `reason` and `tree_limit` in tokens."""
         path_fields = {"path": self.path, "reason": self.reason, "tree_limit": self.limit or None}
-        return {key: value for key, value in path_fields.items() if value is not None}
+        return {key: field_value for key, field_value in path_fields.items() if field_value is not None}
 
     @property
     def note(self) -> str | None:
         """A sentence for the user where not everything is computed in the tree."""
         if self.path == "plain":
-            cache_note = "" if self.plain.use_cache else "; texts are generated without a cache"
+            cache_note = "" if self.plain_passes.use_cache else "; texts are generated without a cache"
             return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache_note}"
         if self.limit is not None:
             return f"requests of more than {self.limit} tokens are computed by plain forward passes, which is slower"
@@ -128,9 +128,9 @@ class TreeEngine:
         path = CachedPath()
         batches = prefix_tree.batches([sequences[index] for index in sequence_indices], self.batch_tokens)
         for batch, next_cached_indices in prefix_tree.with_next_cached(batches):
-            hidden, path = self.forward.compute_batch(batch, path, next_cached_indices)
+            hidden_states, path = self.forward.compute_batch(batch, path, next_cached_indices)
             answers: dict[int, LogLikelihood] = {}
-            for position, score, is_complete in self._scores(batch, hidden):
+            for position, score, is_complete in self._scores(batch, hidden_states):
                 index = sequence_indices[position]
                 partial_answer = partial_answers.pop(index, LogLikelihood(0.0, True))
                 answer = LogLikelihood(
@@ -141,21 +141,25 @@ class TreeEngine:
                 (answers if is_complete else partial_answers)[index] = answer
             yield answers, len(batch.token_ids)
 
-    def _scores(self, batch: TreeBatch, hidden: torch.Tensor) -> Iterator[tuple[int, LogLikelihood, bool]]:
+    def _scores(self, batch: TreeBatch, hidden_states: torch.Tensor) -> Iterator[tuple[int, LogLikelihood, bool]]:
         """(number of the sequence, score of its targets, whether it is complete) of each sequence with targets in a batch."""
         if not batch.targets:
             return
-        target_indices = np.concatenate([target.indices for target in batch.targets]).astype(np.int64)
-        token_ids = np.concatenate([target.token_ids for target in batch.targets]).astype(np.int64)
-        target_logprobs, greedy_flags = self.forward.score(
-            hidden, torch.from_numpy(target_indices), torch.from_numpy(token_ids)
+        target_indices = np.concatenate([sequence_targets.indices for sequence_targets in batch.targets]).astype(
+            np.int64
         )
-        start = 0
-        for target in batch.targets:
-            end = start + len(target.token_ids)
-            score = LogLikelihood(float(target_logprobs[start:end].sum()), bool(greedy_flags[start:end].all()))
-            yield target.sequence_index, score, target.is_complete
-            start = end
+        token_ids = np.concatenate([sequence_targets.token_ids for sequence_targets in batch.targets]).astype(np.int64)
+        target_logprobs, greedy_flags = self.forward.score(
+            hidden_states, torch.from_numpy(target_indices), torch.from_numpy(token_ids)
+        )
+        first_target = 0
+        for sequence_targets in batch.targets:
+            end_target = first_target + len(sequence_targets.token_ids)
+            score = LogLikelihood(
+                float(target_logprobs[first_target:end_target].sum()), bool(greedy_flags[first_target:end_target].all())
+            )
+            yield sequence_targets.sequence_index, score, sequence_targets.is_complete
+            first_target = end_target
 
     def _answers_by_plain_passes(
         self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], progress: Progress
@@ -166,7 +170,7 @@ class TreeEngine:
         token_count = prefix_tree.distinct_tokens(sequences) - prefix_tree.distinct_tokens(tree_sequences)
         reported_tokens = 0
         try:
-            for group_answers in self.plain.log_likelihoods([sequences[index] for index in plain_indices]):
+            for group_answers in self.plain_passes.log_likelihoods([sequences[index] for index in plain_indices]):
                 answers |= {plain_indices[index]: answer for index, answer in group_answers.items()}
                 done_tokens = token_count * len(answers) // len(plain_indices)
                 progress(done_tokens - reported_tokens)
@@ -198,7 +202,7 @@ class TreeEngine:
         """The greedy text after each start, in order; see `Engine` and `generate_ids`."""
 
         def is_finished(index: int, ids: list[int]) -> bool:
-            return len(ids) >= prompts[index].max_new_tokens or encoding.finished(ids, stops[index])
+            return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops[index])
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
         continuations = self.generate_ids([prompt.ids for prompt in prompts], is_finished, max_new_tokens, progress)
@@ -206,7 +210,7 @@ class TreeEngine:
             GeneratedText(
                 encoding.text(ids[prompt.discard :], stop_strings),
                 encoding.text(ids, stop_strings) if prompt.discard else None,
-                not encoding.complete(ids, stop_strings),
+                not encoding.is_complete(ids, stop_strings),
             )
             for ids, prompt, stop_strings in zip(continuations, prompts, stops, strict=True)
         ]
@@ -215,7 +219,7 @@ class TreeEngine:
     def generate_ids(
         self,
         prompts: Sequence[Sequence[int]],
-        is_finished: Finished,
+        is_finished: IsFinished,
         max_new_tokens: int,
         progress: Progress = no_progress,
     ) -> list[list[int]]:
@@ -244,8 +248,8 @@ class TreeEngine:
                 self.cache_tokens,
             )
             try:
-                for count in generation.run():
-                    progress(count)
+                for prompt_count in generation.run():
+                    progress(prompt_count)
             except NotANumber as error:
                 raise NotFinite(remaining_indices[error.prompt_index], error.logit) from None
             except torch.OutOfMemoryError:
@@ -256,7 +260,7 @@ class TreeEngine:
                 self._halve_memory()
         for index, prompt in enumerate(prompts):
             if index not in answers:
-                answers[index] = self.plain.generate_ids(prompt, index, is_complete, max_new_tokens)
+                answers[index] = self.plain_passes.generate_ids(prompt, index, is_complete, max_new_tokens)
                 progress(1)
         return [answers[index] for index in range(len(prompts))]
 
@@ -276,7 +280,7 @@ class TreeEngine:
             except Exception as error:  # whatever a model raises that was not made for this
                 self._leave_tree(error)
         if self.limit is not None:
-            self.plain.check_and_choose_cache(self._tolerance)
+            self.plain_passes.check_and_choose_cache(self._tolerance)
 
     @property
     def _tolerance(self) -> float:
@@ -291,7 +295,7 @@ class TreeEngine:
         return self_check.check(self, self._tolerance)
 
 
-def _complete_at(indices: Sequence[int], is_complete: Finished, position: int, ids: list[int]) -> bool:
+def _complete_at(indices: Sequence[int], is_complete: IsFinished, position: int, ids: list[int]) -> bool:
     """`is_complete` for the prompt whose number stands at `position`."""
     return is_complete(indices[position], ids)
 

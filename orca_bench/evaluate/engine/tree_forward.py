@@ -26,7 +26,7 @@ def _raise_not_run(**_: Any) -> None:
 
 
 class TreeForward:
-    """A model whose passes attend in a prefix tree; `attention` is one of tree_attention.KINDS.
+    """A model whose passes attend in a prefix tree; `attention` is one of tree_attention.METHODS.
 
     `layout` is how its layers attend. Raises Unfit where a tree cannot follow that.
     """
@@ -55,12 +55,14 @@ class TreeForward:
         if slots is not None and slot_paths:
             pattern.fill_slots(slots, slot_paths)
         ids = torch.tensor([batch.token_ids], device=self.device)
-        hidden = self.last_hidden(ids, torch.tensor([batch.depths], device=self.device), pattern)[0]
-        if cached_path.hidden is not None:
-            hidden = torch.cat([cached_path.hidden, hidden])
+        hidden_states = self.last_hidden(ids, torch.tensor([batch.depths], device=self.device), pattern)[0]
+        if cached_path.hidden_states is not None:
+            hidden_states = torch.cat([cached_path.hidden_states, hidden_states])
         if next_cached_indices:
-            pattern.next_path.hidden = hidden.index_select(0, pattern.next_cached_indices.to(hidden.device))
-        return hidden, pattern.next_path
+            pattern.next_path.hidden_states = hidden_states.index_select(
+                0, pattern.next_cached_indices.to(hidden_states.device)
+            )
+        return hidden_states, pattern.next_path
 
     def last_hidden(self, ids: torch.Tensor, positions: torch.Tensor, pattern: AttentionPattern) -> torch.Tensor:
         """The last hidden states, [batch, tokens, hidden size], of ids and positions, [batch, tokens], under a pattern."""
@@ -73,15 +75,15 @@ class TreeForward:
         self._output_type = type(output)
         return output.last_hidden_state
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The logits, [positions, vocabulary], of last hidden states, [positions, hidden size].
 
         The model's own forward pass with its decoder's output given, so that whatever it does to its logits happens.
         """
         original_forward = self.decoder.__dict__.get("forward")
-        self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden[None])
+        self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden_states[None])
         try:
-            ids = torch.zeros((1, len(hidden)), dtype=torch.long, device=self.device)
+            ids = torch.zeros((1, len(hidden_states)), dtype=torch.long, device=self.device)
             return self.model(input_ids=ids, use_cache=False).logits[0]
         finally:
             if original_forward is None:
@@ -90,18 +92,19 @@ class TreeForward:
                 self.decoder.forward = original_forward
 
     def score(
-        self, hidden: torch.Tensor, indices: torch.Tensor, targets: torch.Tensor
+        self, hidden_states: torch.Tensor, indices: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability (float64 [targets], nats) and greedy flag (bool [targets]) of each target token after its index.
 
-        `hidden` is [tokens, hidden size], `indices` and `targets` are int64 [targets]; each distinct index is computed once.
+        `hidden_states` is [tokens, hidden size], `indices` and `targets` are int64 [targets]; each distinct index is computed
+        once.
         """
         distinct_indices, distinct_positions = torch.unique(indices, return_inverse=True)
         logprobs = torch.empty(len(indices), dtype=torch.float64)
         greedy_flags = torch.empty(len(indices), dtype=torch.bool)
         for chunk_start in range(0, len(distinct_indices), _HEAD_POSITIONS):
-            chunk_indices = distinct_indices[chunk_start : chunk_start + _HEAD_POSITIONS].to(hidden.device)
-            logits = self.logits(hidden[chunk_indices]).float()
+            chunk_indices = distinct_indices[chunk_start : chunk_start + _HEAD_POSITIONS].to(hidden_states.device)
+            logits = self.logits(hidden_states[chunk_indices]).float()
             chunk_targets = (
                 ((distinct_positions >= chunk_start) & (distinct_positions < chunk_start + _HEAD_POSITIONS))
                 .nonzero()

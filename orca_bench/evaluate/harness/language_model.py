@@ -53,16 +53,16 @@ class HarnessModel(LM):
         self._prepared: Call | None = None
         self._max_new_tokens = MAX_NEW_TOKENS
 
-    def begin(self, prepared: Call | None = None, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
+    def begin(self, prepared_call: Call | None = None, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
         """A task begins: count, and hash the ids, anew.
 
-        `prepared` is what `prepare` returned for the task's instances, which are then not encoded again. Instances that are not
-        the prepared ones, in the same order, are encoded anew. `max_new_tokens` is the limit of a text where lm-eval's own
-        task says none.
+        `prepared_call` is what `prepare` returned for the task's instances, which are then not encoded again. Instances
+        that are not the prepared ones, in the same order, are encoded anew. `max_new_tokens` is the limit of a text where
+        lm-eval's own task says none.
         """
         self.cached_answer_count = 0
         self._calls = []
-        self._prepared, self._max_new_tokens = prepared, max_new_tokens
+        self._prepared, self._max_new_tokens = prepared_call, max_new_tokens
 
     def prepare(self, instances: Sequence[Instance]) -> Call:
         """The call that lm-eval will make with these instances, all of one type, encoded ahead.
@@ -70,14 +70,18 @@ class HarnessModel(LM):
         Raises UserError, with the request named, where one cannot be encoded.
         """
         requests_hash = self._requests_hash(instances)
-        shortened, narrowed = self.encoding.shortened, self.encoding.narrowed
+        shortened_before, narrowed_before = self.encoding.shortened_contexts, self.encoding.narrowed_contexts
         if instances[0].request_type == "loglikelihood":
             sequences = [self._encode_pair(instance) for instance in instances]
-            call = portions.scores(sequences, self.encoding.shortened - shortened, self.encoding.narrowed - narrowed)
+            call = portions.scores(
+                sequences,
+                self.encoding.shortened_contexts - shortened_before,
+                self.encoding.narrowed_contexts - narrowed_before,
+            )
             return dataclasses.replace(call, requests_hash=requests_hash)
         prompts = [self._encode_prompt(instance) for instance in instances]
         stops = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        call = portions.texts(prompts, stops, self.encoding.shortened - shortened)
+        call = portions.texts(prompts, stops, self.encoding.shortened_contexts - shortened_before)
         return dataclasses.replace(call, requests_hash=requests_hash)
 
     def cached_tokens(self, call: Call) -> int:
@@ -86,12 +90,12 @@ class HarnessModel(LM):
         return 0 if cache is None else sum(portion.token_count for portion in call.portions if cache.has(portion.key()))
 
     @property
-    def shortened(self) -> int:
+    def shortened_contexts(self) -> int:
         """How many contexts lost tokens to fit the window, since `begin`."""
         return sum(call.shortened_contexts for call in self._calls)
 
     @property
-    def narrowed(self) -> int:
+    def narrowed_contexts(self) -> int:
         """How many of them lost some to a server's window alone."""
         return sum(call.narrowed_contexts for call in self._calls)
 
@@ -202,11 +206,11 @@ class _PortionWork:
 
 
 def compute(
-    engine: Engine, encodings: Mapping[str, Encoding], item: WorkItem, progress: Progress = no_progress
+    engine: Engine, encodings: Mapping[str, Encoding], work_item: WorkItem, progress: Progress = no_progress
 ) -> list[Any]:
     """An engine's answers, of `LogLikelihood` or `GeneratedText`, to an item: kind, protocol, requests of a portion."""
-    kind, protocol, requests = item
-    if kind == portions.SCORES:
+    answer_kind, protocol, requests = work_item
+    if answer_kind == portions.SCORES:
         return engine.log_likelihoods([ScoredSequence(ids, start) for ids, start in requests], progress)
     prompts = [GenerationPrompt(ids, max_new_tokens, discard) for ids, max_new_tokens, discard, _ in requests]
     return engine.generate(prompts, [stops for *_, stops in requests], encodings[protocol], progress)

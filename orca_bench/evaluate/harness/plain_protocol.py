@@ -110,9 +110,9 @@ def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
     harness = harness_facts(task)
     for part in parts(task, rows):
-        name = part.name if task.facts.subject_column else harness.name
+        part_name = part.name if task.facts.subject_column else harness.name
         yield HarnessPart(
-            name,
+            part_name,
             part.row_numbers,
             [rows.evaluation_rows[row_number] for row_number in part.row_numbers],
             part.few_shot_pool,
@@ -168,22 +168,22 @@ def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any])
     row = part.rows[index]
     answers = [answer_of(responses[0]) for responses in sample["resps"]]
     metric = harness_facts(task).metric
-    value = float(sample[metric])
-    if math.isnan(value):
+    score_value = float(sample[metric])
+    if math.isnan(score_value):
         raise UserError(
             f"lm-eval's {metric} of this question is NaN",
             where=f"{part.name} document {index} (row {part.row_numbers[index]})",
             hint="the probabilities of all its answers are zero; --protocol leaderboard scores it",
         )
-    score = _score(task, row, value, sample, answers)
+    score = _score(task, row, score_value, sample, answers)
     return question_of((part.name, index, part.row_numbers[index]), score, answers, task.cluster(row))
 
 
-def _score(task: Task, row: Row, value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
+def _score(task: Task, row: Row, score_value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
     if isinstance(task, ChoiceTask):
         our_score = task.score(row, [answer.log_probability for answer in answers])
-        return Score(value, our_score.prediction, our_score.gold, {})
-    return Score(value, sample["filtered_resps"][0], sample["target"], {})
+        return Score(score_value, our_score.prediction, our_score.gold, {})
+    return Score(score_value, sample["filtered_resps"][0], sample["target"], {})
 
 
 @contextlib.contextmanager

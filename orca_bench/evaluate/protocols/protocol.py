@@ -18,7 +18,7 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.tasks.task import Row, Score, Task
 
 #: The leaderboard's harness shuffles documents and draws examples from one generator with this seed (b281b092, evaluator.py).
-SEED = 42
+SHUFFLE_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def sampled_rows(task: Task, rows: BenchmarkRows, limit: int | None) -> Iterator
     draws each document's examples in turn. MMLU's subjects are tasks of their own, in alphabetical order.
     """
     for part in parts(task, rows):
-        generator = random.Random(SEED)
+        generator = random.Random(SHUFFLE_SEED)
         row_numbers = list(part.row_numbers)
         generator.shuffle(row_numbers)
         for index, row_number in enumerate(row_numbers[:limit]):

@@ -62,7 +62,7 @@ class Address:
         host_name = f"[{host}]" if ":" in host else host
         host_and_port = f"{host_name}:{port}" if port else host_name
         query = dict(parse_qsl(url_parts.query, keep_blank_values=True))
-        secrets = [value for pair in parse_qsl(url_parts.query) for value in pair[1:]]
+        secrets = [secret_value for query_pair in parse_qsl(url_parts.query) for secret_value in query_pair[1:]]
         headers: dict[str, str] = {}
         redacted_login = ""
         if url_parts.username or url_parts.password:
@@ -152,7 +152,7 @@ class Endpoint:
         try:
             return await send()
         except openai.APIStatusError as error:
-            raise Refused(error.status_code, self._one_line(error.message, 300), self.display_url) from None
+            raise RequestRefused(error.status_code, self._one_line(error.message, 300), self.display_url) from None
         except openai.APIConnectionError as error:
             # An APITimeoutError too: httpx says whether it was the connection or the answer that took so long.
             if type(error.__cause__).__name__ in ("ReadTimeout", "WriteTimeout"):
@@ -183,7 +183,7 @@ class Endpoint:
     def _one_line(self, message: Exception | str, length: int) -> str:
         return one_line(self._address.redact(str(message)), length)
 
-    def _look_up_model(self, requested: str | None) -> None:
+    def _look_up_model(self, requested_name: str | None) -> None:
         """Set `model`, the name under which it is served, and `window`."""
         # Once only: a server that is not there now will not come.
         client_without_retries = self._client.with_options(max_retries=0)
@@ -193,19 +193,19 @@ class Endpoint:
 
         models = self.run(self.request(list_models, self._timeout))
         model_names = [model.id for model in models]
-        if requested is not None and model_names and requested not in model_names:
+        if requested_name is not None and model_names and requested_name not in model_names:
             raise UserError(
-                f"the server has no model '{requested}'",
+                f"the server has no model '{requested_name}'",
                 where=self.display_url,
                 hint=f"it has {', '.join(model_names[:5])}",
             )
-        if requested is None and len(model_names) != 1:
+        if requested_name is None and len(model_names) != 1:
             raise UserError(
                 f"the server lists {len(model_names)} models ({', '.join(model_names[:5])})",
                 where=self.display_url,
                 hint="name one with --served-model",
             )
-        self.model: str = requested or model_names[0]
+        self.model: str = requested_name or model_names[0]
         model_entry = next((model for model in models if model.id == self.model), None)
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
         self.window = _positive_int(getattr(model_entry, "max_model_len", None)) or self._slot_size(
@@ -221,7 +221,7 @@ class Endpoint:
         return None
 
 
-class Refused(UserError):
+class RequestRefused(UserError):
     """The server answered with an HTTP error, whose code is `status`."""
 
     def __init__(self, status: int, message: str, where: str):
@@ -230,5 +230,5 @@ class Refused(UserError):
         super().__init__(f"the server refused ({status}): {message}", where=where, hint=hints.get(status))
 
 
-def _positive_int(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _positive_int(json_value: Any) -> int | None:
+    return json_value if isinstance(json_value, int) and not isinstance(json_value, bool) and json_value > 0 else None

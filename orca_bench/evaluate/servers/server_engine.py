@@ -18,7 +18,7 @@ from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut
-from orca_bench.evaluate.servers.completions_client import Endpoint, Refused
+from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
 
 if TYPE_CHECKING:
     from openai.types import CompletionChoice
@@ -65,8 +65,8 @@ class ServerEngine:
         """Cancel the requests that are under way."""
         self._endpoint.close()
 
-    def check(self, scores: bool = True, stop_ids: Sequence[int] = ()) -> Probe:
-        """Find out which parameters the server takes, and with `scores` whether it can score token ids.
+    def check(self, needs_scores: bool = True, stop_ids: Sequence[int] = ()) -> Probe:
+        """Find out which parameters the server takes, and with `needs_scores` whether it can score token ids.
 
         A text is to end at any of `stop_ids`, where the server takes such a parameter. Raises UserError where the server cannot
         answer.
@@ -77,7 +77,7 @@ class ServerEngine:
             try:
                 self._endpoint.run(self._complete([1, 2], is_first=True, max_tokens=1))
                 break
-            except Refused as error:  # a parameter that it does not know, perhaps
+            except RequestRefused as error:  # a parameter that it does not know, perhaps
                 if error.status not in (400, 422) or not extensions:
                     raise
         probe_tokens = min(_PROBE_TOKENS, max(2, self.window // 2)) if self.window else _PROBE_TOKENS
@@ -85,9 +85,9 @@ class ServerEngine:
         try:
             choice = self._endpoint.run(self._complete(ids, is_first=True, max_tokens=probe_tokens, logprobs=1))
             self.returns_tokens = choice.logprobs is not None and bool(choice.logprobs.tokens)
-        except Refused:
+        except RequestRefused:
             choice = self._endpoint.run(self._complete(ids, is_first=True, max_tokens=probe_tokens))
-        if not scores:
+        if not needs_scores:
             return Probe(None, choice.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
         sequences = [ScoredSequence(probe_ids, 1) for probe_ids in (ids, ids[1:4], ids[4:]) if len(probe_ids) > 1]

@@ -21,12 +21,12 @@ def select(names: str) -> list[Task]:
     """The tasks of a comma-separated list, in the suite's order; `all` is all of them. Raises UserError for other names."""
     tasks = {task.name: task for task in SUITE}
     aliases = {alias: task.name for task in SUITE for alias in task.facts.aliases}
-    selected = {aliases.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
-    if not selected:
+    selected_names = {aliases.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
+    if not selected_names:
         raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(tasks)}")
-    if "all" in selected:
-        selected = set(tasks)
-    for name in sorted(selected - set(tasks)):
+    if "all" in selected_names:
+        selected_names = set(tasks)
+    for name in sorted(selected_names - set(tasks)):
         hint = nearest(name, [*tasks, *aliases]) or f"tasks are {', '.join(tasks)}"
         raise UserError(f"unknown task '{name}'", where="--tasks", hint=hint)
-    return [task for task in SUITE if task.name in selected]
+    return [task for task in SUITE if task.name in selected_names]

@@ -82,10 +82,12 @@ def _is_scorable(gold: Sequence[str]) -> bool:
 
 def gold_answers(row: Row) -> list[tuple[str, ...]]:
     """The distinct gold answers, the main one first; each is a number, some spans, or a date."""
-    validated = row["validated_answers"]
+    validated_answers = row["validated_answers"]
     answer_fields = [row["answer"]] + [
         {"number": number, "date": date, "spans": spans}
-        for number, date, spans in zip(validated["number"], validated["date"], validated["spans"], strict=False)
+        for number, date, spans in zip(
+            validated_answers["number"], validated_answers["date"], validated_answers["spans"], strict=False
+        )
     ]
     return list(dict.fromkeys(map(_answer_spans, answer_fields)))
 
@@ -186,14 +188,14 @@ def _number_or_word(token: str) -> str:
 
 
 def _words(tokens: Iterable[str]) -> Iterable[str]:
-    for token in map(str.lower, tokens):
-        if not _is_number(token):
-            token = "".join(letter for letter in token if letter not in _PUNCTUATION)
-        if _is_number(token):
-            token = str(float(token))
-        token = " ".join(_ARTICLE.sub(" ", token).split())
-        if token:
-            yield token
+    for word in map(str.lower, tokens):
+        if not _is_number(word):
+            word = "".join(character for character in word if character not in _PUNCTUATION)
+        if _is_number(word):
+            word = str(float(word))
+        word = " ".join(_ARTICLE.sub(" ", word).split())
+        if word:
+            yield word
 
 
 def _is_number(text: str) -> bool:

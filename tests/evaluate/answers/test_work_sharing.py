@@ -189,17 +189,17 @@ def test_the_share_of_a_helper_that_died_is_done_by_the_others(code, ending):
 
 def test_out_of_time_what_was_begun_is_saved_and_each_command_computes_something():
     pool, work = WorkerPool([helper(slow_square)]), Squares(400, compute=slow_square)
-    pool.expired = lambda: len(work.computed) > 3
+    pool.is_expired = lambda: len(work.computed) > 3
     with pytest.raises(OutOfTime):
         pool.share(work)
     done = work.computed + work.received
     assert 0 < len(done) < 400 and sorted(work.saved) == sorted(done)
     alone, work = WorkerPool(), Squares(3)
-    alone.expired = lambda: True
+    alone.is_expired = lambda: True
     with pytest.raises(OutOfTime):
         alone.share(work)
     assert work.computed == [0]
-    pool.expired = lambda: True
+    pool.is_expired = lambda: True
     for later in (alone, pool):  # as for the next task, even if it has a single item
         work = Squares(1)
         with pytest.raises(OutOfTime):

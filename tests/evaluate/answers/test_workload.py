@@ -41,7 +41,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
-    assert portion.token_count == 3 + 3 * 5 and call.discards
+    assert portion.token_count == 3 + 3 * 5 and call.discards_tokens
     rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
     assert portion.requests() == [rest[number] for number in portion.request_indices]
 
@@ -105,12 +105,12 @@ def test_the_end_is_told_from_the_time_that_each_kind_took():
 
 def test_what_was_not_counted_or_kept_meanwhile_is_taken_in_when_it_comes():
     clock = Clock(Workload(uncounted=["plain"]), lambda: 0.0)
-    clock.begin(SCORES, 500, counted=False)
+    clock.begin(SCORES, 500, is_counted=False)
     clock.skip(SCORES, 100)
-    assert clock.left[SCORES] == 400
+    assert clock.tokens_left[SCORES] == 400
     clock = Clock(Workload({SCORES: 500, TEXTS: 0}, {SCORES: 50, TEXTS: 0}), lambda: 0.0)
     clock.skip(SCORES, 150)  # another process has kept 100 more
-    assert clock.left[SCORES] == 350
+    assert clock.tokens_left[SCORES] == 350
 
 
 def test_sentences_are_for_people():

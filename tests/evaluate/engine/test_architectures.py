@@ -101,7 +101,7 @@ def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gemma2", "gpt_oss", "gpt_neox"])
-@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("kind", tree_attention.METHODS)
 def test_bfloat16_does_not_drive_a_model_out_of_the_tree(name, kind):
     engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, cache_tokens=600, attention=kind)
     engine.choose_path()

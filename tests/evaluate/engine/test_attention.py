@@ -70,7 +70,7 @@ def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
 # --- windows --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("kind", tree_attention.METHODS)
 @pytest.mark.parametrize(("budget", "cache_tokens"), [(5, 1), (40, 400), (2048, 100_000)])
 def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, cache_tokens):
     model = model_with_large_weights(
@@ -92,9 +92,9 @@ def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypa
     engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, cache_tokens=600)
     engine.choose_path()
     assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
-    alone, whole = [], engine.plain.log_probabilities
+    alone, whole = [], engine.plain_passes.log_probabilities
     monkeypatch.setattr(
-        engine.plain, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
+        engine.plain_passes, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
     )
     requests, prompts = architectures.questions()
     counts = []

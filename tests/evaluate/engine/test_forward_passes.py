@@ -21,7 +21,7 @@ def _quiet():
 def plain_engine():
     engine = TreeEngine(tiny_model_of("falcon"))
     engine.choose_path()
-    assert engine.path == "plain" and engine.plain.use_cache
+    assert engine.path == "plain" and engine.plain_passes.use_cache
     return engine
 
 
@@ -34,9 +34,9 @@ def test_progress_of_plain_passes_adds_up_to_the_tree_that_was_announced(plain_e
 
 
 def test_requests_that_feed_the_same_share_a_pass(plain_engine, monkeypatch):
-    passes, whole = [], plain_engine.plain.log_probabilities
+    passes, whole = [], plain_engine.plain_passes.log_probabilities
     monkeypatch.setattr(
-        plain_engine.plain, "log_probabilities", lambda ids, *more: passes.append(len(ids)) or whole(ids, *more)
+        plain_engine.plain_passes, "log_probabilities", lambda ids, *more: passes.append(len(ids)) or whole(ids, *more)
     )
     plain_engine.log_likelihoods(
         [ScoredSequence([5, 6, 7, choice], 3) for choice in (10, 11, 12, 13)] + [ScoredSequence([5, 6, 9], 1)]
@@ -63,7 +63,7 @@ def test_stops_and_room_hold_without_a_tree_with_and_without_a_cache(plain_engin
     prompts = [[5, 9, 11], [7, 8]]
     with_cache = plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9)
     assert [len(ids) for ids in with_cache] == [2, 3]
-    monkeypatch.setattr(plain_engine.plain, "use_cache", False)
+    monkeypatch.setattr(plain_engine.plain_passes, "use_cache", False)
     assert plain_engine.generate_ids(prompts, lambda number, ids: len(ids) == 2 + number, 9) == with_cache
 
 

@@ -24,11 +24,11 @@ def walk(sequences, budget):
     computed, sizes, targets_of, complete = [], [], {}, []
     path: list[tuple] = []  # the prefix that each index stands for
     for batch in prefix_tree.batches(sequences, budget):
-        path = [path[index] for index in batch.cached]
+        path = [path[index] for index in batch.cached_indices]
         mask, prefixes = tree_attention.tree_mask(batch, "cpu").numpy(), list(path)
         for i, (token, depth) in enumerate(zip(batch.token_ids, batch.depths, strict=True)):
             ancestors = np.flatnonzero(mask[i])[:-1]
-            assert len(ancestors) == depth and np.flatnonzero(mask[i])[-1] == len(batch.cached) + i
+            assert len(ancestors) == depth and np.flatnonzero(mask[i])[-1] == len(batch.cached_indices) + i
             prefixes.append((prefixes[ancestors[-1]] if depth else ()) + (token,))
             assert [prefixes[a] for a in ancestors] == [prefixes[-1][: n + 1] for n in range(depth)]
         for number, indices, token_ids, done in batch.targets:
@@ -58,7 +58,7 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
 
 def test_only_the_path_that_the_next_batch_needs_is_cached():
     sequences = [ScoredSequence([1, 2, 3, 4, 9], 4), ScoredSequence([1, 2, 3, 5, 9], 4), ScoredSequence([7, 8, 9], 2)]
-    assert [len(batch.cached) for batch in prefix_tree.batches(sequences, 4)] == [0, 3]
+    assert [len(batch.cached_indices) for batch in prefix_tree.batches(sequences, 4)] == [0, 3]
 
 
 @pytest.mark.parametrize("tokens", [1, 30, 10_000])

@@ -41,7 +41,7 @@ def random_sequences(model, count, seed=0):
     return sequences + sequences[:5]
 
 
-@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("kind", tree_attention.METHODS)
 @pytest.mark.parametrize("budget", [1, 8, 100, 2048])
 def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
     sequences = random_sequences(model, 120)
@@ -71,7 +71,7 @@ def test_progress_counts_every_token_of_the_tree(model):
 
 
 def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
-    for kind in tree_attention.KINDS:
+    for kind in tree_attention.METHODS:
         assert TreeEngine(model, attention=kind).check() < 1e-4
 
     def attend_to_all(tree, layer, query, key, value, options):
@@ -138,7 +138,7 @@ def alone(model, prompt, length):
     return out[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("kind", tree_attention.KINDS)
+@pytest.mark.parametrize("kind", tree_attention.METHODS)
 @pytest.mark.parametrize("cache_tokens", [1, 250, 100_000])
 def test_greedy_generation_is_one_at_a_time_generation(model, kind, cache_tokens):
     """Answers of unequal length, prompts that share beginnings, some equal; slots for one, a few, and all."""
@@ -230,7 +230,7 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
         Qwen3ForCausalLM(Qwen3Config(**shape, num_key_value_heads=1)),
     ):
         other = other.eval()
-        for kind in tree_attention.KINDS:
+        for kind in tree_attention.METHODS:
             engine = TreeEngine(other, batch_tokens=32, attention=kind, cache_tokens=90)
             assert engine.check() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]

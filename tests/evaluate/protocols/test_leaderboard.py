@@ -165,8 +165,8 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
         ),
         (False, ["first colon"]),
     ):
-        result = result_building.start(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
-        entry = result_building.add(result, task, rows, PROTOCOL, [question], "0" * 64)
+        result = result_building.start_result(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
+        entry = result_building.add_task_result(result, task, rows, PROTOCOL, [question], "0" * 64)
         for text in row_warnings:
             assert any(text in warning for warning in entry.warnings)
         assert any("the first tokens of 1 answers" in w and "100.00 with them" in w for w in entry.warnings)

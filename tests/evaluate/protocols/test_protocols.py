@@ -152,7 +152,7 @@ def test_a_context_too_long_keeps_its_head_and_its_end(mini, tokenizer):
     text = tokenizer.decode(pair.ids[: pair.start])
     assert len(pair.ids) == 81
     assert text.startswith(prompt.fixed_prefix("Be brief.")) and text.endswith("\n\n### Response:\n")
-    assert rule.shortened == 1
+    assert rule.shortened_contexts == 1
 
 
 PAIRS = [("Question: a b\nAnswer:", " yes"), ("one two ", "three"), ("x  ", " y  z"), ("a\n", "b"), ("wor", "d s")]
@@ -188,7 +188,7 @@ def test_the_leaderboard_cuts_from_the_left_and_throws_as_many_tokens_of_the_ans
     assert (start.ids, start.discard) == (ids[-44:], len(ids) - 44)
     pair = rule.encode_pair(context, "it ran")
     assert len(pair.ids) == 301 and pair.ids[: pair.start] == tokenizer.encode(context.rstrip())[-pair.start :]
-    assert rule.shortened == 2
+    assert rule.shortened_contexts == 2
     short = rule.encode_prompt("the cat")
     assert (short.ids, short.discard) == (tokenizer.encode("the cat"), 0)
     assert OrcaEncoding(tokenizer, 300).encode_prompt(context).discard == 0
@@ -198,10 +198,10 @@ def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokeniz
     rule = LeaderboardEncoding(tokenizer, 300)
     ids = tokenizer.encode("so it is: the cat saw the dog")
     reach = len(tokenizer.encode(":"))
-    finished = [rule.finished(ids[: i + 1], [":"]) for i in range(len(ids))]
+    finished = [rule.is_finished(ids[: i + 1], [":"]) for i in range(len(ids))]
     assert finished == [":" in tokenizer.decode(ids[max(0, i + 1 - reach) : i + 1]) for i in range(len(ids))]
     assert any(finished) and not finished[-1]
-    assert rule.finished([tokenizer.eos_id], [":"]) and not rule.finished(ids[:1], [":"])
+    assert rule.is_finished([tokenizer.eos_id], [":"]) and not rule.is_finished(ids[:1], [":"])
     assert rule.text([*ids, tokenizer.eos_id], [":", "Question"]) == "so it is"
     assert rule.text(tokenizer.encode("a </s> b"), ["."]) == "a "  # EOS spelled out ends the text, not the generation
 

@@ -97,7 +97,7 @@ def one_protocol(protocol: str, benchmarks: Path, folder: Path) -> dict:
         "tasks": {name: entry.to_json() for name, entry in result.tasks.items()},
         "protocol": result.protocol.to_json(),
         "failures": [
-            finding.what
+            finding.check_name
             for path in (folder / "both.json", folder / "earlier.json")
             for finding in verification.verify(path, benchmarks)
             if finding.matches is False
