@@ -160,23 +160,13 @@ class ProtocolDescription(JsonObject):
         return [key for key in keys if not _agree_on_tasks(this_json.get(key), other_json.get(key), tasks)]
 
 
-def _agree_on_tasks(first_value: Any, second_value: Any, tasks: Collection[str]) -> bool:
+def _agree_on_tasks(left: Any, right: Any, tasks: Collection[str]) -> bool:
     """Whether two values of a description agree on `tasks`; a mapping is by task, another value is that of all tasks."""
-    if not isinstance(first_value, dict) and not isinstance(second_value, dict):
-        return bool(first_value == second_value)
-    task_names = {
-        task_name
-        for task_values in (first_value, second_value)
-        if isinstance(task_values, dict)
-        for task_name in task_values
-    } & set(tasks)
-    mappings = (
-        task_values if isinstance(task_values, dict) else dict.fromkeys(task_names, task_values)
-        for task_values in (first_value, second_value)
-    )
-    first_by_task, second_by_task = (
-        {task_name: task_values.get(task_name) for task_name in task_names} for task_values in mappings
-    )
+    if not isinstance(left, dict) and not isinstance(right, dict):
+        return bool(left == right)
+    names = {name for values in (left, right) if isinstance(values, dict) for name in values} & set(tasks)
+    mappings = (values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left, right))
+    first_by_task, second_by_task = ({name: values.get(name) for name in names} for values in mappings)
     return first_by_task == second_by_task
 
 
@@ -304,14 +294,8 @@ class Result(JsonObject):
 
         It does not on another suite than the leaderboard's, nor where one of `tasks` was measured on other rows.
         """
-        entries = [
-            (self.tasks[task_name], task_facts)
-            for task_name, task_facts in BY_NAME.items()
-            if task_name in tasks and task_name in self.tasks
-        ]
-        return self.suite.comparable and all(
-            entry.row_status(task_facts.split) != OTHER for entry, task_facts in entries
-        )
+        entries = [(self.tasks[name], facts) for name, facts in BY_NAME.items() if name in tasks and name in self.tasks]
+        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER for entry, facts in entries)
 
     @property
     def missing_tasks(self) -> list[str]:

@@ -52,12 +52,12 @@ def another_header():
 @contextlib.contextmanager
 def no_bos():
     """The prompt begins without the token that every training example began with."""
-    whole = OrcaEncoding._context
-    OrcaEncoding._context = lambda self, context: whole(self, context)[1:]
+    whole = OrcaEncoding._context_ids
+    OrcaEncoding._context_ids = lambda self, context: whole(self, context)[1:]
     try:
         yield
     finally:
-        OrcaEncoding._context = whole
+        OrcaEncoding._context_ids = whole
 
 
 @contextlib.contextmanager

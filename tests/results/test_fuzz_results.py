@@ -25,7 +25,7 @@ from orca_bench.report.reported_comparison import compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results import hashing, reading
-from orca_bench.results.coverage import leaves
+from orca_bench.results.coverage import leaf_paths
 
 JUNK = st.sampled_from(
     [None, True, False, 0, -1, 1, 3, 10**400, 0.5, -0.5, 1e308, float("nan"), float("inf"), "", "x", "a\ud800", "../x"]
@@ -158,7 +158,7 @@ def test_broken_questions_are_said_in_one_line_by_every_report(folder, data):
 def test_every_key_of_a_result_may_be_missing(folder):
     result = json.loads((folder / "a.json").read_text())
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
-    for place in leaves(result):
+    for place in leaf_paths(result):
         less = copy.deepcopy(result)
         holder = less
         for key in place[:-1]:

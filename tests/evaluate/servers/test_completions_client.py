@@ -221,7 +221,7 @@ def test_an_evaluation_of_a_server_that_hangs_ends_when_it_is_told_to(served, ti
 
 @pytest.mark.parametrize("name", ["complete", "check"])
 def test_a_server_that_does_not_answer_in_time_is_not_said_to_be_absent(served, monkeypatch, name):
-    monkeypatch.setattr(completions_client, "_RETRIES", 0)
+    monkeypatch.setattr(completions_client, "_MAX_RETRIES", 0)
     monkeypatch.setattr(completions_client, "FIRST_ANSWER_S", 0.5)
     url, server = served("hangs")
     server.quick = 0
