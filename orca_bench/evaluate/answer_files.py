@@ -149,11 +149,11 @@ def _is_finite(value: Any) -> TypeGuard[float]:
         return False
 
 
-def _cut_answer(answer: Answer, stops: Sequence[str]) -> Answer:
+def _cut_answer(answer: Answer, stop_strings: Sequence[str]) -> Answer:
     if not isinstance(answer.value, str):
         return answer
-    full_text = answer.full_text if answer.full_text is None else cut(answer.full_text, stops)
-    return replace(answer, value=cut(answer.value, stops), full_text=full_text)
+    full_text = answer.full_text if answer.full_text is None else cut(answer.full_text, stop_strings)
+    return replace(answer, value=cut(answer.value, stop_strings), full_text=full_text)
 
 
 def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -> str:

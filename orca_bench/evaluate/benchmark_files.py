@@ -40,7 +40,9 @@ def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:
             else "expected DIR/TASK/SPLIT.jsonl.gz or the hub's own files",
         )
     if len(files_by_location) > 1:
-        first_paths = ", ".join(str(files[0].relative_to(benchmarks)) for files in files_by_location.values())
+        first_paths = ", ".join(
+            str(location_files[0].relative_to(benchmarks)) for location_files in files_by_location.values()
+        )
         raise UserError(
             f"the split '{split}' of {task.name} is there more than once ({first_paths})",
             where=benchmarks,
@@ -56,8 +58,8 @@ def has_rows(benchmarks: Path, task: Task) -> bool:
 
 def _folders(benchmarks: Path, task: Task) -> list[Path]:
     """Where the files of a task may lie, each folder once whatever it is called."""
-    repository, configuration = task.facts.hub
-    owner, _, repository_name = repository.rpartition("/")
+    repository_id, configuration = task.facts.hub
+    owner, _, repository_name = repository_id.rpartition("/")
     root_folders = [benchmarks / task.name, benchmarks / owner / repository_name, benchmarks / repository_name]
     root_folders += sorted((benchmarks / f"datasets--{owner}--{repository_name}" / "snapshots").glob("*"))
     subfolders = ["", "data", "default", *([configuration, f"{configuration}/data"] if configuration else [])]

@@ -54,7 +54,7 @@ class Engine(Protocol):
     def generate(
         self,
         prompts: Sequence[GenerationPrompt],
-        stops: Sequence[Sequence[str]],
+        stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:

@@ -122,9 +122,9 @@ def _open_engine(
     with engine_choice.open_engine(
         config.engine, folder, config.name, config.dtype, display.message, needs_scores
     ) as engine:
-        disagreement = tokenizers.check_folder(folder)
-        if disagreement is not None:
-            display.message(f"{config.name}: {tokenizers.explain(disagreement)}")
+        tokenizer_disagreement = tokenizers.check_folder(folder)
+        if tokenizer_disagreement is not None:
+            display.message(f"{config.name}: {tokenizers.explain(tokenizer_disagreement)}")
         engine.model.update(config.model.describe() | model_folder.origin(folder))
-        engine.model["tokenizer_note"] = None if disagreement is None else str(disagreement)
+        engine.model["tokenizer_note"] = None if tokenizer_disagreement is None else str(tokenizer_disagreement)
         yield engine

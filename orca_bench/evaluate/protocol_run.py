@@ -139,9 +139,9 @@ class ProtocolRun:
         protocol_name = self.protocol.name
         finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
         location = f", kept in {self.output.path}" if finished_tasks else ""
-        cause = " by --max-time" if isinstance(reason, OutOfTime) else ""
+        cause_text = " by --max-time" if isinstance(reason, OutOfTime) else ""
         return Interrupted(
-            f"stopped{cause} after {finished_tasks or 'no task'} of protocol {protocol_name}{location}; "
+            f"stopped{cause_text} after {finished_tasks or 'no task'} of protocol {protocol_name}{location}; "
             "the same command goes on from there"
         )
 

@@ -114,20 +114,20 @@ class Encoding(ABC):
                 hint="--max-new-tokens TASK=N gives a task's answers fewer",
             )
 
-    def is_finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_finished(self, ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
         """Whether a generation is over; called after each token."""
-        return self.is_complete(ids, stops)
+        return self.is_complete(ids, stop_strings)
 
-    def is_complete(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_complete(self, ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
         """Whether generated ids hold a whole answer: they end in EOS, or have a stop string."""
         if ids[-1] in self.tokenizer.stop_ids:
             return True
         text = self.tokenizer.decode(ids)
-        return any(stop_string in text for stop_string in stops)
+        return any(stop_string in text for stop_string in stop_strings)
 
-    def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
+    def text(self, ids: Sequence[int], stop_strings: Sequence[str]) -> str:
         """The answer: the text of generated ids up to the first occurrence of each stop string in turn."""
-        return cut(self.tokenizer.decode(ids), stops)
+        return cut(self.tokenizer.decode(ids), stop_strings)
 
     def _empty_context_ids(self) -> list[int]:
         """The id that stands for a context without tokens."""
@@ -207,18 +207,18 @@ class LeaderboardEncoding(HarnessEncoding):
         super().__init__(tokenizer, max_length)
         self._stop_lengths: dict[str, int] = {}
 
-    def is_finished(self, ids: Sequence[int], stops: Sequence[str]) -> bool:
+    def is_finished(self, ids: Sequence[int], stop_strings: Sequence[str]) -> bool:
         """Whether the last token is EOS, or the last few hold a stop string."""
         if ids[-1] in self.tokenizer.stop_ids:
             return True
         return any(
-            stop_string in self.tokenizer.decode(ids[-self._stop_length(stop_string) :]) for stop_string in stops
+            stop_string in self.tokenizer.decode(ids[-self._stop_length(stop_string) :]) for stop_string in stop_strings
         )
 
-    def text(self, ids: Sequence[int], stops: Sequence[str]) -> str:
+    def text(self, ids: Sequence[int], stop_strings: Sequence[str]) -> str:
         """The text without special tokens, up to each stop string in turn, the spelled-out EOS last."""
         known_ids = [token_id for token_id in ids if token_id != self.tokenizer.unk_id]
-        return cut(self.tokenizer.decode(known_ids), [*stops, self.tokenizer.eos_text])
+        return cut(self.tokenizer.decode(known_ids), [*stop_strings, self.tokenizer.eos_text])
 
     def _stop_length(self, stop_string: str) -> int:
         if stop_string not in self._stop_lengths:
@@ -236,9 +236,9 @@ def encoding_for(protocol: str, tokenizer: Tokenizer, window: int) -> Encoding:
     return {"leaderboard": LeaderboardEncoding, "plain": HarnessEncoding}[protocol](tokenizer, window)
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
+def cut(text: str, stop_strings: Sequence[str]) -> str:
     """A generated text up to the first occurrence of each stop string in turn."""
-    for stop_string in stops:
+    for stop_string in stop_strings:
         if stop_string:
             text = text.split(stop_string)[0]
     return text

@@ -33,13 +33,13 @@ from orca_bench.results.models import (
 from orca_bench.results.summary import averages, summarize
 from orca_bench.suite import BY_NAME
 
-_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
+_RECORDED_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 _T = TypeVar("_T")
 
 
 def start_result(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[str, Any]) -> Result:
     """A result without tasks, of which none is ordered. `model` describes what answers: at least `library_name`."""
-    library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _LIBRARIES}
+    library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _RECORDED_LIBRARIES}
     return Result(
         format=FORMAT,
         complete=False,
@@ -137,10 +137,14 @@ def _narrowed_warning(entry: TaskResult) -> list[str]:
 
 
 def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows) -> list[str]:
-    warnings, sizes = [], task.facts.sizes
+    warnings, full_sizes = [], task.facts.sizes
 
     def size_note(split_rows: Sequence[Mapping[str, Any]], split: str) -> str:
-        return f": {len(split_rows):,} here and {sizes[split]:,} in full" if len(split_rows) != sizes[split] else ""
+        return (
+            f": {len(split_rows):,} here and {full_sizes[split]:,} in full"
+            if len(split_rows) != full_sizes[split]
+            else ""
+        )
 
     if row_check.get(task.split) == OTHER:
         warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")

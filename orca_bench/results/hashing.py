@@ -19,9 +19,9 @@ def seal(result: Result) -> str:
     return seal_of_content(result.file_content)
 
 
-def seal_of_content(content: Mapping[str, Any]) -> str:
+def seal_of_content(result_json: Mapping[str, Any]) -> str:
     """The same of the JSON of a result file."""
-    other_fields = {key: field_value for key, field_value in content.items() if key != "result_sha256"}
+    other_fields = {key: field_value for key, field_value in result_json.items() if key != "result_sha256"}
     plain_json = json.dumps(
         json.loads(json.dumps(other_fields, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
     )

@@ -73,19 +73,19 @@ class ResultOutput:
 
     def _take_over(self, source_path: Path, result: Result) -> None:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
-        earlier, requested_tasks = read_result(source_path), result.order or []
+        earlier_result, requested_tasks = read_result(source_path), result.order or []
         carried_tasks = [
-            task_name for task_name in BY_NAME if task_name in earlier.tasks and task_name not in requested_tasks
+            task_name for task_name in BY_NAME if task_name in earlier_result.tasks and task_name not in requested_tasks
         ]
         result.order = [
             task_name
             for task_name in BY_NAME
-            if task_name in {*(earlier.order or ()), *carried_tasks, *requested_tasks}
+            if task_name in {*(earlier_result.order or ()), *carried_tasks, *requested_tasks}
         ]
-        result.tasks |= {task_name: earlier.tasks[task_name] for task_name in carried_tasks}
-        result.data_hashes |= _select_tasks(earlier.data_hashes, carried_tasks)
-        result.data_commits |= _select_tasks(earlier.data_commits, carried_tasks)
-        result.lm_eval |= _select_tasks(earlier.lm_eval, carried_tasks)
+        result.tasks |= {task_name: earlier_result.tasks[task_name] for task_name in carried_tasks}
+        result.data_hashes |= _select_tasks(earlier_result.data_hashes, carried_tasks)
+        result.data_commits |= _select_tasks(earlier_result.data_commits, carried_tasks)
+        result.lm_eval |= _select_tasks(earlier_result.lm_eval, carried_tasks)
         self._earlier_questions = [
             question
             for _, question in read_questions(questions_file(source_path))
@@ -110,26 +110,31 @@ def _candidate_paths(path: Path) -> list[Path]:
 def _has_same_setting(path: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]) -> bool:
     """Whether a file holds a whole result of the same setting, and of the same rows where both have a task."""
     try:
-        earlier = read_result(path)
+        earlier_result = read_result(path)
     except UserError:
         return False
     questions_path = questions_file(path)
-    if not is_sealed(earlier) or not questions_path.is_file() or earlier.questions_sha256 != sha256(questions_path):
+    if (
+        not is_sealed(earlier_result)
+        or not questions_path.is_file()
+        or earlier_result.questions_sha256 != sha256(questions_path)
+    ):
         return False
     has_same_rows = all(
-        earlier.row_hashes(task_name) in (None, hashes_by_split) for task_name, hashes_by_split in row_hashes.items()
+        earlier_result.row_hashes(task_name) in (None, hashes_by_split)
+        for task_name, hashes_by_split in row_hashes.items()
     )
-    return has_same_rows and not _differing_settings(earlier, result)
+    return has_same_rows and not _differing_settings(earlier_result, result)
 
 
-def _differing_settings(earlier: Result, result: Result) -> list[str]:
+def _differing_settings(earlier_result: Result, new_result: Result) -> list[str]:
     """What differs of all that two results must have in common for their tasks to stand in one file.
 
     The protocols are compared for the tasks of the earlier result: those that the file would keep.
     """
-    earlier_setting, new_setting = _setting(earlier), _setting(result)
+    earlier_setting, new_setting = _setting(earlier_result), _setting(new_result)
     differing_keys = [key for key in earlier_setting if earlier_setting[key] != new_setting[key]]
-    if earlier.protocol.differing_keys(result.protocol, earlier.tasks):
+    if earlier_result.protocol.differing_keys(new_result.protocol, earlier_result.tasks):
         differing_keys.insert(0, "protocol")
     return differing_keys
 
@@ -152,10 +157,10 @@ def _setting(result: Result) -> dict[str, Any]:
 def _setting_difference(path: Path, result: Result) -> str:
     """What makes the setting of the result at `path` another one, in words."""
     try:
-        earlier = read_result(path)
+        earlier_result = read_result(path)
     except UserError:
         return "it cannot be read"
-    return ", ".join(_differing_settings(earlier, result)) or "rows, or questions that are not its own"
+    return ", ".join(_differing_settings(earlier_result, result)) or "rows, or questions that are not its own"
 
 
 def _free_path(path: Path) -> Path:

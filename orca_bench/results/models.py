@@ -278,10 +278,10 @@ class Result(JsonObject):
         return self._file_content["tasks"][task].get("row_check") is not None
 
     @classmethod
-    def from_file_content(cls, content: dict[str, Any]) -> Result:
+    def from_file_content(cls, file_json: dict[str, Any]) -> Result:
         """The result that a file's JSON holds; raises pydantic.ValidationError where a key is missing or of another type."""
-        result = cls.model_validate(content)
-        result._file_content = content
+        result = cls.model_validate(file_json)
+        result._file_content = file_json
         return result
 
     @property

@@ -55,10 +55,10 @@ def read_result(path: Path) -> Result:
 
     Raises UserError where it is not one, is of a version that is not read, or has a key missing or of another type.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or not str(content.get("format", "")).startswith(FORMAT_PREFIX):
+    file_json = read_json(path)
+    if not isinstance(file_json, dict) or not str(file_json.get("format", "")).startswith(FORMAT_PREFIX):
         raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
-    version = str(content["format"]).removeprefix(FORMAT_PREFIX)
+    version = str(file_json["format"]).removeprefix(FORMAT_PREFIX)
     if version not in _READABLE_VERSIONS:
         raise UserError(
             f"a result of version {version}; this orca-bench reads {', '.join(_READABLE_VERSIONS)}",
@@ -66,7 +66,7 @@ def read_result(path: Path) -> Result:
             hint="use the orca-bench that wrote it, or a newer one",
         )
     try:
-        result = migrate(Result.from_file_content(content))
+        result = migrate(Result.from_file_content(file_json))
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
     for task_name in result.tasks:

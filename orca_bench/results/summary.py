@@ -104,5 +104,5 @@ def _average(entries: Sequence[TaskResult]) -> Average:
 
 
 def _interval_width(entry: TaskResult) -> float:
-    low, high = entry.interval or (0.0, 1.0)
-    return high - low
+    lower, upper = entry.interval or (0.0, 1.0)
+    return upper - lower

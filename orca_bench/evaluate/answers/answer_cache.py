@@ -30,7 +30,7 @@ from orca_bench.errors import UserError
 Json = Any
 
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
-FORMAT = "orca-bench answers 3"
+KEY_FORMAT = "orca-bench answers 3"
 _CREATE_STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
@@ -73,7 +73,7 @@ class AnswerCache:
         wait_s: float = 60,
     ):
         self.path, self.fresh, self._wait_s = path, fresh, wait_s
-        self._identity = json.dumps([FORMAT, identity], sort_keys=True).encode()
+        self._identity = json.dumps([KEY_FORMAT, identity], sort_keys=True).encode()
         with self._explain_errors():
             self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
             self.note = self._prepare_database(file_system(path, partitions))
@@ -110,8 +110,8 @@ class AnswerCache:
         self._set_journal_mode("DELETE")
         return f"{self.path} is kept with a rollback journal, because {reason}: each portion waits for the disk"
 
-    def _set_journal_mode(self, mode: str) -> str:
-        return self._database.execute(f"PRAGMA journal_mode={mode}").fetchone()[0]
+    def _set_journal_mode(self, journal_mode: str) -> str:
+        return self._database.execute(f"PRAGMA journal_mode={journal_mode}").fetchone()[0]
 
     def _nearest_probe(self, probe: float) -> float:
         """The cached probe that differs from `probe` by noise only; `probe` itself where there is none yet."""

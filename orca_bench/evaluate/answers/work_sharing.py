@@ -116,9 +116,9 @@ class WorkerPool:
         self.helpers.append(helper)
         self.process_count += 1
 
-    def start_thread(self, target: Callable[[Helper], None], helper: Helper) -> None:
-        """Run `target(helper)` beside this thread; see `join_threads`."""
-        thread = threading.Thread(target=target, args=(helper,), daemon=True)
+    def start_thread(self, thread_function: Callable[[Helper], None], helper: Helper) -> None:
+        """Run `thread_function(helper)` beside this thread; see `join_threads`."""
+        thread = threading.Thread(target=thread_function, args=(helper,), daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -205,8 +205,8 @@ class _Share:
         else:
             self._waiting_indices.appendleft(index)
             self._workers.helpers.remove(helper)
-            ending = helper.ending() if reply is None else f"failed ({reply['failure']})"
-            self._workers.message(f"a helper process {ending}; the others do its share")
+            ending_text = helper.ending() if reply is None else f"failed ({reply['failure']})"
+            self._workers.message(f"a helper process {ending_text}; the others do its share")
 
 
 def answer(connection: Connection, compute: Callable[[WorkItem], Answers]) -> None:
@@ -233,8 +233,12 @@ def reply_with_errors(connection: Connection) -> Iterator[None]:
 
 
 def _to_error(error_fields: list[Any]) -> UserError:
-    what, where, hint, request_index, invalid_value = error_fields
-    return UserError(what, where=where, hint=hint) if request_index is None else NotFinite(request_index, invalid_value)
+    problem, location, hint, request_index, invalid_value = error_fields
+    return (
+        UserError(problem, where=location, hint=hint)
+        if request_index is None
+        else NotFinite(request_index, invalid_value)
+    )
 
 
 # --- helpers that are started here ----------------------------------------------------------------------------------
@@ -306,24 +310,24 @@ def _run_helper_process(
 class Mailbox:
     """A connection of two processes through a torch store: values as JSON, under numbered keys."""
 
-    def __init__(self, store: Store, outgoing: str, incoming: str):
-        self._store, self._outgoing, self._incoming = store, outgoing, incoming
+    def __init__(self, store: Store, outgoing_name: str, incoming_name: str):
+        self._store, self._outgoing_name, self._incoming_name = store, outgoing_name, incoming_name
         self._outgoing_count = self._incoming_count = 0
-        self._closed = False
+        self._is_closed = False
 
     def send(self, json_value: Any) -> None:
         """Send a value; raises ConnectionError where the store's process has ended."""
         self._outgoing_count += 1
         with _as_connection_error():
-            self._store.set(f"orca-bench/{self._outgoing}/{self._outgoing_count}", json.dumps(json_value))
+            self._store.set(f"orca-bench/{self._outgoing_name}/{self._outgoing_count}", json.dumps(json_value))
 
     def recv(self) -> Any:
         """Wait for a value; raises ConnectionError where the store's process has ended, or after `close`."""
         self._incoming_count += 1
-        key = f"orca-bench/{self._incoming}/{self._incoming_count}"
+        key = f"orca-bench/{self._incoming_name}/{self._incoming_count}"
         with _as_connection_error():
             while not self._store.check([key]):
-                if self._closed:
+                if self._is_closed:
                     raise ConnectionError("the connection was closed here")
                 time.sleep(_POLL_S)
             json_value = json.loads(self._store.get(key))
@@ -332,7 +336,7 @@ class Mailbox:
 
     def close(self) -> None:
         """Let a `recv` that waits in another thread raise ConnectionError."""
-        self._closed = True
+        self._is_closed = True
 
 
 @contextlib.contextmanager

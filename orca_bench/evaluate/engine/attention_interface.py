@@ -149,15 +149,17 @@ def attention(
     if options.softcap is None and options.sinks is None:
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=options.scaling)
     scaling = query.shape[-1] ** -0.5 if options.scaling is None else options.scaling
-    scores = (query @ key.transpose(-1, -2)) * scaling
+    attention_scores = (query @ key.transpose(-1, -2)) * scaling
     if options.softcap is not None:
-        scores = torch.tanh(scores / options.softcap) * options.softcap
+        attention_scores = torch.tanh(attention_scores / options.softcap) * options.softcap
     if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        mask = torch.ones(attention_scores.shape[-2:], dtype=torch.bool, device=attention_scores.device).tril()
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+        attention_scores = (
+            attention_scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else attention_scores + mask
+        )
     if options.sinks is not None:
-        sinks = options.sinks.to(scores).reshape(1, query.shape[1], -1, 1)
-        scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], dim=-1)
-    attention_weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        sinks = options.sinks.to(attention_scores).reshape(1, query.shape[1], -1, 1)
+        attention_scores = torch.cat([attention_scores, sinks.expand(*attention_scores.shape[:-1], 1)], dim=-1)
+    attention_weights = attention_scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
     return attention_weights[..., : key.shape[-2]] @ value

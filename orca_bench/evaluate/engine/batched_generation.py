@@ -65,9 +65,9 @@ class Generation:
             is_finished,
             batch_tokens,
         )
-        capacity = max(map(len, prompts)) + max_new_tokens
-        slot_count = max(1, min(cache_tokens // capacity, len(prompts)))
-        self._slots = CacheSlots(slot_count, capacity, one_by_one=forward.attention == "runs")
+        slot_capacity = max(map(len, prompts)) + max_new_tokens
+        slot_count = max(1, min(cache_tokens // slot_capacity, len(prompts)))
+        self._slots = CacheSlots(slot_count, slot_capacity, one_by_one=forward.attention == "runs")
         self._cached_path = CachedPath()
         self._open_sequences: list[_Sequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}

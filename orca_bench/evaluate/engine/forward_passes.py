@@ -86,9 +86,9 @@ class PlainPasses:
         Raises NotFinite and UserError as `log_likelihoods`.
         """
         self._reset_rotary(len(prompt) + max_new_tokens)
-        generate = self._generate_with_cache if self.use_cache else self._generate_without_cache
+        generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
         with _explain_full_memory(len(prompt) + max_new_tokens):
-            return generate(list(prompt), index, is_finished, max_new_tokens)
+            return generate_continuation(list(prompt), index, is_finished, max_new_tokens)
 
     def _generate_with_cache(
         self, prompt: list[int], index: int, is_finished: IsFinished, max_new_tokens: int
@@ -128,7 +128,7 @@ class PlainPasses:
                 break
         return new_ids
 
-    def _reset_rotary(self, length: int) -> None:
+    def _reset_rotary(self, input_length: int) -> None:
         """Bring rotary frequencies that grew with an earlier input back to those of a short one.
 
         transformers 5.23 (modeling_rope_utils.dynamic_rope_update) keeps them while an input is longer than the original
@@ -140,7 +140,7 @@ class PlainPasses:
                 for attribute_name, cached_length in vars(module).items()
                 if attribute_name.endswith("max_seq_len_cached")
             ]
-            if length >= module.original_max_seq_len < max(cached_lengths, default=0):
+            if input_length >= module.original_max_seq_len < max(cached_lengths, default=0):
                 self.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self.device), use_cache=False)
                 return
 

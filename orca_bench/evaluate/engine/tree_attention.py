@@ -137,7 +137,7 @@ class StepAttention(AttentionPattern):
         self.positions = list(slots.lengths[:sequence_count])
         self._slots = slots
         self._longest_length = max(self.positions) + 1
-        self._slot_numbers = torch.arange(sequence_count, device=device)
+        self._slot_indices = torch.arange(sequence_count, device=device)
         self._new_columns = torch.tensor(self.positions, device=device)
         self._masks_by_window: dict[tuple[int | None, torch.device], torch.Tensor] = {}
         slots.lengths[:sequence_count] = [position + 1 for position in self.positions]
@@ -147,10 +147,10 @@ class StepAttention(AttentionPattern):
     ) -> torch.Tensor:
         """[count, heads, 1, head size] of the new tokens, whose keys and values are [count, key heads, 1, head size]."""
         keys, values = self._slots.of_layer(layer_index, key, value)
-        slots, columns = self._slot_numbers.to(key.device), self._new_columns.to(key.device)
-        keys[slots, :, columns], values[slots, :, columns] = key[:, :, 0], value[:, :, 0]
+        slot_indices, column_indices = self._slot_indices.to(key.device), self._new_columns.to(key.device)
+        keys[slot_indices, :, column_indices], values[slot_indices, :, column_indices] = key[:, :, 0], value[:, :, 0]
         # The queries of the heads that share keys go in as if they were tokens, which spares copies of the keys.
-        sequence_count, heads, _, head_size = query.shape
+        sequence_count, head_count, _, head_size = query.shape
         queries = query.view(sequence_count, key.shape[1], -1, head_size)
         if self._slots.one_by_one:
             outputs = []
@@ -175,17 +175,17 @@ class StepAttention(AttentionPattern):
             )
             mask = self._mask(options.window, key.device).expand(-1, -1, queries.shape[2], -1)
             output = attention(queries, keys, values, options, mask)
-        return output.reshape(sequence_count, heads, 1, -1)
+        return output.reshape(sequence_count, head_count, 1, -1)
 
     def _mask(self, window: int | None, device: torch.device) -> torch.Tensor:
         """To which columns of its slot each sequence attends, bool [count, 1, 1, columns]."""
         if (window, device) not in self._masks_by_window:
             last_column = self._new_columns.to(device)[:, None]
             columns = torch.arange(self._longest_length, device=device)
-            visible = columns <= last_column
+            is_visible = columns <= last_column
             if window is not None:
-                visible &= columns > last_column - window
-            self._masks_by_window[window, device] = visible[:, None, None]
+                is_visible &= columns > last_column - window
+            self._masks_by_window[window, device] = is_visible[:, None, None]
         return self._masks_by_window[window, device]
 
 
@@ -196,11 +196,11 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window: int | None =
     subtree_ends = torch.from_numpy(batch.subtree_ends()).to(device)
     indices = torch.arange(len(subtree_ends), device=device)
     query_indices = indices[len(batch.cached_indices) :, None]
-    visible = (indices <= query_indices) & (query_indices < subtree_ends)
+    is_visible = (indices <= query_indices) & (query_indices < subtree_ends)
     if window is not None:
         depths = torch.tensor([*range(len(batch.cached_indices)), *batch.depths], device=device)
-        visible &= depths[len(batch.cached_indices) :, None] - depths < window
-    return visible
+        is_visible &= depths[len(batch.cached_indices) :, None] - depths < window
+    return is_visible
 
 
 class _QueryBlock(NamedTuple):

@@ -195,14 +195,14 @@ class TreeEngine:
     def generate(
         self,
         prompts: Sequence[GenerationPrompt],
-        stops: Sequence[Sequence[str]],
+        stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:
         """The greedy text after each start, in order; see `Engine` and `generate_ids`."""
 
         def is_finished(index: int, ids: list[int]) -> bool:
-            return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops[index])
+            return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops_by_prompt[index])
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
         continuations = self.generate_ids([prompt.ids for prompt in prompts], is_finished, max_new_tokens, progress)
@@ -212,7 +212,7 @@ class TreeEngine:
                 encoding.text(ids, stop_strings) if prompt.discard else None,
                 not encoding.is_complete(ids, stop_strings),
             )
-            for ids, prompt, stop_strings in zip(continuations, prompts, stops, strict=True)
+            for ids, prompt, stop_strings in zip(continuations, prompts, stops_by_prompt, strict=True)
         ]
 
     @torch.inference_mode()

@@ -50,7 +50,7 @@ class HarnessModel(LM):
         #: How many answers came from the cache, since `begin`.
         self.cached_answer_count = 0
         self._calls: list[Call] = []
-        self._prepared: Call | None = None
+        self._prepared_call: Call | None = None
         self._max_new_tokens = MAX_NEW_TOKENS
 
     def begin(self, prepared_call: Call | None = None, max_new_tokens: int = MAX_NEW_TOKENS) -> None:
@@ -62,7 +62,7 @@ class HarnessModel(LM):
         """
         self.cached_answer_count = 0
         self._calls = []
-        self._prepared, self._max_new_tokens = prepared_call, max_new_tokens
+        self._prepared_call, self._max_new_tokens = prepared_call, max_new_tokens
 
     def prepare(self, instances: Sequence[Instance]) -> Call:
         """The call that lm-eval will make with these instances, all of one type, encoded ahead.
@@ -80,8 +80,8 @@ class HarnessModel(LM):
             )
             return dataclasses.replace(call, requests_hash=requests_hash)
         prompts = [self._encode_prompt(instance) for instance in instances]
-        stops = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        call = portions.texts(prompts, stops, self.encoding.shortened_contexts - shortened_before)
+        stops_by_prompt = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
+        call = portions.texts(prompts, stops_by_prompt, self.encoding.shortened_contexts - shortened_before)
         return dataclasses.replace(call, requests_hash=requests_hash)
 
     def cached_tokens(self, call: Call) -> int:
@@ -127,7 +127,7 @@ class HarnessModel(LM):
 
     def _answer_values(self, instances: Sequence[Instance]) -> list[Any]:
         """What the engine or the cache has for each instance, in order."""
-        call, self._prepared = self._prepared, None
+        call, self._prepared_call = self._prepared_call, None
         # Answers are matched to instances by position, so a call of other instances would mix up the questions.
         if call is None or call.requests_hash != self._requests_hash(instances):
             call = self.prepare(instances)

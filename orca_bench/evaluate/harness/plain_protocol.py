@@ -78,7 +78,7 @@ def run_plain(
     `max_new_tokens` is the limit of a text, which `begin` gave to `model`. Raises UserError for a task or a subject that lm-eval
     does not have.
     """
-    harness = harness_facts(task)
+    facts_in_harness = harness_facts(task)
     task_parts = list(harness_parts(task, rows))
     with _without_bars():
         harness_tasks = load_harness_tasks(task, task_parts)
@@ -86,7 +86,7 @@ def run_plain(
     questions: list[Question] = []
     requests: list[Any] = []
     for part in task_parts:
-        samples = [sample for sample in result["samples"][part.name] if sample["filter"] == harness.filter]
+        samples = [sample for sample in result["samples"][part.name] if sample["filter"] == facts_in_harness.filter]
         for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
             questions.append(question_of_sample(task, part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
@@ -108,9 +108,9 @@ def harness_facts(task: Task) -> HarnessFacts:
 
 def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
-    harness = harness_facts(task)
+    facts_in_harness = harness_facts(task)
     for part in parts(task, rows):
-        part_name = part.name if task.facts.subject_column else harness.name
+        part_name = part.name if task.facts.subject_column else facts_in_harness.name
         yield HarnessPart(
             part_name,
             part.row_numbers,

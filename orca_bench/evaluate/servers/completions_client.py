@@ -161,22 +161,22 @@ class Endpoint:
                     where=self.display_url,
                     hint="it is slow, or it hangs; fewer requests at a time (--concurrency) are each answered sooner",
                 ) from None
-            reason = error.__cause__ or error
-            cause = self._one_line(reason, 200) or type(reason).__name__
+            underlying_error = error.__cause__ or error
+            cause_text = self._one_line(underlying_error, 200) or type(underlying_error).__name__
             raise UserError(
-                f"cannot reach the server ({cause})", where=self.display_url, hint=self._unreached_hint(cause)
+                f"cannot reach the server ({cause_text})", where=self.display_url, hint=self._unreached_hint(cause_text)
             ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             line = self._one_line(error, 200)
             raise UserError(f"not an answer of a completions server ({line})", where=self.display_url) from None
 
-    def _unreached_hint(self, cause: str) -> str:
+    def _unreached_hint(self, cause_text: str) -> str:
         """What to do about a connection that failed; OpenSSL and httpx 0.28 say what a server of the other scheme does."""
-        if "WRONG_VERSION_NUMBER" in cause or "RECORD_LAYER" in cause or "record layer" in cause:
+        if "WRONG_VERSION_NUMBER" in cause_text or "RECORD_LAYER" in cause_text or "record layer" in cause_text:
             return "it speaks no TLS: does its address begin with http://?"
-        if "CERTIFICATE_VERIFY_FAILED" in cause:
+        if "CERTIFICATE_VERIFY_FAILED" in cause_text:
             return "SSL_CERT_FILE names a file of the certificates that are trusted"
-        if self._address.url.startswith("http:") and ("disconnected" in cause or cause == "ReadError"):
+        if self._address.url.startswith("http:") and ("disconnected" in cause_text or cause_text == "ReadError"):
             return "is it running, and does its address begin with https://?"
         return "is it running?"
 

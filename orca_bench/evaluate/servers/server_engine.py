@@ -124,7 +124,7 @@ class ServerEngine:
     def generate(
         self,
         prompts: Sequence[GenerationPrompt],
-        stops: Sequence[Sequence[str]],
+        stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:
@@ -136,7 +136,7 @@ class ServerEngine:
         sorted_indices = sorted(range(len(prompts)), key=lambda i: prompts[i].ids)
         answers = self._answer_all(
             sorted_indices,
-            lambda index: self._generate(prompts[index], stops[index], encoding),
+            lambda index: self._generate(prompts[index], stops_by_prompt[index], encoding),
             [1] * len(sorted_indices),
             progress,
         )
@@ -205,24 +205,26 @@ class ServerEngine:
             hint=hint,
         )
 
-    async def _generate(self, prompt: GenerationPrompt, stops: Sequence[str], encoding: Encoding) -> GeneratedText:
-        options: dict[str, Any] = {"stop": list(stops)} if stops else {}
+    async def _generate(
+        self, prompt: GenerationPrompt, stop_strings: Sequence[str], encoding: Encoding
+    ) -> GeneratedText:
+        options: dict[str, Any] = {"stop": list(stop_strings)} if stop_strings else {}
         if prompt.discard:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded
         choice = await self._complete(prompt.ids, max_tokens=prompt.max_new_tokens, **options)
-        stops = [*stops, encoding.tokenizer.eos_text]
+        stop_strings = [*stop_strings, encoding.tokenizer.eos_text]
         hit_token_limit = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes after the prompt has the space that SentencePiece takes from a text's first word.
         full_text = choice.text.removeprefix(" ")
         if not prompt.discard:
-            return GeneratedText(cut(full_text, stops), None, hit_token_limit)
+            return GeneratedText(cut(full_text, stop_strings), None, hit_token_limit)
         if choice.logprobs is None or choice.logprobs.tokens is None:
             raise UserError(
                 "the server does not tell the tokens of a text", where=self.base_url, hint="`logprobs` is needed"
             )
         discarded_text = "".join(choice.logprobs.tokens[: prompt.discard])
-        text = cut(choice.text[len(discarded_text) :].removeprefix(" "), stops)
-        return GeneratedText(text, cut(full_text, stops), hit_token_limit)
+        text = cut(choice.text[len(discarded_text) :].removeprefix(" "), stop_strings)
+        return GeneratedText(text, cut(full_text, stop_strings), hit_token_limit)
 
     async def _complete(self, ids: list[int], is_first: bool = False, **options: Any) -> CompletionChoice:
         """The one choice of a completion; see `Endpoint.complete`."""

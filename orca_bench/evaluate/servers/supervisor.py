@@ -25,11 +25,13 @@ _POLL_S = 0.1
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-def start(command: Sequence[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a program, in a session of its own, that writes to `log`; returns its supervisor. See `end`."""
+def start(command: Sequence[str], log_file: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a program, in a session of its own, that writes to `log_file`; returns its supervisor. See `end`."""
     # -I: neither this folder, whose modules may have the names of Python's, nor PYTHONPATH is searched for modules.
-    supervisor = [sys.executable, "-I", __file__, *command]
-    return subprocess.Popen(supervisor, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+    supervisor_command = [sys.executable, "-I", __file__, *command]
+    return subprocess.Popen(
+        supervisor_command, stdin=subprocess.PIPE, stdout=log_file, stderr=log_file, start_new_session=True
+    )
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -30,34 +30,34 @@ def serve(model: str, dtype: str, tensor_parallel: int, message: Callable[[str],
 
     `message` gets a sentence that names its log. Raises UserError where vLLM is not installed, ends, or does not start.
     """
-    program = shutil.which("vllm")
-    if program is None:
+    vllm_path = shutil.which("vllm")
+    if vllm_path is None:
         raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
     port = free_port()
-    command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
+    command = [vllm_path, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
     command += ["--dtype", dtype, "--tensor-parallel-size", str(tensor_parallel), "--enable-prefix-caching"]
-    with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log:
-        process = supervisor.start(command, log)
-    message(f"vLLM is starting; its log: {log.name}")
+    with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log_file:
+        process = supervisor.start(command, log_file)
+    message(f"vLLM is starting; its log: {log_file.name}")
     try:
-        _await_start(process, port, Path(log.name))
+        _await_start(process, port, Path(log_file.name))
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         supervisor.end(process)
 
 
-def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_start(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
     """Wait until the server answers; raises UserError with the last line of its log where it ends before."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            last_line_text = f": {one_line(lines[-1], 200)}" if lines else ""
-            raise UserError(f"vLLM ended with exit code {process.returncode}{last_line_text}", where=log)
+            log_lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            last_line_text = f": {one_line(log_lines[-1], 200)}" if log_lines else ""
+            raise UserError(f"vLLM ended with exit code {process.returncode}{last_line_text}", where=log_path)
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=_HEALTH_S),
         ):
             return
         time.sleep(_POLL_S)
-    raise UserError(f"vLLM did not start within {_START_S} s", where=log)
+    raise UserError(f"vLLM did not start within {_START_S} s", where=log_path)

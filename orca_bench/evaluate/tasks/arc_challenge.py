@@ -1,7 +1,7 @@
 """ARC-Challenge, 25-shot, acc_norm. Hub: allenai/ai2_arc (ARC-Challenge). Clark et al. 2018, arXiv 1803.05457."""
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask, Row
+from orca_bench.evaluate.tasks.task import HIDDEN_ANSWERS_HINT, NormalizedChoiceTask, Row
 
 
 class ArcChallenge(NormalizedChoiceTask):
@@ -20,12 +20,12 @@ class ArcChallenge(NormalizedChoiceTask):
 
     def gold(self, row: Row) -> int:
         """The choice whose label is the answer key; raises ValueError where none is."""
-        labels = list(row["choices"]["label"])  # letters; some rows number their choices
-        if row["answerKey"] not in labels:
+        choice_labels = list(row["choices"]["label"])  # letters; some rows number their choices
+        if row["answerKey"] not in choice_labels:
             raise ValueError(
-                f"answerKey {row['answerKey']!r} is none of the labels {', '.join(map(str, labels))}{HIDDEN}"
+                f"answerKey {row['answerKey']!r} is none of the labels {', '.join(map(str, choice_labels))}{HIDDEN_ANSWERS_HINT}"
             )
-        return labels.index(row["answerKey"])
+        return choice_labels.index(row["answerKey"])
 
 
 TASK = ArcChallenge()

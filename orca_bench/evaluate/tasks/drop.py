@@ -66,18 +66,18 @@ TASK = Drop()
 
 
 def _best_score(row: Row, text: str, metric: Callable[[str, Sequence[str]], tuple[float, float]]) -> Score:
-    golds = gold_answers(row)
-    scores = [metric(text, gold) for gold in golds if _is_scorable(gold)]
-    em, f1 = (
+    all_gold_answers = gold_answers(row)
+    scores = [metric(text, gold_spans) for gold_spans in all_gold_answers if _is_scorable(gold_spans)]
+    best_exact_match, best_f1 = (
         max((metric_scores[0] for metric_scores in scores), default=0.0),
         max((metric_scores[1] for metric_scores in scores), default=0.0),
     )
-    return Score(f1, text, [list(gold) for gold in golds], {"em": em})
+    return Score(best_f1, text, [list(gold_spans) for gold_spans in all_gold_answers], {"em": best_exact_match})
 
 
-def _is_scorable(gold: Sequence[str]) -> bool:
+def _is_scorable(gold_spans: Sequence[str]) -> bool:
     """Whether a gold answer is scored against: an empty one is not."""
-    return bool(gold[0].strip())
+    return bool(gold_spans[0].strip())
 
 
 def gold_answers(row: Row) -> list[tuple[str, ...]]:
@@ -101,7 +101,7 @@ def _answer_spans(answer: Mapping[str, Any]) -> tuple[str, ...]:
     return (" ".join([date["day"], date["month"], date["year"]]).strip(),)
 
 
-def answer_scores(text: str, gold: Sequence[str]) -> tuple[float, float]:
+def answer_scores(text: str, gold_spans: Sequence[str]) -> tuple[float, float]:
     """Exact match (0 or 1) and F1 of a written text against one gold answer of one or more spans.
 
     A text does not say how many spans it is, so it is read twice, as one span and parted at ", ", "; " and " and " (the gold
@@ -109,8 +109,8 @@ def answer_scores(text: str, gold: Sequence[str]) -> tuple[float, float]:
     after it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
     """
     text = text_after_answer_is(text)
-    single_span_scores = _alignment([_normalize_leniently(text)], [_normalize_leniently(span) for span in gold])
-    multi_span_scores = _alignment(_split_spans(text), _split_spans(", ".join(gold)))
+    single_span_scores = _alignment([_normalize_leniently(text)], [_normalize_leniently(span) for span in gold_spans])
+    multi_span_scores = _alignment(_split_spans(text), _split_spans(", ".join(gold_spans)))
     return max(single_span_scores, multi_span_scores, key=lambda scores: scores[::-1])
 
 
@@ -119,44 +119,47 @@ def _split_spans(text: str) -> list[str]:
     return [span for span in spans if span]
 
 
-def exact_match_and_f1(predicted: str, gold: Sequence[str]) -> tuple[float, float]:
+def exact_match_and_f1(predicted_span: str, gold_spans: Sequence[str]) -> tuple[float, float]:
     """Exact match (0 or 1) and F1 of one predicted span against one gold answer of one or more, as DROP's own evaluator."""
-    return _alignment([_normalize(predicted)], [_normalize(span) for span in gold])
+    return _alignment([_normalize(predicted_span)], [_normalize(span) for span in gold_spans])
 
 
-def _alignment(predicted: Sequence[str], gold: Sequence[str]) -> tuple[float, float]:
+def _alignment(predicted_spans: Sequence[str], gold_spans: Sequence[str]) -> tuple[float, float]:
     """Exact match and F1 of normalised spans.
 
     F1 is the mean over the best one-to-one alignment of word bags, where unmatched spans count 0, rounded to two places.
     """
-    if not predicted or not gold:
+    if not predicted_spans or not gold_spans:
         return 0.0, 0.0
-    if sorted(predicted) == sorted(gold):
+    if sorted(predicted_spans) == sorted(gold_spans):
         return 1.0, 1.0
 
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    exact_match = float(set(predicted) == set(gold) and len(predicted) == len(gold))
-    predicted_bags, gold_bags = [set(span.split()) for span in predicted], [set(span.split()) for span in gold]
+    exact_match = float(set(predicted_spans) == set(gold_spans) and len(predicted_spans) == len(gold_spans))
+    predicted_bags, gold_bags = (
+        [set(span.split()) for span in predicted_spans],
+        [set(span.split()) for span in gold_spans],
+    )
     f1_table = np.array(
         [[_bag_f1(predicted_bag, gold_bag) for predicted_bag in predicted_bags] for gold_bag in gold_bags]
     )
-    rows, columns = linear_sum_assignment(-f1_table)
+    row_indices, column_indices = linear_sum_assignment(-f1_table)
     f1_per_bag = np.zeros(max(f1_table.shape))
-    for row, column in zip(rows, columns, strict=True):
+    for row, column in zip(row_indices, column_indices, strict=True):
         f1_per_bag[row] = max(f1_per_bag[row], f1_table[row, column])
     return exact_match, float(round(np.mean(f1_per_bag), 2))
 
 
-def _bag_f1(predicted: set[str], gold: set[str]) -> float:
+def _bag_f1(predicted_bag: set[str], gold_bag: set[str]) -> float:
     """F1 of two word bags; 0 where the gold one has numbers and the predicted one has none of them."""
-    gold_numbers = {word for word in gold if _is_number(word)}
-    if gold_numbers and not any(word in gold_numbers for word in predicted):
+    gold_numbers = {word for word in gold_bag if _is_number(word)}
+    if gold_numbers and not any(word in gold_numbers for word in predicted_bag):
         return 0.0
-    common_count = len(predicted & gold)
-    precision = common_count / len(predicted) if predicted else 1.0
-    recall = common_count / len(gold) if gold else 1.0
+    common_count = len(predicted_bag & gold_bag)
+    precision = common_count / len(predicted_bag) if predicted_bag else 1.0
+    recall = common_count / len(gold_bag) if gold_bag else 1.0
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

@@ -90,7 +90,7 @@ def equal_numbers(first: str, second: str) -> bool:
 
 def text_after_answer_is(text: str) -> str:
     """The text after the last "answer is" or "answer:" of a text; the whole text where it has none."""
-    mark_ends = [match.end() for match in _ANSWER_IS.finditer(text) if text[match.end() :].strip()]
+    mark_ends = [mark_match.end() for mark_match in _ANSWER_IS.finditer(text) if text[mark_match.end() :].strip()]
     return text[mark_ends[-1] :] if mark_ends else text
 
 
@@ -105,30 +105,30 @@ def _number_after_last(
     text: str, mark_pattern: re.Pattern[str], number_at: Callable[[str, int], str | None]
 ) -> str | None:
     """The number that `number_at` gives after the last mark; None where it gives none."""
-    mark_ends = reversed([match.end() for match in mark_pattern.finditer(text)])
-    return next((number for end in mark_ends if (number := number_at(text, end)) is not None), None)
+    mark_ends = reversed([mark_match.end() for mark_match in mark_pattern.finditer(text)])
+    return next((number for mark_end in mark_ends if (number := number_at(text, mark_end)) is not None), None)
 
 
 def _last_number(text: str) -> str | None:
-    numbers = list(_NUMBER.finditer(text))
-    return _number_text(numbers[-1]) if numbers else None
+    number_matches = list(_NUMBER.finditer(text))
+    return _number_text(number_matches[-1]) if number_matches else None
 
 
-def _number_text(match: re.Match[str]) -> str:
+def _number_text(number_match: re.Match[str]) -> str:
     """A number's sign and digits alone."""
-    sign = "-" if match[1] or match[2] else ""
-    digits = re.sub("[ ,'_]", "", match[3])
-    return f"{sign}{digits}/{match[4]}" if match[4] else sign + digits
+    sign = "-" if number_match[1] or number_match[2] else ""
+    digits = re.sub("[ ,'_]", "", number_match[3])
+    return f"{sign}{digits}/{number_match[4]}" if number_match[4] else sign + digits
 
 
 def _number_directly_after(text: str, position: int) -> str | None:
     """The number directly after a position, or the result of an equation that begins there; None if words come first."""
-    match = _number_at(text, position)
-    if match is None or _begins_list(text, position, match):
+    number_match = _number_at(text, position)
+    if number_match is None or _begins_list(text, position, number_match):
         return None
-    if _EQUATION.match(text, match.end()):
-        return _number_after_equals(_sentence_from(text, match.start())) or _number_text(match)
-    return _number_text(match)
+    if _EQUATION.match(text, number_match.end()):
+        return _number_after_equals(_sentence_from(text, number_match.start())) or _number_text(number_match)
+    return _number_text(number_match)
 
 
 def _number_at(text: str, position: int) -> re.Match[str] | None:
@@ -136,19 +136,23 @@ def _number_at(text: str, position: int) -> re.Match[str] | None:
     return _NUMBER.match(text, gap_match.end() if gap_match else position)
 
 
-def _begins_list(text: str, position: int, match: re.Match[str]) -> bool:
+def _begins_list(text: str, position: int, number_match: re.Match[str]) -> bool:
     """Whether a number is the `1.` of a list that begins on the line after a mark."""
-    return "\n" in text[position : match.start()] and match[0] == "1" and bool(_LIST_ITEM.match(text, match.end()))
+    return (
+        "\n" in text[position : number_match.start()]
+        and number_match[0] == "1"
+        and bool(_LIST_ITEM.match(text, number_match.end()))
+    )
 
 
 def _number_after_hashes(text: str) -> str | None:
     """The number after the first `####`, which ends an answer of the data set; numbered headings (`#### 1. First`) are none."""
-    mark_ends = [match.end() for match in _HASHES.finditer(text)]
+    mark_ends = [number_match.end() for number_match in _HASHES.finditer(text)]
     for position in mark_ends:
-        match = _number_at(text, position)
-        if match is None or "\n" in text[position : match.start()]:
+        number_match = _number_at(text, position)
+        if number_match is None or "\n" in text[position : number_match.start()]:
             continue
-        is_heading = _LIST_ITEM.match(text, match.end()) and (len(mark_ends) > 1 or match[0] == "1")
+        is_heading = _LIST_ITEM.match(text, number_match.end()) and (len(mark_ends) > 1 or number_match[0] == "1")
         if not is_heading:
             return _number_directly_after(text, position)
     return None
@@ -164,8 +168,8 @@ def _sentence_from(text: str, position: int) -> str:
 
 def _number_in_sentence(text: str, position: int) -> str | None:
     """The number after the last equals sign of the sentence that continues at a position, else its last number."""
-    match = _number_at(text, position)
-    if match is not None and _begins_list(text, position, match):
+    number_match = _number_at(text, position)
+    if number_match is not None and _begins_list(text, position, number_match):
         return None
     sentence = _sentence_from(text, position)
     return _number_after_equals(sentence) or _last_number(sentence)
@@ -173,10 +177,10 @@ def _number_in_sentence(text: str, position: int) -> str | None:
 
 def _number_after_equals(sentence: str) -> str | None:
     left_side, equals_sign, right_side = sentence.rpartition("=")
-    match = _number_at(right_side, 0) if equals_sign else None
-    return None if match is None else _number_text(match)
+    number_match = _number_at(right_side, 0) if equals_sign else None
+    return None if number_match is None else _number_text(number_match)
 
 
 def _number_in_bold(text: str, position: int) -> str | None:
-    match = _number_at(text, position)
-    return None if match is None or _LIST_ITEM.match(text, match.end()) else _number_text(match)
+    number_match = _number_at(text, position)
+    return None if number_match is None or _LIST_ITEM.match(text, number_match.end()) else _number_text(number_match)

@@ -3,7 +3,7 @@
 import re
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import HIDDEN, NormalizedChoiceTask, Row
+from orca_bench.evaluate.tasks.task import HIDDEN_ANSWERS_HINT, NormalizedChoiceTask, Row
 
 _WIKIHOW_MARK = re.compile(r"\[.*?\]")  # WikiHow's own marks: [header], [step], …
 
@@ -31,7 +31,7 @@ class HellaSwag(NormalizedChoiceTask):
         """The label; raises ValueError where it is no number."""
         label = str(row["label"])
         if not label.isascii() or not label.isdigit():
-            raise ValueError(f"label {label!r} is not the number of an ending{HIDDEN}")
+            raise ValueError(f"label {label!r} is not the number of an ending{HIDDEN_ANSWERS_HINT}")
         return int(label)
 
 

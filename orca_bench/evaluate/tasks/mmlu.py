@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import LETTERS, ChoiceTask, Row
+from orca_bench.evaluate.tasks.task import CHOICE_LETTERS, ChoiceTask, Row
 
 
 class Mmlu(ChoiceTask):
@@ -25,13 +25,13 @@ class Mmlu(ChoiceTask):
     def question(self, row: Row) -> str:
         """The question, its lettered choices and `Answer:`."""
         lettered_choices = "".join(
-            f"{letter}. {choice}\n" for letter, choice in zip(LETTERS[:4], row["choices"], strict=False)
+            f"{letter}. {choice}\n" for letter, choice in zip(CHOICE_LETTERS[:4], row["choices"], strict=False)
         )
         return f"{row['question'].strip()}\n{lettered_choices}Answer:"
 
     def choices(self, row: Row) -> list[str]:
         """The letters A to D."""
-        return list(LETTERS[:4])
+        return list(CHOICE_LETTERS[:4])
 
     def gold(self, row: Row) -> int:
         """The answer, counted from 0."""

@@ -17,9 +17,9 @@ from orca_bench.suite import TaskFacts
 #: A benchmark row: its columns by name, as the data set has them. Each task says which columns it reads (`Task.columns`).
 Row = dict[str, Any]
 
-LETTERS = "ABCDE"
+CHOICE_LETTERS = "ABCDE"
 #: Why the right answer of a row may be missing.
-HIDDEN = "; a split whose answers are hidden cannot be scored"
+HIDDEN_ANSWERS_HINT = "; a split whose answers are hidden cannot be scored"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,9 @@ class ChoiceTask(Task):
         """As `Task.check`; ValueError also where no choice is the right one."""
         gold, choice_count = self.gold(row), len(self.choices(row))
         if not 0 <= gold < choice_count:
-            raise ValueError(f"the right answer is choice {gold} of {choice_count}, counted from 0{HIDDEN}")
+            raise ValueError(
+                f"the right answer is choice {gold} of {choice_count}, counted from 0{HIDDEN_ANSWERS_HINT}"
+            )
         self.harness_pairs(row)
         super().check(row)
 
@@ -190,8 +192,14 @@ class NormalizedChoiceTask(ChoiceTask):
 
     def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
         """The index of the pair with the highest log-probability a character, the first of equals."""
-        lengths = [len(choice) for choice in self.choices(row)]
-        return super().best(row, [p / n if n else -math.inf for p, n in zip(log_probabilities, lengths, strict=True)])
+        choice_lengths = [len(choice) for choice in self.choices(row)]
+        return super().best(
+            row,
+            [
+                log_probability / length if length else -math.inf
+                for log_probability, length in zip(log_probabilities, choice_lengths, strict=True)
+            ],
+        )
 
 
 class GenerationTask(Task):

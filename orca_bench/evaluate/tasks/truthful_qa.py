@@ -81,8 +81,8 @@ class TruthfulQa(ChoiceTask):
         harness's order, so that the number is the same to the last bit; where all of them underflow, which left it with
         0 / 0, they are taken relative to the largest.
         """
-        labels = list(row["mc2_targets"]["labels"])
-        true_count = labels.index(0) if 0 in labels else len(labels)
+        choice_labels = list(row["mc2_targets"]["labels"])
+        true_count = choice_labels.index(0) if 0 in choice_labels else len(choice_labels)
         largest_logprob = max(log_probabilities)
         relative_logprobs = np.array(log_probabilities) - (
             largest_logprob if abs(largest_logprob) > _MAX_EXPONENT else 0.0

@@ -5,7 +5,7 @@ sentence is the continuation of both (Trinh and Le 2018, arXiv 1806.02847).
 """
 
 from orca_bench import suite
-from orca_bench.evaluate.tasks.task import HIDDEN, ChoiceTask, Row
+from orca_bench.evaluate.tasks.task import HIDDEN_ANSWERS_HINT, ChoiceTask, Row
 
 
 class Winogrande(ChoiceTask):
@@ -43,7 +43,7 @@ class Winogrande(ChoiceTask):
     def gold(self, row: Row) -> int:
         """The right option, counted from 0; raises ValueError where the row has none."""
         if row["answer"] not in ("1", "2"):
-            raise ValueError(f"answer {row['answer']!r} is neither '1' nor '2'{HIDDEN}")
+            raise ValueError(f"answer {row['answer']!r} is neither '1' nor '2'{HIDDEN_ANSWERS_HINT}")
         return int(row["answer"]) - 1
 
     @staticmethod
