@@ -40,7 +40,7 @@ class HarnessFacts:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """One task. `name` is its folder under a benchmarks directory; `hub` is the data set's id and configuration.
+    """One task. `name` is its folder under a benchmarks directory; `hub_dataset` is the data set's id and configuration.
 
     `split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none); `sizes` says
     how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
@@ -55,7 +55,7 @@ class TaskFacts:
     title: str
     shots: int
     metric: str
-    hub: tuple[str, str | None]
+    hub_dataset: tuple[str, str | None]
     split: str
     few_shot_split: str | None
     sizes: Mapping[str, int]
@@ -104,7 +104,7 @@ ARC_CHALLENGE = TaskFacts(
     title="ARC-Challenge",
     shots=25,
     metric="acc_norm",
-    hub=("allenai/ai2_arc", "ARC-Challenge"),
+    hub_dataset=("allenai/ai2_arc", "ARC-Challenge"),
     split="test",
     few_shot_split="train",
     sizes={"test": 1172, "train": 1119},
@@ -123,7 +123,7 @@ HELLASWAG = TaskFacts(
     title="HellaSwag",
     shots=10,
     metric="acc_norm",
-    hub=("Rowan/hellaswag", None),
+    hub_dataset=("Rowan/hellaswag", None),
     split="validation",
     few_shot_split="train",
     sizes={"validation": 10042, "train": 39905},
@@ -137,7 +137,7 @@ MMLU = TaskFacts(
     title="MMLU",
     shots=5,
     metric="acc",
-    hub=("cais/mmlu", "all"),
+    hub_dataset=("cais/mmlu", "all"),
     split="test",
     few_shot_split="dev",
     sizes={"test": 14042, "dev": 285},
@@ -155,7 +155,7 @@ TRUTHFUL_QA = TaskFacts(
     title="TruthfulQA",
     shots=0,
     metric="mc2",
-    hub=("truthfulqa/truthful_qa", "multiple_choice"),
+    hub_dataset=("truthfulqa/truthful_qa", "multiple_choice"),
     split="validation",
     few_shot_split=None,
     sizes={"validation": 817},
@@ -172,7 +172,7 @@ WINOGRANDE = TaskFacts(
     title="Winogrande",
     shots=5,
     metric="acc",
-    hub=("allenai/winogrande", "winogrande_xl"),
+    hub_dataset=("allenai/winogrande", "winogrande_xl"),
     split="validation",
     few_shot_split="train",
     sizes={"validation": 1267, "train": 40398},
@@ -190,7 +190,7 @@ GSM8K = TaskFacts(
     title="GSM8K",
     shots=5,
     metric="acc",
-    hub=("openai/gsm8k", "main"),
+    hub_dataset=("openai/gsm8k", "main"),
     split="test",
     few_shot_split="train",
     sizes={"test": 1319, "train": 7473},
@@ -206,7 +206,7 @@ DROP = TaskFacts(
     title="DROP",
     shots=3,
     metric="f1",
-    hub=("EleutherAI/drop", None),
+    hub_dataset=("EleutherAI/drop", None),
     split="validation",
     few_shot_split="train",
     sizes={"validation": 9536, "train": 77409},

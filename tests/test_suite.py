@@ -38,7 +38,7 @@ def test_each_task_has_choices_or_texts_with_the_rules_of_both_protocols():
     assert all(isinstance(task, ChoiceTask) != isinstance(task, GenerationTask) for task in SUITE)
     for task in GENERATION_TASKS:
         assert task.leaderboard_rules.stops and task.orca_rules.stops and task.orca_rules.scoring
-        for name in (*protocols.OURS, "plain"):
+        for name in (*protocols.REQUEST_PROTOCOLS, "plain"):
             assert protocols.default_limits(name)[task.name] > 0
 
 
@@ -107,7 +107,7 @@ def invented(tmp_path_factory):
     return json.loads(process.stdout)
 
 
-@pytest.mark.parametrize("protocol", protocols.OURS)
+@pytest.mark.parametrize("protocol", protocols.REQUEST_PROTOCOLS)
 def test_an_added_task_is_evaluated_scored_and_verified(invented, protocol):
     entries = invented[protocol]["tasks"]  # all that the rows have; no other task of the suite is missed
     assert list(entries) == ["poetry", "riddles"]
@@ -118,7 +118,7 @@ def test_an_added_task_is_evaluated_scored_and_verified(invented, protocol):
     assert {"poetry", "riddles"} <= set(invented[protocol]["lines"])  # of the table
 
 
-@pytest.mark.parametrize("protocol", protocols.OURS)
+@pytest.mark.parametrize("protocol", protocols.REQUEST_PROTOCOLS)
 def test_an_added_task_leaves_earlier_results_comparable(invented, protocol):
     assert invented[protocol]["reasons"] == []  # against gating with a baseline of an earlier program
     assert invented[protocol]["merged"] == ["poetry", "riddles"]  # into one file, nothing is renamed

@@ -65,7 +65,7 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     else:
         for split in splits:
             console.print(
-                f"{split.task} {split.split}: {split.status}, {split.rows:,} of {split.full:,} rows, "
+                f"{split.task} {split.split}: {split.status}, {split.rows:,} of {split.full_size:,} rows, "
                 f"{split.sha256 or split.note}"
             )
     return 1 if any(split.status in (OTHER, "missing") for split in splits) else 0

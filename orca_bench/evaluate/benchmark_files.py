@@ -58,7 +58,7 @@ def has_rows(benchmarks: Path, task: Task) -> bool:
 
 def _folders(benchmarks: Path, task: Task) -> list[Path]:
     """Where the files of a task may lie, each folder once whatever it is called."""
-    repository_id, configuration = task.facts.hub
+    repository_id, configuration = task.facts.hub_dataset
     owner, _, repository_name = repository_id.rpartition("/")
     root_folders = [benchmarks / task.name, benchmarks / owner / repository_name, benchmarks / repository_name]
     root_folders += sorted((benchmarks / f"datasets--{owner}--{repository_name}" / "snapshots").glob("*"))

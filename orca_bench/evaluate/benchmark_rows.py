@@ -38,7 +38,7 @@ class BenchmarkRows:
     commit: hub.Commit | None = None
 
 
-def check(task: Task, rows: BenchmarkRows) -> dict[str, str]:
+def row_statuses(task: Task, rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
     row_counts = {task.split: len(rows.evaluation_rows)} | (
         {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
@@ -56,30 +56,30 @@ def _row_status(task: Task, split: str, row_count: int, digest: str | None) -> s
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitStatus:
     """What `survey` says of one split: how many rows it has and has in full, its hash and status, or why it cannot be read."""
 
     task: str
     split: str
     status: str
     rows: int
-    full: int
+    full_size: int
     sha256: str | None = None
     note: str | None = None
 
 
-def survey(benchmarks: Path) -> Iterator[Split]:
+def survey(benchmarks: Path) -> Iterator[SplitStatus]:
     """Every split of the suite in a benchmarks directory; one that is missing or cannot be read has the status `missing`."""
     suite(benchmarks)
     for task in SUITE:
         try:
             rows = load(task, benchmarks)
         except UserError as error:
-            yield Split(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
+            yield SplitStatus(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
             continue
         row_counts = {task.split: len(rows.evaluation_rows), task.few_shot_split: len(rows.few_shot_pool)}
-        for split, status in check(task, rows).items():
-            yield Split(task.name, split, status, row_counts[split], task.facts.sizes[split], rows.hashes[split])
+        for split, status in row_statuses(task, rows).items():
+            yield SplitStatus(task.name, split, status, row_counts[split], task.facts.sizes[split], rows.hashes[split])
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Suite:
     note: str = ""
 
 
-#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`check`).
+#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`row_statuses`).
 LEADERBOARD = Suite("open-llm-leaderboard-v1", True)
 
 
@@ -127,7 +127,7 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
     """
     rows_by_split: dict[str, list[Row]] = {}
     hashes_by_split: dict[str, str] = {}
-    commit = hub.resolve(task.facts.hub[0], revision, "dataset") if benchmarks is None else None
+    commit = hub.resolve(task.facts.hub_dataset[0], revision, "dataset") if benchmarks is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.split else task.check
         rows_by_split[split], hashes_by_split[split] = _check_rows(
@@ -164,7 +164,7 @@ def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[
 
 
 def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, Row]]:
-    repository_name, configuration = task.facts.hub
+    repository_name, configuration = task.facts.hub_dataset
     for index, row in enumerate(hub.load_rows(commit, configuration, split)):
         yield f"{repository_name} {split} row {index}", row
 

@@ -106,7 +106,7 @@ def _load_local_engine(
         raise UserError(error.what, where=folder, hint=error.hint) from None
     if note := engine.note:
         message(f"{name}: {note}")
-    computation = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.limit}
+    computation = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.tree_limit}
     identity = model_identity.of_loaded(engine.model, folder, engine.device, computation)
     description = {
         "path": folder,

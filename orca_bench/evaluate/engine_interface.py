@@ -58,7 +58,7 @@ class Engine(Protocol):
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:
-        """The greedy text after each start, which ends where `encoding` finds one of the stop strings, in order.
+        """The greedy text after each prompt, which ends where `encoding` finds one of the stop strings, in order.
 
-        `progress` counts texts. Raises NotFinite with the number of a start after which a logit is NaN or infinite.
+        `progress` counts texts. Raises NotFinite with the number of a prompt after which a logit is NaN or infinite.
         """

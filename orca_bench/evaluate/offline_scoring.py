@@ -74,7 +74,9 @@ def write_requests(
     with replacing(out) as handle:
         for index, task in enumerate(selection.tasks):
             progress(index, len(selection.tasks))
-            for line in request_files.lines(protocol.documents(task, rows[task.name], selection.limit), encoding):
+            for line in request_files.request_lines(
+                protocol.documents(task, rows[task.name], selection.limit), encoding
+            ):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 line_count += 1
     return line_count

@@ -31,7 +31,7 @@ def request_name(key: RequestKey) -> str:
     return f"{key[0]} document {key[1]} request {key[2]}"
 
 
-def lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
+def request_lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
     for key, request in requests_by_key(documents):
         task, index, request_index = key

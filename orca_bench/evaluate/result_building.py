@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from orca_bench import __version__
-from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, check
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results.hashing import digest_of, requests_digest
@@ -82,7 +82,7 @@ def add_task_result(
         if measured_value is not None:
             setattr(entry, field_name, measured_value)
     if result.suite.comparable:
-        entry.row_check = check(task, rows)
+        entry.row_check = row_statuses(task, rows)
     entry.warnings = warnings(protocol, task, entry, rows)
     result.tasks = _in_suite_order(result.tasks | {task.name: entry})
     result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes})

@@ -45,7 +45,7 @@ def verify(
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, covered_paths), consistency.check_requests_hash(result)]
     findings += consistency.check_heading(result, questions, covered_paths)
-    if result.protocol.name in protocols.OURS:
+    if result.protocol.name in protocols.REQUEST_PROTOCOLS:
         findings.append(_check_protocol(result, covered_paths))
     if with_rows:
         findings.append(_check_suite(result, benchmark_rows.suite(benchmarks)))
@@ -116,7 +116,7 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered_paths: 
         )
     if entry.rows != len(rows.evaluation_rows):
         return Finding(check_name, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
-    row_status = benchmark_rows.check(task, rows) if result.suite.comparable else None
+    row_status = benchmark_rows.row_statuses(task, rows) if result.suite.comparable else None
     if entry.row_check != row_status:
         return Finding(check_name, False, f"{entry.row_check} in the result, {row_status} by the rows")
     hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in rows.hashes.items())

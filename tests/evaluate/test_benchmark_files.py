@@ -31,12 +31,12 @@ def few(shared):
 def write(benchmarks, few, name, layout, container="parquet", packing="plain"):
     """The splits of a task under `layout`, a pattern for the path of a file."""
     task = TASKS[name]
-    owner, _, repository = task.facts.hub[0].rpartition("/")
+    owner, _, repository = task.facts.hub_dataset[0].rpartition("/")
     for split, split_rows in few[name].items():
         places = {
             "TASK": name,
             "SPLIT": split,
-            "CONFIG": task.facts.hub[1] or "default",
+            "CONFIG": task.facts.hub_dataset[1] or "default",
             "OWNER": owner,
             "REPO": repository,
         }

@@ -18,9 +18,9 @@ def read(path):
 
 
 def checked(folder, name):
-    """What `check` says of a benchmarks directory's task."""
+    """What `row_statuses` says of a benchmarks directory's task."""
     task = BY_NAME[name]
-    return benchmark_rows.check(task, benchmark_rows.load(task, folder))
+    return benchmark_rows.row_statuses(task, benchmark_rows.load(task, folder))
 
 
 def laid_out(folder, name, **splits):

@@ -49,14 +49,14 @@ def request_lines(orca, mini, protocol, *more):
     return lines_of(out)
 
 
-@pytest.mark.parametrize("protocol", protocols.OURS)
+@pytest.mark.parametrize("protocol", protocols.REQUEST_PROTOCOLS)
 def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol):
     lines = request_lines(orca, mini, protocol)
     protocol_object = protocols.protocol_by_name(protocol, BY_SYSTEM)
     documents = [
         d for t in SUITE for d in protocol_object.documents(t, benchmark_rows.load(t, mini["mini:benchmarks"]), 3)
     ]
-    assert lines == list(request_files.lines(documents))
+    assert lines == list(request_files.request_lines(documents))
     keys = {"task", "index", "request", "context"}
     kinds = {frozenset(keys | {"continuation"}), frozenset(keys | {"until", "max_new_tokens"})}
     assert {frozenset(line) for line in lines} == kinds
@@ -91,7 +91,7 @@ def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
     from orca_bench import tokenizers
 
     tokenizer = tokenizers.load(tiny_model)
-    for protocol in protocols.OURS:
+    for protocol in protocols.REQUEST_PROTOCOLS:
         discards = 0
         for line in request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model):
             begins = line["context_ids"][0] == tokenizer.bos_id
@@ -108,7 +108,7 @@ def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
         assert discards == 0
 
 
-@pytest.mark.parametrize("protocol", protocols.OURS)
+@pytest.mark.parametrize("protocol", protocols.REQUEST_PROTOCOLS)
 def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, evaluated, protocol):
     """requests → plain transformers → score gives the values of eval."""
     import torch
@@ -168,7 +168,7 @@ def test_both_protocols_stand_side_by_side_with_version_hash_and_warning(evaluat
         )
     assert "leaderboard GSM8K: scored on the text before the first colon" in printed
     assert "leaderboard" in printed.splitlines()[1] and "orca" in printed.splitlines()[1]
-    first, second = (results[name][0] for name in protocols.OURS)
+    first, second = (results[name][0] for name in protocols.REQUEST_PROTOCOLS)
     assert first["model"] == second["model"] and first["requests_sha256"] != second["requests_sha256"]
 
 

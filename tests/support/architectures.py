@@ -191,7 +191,7 @@ def try_out(name: str, requests, prompts) -> Outcome:
     except UserError as error:
         return Outcome(name, "refused", error.what)
     seconds = time.perf_counter() - began
-    path = engine.path if engine.limit in (None, 0) else f"{engine.path}, plain beyond {engine.limit} tokens"
+    path = engine.path if engine.tree_limit in (None, 0) else f"{engine.path}, plain beyond {engine.tree_limit} tokens"
     if problem:
         return Outcome(name, "differs", f"{path}: {problem}", seconds)
     return Outcome(name, path, engine.reason or "", seconds)

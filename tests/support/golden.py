@@ -80,7 +80,7 @@ def main() -> None:
     golden = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     tokenizer = tokenizers.load(options.tokenizer)
     differing = []
-    for name in options.write.split(",") if options.write else protocols.OURS:
+    for name in options.write.split(",") if options.write else protocols.REQUEST_PROTOCOLS:
         protocol = protocols.protocol_by_name(name, system_message(5))
         for task in SUITE:
             current = figures(protocol, task, options.benchmarks, tokenizer)

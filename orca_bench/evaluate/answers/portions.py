@@ -99,7 +99,7 @@ class Call:
         return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
 
 
-def scores(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowed_contexts: int = 0) -> Call:
+def scoring_call(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowed_contexts: int = 0) -> Call:
     """The portions of pairs whose continuations are scored."""
     portions = _portions(sequences, [[sequence.start] for sequence in sequences], PORTION_TOKENS)
     fed_tokens = sum(len(sequence.ids) - 1 for sequence in sequences)
@@ -107,7 +107,7 @@ def scores(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowe
     return Call(SCORES, portions, len(sequences), fed_tokens, shortened_contexts, narrowed_contexts, ids_sha256)
 
 
-def texts(
+def generation_call(
     prompts: Sequence[GenerationPrompt], stops_by_prompt: Sequence[Sequence[str]], shortened_contexts: int
 ) -> Call:
     """The portions of contexts behind which texts are generated."""

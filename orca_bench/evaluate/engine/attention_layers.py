@@ -30,7 +30,7 @@ class Layout:
 
     `windows` is the sliding window in tokens of each mask that the model makes, in order (None: a token attends to all before
     it). `layer_count` is how many times a pass attends, `hidden_size` the size of the last hidden state, and `cache_bytes` what
-    the keys and values of one token take in all layers. Sequences of more than `limit` tokens must not be computed in a tree
+    the keys and values of one token take in all layers. Sequences of more than `tree_limit` tokens must not be computed in a tree
     (None: there is no such bound).
     """
 
@@ -38,7 +38,7 @@ class Layout:
     layer_count: int
     hidden_size: int
     cache_bytes: int
-    limit: int | None = None
+    tree_limit: int | None = None
 
 
 def decoder_of(model: PreTrainedModel) -> PreTrainedModel:

@@ -40,7 +40,7 @@ class TreeEngine:
 
     At most `batch_tokens` new tokens are computed at once, and `cache_tokens` kept for generation; by default both are derived
     from the memory that is free. `attention` is one of tree_attention.METHODS. `path` is "tree" or "plain", `reason` why not the
-    tree, and `limit` the number of tokens up to which sequences are computed in it (None: all).
+    tree, and `tree_limit` the number of tokens up to which sequences are computed in it (None: all).
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class TreeEngine:
         self.plain_passes = PlainPasses(model, self.device)
         self.path = "tree"
         self.reason: str | None = None
-        self.limit: int | None = None
+        self.tree_limit: int | None = None
         # Without a tree neither is used.
         self.batch_tokens, self.cache_tokens = batch_tokens or 0, cache_tokens or 0
         try:
             self.forward = TreeForward(model, self.device, self.attention)
             layout = self.forward.layout
-            self.limit = layout.limit
+            self.tree_limit = layout.tree_limit
             self.batch_tokens = batch_tokens or memory_budget.batch_tokens(
                 model, layout.hidden_size, layout.cache_bytes
             )
@@ -74,12 +74,12 @@ class TreeEngine:
 
     def _leave_tree(self, error: Exception) -> None:
         reason = str(error) if isinstance(error, Unfit) else f"its code raises {type(error).__name__} in a tree"
-        self.path, self.reason, self.limit = "plain", reason, 0
+        self.path, self.reason, self.tree_limit = "plain", reason, 0
 
     @property
     def description(self) -> dict[str, str | int]:
         """What a result says of the path: `path`, and where they apply `reason` and `tree_limit` in tokens."""
-        path_fields = {"path": self.path, "reason": self.reason, "tree_limit": self.limit or None}
+        path_fields = {"path": self.path, "reason": self.reason, "tree_limit": self.tree_limit or None}
         return {key: field_value for key, field_value in path_fields.items() if field_value is not None}
 
     @property
@@ -88,13 +88,15 @@ class TreeEngine:
         if self.path == "plain":
             cache_note = "" if self.plain_passes.use_cache else "; texts are generated without a cache"
             return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache_note}"
-        if self.limit is not None:
-            return f"requests of more than {self.limit} tokens are computed by plain forward passes, which is slower"
+        if self.tree_limit is not None:
+            return (
+                f"requests of more than {self.tree_limit} tokens are computed by plain forward passes, which is slower"
+            )
         return None
 
     def _fits_tree(self, tokens: int) -> bool:
         """Whether a sequence of which so many tokens are fed is computed in the tree."""
-        return self.limit is None or tokens <= self.limit
+        return self.tree_limit is None or tokens <= self.tree_limit
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
@@ -199,7 +201,7 @@ class TreeEngine:
         encoding: Encoding,
         progress: Progress = no_progress,
     ) -> list[GeneratedText]:
-        """The greedy text after each start, in order; see `Engine` and `generate_ids`."""
+        """The greedy text after each prompt, in order; see `Engine` and `generate_ids`."""
 
         def is_finished(index: int, ids: list[int]) -> bool:
             return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops_by_prompt[index])
@@ -279,7 +281,7 @@ class TreeEngine:
                 raise
             except Exception as error:  # whatever a model raises that was not made for this
                 self._leave_tree(error)
-        if self.limit is not None:
+        if self.tree_limit is not None:
             self.plain_passes.check_and_choose_cache(self._tolerance)
 
     @property

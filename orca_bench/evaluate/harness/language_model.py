@@ -73,7 +73,7 @@ class HarnessModel(LM):
         shortened_before, narrowed_before = self.encoding.shortened_contexts, self.encoding.narrowed_contexts
         if instances[0].request_type == "loglikelihood":
             sequences = [self._encode_pair(instance) for instance in instances]
-            call = portions.scores(
+            call = portions.scoring_call(
                 sequences,
                 self.encoding.shortened_contexts - shortened_before,
                 self.encoding.narrowed_contexts - narrowed_before,
@@ -81,7 +81,7 @@ class HarnessModel(LM):
             return dataclasses.replace(call, requests_hash=requests_hash)
         prompts = [self._encode_prompt(instance) for instance in instances]
         stops_by_prompt = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        call = portions.texts(prompts, stops_by_prompt, self.encoding.shortened_contexts - shortened_before)
+        call = portions.generation_call(prompts, stops_by_prompt, self.encoding.shortened_contexts - shortened_before)
         return dataclasses.replace(call, requests_hash=requests_hash)
 
     def cached_tokens(self, call: Call) -> int:

@@ -10,7 +10,7 @@ from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.results.models import ProtocolDescription
 
 #: The protocols whose requests are made here. (`plain`, lm-eval's own prompts, is in harness/plain_protocol.py.)
-OURS = ("leaderboard", "orca")
+REQUEST_PROTOCOLS = ("leaderboard", "orca")
 
 __all__ = [
     "OURS",
@@ -30,7 +30,7 @@ __all__ = [
 def protocol_by_name(
     name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})
 ) -> RequestProtocol:
-    """The protocol of a name in `OURS`; `system` is the text of the system message where there is one.
+    """The protocol of a name in `REQUEST_PROTOCOLS`; `system` is the text of the system message where there is one.
 
     `max_new_tokens` gives tasks another limit for their answers than the protocol's own, tokens.
     """
@@ -43,7 +43,10 @@ def default_limits(name: str) -> Mapping[str, int]:
 
 
 def of_result(description: ProtocolDescription) -> RequestProtocol:
-    """The protocol, one of `OURS`, that a result describes. Its version is today's, which may be another than the result's."""
+    """The protocol, one of `REQUEST_PROTOCOLS`, that a result describes.
+
+    Its version is today's, which may be another than the result's.
+    """
     limits = MAX_NEW_TOKENS if description.max_new_tokens is None else description.max_new_tokens
     if not isinstance(limits, Mapping):
         limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)

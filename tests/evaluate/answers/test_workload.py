@@ -30,7 +30,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
         ScoredSequence([1, 2, 3, 4], 2),
         ScoredSequence([1, 2, 9], 1),
     ]
-    call = portions.scores(pairs, 0)
+    call = portions.scoring_call(pairs, 0)
     numbers = [number for portion in call.portions for number in portion.request_indices]
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
@@ -39,7 +39,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
         len(pair.ids) - 1 for pair in pairs
     )
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
-    call = portions.texts(starts, [["a"], ["b", "c"], []], 0)
+    call = portions.generation_call(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
     assert portion.token_count == 3 + 3 * 5 and call.discards_tokens
     rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
@@ -48,7 +48,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
 
 def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
     def key(ids=(1, 2, 3), start=1, more=()):
-        return portions.scores([ScoredSequence(list(ids), start), *more], 0).portions[0].key()
+        return portions.scoring_call([ScoredSequence(list(ids), start), *more], 0).portions[0].key()
 
     keys = [key(), key((1, 2, 4)), key((1, 2, 3, 3)), key(start=2), key(more=[ScoredSequence([1, 2, 3], 1)])]
     prompts = [
@@ -57,7 +57,7 @@ def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
         (GenerationPrompt([1, 2, 3], 1, 1), []),
         (GenerationPrompt([1, 2, 3], 1), ["a"]),
     ]
-    keys += [portions.texts([prompt], [stops], 0).portions[0].key() for prompt, stops in prompts]
+    keys += [portions.generation_call([prompt], [stops], 0).portions[0].key() for prompt, stops in prompts]
     assert len(set(keys)) == len(keys) and key() == key()
 
 
@@ -150,7 +150,7 @@ def test_what_is_no_length_of_time_is_refused(text):
 
 def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_long_step(capsys):
     (task,) = select("mmlu")
-    call = portions.scores([ScoredSequence(list(range(n, n + 50)), 40) for n in range(100)], 0)
+    call = portions.scoring_call([ScoredSequence(list(range(n, n + 50)), 40) for n in range(100)], 0)
     lines = []
 
     def wait_for(count, pattern):

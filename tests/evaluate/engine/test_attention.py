@@ -91,7 +91,7 @@ def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
 def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
     engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, cache_tokens=600)
     engine.choose_path()
-    assert (engine.path, engine.limit) == ("tree", 32) and "more than 32 tokens" in engine.note
+    assert (engine.path, engine.tree_limit) == ("tree", 32) and "more than 32 tokens" in engine.note
     alone, whole = [], engine.plain_passes.log_probabilities
     monkeypatch.setattr(
         engine.plain_passes, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
@@ -112,7 +112,7 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     model = model_with_large_weights(LlamaForCausalLM, config)
     engine = TreeEngine(model)
     engine.choose_path()
-    assert engine.path == "tree" and engine.limit == 39
+    assert engine.path == "tree" and engine.tree_limit == 39
     draw = random.Random(1)
     requests = [
         ScoredSequence([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)
