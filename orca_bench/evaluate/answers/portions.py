@@ -74,7 +74,7 @@ class Call:
 
     `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_contexts` how many contexts lost
     tokens to fit, `narrowed_contexts` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that
-    are fed, in the order of the call, each sequence behind its length and the place where its scored part begins (or its most
+    are fed, in the order of the call, each sequence after its length and the place where its scored part begins (or its most
     new tokens). `requests_hash` is Python's hash of the requests as strings, in order, valid in this process only; None where
     only ids are known.
     """
@@ -110,7 +110,7 @@ def scoring_call(sequences: Sequence[ScoredSequence], shortened_contexts: int, n
 def generation_call(
     prompts: Sequence[GenerationPrompt], stops_by_prompt: Sequence[Sequence[str]], shortened_contexts: int
 ) -> Call:
-    """The portions of contexts behind which texts are generated."""
+    """The portions of contexts after which texts are generated."""
     # The tree leaves out the last id, which is not fed.
     sequences = [ScoredSequence([*prompt.ids, 0], len(prompt.ids)) for prompt in prompts]
     max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)

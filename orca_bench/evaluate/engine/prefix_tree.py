@@ -67,7 +67,7 @@ class TreeBatch:
     ended_paths: list[EndedPath] = field(default_factory=list)
 
     def subtree_ends(self) -> npt.NDArray[np.int64]:
-        """[cached + tokens]: the index behind the last descendant of each index, so that q attends to k where k ≤ q < ends[k].
+        """[cached + tokens]: the index after the last descendant of each index, so that q attends to k where k ≤ q < ends[k].
 
         A batch is walked depth first, so the descendants of an index follow it without a gap.
         """

@@ -2,7 +2,7 @@
 
 `TreeAttention` is the pattern of one batch of the tree: each token attends to the cached path and, of the batch, to its own
 ancestors, of which a layer may use only the nearest (a sliding window). There are two ways to compute the same: `spans` attends
-run by run, each to just its own ancestors, and was the faster on CPUs; `mask` gives one kernel a boolean mask, for GPUs, where
+span by span, each to just its own ancestors, and was the faster on CPUs; `mask` gives one kernel a boolean mask, for GPUs, where
 launching many kernels should cost more than the mask wastes (not measured). `StepAttention` is the pattern of one step of
 generation. Its own module because it knows keys and values and neither models nor requests.
 """
@@ -19,7 +19,7 @@ from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TokenSpan, TreeBatch
 
 METHODS = ("runs", "mask")
-_BLOCK_TOKENS = 256  # tokens of a run that attend together under a mask
+_BLOCK_TOKENS = 256  # tokens of a span that attend together under a mask
 
 
 class TreeAttention(AttentionPattern):
@@ -204,7 +204,7 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window: int | None =
 
 
 class _QueryBlock(NamedTuple):
-    """Tokens `start` to `end` of a batch that attend together to columns `first_column` to `last_column` of their run's.
+    """Tokens `start` to `end` of a batch that attend together to columns `first_column` to `last_column` of their span's.
 
     `mask` is [tokens, columns], 0 where a column is attended to and -inf elsewhere; None: to all, or `causal`.
     """
@@ -218,7 +218,7 @@ class _QueryBlock(NamedTuple):
 
 
 class _SpanAttention(NamedTuple):
-    """A run during its attention: the indices of its columns, its ancestors and itself in the order of depth; its parts."""
+    """A span during its attention: `key_indices` are its ancestors and itself in the order of depth; and its query blocks."""
 
     key_indices: slice | torch.Tensor
     query_blocks: list[_QueryBlock]
@@ -227,7 +227,7 @@ class _SpanAttention(NamedTuple):
 def _span_attention(
     batch: TreeBatch, span: TokenSpan, device: torch.device, dtype: torch.dtype, window: int | None
 ) -> _SpanAttention:
-    """A run, in parts; a long run after other tokens has several, so that no part computes much of what its mask hides."""
+    """A span in query blocks; a long one after other tokens has several, so that none computes much of what its mask hides."""
     span_indices = range(len(batch.cached_indices) + span.start, len(batch.cached_indices) + span.end)
     ancestor_count = len(span.ancestors)
     key_indices: slice | torch.Tensor
