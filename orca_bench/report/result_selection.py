@@ -51,7 +51,7 @@ def select_results(paths: Sequence[Path]) -> Selection:
     Raises UserError for a named result that cannot be read, for a folder without results, and where no result remains.
     """
     named = frozenset(path for path in paths if not path.is_dir())
-    return _select(reading.files(paths), _read_without_questions, [], named)
+    return _select(reading.find_result_paths(paths), _read_without_questions, [], named)
 
 
 def result_labels(results: Sequence[Result]) -> list[str]:

@@ -137,15 +137,15 @@ def _as_user_error(error: ValidationError, where: str | Path, file_kind: str) ->
     )
 
 
-def files(paths_or_folders: Sequence[Path]) -> list[Path]:
+def find_result_paths(paths_or_folders: Sequence[Path]) -> list[Path]:
     """The result files of these paths, each once; of a folder all below it. Raises UserError for a folder without one."""
-    paths: list[Path] = []
+    all_result_paths: list[Path] = []
     for path in paths_or_folders:
         result_paths = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
         if not result_paths:
             raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
-        paths += result_paths
-    return list(dict.fromkeys(paths))
+        all_result_paths += result_paths
+    return list(dict.fromkeys(all_result_paths))
 
 
 def is_result(path: Path) -> bool:
