@@ -144,21 +144,21 @@ def load_result(path: str | Path, label: str | None = None) -> ResultFile:
     return reading.ResultFile(path, label or result.model.name, result)
 
 
-def compare(base: ResultFile, *others: ResultFile, reported: str | None = None) -> list[Comparison]:
+def compare(base: ResultFile, *other_results: ResultFile, reported: str | None = None) -> list[Comparison]:
     """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
 
     The tests of one call are corrected together (Holm). With `reported`, a name such as orca_mini_13b or a JSON file, the base
     is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where there is nothing to
     compare the base with, and where two results have no task in common.
     """
-    if not others and reported is None:
+    if not other_results and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="give another result, or `reported`")
 
     from orca_bench.report import comparison
     from orca_bench.report.reported_comparison import compare_with_reported
     from orca_bench.report.reported_scores import read_reported_scores
 
-    comparisons = comparison.compare(base, others)
+    comparisons = comparison.compare(base, other_results)
     if reported is not None:
         comparisons.append(compare_with_reported(base, read_reported_scores(reported)))
     return comparisons

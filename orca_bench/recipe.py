@@ -166,10 +166,10 @@ class Recipe(_Section):
 
 def difference(earlier: Recipe, recipe: Recipe) -> str | None:
     """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
-    before, after = _values_by_key(earlier), _values_by_key(recipe)
-    for key in before | after:
-        if before.get(key) != after.get(key):
-            return f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+    earlier_values, values = _values_by_key(earlier), _values_by_key(recipe)
+    for key in earlier_values | values:
+        if earlier_values.get(key) != values.get(key):
+            return f"{key} was {earlier_values.get(key)!r}, now {values.get(key)!r}"
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 
-#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_bare` returns them.
+#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_normalize` returns them.
 PLACEHOLDER_INPUTS = frozenset(
     ("no input", "noinput", "no input required", "no input needed", "no input necessary", "input not required")
     + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
@@ -21,8 +21,8 @@ PLACEHOLDER_OUTPUTS = frozenset(
     ("nooutput", "no output", "no output required", "no output needed", "no output necessary")
 )
 
-_SIGNS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
-_GAP = re.compile(r"[\s_]+|(?<=no)-")
+_IGNORED_CHARACTERS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
+_GAP_PATTERN = re.compile(r"[\s_]+|(?<=no)-")
 
 
 def text(row: dict[str, Any], column: str | None, where: str) -> str:
@@ -44,16 +44,16 @@ def text(row: dict[str, Any], column: str | None, where: str) -> str:
 
 def is_placeholder_input(value: str) -> bool:
     """Whether an input is a placeholder for no input, such as `N/A`."""
-    return len(value) < 40 and _bare(value) in PLACEHOLDER_INPUTS
+    return len(value) < 40 and _normalize(value) in PLACEHOLDER_INPUTS
 
 
 def is_placeholder_output(value: str) -> bool:
     """Whether an output says that there is none, such as `<nooutput>`."""
-    return len(value) < 40 and _bare(value) in PLACEHOLDER_OUTPUTS
+    return len(value) < 40 and _normalize(value) in PLACEHOLDER_OUTPUTS
 
 
-def _bare(value: str) -> str:
-    return _GAP.sub(" ", value.strip(_SIGNS).casefold())
+def _normalize(value: str) -> str:
+    return _GAP_PATTERN.sub(" ", value.strip(_IGNORED_CHARACTERS).casefold())
 
 
 def exclusion_reason(instruction: str, response: str, published: bool = True) -> str:

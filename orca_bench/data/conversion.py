@@ -45,10 +45,10 @@ class ConversionReport:
     left_out: Counter[str] = field(default_factory=Counter)
     first_left_out: dict[str, str] = field(default_factory=dict)
 
-    def leave_out(self, reason: str, place: str) -> None:
+    def leave_out(self, reason: str, location: str) -> None:
         """Count a row that is left out."""
         self.left_out[reason] += 1
-        self.first_left_out.setdefault(reason, place)
+        self.first_left_out.setdefault(reason, location)
 
 
 def convert(
@@ -77,8 +77,8 @@ def convert(
                 progress(report.records)
         if not report.records:
             reason, count = report.left_out.most_common(1)[0]
-            first = report.first_left_out[reason]
-            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first)
+            first_location = report.first_left_out[reason]
+            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first_location)
     return report
 
 
@@ -98,22 +98,22 @@ def _records(
     strict: bool,
     report: ConversionReport,
 ) -> Iterator[dict[str, Any]]:
-    rows: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
-    ids: set[str] = set()
+    row_counts: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
+    record_ids: set[str] = set()
     for path in paths:
         for item in instructions.read(path, mapping):
-            rows[item.source] += 1
+            row_counts[item.source] += 1
             if item.problem:
                 if strict:
                     raise UserError(f"--strict allows no rows {item.problem}", where=item.place)
                 report.leave_out(item.problem, item.place)
                 continue
             report.placeholder_inputs += item.placeholder
-            record = _record(item, rows[item.source], _system(item, systems, seed, report))
-            if record["id"] in ids:
-                record["id"] = _new_id(record["id"], ids)
+            record = _record(item, row_counts[item.source], _system(item, systems, seed, report))
+            if record["id"] in record_ids:
+                record["id"] = _new_id(record["id"], record_ids)
                 report.new_ids += 1
-            ids.add(record["id"])
+            record_ids.add(record["id"])
             yield record
 
 
@@ -126,15 +126,15 @@ def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed:
         report.default_systems += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_systems += 1
-    texts = "\0".join((str(seed), item.instruction, item.input, item.reference))
-    text_hash = int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "big")
-    ids = DEFAULT_SYSTEMS if systems is None else systems
-    return system_message(ids[text_hash % len(ids)])
+    hash_input = "\0".join((str(seed), item.instruction, item.input, item.reference))
+    text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
+    system_ids = DEFAULT_SYSTEMS if systems is None else systems
+    return system_message(system_ids[text_hash % len(system_ids)])
 
 
-def _record(item: instructions.Instruction, number: int, system: str) -> dict[str, Any]:
+def _record(item: instructions.Instruction, row_number: int, system: str) -> dict[str, Any]:
     return {
-        "id": f"{item.source}-{number}",
+        "id": f"{item.source}-{row_number}",
         "source": item.source,
         "teacher": "reference",
         "system_id": id_of(system),
@@ -145,9 +145,9 @@ def _record(item: instructions.Instruction, number: int, system: str) -> dict[st
     } | item.further_columns
 
 
-def _new_id(record_id: str, ids: set[str]) -> str:
-    """An id like `record_id` that is not among `ids`."""
-    number = 2
-    while f"{record_id}-{number}" in ids:
-        number += 1
-    return f"{record_id}-{number}"
+def _new_id(record_id: str, record_ids: set[str]) -> str:
+    """An id like `record_id` that is not among `record_ids`."""
+    suffix_number = 2
+    while f"{record_id}-{suffix_number}" in record_ids:
+        suffix_number += 1
+    return f"{record_id}-{suffix_number}"

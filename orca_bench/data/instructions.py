@@ -44,29 +44,29 @@ def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Ins
     `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
     rows of an unknown shape and what `row_files.read` cannot read.
     """
-    number, source = 0, source_of(path)
+    row_number, source = 0, source_of(path)
     for file in row_files.files_of(path):
-        for place, row in row_files.read(file):
-            number += 1
-            yield _instruction(row, _shape(row, mapping, place), source, number, place)
+        for location, row in row_files.read(file):
+            row_number += 1
+            yield _instruction(row, _shape(row, mapping, location), source, row_number, location)
 
 
 def source_of(path: Path) -> str:
     """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()
     names = [row_files.stem(path), *(parent.name for parent in path.parents)]
-    return next((name for name in names if name and name.lower() not in _GENERIC and "*" not in name), "rows")
+    return next((name for name in names if name and name.lower() not in _GENERIC_NAMES and "*" not in name), "rows")
 
 
-_GENERIC = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
+_GENERIC_NAMES = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
 
-def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, place: str) -> column_shapes.Shape:
+def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, location: str) -> column_shapes.Shape:
     if mapping is not None:
-        absent = next((column for column in sorted(mapping.columns) if column not in row), None)
-        if absent is not None:
-            hint = nearest(absent, row) or f"columns here: {', '.join(row)}"
-            raise UserError(f"no column '{absent}', which --map names", where=place, hint=hint)
+        absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
+        if absent_column is not None:
+            hint = nearest(absent_column, row) or f"columns here: {', '.join(row)}"
+            raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
         return mapping
     try:
         return column_shapes.of(tuple(row))
@@ -74,43 +74,66 @@ def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, place: str)
         try:  # sets that were joined have all columns, and None in those of the other sets
             return column_shapes.of(tuple(column for column, value in row.items() if value is not None))
         except UserError:
-            raise UserError(error.what, where=place, hint=error.hint) from None
+            raise UserError(error.what, where=location, hint=error.hint) from None
 
 
-def _instruction(row: dict[str, Any], shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
-    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, place)
+def _instruction(
+    row: dict[str, Any], shape: column_shapes.Shape, source: str, row_number: int, location: str
+) -> Instruction:
+    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, location)
     messages = _messages(row, shape)
     if messages is not None:
-        turns = exchange(messages, place)
+        turns = exchange(messages, location)
         problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
         system = system if turns.system is None else turns.system
-        return Instruction(turns.user, "", turns.assistant, source, number, place, system, problem=problem)
-    instruction, response, context = (
-        row_texts.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
+        return Instruction(turns.user, "", turns.assistant, source, row_number, location, system, problem=problem)
+    instruction, response, input_text = (
+        row_texts.text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
     problem = row_texts.exclusion_reason(instruction, response, published=not is_record)
     if shape.reasoning is not None:
-        steps = row_texts.text(row, shape.reasoning, place)
-        response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
-    if is_record:
-        further = _further_columns(row, system, place)
-        return Instruction(
-            instruction, context, response, source, number, place, system, problem=problem, further_columns=further
+        reasoning_text = row_texts.text(row, shape.reasoning, location)
+        response = (
+            f"{reasoning_text}\nThe answer is {response}" if reasoning_text.strip() else f"The answer is {response}"
         )
-    placeholder = row_texts.is_placeholder_input(context)
-    context = "" if placeholder or not context.strip() else context
+    if is_record:
+        further_columns = _further_columns(row, system, location)
+        return Instruction(
+            instruction,
+            input_text,
+            response,
+            source,
+            row_number,
+            location,
+            system,
+            problem=problem,
+            further_columns=further_columns,
+        )
+    placeholder = row_texts.is_placeholder_input(input_text)
+    input_text = "" if placeholder or not input_text.strip() else input_text
     assigns_system = shape.assigns_system and shape.mark in response
     return Instruction(
-        instruction, context, response, source, number, place, system, assigns_system, problem, placeholder=placeholder
+        instruction,
+        input_text,
+        response,
+        source,
+        row_number,
+        location,
+        system,
+        assigns_system,
+        problem,
+        placeholder=placeholder,
     )
 
 
-def _further_columns(row: dict[str, Any], system: str | None, place: str) -> dict[str, Any]:
+def _further_columns(row: dict[str, Any], system: str | None, location: str) -> dict[str, Any]:
     """The columns of a record beside its texts; the id of a system message only where it has one."""
-    texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
-    further = {column: value for column, value in row.items() if column not in texts and value is not None}
-    return further | {"id": row_texts.text(row, "id", place)} if "id" in further else further
+    text_columns = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
+    further_columns = {
+        column: value for column, value in row.items() if column not in text_columns and value is not None
+    }
+    return further_columns | {"id": row_texts.text(row, "id", location)} if "id" in further_columns else further_columns
 
 
 def _messages(row: dict[str, Any], shape: column_shapes.Shape) -> Any:

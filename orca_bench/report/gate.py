@@ -76,20 +76,20 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     """
     refuse_repeated_files(result, baselines)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
-    in_baselines = {name for baseline in baselines for name in baseline.questions}
-    compared_names = in_baselines if rules.tasks is None else set(rules.tasks)
-    examined = [task for task in TASKS if task.name in compared_names or task.name in rules.floors]
+    baseline_tasks = {name for baseline in baselines for name in baseline.questions}
+    compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
+    examined_tasks = [task for task in TASKS if task.name in compared_tasks or task.name in rules.floors]
     reasons = reasons_against_comparison(result, baselines)
-    if not examined:
+    if not examined_tasks:
         reasons.append("no task is held: the baseline has none")
     if reasons:
         return GateReport(str(result.path), label, [], reasons)
-    comparisons = _compare_tasks(result, baselines, compared_names)
+    comparisons = _compare_tasks(result, baselines, compared_tasks)
     verdicts = [
-        _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_names)
-        for task in examined
+        _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_tasks)
+        for task in examined_tasks
     ]
-    return GateReport(str(result.path), label, verdicts, [], unexamined_notes(result, baselines, examined))
+    return GateReport(str(result.path), label, verdicts, [], unexamined_notes(result, baselines, examined_tasks))
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,25 @@ class _TaskLine:
 def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: set[str]) -> dict[str, _TaskComparison]:
     """By task, the comparison of those of `names` that all baselines have on the questions of the result."""
     lines = _lines_by_task(result, baselines)
-    befores = {name: [line.first for line in task_lines] for name, task_lines in lines.items()}
-    afters = {name: task_lines[0].second for name, task_lines in lines.items()}
-    seeds = {name: SeedTest(0.0, 0.0) for name in lines}
+    baseline_scores = {name: [line.first for line in task_lines] for name, task_lines in lines.items()}
+    result_scores = {name: task_lines[0].second for name, task_lines in lines.items()}
+    seed_tests_by_task = {name: SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
-        steps = [1 / len(result.questions[name].questions) for name in lines]
-        tests = seed_tests(list(befores.values()), list(afters.values()), steps)
-        seeds = dict(zip(lines, tests, strict=True))
-    means = {name: sum(values) / len(values) for name, values in befores.items()}
-    compared = [name for name in lines if name in names]
-    ps = [max(seeds[name].p, _closest(lines[name], means[name]).difference.p) for name in compared]
-    corrected = dict(zip(compared, holm(ps), strict=True))
+        score_steps = [1 / len(result.questions[name].questions) for name in lines]
+        tests = seed_tests(list(baseline_scores.values()), list(result_scores.values()), score_steps)
+        seed_tests_by_task = dict(zip(lines, tests, strict=True))
+    baseline_means = {name: sum(values) / len(values) for name, values in baseline_scores.items()}
+    compared_tasks = [name for name in lines if name in names]
+    ps = [
+        max(seed_tests_by_task[name].p, _closest_line(lines[name], baseline_means[name]).difference.p)
+        for name in compared_tasks
+    ]
+    corrected_ps = dict(zip(compared_tasks, holm(ps), strict=True))
     return {
-        name: _TaskComparison(means[name], afters[name], max(corrected[name], seeds[name].task_p)) for name in compared
+        name: _TaskComparison(
+            baseline_means[name], result_scores[name], max(corrected_ps[name], seed_tests_by_task[name].task_p)
+        )
+        for name in compared_tasks
     }
 
 
@@ -145,7 +151,7 @@ def _as_task_line(line: ComparisonLine) -> _TaskLine | None:
     return _TaskLine(line.first, line.second, line.difference)
 
 
-def _closest(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:
+def _closest_line(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:
     """Of several baselines, the questions are compared with the one whose score is closest to the mean."""
     return min(lines, key=lambda line: abs(line.first - mean))
 
@@ -188,15 +194,18 @@ def _judge(
         reason = "other rows or questions"
     if reason is not None or comparison is None:
         return False, f"not comparable: {reason}"
-    loss = round(100 * (comparison.before - comparison.after), 2) + 0.0  # and no minus zero
-    p, significant = format_p(comparison.p), comparison.p < rules.level
-    if loss > 0 and significant:
-        if loss >= rules.smallest_loss:
-            return False, f"worse by {loss:.2f} points (p {p})"
-        return True, f"worse by {loss:.2f} points (p {p}), less than the smallest loss of {rules.smallest_loss:g}"
-    if loss < 0 and significant:
-        return True, f"better by {-loss:.2f} points (p {p})"
-    return True, f"no loss shown ({0.0 - loss:+.2f} points, p {p})"
+    loss_points = round(100 * (comparison.before - comparison.after), 2) + 0.0  # and no minus zero
+    p, is_significant = format_p(comparison.p), comparison.p < rules.level
+    if loss_points > 0 and is_significant:
+        if loss_points >= rules.smallest_loss:
+            return False, f"worse by {loss_points:.2f} points (p {p})"
+        return (
+            True,
+            f"worse by {loss_points:.2f} points (p {p}), less than the smallest loss of {rules.smallest_loss:g}",
+        )
+    if loss_points < 0 and is_significant:
+        return True, f"better by {-loss_points:.2f} points (p {p})"
+    return True, f"no loss shown ({0.0 - loss_points:+.2f} points, p {p})"
 
 
 def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:

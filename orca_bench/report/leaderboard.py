@@ -28,7 +28,11 @@ _AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean of 6"}
 _HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in BY_NAME.items()}}
 _SHORT_HEADINGS = {
     **{"Mean of 6": "Mean 6", "Mean of 7": "Mean 7"},
-    **{wide: narrow for wide, narrow in (task.column_headings for task in BY_NAME.values()) if wide != narrow},
+    **{
+        long_heading: short_heading
+        for long_heading, short_heading in (task.column_headings for task in BY_NAME.values())
+        if long_heading != short_heading
+    },
 }
 
 
@@ -55,27 +59,29 @@ class _Row:
 def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[ReportedScores] = ()) -> Grid:
     """The grid of some results and reported scores, the best mean first; rows without a mean last."""
     rows = [_measured_row(file) for file in results] + [_reported_row(scores) for scores in reported]
-    rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
+    rows.sort(key=lambda row: -max(_score_value(row, "six without DROP"), _score_value(row, "all seven")))
     best_rows = _significantly_best_rows(rows)
-    models = [(row.model, row.protocol) for row in rows]
+    models_and_protocols = [(row.model, row.protocol) for row in rows]
     headings = ["Model", "Protocol", *(_HEADINGS[name] for name in _COLUMNS), "n"]
-    lines = []
+    grid_rows = []
     for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
-        model = row.model if models.count((row.model, row.protocol)) == 1 else row.label
+        model = row.model if models_and_protocols.count((row.model, row.protocol)) == 1 else row.label
         cells = [
             TextCell(
-                _format(row.scores.get(name)),
+                _format_score(row.scores.get(name)),
                 bold=best_rows.get(name) == index,
-                short=_format_short(row.scores.get(name)),
+                short=_format_score_short(row.scores.get(name)),
             )
             for name in _COLUMNS
         ]
         # Where there is no room for the column of protocols, the heading has to tell the rows apart.
-        lines.append([TextCell(model, short=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))])
+        grid_rows.append(
+            [TextCell(model, short=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))]
+        )
     return Grid(
         headings,
-        lines,
+        grid_rows,
         _notes(results, reported, rows),
         left_columns=frozenset({0, 1}),
         droppable=("n", "Mean of 7", "Protocol"),
@@ -99,15 +105,15 @@ def _reported_row(reported: ReportedScores) -> _Row:
     return _Row(reported.name, reported.name, "reported", scores)
 
 
-def _value(row: _Row, name: str) -> float:
+def _score_value(row: _Row, name: str) -> float:
     return row.scores[name].value if name in row.scores else -1.0
 
 
-def _format(score: _Score | None) -> str:
+def _format_score(score: _Score | None) -> str:
     return "–" if score is None else format_score(score.value, score.stderr, score.interval)
 
 
-def _format_short(score: _Score | None) -> str:
+def _format_score_short(score: _Score | None) -> str:
     """A number without its error, for a terminal that is too narrow."""
     return "–" if score is None else f"{100 * score.value:.2f}"
 
@@ -138,31 +144,38 @@ def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
         indices = [index for index, row in enumerate(rows) if name in row.scores]
         if len(indices) < 2:
             continue
-        best = max(indices, key=lambda index: rows[index].scores[name].value)
-        ps = [_p(rows[other], rows[best], name) for other in indices if other != best]
-        candidates[name] = (best, max(ps))  # better than each of the others: the largest p of an intersection of tests
-    adjusted = holm([p for _, p in candidates.values()])
+        best_index = max(indices, key=lambda index: rows[index].scores[name].value)
+        p_values = [
+            _p_value(rows[other_index], rows[best_index], name) for other_index in indices if other_index != best_index
+        ]
+        candidates[name] = (
+            best_index,
+            max(p_values),
+        )  # better than each of the others: the largest p of an intersection of tests
+    adjusted_ps = holm([p for _, p in candidates.values()])
     return {
-        name: best for (name, (best, _)), p in zip(candidates.items(), adjusted, strict=True) if p < SIGNIFICANCE_LEVEL
+        name: best_index
+        for (name, (best_index, _)), p in zip(candidates.items(), adjusted_ps, strict=True)
+        if p < SIGNIFICANCE_LEVEL
     }
 
 
-def _p(other: _Row, best: _Row, name: str) -> float:
+def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     """The p of no difference between two rows in a column; 1 where they cannot be compared."""
-    if other.file is not None and best.file is not None:
-        if not (other.file.questions and best.file.questions):
+    if other_row.file is not None and best_row.file is not None:
+        if not (other_row.file.questions and best_row.file.questions):
             return 1.0
-        line = compare_line(other.file, best.file, name)
+        line = compare_line(other_row.file, best_row.file, name)
         return 1.0 if line is None or line.difference is None else line.difference.p
-    if any(row.file is not None and not row.file.result.is_comparable(name) for row in (other, best)):
+    if any(row.file is not None and not row.file.result.is_comparable(name) for row in (other_row, best_row)):
         return 1.0
-    if name in AVERAGES or (other.file is None and best.file is None):
+    if name in AVERAGES or (other_row.file is None and best_row.file is None):
         return 1.0  # a reported average has no standard error
-    error = math.hypot(_error(other.scores[name], name), _error(best.scores[name], name))
-    return normal_p(best.scores[name].value - other.scores[name].value, error)
+    stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
+    return normal_p(best_row.scores[name].value - other_row.scores[name].value, stderr)
 
 
-def _error(score: _Score, name: str) -> float:
+def _standard_error(score: _Score, name: str) -> float:
     """A standard error above 0: the score's own, a quarter of its 95 % interval, or that of right-or-wrong scores."""
     if score.stderr:
         return score.stderr

@@ -48,7 +48,7 @@ def eval_results(
     """
     from huggingface_hub import EvalResult
 
-    link = {} if source is None else {"source_name": source.name, "source_url": source.url}
+    source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
     entries = []
     for name, value in scores.items():
         task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
@@ -66,7 +66,7 @@ def eval_results(
                 metric_type=task.metric,
                 metric_value=value,
                 metric_name=entry.metric_name,
-                **link,
+                **source_fields,
             )
         )
     return entries
@@ -94,8 +94,8 @@ def _result_notes(result: Result) -> Iterator[str]:
     if (protocol.name, protocol.version) != ("leaderboard", 1):
         yield f"protocol {protocol.heading}"
     if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        number = id_of(protocol.system)
-        yield "a system message of its own" if number is None else f"system message {number}"
+        system_id = id_of(protocol.system)
+        yield "a system message of its own" if system_id is None else f"system message {system_id}"
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
     if result.limit:
@@ -105,12 +105,12 @@ def _result_notes(result: Result) -> Iterator[str]:
 def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
     entry, task = result.tasks[name], BY_NAME[name]
-    status = entry.row_status(task.split)
-    if status == OTHER:
+    row_status = entry.row_status(task.split)
+    if row_status == OTHER:
         yield "other rows" if entry.rows is None else f"other rows ({entry.rows:,})"
-    elif status == NOT_VERIFIED:
+    elif row_status == NOT_VERIFIED:
         yield "rows not verified"
-    if task.few_shot_split and status != OTHER and entry.row_status(task.few_shot_split) == OTHER:
+    if task.few_shot_split and row_status != OTHER and entry.row_status(task.few_shot_split) == OTHER:
         yield "other few-shot examples"
     # The leaderboard's protocol cuts contexts as the leaderboard did.
     if result.protocol.name != "leaderboard" and entry.shortened:
@@ -129,18 +129,20 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
         body = f"# {name}\n"
     else:
         metadata, body = split_card(text, where)
-    index = metadata.get("model-index") or []
-    if not isinstance(index, list) or not all(isinstance(e, dict) and _are_results(e.get("results")) for e in index):
+    model_index = metadata.get("model-index") or []
+    if not isinstance(model_index, list) or not all(
+        isinstance(model_entry, dict) and _are_results(model_entry.get("results")) for model_entry in model_index
+    ):
         raise UserError("'model-index' is not a list of models", where=where)
     new_results = _model_index_results(name, results)
-    new_identities = {_identity(result) for result in new_results}
-    other_models = [entry for entry in index if entry.get("name") != name]
-    old_entries = [entry for entry in index if entry.get("name") == name][:1]
+    new_identities = {_result_identity(result) for result in new_results}
+    other_models = [entry for entry in model_index if entry.get("name") != name]
+    old_entries = [entry for entry in model_index if entry.get("name") == name][:1]
     old_results = [
         result
         for entry in old_entries
         for result in entry.get("results") or []
-        if _identity(result) not in new_identities
+        if _result_identity(result) not in new_identities
     ]
     # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.
     metadata["model-index"] = [*other_models, {"name": name, "results": old_results + new_results}]
@@ -176,8 +178,8 @@ def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlO
     entries = [
         entry for group in results_by_name.values() for entry in eval_results_to_model_index(name, group)[0]["results"]
     ]
-    name_again, results_again = model_index_to_eval_results([{"name": name, "results": entries}])
-    if name_again != name or len(results_again) != len(results):
+    parsed_name, parsed_results = model_index_to_eval_results([{"name": name, "results": entries}])
+    if parsed_name != name or len(parsed_results) != len(results):
         raise RuntimeError("huggingface_hub does not read back the model-index that it built")
     return entries
 
@@ -187,13 +189,13 @@ def _are_results(results: Any) -> bool:
     return results is None or (
         isinstance(results, list)
         and all(
-            isinstance(r, dict) and all(isinstance(r.get(key) or {}, dict) for key in ("dataset", "source"))
-            for r in results
+            isinstance(result, dict) and all(isinstance(result.get(key) or {}, dict) for key in ("dataset", "source"))
+            for result in results
         )
     )
 
 
-def _identity(result: Mapping[str, Any]) -> tuple[object, ...]:
+def _result_identity(result: Mapping[str, Any]) -> tuple[object, ...]:
     """What two results on a card must have in common to be the same: data set, configuration, split, source, metrics."""
     dataset, source = result.get("dataset") or {}, result.get("source") or {}
     metrics = tuple(

@@ -56,29 +56,29 @@ class _Point(NamedTuple):
 def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
     """All pictures that some results have, written to `folder`; over steps only where all are of one run and have their step."""
     pictures = [draw_scores(results, reported, folder)]
-    with_subjects = next((file for file in results if _has_subjects(file)), None)
-    if with_subjects is not None:
-        pictures.append(draw_subjects(with_subjects, folder))
+    file_with_subjects = next((file for file in results if _has_subjects(file)), None)
+    if file_with_subjects is not None:
+        pictures.append(draw_subjects(file_with_subjects, folder))
     models = [file.result.model for file in results]
     is_one_run = len({model.run for model in models}) == 1 and all(
         model.run is not None and model.step is not None for model in models
     )
     steps_by_protocol = [(file.result.protocol.name, file.result.model.step) for file in results]
-    is_clear = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
-    if is_one_run and is_clear and len({model.step for model in models}) > 1:
+    has_unique_steps = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
+    if is_one_run and has_unique_steps and len({model.step for model in models}) > 1:
         pictures.append(draw_steps(results, None, folder))
     return pictures
 
 
 def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> Picture:
     """Scores by task with 95 % intervals; reported scores as crosses where all results may be compared with them."""
-    plot = _pyplot()
+    pyplot = _pyplot()
     tasks = _tasks_of(results)
-    count = len(results)
-    height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * count))
-    figure, axes = plot.subplots(figsize=(8, height), layout="constrained")
+    result_count = len(results)
+    height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * result_count))
+    figure, axes = pyplot.subplots(figsize=(8, height), layout="constrained")
     for index, file in enumerate(results):
-        offset = (index - (count - 1) / 2) * 0.7 / max(count, 2)
+        offset = (index - (result_count - 1) / 2) * 0.7 / max(result_count, 2)
         points = [
             _point(x + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
             for x, task in enumerate(tasks)
@@ -101,28 +101,35 @@ def draw_subjects(file: ResultFile, folder: Path) -> Picture:
     entry = file.result.tasks.get(MMLU.name)
     if entry is None or not entry.subjects:
         raise UserError("no MMLU subjects in this result", where=file.path)
-    rows = []
-    for name, subject in entry.subjects.items():
-        low, high = subject.interval or wilson_interval(subject.value, subject.n)
-        rows.append((100 * subject.value, 100 * low, 100 * high, subject.n, name.replace("_", " ")))
-    rows.sort(key=lambda row: (row[0], row[4]))
-    plot = _pyplot()
-    figure, axes = plot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(rows))), layout="constrained")
+    subject_rows = []
+    for name, subject_result in entry.subjects.items():
+        low, high = subject_result.interval or wilson_interval(subject_result.value, subject_result.n)
+        subject_rows.append(
+            (100 * subject_result.value, 100 * low, 100 * high, subject_result.n, name.replace("_", " "))
+        )
+    subject_rows.sort(key=lambda row: (row[0], row[4]))
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(subject_rows))), layout="constrained")
     axes.errorbar(
-        [row[0] for row in rows],
-        range(len(rows)),
-        xerr=[[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]],
+        [row[0] for row in subject_rows],
+        range(len(subject_rows)),
+        xerr=[[row[0] - row[1] for row in subject_rows], [row[2] - row[0] for row in subject_rows]],
         fmt=_MARKERS[0],
         color=_COLOURS[0],
         markersize=4,
         elinewidth=1,
         label="subject",
     )
-    mean = 100 * entry.value
-    axes.axvline(mean, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {mean:.2f}")
+    mean_percent = 100 * entry.value
+    axes.axvline(
+        mean_percent,
+        color=_COLOURS[4],
+        linewidth=1.4,
+        label=f"mean of {len(subject_rows)} subjects: {mean_percent:.2f}",
+    )
     axes.axvline(MMLU.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.4, label="chance")
-    axes.set_yticks(range(len(rows)), [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
-    axes.set_ylim(-0.8, len(rows) - 0.2)
+    axes.set_yticks(range(len(subject_rows)), [f"{name} ({n})" for *_, n, name in subject_rows], fontsize=7)
+    axes.set_ylim(-0.8, len(subject_rows) - 0.2)
     axes.set_xlim(0, 100)
     axes.set_title(f"{file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
     _finish(figure, axes, "accuracy, percent; bars are 95 % intervals")
@@ -137,16 +144,22 @@ def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folde
     """
     results_by_protocol = _group_by_protocol(results, steps)
     tasks = _tasks_of(results)
-    plot = _pyplot()
-    columns = min(4, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure, grid = plot.subplots(
-        lines, columns, figsize=(2.6 * columns, 0.9 + 2.2 * lines), layout="constrained", squeeze=False
+    pyplot = _pyplot()
+    column_count = min(4, len(tasks))
+    row_count = -(-len(tasks) // column_count)
+    figure, axes_grid = pyplot.subplots(
+        row_count,
+        column_count,
+        figsize=(2.6 * column_count, 0.9 + 2.2 * row_count),
+        layout="constrained",
+        squeeze=False,
     )
     for index, task in enumerate(tasks):
-        _draw_task_over_steps(grid[index // columns][index % columns], task, results_by_protocol, is_first=index == 0)
-    for index in range(len(tasks), lines * columns):
-        grid[index // columns][index % columns].set_visible(False)
+        _draw_task_over_steps(
+            axes_grid[index // column_count][index % column_count], task, results_by_protocol, is_first=index == 0
+        )
+    for index in range(len(tasks), row_count * column_count):
+        axes_grid[index // column_count][index % column_count].set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
@@ -186,14 +199,14 @@ def _point(x: float, entry: Estimate, n: int) -> _Point:
     return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], index: int, label: str) -> None:
+def _draw_points(axes: Axes, points: Sequence[_Point], style_index: int, label: str) -> None:
     """A result's scores as points with horizontal error bars, in the marker and colour of the result with this index."""
     axes.errorbar(
         [point.score for point in points],
         [point.x for point in points],
         xerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
-        fmt=_MARKERS[index % len(_MARKERS)],
-        color=_COLOURS[index % len(_COLOURS)],
+        fmt=_MARKERS[style_index % len(_MARKERS)],
+        color=_COLOURS[style_index % len(_COLOURS)],
         markersize=6,
         elinewidth=1.5,
         capsize=3,
@@ -270,9 +283,9 @@ def _step(file: ResultFile) -> int:
     if model.step is not None:
         return model.step
     for text in (str(model.path), file.label, file.path.stem):
-        numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
-        if numbers:
-            return int(numbers[-1])
+        step_numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
+        if step_numbers:
+            return int(step_numbers[-1])
     raise UserError("no step in the name of this result or its model", where=file.path, hint="give --steps 100,200,…")
 
 
@@ -281,16 +294,16 @@ def _draw_task_over_steps(
 ) -> None:
     """One task's scores over steps, a line for each protocol; only the first task's lines have entries in the legend."""
     steps = sorted({step for results in results_by_protocol.values() for step in results})
-    shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
-    highest = 0.0
+    x_shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
+    highest_score = 0.0
     for index, (protocol, results) in enumerate(results_by_protocol.items()):
         points = []
         for step in sorted(results):
             entry = results[step].result.tasks.get(task.name)
             if entry is not None:
-                x = step + shift * (2 * index - len(results_by_protocol) + 1)
+                x = step + x_shift * (2 * index - len(results_by_protocol) + 1)
                 points.append(_point(x, entry, entry.n))
-        highest = max([highest, *(point.high for point in points)])
+        highest_score = max([highest_score, *(point.high for point in points)])
         axes.errorbar(
             [point.x for point in points],
             [point.score for point in points],
@@ -306,7 +319,7 @@ def _draw_task_over_steps(
         label = "chance" if is_first else None
         axes.axhline(task.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.2, label=label)
     axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
-    axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
+    axes.set_ylim(0, min(100, 20 * math.ceil(highest_score / 20 + 0.05)))  # from zero, so that heights compare
     axes.tick_params(labelsize=8)
     axes.grid(True, color=_GRID_COLOUR, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -57,8 +57,8 @@ def _compare_scores(task: TaskFacts, reported: float, estimate: Estimate) -> Com
     # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
     n = task.full_size
     low, high = wilson_interval(reported, n)
-    reported_error = math.sqrt(reported * (1 - reported) / n) or (high - low) / 4
-    measured_error = estimate.stderr or (estimate.high - estimate.low) / 4
-    error, value = math.hypot(reported_error, measured_error), estimate.value - reported
-    difference = normal_difference(value, error, UNPAIRED_TEST, estimate.n, estimate.clusters)
+    reported_stderr = math.sqrt(reported * (1 - reported) / n) or (high - low) / 4
+    measured_stderr = estimate.stderr or (estimate.high - estimate.low) / 4
+    combined_stderr, value = math.hypot(reported_stderr, measured_stderr), estimate.value - reported
+    difference = normal_difference(value, combined_stderr, UNPAIRED_TEST, estimate.n, estimate.clusters)
     return ComparisonLine(task.name, task.title, task.metric, reported, estimate.value, difference)

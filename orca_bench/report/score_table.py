@@ -57,29 +57,29 @@ def build_score_table(results: Sequence[tuple[str, Result]], reported: ReportedS
     """The table of results, each with its heading, beside the reported scores."""
     lines = []
     for task in TASKS:
-        score = reported.tasks.get(task.name)
-        scores = [_task_score(result, task.name, score) for _, result in results]
-        metric = _metric(results, task.name, task.metric)
-        lines.append(TableLine(task.name, task.title, task.shots, metric, score, scores))
+        reported_score = reported.tasks.get(task.name)
+        scores = [_task_score(result, task.name, reported_score) for _, result in results]
+        metric = _task_metric(results, task.name, task.metric)
+        lines.append(TableLine(task.name, task.title, task.shots, metric, reported_score, scores))
     for name, title in AVERAGES.items():
-        score = reported.averages.get(name)
-        scores = [_average_score(result, name, score) for _, result in results]
-        lines.append(TableLine(name, title, None, "mean", score, scores))
+        reported_score = reported.averages.get(name)
+        scores = [_average_score(result, name, reported_score) for _, result in results]
+        lines.append(TableLine(name, title, None, "mean", reported_score, scores))
     notes = reported_notes(reported) + [note for label, result in results for note in result_notes(label, result)]
     headings = [label for label, _ in results]
-    return ScoreTable(_title(results, reported), headings, lines, merge_notes(notes), dict(results))
+    return ScoreTable(_table_title(results, reported), headings, lines, merge_notes(notes), dict(results))
 
 
-def _title(results: Sequence[tuple[str, Result]], reported: ReportedScores) -> str:
+def _table_title(results: Sequence[tuple[str, Result]], reported: ReportedScores) -> str:
     suites = list(dict.fromkeys(result.suite.name for _, result in results))
     models = list(dict.fromkeys(result.model.name for _, result in results))
     # Where the headings do not name the one model, the title does.
-    model = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
-    suite = ", ".join(suites) or reported.suite
-    return f"{model}{suite}: percent ± standard error; reported: {reported.name}"
+    model_text = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
+    suite_text = ", ".join(suites) or reported.suite
+    return f"{model_text}{suite_text}: percent ± standard error; reported: {reported.name}"
 
 
-def _metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
+def _task_metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
     return next((result.tasks[name].metric for _, result in results if name in result.tasks), default)
 
 

@@ -65,13 +65,13 @@ def format_score(value: float | None, stderr: float | None, interval: Sequence[f
 
 def to_csv(table: ScoreTable) -> str:
     """One line per task and result, not rounded; empty where unknown."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_CSV_HEADINGS)
     for line in table.lines:
         columns = list(zip(table.headings, line.scores, strict=True)) or [("", MeasuredScore())]
         writer.writerows(_csv_row(line, heading, score, table.results.get(heading)) for heading, score in columns)
-    return out.getvalue()
+    return buffer.getvalue()
 
 
 def to_json(table: ScoreTable) -> str:
@@ -101,7 +101,7 @@ def _format_number(value: float | None, signed: bool = False) -> str:
 def _format_measured(score: MeasuredScore) -> str:
     if score.value is None:
         return "–"
-    interval = None if score.interval is None else [edge / 100 for edge in score.interval]
+    interval = None if score.interval is None else [bound / 100 for bound in score.interval]
     return format_score(score.value / 100, None if score.stderr is None else score.stderr / 100, interval)
 
 

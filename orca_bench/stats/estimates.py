@@ -97,5 +97,5 @@ class WithStandardError(Protocol):
 def mean_of_estimates(estimates: Sequence[WithStandardError]) -> tuple[float, float | None]:
     """The plain mean of k independent estimates and its standard error sqrt(Σ SE²) / k; None where one of them has none."""
     value = sum(estimate.value for estimate in estimates) / len(estimates)
-    squares = [estimate.stderr**2 for estimate in estimates if estimate.stderr is not None]
-    return value, math.sqrt(sum(squares)) / len(estimates) if len(squares) == len(estimates) else None
+    variances = [estimate.stderr**2 for estimate in estimates if estimate.stderr is not None]
+    return value, math.sqrt(sum(variances)) / len(estimates) if len(variances) == len(estimates) else None

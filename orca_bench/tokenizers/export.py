@@ -53,15 +53,15 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     return _disagreement(tokenizer, load_plain(folder))
 
 
-def _disagreement(tokenizer: Tokenizer, plain: PreTrainedTokenizerBase) -> Disagreement | None:
+def _disagreement(tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase) -> Disagreement | None:
     """The first text to which what was exported gives other ids, alone or in the chat template after BOS."""
     texts = probe_texts(300, seed=1)
-    splits, plain.split_special_tokens = plain.split_special_tokens, True
-    disagreement = first_disagreement(tokenizer, plain, texts)
-    plain.split_special_tokens = splits
+    splits_special, transformers_tokenizer.split_special_tokens = transformers_tokenizer.split_special_tokens, True
+    disagreement = first_disagreement(tokenizer, transformers_tokenizer, texts)
+    transformers_tokenizer.split_special_tokens = splits_special
     for text in texts[:100] if disagreement is None else []:
         expected = [*tokenizer.prefix, *tokenizer.encode(render(text, text))]
-        ids = plain.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
+        ids = transformers_tokenizer.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
         if ids != expected:
             return Disagreement(render(text, text), expected, ids)
     return disagreement

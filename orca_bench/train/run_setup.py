@@ -110,12 +110,12 @@ def describe(
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
-    window, longest = architecture.named_window(model_config), recipe.data.max_length
-    if window is not None and longest > window:
+    context_window, max_length = architecture.named_window(model_config), recipe.data.max_length
+    if context_window is not None and max_length > context_window:
         raise UserError(
-            f"examples of up to {longest} tokens do not fit the model's context window of {window} tokens",
+            f"examples of up to {max_length} tokens do not fit the model's context window of {context_window} tokens",
             where="data.max_length",
-            hint=f"set data.max_length to {window} or less",
+            hint=f"set data.max_length to {context_window} or less",
         )
 
 
@@ -127,9 +127,9 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
     """
     recipe = prepared.recipe
     _check_machine(recipe)
-    continues = run.open(recipe)
+    is_continued = run.open(recipe)
     tokenizer = tokenizers.load(prepared.resolved.model.tokenizer_source)
-    if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
+    if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
             where=tokenizer.source,
@@ -151,7 +151,7 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
         steps=prepared.plan.steps,
         parameters=prepared.parameters,
     )
-    return continues
+    return is_continued
 
 
 def _check_machine(recipe: Recipe) -> None:
@@ -188,23 +188,23 @@ def launch(
     it failed.
     """
     if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
-        if code := work(run):
-            raise SystemExit(code)
+        if exit_code := work(run):
+            raise SystemExit(exit_code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
-    start = time.time()
+    start_s = time.time()
     if launcher_environment.is_launched():
-        code = work(run, shows_steps)
+        exit_code = work(run, shows_steps)
     else:
-        code = _start_launcher(run, _command(run, recipe, launcher, shows_steps), message)
+        exit_code = _start_launcher(run, _command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
+    if exit_code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
-    seconds = run.manifest.get("seconds", 0) + time.time() - start
+    seconds = run.manifest.get("seconds", 0) + time.time() - start_s
     run.update(
         status=status,
         seconds=round(seconds, 1),
@@ -218,16 +218,16 @@ def launch(
     if status == "diverged":
         raise RuntimeError(outcome["message"])
     if status == "failed":
-        reason = outcome.get("message") or _exit_message(code)
+        reason = outcome.get("message") or _exit_message(exit_code)
         if outcome.get("code") == 2:
             raise UserError(reason)
         raise RuntimeError(f"{reason} (see the libraries' own messages in {run.log_file})")
 
 
-def _exit_message(code: int) -> str:
-    if code < 0:
-        return f"{signal.Signals(-code).name} ended the launcher and with it the training processes"
-    return f"a training process ended with exit code {code}"
+def _exit_message(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"{signal.Signals(-exit_code).name} ended the launcher and with it the training processes"
+    return f"a training process ended with exit code {exit_code}"
 
 
 def _start_launcher(run: Run, command: list[str], message: Message) -> int:
@@ -237,8 +237,8 @@ def _start_launcher(run: Run, command: list[str], message: Message) -> int:
     Raises Interrupted where the user presses Ctrl-C again.
     """
     with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
-        variables = _environment() | lifeline.environment
-        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=variables)
+        environment_variables = _environment() | lifeline.environment
+        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment_variables)
         try:
             return _wait(child)
         except KeyboardInterrupt:
@@ -248,15 +248,15 @@ def _start_launcher(run: Run, command: list[str], message: Message) -> int:
             return _wait(child)
         except KeyboardInterrupt:
             newest = newest_checkpoint(run.checkpoints)
-            rest = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
-            raise Interrupted(f"stopped at once; the same command {rest}") from None
+            continuation_text = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
+            raise Interrupted(f"stopped at once; the same command {continuation_text}") from None
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
-    while (code := child.poll()) is None:
+    while (exit_code := child.poll()) is None:
         time.sleep(_POLL_S)
-    return code
+    return exit_code
 
 
 @contextlib.contextmanager
@@ -269,13 +269,20 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
-    processes, module = str(recipe.train.processes), "orca_bench.train.training_process"
+    process_count, module = str(recipe.train.processes), "orca_bench.train.training_process"
     arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
     if launcher == "deepspeed":
-        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(free_port())]
-        return [sys.executable, *start, "--log_level", "error", "--module", module, *arguments]
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
-    return [sys.executable, *start, module, *arguments]
+        launcher_arguments = [
+            "-m",
+            "deepspeed.launcher.runner",
+            "--num_gpus",
+            process_count,
+            "--master_port",
+            str(free_port()),
+        ]
+        return [sys.executable, *launcher_arguments, "--log_level", "error", "--module", module, *arguments]
+    launcher_arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count, "--module"]
+    return [sys.executable, *launcher_arguments, module, *arguments]
 
 
 def _environment() -> dict[str, str]:

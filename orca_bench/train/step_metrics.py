@@ -48,8 +48,8 @@ def compute(
     examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None, seconds: float
 ) -> StepMetrics:
     """The metrics of `step` (from 0), which took so many seconds."""
-    batch = examples_of(plan, step)
-    tokens = int(examples.lengths[batch].sum())
+    example_indices = examples_of(plan, step)
+    tokens = int(examples.lengths[example_indices].sum())
     return StepMetrics(
         step=step + 1,
         steps=plan.steps,
@@ -58,7 +58,7 @@ def compute(
         lr=plan.learning_rate(step),
         grad_norm=norm,
         tokens=tokens,
-        trained_tokens=int(examples.trained[batch].sum()),
+        trained_tokens=int(examples.trained[example_indices].sum()),
         seconds=round(seconds, 4),
         tokens_per_second=round(tokens / seconds, 1),
     )

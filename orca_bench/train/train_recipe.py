@@ -88,9 +88,11 @@ def train_recipe(
         launcher_ranks.wait(store, run)
     run_setup.launch(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
-        export = read_json(run.model / "orca_bench.json")
-        if "example" in export:
-            display.message(f"plain transformers still reads the exported tokenizer otherwise: {export['example']}")
+        export_metadata = read_json(run.model / "orca_bench.json")
+        if "example" in export_metadata:
+            display.message(
+                f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
+            )
         display.message(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)")
     return run
 
@@ -111,12 +113,12 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
     with display.encoding() as progress:
         commits = {} if fresh else run.manifest.get("commits", {})
         prepared = run_setup.describe(recipe, progress, run.tokens_file, commits, display.message)
-    if fresh and (aside := run.move_aside()):
-        display.message(f"the run that was in {run.folder} is now in {aside}")
-    continues = run_setup.prepare(prepared, run)
+    if fresh and (old_folder := run.move_aside()):
+        display.message(f"the run that was in {run.folder} is now in {old_folder}")
+    is_continued = run_setup.prepare(prepared, run)
     display.prepared(prepared)
     _report_tokenizer(prepared, display)
-    if continues:
+    if is_continued:
         display.message("continuing from the newest checkpoint")
 
 
@@ -148,8 +150,8 @@ class UnreachableSource(Exception):
 
 def _needs_hub(recipe: Recipe) -> bool:
     """Whether a recipe names something that is not here and may be on the hub."""
-    names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
-    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in names)
+    source_names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
+    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in source_names)
 
 
 def write_untrained_model(recipe: Recipe, runs: Path) -> Path:

@@ -36,10 +36,10 @@ class StopRequest:
 
     def __init__(self, run: Run) -> None:
         self._run, self._has_signal = run, False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, self._receive)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, signal_number: int, frame: FrameType | None) -> None:
         self._has_signal = True
 
     def __bool__(self) -> bool:
@@ -62,33 +62,33 @@ def train(
     """
     import torch
 
-    first = torch.distributed.get_rank() == 0
+    is_first_rank = torch.distributed.get_rank() == 0
     stop_request = StopRequest(run)
-    done = engines.load_checkpoint(engine, run.checkpoints)
-    if first:
-        step_metrics.cut(run.metrics_file, done)
+    steps_done = engines.load_checkpoint(engine, run.checkpoints)
+    if is_first_rank:
+        step_metrics.cut(run.metrics_file, steps_done)
     torch.distributed.barrier()
-    for step in range(done, plan.steps):
-        start = time.perf_counter()
-        loss, stop, norm = _step(engine, examples, plan, step, stop_request)
-        metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start)
-        if first:
+    for step in range(steps_done, plan.steps):
+        start_s = time.perf_counter()
+        loss, must_stop, norm = _step(engine, examples, plan, step, stop_request)
+        metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start_s)
+        if is_first_rank:
             step_metrics.append(run.metrics_file, metrics)
         _check(divergence.problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
-        if first:
+        if is_first_rank:
             report(metrics)
-        done = step + 1
-        last = done == plan.steps
-        export = not last and done % (recipe.train.export_every or plan.steps) == 0
-        checkpoint = stop or last or done % recipe.train.checkpoint_every == 0
-        if export or checkpoint:
+        steps_done = step + 1
+        is_last = steps_done == plan.steps
+        must_export = not is_last and steps_done % (recipe.train.export_every or plan.steps) == 0
+        must_save = must_stop or is_last or steps_done % recipe.train.checkpoint_every == 0
+        if must_export or must_save:
             _check_result(engine, examples, plan, step)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-        if export:
-            _export(run, engine, tokenizer, done, run.exports / f"step-{done}")
-        if checkpoint:
-            engines.save_checkpoint(engine, run.checkpoints, done)
-        if stop and not last:
+        if must_export:
+            _export(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
+        if must_save:
+            engines.save_checkpoint(engine, run.checkpoints, steps_done)
+        if must_stop and not is_last:
             return "interrupted"
     _export(run, engine, tokenizer, plan.steps, run.model)
     return "finished"
@@ -141,33 +141,33 @@ def _step(
     """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
     import torch
 
-    total = _trained_tokens(examples, plan, step)
+    token_count = _trained_tokens(examples, plan, step)
     for group in engine.optimizer.param_groups:
         group["lr"] = plan.learning_rate(step)
-    summed = torch.zeros((), device=engine.device)
+    loss_sum = torch.zeros((), device=engine.device)
     for ids, labels in _micro_batches(engine, examples, plan, step):
         loss = engines.summed_loss(engine, ids, labels)
-        summed += loss.detach()
+        loss_sum += loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
-        engine.backward(loss * (plan.train.processes * plan.train.accumulation / total))
+        engine.backward(loss * (plan.train.processes * plan.train.accumulation / token_count))
         engine.step()
-    sums = torch.stack([summed, torch.tensor(float(bool(stop_request)), device=engine.device)])
+    sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
     torch.distributed.all_reduce(sums)
-    return float(sums[0]) / total, bool(sums[1] > 0), engines.grad_norm(engine)
+    return float(sums[0]) / token_count, bool(sums[1] > 0), engines.grad_norm(engine)
 
 
 def _loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
     """The loss of the batch of `step` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
-    summed = torch.zeros((), device=engine.device)
+    loss_sum = torch.zeros((), device=engine.device)
     engine.eval()
     with torch.no_grad():
         for ids, labels in _micro_batches(engine, examples, plan, step):
-            summed += engines.summed_loss(engine, ids, labels)
+            loss_sum += engines.summed_loss(engine, ids, labels)
     engine.train()
-    torch.distributed.all_reduce(summed)
-    return float(summed) / _trained_tokens(examples, plan, step)
+    torch.distributed.all_reduce(loss_sum)
+    return float(loss_sum) / _trained_tokens(examples, plan, step)
 
 
 def _trained_tokens(examples: EncodedExamples, plan: Plan, step: int) -> int:
@@ -180,12 +180,14 @@ def _micro_batches(
     """Ids and labels of each micro batch of a step that this process computes."""
     import torch
 
-    for accumulated in range(plan.train.accumulation):
-        numbers = plan.micro_batch(step, accumulated, torch.distributed.get_rank())
-        yield collate(examples, numbers, engine.device)
+    for accumulation_index in range(plan.train.accumulation):
+        example_indices = plan.micro_batch(step, accumulation_index, torch.distributed.get_rank())
+        yield collate(examples, example_indices, engine.device)
 
 
-def collate(examples: EncodedExamples, numbers: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(
+    examples: EncodedExamples, example_indices: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
 
     Labels are -100 on the prompt. An EMPTY number gives a sequence of padding, so that every process runs the same
@@ -193,14 +195,17 @@ def collate(examples: EncodedExamples, numbers: np.ndarray, device: torch.device
     """
     import torch
 
-    sequences = [examples.example(number) if number != EMPTY else np.zeros(1, np.int32) for number in numbers]
-    longest = max(2, max(map(len, sequences)))
-    ids = torch.zeros((len(numbers), longest), dtype=torch.long)
-    labels = torch.full((len(numbers), longest), -100, dtype=torch.long)
-    for index, (number, sequence) in enumerate(zip(numbers, sequences, strict=True)):
+    sequences = [
+        examples.example(example_index) if example_index != EMPTY else np.zeros(1, np.int32)
+        for example_index in example_indices
+    ]
+    padded_length = max(2, max(map(len, sequences)))
+    ids = torch.zeros((len(example_indices), padded_length), dtype=torch.long)
+    labels = torch.full((len(example_indices), padded_length), -100, dtype=torch.long)
+    for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
         tokens = torch.from_numpy(sequence.astype(np.int64))
         ids[index, : len(tokens)] = tokens
-        if number != EMPTY:
-            start = examples.prompt_lengths[number]
+        if example_index != EMPTY:
+            start = examples.prompt_lengths[example_index]
             labels[index, start : len(tokens)] = tokens[start:]
     return ids.to(device), labels.to(device)

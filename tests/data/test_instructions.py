@@ -284,7 +284,7 @@ def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     placeholders = [row["input"] for row in alpaca if row_texts.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything
-        assert not set(row_texts._bare(value).split()) - {
+        assert not set(row_texts._normalize(value).split()) - {
             "no",
             "noinput",
             "input",

@@ -230,7 +230,7 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
         "diverged at step 7: the loss is 120 (gradient norm 3.5, learning rate 0.002); its batch was records 1, 3 of "
         "a.jsonl, records 1, 3 of b.jsonl; the newest checkpoint, runs/r/checkpoints/step-00000005, is from before"
     )
-    assert divergence.places(list(range(12)), sources).endswith(
+    assert divergence.record_locations(list(range(12)), sources).endswith(
         "records 1, 2, 3, 4, 5 of b.jsonl and 4 more (all in manifest.json)"
     )
     assert "there is no checkpoint" in divergence.explain(REPORT, sources, None)
