@@ -113,7 +113,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def running(purpose: str) -> list[int]:
+def running_process_ids(purpose: str) -> list[int]:
     """The ids of this machine's processes that have a lifeline of this purpose."""
     return [process.pid for process in _processes_with(_PURPOSE, purpose)]
 

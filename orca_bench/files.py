@@ -149,15 +149,15 @@ def remove_temporary(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as indented JSON in one step."""
-    write_text(path, _whole(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
+    write_text(path, _escape_surrogates(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace `path` by one JSON object a line in one step."""
-    write_text(path, "".join(_whole(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
+    write_text(path, "".join(_escape_surrogates(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
 
 
-def _whole(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """JSON in which half a surrogate pair, which UTF-8 cannot hold, is the escape that JSON has for it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
@@ -211,13 +211,13 @@ def reading(path: Path, location: Callable[[], Where] | None = None) -> Iterator
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        system_errors = (
+        is_system_error = (
             isinstance(error, OSError) and error.errno is not None
         )  # a library's error about the content has none
         raise UserError(
-            f"cannot read: {error.strerror if isinstance(error, OSError) and system_errors else error}",
+            f"cannot read: {error.strerror if isinstance(error, OSError) and is_system_error else error}",
             where=location() if location else path,
-            hint=None if system_errors else "the file is cut off or damaged",
+            hint=None if is_system_error else "the file is cut off or damaged",
         ) from None
 
 

@@ -17,7 +17,7 @@ from orca_bench.errors import UserError, nearest, one_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Message = Callable[[str], None]
+ShowMessage = Callable[[str], None]
 Kind = Literal["model", "dataset"]
 
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")

@@ -84,12 +84,12 @@ class _KeyLocations:
 
     def describe(self, *locations: KeyPath) -> str:
         """The place and dotted key of one of these values: of that written last; a default has the place of its section."""
-        key_path = max(locations, key=lambda key_path: (key_path in self._locations, self._entry(key_path)[0]))
+        key_path = max(locations, key=lambda key_path: (key_path in self._locations, self._nearest_entry(key_path)[0]))
         dotted_key = ".".join(str(part) for part in key_path if not isinstance(part, int))
-        file_location = self._entry(key_path)[1]
+        file_location = self._nearest_entry(key_path)[1]
         return f"{file_location}: {dotted_key}" if dotted_key else file_location
 
-    def _entry(self, key_path: KeyPath) -> tuple[int, str]:
+    def _nearest_entry(self, key_path: KeyPath) -> tuple[int, str]:
         prefixes = (key_path[:length] for length in range(len(key_path), 0, -1))
         return next(
             (self._locations[prefix] for prefix in prefixes if prefix in self._locations), (-1, str(self._path))

@@ -56,16 +56,16 @@ def _normalize(value: str) -> str:
     return _GAP_PATTERN.sub(" ", value.strip(_IGNORED_CHARACTERS).casefold())
 
 
-def exclusion_reason(instruction: str, response: str, published: bool = True) -> str:
+def exclusion_reason(instruction: str, response: str, is_published: bool = True) -> str:
     """Why a row is left out, e.g. `without an answer`; empty if it is kept.
 
-    Placeholders are recognised in `published` rows only, not in records: those were checked when they were written.
+    Placeholders are recognised in published rows only, not in records: those were checked when they were written.
     """
     if not instruction.strip():
         return "without an instruction"
     if not response.strip():
         return "without an answer"
-    return "with a placeholder for an answer" if published and is_placeholder_output(response) else ""
+    return "with a placeholder for an answer" if is_published and is_placeholder_output(response) else ""
 
 
 def rows_phrase(count: int, reason: str) -> str:

@@ -77,10 +77,10 @@ def await_end(*family):
 
 def test_a_command_that_ends_ends_launcher_and_worker(family):
     command, launcher, worker = family()
-    assert sorted(child_processes.running("a test")) == sorted([launcher.pid, worker.pid])
+    assert sorted(child_processes.running_process_ids("a test")) == sorted([launcher.pid, worker.pid])
     command.communicate("\n")
     await_end(launcher, worker)
-    assert child_processes.running("a test") == []
+    assert child_processes.running_process_ids("a test") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])

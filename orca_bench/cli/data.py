@@ -88,7 +88,7 @@ def convert(
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:
     empty_suffix = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
     counts_and_descriptions = (
-        (report.own_systems, f"kept from the rows{empty_suffix}"),
+        (report.row_systems, f"kept from the rows{empty_suffix}"),
         (report.assigned_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
         (report.default_systems, "set to message 5 (--systems draws others)"),
     )

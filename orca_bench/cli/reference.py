@@ -83,7 +83,7 @@ def _command_section(command_words: tuple[str, ...], command: click.Command) -> 
         help_record = parameter.get_help_record(context)
         if help_record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
             option_names, option_help = help_record
-            yield f"| `{_cell(option_names)}` | {_cell(_escape(option_help))} |"
+            yield f"| `{_escape_cell(option_names)}` | {_escape_cell(_escape(option_help))} |"
 
 
 def _description(help_text: str) -> Iterator[str]:
@@ -109,7 +109,7 @@ def _escape(text: str) -> str:
     )
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     """The text as a cell of a table."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
@@ -129,8 +129,8 @@ def with_recipe_keys(text: str) -> str:
 def recipe_keys() -> str:
     """The table of the recipe's keys: name, values, default and meaning; * marks keys that may change in between."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    rows.append(f"| `{EXTENDS}` | text |  | {_cell(EXTENDS_DESCRIPTION)} |")
-    rows += [f"| {' | '.join(map(_cell, row))} |" for row in _key_rows(Recipe)]
+    rows.append(f"| `{EXTENDS}` | text |  | {_escape_cell(EXTENDS_DESCRIPTION)} |")
+    rows += [f"| {' | '.join(map(_escape_cell, row))} |" for row in _key_rows(Recipe)]
     note = "A run may be continued with another value of a key that has a star; all other keys must keep their values."
     return "\n".join([*rows, "", note]) + "\n"
 
@@ -143,7 +143,7 @@ def _key_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
             continue
         star_suffix = " *" if MAY_CHANGE in field.metadata else ""
         values_text = "section" if subsection is not None else _values_text(field.annotation)
-        yield f"`{prefix}{name}`{star_suffix}", values_text, _default(field), field.description or ""
+        yield f"`{prefix}{name}`{star_suffix}", values_text, _default_text(field), field.description or ""
         if subsection is not None:
             yield from _key_rows(subsection, f"{prefix}{name}.")
 
@@ -171,7 +171,7 @@ def _values_text(annotation: Any) -> str:
     return {bool: "true, false", int: "integer", float: "number", str: "text"}[annotation]
 
 
-def _default(field: FieldInfo) -> str:
+def _default_text(field: FieldInfo) -> str:
     """The default of a key; nothing for a key that must be given or has none."""
     if field.default is PydanticUndefined:
         return "required"

@@ -33,7 +33,7 @@ class TrainingConsole:
         examples, encoding_report, plan = prepared.examples, prepared.report, prepared.plan
         console.print(
             f"{encoding_report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained.sum()):,} trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
+            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
         )
         for source in prepared.sources:
             for remark in source.remarks:

@@ -20,7 +20,7 @@ class Shape:
 
     `turns` holds a list of messages, `reasoning` the steps before the response. `assigns_system` says that a row without a
     system message gets one by the policy, as the card's sources do; rows of other sets are somebody's own. Where a set has
-    column names that are common, `mark` is a text that only its responses have.
+    column names that are common, `response_mark` is a text that only its responses have.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Shape:
     reasoning: str | None = None
     turns: str | None = None
     assigns_system: bool = False
-    mark: str = ""
+    response_mark: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -48,7 +48,7 @@ SHAPES = (
     Shape("Dolly", "instruction", "response", "context", assigns_system=True),
     Shape("records", "instruction", "response"),
     Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", assigns_system=True),
-    Shape("GSM8K", "question", "answer", assigns_system=True, mark="####"),
+    Shape("GSM8K", "question", "answer", assigns_system=True, response_mark="####"),
     Shape("FLAN", "inputs", "targets", assigns_system=True),
     Shape("OpenOrca", "question", "response"),
     Shape("prompts", "prompt", "completion"),

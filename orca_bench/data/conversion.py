@@ -30,13 +30,13 @@ DEFAULT_SYSTEMS = tuple(range(2, 17))
 class ConversionReport:
     """Counts of a conversion: records, where their system messages came from, and rows left out.
 
-    `own_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
+    `row_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
     the policy and `default_systems` have message 5. `placeholder_inputs` inputs were words for no input, `new_ids` ids were
     changed because another record had them. `left_out` counts rows by reason, `first_left_out` has the place of the first.
     """
 
     records: int = 0
-    own_systems: int = 0
+    row_systems: int = 0
     empty_systems: int = 0
     assigned_systems: int = 0
     default_systems: int = 0
@@ -105,10 +105,10 @@ def _records(
             row_counts[item.source] += 1
             if item.problem:
                 if strict:
-                    raise UserError(f"--strict allows no rows {item.problem}", where=item.place)
-                report.leave_out(item.problem, item.place)
+                    raise UserError(f"--strict allows no rows {item.problem}", where=item.location)
+                report.leave_out(item.problem, item.location)
                 continue
-            report.placeholder_inputs += item.placeholder
+            report.placeholder_inputs += item.has_placeholder_input
             record = _record(item, row_counts[item.source], _system(item, systems, seed, report))
             if record["id"] in record_ids:
                 record["id"] = _new_id(record["id"], record_ids)
@@ -119,7 +119,7 @@ def _records(
 
 def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport) -> str:
     if item.system is not None:
-        report.own_systems += 1
+        report.row_systems += 1
         report.empty_systems += not item.system.strip()
         return item.system
     if systems is None and not item.assigns_system:

@@ -21,8 +21,8 @@ class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
     `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
-    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept. `placeholder` says
-    that its input was a word for no input. `further_columns` are those of a row that is a record already.
+    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
+    `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record already.
     """
 
     instruction: str
@@ -30,11 +30,11 @@ class Instruction:
     reference: str
     source: str
     row: int
-    place: str
+    location: str
     system: str | None = None
     assigns_system: bool = False
     problem: str = ""
-    placeholder: bool = False
+    has_placeholder_input: bool = False
     further_columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,7 +91,7 @@ def _instruction(
         row_texts.text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
-    problem = row_texts.exclusion_reason(instruction, response, published=not is_record)
+    problem = row_texts.exclusion_reason(instruction, response, is_published=not is_record)
     if shape.reasoning is not None:
         reasoning_text = row_texts.text(row, shape.reasoning, location)
         response = (
@@ -110,9 +110,9 @@ def _instruction(
             problem=problem,
             further_columns=further_columns,
         )
-    placeholder = row_texts.is_placeholder_input(input_text)
-    input_text = "" if placeholder or not input_text.strip() else input_text
-    assigns_system = shape.assigns_system and shape.mark in response
+    has_placeholder_input = row_texts.is_placeholder_input(input_text)
+    input_text = "" if has_placeholder_input or not input_text.strip() else input_text
+    assigns_system = shape.assigns_system and shape.response_mark in response
     return Instruction(
         instruction,
         input_text,
@@ -123,7 +123,7 @@ def _instruction(
         system,
         assigns_system,
         problem,
-        placeholder=placeholder,
+        has_placeholder_input=has_placeholder_input,
     )
 
 

@@ -26,7 +26,7 @@ _DEFAULT_FEW_SHOT_SHARE = 0.35
 _TASK_WEIGHTS = {"arc_challenge": 4, "mmlu": 1, "truthful_qa": 3, "gsm8k": 3}
 #: The shortest system messages: a small student spends its few minutes on the questions.
 _SYSTEM_IDS = (1, 5, 16)
-RECORDS = 5800
+RECORD_COUNT = 5800
 
 
 def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[str]]:
@@ -61,7 +61,7 @@ def _draw_distinct(task: str, subject: str | None, rng: random.Random, count: in
     return list(items.values())
 
 
-def records(benchmark_keys: set[str], count: int = RECORDS, seed: int = 1) -> Iterator[dict[str, Any]]:
+def records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) -> Iterator[dict[str, Any]]:
     """Explain-tuned records: system, instruction, input, response; none asks a question of the benchmark."""
     rng = random.Random(f"mini records {seed}")
     tasks = [task for task in SKILLS for _ in range(_TASK_WEIGHTS.get(task, 2))]

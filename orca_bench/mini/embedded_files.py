@@ -19,7 +19,7 @@ from orca_bench import prompt
 from orca_bench.files import make_folder, write_json, write_json_lines, writing
 from orca_bench.mini import corpus
 
-VOCABULARY = 1024
+VOCABULARY_SIZE = 1024
 
 
 def materialize(runs: Path) -> dict[str, Path]:
@@ -77,7 +77,7 @@ def _train_tokenizer(records: list[dict[str, Any]], path: Path) -> None:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model_bytes,  # by name, the file would hold the name
-            vocab_size=VOCABULARY,
+            vocab_size=VOCABULARY_SIZE,
             model_type="bpe",
             normalization_rule_name="identity",
             remove_extra_whitespaces=False,

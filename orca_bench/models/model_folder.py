@@ -38,7 +38,7 @@ class ModelSource:
 def locate(
     name: str,
     revision: str | None = None,
-    message: hub.Message = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
     option: str = "--revision",
 ) -> ModelSource:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 #: Keys of config.json that cannot change an answer here: who wrote it, and what is decided by the caller or kept beside it
 #: (dtype and class are parts of their own; every forward pass says itself whether it wants a cache).
-COSMETIC_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
-COSMETIC_GENERATION = {"_from_model_config", "transformers_version", "use_cache"}
-COSMETIC_TOKENIZER = {"name_or_path", "transformers_version", "chat_template"}
+COSMETIC_CONFIG_KEYS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+COSMETIC_GENERATION_KEYS = {"_from_model_config", "transformers_version", "use_cache"}
+COSMETIC_TOKENIZER_KEYS = {"name_or_path", "transformers_version", "chat_template"}
 
 #: Files that determine the ids of a text, by pattern, and the ones among a tokenizer's files that are read key by key.
 _VOCABULARY_PATTERNS = (
@@ -80,8 +80,10 @@ def of_folder(folder: str) -> dict[str, str]:
     if folder_path.is_file():
         return {"tokenizer": sha256(folder_path)}
     return {
-        "config": digest(_remove_keys(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG)),
-        "generation": digest(_remove_keys(_read_settings(folder_path / "generation_config.json"), COSMETIC_GENERATION)),
+        "config": digest(_remove_keys(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
+        "generation": digest(
+            _remove_keys(_read_settings(folder_path / "generation_config.json"), COSMETIC_GENERATION_KEYS)
+        ),
         "tokenizer": digest(_tokenizer_content(folder_path)),
     }
 
@@ -116,7 +118,7 @@ def differences(identity: Mapping[str, str], other_identity: Mapping[str, str]) 
 
 def _tokenizer_content(folder: Path) -> dict[str, Any]:
     files = sorted({file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()})
-    settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER) for name in _SETTINGS_FILES}
+    settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _SETTINGS_FILES}
     return {"files": {file.name: sha256(file) for file in files}, "settings": settings}
 
 

@@ -35,8 +35,8 @@ def to_grid(comparison: Comparison) -> Grid:
         rows,
         _legend(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
-        rule_after=task_count - 1,
-        droppable=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.first),
+        rule_after_row=task_count - 1,
+        droppable_headings=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.first),
     )
 
 

@@ -116,11 +116,11 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
     if differing_keys := current_result.protocol.differing_keys(
         baseline_result.protocol, current_result.tasks.keys() & baseline_result.tasks.keys()
     ):
-        protocol_text, baseline_text = (
+        protocol_text, baseline_protocol_text = (
             _protocol_text(current_result.protocol, differing_keys),
             _protocol_text(baseline_result.protocol, differing_keys),
         )
-        reasons.append(f"other protocol: {protocol_text} here, {baseline_text} in {baseline.path}")
+        reasons.append(f"other protocol: {protocol_text} here, {baseline_protocol_text} in {baseline.path}")
     if (current_result.version < _FIRST_FORMAT_OF_ROW_HASHES) != (
         baseline_result.version < _FIRST_FORMAT_OF_ROW_HASHES
     ):

@@ -45,8 +45,8 @@ def to_rich(report: GateReport) -> RenderableType:
         table.add_row(
             mark,
             Text(verdict.title),
-            Text(format_percent(verdict.before)),
-            Text(format_percent(verdict.after)),
+            Text(format_percent(verdict.baseline_score)),
+            Text(format_percent(verdict.result_score)),
             Text(str(len(verdict.lost_questions))),
             Text(verdict.reason),
         )
@@ -66,8 +66,8 @@ def to_markdown(report: GateReport) -> str:
         lines += ["| | task | baseline | now | turned | why |", "|---|---|--:|--:|--:|---|"]
     for verdict in report.verdicts:
         lines.append(
-            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.before)} "
-            f"| {format_percent(verdict.after)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
+            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.baseline_score)} "
+            f"| {format_percent(verdict.result_score)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
         )
     for verdict in report.verdicts:
         if not verdict.passed and verdict.lost_questions:
@@ -125,10 +125,10 @@ def _question_lines(verdict: TaskVerdict) -> list[str]:
 
 
 def _question_line(question: LostQuestion) -> str:
-    before, after = question.before, question.after
-    part, row = after.key
-    scores = f"{before.score:g} → {after.score:g}"
-    return f"{part} row {row}: {scores}, {_prediction(before)} → {_prediction(after)}"
+    baseline_question, result_question = question.baseline_question, question.result_question
+    part, row = result_question.key
+    scores = f"{baseline_question.score:g} → {result_question.score:g}"
+    return f"{part} row {row}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
 
 
 def _prediction(question: Question) -> str:
@@ -170,15 +170,15 @@ def _verdict_json(verdict: TaskVerdict) -> _Json:
         "task": verdict.name,
         "passed": verdict.passed,
         "reason": verdict.reason,
-        "baseline": verdict.before,
-        "value": verdict.after,
+        "baseline": verdict.baseline_score,
+        "value": verdict.result_score,
         "p": None if verdict.p is None or not math.isfinite(verdict.p) else verdict.p,
         "turned": [
             {
-                "task": question.after.task,
-                "row": question.after.row,
-                "before": question.before.score,
-                "after": question.after.score,
+                "task": question.result_question.task,
+                "row": question.result_question.row,
+                "before": question.baseline_question.score,
+                "after": question.result_question.score,
             }
             for question in verdict.lost_questions
         ],

@@ -47,7 +47,7 @@ class _FittingTable:
     def _layouts(self) -> Iterator[tuple[list[int], bool]]:
         """(columns, whether with short texts), from the whole table to the narrowest one."""
         column_sets = [list(range(len(self._grid.headings)))]
-        for heading in self._grid.droppable:
+        for heading in self._grid.droppable_headings:
             column_sets.append([i for i in column_sets[-1] if self._grid.headings[i] != heading])
         has_short_texts = any(cell.short for row in self._grid.rows for cell in row)
         yield from ((columns, False) for columns in (column_sets[:2] if has_short_texts else column_sets))
@@ -78,7 +78,7 @@ class _FittingTable:
             )
         for row_index, (row, row_texts) in enumerate(zip(grid.rows, texts, strict=True)):
             cells = [Text(row_texts[i], style="bold" if row[i].bold else row[i].style) for i in columns]
-            table.add_row(*cells, end_section=row_index == grid.rule_after)
+            table.add_row(*cells, end_section=row_index == grid.rule_after_row)
         return table
 
 
@@ -132,7 +132,7 @@ def to_latex(grid: Grid) -> str:
         lines.append(
             _latex_row(rf"\textbf{{{_escape_latex(c.text)}}}" if c.bold else _escape_latex(c.text) for c in row)
         )
-        if row_index == grid.rule_after:
+        if row_index == grid.rule_after_row:
             lines.append(r"  \midrule")
     return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -152,7 +152,7 @@ def to_html(grid: Grid) -> str:
     lines += ["<thead>", _html_row(grid, headings, "th"), "</thead>", "<tbody>"]
     for row_index, row in enumerate(grid.rows):
         lines.append(_html_row(grid, [_html_text(cell) for cell in row], "td"))
-        if row_index == grid.rule_after:
+        if row_index == grid.rule_after_row:
             lines += ["</tbody>", "<tbody>"]
     lines += ["</tbody>", "</table>"]
     if grid.notes:

@@ -84,7 +84,7 @@ def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[Reported
         grid_rows,
         _notes(results, reported, rows),
         left_columns=frozenset({0, 1}),
-        droppable=("n", "Mean of 7", "Protocol"),
+        droppable_headings=("n", "Mean of 7", "Protocol"),
         short_headings=_SHORT_HEADINGS,
     )
 

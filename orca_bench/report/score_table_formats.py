@@ -26,7 +26,7 @@ _CsvValue: TypeAlias = str | int | float | None
 
 def to_grid(table: ScoreTable) -> Grid:
     """The table as a grid. A column of differences that is empty is left out; an n that all results share is there once."""
-    has_one_n = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
+    has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
     columns = [
         ("Task", [line.title for line in table.lines]),
         ("Shots", ["" if line.shots is None else str(line.shots) for line in table.lines]),
@@ -38,7 +38,7 @@ def to_grid(table: ScoreTable) -> Grid:
         columns.append((heading, [_format_measured(score) for score in scores]))
         if any(score.difference is not None for score in scores):
             columns.append(("Δ", [_format_number(score.difference, signed=True) for score in scores]))
-        if not has_one_n or index == len(table.headings) - 1:
+        if not has_equal_counts or index == len(table.headings) - 1:
             columns.append(("n", ["" if score.n is None else str(score.n) for score in scores]))
     return Grid(
         [heading for heading, _ in columns],
@@ -46,8 +46,8 @@ def to_grid(table: ScoreTable) -> Grid:
         table.notes,
         table.title,
         left_columns=frozenset({0, 2}),
-        rule_after=len(TASKS) - 1,
-        droppable=("Metric", "Shots", "n", "Δ"),
+        rule_after_row=len(TASKS) - 1,
+        droppable_headings=("Metric", "Shots", "n", "Δ"),
     )
 
 

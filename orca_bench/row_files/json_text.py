@@ -149,13 +149,13 @@ class _JsonText:
     def elements(self) -> Iterator[tuple[str, Any]]:
         """(place, value) of each element of the array that begins here, up to the end of the text."""
         self._position = self._skip_space() + 1
-        if self._take("]"):
+        if self._skip_character("]"):
             return
         while True:
             yield self.next_value()
-            if self._take("]"):
+            if self._skip_character("]"):
                 break
-            if not self._take(","):
+            if not self._skip_character(","):
                 raise self._error("expecting ',' or ']'", self._skip_space())
         if not self.at_end():
             raise self._error("more text after the array", self._position)
@@ -164,7 +164,7 @@ class _JsonText:
         """Whether nothing but space is left."""
         return self._skip_space() == len(self.text)
 
-    def _take(self, character: str) -> bool:
+    def _skip_character(self, character: str) -> bool:
         if self.text.startswith(character, self._skip_space()):
             self._position += 1
             return True

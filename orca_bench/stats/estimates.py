@@ -76,10 +76,10 @@ def wilson_interval(proportion: float, n: float, degrees: float | None = None) -
     return max(0.0, min(proportion, center - margin)), min(1.0, max(proportion, center + margin))
 
 
-def normal_interval(value: float, stderr: float, least: float = -1.0, most: float = 1.0) -> tuple[float, float]:
+def normal_interval(value: float, stderr: float, lower: float = -1.0, upper: float = 1.0) -> tuple[float, float]:
     """The 95 % interval (low, high) of a normally distributed estimate, cut to [`least`, `most`]."""
     margin = two_sided_quantile(None) * stderr
-    return max(least, value - margin), min(most, value + margin)
+    return max(lower, value - margin), min(upper, value + margin)
 
 
 class WithStandardError(Protocol):

@@ -98,7 +98,7 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as FastTokenizer
 
-    proto = model_proto(tokenizer.source, tokenizer.controls)
+    proto = model_proto(tokenizer.source, tokenizer.control_ids)
     bos = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
     fast_tokenizer = FastTokenizer(_build_model(proto, tokenizer.source))
     text_bos = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
@@ -106,10 +106,12 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     fast_tokenizer.pre_tokenizer = _build_pre_tokenizer(proto, text_bos)
     fast_tokenizer.decoder = _build_decoder(proto)
     fast_tokenizer.add_special_tokens(
-        [tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.pieces]
+        [tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.piece_count]
     )
-    for id_ in range(tokenizer.pieces, tokenizer.vocab_size):  # tokenizers numbers added tokens in order, without gaps
-        token = tokenizer.added.get(id_)
+    for id_ in range(
+        tokenizer.piece_count, tokenizer.vocab_size
+    ):  # tokenizers numbers added tokens in order, without gaps
+        token = tokenizer.added_tokens.get(id_)
         if token is None or id_ in tokenizer.special_ids:
             fast_tokenizer.add_special_tokens([f"<unused_{id_}>" if token is None else token.content])
         else:
@@ -150,7 +152,7 @@ def _build_model(proto: ModelProto, model_file: Path) -> Model:
         unk_token=unknown_piece,
         fuse_unk=True,
         byte_fallback=byte_fallback,
-        # BOS and a user-defined symbol are one piece each whatever their letters are; `_build_pre_tokenizer` hands them over alone.
+        # BOS and a user-defined symbol are one piece each whatever their letters are: `_build_pre_tokenizer` parts them.
         ignore_merges=True,
     )
 

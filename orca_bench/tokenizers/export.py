@@ -11,7 +11,7 @@ from orca_bench.files import write_json, writing
 from orca_bench.prompt import chat_template, messages, render
 from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
-from orca_bench.tokenizers.hugging_face import load_plain
+from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
 from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
 from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG
@@ -50,7 +50,7 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     config = json.loads(config_file.read_text(encoding="utf-8"))
     without_bos = {"bos_token": None} if tokenizer.bos_id is None else {}  # a SentencePiece model's file may name one
     write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | without_bos)
-    return _disagreement(tokenizer, load_plain(folder))
+    return _disagreement(tokenizer, load_transformers_tokenizer(folder))
 
 
 def _disagreement(tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase) -> Disagreement | None:

@@ -41,7 +41,7 @@ class FolderTokenizer(Tokenizer):
         ids_without_special = self._backend.encode("a", add_special_tokens=False).ids
         first_id = ids_with_special[0] if ids_with_special[1:] == ids_without_special else None
         self.bos_id = self.transformers_tokenizer.bos_token_id
-        if self.bos_id is None and "bos_token" not in metadata.names:
+        if self.bos_id is None and "bos_token" not in metadata.spelling_by_key:
             self.bos_id = first_id
         self.adds_bos = (
             self.bos_id is not None
@@ -125,16 +125,16 @@ def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     if not (folder / TOKENIZER_JSON).is_file():
-        return load_plain(folder)
+        return load_transformers_tokenizer(folder)
     try:
         file_tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:
         raise _loading_error(folder, error) from error
-    if not {"bos_token", "eos_token"} <= metadata.names.keys():
+    if not {"bos_token", "eos_token"} <= metadata.spelling_by_key.keys():
         # Older folders leave the names to the class: gpt2's tokenizer_config.json has none.
         vocabulary = file_tokenizer.get_vocab()
         for name, token in _class_names(folder).items():
-            if name not in metadata.names and token in vocabulary:
+            if name not in metadata.spelling_by_key and token in vocabulary:
                 setattr(file_tokenizer, name, token)
     return file_tokenizer
 
@@ -142,7 +142,7 @@ def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
 def _class_names(folder: Path) -> dict[str, str]:
     """The named tokens of a folder as its own class has them; nothing where transformers cannot load that class."""
     try:
-        transformers_tokenizer = load_plain(folder)
+        transformers_tokenizer = load_transformers_tokenizer(folder)
     except UserError:
         return {}
     return {
@@ -152,7 +152,7 @@ def _class_names(folder: Path) -> dict[str, str]:
     }
 
 
-def load_plain(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_transformers_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The folder's tokenizer as plain transformers loads it; raises UserError where it cannot."""
     from transformers import AutoTokenizer
 

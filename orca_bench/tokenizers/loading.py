@@ -70,7 +70,7 @@ def _added_to_sentencepiece(folder: Path, metadata: Metadata) -> Metadata | None
 
 
 def _matches_piece_count(folder: Path, model_vocab_size: int | None, piece_count: int, token_count: int) -> bool:
-    """Whether a model with a vocabulary of `model_vocab_size` was made for tokenizer.model's pieces, not for tokenizer.json's tokens."""
+    """Whether `model_vocab_size` fits tokenizer.model's pieces, not tokenizer.json's tokens."""
     fits = [
         model_vocab_size is not None and count <= model_vocab_size < count + _MAX_PADDING_IDS
         for count in (piece_count, token_count)

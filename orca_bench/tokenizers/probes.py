@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers.conversion import finds_special
-from orca_bench.tokenizers.hugging_face import load_plain
+from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
 from orca_bench.tokenizers.loading import load
 from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON
@@ -26,11 +26,11 @@ class Disagreement:
 
     text: str
     expected_ids: list[int]
-    plain_ids: list[int]
+    transformers_ids: list[int]
     file: str = "SentencePiece model"
 
     def __str__(self) -> str:
-        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.plain_ids} to the folder's tokenizer"
+        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.transformers_ids} to the folder's tokenizer"
 
 
 _FIXED_PROBES = (
@@ -61,7 +61,7 @@ def probe_texts(count: int, seed: int = 0) -> list[str]:
 def first_disagreement(
     tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
 ) -> Disagreement | None:
-    """The first of `texts` to which the transformers tokenizer `transformers_tokenizer` gives other ids than `tokenizer`, or None.
+    """The first of `texts` to which `transformers_tokenizer` gives other ids than `tokenizer`, or None.
 
     That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
     disagreement.
@@ -99,7 +99,9 @@ def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
         return None
     tokenizer = load(folder)
     try:
-        transformers_tokenizer = load_plain(tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent)
+        transformers_tokenizer = load_transformers_tokenizer(
+            tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent
+        )
     except UserError:
         return None
     if finds_special(tokenizer):

@@ -43,52 +43,54 @@ class SentencePieceTokenizer(Tokenizer):
         self.source = model_file
         self._metadata = metadata
         self._processor = _load_processor(model_file)
-        self.pieces: int = self._processor.vocab_size()
+        self.piece_count: int = self._processor.vocab_size()
         #: Tokens that the file does not have, by id.
-        self.added = {id_: token for id_, token in sorted(metadata.added.items()) if id_ >= self.pieces}
-        self._added_ids = {token.content: id_ for id_, token in self.added.items()}
+        self.added_tokens = {
+            id_: token for id_, token in sorted(metadata.added_tokens.items()) if id_ >= self.piece_count
+        }
+        self._added_ids = {token.content: id_ for id_, token in self.added_tokens.items()}
         self.bos_id = self._resolve_named("bos_token", self._processor.bos_id(), metadata.bos_id)
         self.eos_id = self._resolve_named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
         self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
         self._hide_special()
-        self._added_pattern = (
-            _added_token_pattern([self.added[id_] for id_ in self._text_by_added_id])
+        self._added_tokens_pattern = (
+            _added_token_pattern([self.added_tokens[id_] for id_ in self._text_by_added_id])
             if self._text_by_added_id
             else None
         )
         self.special_ids = self._find_special_ids()
-        self.vocab_size = max([self.pieces - 1, *self.added]) + 1
+        self.vocab_size = max([self.piece_count - 1, *self.added_tokens]) + 1
         self.min_model_vocab_size = (
-            max([self.pieces - 1, *self._text_by_added_id, *self.prefix, *self.stop_ids[:1]]) + 1
+            max([self.piece_count - 1, *self._text_by_added_id, *self.prefix, *self.stop_ids[:1]]) + 1
         )
 
     def _hide_special(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
-        special_ids = {id_ for id_, token in self._metadata.added.items() if token.special} | {
+        special_ids = {id_ for id_, token in self._metadata.added_tokens.items() if token.special} | {
             *self.prefix,
             *self.stop_ids,
         }
-        special_piece_ids = {id_ for id_ in special_ids if id_ < self.pieces and not self._is_control(id_)}
+        special_piece_ids = {id_ for id_ in special_ids if id_ < self.piece_count and not self._is_control(id_)}
         pieces = model_proto(self.source).pieces if special_piece_ids else []
         #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
-        self.controls = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
-        if self.controls:
-            self._processor = _load_processor(self.source, self.controls)
-        self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.pieces}
+        self.control_ids = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
+        if self.control_ids:
+            self._processor = _load_processor(self.source, self.control_ids)
+        self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
         self._text_by_added_id = {
-            id_: token.content for id_, token in self.added.items() if id_ not in self._silent_ids
+            id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._silent_ids
         }
 
     def _resolve_named(self, key: str, file_id: int, configured: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
-        spelling = self._metadata.names.get(key)
+        spelling = self._metadata.spelling_by_key.get(key)
         if spelling:
             id_ = self._find_id(spelling)
             if id_ is None:
                 raise self._missing_token_error(key, spelling)
             return id_
-        if key == "bos_token" and key in self._metadata.names:
+        if key == "bos_token" and key in self._metadata.spelling_by_key:
             return None  # null: there is none
         if file_id >= 0:
             return file_id
@@ -96,8 +98,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _missing_token_error(self, key: str, spelling: str) -> UserError:
         """The error for a spelling that belongs to no token of the model."""
-        if spelling in self._metadata.beyond_model:
-            vocab_size, id_ = self._metadata.model_vocab_size, self._metadata.beyond_model[spelling]
+        if spelling in self._metadata.ids_beyond_model:
+            vocab_size, id_ = self._metadata.model_vocab_size, self._metadata.ids_beyond_model[spelling]
             return UserError(
                 f"{key} is {spelling!r} with the id {id_}, and the model's vocab_size is {vocab_size}",
                 where=self.source.parent,
@@ -119,21 +121,21 @@ class SentencePieceTokenizer(Tokenizer):
         if self._processor.id_to_piece(id_) == spelling:
             return id_
         # A folder may spell a piece otherwise: `<reserved_106>` became `<|im_end|>`.
-        return next((id_ for id_, token in self._metadata.added.items() if token.content == spelling), None)
+        return next((id_ for id_, token in self._metadata.added_tokens.items() if token.content == spelling), None)
 
     def _is_control(self, id_: int) -> bool:
         return self._processor.is_control(id_) or self._processor.is_unknown(id_)
 
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer.encode`."""
-        if self._added_pattern is None:
+        if self._added_tokens_pattern is None:
             return self._encode_text(text)
-        parts = self._split_at_added(text, self._added_pattern)
+        parts = self._split_at_added(text, self._added_tokens_pattern)
         return [id_ for part in parts for id_ in ([part] if isinstance(part, int) else self._encode_text(part))]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        if self._added_pattern is None:
+        if self._added_tokens_pattern is None:
             try:
                 return self._processor.encode(list(texts), num_threads=-1)
             except (UnicodeEncodeError, RuntimeError):
@@ -170,14 +172,16 @@ class SentencePieceTokenizer(Tokenizer):
 
     def spelling(self, token_id: int) -> str | None:
         """See `Tokenizer.spelling`."""
-        if 0 <= token_id < self.pieces:
+        if 0 <= token_id < self.piece_count:
             return self._processor.id_to_piece(token_id)
-        token = self.added.get(token_id)
+        token = self.added_tokens.get(token_id)
         return token.content if token else None
 
     def has_text(self, token_id: int) -> bool:
         """See `Tokenizer.has_text`."""
-        return token_id in self._text_by_added_id or (0 <= token_id < self.pieces and token_id not in self._silent_ids)
+        return token_id in self._text_by_added_id or (
+            0 <= token_id < self.piece_count and token_id not in self._silent_ids
+        )
 
     def may_change(self, token_id: int) -> bool:
         """See `Tokenizer.may_change`."""
@@ -191,14 +195,14 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def pad_id(self) -> int:
         """The padding token that the folder names or the file has, else the unknown piece."""
-        pad_spelling = self._metadata.names.get("pad_token")
+        pad_spelling = self._metadata.spelling_by_key.get("pad_token")
         pad_id = self._find_id(pad_spelling) if pad_spelling else None
         if pad_id is None and self._processor.pad_id() >= 0:
             pad_id = self._processor.pad_id()
         return self.unk_id if pad_id is None else pad_id
 
     def _find_special_ids(self) -> tuple[int, ...]:
-        controls = (id_ for id_ in range(self.pieces) if self._is_control(id_))
+        controls = (id_ for id_ in range(self.piece_count) if self._is_control(id_))
         return tuple(sorted({*controls, *self._silent_ids}))
 
     @property
@@ -210,8 +214,8 @@ class SentencePieceTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """The SHA-256 of the SentencePiece file; where the folder adds something to it, of that and of what is added."""
         file_hash = sha256(self.source)
-        added_tokens = {id_: asdict(token) for id_, token in self.added.items()}
-        fingerprint_fields = [added_tokens, list(self.controls), self.bos_id, list(self.stop_ids)]
+        added_tokens = {id_: asdict(token) for id_, token in self.added_tokens.items()}
+        fingerprint_fields = [added_tokens, list(self.control_ids), self.bos_id, list(self.stop_ids)]
         if fingerprint_fields == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
             return file_hash
         return hashlib.sha256(json.dumps([file_hash, *fingerprint_fields], ensure_ascii=False).encode()).hexdigest()

@@ -37,12 +37,12 @@ class AddedToken:
 class Metadata:
     """What a folder's files say of its tokens.
 
-    `names` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is none;
-    an absent key, and the empty names of early conversions, say nothing.
+    `spelling_by_key` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is
+    none; an absent key, and the empty names of early conversions, say nothing.
     """
 
-    added: dict[int, AddedToken] = field(default_factory=dict)
-    names: dict[str, str | None] = field(default_factory=dict)
+    added_tokens: dict[int, AddedToken] = field(default_factory=dict)
+    spelling_by_key: dict[str, str | None] = field(default_factory=dict)
     #: `eos_token_id` of generation_config.json, then of config.json.
     stop_ids: tuple[int, ...] = ()
     #: `bos_token_id` of config.json.
@@ -52,7 +52,7 @@ class Metadata:
     #: `vocab_size` of config.json, how many ids the model takes. None where there is no config.json.
     model_vocab_size: int | None = None
     #: Tokens that the files list and the model's vocabulary is too small for, with their ids.
-    beyond_model: dict[str, int] = field(default_factory=dict)
+    ids_beyond_model: dict[str, int] = field(default_factory=dict)
 
 
 def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
@@ -81,15 +81,15 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
     }
     return Metadata(
         # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
-        added={
+        added_tokens={
             id_: token for id_, token in added_tokens.items() if id_ >= 0 and (vocab_size is None or id_ < vocab_size)
         },
-        names=spelling_by_key,
+        spelling_by_key=spelling_by_key,
         stop_ids=tuple(dict.fromkeys(id_ for id_ in stop_ids if id_ >= 0 and (vocab_size is None or id_ < vocab_size))),
         bos_id=bos_ids[0] if bos_ids else None,
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
         model_vocab_size=vocab_size,
-        beyond_model={
+        ids_beyond_model={
             token.content: id_ for id_, token in added_tokens.items() if vocab_size is not None and id_ >= vocab_size
         },
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_bench.recipe import Train
 
-EMPTY = -1  # a place in the last batch that no example is left for
+NO_EXAMPLE = -1  # a place in the last batch that no example is left for
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class Plan:
             for epoch in range(min(self.train.epochs, math.ceil(place_count / self.examples)))
         ]
         order = np.concatenate(epoch_orders)[:place_count]
-        return np.pad(order, (0, place_count - len(order)), constant_values=EMPTY)
+        return np.pad(order, (0, place_count - len(order)), constant_values=NO_EXAMPLE)
 
     def batch(self, step: int) -> np.ndarray:
-        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left.
+        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
 
         Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
         a mean over all its tokens, so the order within a batch changes nothing but speed.
         """
         batch_size = self.train.global_batch
         batch = self._example_order[step * batch_size : (step + 1) * batch_size]
-        lengths = np.where(batch == EMPTY, 0, self.lengths[batch])
+        lengths = np.where(batch == NO_EXAMPLE, 0, self.lengths[batch])
         return batch[np.argsort(-lengths, kind="stable")]
 
     def micro_batch(self, step: int, accumulation_index: int, process: int) -> np.ndarray:

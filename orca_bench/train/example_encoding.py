@@ -58,7 +58,7 @@ class EncodedExamples:
         return np.diff(self.offsets)
 
     @property
-    def trained(self) -> np.ndarray:
+    def trained_token_counts(self) -> np.ndarray:
         """Tokens of each example on which the loss falls, int64 [examples]."""
         return self.lengths - self.prompt_lengths
 
@@ -105,7 +105,7 @@ def encode(
         responses = tokenizer.encode_batch([r.response for r in chunk])
         ids: list[int] = []
         for record_index, (prompt_ids, response_ids) in enumerate(zip(prompts, responses, strict=True), start):
-            example, prompt_length, is_truncated = _assemble(prompt_ids, response_ids, tokenizer, max_length)
+            example, prompt_length, is_truncated = _assemble_example(prompt_ids, response_ids, tokenizer, max_length)
             truncated_count += is_truncated
             if len(example) <= prompt_length:
                 dropped_records.append(record_index)
@@ -131,7 +131,7 @@ def encode(
     return examples, EncodingReport(len(records), truncated_count, dropped_records)
 
 
-def _assemble(
+def _assemble_example(
     prompt_ids: list[int], response_ids: list[int], tokenizer: Tokenizer, max_length: int
 ) -> tuple[list[int], int, bool]:
     """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""

@@ -101,7 +101,7 @@ def _collect(
     for location, row in rows:
         record = _record(row, location)
         problem = row_texts.exclusion_reason(
-            record.instruction, record.response, published=not row_texts.is_record(row)
+            record.instruction, record.response, is_published=not row_texts.is_record(row)
         )
         if problem and strict:
             raise UserError(f"data.strict allows no rows {problem}", where=location)

@@ -17,7 +17,7 @@ from orca_bench.recipe import Recipe
 def resolve(
     recipe: Recipe,
     commits: Mapping[str, str],
-    message: hub.Message = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> tuple[Recipe, dict[str, str]]:
     """(the recipe with local paths, the commits of what came from the hub by key: `model.base`, `model.tokenizer`).

@@ -83,7 +83,7 @@ class Run:
                 ) from None
         self._lock = lock
         deadline = time.monotonic() + _GRACE_S
-        while process_ids := child_processes.running(self.purpose):
+        while process_ids := child_processes.running_process_ids(self.purpose):
             if time.monotonic() > deadline:
                 raise UserError(
                     f"training processes of an earlier command still run ({', '.join(map(str, process_ids))})",
@@ -159,7 +159,7 @@ class Run:
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 
-    def is_of(self, recipe: Recipe) -> bool:
+    def has_recipe(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
         return difference(recipe_file.load(self.recipe_file), recipe) is None
 

@@ -33,7 +33,7 @@ from orca_bench.train.training_process import full_disk, work
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Message = Callable[[str], None]
+ShowMessage = Callable[[str], None]
 
 _POLL_S = 0.05
 
@@ -64,7 +64,7 @@ def describe(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
     known_commits: Mapping[str, str] | None = None,
-    message: Message = lambda line: None,
+    message: ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
@@ -147,7 +147,7 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
         cut=prepared.report.truncated_count,
         dropped=len(prepared.report.dropped_records),
         tokens=int(prepared.examples.lengths.sum()),
-        trained_tokens=int(prepared.examples.trained.sum()),
+        trained_tokens=int(prepared.examples.trained_token_counts.sum()),
         steps=prepared.plan.steps,
         parameters=prepared.parameters,
     )
@@ -178,7 +178,7 @@ def launch(
     run: Run,
     recipe: Recipe,
     launcher: str = "torchrun",
-    message: Message = lambda line: None,
+    message: ShowMessage = lambda line: None,
     shows_steps: bool = False,
 ) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
@@ -230,7 +230,7 @@ def _exit_message(exit_code: int) -> str:
     return f"a training process ended with exit code {exit_code}"
 
 
-def _start_launcher(run: Run, command: list[str], message: Message) -> int:
+def _start_launcher(run: Run, command: list[str], message: ShowMessage) -> int:
     """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.

@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_bench.files import write_text, writing
 from orca_bench.train import divergence
-from orca_bench.train.batch_plan import EMPTY, Plan
+from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
 from orca_bench.train.example_encoding import EncodedExamples
 
 
@@ -41,7 +41,7 @@ class StepMetrics:
 def examples_of(plan: Plan, step: int) -> np.ndarray:
     """The numbers of the examples in the batch of `step` (from 0), int64 [examples]; empty places are left out."""
     batch = plan.batch(step)
-    return batch[batch != EMPTY]
+    return batch[batch != NO_EXAMPLE]
 
 
 def compute(
@@ -58,7 +58,7 @@ def compute(
         lr=plan.learning_rate(step),
         grad_norm=norm,
         tokens=tokens,
-        trained_tokens=int(examples.trained[example_indices].sum()),
+        trained_tokens=int(examples.trained_token_counts[example_indices].sum()),
         seconds=round(seconds, 4),
         tokens_per_second=round(tokens / seconds, 1),
     )

@@ -78,10 +78,10 @@ def save(
     gives the tokenizer's ids.
     """
     with replacing_folder(folder) as new_folder:
-        _write(model, state, tokenizer, new_folder, origin)
+        _write_model(model, state, tokenizer, new_folder, origin)
 
 
-def _write(
+def _write_model(
     model: PreTrainedModel,
     state: dict[str, torch.Tensor],
     tokenizer: Tokenizer,

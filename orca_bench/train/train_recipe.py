@@ -99,7 +99,7 @@ def train_recipe(
 
 def is_trained(run: Run, recipe: Recipe) -> bool:
     """Whether a run's folder holds a finished model of this recipe."""
-    return run.status == "finished" and run.model.is_dir() and run.is_of(recipe)
+    return run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
 
 
 def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) -> None:

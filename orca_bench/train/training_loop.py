@@ -21,7 +21,7 @@ from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
 from orca_bench.train import divergence, step_metrics, student_model
-from orca_bench.train.batch_plan import EMPTY, Plan
+from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMetrics, examples_of
@@ -70,11 +70,11 @@ def train(
     torch.distributed.barrier()
     for step in range(steps_done, plan.steps):
         start_s = time.perf_counter()
-        loss, must_stop, norm = _step(engine, examples, plan, step, stop_request)
+        loss, must_stop, norm = _train_step(engine, examples, plan, step, stop_request)
         metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start_s)
         if is_first_rank:
             step_metrics.append(run.metrics_file, metrics)
-        _check(divergence.problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
+        _raise_if_diverged(divergence.problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
         if is_first_rank:
             report(metrics)
         steps_done = step + 1
@@ -82,7 +82,7 @@ def train(
         must_export = not is_last and steps_done % (recipe.train.export_every or plan.steps) == 0
         must_save = must_stop or is_last or steps_done % recipe.train.checkpoint_every == 0
         if must_export or must_save:
-            _check_result(engine, examples, plan, step)
+            _check_model(engine, examples, plan, step)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
         if must_export:
             _export(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
@@ -104,19 +104,19 @@ def _export(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, step: int, 
     torch.distributed.barrier()
 
 
-def _check_result(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> None:
+def _check_model(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> None:
     """Raise Diverged where `step` (from 0) has left a model that must not be kept. A collective.
 
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
-    loss = _loss(engine, examples, plan, step)
+    loss = _batch_loss(engine, examples, plan, step)
     problem = divergence.problem(loss, None, plan.train) or divergence.problem_with_weights(
         engines.largest_weight(engine)
     )
-    _check(problem and f"after the step {problem}", examples, plan, step, loss, None)
+    _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step, loss, None)
 
 
-def _check(
+def _raise_if_diverged(
     problem: str | None, examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None
 ) -> None:
     """Raise Diverged where there is a problem with what `step` (from 0) gave or left."""
@@ -135,7 +135,7 @@ def _check(
     )
 
 
-def _step(
+def _train_step(
     engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int, stop_request: StopRequest
 ) -> tuple[float, bool, float | None]:
     """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
@@ -156,7 +156,7 @@ def _step(
     return float(sums[0]) / token_count, bool(sums[1] > 0), engines.grad_norm(engine)
 
 
-def _loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
+def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
     """The loss of the batch of `step` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
@@ -171,7 +171,7 @@ def _loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: 
 
 
 def _trained_tokens(examples: EncodedExamples, plan: Plan, step: int) -> int:
-    return int(examples.trained[examples_of(plan, step)].sum())
+    return int(examples.trained_token_counts[examples_of(plan, step)].sum())
 
 
 def _micro_batches(
@@ -190,13 +190,13 @@ def collate(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
 
-    Labels are -100 on the prompt. An EMPTY number gives a sequence of padding, so that every process runs the same
+    Labels are -100 on the prompt. An NO_EXAMPLE number gives a sequence of padding, so that every process runs the same
     collectives.
     """
     import torch
 
     sequences = [
-        examples.example(example_index) if example_index != EMPTY else np.zeros(1, np.int32)
+        examples.example(example_index) if example_index != NO_EXAMPLE else np.zeros(1, np.int32)
         for example_index in example_indices
     ]
     padded_length = max(2, max(map(len, sequences)))
@@ -205,7 +205,7 @@ def collate(
     for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
         tokens = torch.from_numpy(sequence.astype(np.int64))
         ids[index, : len(tokens)] = tokens
-        if example_index != EMPTY:
+        if example_index != NO_EXAMPLE:
             start = examples.prompt_lengths[example_index]
             labels[index, start : len(tokens)] = tokens[start:]
     return ids.to(device), labels.to(device)

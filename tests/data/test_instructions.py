@@ -32,7 +32,7 @@ def test_each_published_shape_is_read_from_every_container_and_compression(tmp_p
     report = convert([path], tmp_path / "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert (record["instruction"], record["input"], record["response"]) == texts
-    counts = {DRAWN: report.assigned_systems, OWN: report.own_systems, FIVE: report.default_systems}
+    counts = {DRAWN: report.assigned_systems, OWN: report.row_systems, FIVE: report.default_systems}
     assert counts == {kind: 2 if kind == system else 0 for kind in counts}
     if system == OWN:
         assert record["system"] == "Explain." and record["system_id"] is None
@@ -70,7 +70,7 @@ def test_a_message_of_the_paper_is_known_by_its_id_and_an_empty_one_stays_empty(
     ]
     records, report = converted(tmp_path, rows)
     assert [record["system_id"] for record in records[:2]] == [7, 1]
-    assert (report.own_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
+    assert (report.row_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
 
 
 def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selection(tmp_path):
@@ -240,7 +240,7 @@ def test_map_says_which_columns_to_read(tmp_path):
     ):
         (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
-        assert report.own_systems == 1
+        assert report.row_systems == 1
     (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=Q,response=A"]))
     assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]

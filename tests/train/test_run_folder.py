@@ -138,7 +138,7 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
-    assert run.is_of(changed) and run.open(changed)
+    assert run.has_recipe(changed) and run.open(changed)
     assert recipe_file.load(run.recipe_file) == changed
 
 
@@ -167,7 +167,7 @@ def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
     same, other = (recipe_file.load(tmp_path / name) for name in ("same.yaml", "base.yaml"))
-    assert run.is_of(same) and run.open(same)
+    assert run.has_recipe(same) and run.open(same)
     assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
         run.check(other)
