@@ -56,7 +56,7 @@ class Lifeline:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._write_descriptor)
-        _kill(_LIFELINE, str(self._pipe_path))
+        _kill_processes_with(_LIFELINE, str(self._pipe_path))
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -73,21 +73,21 @@ def follow() -> None:
     try:
         descriptor = os.open(pipe_path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:  # the command has ended and removed it
-        _end_here()
-    threading.Thread(target=_watch, args=(descriptor, parent_id), daemon=True).start()
+        _end_process_tree()
+    threading.Thread(target=_watch_parent, args=(descriptor, parent_id), daemon=True).start()
 
 
 def follow_parent() -> None:
     """From now on this process ends when its parent does: for a process that somebody else's launcher started."""
-    threading.Thread(target=_watch, args=(None, os.getppid()), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(None, os.getppid()), daemon=True).start()
 
 
-def _watch(descriptor: int | None, parent_id: int) -> None:
+def _watch_parent(descriptor: int | None, parent_id: int) -> None:
     while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent_id:
         time.sleep(_POLL_S)
     if not is_open:  # nobody else is left to remove it
         shutil.rmtree(Path(os.environ[_LIFELINE]).parent, ignore_errors=True)
-    _end_here()
+    _end_process_tree()
 
 
 def _is_open(descriptor: int) -> bool:
@@ -98,7 +98,7 @@ def _is_open(descriptor: int) -> bool:
         return True
 
 
-def _end_here() -> None:
+def _end_process_tree() -> None:
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):  # compilers that DeepSpeed has started, say
             with contextlib.suppress(psutil.Error):
@@ -128,7 +128,7 @@ def _processes_with(variable_name: str, variable_value: str) -> list[psutil.Proc
     return processes
 
 
-def _kill(variable_name: str, variable_value: str, timeout_s: float = 5.0) -> None:
+def _kill_processes_with(variable_name: str, variable_value: str, timeout_s: float = 5.0) -> None:
     """Kill all processes that have the variable, until none is left after `timeout_s` seconds: one may be starting another."""
     deadline = time.monotonic() + timeout_s
     while (processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline:

@@ -296,11 +296,11 @@ def check_depth(value: Any, depth: int = MAX_DEPTH) -> None:
 def read_json(path: Path) -> Any:
     """Read one JSON file; raises UserError where it is absent or not JSON."""
     with reading(path):
-        content = path.read_bytes()
+        file_bytes = path.read_bytes()
     if hint := lfs_hint(path):
         raise UserError("not a JSON file", where=path, hint=hint)
     try:
-        text = content.decode("utf-8-sig")
+        text = file_bytes.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not a JSON file ({error})", where=path) from None
     try:

@@ -134,7 +134,7 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
 
     noun, local_noun = _KIND_NOUNS[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
     local_hint, absent_text = f"give {local_noun}", f"no such {noun} here"
-    causes = list(_causes(error))
+    causes = list(_error_chain(error))
     status_code = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
     server_message = next((text for cause in causes if (text := getattr(cause, "server_message", None))), None)
     server_text = f": {one_line(server_message, _MAX_MESSAGE_LENGTH)}" if server_message else ""
@@ -164,12 +164,12 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
     return UserError(f"{absent_text}, and the hub does not give it ({reason})", where=name, hint=local_hint)
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def _error_chain(error: BaseException) -> list[BaseException]:
     """An error and those that it was raised from, the first one last."""
-    causes = [error]
-    while (next_error := causes[-1].__cause__ or causes[-1].__context__) is not None and next_error not in causes:
-        causes.append(next_error)
-    return causes
+    errors = [error]
+    while (next_error := errors[-1].__cause__ or errors[-1].__context__) is not None and next_error not in errors:
+        errors.append(next_error)
+    return errors
 
 
 def _nearest_path(name: str) -> str | None:

@@ -85,7 +85,7 @@ class _KeyLocations:
     def describe(self, *locations: KeyPath) -> str:
         """The place and dotted key of one of these values: of that written last; a default has the place of its section."""
         key_path = max(locations, key=lambda key_path: (key_path in self._locations, self._nearest_entry(key_path)[0]))
-        dotted_key = ".".join(str(part) for part in key_path if not isinstance(part, int))
+        dotted_key = ".".join(str(key_part) for key_part in key_path if not isinstance(key_part, int))
         file_location = self._nearest_entry(key_path)[1]
         return f"{file_location}: {dotted_key}" if dotted_key else file_location
 
@@ -127,8 +127,8 @@ def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[st
     base = _base_file(values.pop(EXTENDS), path, where)
     chain = (*upper_files, path)
     if any(base.samefile(file) for file in chain):
-        names = " extends ".join(str(file) for file in (*chain, base))
-        raise UserError(f"recipes that extend one another in a circle: {names}", where=where)
+        file_names = " extends ".join(str(file) for file in (*chain, base))
+        raise UserError(f"recipes that extend one another in a circle: {file_names}", where=where)
     if len(chain) > _MAX_EXTENDING_FILES:
         raise UserError(f"more than {_MAX_EXTENDING_FILES} recipes extend one another", where=where)
     base_values, base_locations = _read_with_bases(base, chain)
@@ -167,8 +167,8 @@ def _lay_over(base: dict[str, Any], upper: dict[str, Any], base_locations: _KeyL
 
 def _apply_override(values: dict[str, Any], override: str) -> str:
     """Set one value as `override` says; returns its dotted key."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
     value, _ = yaml_files.parse(text, f"-o {override}")
     *sections, last_key = key.split(".")
@@ -212,8 +212,8 @@ def _validation_error(error: ErrorDetails, where: str) -> UserError:
 
 def _keys_of_section(key_path: KeyPath) -> list[str]:
     section: type[BaseModel] = Recipe
-    for part in key_path:
-        annotation = section.model_fields[str(part)].annotation
+    for section_key in key_path:
+        annotation = section.model_fields[str(section_key)].annotation
         section_types = [annotation, *getattr(annotation, "__args__", ())]
         section = next(
             section_type
@@ -277,11 +277,11 @@ def _check_batch(recipe: Recipe, key_locations: _KeyLocations) -> None:
         suggestion = f"set micro_batch to {train.global_batch // per_micro_batch}"
     else:
         suggestion = f"set global_batch to {product}"
-    keys = ("global_batch", "micro_batch", "accumulation", "processes")
+    batch_keys = ("global_batch", "micro_batch", "accumulation", "processes")
     raise UserError(
         f"global_batch {train.global_batch} is not micro_batch {train.micro_batch} × accumulation "
         f"{train.accumulation} × processes {train.processes} = {product}",
-        where=key_locations.describe(*(("train", key) for key in keys)),
+        where=key_locations.describe(*(("train", key) for key in batch_keys)),
         hint=suggestion,
     )
 

@@ -30,16 +30,16 @@ def text(row: dict[str, Any], column: str | None, where: str) -> str:
 
     Raises UserError where the value is neither text nor number.
     """
-    value = row.get(column) if column is not None else None
-    if value is None:
+    cell = row.get(column) if column is not None else None
+    if cell is None:
         return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise UserError(f"'{column}' is a {type(value).__name__}, not a text", where=where)
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        return str(cell)
+    raise UserError(f"'{column}' is a {type(cell).__name__}, not a text", where=where)
 
 
 def is_placeholder_input(value: str) -> bool:

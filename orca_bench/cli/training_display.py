@@ -44,7 +44,7 @@ class TrainingConsole:
             )
         if encoding_report.dropped_records:
             record_numbers = ", ".join(
-                str(number + 1) for number in encoding_report.dropped_records[:_MAX_RECORD_NUMBERS]
+                str(record_index + 1) for record_index in encoding_report.dropped_records[:_MAX_RECORD_NUMBERS]
             )
             ellipsis = ", …" if len(encoding_report.dropped_records) > _MAX_RECORD_NUMBERS else ""
             console.print(

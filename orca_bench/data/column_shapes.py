@@ -78,7 +78,9 @@ def of(columns: tuple[str, ...]) -> Shape:
     column_names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
     fitting_shapes = [shape for shape in SHAPES if shape.columns <= set(column_names)]
     fitting_shapes = [
-        shape for shape in fitting_shapes if not any(shape.columns < other.columns for other in fitting_shapes)
+        shape
+        for shape in fitting_shapes
+        if not any(shape.columns < other_shape.columns for other_shape in fitting_shapes)
     ]
     if not fitting_shapes:
         raise UserError(
@@ -121,8 +123,8 @@ def of_options(options: Iterable[str]) -> Shape | None:
     option_keys = ("instruction", "input", "response", "system", "messages")
     for option in options:
         for pair in re.split(rf",\s*(?=(?:{'|'.join(option_keys)})\s*=)", option):
-            key, equals, column = (part.strip() for part in pair.partition("="))
-            if not equals or not column or key not in option_keys:
+            key, separator, column = (pair_part.strip() for pair_part in pair.partition("="))
+            if not separator or not column or key not in option_keys:
                 hint = (
                     nearest(key, option_keys)
                     or f"e.g. instruction=prompt,response=answer; keys are {', '.join(option_keys)}"

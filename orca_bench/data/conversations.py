@@ -38,7 +38,7 @@ def exchange(messages: Any, where: str) -> Exchange:
         messages = parse_json(messages, where)
     if not isinstance(messages, list):
         raise UserError(f"a {type(messages).__name__}, not a list of messages", where=where)
-    turns = [_turn(message, where) for message in messages]
+    turns = [_parse_turn(message, where) for message in messages]
     problem = next((problem for _, _, problem in turns if problem), "")
     system_texts = [text for role, text, _ in turns if role == "system"]
     roles = [role for role, _, _ in turns if role != "system"]
@@ -62,7 +62,7 @@ def _order_problem(roles: list[str]) -> str:
     return "of several turns"
 
 
-def _turn(message: Any, where: str) -> tuple[str, str, str]:
+def _parse_turn(message: Any, where: str) -> tuple[str, str, str]:
     """(role, text, problem) of one message."""
     if not isinstance(message, dict):
         raise UserError(f"a {type(message).__name__}, not a message", where=where)

@@ -70,7 +70,7 @@ def convert(
     report = ConversionReport()
     make_folder(out.parent)
     with replacing(out) as handle:
-        for record in _records(paths, systems, seed, mapping, strict, report):
+        for record in _convert_rows(paths, systems, seed, mapping, strict, report):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             report.records += 1
             if report.records % 1000 == 0:
@@ -90,7 +90,7 @@ def _check_not_input(out: Path, paths: Sequence[Path]) -> None:
         )
 
 
-def _records(
+def _convert_rows(
     paths: Sequence[Path],
     systems: Sequence[int] | None,
     seed: int,
@@ -101,15 +101,17 @@ def _records(
     row_counts: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
     record_ids: set[str] = set()
     for path in paths:
-        for item in instructions.read(path, mapping):
-            row_counts[item.source] += 1
-            if item.problem:
+        for instruction in instructions.read(path, mapping):
+            row_counts[instruction.source] += 1
+            if instruction.problem:
                 if strict:
-                    raise UserError(f"--strict allows no rows {item.problem}", where=item.location)
-                report.leave_out(item.problem, item.location)
+                    raise UserError(f"--strict allows no rows {instruction.problem}", where=instruction.location)
+                report.leave_out(instruction.problem, instruction.location)
                 continue
-            report.placeholder_inputs += item.has_placeholder_input
-            record = _record(item, row_counts[item.source], _system(item, systems, seed, report))
+            report.placeholder_inputs += instruction.has_placeholder_input
+            record = _to_record(
+                instruction, row_counts[instruction.source], _system_text(instruction, systems, seed, report)
+            )
             if record["id"] in record_ids:
                 record["id"] = _new_id(record["id"], record_ids)
                 report.new_ids += 1
@@ -117,32 +119,34 @@ def _records(
             yield record
 
 
-def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport) -> str:
-    if item.system is not None:
+def _system_text(
+    instruction: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport
+) -> str:
+    if instruction.system is not None:
         report.row_systems += 1
-        report.empty_systems += not item.system.strip()
-        return item.system
-    if systems is None and not item.assigns_system:
+        report.empty_systems += not instruction.system.strip()
+        return instruction.system
+    if systems is None and not instruction.assigns_system:
         report.default_systems += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_systems += 1
-    hash_input = "\0".join((str(seed), item.instruction, item.input, item.reference))
+    hash_input = "\0".join((str(seed), instruction.instruction, instruction.input, instruction.reference))
     text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
     system_ids = DEFAULT_SYSTEMS if systems is None else systems
     return system_message(system_ids[text_hash % len(system_ids)])
 
 
-def _record(item: instructions.Instruction, row_number: int, system: str) -> dict[str, Any]:
+def _to_record(instruction: instructions.Instruction, row_number: int, system: str) -> dict[str, Any]:
     return {
-        "id": f"{item.source}-{row_number}",
-        "source": item.source,
+        "id": f"{instruction.source}-{row_number}",
+        "source": instruction.source,
         "teacher": "reference",
         "system_id": id_of(system),
         "system": system,
-        "instruction": item.instruction,
-        "input": item.input,
-        "response": item.reference,
-    } | item.further_columns
+        "instruction": instruction.instruction,
+        "input": instruction.input,
+        "response": instruction.reference,
+    } | instruction.further_columns
 
 
 def _new_id(record_id: str, record_ids: set[str]) -> str:

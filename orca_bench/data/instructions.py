@@ -22,7 +22,8 @@ class Instruction:
 
     `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
     then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
-    `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record already.
+    `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record
+    already.
     """
 
     instruction: str
@@ -48,7 +49,7 @@ def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Ins
     for file in row_files.files_of(path):
         for location, row in row_files.read(file):
             row_number += 1
-            yield _instruction(row, _shape(row, mapping, location), source, row_number, location)
+            yield _to_instruction(row, _shape_of_row(row, mapping, location), source, row_number, location)
 
 
 def source_of(path: Path) -> str:
@@ -61,7 +62,7 @@ def source_of(path: Path) -> str:
 _GENERIC_NAMES = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
 
-def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, location: str) -> column_shapes.Shape:
+def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, location: str) -> column_shapes.Shape:
     if mapping is not None:
         absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
         if absent_column is not None:
@@ -77,11 +78,11 @@ def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, location: s
             raise UserError(error.what, where=location, hint=error.hint) from None
 
 
-def _instruction(
+def _to_instruction(
     row: dict[str, Any], shape: column_shapes.Shape, source: str, row_number: int, location: str
 ) -> Instruction:
     system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, location)
-    messages = _messages(row, shape)
+    messages = _messages_of_row(row, shape)
     if messages is not None:
         turns = exchange(messages, location)
         problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
@@ -136,7 +137,7 @@ def _further_columns(row: dict[str, Any], system: str | None, location: str) -> 
     return further_columns | {"id": row_texts.text(row, "id", location)} if "id" in further_columns else further_columns
 
 
-def _messages(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
+def _messages_of_row(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
     """The value of a row that holds a conversation; None for a row of texts."""
     if shape.turns is not None:
         return [] if row[shape.turns] is None else row[shape.turns]

@@ -46,7 +46,7 @@ def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]
     return rows, benchmark_keys
 
 
-def _draw(task: str, subject: str | None, rng: random.Random) -> Item:
+def _draw_item(task: str, subject: str | None, rng: random.Random) -> Item:
     return SKILLS[task](rng, subject) if subject else SKILLS[task](rng)
 
 
@@ -54,7 +54,7 @@ def _draw_distinct(task: str, subject: str | None, rng: random.Random, count: in
     """Up to `count` items with different keys; fewer where the skill has fewer."""
     items: dict[str, Item] = {}
     for _ in range(50 * count):
-        item = _draw(task, subject, rng)
+        item = _draw_item(task, subject, rng)
         items.setdefault(item.key, item)
         if len(items) == count:
             break
@@ -68,10 +68,10 @@ def records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) 
     for index in range(count):
         task = tasks[index % len(tasks)]
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
-        item = _draw_new(task, subject, rng, benchmark_keys)
+        item = _draw_unseen_item(task, subject, rng, benchmark_keys)
         with_examples = rng.random() < _FEW_SHOT_SHARES.get(task, _DEFAULT_FEW_SHOT_SHARE)
         shots = rng.randint(1, BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
-        few_shot_examples = [_draw_new(task, subject, rng, benchmark_keys) for _ in range(shots)]
+        few_shot_examples = [_draw_unseen_item(task, subject, rng, benchmark_keys) for _ in range(shots)]
         few_shot_text = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)
         if subject and shots:
             subject_name = " ".join(subject.split("_"))
@@ -91,9 +91,9 @@ def records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) 
         }
 
 
-def _draw_new(task: str, subject: str | None, rng: random.Random, benchmark_keys: set[str]) -> Item:
+def _draw_unseen_item(task: str, subject: str | None, rng: random.Random, benchmark_keys: set[str]) -> Item:
     """An item that is no question of the benchmark."""
     while True:
-        item = _draw(task, subject, rng)
+        item = _draw_item(task, subject, rng)
         if f"{task} {item.key}" not in benchmark_keys:
             return item

@@ -48,7 +48,7 @@ _STATEMENTS = {
 }
 
 
-def _facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
+def _build_facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
     """(kind, ways to ask, answer, statement, wrong answers) of every fact."""
     facts = []
     for attribute_index, (attribute_name, question_templates) in enumerate(_ANIMAL_FACTS):
@@ -92,10 +92,10 @@ def _facts() -> list[tuple[str, tuple[str, ...], str, str, list[str]]]:
     return facts
 
 
-FACTS = _facts()
+FACTS = _build_facts()
 
 
-def _sentence(text: str) -> str:
+def _as_sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
@@ -116,7 +116,7 @@ def arc(rng: random.Random) -> Item:
         row,
         f"Question: {question_text}\nAnswer:",
         right_answer,
-        f"{right_answer}\nExplanation: {_sentence(statement)}",
+        f"{right_answer}\nExplanation: {_as_sentence(statement)}",
     )
 
 
@@ -124,9 +124,10 @@ def truthful(rng: random.Random) -> Item:
     """A fact, one true statement among false ones (schema of TruthfulQA)."""
     attribute_name, questions, right_answer, statement, wrong_answers = rng.choice(FACTS)
     question_text = rng.choice(questions)
-    true_statement = _sentence(statement)
+    true_statement = _as_sentence(statement)
     false_statements = [
-        _sentence(_replace_last(statement, right_answer, wrong_answer)) for wrong_answer in rng.sample(wrong_answers, 3)
+        _as_sentence(_replace_last(statement, right_answer, wrong_answer))
+        for wrong_answer in rng.sample(wrong_answers, 3)
     ]
     targets = {"choices": [true_statement, *false_statements], "labels": [1, 0, 0, 0]}
     row = {"question": question_text, "mc1_targets": targets, "mc2_targets": targets}
@@ -134,8 +135,8 @@ def truthful(rng: random.Random) -> Item:
 
 
 def _replace_last(text: str, old: str, new: str) -> str:
-    before, _, after = text.rpartition(old)
-    return before + new + after
+    text_before, _, text_after = text.rpartition(old)
+    return text_before + new + text_after
 
 
 # --- multiple choice by letter ------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def mmlu(rng: random.Random, subject: str | None = None) -> Item:
         wrong_answers = [middle, small, rng.choice([p for p in PEOPLE if p not in people])]
     else:
         _, questions, right_answer, statement, wrong_answers = rng.choice(FACTS)
-        question_text, explanation = rng.choice(questions), _sentence(statement)
+        question_text, explanation = rng.choice(questions), _as_sentence(statement)
     choices = [right_answer, *rng.sample(wrong_answers, 3)]
     rng.shuffle(choices)
     letter = "ABCD"[choices.index(right_answer)]
@@ -166,9 +167,9 @@ def mmlu(rng: random.Random, subject: str | None = None) -> Item:
     choices_text = "".join(
         f"{letter_of_choice}. {choice}\n" for letter_of_choice, choice in zip("ABCD", choices, strict=True)
     )
-    key = f"{question_text} {choices}"
+    question_key = f"{question_text} {choices}"
     return Item(
-        key,
+        question_key,
         row,
         f"{question_text}\n{choices_text}Answer:",
         letter,
@@ -185,9 +186,9 @@ def hellaswag(rng: random.Random) -> Item:
     steps = SCRIPTS[activity]
     step_index = rng.randint(1, len(steps) - 2)
     person = rng.choice(PEOPLE)
-    other_activities = rng.sample([other for other in sorted(SCRIPTS) if other != activity], 3)
+    other_activities = rng.sample([activity_name for activity_name in sorted(SCRIPTS) if activity_name != activity], 3)
     right_ending = f"{steps[step_index + 1]}."
-    endings = [right_ending, *(f"{rng.choice(SCRIPTS[other])}." for other in other_activities)]
+    endings = [right_ending, *(f"{rng.choice(SCRIPTS[activity_name])}." for activity_name in other_activities)]
     rng.shuffle(endings)
     context_text = f"{person} {steps[step_index - 1]}. {person} {steps[step_index]}."
     row = {
@@ -211,15 +212,15 @@ def winogrande(rng: random.Random) -> Item:
     goods, container = rng.choice(GOODS), rng.choice(CONTAINERS)
     is_goods_too_big = rng.random() < 0.5
     reason_text = "was too big to go in." if is_goods_too_big else "was too small to hold it."
-    options = [goods, container]
-    rng.shuffle(options)
+    answer_options = [goods, container]
+    rng.shuffle(answer_options)
     right_option = goods if is_goods_too_big else container
     sentence = f"The {goods} did not fit into the {container} because the _ {reason_text}"
     row = {
         "sentence": sentence,
-        "option1": options[0],
-        "option2": options[1],
-        "answer": str(options.index(right_option) + 1),
+        "option1": answer_options[0],
+        "option2": answer_options[1],
+        "answer": str(answer_options.index(right_option) + 1),
     }
     question = sentence[: sentence.index("_")] + right_option
     return Item(f"{goods} {container} {is_goods_too_big}", row, question, reason_text, reason_text)
@@ -230,15 +231,15 @@ def winogrande(rng: random.Random) -> Item:
 
 def gsm8k(rng: random.Random) -> Item:
     """A word problem of one sum or difference, with its steps (schema of GSM8K)."""
-    person, item = rng.choice(PEOPLE), rng.choice(ITEMS)
+    person, item_name = rng.choice(PEOPLE), rng.choice(ITEMS)
     a, b = rng.randint(2, 9), rng.randint(1, 9)
     if rng.random() < 0.5 or a <= b:
-        question_text = f"{person} has {a} {item} and gets {b} more. How many {item} does {person} have now?"
-        total, step_text = a + b, f"{person} gets more, so we add: {a} + {b} = <<{a}+{b}={a + b}>>{a + b}."
+        question_text = f"{person} has {a} {item_name} and gets {b} more. How many {item_name} does {person} have now?"
+        item_total, step_text = a + b, f"{person} gets more, so we add: {a} + {b} = <<{a}+{b}={a + b}>>{a + b}."
     else:
-        question_text = f"{person} has {a} {item} and loses {b}. How many {item} does {person} have now?"
-        total, step_text = a - b, f"{person} loses some, so we take away: {a} - {b} = <<{a}-{b}={a - b}>>{a - b}."
-    answer = f"{person} starts with {a} {item}.\n{step_text}\n#### {total}"
+        question_text = f"{person} has {a} {item_name} and loses {b}. How many {item_name} does {person} have now?"
+        item_total, step_text = a - b, f"{person} loses some, so we take away: {a} - {b} = <<{a}-{b}={a - b}>>{a - b}."
+    answer = f"{person} starts with {a} {item_name}.\n{step_text}\n#### {item_total}"
     return Item(
         question_text,
         {"question": question_text, "answer": answer},

@@ -113,8 +113,8 @@ def named_window(config: PretrainedConfig) -> int | None:
     Raises UserError where that is no positive number.
     """
     for sub_config in (config, config.get_text_config(decoder=True)):
-        for key in _WINDOW_KEYS:
-            window_tokens = getattr(sub_config, key, None)
+        for window_key in _WINDOW_KEYS:
+            window_tokens = getattr(sub_config, window_key, None)
             if not isinstance(window_tokens, int) or isinstance(window_tokens, bool):
                 continue
             padding_positions = (
@@ -122,7 +122,7 @@ def named_window(config: PretrainedConfig) -> int | None:
             )
             if window_tokens <= padding_positions:
                 raise UserError(
-                    f"{key} is {window_tokens}, which leaves no context window",
+                    f"{window_key} is {window_tokens}, which leaves no context window",
                     where=Path(config.name_or_path or "") / "config.json",
                     hint="it is the number of tokens that the model was made for",
                 )

@@ -124,11 +124,11 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -
             hint="this folder's tokenizer is another model's",
         )
     if device_map is None:
-        model = model.to(_device(on_gpu))
+        model = model.to(_target_device(on_gpu))
     return model.eval(), tokenizer
 
 
-def _device(on_gpu: bool) -> str:
+def _target_device(on_gpu: bool) -> str:
     if not on_gpu:
         return "cpu"
     import torch
@@ -147,11 +147,11 @@ def origin(name: str) -> dict[str, str | int]:
     The folder may come from anywhere: a value that no run writes is left out.
     """
     file = Path(name) / "orca_bench.json"
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
+    export_metadata = read_json(file) if file.is_file() else {}
+    if not isinstance(export_metadata, dict):
         return {}
     origin: dict[str, str | int] = {}
-    run, step = content.get("run"), content.get("step")
+    run, step = export_metadata.get("run"), export_metadata.get("step")
     if isinstance(run, str):
         origin["run"] = run
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP:

@@ -64,11 +64,11 @@ def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) 
     With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.
     """
-    parts = of_folder(folder) | {"server": digest(dict(server))}
+    part_hashes = of_folder(folder) | {"server": digest(dict(server))}
     if dtype is not None:
         files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        parts |= {"weights": digest({file.name: sha256(file) for file in files}), "dtype": dtype}
-    return combine(parts)
+        part_hashes |= {"weights": digest({file.name: sha256(file) for file in files}), "dtype": dtype}
+    return combine(part_hashes)
 
 
 def of_folder(folder: str) -> dict[str, str]:

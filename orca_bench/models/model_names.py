@@ -38,11 +38,16 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
     cache_match = _HUB_CACHE_PATTERN.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
     if cache_match:
         return f"{cache_match[1]}/{cache_match[2]}@{path.name[:12]}"
-    parts = [part for part in path.parts if part != path.anchor]
+    path_parts = [path_part for path_part in path.parts if path_part != path.anchor]
     first_index = next(
-        (index for index in range(len(parts) - 1, -1, -1) if not _GENERIC_NAME_PATTERN.fullmatch(parts[index])), 0
+        (
+            index
+            for index in range(len(path_parts) - 1, -1, -1)
+            if not _GENERIC_NAME_PATTERN.fullmatch(path_parts[index])
+        ),
+        0,
     )
-    name_parts = [part for part in parts[first_index:] if part != "model"] or parts[-1:]
+    name_parts = [path_part for path_part in path_parts[first_index:] if path_part != "model"] or path_parts[-1:]
     return "-".join(name_parts)
 
 

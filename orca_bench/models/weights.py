@@ -150,24 +150,24 @@ def _check_pickle(file: Path) -> list[str]:
     import torch
 
     try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
-        content = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+        state_dict = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a damaged pickle raises errors of many types
         raise UserError(
             "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
         ) from error
-    if not isinstance(content, dict):
+    if not isinstance(state_dict, dict):
         raise UserError("not names with their weights", where=file, hint="save the model's state_dict()")
     return [
         name
-        for name, tensor in content.items()
+        for name, tensor in state_dict.items()
         if isinstance(tensor, torch.Tensor) and str(tensor.dtype).startswith(("torch.int", "torch.uint"))
     ]
 
 
 def _check_index(index: Path) -> None:
     """Raise UserError where an index of shards is none, or names files that are absent."""
-    content = read_json(index)
-    entries = content.get("weight_map") if isinstance(content, dict) else None
+    index_content = read_json(index)
+    entries = index_content.get("weight_map") if isinstance(index_content, dict) else None
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
         raise UserError("not an index of weights: it has no 'weight_map'", where=index)
     absent_files = sorted(name for name in set(entries.values()) if not (index.parent / name).is_file())
@@ -227,9 +227,9 @@ def _belongs_to_model(name: str, model: PreTrainedModel) -> bool:
         return True
     modules = {path for path, _ in model.named_modules()}
     prefix = model.base_model_prefix
-    parts = name.split(".")[:-1]
-    for length in range(len(parts), 0, -1):
-        path = ".".join(parts[:length])
+    module_names = name.split(".")[:-1]
+    for length in range(len(module_names), 0, -1):
+        path = ".".join(module_names[:length])
         if path in modules or f"{prefix}.{path}" in modules:
             return path != prefix
     return False
@@ -259,14 +259,16 @@ def _mismatch_reason(missing_names: list[str], surplus_names: list[str]) -> str 
 
 
 def _remove_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPER_LIBRARIES)
+    return ".".join(module_name for module_name in name.split(".") if module_name not in _WRAPPER_LIBRARIES)
 
 
 def _conversion_error(messages: list[str]) -> str | None:
     """The weights that transformers reports it could not merge into the model's own, such as one expert of many."""
     lines = [line for text in messages for line in text.splitlines() if "| CONVERSION" in line]
-    names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
-    return f"the files lack parts of {_count_text(names)} ({_names_text(names)})" if names else None
+    weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
+    return (
+        f"the files lack parts of {_count_text(weight_names)} ({_names_text(weight_names)})" if weight_names else None
+    )
 
 
 def _count_text(names: list[str]) -> str:

@@ -110,7 +110,7 @@ def _refuse_same_file(first: ResultFile, other_files: Sequence[ResultFile]) -> N
 
 
 def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
-    lines, notes = [], _notes(first, second)
+    lines, notes = [], _comparison_notes(first, second)
     for task in TASKS:
         line = _compare_task(first, second, task, notes)
         if line is not None:
@@ -121,18 +121,18 @@ def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
     return Comparison(first.label, second.label, lines + _average_lines(lines), notes)
 
 
-def _notes(first: ResultFile, second: ResultFile) -> list[str]:
+def _comparison_notes(first: ResultFile, second: ResultFile) -> list[str]:
     notes = []
-    protocols = [file.result.protocol for file in (first, second)]
+    protocols = [result_file.result.protocol for result_file in (first, second)]
     if protocols[0] != protocols[1]:
-        names = [protocol.heading for protocol in protocols]
-        if names[0] == names[1]:
-            names = [
+        protocol_names = [protocol.heading for protocol in protocols]
+        if protocol_names[0] == protocol_names[1]:
+            protocol_names = [
                 f"{name} ({protocol.system or protocol.max_length})"
-                for name, protocol in zip(names, protocols, strict=True)
+                for name, protocol in zip(protocol_names, protocols, strict=True)
             ]
-        notes.append(f"protocols {names[0]} and {names[1]}: a difference mixes model and protocol")
-    notes += [f"{file.label}: unfinished" for file in (first, second) if not file.result.complete]
+        notes.append(f"protocols {protocol_names[0]} and {protocol_names[1]}: a difference mixes model and protocol")
+    notes += [f"{result_file.label}: unfinished" for result_file in (first, second) if not result_file.result.complete]
     if first.result.questions_sha256 is not None and first.result.questions_sha256 == second.result.questions_sha256:
         notes.append(f"the questions and answers of {first.path} and {second.path} are the same, byte for byte")
     return notes
@@ -143,9 +143,9 @@ def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes:
     name, title, metric = task.name, task.title, task.metric
     if name not in first.questions and name not in second.questions:
         return None
-    for file in (first, second):
-        if name not in file.questions:
-            return ComparisonLine(name, title, metric, note=f"not in {file.label}")
+    for result_file in (first, second):
+        if name not in result_file.questions:
+            return ComparisonLine(name, title, metric, note=f"not in {result_file.label}")
     if first.result.row_hash(task) != second.result.row_hash(task):
         return ComparisonLine(name, title, metric, note="other rows")
     first_questions, second_questions = first.questions[name].questions, second.questions[name].questions
@@ -157,7 +157,7 @@ def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes:
         notes.append(
             f"{title}: {len(common_keys):,} questions in common, of {len(first_questions):,} and {len(second_questions):,}"
         )
-    subjects = [part for part, _ in common_keys] if task.subject_column else None
+    subjects = [subject for subject, _ in common_keys] if task.subject_column else None
     return _compare_questions(
         task, [first_questions[key] for key in common_keys], [second_questions[key] for key in common_keys], subjects
     )
@@ -188,11 +188,13 @@ def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
         tasks = AVERAGE_TASKS[name]
         if any(task not in differences for task in tasks):
             continue
-        value, stderr = mean_of_estimates([differences[task] for task in tasks])
+        mean_difference, stderr = mean_of_estimates([differences[task] for task in tasks])
         if not stderr:
             continue
         question_count = sum(differences[task].n for task in tasks)
-        difference = normal_difference(value, stderr, "paired z", question_count, question_count)
-        first = sum(first_scores[task] for task in tasks) / len(tasks)
-        average_lines.append(ComparisonLine(name, title, "mean", first, first + value, difference))
+        difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
+        first_average = sum(first_scores[task] for task in tasks) / len(tasks)
+        average_lines.append(
+            ComparisonLine(name, title, "mean", first_average, first_average + mean_difference, difference)
+        )
     return average_lines

@@ -27,8 +27,10 @@ def to_grid(comparison: Comparison) -> Grid:
     ]
     rows = []
     for line in comparison.lines:
-        texts = _row_texts(line)
-        rows.append([*map(TextCell, texts[:-1]), TextCell(texts[-1], style=_VERDICT_STYLES.get(texts[-1], ""))])
+        cell_texts = _row_texts(line)
+        rows.append(
+            [*map(TextCell, cell_texts[:-1]), TextCell(cell_texts[-1], style=_VERDICT_STYLES.get(cell_texts[-1], ""))]
+        )
     task_count = sum(line.name not in AVERAGES for line in comparison.lines)
     return Grid(
         headings,
@@ -91,7 +93,7 @@ def _legend(comparison: Comparison) -> list[str]:
 
 
 def _line_json(line: ComparisonLine) -> dict[str, Any]:
-    content = dataclasses.asdict(line) | {"verdict": line.verdict}
+    line_values = dataclasses.asdict(line) | {"verdict": line.verdict}
     if line.difference is not None:
-        content["difference"]["smallest"] = content["difference"].pop("smallest_detectable")
-    return content
+        line_values["difference"]["smallest"] = line_values["difference"].pop("smallest_detectable")
+    return line_values

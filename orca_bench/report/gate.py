@@ -120,7 +120,7 @@ def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: s
         score_steps = [1 / len(result.questions[name].questions) for name in lines]
         tests = seed_tests(list(baseline_scores.values()), list(result_scores.values()), score_steps)
         seed_tests_by_task = dict(zip(lines, tests, strict=True))
-    baseline_means = {name: sum(values) / len(values) for name, values in baseline_scores.items()}
+    baseline_means = {name: sum(scores) / len(scores) for name, scores in baseline_scores.items()}
     compared_tasks = [name for name in lines if name in names]
     ps = [
         max(seed_tests_by_task[name].p, _closest_line(lines[name], baseline_means[name]).difference.p)
@@ -212,7 +212,8 @@ def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list
     baseline_questions = baseline.questions[name].questions if name in baseline.questions else {}
     result_questions = result.questions[name].questions
     return [
-        LostQuestion(baseline_questions[key], result_questions[key])
-        for key in baseline_questions
-        if key in result_questions and result_questions[key].score < baseline_questions[key].score
+        LostQuestion(baseline_questions[question_key], result_questions[question_key])
+        for question_key in baseline_questions
+        if question_key in result_questions
+        and result_questions[question_key].score < baseline_questions[question_key].score
     ]

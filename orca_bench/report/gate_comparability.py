@@ -39,7 +39,7 @@ def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -
 
 def reasons_against_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[str]:
     """What makes the results incomparable as a whole, each reason once."""
-    reasons = [reason for file in (result, *baselines) for reason in _soundness_problems(file)]
+    reasons = [reason for result_file in (result, *baselines) for reason in _soundness_problems(result_file)]
     for baseline in baselines:
         reasons += _differences(result, baseline)
     return list(dict.fromkeys(reasons))
@@ -65,7 +65,7 @@ def unexamined_notes(
     result: ResultFile, baselines: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]
 ) -> list[str]:
     """What was not examined, and what is not informative because both sides are the same."""
-    present_tasks = {name for file in (result, *baselines) for name in file.questions}
+    present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions}
     omitted_titles = [task.title for task in TASKS if task.name in present_tasks and task not in examined_tasks]
     notes = [f"not examined: {', '.join(omitted_titles)}"] if omitted_titles else []
     tasks_without_token_hashes = [
@@ -89,17 +89,17 @@ def unexamined_notes(
     return notes
 
 
-def _content_hash(file: ResultFile) -> str:
-    return sha256(questions_file(file.path))
+def _content_hash(result_file: ResultFile) -> str:
+    return sha256(questions_file(result_file.path))
 
 
-def _soundness_problems(file: ResultFile) -> Iterator[str]:
+def _soundness_problems(result_file: ResultFile) -> Iterator[str]:
     """What is wrong with one result by itself."""
-    if not file.result.complete:
-        missing = file.result.missing_tasks
-        yield f"{file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
-    if not is_sealed(file.result):
-        yield f"{file.path} was changed after it was written; orca-bench verify says where"
+    if not result_file.result.complete:
+        missing = result_file.result.missing_tasks
+        yield f"{result_file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
+    if not is_sealed(result_file.result):
+        yield f"{result_file.path} was changed after it was written; orca-bench verify says where"
 
 
 def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
@@ -124,7 +124,7 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
     if (current_result.version < _FIRST_FORMAT_OF_ROW_HASHES) != (
         baseline_result.version < _FIRST_FORMAT_OF_ROW_HASHES
     ):
-        older_file = min(result, baseline, key=lambda file: file.result.version)
+        older_file = min(result, baseline, key=lambda result_file: result_file.result.version)
         return [*reasons, f"rows were hashed otherwise when {older_file.path} was written: evaluate again"]
     for task in TASKS:
         if task.name in result.questions and task.name in baseline.questions:
@@ -147,20 +147,20 @@ def _task_differences(result: ResultFile, baseline: ResultFile, task: TaskFacts,
         ),
     ):
         if current_hash is None or baseline_hash is None:
-            file = result if current_hash is None else baseline
-            yield f"{file.path} does not say what was asked of {task.title}"
+            result_file = result if current_hash is None else baseline
+            yield f"{result_file.path} does not say what was asked of {task.title}"
             has_reasons = True
         elif current_hash != baseline_hash and not has_reasons:
             yield description
             has_reasons = True
-    tokenizers = {file.result.model.tokenizer_sha256 for file in (result, baseline)}
+    tokenizers = {result_file.result.model.tokenizer_sha256 for result_file in (result, baseline)}
     token_hashes = _token_hashes(result, baseline, task)
     if not has_reasons and len(tokenizers) == 1 and None not in token_hashes and len(token_hashes) > 1:
         yield f"other token ids of {task.title}: tokenization is not what it was"
 
 
 def _token_hashes(result: ResultFile, baseline: ResultFile, task: TaskFacts) -> set[str | None]:
-    return {file.result.tasks[task.name].tokens_sha256 for file in (result, baseline)}
+    return {result_file.result.tasks[task.name].tokens_sha256 for result_file in (result, baseline)}
 
 
 def _protocol_text(description: ProtocolDescription, differing_keys: Sequence[str]) -> str:

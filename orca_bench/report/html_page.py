@@ -64,7 +64,7 @@ def write_page(
     The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
     written, and for a number that is not finite.
     """
-    score_table = build_score_table([(file.label, file.result) for file in results], reported)
+    score_table = build_score_table([(result_file.label, result_file.result) for result_file in results], reported)
     grid = score_table_formats.to_grid(score_table)
     if len(results) > _MAX_RESULT_COLUMNS:
         leaderboard = build_leaderboard(results, [reported])
@@ -153,49 +153,55 @@ def _table_cell(cell: TextCell, alignment: str) -> str:
 
 def _question_keys(results: Sequence[ResultFile]) -> list[_QuestionKey]:
     """(task, part, row) of every question of any result, in the order of the first result that has it."""
-    keys: dict[_QuestionKey, None] = {}
-    for file in results:
-        for task, task_questions in file.questions.items():
-            keys |= {(task, *key): None for key in task_questions.questions}
-    tasks = list(dict.fromkeys(task for task, _, _ in keys))
-    return sorted(keys, key=lambda key: tasks.index(key[0]))  # stable: within a task in the protocol's order
+    question_keys: dict[_QuestionKey, None] = {}
+    for result_file in results:
+        for task, task_questions in result_file.questions.items():
+            question_keys |= {(task, *question_key): None for question_key in task_questions.questions}
+    tasks = list(dict.fromkeys(task for task, _, _ in question_keys))
+    return sorted(
+        question_keys, key=lambda question_key: tasks.index(question_key[0])
+    )  # stable: within a task in the protocol's order
 
 
-def _find_question(file: ResultFile, key: _QuestionKey) -> Question | None:
+def _find_question(result_file: ResultFile, question_key: _QuestionKey) -> Question | None:
     """A question of a result, or None where the result has none of this key."""
-    task, part, row = key
-    return file.questions[task].questions.get((part, row)) if task in file.questions else None
+    task, part, row = question_key
+    return result_file.questions[task].questions.get((part, row)) if task in result_file.questions else None
 
 
-def _page_index(results: Sequence[ResultFile], keys: Sequence[_QuestionKey]) -> _Json:
+def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_QuestionKey]) -> _Json:
     """What the page's list needs of every question: task, part, row, and its score in each result, null where it has none."""
-    parts = list(dict.fromkeys(part for _, part, _ in keys))
+    parts = list(dict.fromkeys(part for _, part, _ in question_keys))
     part_numbers = {part: index for index, part in enumerate(parts)}
     scores = []
-    for file in results:
-        questions = [_find_question(file, key) for key in keys]
+    for result_file in results:
+        questions = [_find_question(result_file, question_key) for question_key in question_keys]
         scores.append([None if question is None else round(question.score, 4) for question in questions])
     titles: dict[str, list[str]] = {}
-    for file in results:
-        titles |= {name: [entry.title, entry.metric] for name, entry in file.result.tasks.items()}
-    tasks = dict.fromkeys(task for task, _, _ in keys)
+    for result_file in results:
+        titles |= {
+            name: [task_result.title, task_result.metric] for name, task_result in result_file.result.tasks.items()
+        }
+    tasks = dict.fromkeys(task for task, _, _ in question_keys)
     return {
-        "results": [file.label for file in results],
+        "results": [result_file.label for result_file in results],
         "tasks": [[name, *titles.get(name, [name, None])] for name in tasks],
         "parts": [[part, task_of(part)] for part in parts],
-        "part": [part_numbers[part] for _, part, _ in keys],
-        "row": [row for _, _, row in keys],
+        "part": [part_numbers[part] for _, part, _ in question_keys],
+        "row": [row for _, _, row in question_keys],
         "scores": scores,
         "chunk": _CHUNK_SIZE,
     }
 
 
-def _question_json(results: Sequence[ResultFile], requests: Sequence[RequestLookup | None], key: _QuestionKey) -> _Json:
+def _question_json(
+    results: Sequence[ResultFile], requests: Sequence[RequestLookup | None], question_key: _QuestionKey
+) -> _Json:
     """One question: its requests, each form of them once, and what each result has of it, null where it has no such question."""
     entries: list[_Json | None] = []
     request_forms: list[_Json] = []
-    for file, lookup in zip(results, requests, strict=True):
-        question = _find_question(file, key)
+    for result_file, lookup in zip(results, requests, strict=True):
+        question = _find_question(result_file, question_key)
         if question is None:
             entries.append(None)
             continue

@@ -53,12 +53,12 @@ class _Row:
     model: str
     protocol: str
     scores: dict[str, _Score]
-    file: ResultFile | None = None
+    result_file: ResultFile | None = None
 
 
 def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[ReportedScores] = ()) -> Grid:
     """The grid of some results and reported scores, the best mean first; rows without a mean last."""
-    rows = [_measured_row(file) for file in results] + [_reported_row(scores) for scores in reported]
+    rows = [_measured_row(result_file) for result_file in results] + [_reported_row(scores) for scores in reported]
     rows.sort(key=lambda row: -max(_score_value(row, "six without DROP"), _score_value(row, "all seven")))
     best_rows = _significantly_best_rows(rows)
     models_and_protocols = [(row.model, row.protocol) for row in rows]
@@ -82,22 +82,22 @@ def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[Reported
     return Grid(
         headings,
         grid_rows,
-        _notes(results, reported, rows),
+        _leaderboard_notes(results, reported, rows),
         left_columns=frozenset({0, 1}),
         droppable_headings=("n", "Mean of 7", "Protocol"),
         short_headings=_SHORT_HEADINGS,
     )
 
 
-def _measured_row(file: ResultFile) -> _Row:
-    result = file.result
+def _measured_row(result_file: ResultFile) -> _Row:
+    result = result_file.result
     entries: dict[str, TaskResult | Average] = {**result.tasks, **result.averages}
     scores = {
         name: _Score(entry.value, entry.stderr, entry.interval)
         for name, entry in entries.items()
         if entry.value is not None
     }
-    return _Row(file.label, result.model.name, result.protocol.name, scores, file)
+    return _Row(result_file.label, result.model.name, result.protocol.name, scores, result_file)
 
 
 def _reported_row(reported: ReportedScores) -> _Row:
@@ -119,20 +119,28 @@ def _format_score_short(score: _Score | None) -> str:
 
 
 def _question_count(row: _Row) -> str:
-    return "" if row.file is None else f"{sum(entry.n for entry in row.file.result.tasks.values()):,}"
+    return (
+        ""
+        if row.result_file is None
+        else f"{sum(task_result.n for task_result in row.result_file.result.tasks.values()):,}"
+    )
 
 
-def _notes(results: Sequence[ResultFile], reported: Sequence[ReportedScores], rows: Sequence[_Row]) -> list[str]:
+def _leaderboard_notes(
+    results: Sequence[ResultFile], reported: Sequence[ReportedScores], rows: Sequence[_Row]
+) -> list[str]:
     notes = ["percent ± standard error; bold: best of its column, and significantly so"]
-    if reported and any(not file.result.is_comparable() for file in results):
+    if reported and any(not result_file.result.is_comparable() for result_file in results):
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
-    if len({row.protocol for row in rows if row.file is not None}) > 1:
+    if len({row.protocol for row in rows if row.result_file is not None}) > 1:
         notes.append("rows of different protocols are numbers of different kinds")
-    notes += merge_notes([note for file in results for note in task_notes(file.label, file.result)])
-    limits = {file.result.limit for file in results if file.result.limit is not None}
+    notes += merge_notes(
+        [note for result_file in results for note in task_notes(result_file.label, result_file.result)]
+    )
+    limits = {result_file.result.limit for result_file in results if result_file.result.limit is not None}
     if limits:
         notes.append(f"some rows are of the first questions of each task only ({', '.join(map(str, sorted(limits)))})")
-    reported_labels = [row.label for row in rows if row.file is None]
+    reported_labels = [row.label for row in rows if row.result_file is None]
     notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported, strict=True)]
     return notes
 
@@ -162,14 +170,16 @@ def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
 
 def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     """The p of no difference between two rows in a column; 1 where they cannot be compared."""
-    if other_row.file is not None and best_row.file is not None:
-        if not (other_row.file.questions and best_row.file.questions):
+    if other_row.result_file is not None and best_row.result_file is not None:
+        if not (other_row.result_file.questions and best_row.result_file.questions):
             return 1.0
-        line = compare_line(other_row.file, best_row.file, name)
+        line = compare_line(other_row.result_file, best_row.result_file, name)
         return 1.0 if line is None or line.difference is None else line.difference.p
-    if any(row.file is not None and not row.file.result.is_comparable(name) for row in (other_row, best_row)):
+    if any(
+        row.result_file is not None and not row.result_file.result.is_comparable(name) for row in (other_row, best_row)
+    ):
         return 1.0
-    if name in AVERAGES or (other_row.file is None and best_row.file is None):
+    if name in AVERAGES or (other_row.result_file is None and best_row.result_file is None):
         return 1.0  # a reported average has no standard error
     stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
     return normal_p(best_row.scores[name].value - other_row.scores[name].value, stderr)

@@ -51,21 +51,21 @@ def eval_results(
     source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
     entries = []
     for name, value in scores.items():
-        task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
-        if entry is None:  # the task does not belong on cards
+        task, card_facts, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
+        if card_facts is None:  # the task does not belong on cards
             continue
         entries.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=entry.dataset,
-                dataset_name=f"{entry.title}, {note}" if note else entry.title,
-                dataset_config=entry.configuration,
+                dataset_type=card_facts.dataset,
+                dataset_name=f"{card_facts.title}, {note}" if note else card_facts.title,
+                dataset_config=card_facts.configuration,
                 dataset_split=task.split,
                 dataset_args={"num_few_shot": task.shots},
                 metric_type=task.metric,
                 metric_value=value,
-                metric_name=entry.metric_name,
+                metric_name=card_facts.metric_name,
                 **source_fields,
             )
         )
@@ -83,7 +83,7 @@ def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
             f"scores on the {result.suite.name} suite do not belong on a model card",
             hint="evaluate on the leaderboard's rows",
         )
-    scores = {name: round(100 * entry.value, 2) for name, entry in result.tasks.items()}
+    scores = {name: round(100 * task_result.value, 2) for name, task_result in result.tasks.items()}
     notes = {name: ", ".join([*_result_notes(result), *_task_notes(result, name)]) for name in scores}
     return scores, {name: note for name, note in notes.items() if note}
 
@@ -104,19 +104,19 @@ def _result_notes(result: Result) -> Iterator[str]:
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
-    entry, task = result.tasks[name], BY_NAME[name]
-    row_status = entry.row_status(task.split)
+    task_result, task = result.tasks[name], BY_NAME[name]
+    row_status = task_result.row_status(task.split)
     if row_status == OTHER:
-        yield "other rows" if entry.rows is None else f"other rows ({entry.rows:,})"
+        yield "other rows" if task_result.rows is None else f"other rows ({task_result.rows:,})"
     elif row_status == NOT_VERIFIED:
         yield "rows not verified"
-    if task.few_shot_split and row_status != OTHER and entry.row_status(task.few_shot_split) == OTHER:
+    if task.few_shot_split and row_status != OTHER and task_result.row_status(task.few_shot_split) == OTHER:
         yield "other few-shot examples"
     # The leaderboard's protocol cuts contexts as the leaderboard did.
-    if result.protocol.name != "leaderboard" and entry.shortened:
-        yield f"{entry.shortened} contexts cut"
-    if result.protocol.name != "leaderboard" and entry.ran_out:
-        yield f"{entry.ran_out} answers ran out of room"
+    if result.protocol.name != "leaderboard" and task_result.shortened:
+        yield f"{task_result.shortened} contexts cut"
+    if result.protocol.name != "leaderboard" and task_result.ran_out:
+        yield f"{task_result.ran_out} answers ran out of room"
 
 
 def update_card(text: str | None, name: str, results: Sequence[EvalResult], where: Path) -> str:
@@ -136,12 +136,12 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
         raise UserError("'model-index' is not a list of models", where=where)
     new_results = _model_index_results(name, results)
     new_identities = {_result_identity(result) for result in new_results}
-    other_models = [entry for entry in model_index if entry.get("name") != name]
-    old_entries = [entry for entry in model_index if entry.get("name") == name][:1]
+    other_models = [model_entry for model_entry in model_index if model_entry.get("name") != name]
+    old_entries = [model_entry for model_entry in model_index if model_entry.get("name") == name][:1]
     old_results = [
         result
-        for entry in old_entries
-        for result in entry.get("results") or []
+        for model_entry in old_entries
+        for result in model_entry.get("results") or []
         if _result_identity(result) not in new_identities
     ]
     # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.

@@ -56,14 +56,14 @@ class _Point(NamedTuple):
 def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
     """All pictures that some results have, written to `folder`; over steps only where all are of one run and have their step."""
     pictures = [draw_scores(results, reported, folder)]
-    file_with_subjects = next((file for file in results if _has_subjects(file)), None)
+    file_with_subjects = next((result_file for result_file in results if _has_subjects(result_file)), None)
     if file_with_subjects is not None:
         pictures.append(draw_subjects(file_with_subjects, folder))
-    models = [file.result.model for file in results]
+    models = [result_file.result.model for result_file in results]
     is_one_run = len({model.run for model in models}) == 1 and all(
         model.run is not None and model.step is not None for model in models
     )
-    steps_by_protocol = [(file.result.protocol.name, file.result.model.step) for file in results]
+    steps_by_protocol = [(result_file.result.protocol.name, result_file.result.model.step) for result_file in results]
     has_unique_steps = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
     if is_one_run and has_unique_steps and len({model.step for model in models}) > 1:
         pictures.append(draw_steps(results, None, folder))
@@ -77,14 +77,14 @@ def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, 
     result_count = len(results)
     height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * result_count))
     figure, axes = pyplot.subplots(figsize=(8, height), layout="constrained")
-    for index, file in enumerate(results):
+    for index, result_file in enumerate(results):
         offset = (index - (result_count - 1) / 2) * 0.7 / max(result_count, 2)
         points = [
-            _point(x + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
+            _score_point(x + offset, result_file.result.tasks[task.name], result_file.result.tasks[task.name].n)
             for x, task in enumerate(tasks)
-            if task.name in file.result.tasks
+            if task.name in result_file.result.tasks
         ]
-        _draw_points(axes, points, index, file.label)
+        _draw_points(axes, points, index, result_file.label)
     if reported is not None:
         _draw_reported(axes, tasks, results, reported)
     _draw_chance(axes, tasks)
@@ -92,17 +92,17 @@ def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, 
     axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    _finish(figure, axes, "score, percent; bars are 95 % intervals")
-    return _save(figure, folder, "scores", "scores by task")
+    _finish_axes(figure, axes, "score, percent; bars are 95 % intervals")
+    return _save_picture(figure, folder, "scores", "scores by task")
 
 
-def draw_subjects(file: ResultFile, folder: Path) -> Picture:
+def draw_subjects(result_file: ResultFile, folder: Path) -> Picture:
     """MMLU's subjects, the best on top, with 95 % intervals and their mean. Raises UserError where there are none."""
-    entry = file.result.tasks.get(MMLU.name)
-    if entry is None or not entry.subjects:
-        raise UserError("no MMLU subjects in this result", where=file.path)
+    task_result = result_file.result.tasks.get(MMLU.name)
+    if task_result is None or not task_result.subjects:
+        raise UserError("no MMLU subjects in this result", where=result_file.path)
     subject_rows = []
-    for name, subject_result in entry.subjects.items():
+    for name, subject_result in task_result.subjects.items():
         low, high = subject_result.interval or wilson_interval(subject_result.value, subject_result.n)
         subject_rows.append(
             (100 * subject_result.value, 100 * low, 100 * high, subject_result.n, name.replace("_", " "))
@@ -120,7 +120,7 @@ def draw_subjects(file: ResultFile, folder: Path) -> Picture:
         elinewidth=1,
         label="subject",
     )
-    mean_percent = 100 * entry.value
+    mean_percent = 100 * task_result.value
     axes.axvline(
         mean_percent,
         color=_COLOURS[4],
@@ -131,9 +131,9 @@ def draw_subjects(file: ResultFile, folder: Path) -> Picture:
     axes.set_yticks(range(len(subject_rows)), [f"{name} ({n})" for *_, n, name in subject_rows], fontsize=7)
     axes.set_ylim(-0.8, len(subject_rows) - 0.2)
     axes.set_xlim(0, 100)
-    axes.set_title(f"{file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
-    _finish(figure, axes, "accuracy, percent; bars are 95 % intervals")
-    return _save(figure, folder, "mmlu", "MMLU by subject")
+    axes.set_title(f"{result_file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
+    _finish_axes(figure, axes, "accuracy, percent; bars are 95 % intervals")
+    return _save_picture(figure, folder, "mmlu", "MMLU by subject")
 
 
 def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folder: Path) -> Picture:
@@ -163,18 +163,18 @@ def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folde
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
-    return _save(figure, folder, "steps", "scores over the steps of the run")
+    return _save_picture(figure, folder, "steps", "scores over the steps of the run")
 
 
-def _has_subjects(file: ResultFile) -> bool:
-    entry = file.result.tasks.get(MMLU.name)
-    return entry is not None and bool(entry.subjects)
+def _has_subjects(result_file: ResultFile) -> bool:
+    task_result = result_file.result.tasks.get(MMLU.name)
+    return task_result is not None and bool(task_result.subjects)
 
 
 def _tasks_of(results: Iterable[ResultFile]) -> list[TaskFacts]:
     """The tasks that at least one result has, in the suite's order."""
-    names = {name for file in results for name in file.result.tasks}
-    return [task for task in TASKS if task.name in names]
+    task_names = {name for result_file in results for name in result_file.result.tasks}
+    return [task for task in TASKS if task.name in task_names]
 
 
 def _pyplot() -> Any:
@@ -189,11 +189,11 @@ def _pyplot() -> Any:
     return plot
 
 
-def _point(x: float, entry: Estimate, n: int) -> _Point:
+def _score_point(x: float, task_result: Estimate, n: int) -> _Point:
     """The point of a score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
-    value, interval = entry.value, entry.interval
-    if interval is None and entry.stderr:
-        interval = normal_interval(value, entry.stderr, 0.0)
+    value, interval = task_result.value, task_result.interval
+    if interval is None and task_result.stderr:
+        interval = normal_interval(value, task_result.stderr, 0.0)
     elif interval is None:
         interval = wilson_interval(value, n)
     return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
@@ -222,7 +222,7 @@ def _draw_reported(
     scores = [
         (x, reported.tasks[task.name])
         for x, task in enumerate(tasks)
-        if task.name in reported.tasks and all(file.result.is_comparable(task.name) for file in results)
+        if task.name in reported.tasks and all(result_file.result.is_comparable(task.name) for result_file in results)
     ]
     if not scores:
         return
@@ -254,7 +254,7 @@ def _draw_chance(axes: Axes, tasks: Sequence[TaskFacts]) -> None:
             label = None  # one entry in the legend
 
 
-def _finish(figure: Figure, axes: Axes, label: str) -> None:
+def _finish_axes(figure: Figure, axes: Axes, label: str) -> None:
     axes.set_xlabel(label, fontsize=9)
     axes.grid(True, axis="x", color=_GRID_COLOUR, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -268,25 +268,27 @@ def _group_by_protocol(results: Sequence[ResultFile], steps: Sequence[int] | Non
     if steps is not None and len(steps) != len(results):
         raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
     groups: dict[str, dict[int, ResultFile]] = {}
-    for index, file in enumerate(results):
-        step = _step(file) if steps is None else steps[index]
-        results_by_step = groups.setdefault(file.result.protocol.name, {})
+    for index, result_file in enumerate(results):
+        step = _step_of_result(result_file) if steps is None else steps[index]
+        results_by_step = groups.setdefault(result_file.result.protocol.name, {})
         if step in results_by_step:
-            raise UserError(f"two results of step {step}", where=file.path, hint="give one result of each step")
-        results_by_step[step] = file
+            raise UserError(f"two results of step {step}", where=result_file.path, hint="give one result of each step")
+        results_by_step[step] = result_file
     return groups
 
 
-def _step(file: ResultFile) -> int:
+def _step_of_result(result_file: ResultFile) -> int:
     """The step that the model's folder says, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
-    model = file.result.model
+    model = result_file.result.model
     if model.step is not None:
         return model.step
-    for text in (str(model.path), file.label, file.path.stem):
+    for text in (str(model.path), result_file.label, result_file.path.stem):
         step_numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
         if step_numbers:
             return int(step_numbers[-1])
-    raise UserError("no step in the name of this result or its model", where=file.path, hint="give --steps 100,200,…")
+    raise UserError(
+        "no step in the name of this result or its model", where=result_file.path, hint="give --steps 100,200,…"
+    )
 
 
 def _draw_task_over_steps(
@@ -299,10 +301,10 @@ def _draw_task_over_steps(
     for index, (protocol, results) in enumerate(results_by_protocol.items()):
         points = []
         for step in sorted(results):
-            entry = results[step].result.tasks.get(task.name)
-            if entry is not None:
+            task_result = results[step].result.tasks.get(task.name)
+            if task_result is not None:
                 x = step + x_shift * (2 * index - len(results_by_protocol) + 1)
-                points.append(_point(x, entry, entry.n))
+                points.append(_score_point(x, task_result, task_result.n))
         highest_score = max([highest_score, *(point.high for point in points)])
         axes.errorbar(
             [point.x for point in points],
@@ -325,7 +327,7 @@ def _draw_task_over_steps(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
+def _save_picture(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
     import matplotlib.pyplot as plot
 
     make_folder(folder)

@@ -55,33 +55,33 @@ def publish(
     link of each score on the card. `progress` counts questions. Raises UserError, before anything is written, for results of
     several models, changed or unreadable ones, and for a card that cannot be edited.
     """
-    files = [ResultFile(path, "", read_result(path)) for path in paths]
-    _check_results(files)
-    name = name or files[0].result.model.name
+    result_files = [ResultFile(path, "", read_result(path)) for path in paths]
+    _check_results(result_files)
+    name = name or result_files[0].result.model.name
     if "/" in name or name in ("", ".", ".."):
         raise UserError(f"'{name}' is no name of a folder", where="--name")
     folder = out_folder / name
     reported = read_reported_scores(reported_name)
-    labels = result_labels([file.result for file in files])
-    files = [replace(file, label=label) for file, label in zip(files, labels, strict=True)]
-    table = build_score_table([(file.label, file.result) for file in files], reported)
-    publication = Publication(card or _default_card(files, folder))
+    labels = result_labels([result_file.result for result_file in result_files])
+    result_files = [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
+    table = build_score_table([(result_file.label, result_file.result) for result_file in result_files], reported)
+    publication = Publication(card or _default_card(result_files, folder))
     if card is None:
         _check_card_is_no_link(publication.card, folder)
-    if publication.card.parent == folder and any(file.result.model.path for file in files):
+    if publication.card.parent == folder and any(result_file.result.model.path for result_file in result_files):
         publication.notes.append(f"{publication.card} is the card; --card names another, which is then edited")
-    lookups = [_request_lookup(requests_of, file.result, publication) for file in files]
-    card_text = _card_text(publication, name, files, source_url)
+    lookups = [_request_lookup(requests_of, result_file.result, publication) for result_file in result_files]
+    card_text = _card_text(publication, name, result_files, source_url)
     make_folder(folder)
-    for file in files:
-        _copy_result(file.path, folder, publication)
-    files = [_with_questions(file) for file in files]
-    pictures = draw_pictures(files, reported, folder)
+    for result_file in result_files:
+        _copy_result(result_file.path, folder, publication)
+    result_files = [_with_questions(result_file) for result_file in result_files]
+    pictures = draw_pictures(result_files, reported, folder)
     publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
     for suffix, text in _table_texts(table).items():
         _write_file(folder / f"table{suffix}", text, publication)
     page_file = folder / "index.html"
-    html_page.write_page(page_file, f"{name}: orca-bench", files, reported, pictures, lookups, progress)
+    html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported, pictures, lookups, progress)
     publication.files.append(page_file)
     if card_text is not None:
         make_folder(publication.card.parent)
@@ -111,62 +111,66 @@ def upload_card(card: Path, repository: str) -> str:
     return str(commit)
 
 
-def _check_results(files: Sequence[ResultFile]) -> None:
+def _check_results(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError for results that were changed, that are of several models, or that have the same file name."""
-    for file in files:
-        if not is_sealed(file.result):
-            raise UserError("changed after it was written", where=file.path, hint="orca-bench verify says where")
-    names = list(dict.fromkeys(file.result.model.name for file in files))
-    if len(names) > 1:
-        raise UserError(f"results of {len(names)} models: {', '.join(names)}", hint="publish one model at a time")
-    _check_is_one_model(files)
-    _check_file_names(files)
+    for result_file in result_files:
+        if not is_sealed(result_file.result):
+            raise UserError("changed after it was written", where=result_file.path, hint="orca-bench verify says where")
+    model_names = list(dict.fromkeys(result_file.result.model.name for result_file in result_files))
+    if len(model_names) > 1:
+        raise UserError(
+            f"results of {len(model_names)} models: {', '.join(model_names)}", hint="publish one model at a time"
+        )
+    _check_is_one_model(result_files)
+    _check_file_names(result_files)
 
 
-def _check_is_one_model(files: Sequence[ResultFile]) -> None:
+def _check_is_one_model(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError where weights, configuration or tokenizer differ; those that a result does not have are not compared.
 
     Of a model on a server the weights are not known, but its folder's configuration and tokenizer are.
     """
     for part_name, noun in (("fingerprint", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
-        part_hashes = {file.result.model.part_hash(part_name) for file in files} - {None}
+        part_hashes = {result_file.result.model.part_hash(part_name) for result_file in result_files} - {None}
         if len(part_hashes) > 1:
             raise UserError(
                 f"these results are of models with other {noun}",
-                where=", ".join(str(file.path) for file in files),
+                where=", ".join(str(result_file.path) for result_file in result_files),
                 hint="publish results of one model",
             )
 
 
-def _check_file_names(files: Sequence[ResultFile]) -> None:
+def _check_file_names(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError for equal file names: results are copied into one folder under their own names."""
     path_by_name: dict[str, Path] = {}
-    for file in files:
-        name = file.path.name
+    for result_file in result_files:
+        name = result_file.path.name
         if name in path_by_name:
             raise UserError(
                 f"{path_by_name[name]} has the same file name, and both go into one folder",
-                where=file.path,
+                where=result_file.path,
                 hint="rename one",
             )
-        path_by_name[name] = file.path
+        path_by_name[name] = result_file.path
 
 
-def _default_card(files: Sequence[ResultFile], folder: Path) -> Path:
+def _default_card(result_files: Sequence[ResultFile], folder: Path) -> Path:
     """The card of the run that contains all results; else one beside the tables, because a result may name any folder."""
-    models = {_run_model_folder(file) for file in files}
+    models = {_run_model_folder(result_file) for result_file in result_files}
     model = models.pop() if len(models) == 1 else None
     return (folder if model is None else model) / "README.md"
 
 
-def _run_model_folder(file: ResultFile) -> Path | None:
+def _run_model_folder(result_file: ResultFile) -> Path | None:
     """The model folder of the run that contains a result file, if the result is of this model; else None."""
-    model_description = file.result.model
+    model_description = result_file.result.model
     if not model_description.path:
         return None
     model = Path(model_description.path)
     folder = model.resolve()
-    run_folder = next((parent.parent for parent in file.path.resolve().parents if parent.name == "results"), None)
+    run_folder = next(
+        (parent.parent for parent in result_file.path.resolve().parents if parent.name == "results"), None
+    )
     if run_folder is None or not (run_folder / "manifest.json").is_file() or not folder.is_dir():
         return None
     if folder != run_folder / "model" and folder.parent != run_folder / "exports":
@@ -191,7 +195,9 @@ def _request_lookup(requests_of: RequestsOf | None, result: Result, publication:
     return lookup
 
 
-def _card_text(publication: Publication, name: str, files: Sequence[ResultFile], source_url: str | None) -> str | None:
+def _card_text(
+    publication: Publication, name: str, result_files: Sequence[ResultFile], source_url: str | None
+) -> str | None:
     """The card's new text, or None where no score belongs on it."""
     card = publication.card
     try:
@@ -200,14 +206,14 @@ def _card_text(publication: Publication, name: str, files: Sequence[ResultFile],
         raise UserError(f"cannot read the card: {error}", where=card) from None
     score_source = None if source_url is None else model_card.ScoreSource("orca-bench", source_url)
     card_results = []
-    for file in files:
+    for result_file in result_files:
         try:
-            scores, notes = model_card.card_scores(file.result)
+            scores, notes = model_card.card_scores(result_file.result)
         except UserError as error:
-            publication.notes.append(f"{file.path}: {error}")
+            publication.notes.append(f"{result_file.path}: {error}")
             continue
-        if not file.result.complete:
-            publication.notes.append(f"{file.path}: unfinished; only its finished tasks are on the card")
+        if not result_file.result.complete:
+            publication.notes.append(f"{result_file.path}: unfinished; only its finished tasks are on the card")
         card_results += model_card.eval_results(scores, score_source, notes)
     if not card_results:
         publication.notes.append("no score belongs on the card, so it was left as it is")
@@ -228,8 +234,8 @@ def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
         publication.files.append(target_file)
 
 
-def _with_questions(file: ResultFile) -> ResultFile:
-    return read(file.path, file.label) if questions_file(file.path).is_file() else file
+def _with_questions(result_file: ResultFile) -> ResultFile:
+    return read(result_file.path, result_file.label) if questions_file(result_file.path).is_file() else result_file
 
 
 def _table_texts(table: ScoreTable) -> dict[str, str]:

@@ -59,11 +59,11 @@ def result_labels(results: Sequence[Result]) -> list[str]:
 
     Results of one model under different protocols are headed by the protocol alone.
     """
-    names = [result.model.name for result in results]
-    if len(set(names)) == len(names):
-        return names
+    model_names = [result.model.name for result in results]
+    if len(set(model_names)) == len(model_names):
+        return model_names
     protocols = [result.protocol.name for result in results]
-    if len(set(names)) == 1 and len(set(protocols)) == len(protocols):
+    if len(set(model_names)) == 1 and len(set(protocols)) == len(protocols):
         return list(protocols)
     labels = [f"{result.model.name} {result.protocol.name}" for result in results]
     if len(set(labels)) < len(labels):
@@ -92,7 +92,9 @@ def _select(
             errors.append(error)
     if not results and errors:
         raise errors[0]
-    labels = result_labels([file.result for file in results])
+    labels = result_labels([result_file.result for result_file in results])
     return Selection(
-        [replace(file, label=label) for file, label in zip(results, labels, strict=True)], errors, explicit_paths
+        [replace(result_file, label=label) for result_file, label in zip(results, labels, strict=True)],
+        errors,
+        explicit_paths,
     )

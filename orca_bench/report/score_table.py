@@ -84,10 +84,10 @@ def _task_metric(results: Sequence[tuple[str, Result]], name: str, default: str)
 
 
 def _task_score(result: Result, name: str, reported: float | None) -> MeasuredScore:
-    entry = result.tasks.get(name)
-    if entry is None:
+    task_result = result.tasks.get(name)
+    if task_result is None:
         return MeasuredScore()
-    return _measured_score(entry, entry.n, reported if result.is_comparable(name) else None)
+    return _measured_score(task_result, task_result.n, reported if result.is_comparable(name) else None)
 
 
 def _average_score(result: Result, name: str, reported: float | None) -> MeasuredScore:

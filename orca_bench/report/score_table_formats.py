@@ -127,7 +127,7 @@ def _result_json(result: Result) -> dict[str, object]:
         "version": result.protocol.version,
         "requests_sha256": result.requests_sha256,
         "tasks": {
-            name: {"requests_sha256": entry.requests_sha256, "warnings": entry.warnings}
-            for name, entry in result.tasks.items()
+            name: {"requests_sha256": task_result.requests_sha256, "warnings": task_result.warnings}
+            for name, task_result in result.tasks.items()
         },
     }

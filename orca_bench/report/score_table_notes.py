@@ -40,11 +40,13 @@ def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
     notes += task_notes(label, result)
     notes += [(label, text) for text in result.answer_notes]
     notes += [(label, f"asked of a server: {text}") for text in result.model.server_differences]
-    for entry in result.tasks.values():
-        score_label = f"{label} {entry.title}"
-        if entry.shortened:
-            notes.append((score_label, f"contexts longer than the model's window, which were cut: {entry.shortened}"))
-        if entry.n < 2:
+    for task_result in result.tasks.values():
+        score_label = f"{label} {task_result.title}"
+        if task_result.shortened:
+            notes.append(
+                (score_label, f"contexts longer than the model's window, which were cut: {task_result.shortened}")
+            )
+        if task_result.n < 2:
             notes.append((score_label, "one question has no standard error"))
     return notes
 
@@ -52,9 +54,9 @@ def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
 def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
     """(subject, text) of what belongs to single numbers: their warnings, and rows not known to be the leaderboard's."""
     notes = []
-    for name, entry in result.tasks.items():
-        score_label = f"{label} {entry.title}"
-        notes += [(score_label, warning) for warning in entry.warnings]
+    for name, task_result in result.tasks.items():
+        score_label = f"{label} {task_result.title}"
+        notes += [(score_label, warning) for warning in task_result.warnings]
         if result.is_comparable() and not result.is_comparable(name):
             notes.append((score_label, "other rows than the leaderboard's, so no difference is shown"))
         elif result.is_comparable() and result.version < 3:

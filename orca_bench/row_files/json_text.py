@@ -47,11 +47,11 @@ def _not_blank(lines: Lines) -> Lines:
 
 def _join(lines: Lines) -> str:
     """The text of these lines, with line ends for lines that are not among them, so that lines can be counted in it."""
-    parts, last_number = [], 0
+    line_texts, last_number = [], 0
     for line_number, line in lines:
-        parts.append("\n" * (line_number - last_number - 1) + line)
+        line_texts.append("\n" * (line_number - last_number - 1) + line)
         last_number = line_number
-    return "".join(parts)
+    return "".join(line_texts)
 
 
 def _is_json(line: str) -> bool:

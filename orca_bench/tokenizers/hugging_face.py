@@ -115,8 +115,8 @@ class FolderTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
         file = self.source / TOKENIZER_JSON
-        content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
-        fingerprint_fields = [content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
+        vocabulary_content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
+        fingerprint_fields = [vocabulary_content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
         return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 
 

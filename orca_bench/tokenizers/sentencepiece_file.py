@@ -130,8 +130,12 @@ class SentencePieceTokenizer(Tokenizer):
         """See `Tokenizer.encode`."""
         if self._added_tokens_pattern is None:
             return self._encode_text(text)
-        parts = self._split_at_added(text, self._added_tokens_pattern)
-        return [id_ for part in parts for id_ in ([part] if isinstance(part, int) else self._encode_text(part))]
+        segments = self._split_at_added(text, self._added_tokens_pattern)
+        return [
+            id_
+            for segment in segments
+            for id_ in ([segment] if isinstance(segment, int) else self._encode_text(segment))
+        ]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""

@@ -100,17 +100,17 @@ def _read_object(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
+    json_content = read_json(path)
+    if not isinstance(json_content, dict):
         raise UserError("not a JSON object", where=path)
-    return value
+    return json_content
 
 
 def _check_ids(value: Any, where: Path) -> list[int]:
     values = value if isinstance(value, list) else [value]
-    if any(item is not None and type(item) is not int for item in values):
+    if any(id_ is not None and type(id_) is not int for id_ in values):
         raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
-    return [item for item in values if item is not None]
+    return [id_ for id_ in values if id_ is not None]
 
 
 def _special_spellings(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:

@@ -71,18 +71,18 @@ def start(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     if torch.cuda.is_available():
         torch.cuda.set_device(launcher_environment.local_rank())
     configuration = deepspeed_config(recipe)
-    model = _student(recipe, tokenizer, configuration)
+    model = _load_student(recipe, tokenizer, configuration)
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
     head_filter = OutputHeadFilter(model)  # before DeepSpeed's own hooks
-    engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=_build_optimizer(recipe, model), config=configuration)
     engine.output_head_filter = head_filter
     engine.train()
     return engine
 
 
-def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
+def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
     """The model to train: random weights, or those of the base."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -107,7 +107,7 @@ def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]
     return model
 
 
-def _optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Optimizer:
+def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Optimizer:
     import torch
 
     train = recipe.train

@@ -114,12 +114,12 @@ def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
 
     The same numbers give the same divergence: to continue from the last checkpoint would not help.
     """
-    entry = manifest.get("diverged") or {}
-    loss = entry.get("loss")
-    if loss is not None and entry.get("exceeded") and loss < recipe.train.max_loss:
+    divergence_entry = manifest.get("diverged") or {}
+    loss = divergence_entry.get("loss")
+    if loss is not None and divergence_entry.get("exceeded") and loss < recipe.train.max_loss:
         return
     raise UserError(
-        f"this run diverged at step {entry.get('step')} ({entry.get('what')}) and would again",
+        f"this run diverged at step {divergence_entry.get('step')} ({divergence_entry.get('what')}) and would again",
         where=folder,
         hint=f"lower train.lr (now {recipe.train.lr:g}) or look at the records that manifest.json names, and start over "
         "with --fresh or under another name (-o name=…)",

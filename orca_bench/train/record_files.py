@@ -100,14 +100,14 @@ def _collect(
     first_left_out: dict[str, str] = {}
     for location, row in rows:
         record = _record(row, location)
-        problem = row_texts.exclusion_reason(
+        exclusion_reason = row_texts.exclusion_reason(
             record.instruction, record.response, is_published=not row_texts.is_record(row)
         )
-        if problem and strict:
-            raise UserError(f"data.strict allows no rows {problem}", where=location)
-        if problem:
-            left_out[problem] = left_out.get(problem, 0) + 1
-            first_left_out.setdefault(problem, location)
+        if exclusion_reason and strict:
+            raise UserError(f"data.strict allows no rows {exclusion_reason}", where=location)
+        if exclusion_reason:
+            left_out[exclusion_reason] = left_out.get(exclusion_reason, 0) + 1
+            first_left_out.setdefault(exclusion_reason, location)
             continue
         records.append(record)
         without_system += row.get("system") is None
@@ -151,9 +151,9 @@ def _read_hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Rec
     digest = hashlib.sha256()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, row in enumerate(hub.load_rows(resolved), 1):
+        for row_number, row in enumerate(hub.load_rows(resolved), 1):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-            yield f"{id_} row {number}", row
+            yield f"{id_} row {row_number}", row
 
     records, source = _collect(name, rows(), None, strict)
     return records, replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

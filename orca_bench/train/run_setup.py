@@ -90,8 +90,8 @@ def describe(
         )
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
-    key = encoding.cache_key(records, tokenizer, max_length)
-    examples, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
+    encoding_key = encoding.cache_key(records, tokenizer, max_length)
+    examples, report = (cache and encoding.load_cached(cache, encoding_key)) or encoding.encode(
         records, tokenizer, max_length, lambda done: progress(done, len(records))
     )
     parameters = student_model.count_parameters(model_config)
@@ -105,7 +105,7 @@ def describe(
     )
     commits |= {source.name: source.commit for source in sources if source.commit is not None}
     plan = Plan(examples.lengths, recipe.train)
-    return PreparedRun(recipe, resolved, commits, sources, examples, report, key, plan, parameters, memory)
+    return PreparedRun(recipe, resolved, commits, sources, examples, report, encoding_key, plan, parameters, memory)
 
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
@@ -197,7 +197,7 @@ def launch(
     if launcher_environment.is_launched():
         exit_code = work(run, shows_steps)
     else:
-        exit_code = _start_launcher(run, _command(run, recipe, launcher, shows_steps), message)
+        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
     if exit_code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": disk_message, "code": 2}
@@ -237,22 +237,22 @@ def _start_launcher(run: Run, command: list[str], message: ShowMessage) -> int:
     Raises Interrupted where the user presses Ctrl-C again.
     """
     with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
-        environment_variables = _environment() | lifeline.environment
+        environment_variables = _launch_environment() | lifeline.environment
         child = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment_variables)
         try:
-            return _wait(child)
+            return _wait_for_exit(child)
         except KeyboardInterrupt:
             run.stop_file.touch()
         try:
             message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
-            return _wait(child)
+            return _wait_for_exit(child)
         except KeyboardInterrupt:
             newest = newest_checkpoint(run.checkpoints)
             continuation_text = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
             raise Interrupted(f"stopped at once; the same command {continuation_text}") from None
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
+def _wait_for_exit(child: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
     while (exit_code := child.poll()) is None:
         time.sleep(_POLL_S)
@@ -268,7 +268,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
+def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
     process_count, module = str(recipe.train.processes), "orca_bench.train.training_process"
     arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
     if launcher == "deepspeed":
@@ -285,7 +285,7 @@ def _command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list
     return [sys.executable, *launcher_arguments, module, *arguments]
 
 
-def _environment() -> dict[str, str]:
+def _launch_environment() -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
     library_settings.prepare()

@@ -66,11 +66,11 @@ def compute(
 
 def append(file: Path, metrics: StepMetrics) -> None:
     """Append one line; a number that is not finite becomes null, because JSON has no such numbers."""
-    values = {
+    json_values = {
         key: divergence.finite(value) if isinstance(value, float) else value for key, value in asdict(metrics).items()
     }
     with writing(file), open(file, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(values, allow_nan=False) + "\n")
+        handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 
 def cut(file: Path, steps_done: int) -> None:

@@ -38,7 +38,7 @@ def main() -> None:
 def work(run: Run, shows_steps: bool = True) -> int:
     """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
     try:
-        _write_outcome(run, _train(run, shows_steps))
+        _write_outcome(run, _train_run(run, shows_steps))
         return 0
     except UserError as error:
         _write_outcome(run, "failed", str(error), 2)
@@ -64,7 +64,7 @@ def full_disk(run: Run) -> str | None:
     return f"{run.folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
-def _train(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
+def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train import resolved_sources
     from orca_bench.train.batch_plan import Plan
