@@ -56,7 +56,7 @@ def is_id(name: str) -> bool:
     )
 
 
-def check_id(name: str, what: str) -> None:
+def check_id(name: str, noun: str) -> None:
     """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
     A path that is spelled wrong must not be read as an id: a stranger's files would be fetched.
@@ -69,7 +69,7 @@ def check_id(name: str, what: str) -> None:
         hint = f"'{owner_folder}' is a folder here, so this is not taken for an id of the hub"
     if hint is None and "@" in name and _ID_PATTERN.fullmatch(name.split("@")[0]):
         hint = "a revision is given by --revision, or in a recipe by model.revision"
-    raise UserError(f"no such {what}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
+    raise UserError(f"no such {noun}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
 
 
 def resolve(name: str, revision: str | None, kind: Kind = "model") -> Commit:

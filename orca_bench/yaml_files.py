@@ -22,8 +22,8 @@ KeyPath = tuple[str, ...]
 _MAX_VALUES = 100_000  # aliases of aliases can stand for more values than fit into memory
 
 
-def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
-    """The value of a YAML file and the line, from 1, of each key; `what` names the file's kind in an error.
+def read(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
+    """The value of a YAML file and the line, from 1, of each key; `content_name` names the file's kind in an error.
 
     `hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file that cannot
     be read and for text that is no YAML.
@@ -31,13 +31,13 @@ def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[KeyP
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"no such {what}", where=path, hint=hint) from None
+        raise UserError(f"no such {content_name}", where=path, hint=hint) from None
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text ({error.reason})", where=path, hint="save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"cannot read this {what}: {error.strerror or error}", where=path) from None
+        raise UserError(f"cannot read this {content_name}: {error.strerror or error}", where=path) from None
     except ValueError as error:  # a path with a null character
-        raise UserError(f"cannot read this {what}: {error}", where=repr(str(path))) from None
+        raise UserError(f"cannot read this {content_name}: {error}", where=repr(str(path))) from None
     return parse(text, path)
 
 

@@ -73,7 +73,13 @@ def convert(
     ids = None if systems is None else _parse_system_ids(systems)
     with counting("converting") as progress:
         conversion_report = conversion.convert(
-            list(files), out, ids, seed, column_shapes.of_options(mapping), strict, lambda done: progress(done, None)
+            list(files),
+            out,
+            ids,
+            seed,
+            column_shapes.shape_of_options(mapping),
+            strict,
+            lambda done: progress(done, None),
         )
     click.echo(f"{conversion_report.records:,} records: {out}")
     for reason, count in conversion_report.left_out.most_common():

@@ -24,16 +24,16 @@ class TrainingConsole:
         """Print one line."""
         console.print(line)
 
-    def encoding(self) -> AbstractContextManager[Callable[[int, int], None]]:
+    def encoding_progress(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A block in which a bar shows how many records are encoded."""
         return counting("encoding records")
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Print what will be trained, and which records are cut or left out."""
-        examples, encoding_report, plan = prepared.examples, prepared.report, prepared.plan
+        examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan
         console.print(
             f"{encoding_report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
+            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.steps:,} steps; {prepared.parameter_count:,} parameters"
         )
         for source in prepared.sources:
             for remark in source.remarks:

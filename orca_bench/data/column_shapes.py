@@ -70,7 +70,7 @@ _MAP_HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN
 
 
 @functools.lru_cache(maxsize=1024)
-def of(columns: tuple[str, ...]) -> Shape:
+def shape_of_columns(columns: tuple[str, ...]) -> Shape:
     """The shape of a row with these columns, whose case does not matter; its columns are named as in the row.
 
     Raises UserError, without a place, for columns of no known shape and of more than one.
@@ -114,7 +114,7 @@ def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: S
     return present_columns[0] if present_columns else None
 
 
-def of_options(options: Iterable[str]) -> Shape | None:
+def shape_of_options(options: Iterable[str]) -> Shape | None:
     """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
 
     Raises UserError where it is not such a list.

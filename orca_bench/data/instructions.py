@@ -70,10 +70,10 @@ def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, loca
             raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
         return mapping
     try:
-        return column_shapes.of(tuple(row))
+        return column_shapes.shape_of_columns(tuple(row))
     except UserError as error:
         try:  # sets that were joined have all columns, and None in those of the other sets
-            return column_shapes.of(tuple(column for column, value in row.items() if value is not None))
+            return column_shapes.shape_of_columns(tuple(column for column, value in row.items() if value is not None))
         except UserError:
             raise UserError(error.what, where=location, hint=error.hint) from None
 

@@ -104,10 +104,10 @@ def window(config: PretrainedConfig) -> int:
 
     Raises UserError where it names one without a token.
     """
-    return named_window(config) or CONTEXT_WINDOW
+    return configured_window(config) or CONTEXT_WINDOW
 
 
-def named_window(config: PretrainedConfig) -> int | None:
+def configured_window(config: PretrainedConfig) -> int | None:
     """The context window in tokens that a configuration names; None where it names none.
 
     Raises UserError where that is no positive number.

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TextCell:
-    """One text, bold or not; `style` is a colour of the terminal, `short` the text for a terminal that is too narrow."""
+    """One text, bold or not; `style` is a colour of the terminal, `short_text` the text for a terminal that is too narrow."""
 
     text: str
     bold: bool = False
     style: str = ""
-    short: str = ""
+    short_text: str = ""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class _FittingTable:
         column_sets = [list(range(len(self._grid.headings)))]
         for heading in self._grid.droppable_headings:
             column_sets.append([i for i in column_sets[-1] if self._grid.headings[i] != heading])
-        has_short_texts = any(cell.short for row in self._grid.rows for cell in row)
+        has_short_texts = any(cell.short_text for row in self._grid.rows for cell in row)
         yield from ((columns, False) for columns in (column_sets[:2] if has_short_texts else column_sets))
         if has_short_texts:
             yield from ((columns, True) for columns in column_sets[1:])
@@ -63,7 +63,7 @@ class _FittingTable:
         table = Table(
             title=grid.title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
         )
-        texts = [[(cell.short if use_short_texts else "") or cell.text for cell in row] for row in grid.rows]
+        texts = [[(cell.short_text if use_short_texts else "") or cell.text for cell in row] for row in grid.rows]
         for i in columns:
             is_left, heading = i in grid.left_columns, grid.headings[i]
             heading = grid.short_headings.get(heading, heading) if use_short_texts else heading

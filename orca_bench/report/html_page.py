@@ -54,7 +54,7 @@ def write_page(
     out: Path,
     title: str,
     results: Sequence[ResultFile],
-    reported: ReportedScores,
+    reported_scores: ReportedScores,
     pictures: Sequence[Picture],
     requests: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
@@ -64,10 +64,12 @@ def write_page(
     The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
     written, and for a number that is not finite.
     """
-    score_table = build_score_table([(result_file.label, result_file.result) for result_file in results], reported)
+    score_table = build_score_table(
+        [(result_file.label, result_file.result) for result_file in results], reported_scores
+    )
     grid = score_table_formats.to_grid(score_table)
     if len(results) > _MAX_RESULT_COLUMNS:
-        leaderboard = build_leaderboard(results, [reported])
+        leaderboard = build_leaderboard(results, [reported_scores])
         notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
         grid = replace(leaderboard, title=score_table.title, notes=notes)
     with replacing(out) as handle:

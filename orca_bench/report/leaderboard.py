@@ -56,9 +56,11 @@ class _Row:
     result_file: ResultFile | None = None
 
 
-def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[ReportedScores] = ()) -> Grid:
+def build_leaderboard(results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = ()) -> Grid:
     """The grid of some results and reported scores, the best mean first; rows without a mean last."""
-    rows = [_measured_row(result_file) for result_file in results] + [_reported_row(scores) for scores in reported]
+    rows = [_measured_row(result_file) for result_file in results] + [
+        _reported_row(scores) for scores in reported_scores
+    ]
     rows.sort(key=lambda row: -max(_score_value(row, "six without DROP"), _score_value(row, "all seven")))
     best_rows = _significantly_best_rows(rows)
     models_and_protocols = [(row.model, row.protocol) for row in rows]
@@ -71,18 +73,18 @@ def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[Reported
             TextCell(
                 _format_score(row.scores.get(name)),
                 bold=best_rows.get(name) == index,
-                short=_format_score_short(row.scores.get(name)),
+                short_text=_format_score_short(row.scores.get(name)),
             )
             for name in _COLUMNS
         ]
         # Where there is no room for the column of protocols, the heading has to tell the rows apart.
         grid_rows.append(
-            [TextCell(model, short=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))]
+            [TextCell(model, short_text=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))]
         )
     return Grid(
         headings,
         grid_rows,
-        _leaderboard_notes(results, reported, rows),
+        _leaderboard_notes(results, reported_scores, rows),
         left_columns=frozenset({0, 1}),
         droppable_headings=("n", "Mean of 7", "Protocol"),
         short_headings=_SHORT_HEADINGS,
@@ -100,9 +102,11 @@ def _measured_row(result_file: ResultFile) -> _Row:
     return _Row(result_file.label, result.model.name, result.protocol.name, scores, result_file)
 
 
-def _reported_row(reported: ReportedScores) -> _Row:
-    scores = {name: _Score(value / 100) for name, value in (*reported.tasks.items(), *reported.averages.items())}
-    return _Row(reported.name, reported.name, "reported", scores)
+def _reported_row(reported_scores: ReportedScores) -> _Row:
+    scores = {
+        name: _Score(value / 100) for name, value in (*reported_scores.tasks.items(), *reported_scores.averages.items())
+    }
+    return _Row(reported_scores.name, reported_scores.name, "reported", scores)
 
 
 def _score_value(row: _Row, name: str) -> float:
@@ -127,10 +131,10 @@ def _question_count(row: _Row) -> str:
 
 
 def _leaderboard_notes(
-    results: Sequence[ResultFile], reported: Sequence[ReportedScores], rows: Sequence[_Row]
+    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row]
 ) -> list[str]:
     notes = ["percent ± standard error; bold: best of its column, and significantly so"]
-    if reported and any(not result_file.result.is_comparable() for result_file in results):
+    if reported_scores and any(not result_file.result.is_comparable() for result_file in results):
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
     if len({row.protocol for row in rows if row.result_file is not None}) > 1:
         notes.append("rows of different protocols are numbers of different kinds")
@@ -141,7 +145,7 @@ def _leaderboard_notes(
     if limits:
         notes.append(f"some rows are of the first questions of each task only ({', '.join(map(str, sorted(limits)))})")
     reported_labels = [row.label for row in rows if row.result_file is None]
-    notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported, strict=True)]
+    notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported_scores, strict=True)]
     return notes
 
 

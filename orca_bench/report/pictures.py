@@ -53,9 +53,9 @@ class _Point(NamedTuple):
     high: float
 
 
-def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
+def draw_pictures(results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path) -> list[Picture]:
     """All pictures that some results have, written to `folder`; over steps only where all are of one run and have their step."""
-    pictures = [draw_scores(results, reported, folder)]
+    pictures = [draw_scores(results, reported_scores, folder)]
     file_with_subjects = next((result_file for result_file in results if _has_subjects(result_file)), None)
     if file_with_subjects is not None:
         pictures.append(draw_subjects(file_with_subjects, folder))
@@ -70,7 +70,7 @@ def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None
     return pictures
 
 
-def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> Picture:
+def draw_scores(results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path) -> Picture:
     """Scores by task with 95 % intervals; reported scores as crosses where all results may be compared with them."""
     pyplot = _pyplot()
     tasks = _tasks_of(results)
@@ -85,8 +85,8 @@ def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, 
             if task.name in result_file.result.tasks
         ]
         _draw_points(axes, points, index, result_file.label)
-    if reported is not None:
-        _draw_reported(axes, tasks, results, reported)
+    if reported_scores is not None:
+        _draw_reported(axes, tasks, results, reported_scores)
     _draw_chance(axes, tasks)
     axes.set_yticks(range(len(tasks)), [f"{task.title}\n{task.metric}" for task in tasks])
     axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
@@ -216,13 +216,14 @@ def _draw_points(axes: Axes, points: Sequence[_Point], style_index: int, label: 
 
 
 def _draw_reported(
-    axes: Axes, tasks: Sequence[TaskFacts], results: Sequence[ResultFile], reported: ReportedScores
+    axes: Axes, tasks: Sequence[TaskFacts], results: Sequence[ResultFile], reported_scores: ReportedScores
 ) -> None:
     """The reported scores that all results may be compared with; nothing, and no legend, where there are none."""
     scores = [
-        (x, reported.tasks[task.name])
+        (x, reported_scores.tasks[task.name])
         for x, task in enumerate(tasks)
-        if task.name in reported.tasks and all(result_file.result.is_comparable(task.name) for result_file in results)
+        if task.name in reported_scores.tasks
+        and all(result_file.result.is_comparable(task.name) for result_file in results)
     ]
     if not scores:
         return
@@ -234,7 +235,7 @@ def _draw_reported(
         markersize=8,
         markeredgewidth=2,
         clip_on=False,
-        label=f"reported, {reported.name}",
+        label=f"reported, {reported_scores.name}",
     )
 
 

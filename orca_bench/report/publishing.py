@@ -61,10 +61,12 @@ def publish(
     if "/" in name or name in ("", ".", ".."):
         raise UserError(f"'{name}' is no name of a folder", where="--name")
     folder = out_folder / name
-    reported = read_reported_scores(reported_name)
+    reported_scores = read_reported_scores(reported_name)
     labels = result_labels([result_file.result for result_file in result_files])
     result_files = [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
-    table = build_score_table([(result_file.label, result_file.result) for result_file in result_files], reported)
+    table = build_score_table(
+        [(result_file.label, result_file.result) for result_file in result_files], reported_scores
+    )
     publication = Publication(card or _default_card(result_files, folder))
     if card is None:
         _check_card_is_no_link(publication.card, folder)
@@ -76,12 +78,12 @@ def publish(
     for result_file in result_files:
         _copy_result(result_file.path, folder, publication)
     result_files = [_with_questions(result_file) for result_file in result_files]
-    pictures = draw_pictures(result_files, reported, folder)
+    pictures = draw_pictures(result_files, reported_scores, folder)
     publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
     for suffix, text in _table_texts(table).items():
         _write_file(folder / f"table{suffix}", text, publication)
     page_file = folder / "index.html"
-    html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported, pictures, lookups, progress)
+    html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported_scores, pictures, lookups, progress)
     publication.files.append(page_file)
     if card_text is not None:
         make_folder(publication.card.parent)

@@ -66,10 +66,10 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
     return notes
 
 
-def reported_notes(reported: ReportedScores) -> list[tuple[str, str]]:
+def reported_notes(reported_scores: ReportedScores) -> list[tuple[str, str]]:
     """(subject, text): the source of the reported scores, and remarks on single ones."""
-    notes = [("reported", f"{reported.model}, {reported.source}")]
-    for name, text in reported.notes.items():
+    notes = [("reported", f"{reported_scores.model}, {reported_scores.source}")]
+    for name, text in reported_scores.notes.items():
         title = BY_NAME[name].title if name in BY_NAME else name
         notes.append((f"reported {title}", text))
     return notes

@@ -181,13 +181,13 @@ class _JsonText:
         self._counted_length = position
         return f"{self.path}:{self._line}"
 
-    def _error(self, what: str, position: int) -> UserError:
+    def _error(self, problem: str, position: int) -> UserError:
         """Where something is missing, the line is that of the last character before it."""
         end = len(self.text[:position].rstrip())
         line = self.text.count("\n", 0, max(end - 1, 0)) + 1
         is_cut_off = not self.text[position:].strip()
         return UserError(
-            f"not JSON ({what})", where=f"{self.path}:{line}", hint="the file ends too early" if is_cut_off else None
+            f"not JSON ({problem})", where=f"{self.path}:{line}", hint="the file ends too early" if is_cut_off else None
         )
 
 

@@ -40,7 +40,7 @@ class Generator:
             )
         stream = TextStream(self.tokenizer)
         text, yielded_length = "", 0  # the text that is certain, and how many of its characters were yielded
-        for token_id in self._token_ids(prompt_ids, max_new_tokens, sampling):
+        for token_id in self._generate_token_ids(prompt_ids, max_new_tokens, sampling):
             text += stream.push(token_id)
             safe_text = _without_partial_header(text)
             if len(safe_text) > yielded_length:
@@ -48,11 +48,11 @@ class Generator:
                 yielded_length = len(safe_text)
             if any(header in text for header in prompt.TURN_HEADERS):
                 return
-        remaining_text = _before_header(text + stream.end())[yielded_length:]
+        remaining_text = _text_before_header(text + stream.end())[yielded_length:]
         if remaining_text:
             yield remaining_text
 
-    def _token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
+    def _generate_token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
         """Yield the ids of the response, one forward pass each, up to a stop token or `max_new_tokens`."""
         import torch
 
@@ -75,7 +75,7 @@ class Generator:
             input_ids = sequence if key_values is None else next_ids
 
 
-def _before_header(text: str) -> str:
+def _text_before_header(text: str) -> str:
     """A text up to the first header of another turn."""
     for header in prompt.TURN_HEADERS:
         text = text.split(header)[0]
@@ -84,7 +84,7 @@ def _before_header(text: str) -> str:
 
 def _without_partial_header(text: str) -> str:
     """A text up to the first header of another turn, or up to what may become one when more text follows."""
-    text = _before_header(text)
+    text = _text_before_header(text)
     for header in prompt.TURN_HEADERS:
         for length in range(len(header) - 1, 0, -1):
             if text.endswith(header[:length]):

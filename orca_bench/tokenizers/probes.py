@@ -90,7 +90,7 @@ def _ids_after_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
     )
 
 
-def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
+def check_folder(folder: str | Path, probe_count: int = 300) -> Disagreement | None:
     """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
 
     None too where there is nothing to compare: a SentencePiece file alone, and a folder that transformers cannot load.
@@ -107,7 +107,7 @@ def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
     if finds_special(tokenizer):
         # What this tokenizer is exported with cannot keep it from finding special tokens.
         transformers_tokenizer.split_special_tokens = True
-    return first_disagreement(tokenizer, transformers_tokenizer, probe_texts(probes))
+    return first_disagreement(tokenizer, transformers_tokenizer, probe_texts(probe_count))
 
 
 def explain(disagreement: Disagreement) -> str:

@@ -49,8 +49,10 @@ class SentencePieceTokenizer(Tokenizer):
             id_: token for id_, token in sorted(metadata.added_tokens.items()) if id_ >= self.piece_count
         }
         self._added_ids = {token.content: id_ for id_, token in self.added_tokens.items()}
-        self.bos_id = self._resolve_named("bos_token", self._processor.bos_id(), metadata.bos_id)
-        self.eos_id = self._resolve_named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
+        self.bos_id = self._resolve_special_id("bos_token", self._processor.bos_id(), metadata.bos_id)
+        self.eos_id = self._resolve_special_id(
+            "eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None)
+        )
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
         self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
         self._hide_special()
@@ -82,7 +84,7 @@ class SentencePieceTokenizer(Tokenizer):
             id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._silent_ids
         }
 
-    def _resolve_named(self, key: str, file_id: int, configured: int | None) -> int | None:
+    def _resolve_special_id(self, key: str, file_id: int, configured: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
         spelling = self._metadata.spelling_by_key.get(key)
         if spelling:
@@ -225,7 +227,7 @@ class SentencePieceTokenizer(Tokenizer):
         return hashlib.sha256(json.dumps([file_hash, *fingerprint_fields], ensure_ascii=False).encode()).hexdigest()
 
 
-def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
+def model_proto(model_file: Path, control_ids: Sequence[int] = ()) -> ModelProto:
     """A SentencePiece file as a protocol buffer; the pieces `controls` become control pieces, which no text gives."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -234,8 +236,8 @@ def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
     try:
         proto.ParseFromString(Path(model_file).read_bytes())
     except DecodeError as error:
-        raise _not_sentencepiece(model_file) from error
-    for id_ in controls:
+        raise _not_sentencepiece_error(model_file) from error
+    for id_ in control_ids:
         proto.pieces[id_].type = CONTROL
     return proto
 
@@ -249,22 +251,22 @@ def is_sentencepiece(path: Path) -> bool:
     return True
 
 
-def _load_processor(model_file: Path, controls: Sequence[int] = ()) -> SentencePieceProcessor:
+def _load_processor(model_file: Path, control_ids: Sequence[int] = ()) -> SentencePieceProcessor:
     import sentencepiece
 
     try:
-        if controls:
-            proto = model_proto(model_file, controls).SerializeToString()
+        if control_ids:
+            proto = model_proto(model_file, control_ids).SerializeToString()
             processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         else:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
         processor.id_to_piece(list(range(processor.vocab_size())))  # raises where a piece is no UTF-8
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise _not_sentencepiece(model_file) from error
+        raise _not_sentencepiece_error(model_file) from error
     return processor
 
 
-def _not_sentencepiece(model_file: Path) -> UserError:
+def _not_sentencepiece_error(model_file: Path) -> UserError:
     return UserError("not a SentencePiece model", where=model_file, hint=lfs_hint(model_file))
 
 

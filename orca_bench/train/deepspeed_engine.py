@@ -51,7 +51,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def start(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
+def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
 
     Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.

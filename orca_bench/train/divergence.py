@@ -51,7 +51,7 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def problem(loss: float, norm: float | None, train: Train) -> str | None:
+def step_problem(loss: float, norm: float | None, train: Train) -> str | None:
     """What is wrong with the loss (nats per token) and gradient norm of a step, or None.
 
     In fp16 a gradient that is not finite is no divergence: DeepSpeed leaves the step out and lowers its loss scale.
@@ -65,7 +65,7 @@ def problem(loss: float, norm: float | None, train: Train) -> str | None:
     return None
 
 
-def problem_with_weights(largest: float) -> str | None:
+def weights_problem(largest: float) -> str | None:
     """What is wrong with weights of which the largest has this absolute value, or None.
 
     Their loss may look healthy: where activations overflow, normalisation makes them 0 and every word equally likely.

@@ -77,7 +77,7 @@ class Run:
                 lock.acquire()
             except Timeout:
                 raise UserError(
-                    f"another process{self._writer()} trains this run",
+                    f"another process{self._writer_text()} trains this run",
                     where=self.folder,
                     hint="wait until it ends, or give this run another name (-o name=…)",
                 ) from None
@@ -93,7 +93,7 @@ class Run:
             time.sleep(0.2)
         write_json(self._writer_file, {"pid": os.getpid(), "host": socket.gethostname()})
 
-    def _writer(self) -> str:
+    def _writer_text(self) -> str:
         try:
             writer = read_json(self._writer_file)
             return f" ({writer['pid']} on {writer['host']})"

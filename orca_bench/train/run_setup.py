@@ -28,7 +28,7 @@ from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.run_folder import Run, environment, newest_checkpoint
-from orca_bench.train.training_process import full_disk, work
+from orca_bench.train.training_process import full_disk_message, work
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -43,8 +43,8 @@ class PreparedRun:
     """What is known of a run before it trains.
 
     `recipe` is as it was read; `resolved` has folders of this machine in place of hub ids, and `commits` (by key) are those of
-    the hub. `sources` are the records' files; `report` says what the cut at `max_length` did; `cache_key` is that of the
-    encoded examples; `parameters` is the size of the student; `memory` is an estimate per process.
+    the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did; `cache_key` is that of the
+    encoded examples; `parameter_count` is the size of the student; `memory` is an estimate per process.
     """
 
     recipe: Recipe
@@ -52,10 +52,10 @@ class PreparedRun:
     commits: dict[str, str]
     sources: list[record_files.RecordSource]
     examples: EncodedExamples
-    report: EncodingReport
+    encoding_report: EncodingReport
     cache_key: str
     plan: Plan
-    parameters: int
+    parameter_count: int
     memory: Memory
 
 
@@ -91,12 +91,12 @@ def describe(
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
     encoding_key = encoding.cache_key(records, tokenizer, max_length)
-    examples, report = (cache and encoding.load_cached(cache, encoding_key)) or encoding.encode(
+    examples, encoding_report = (cache and encoding.load_cached(cache, encoding_key)) or encoding.encode(
         records, tokenizer, max_length, lambda done: progress(done, len(records))
     )
-    parameters = student_model.count_parameters(model_config)
+    parameter_count = student_model.count_parameters(model_config)
     memory = estimate_memory(
-        parameters,
+        parameter_count,
         model_config.hidden_size,
         model_config.num_hidden_layers,
         model_config.vocab_size,
@@ -105,12 +105,14 @@ def describe(
     )
     commits |= {source.name: source.commit for source in sources if source.commit is not None}
     plan = Plan(examples.lengths, recipe.train)
-    return PreparedRun(recipe, resolved, commits, sources, examples, report, encoding_key, plan, parameters, memory)
+    return PreparedRun(
+        recipe, resolved, commits, sources, examples, encoding_report, encoding_key, plan, parameter_count, memory
+    )
 
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
-    context_window, max_length = architecture.named_window(model_config), recipe.data.max_length
+    context_window, max_length = architecture.configured_window(model_config), recipe.data.max_length
     if context_window is not None and max_length > context_window:
         raise UserError(
             f"examples of up to {max_length} tokens do not fit the model's context window of {context_window} tokens",
@@ -135,7 +137,7 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save(run.tokens_file, prepared.examples, prepared.report, prepared.cache_key)
+    encoding.save(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.cache_key)
     run.update(
         status="prepared",
         name=recipe.name,
@@ -144,12 +146,12 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
         commits=prepared.commits,
         records=[dataclasses.asdict(source) for source in prepared.sources],
         examples=len(prepared.examples),
-        cut=prepared.report.truncated_count,
-        dropped=len(prepared.report.dropped_records),
+        cut=prepared.encoding_report.truncated_count,
+        dropped=len(prepared.encoding_report.dropped_records),
         tokens=int(prepared.examples.lengths.sum()),
         trained_tokens=int(prepared.examples.trained_token_counts.sum()),
         steps=prepared.plan.steps,
-        parameters=prepared.parameters,
+        parameters=prepared.parameter_count,
     )
     return is_continued
 
@@ -199,7 +201,7 @@ def launch(
     else:
         exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if exit_code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
+    if exit_code and not outcome and (disk_message := full_disk_message(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk

@@ -34,10 +34,10 @@ class TrainingDisplay(Protocol):
     def message(self, line: str) -> None:
         """A line for the person."""
 
-    def encoding(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[Progress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Everything is encoded; training begins next."""
 
 
@@ -49,11 +49,11 @@ class SilentTrainingDisplay:
     def message(self, line: str) -> None:
         """Ignore the event."""
 
-    def encoding(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[Progress]:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Ignore the event."""
 
 
@@ -110,13 +110,13 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
         run.check(recipe)
     if not run.is_empty:
         run.lock()
-    with display.encoding() as progress:
+    with display.encoding_progress() as progress:
         commits = {} if fresh else run.manifest.get("commits", {})
         prepared = run_setup.describe(recipe, progress, run.tokens_file, commits, display.message)
     if fresh and (old_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {old_folder}")
     is_continued = run_setup.prepare(prepared, run)
-    display.prepared(prepared)
+    display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if is_continued:
         display.message("continuing from the newest checkpoint")
@@ -136,7 +136,7 @@ def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDis
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
     """
     try:
-        with display.encoding() as progress:
+        with display.encoding_progress() as progress:
             return run_setup.describe(recipe, progress, message=display.message, with_weights=False)
     except UserError as error:
         if _needs_hub(recipe):

@@ -74,7 +74,7 @@ def train(
         metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start_s)
         if is_first_rank:
             step_metrics.append(run.metrics_file, metrics)
-        _raise_if_diverged(divergence.problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
+        _raise_if_diverged(divergence.step_problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
         if is_first_rank:
             report(metrics)
         steps_done = step + 1
@@ -110,7 +110,7 @@ def _check_model(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan,
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
     loss = _batch_loss(engine, examples, plan, step)
-    problem = divergence.problem(loss, None, plan.train) or divergence.problem_with_weights(
+    problem = divergence.step_problem(loss, None, plan.train) or divergence.weights_problem(
         engines.largest_weight(engine)
     )
     _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step, loss, None)

@@ -50,14 +50,14 @@ def work(run: Run, shows_steps: bool = True) -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
-        if disk_message := full_disk(run):
+        if disk_message := full_disk_message(run):
             _write_outcome(run, "failed", disk_message, 2)
             return 2
         _write_outcome(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
         return 1
 
 
-def full_disk(run: Run) -> str | None:
+def full_disk_message(run: Run) -> str | None:
     """The message where the run's disk is full, else None. Libraries raise many kinds of errors then."""
     if shutil.disk_usage(run.folder).free >= _FULL_DISK_BYTES:
         return None
@@ -80,9 +80,9 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     import torch
 
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, library_settings.cores() // recipe.train.processes))
+        torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
-        engine = engines.start(recipe, tokenizer)
+        engine = engines.start_engine(recipe, tokenizer)
     is_shown = shows_steps and torch.distributed.get_rank() == 0
     display: AbstractContextManager[Callable[[StepMetrics], None]] = (
         training_progress(recipe.name, plan.steps) if is_shown else contextlib.nullcontext(lambda metrics: None)

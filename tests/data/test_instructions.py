@@ -238,17 +238,18 @@ def test_map_says_which_columns_to_read(tmp_path):
         ["instruction=Q,response=A,input=hint,system=role"],
         ["instruction=Q", "response=A,input=hint", "system=role"],
     ):
-        (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(options))
+        (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
         assert report.row_systems == 1
-    (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=Q,response=A"]))
+    (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=Q,response=A"]))
     assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]
     assert (
-        converted(tmp_path, chat, mapping=column_shapes.of_options(["messages=dialogue"]))[0][0]["response"] == "Hello"
+        converted(tmp_path, chat, mapping=column_shapes.shape_of_options(["messages=dialogue"]))[0][0]["response"]
+        == "Hello"
     )
     with pytest.raises(UserError, match="set.jsonl:1: no column 'q', which --map names"):
-        converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=q,response=A"]))
+        converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=q,response=A"]))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_map_says_which_columns_to_read(tmp_path):
 )
 def test_a_map_that_is_none_is_refused(option, message):
     with pytest.raises(UserError, match=f"--map: .*{message}"):
-        column_shapes.of_options([option])
+        column_shapes.shape_of_options([option])
 
 
 # --- the real files ---------------------------------------------------------------------------------------------------

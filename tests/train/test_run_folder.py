@@ -252,13 +252,13 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
     ],
 )
 def test_what_is_a_divergence(loss, norm, train, message):
-    assert divergence.problem(loss, norm, recipe(**train).train) == message
+    assert divergence.step_problem(loss, norm, recipe(**train).train) == message
 
 
 def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():
-    assert divergence.problem_with_weights(900.0) is None
-    assert "5e+29" in divergence.problem_with_weights(5e29)
-    assert "inf" in divergence.problem_with_weights(float("inf"))
+    assert divergence.weights_problem(900.0) is None
+    assert "5e+29" in divergence.weights_problem(5e29)
+    assert "inf" in divergence.weights_problem(float("inf"))
 
 
 def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run, tmp_path, monkeypatch):
