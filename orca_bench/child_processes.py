@@ -130,8 +130,8 @@ def _processes_with(variable_name: str, variable_value: str) -> list[psutil.Proc
 
 def _kill_processes_with(variable_name: str, variable_value: str, timeout_s: float = 5.0) -> None:
     """Kill all processes that have the variable, until none is left after `timeout_s` seconds: one may be starting another."""
-    deadline = time.monotonic() + timeout_s
-    while (processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline:
+    deadline_s = time.monotonic() + timeout_s
+    while (processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline_s:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()

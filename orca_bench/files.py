@@ -83,9 +83,9 @@ def replacing(path: Path) -> Iterator[TextIO]:
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle
         return
-    with replacing_bytes(path) as raw:
-        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        with io.TextIOWrapper(stream, encoding="utf-8", newline="\n", write_through=False) as handle:
+    with replacing_bytes(path) as raw_file:
+        byte_stream = gzip.GzipFile("", "wb", fileobj=raw_file, mtime=0) if path.suffix == ".gz" else raw_file
+        with io.TextIOWrapper(byte_stream, encoding="utf-8", newline="\n", write_through=False) as handle:
             yield handle
 
 

@@ -118,8 +118,8 @@ def load_rows(commit: Commit, configuration: str | None = None, split: str = "tr
     except Exception as error:
         raise refusal(error, commit.id, commit.revision, "dataset") from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
-    files = [str(file["filename"]) for file in rows.cache_files]
-    if any(commit.sha not in file for file in files):
+    cached_files = [str(file["filename"]) for file in rows.cache_files]
+    if any(commit.sha not in file for file in cached_files):
         raise UserError(
             f"the cache holds another commit than {commit.sha} of this data set, and the hub does not answer",
             where=commit.id,

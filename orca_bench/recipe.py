@@ -176,10 +176,10 @@ def difference(earlier: Recipe, recipe: Recipe) -> str | None:
 def _values_by_key(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Values by dotted key, those that may change left out."""
     values: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
+    for field_name, field in type(section).model_fields.items():
+        value = getattr(section, field_name)
         if isinstance(value, BaseModel):
-            values |= _values_by_key(value, f"{prefix}{name}.")
+            values |= _values_by_key(value, f"{prefix}{field_name}.")
         elif MAY_CHANGE not in field.metadata:
-            values[prefix + name] = value
+            values[prefix + field_name] = value
     return values

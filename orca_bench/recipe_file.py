@@ -156,21 +156,21 @@ def _base_file(name: Any, path: Path, where: str) -> Path:
 
 def _lay_over(base: dict[str, Any], upper: dict[str, Any], base_locations: _KeyLocations, key_path: KeyPath) -> None:
     """Put the values of `upper` into `base`, mapping by mapping; any other value replaces the whole one in its place."""
-    for key, value in upper.items():
+    for key, upper_value in upper.items():
         base_value = base.get(key)
-        if isinstance(base_value, dict) and isinstance(value, dict):
-            _lay_over(base_value, value, base_locations, (*key_path, key))
+        if isinstance(base_value, dict) and isinstance(upper_value, dict):
+            _lay_over(base_value, upper_value, base_locations, (*key_path, key))
         else:
-            base[key] = value
+            base[key] = upper_value
             base_locations.forget((*key_path, key))
 
 
 def _apply_override(values: dict[str, Any], override: str) -> str:
     """Set one value as `override` says; returns its dotted key."""
-    key, separator, text = override.partition("=")
+    key, separator, value_text = override.partition("=")
     if not separator or not key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
-    value, _ = yaml_files.parse(text, f"-o {override}")
+    new_value, _ = yaml_files.parse(value_text, f"-o {override}")
     *sections, last_key = key.split(".")
     section = values
     for name in sections:
@@ -180,7 +180,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
         if not isinstance(subsection, dict):
             raise UserError(f"'{name}' is not a section", where=f"-o {override}")
         section = subsection
-    section[last_key] = value
+    section[last_key] = new_value
     return key
 
 
@@ -193,7 +193,7 @@ def _most_specific_error(errors: Sequence[ErrorDetails]) -> ErrorDetails:
 
 
 def _validation_error(error: ErrorDetails, where: str) -> UserError:
-    error_type, key_path, value = error["type"], error["loc"], error.get("input")
+    error_type, key_path, input_value = error["type"], error["loc"], error.get("input")
     if error_type == "extra_forbidden":
         known_keys = _keys_of_section(key_path[:-1])
         hint = nearest(str(key_path[-1]), known_keys) or f"known keys here: {', '.join(known_keys)}"
@@ -202,10 +202,10 @@ def _validation_error(error: ErrorDetails, where: str) -> UserError:
         return UserError("this key is needed and missing", where=where)
     if error_type == "literal_error":
         choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return UserError(f"{value!r} is not one of {choices}", where=where)
+        return UserError(f"{input_value!r} is not one of {choices}", where=where)
     if error_type == "string_pattern_mismatch":
-        return UserError(f"{value!r} {_PATTERN_DESCRIPTIONS[error['ctx']['pattern']]}", where=where)
-    description = "a section" if isinstance(value, dict) else repr(value)
+        return UserError(f"{input_value!r} {_PATTERN_DESCRIPTIONS[error['ctx']['pattern']]}", where=where)
+    description = "a section" if isinstance(input_value, dict) else repr(input_value)
     message = error["msg"].replace("Input should be", "should be")
     return UserError(f"{description}: {message[0].lower()}{message[1:]}", where=where)
 

@@ -55,8 +55,10 @@ def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Ins
 def source_of(path: Path) -> str:
     """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()
-    names = [row_files.stem(path), *(parent.name for parent in path.parents)]
-    return next((name for name in names if name and name.lower() not in _GENERIC_NAMES and "*" not in name), "rows")
+    candidate_names = [row_files.stem(path), *(parent.name for parent in path.parents)]
+    return next(
+        (name for name in candidate_names if name and name.lower() not in _GENERIC_NAMES and "*" not in name), "rows"
+    )
 
 
 _GENERIC_NAMES = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")

@@ -183,14 +183,14 @@ def mmlu(rng: random.Random, subject: str | None = None) -> Item:
 def hellaswag(rng: random.Random) -> Item:
     """Two steps of an everyday script, and the step that follows (schema of HellaSwag)."""
     activity = rng.choice(sorted(SCRIPTS))
-    steps = SCRIPTS[activity]
-    step_index = rng.randint(1, len(steps) - 2)
+    activity_steps = SCRIPTS[activity]
+    step_index = rng.randint(1, len(activity_steps) - 2)
     person = rng.choice(PEOPLE)
     other_activities = rng.sample([activity_name for activity_name in sorted(SCRIPTS) if activity_name != activity], 3)
-    right_ending = f"{steps[step_index + 1]}."
+    right_ending = f"{activity_steps[step_index + 1]}."
     endings = [right_ending, *(f"{rng.choice(SCRIPTS[activity_name])}." for activity_name in other_activities)]
     rng.shuffle(endings)
-    context_text = f"{person} {steps[step_index - 1]}. {person} {steps[step_index]}."
+    context_text = f"{person} {activity_steps[step_index - 1]}. {person} {activity_steps[step_index]}."
     row = {
         "ind": step_index,
         "activity_label": activity,

@@ -146,8 +146,8 @@ def origin(name: str) -> dict[str, str | int]:
 
     The folder may come from anywhere: a value that no run writes is left out.
     """
-    file = Path(name) / "orca_bench.json"
-    export_metadata = read_json(file) if file.is_file() else {}
+    metadata_file = Path(name) / "orca_bench.json"
+    export_metadata = read_json(metadata_file) if metadata_file.is_file() else {}
     if not isinstance(export_metadata, dict):
         return {}
     origin: dict[str, str | int] = {}

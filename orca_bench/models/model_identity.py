@@ -66,8 +66,8 @@ def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) 
     """
     part_hashes = of_folder(folder) | {"server": digest(dict(server))}
     if dtype is not None:
-        files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        part_hashes |= {"weights": digest({file.name: sha256(file) for file in files}), "dtype": dtype}
+        weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
+        part_hashes |= {"weights": digest({file.name: sha256(file) for file in weight_files}), "dtype": dtype}
     return combine(part_hashes)
 
 
@@ -117,19 +117,21 @@ def differences(identity: Mapping[str, str], other_identity: Mapping[str, str]) 
 
 
 def _tokenizer_content(folder: Path) -> dict[str, Any]:
-    files = sorted({file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()})
+    vocabulary_files = sorted(
+        {file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()}
+    )
     settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _SETTINGS_FILES}
-    return {"files": {file.name: sha256(file) for file in files}, "settings": settings}
+    return {"files": {file.name: sha256(file) for file in vocabulary_files}, "settings": settings}
 
 
 def _read_settings(file: Path) -> dict[str, Any]:
     """The keys of a JSON file; none where it is absent."""
     if not file.is_file():
         return {}
-    content = read_json(file)
-    if not isinstance(content, dict):
+    settings = read_json(file)
+    if not isinstance(settings, dict):
         raise UserError("not a JSON object", where=file)
-    return content
+    return settings
 
 
 def _remove_keys(settings: Mapping[str, Any], ignored_keys: set[str]) -> dict[str, Any]:

@@ -167,13 +167,14 @@ def _check_pickle(file: Path) -> list[str]:
 def _check_index(index: Path) -> None:
     """Raise UserError where an index of shards is none, or names files that are absent."""
     index_content = read_json(index)
-    entries = index_content.get("weight_map") if isinstance(index_content, dict) else None
-    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+    file_by_weight = index_content.get("weight_map") if isinstance(index_content, dict) else None
+    if not isinstance(file_by_weight, dict) or not all(isinstance(name, str) for name in file_by_weight.values()):
         raise UserError("not an index of weights: it has no 'weight_map'", where=index)
-    absent_files = sorted(name for name in set(entries.values()) if not (index.parent / name).is_file())
+    absent_files = sorted(name for name in set(file_by_weight.values()) if not (index.parent / name).is_file())
     if absent_files:
         raise UserError(
-            f"of {len(set(entries.values()))} files of weights {len(absent_files)} are absent ({_names_text(absent_files)})",
+            f"of {len(set(file_by_weight.values()))} files of weights {len(absent_files)} are absent "
+            f"({_names_text(absent_files)})",
             where=index.parent,
             hint="copy the folder again",
         )

@@ -175,8 +175,8 @@ def _compare_questions(
         [question.score for question in second_questions],
     )
     difference = paired_difference(first_scores, second_scores, clusters_of(first_questions), strata)
-    value = mean(first_scores, strata=strata).value
-    return ComparisonLine(task.name, task.title, task.metric, value, value + difference.value, difference)
+    first_value = mean(first_scores, strata=strata).value
+    return ComparisonLine(task.name, task.title, task.metric, first_value, first_value + difference.value, difference)
 
 
 def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:

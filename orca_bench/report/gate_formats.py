@@ -126,9 +126,9 @@ def _question_lines(verdict: TaskVerdict) -> list[str]:
 
 def _question_line(question: LostQuestion) -> str:
     baseline_question, result_question = question.baseline_question, question.result_question
-    part, row = result_question.key
+    part_name, row_index = result_question.key
     scores = f"{baseline_question.score:g} → {result_question.score:g}"
-    return f"{part} row {row}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
+    return f"{part_name} row {row_index}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
 
 
 def _prediction(question: Question) -> str:

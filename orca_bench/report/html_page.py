@@ -56,7 +56,7 @@ def write_page(
     results: Sequence[ResultFile],
     reported_scores: ReportedScores,
     pictures: Sequence[Picture],
-    requests: Sequence[RequestLookup | None],
+    request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> None:
     """Write the page of some results, with their questions, to the file `out`; `requests` has one entry per result.
@@ -73,7 +73,7 @@ def write_page(
         notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
         grid = replace(leaderboard, title=score_table.title, notes=notes)
     with replacing(out) as handle:
-        for html_piece in page_pieces(title, results, grid, pictures, requests, progress):
+        for html_piece in page_pieces(title, results, grid, pictures, request_lookups, progress):
             handle.write(html_piece)
 
 
@@ -82,7 +82,7 @@ def page_pieces(
     results: Sequence[ResultFile],
     grid: Grid,
     pictures: Sequence[Picture],
-    requests: Sequence[RequestLookup | None],
+    request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> Iterator[str]:
     """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
@@ -104,7 +104,8 @@ def page_pieces(
     for index, chunk_start in enumerate(range(0, len(question_keys), _CHUNK_SIZE)):
         progress(chunk_start, len(question_keys))
         chunk = [
-            _question_json(results, requests, key) for key in question_keys[chunk_start : chunk_start + _CHUNK_SIZE]
+            _question_json(results, request_lookups, key)
+            for key in question_keys[chunk_start : chunk_start + _CHUNK_SIZE]
         ]
         compressed = gzip.compress(_json(chunk).encode(), _COMPRESSION_LEVEL, mtime=0)
         yield f'<script type="text/plain" id="chunk-{index}">{base64.b64encode(compressed).decode()}</script>\n'
@@ -167,8 +168,8 @@ def _question_keys(results: Sequence[ResultFile]) -> list[_QuestionKey]:
 
 def _find_question(result_file: ResultFile, question_key: _QuestionKey) -> Question | None:
     """A question of a result, or None where the result has none of this key."""
-    task, part, row = question_key
-    return result_file.questions[task].questions.get((part, row)) if task in result_file.questions else None
+    task, part_name, row_index = question_key
+    return result_file.questions[task].questions.get((part_name, row_index)) if task in result_file.questions else None
 
 
 def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_QuestionKey]) -> _Json:
@@ -197,15 +198,15 @@ def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_Question
 
 
 def _question_json(
-    results: Sequence[ResultFile], requests: Sequence[RequestLookup | None], question_key: _QuestionKey
+    results: Sequence[ResultFile], request_lookups: Sequence[RequestLookup | None], question_key: _QuestionKey
 ) -> _Json:
     """One question: its requests, each form of them once, and what each result has of it, null where it has no such question."""
-    entries: list[_Json | None] = []
+    question_entries: list[_Json | None] = []
     request_forms: list[_Json] = []
-    for result_file, lookup in zip(results, requests, strict=True):
+    for result_file, lookup in zip(results, request_lookups, strict=True):
         question = _find_question(result_file, question_key)
         if question is None:
-            entries.append(None)
+            question_entries.append(None)
             continue
         request_texts = None
         if lookup is not None and "index" in question.model_fields_set:
@@ -213,8 +214,10 @@ def _question_json(
         request_form = None if request_texts is None else _request_form(request_texts)
         if request_form is not None and request_form not in request_forms:
             request_forms.append(request_form)
-        entries.append(_question_entry(question, None if request_form is None else request_forms.index(request_form)))
-    return {"forms": request_forms, "results": entries}
+        question_entries.append(
+            _question_entry(question, None if request_form is None else request_forms.index(request_form))
+        )
+    return {"forms": request_forms, "results": question_entries}
 
 
 def _question_entry(question: Question, form_index: int | None) -> _Json:

@@ -69,7 +69,7 @@ def build_leaderboard(results: Sequence[ResultFile], reported_scores: Sequence[R
     for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
         model = row.model if models_and_protocols.count((row.model, row.protocol)) == 1 else row.label
-        cells = [
+        score_cells = [
             TextCell(
                 _format_score(row.scores.get(name)),
                 bold=best_rows.get(name) == index,
@@ -79,7 +79,12 @@ def build_leaderboard(results: Sequence[ResultFile], reported_scores: Sequence[R
         ]
         # Where there is no room for the column of protocols, the heading has to tell the rows apart.
         grid_rows.append(
-            [TextCell(model, short_text=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))]
+            [
+                TextCell(model, short_text=row.label),
+                TextCell(row.protocol),
+                *score_cells,
+                TextCell(_question_count(row)),
+            ]
         )
     return Grid(
         headings,
@@ -104,7 +109,8 @@ def _measured_row(result_file: ResultFile) -> _Row:
 
 def _reported_row(reported_scores: ReportedScores) -> _Row:
     scores = {
-        name: _Score(value / 100) for name, value in (*reported_scores.tasks.items(), *reported_scores.averages.items())
+        name: _Score(percent / 100)
+        for name, percent in (*reported_scores.tasks.items(), *reported_scores.averages.items())
     }
     return _Row(reported_scores.name, reported_scores.name, "reported", scores)
 

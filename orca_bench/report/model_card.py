@@ -49,12 +49,12 @@ def eval_results(
     from huggingface_hub import EvalResult
 
     source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
-    entries = []
-    for name, value in scores.items():
+    eval_entries = []
+    for name, percent in scores.items():
         task, card_facts, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
         if card_facts is None:  # the task does not belong on cards
             continue
-        entries.append(
+        eval_entries.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
@@ -64,12 +64,12 @@ def eval_results(
                 dataset_split=task.split,
                 dataset_args={"num_few_shot": task.shots},
                 metric_type=task.metric,
-                metric_value=value,
+                metric_value=percent,
                 metric_name=card_facts.metric_name,
                 **source_fields,
             )
         )
-    return entries
+    return eval_entries
 
 
 def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
@@ -175,13 +175,13 @@ def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlO
     results_by_name: dict[str, list[EvalResult]] = {}
     for result in results:
         results_by_name.setdefault(result.dataset_name, []).append(result)
-    entries = [
+    result_entries = [
         entry for group in results_by_name.values() for entry in eval_results_to_model_index(name, group)[0]["results"]
     ]
-    parsed_name, parsed_results = model_index_to_eval_results([{"name": name, "results": entries}])
+    parsed_name, parsed_results = model_index_to_eval_results([{"name": name, "results": result_entries}])
     if parsed_name != name or len(parsed_results) != len(results):
         raise RuntimeError("huggingface_hub does not read back the model-index that it built")
-    return entries
+    return result_entries
 
 
 def _are_results(results: Any) -> bool:

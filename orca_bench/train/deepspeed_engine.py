@@ -226,10 +226,10 @@ def load_checkpoint(engine: DeepSpeedEngine, folder: Path) -> int:
         return 0
     hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"
     try:
-        path, state = engine.load_checkpoint(str(folder), tag=newest.name)
+        loaded_path, client_state = engine.load_checkpoint(str(folder), tag=newest.name)
     except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
         problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         raise UserError(problem, where=newest, hint=hint) from error
-    if path is None:
+    if loaded_path is None:
         raise UserError("the checkpoint cannot be loaded", where=newest, hint=hint)
-    return state["step"]
+    return client_state["step"]

@@ -152,9 +152,9 @@ def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) 
 
 def save(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
-    counts = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
+    report_json = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
     with replacing_bytes(path) as handle:
-        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": counts}))
+        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": report_json}))
 
 
 def load_cached(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
@@ -164,8 +164,8 @@ def load_cached(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] 
             metadata = json.loads(str(file["about"]))
             if metadata["key"] != key:
                 return None
-            counts = metadata["report"]
-        report = EncodingReport(counts["records"], counts["cut"], counts["dropped"])
+            report_json = metadata["report"]
+        report = EncodingReport(report_json["records"], report_json["cut"], report_json["dropped"])
         return EncodedExamples.load(path), report
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -53,9 +53,9 @@ def wait(store: Store, run: Run) -> None:
         raise UserError(
             "the launcher's first process has ended, or prepared nothing in hours", where=run.folder
         ) from error
-    deadline = time.monotonic() + _FILES_TIMEOUT_S
+    deadline_s = time.monotonic() + _FILES_TIMEOUT_S
     while not (run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == manifest):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline_s:
             raise UserError(
                 f"{socket.gethostname()} does not see there what the launcher's first process has written",
                 where=run.folder,

@@ -82,9 +82,9 @@ class Run:
                     hint="wait until it ends, or give this run another name (-o name=…)",
                 ) from None
         self._lock = lock
-        deadline = time.monotonic() + _GRACE_S
+        deadline_s = time.monotonic() + _GRACE_S
         while process_ids := child_processes.running_process_ids(self.purpose):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline_s:
                 raise UserError(
                     f"training processes of an earlier command still run ({', '.join(map(str, process_ids))})",
                     where=self.folder,
@@ -151,11 +151,11 @@ class Run:
         Files that no longer exist, and hub sets, which have no file, are not checked.
         """
         for source in self.manifest.get("records", []):
-            path = Path(source["name"])
-            if source["sha256"] and path.is_file() and sha256(path) != source["sha256"]:
+            source_path = Path(source["name"])
+            if source["sha256"] and source_path.is_file() and sha256(source_path) != source["sha256"]:
                 raise UserError(
                     f"has changed since the run in {self.folder} read it",
-                    where=path,
+                    where=source_path,
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 

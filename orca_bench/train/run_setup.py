@@ -220,10 +220,10 @@ def launch(
     if status == "diverged":
         raise RuntimeError(outcome["message"])
     if status == "failed":
-        reason = outcome.get("message") or _exit_message(exit_code)
+        failure_reason = outcome.get("message") or _exit_message(exit_code)
         if outcome.get("code") == 2:
-            raise UserError(reason)
-        raise RuntimeError(f"{reason} (see the libraries' own messages in {run.log_file})")
+            raise UserError(failure_reason)
+        raise RuntimeError(f"{failure_reason} (see the libraries' own messages in {run.log_file})")
 
 
 def _exit_message(exit_code: int) -> str:

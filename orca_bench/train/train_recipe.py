@@ -124,10 +124,10 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
 
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    named, resolved = prepared.recipe.model, prepared.resolved.model
-    disagreement = tokenizers.check_folder(resolved.tokenizer_source)
+    model, resolved_model = prepared.recipe.model, prepared.resolved.model
+    disagreement = tokenizers.check_folder(resolved_model.tokenizer_source)
     if disagreement is not None:
-        display.message(f"{named.tokenizer_source}: {tokenizers.explain(disagreement)}")
+        display.message(f"{model.tokenizer_source}: {tokenizers.explain(disagreement)}")
 
 
 def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
