@@ -42,7 +42,7 @@ def load_recipe(path: str | Path, overrides: str | Sequence[str] = (), runs: str
     """
     from orca_bench import mini, recipe_file
 
-    return mini.resolve_recipe(recipe_file.load(path, _texts(overrides)), Path(runs), where=path)
+    return mini.resolve_recipe(recipe_file.load(path, _text_list(overrides)), Path(runs), where=path)
 
 
 def train(
@@ -105,7 +105,7 @@ def evaluate(
     from orca_bench.evaluate import config_building, evaluation
     from orca_bench.evaluate.display import SilentDisplay
 
-    display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_texts(tasks))
+    display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_text_list(tasks))
     config_building.check_questions(tasks, limit)
     config = config_building.evaluation_config(
         str(newest_model(runs) if model is None else model),
@@ -114,9 +114,9 @@ def evaluate(
         protocol=protocol,
         system=system,
         benchmarks=mini.resolve_benchmarks(None if benchmarks is None else Path(benchmarks), runs),
-        benchmarks_revisions=_texts(benchmarks_revisions),
+        benchmarks_revisions=_text_list(benchmarks_revisions),
         limit=limit,
-        max_new_tokens=_texts(max_new_tokens),
+        max_new_tokens=_text_list(max_new_tokens),
         engine=engine,
         dtype=dtype,
         revision=revision,
@@ -144,21 +144,21 @@ def load_result(path: str | Path, label: str | None = None) -> ResultFile:
     return reading.ResultFile(path, label or result.model.name, result)
 
 
-def compare(base: ResultFile, *others: ResultFile, reported: str | None = None) -> list[Comparison]:
+def compare(base: ResultFile, *other_results: ResultFile, reported: str | None = None) -> list[Comparison]:
     """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
 
     The tests of one call are corrected together (Holm). With `reported`, a name such as orca_mini_13b or a JSON file, the base
     is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where there is nothing to
     compare the base with, and where two results have no task in common.
     """
-    if not others and reported is None:
+    if not other_results and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="give another result, or `reported`")
 
     from orca_bench.report import comparison
     from orca_bench.report.reported_comparison import compare_with_reported
     from orca_bench.report.reported_scores import read_reported_scores
 
-    comparisons = comparison.compare(base, others)
+    comparisons = comparison.compare(base, other_results)
     if reported is not None:
         comparisons.append(compare_with_reported(base, read_reported_scores(reported)))
     return comparisons
@@ -195,6 +195,6 @@ def newest_result(runs: str | Path = RUNS) -> Path:
     return max(files, key=lambda path: path.stat().st_mtime)
 
 
-def _texts(value: str | Sequence[str]) -> list[str]:
+def _text_list(text_or_texts: str | Sequence[str]) -> list[str]:
     """Several texts, or one as a list of itself."""
-    return [value] if isinstance(value, str) else list(value)
+    return [text_or_texts] if isinstance(text_or_texts, str) else list(text_or_texts)

@@ -41,22 +41,22 @@ class Lifeline:
     def __init__(self, purpose: str):
         self.purpose = purpose
         self._folder = Path(tempfile.mkdtemp(prefix="orca-bench-"))
-        self._pipe = self._folder / "lifeline"
-        os.mkfifo(self._pipe, 0o600)
+        self._pipe_path = self._folder / "lifeline"
+        os.mkfifo(self._pipe_path, 0o600)
         # Opened for reading too: opening for writing alone fails where nobody reads yet.
-        self._writing_end = os.open(self._pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._write_descriptor = os.open(self._pipe_path, os.O_RDWR | os.O_NONBLOCK)
 
     @property
     def environment(self) -> dict[str, str]:
         """What to add to the environment of a process that is started."""
-        return {_LIFELINE: str(self._pipe), _PURPOSE: self.purpose}
+        return {_LIFELINE: str(self._pipe_path), _PURPOSE: self.purpose}
 
     def __enter__(self) -> Lifeline:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._writing_end)
-        _kill(_LIFELINE, str(self._pipe))
+        os.close(self._write_descriptor)
+        _kill_processes_with(_LIFELINE, str(self._pipe_path))
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -65,29 +65,29 @@ def follow() -> None:
 
     It ends at once and without a message: nobody is left to read one. Does nothing in a process without a lifeline.
     """
-    pipe, parent = os.environ.get(_LIFELINE), os.getppid()
-    if not pipe:
+    pipe_path, parent_id = os.environ.get(_LIFELINE), os.getppid()
+    if not pipe_path:
         return
     if sys.platform == "linux":  # reaches a process whose threads cannot run
         ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     try:
-        descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(pipe_path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:  # the command has ended and removed it
-        _end_here()
-    threading.Thread(target=_watch, args=(descriptor, parent), daemon=True).start()
+        _end_process_tree()
+    threading.Thread(target=_watch_parent, args=(descriptor, parent_id), daemon=True).start()
 
 
 def follow_parent() -> None:
     """From now on this process ends when its parent does: for a process that somebody else's launcher started."""
-    threading.Thread(target=_watch, args=(None, os.getppid()), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(None, os.getppid()), daemon=True).start()
 
 
-def _watch(descriptor: int | None, parent: int) -> None:
-    while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent:
+def _watch_parent(descriptor: int | None, parent_id: int) -> None:
+    while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent_id:
         time.sleep(_POLL_S)
     if not is_open:  # nobody else is left to remove it
         shutil.rmtree(Path(os.environ[_LIFELINE]).parent, ignore_errors=True)
-    _end_here()
+    _end_process_tree()
 
 
 def _is_open(descriptor: int) -> bool:
@@ -98,7 +98,7 @@ def _is_open(descriptor: int) -> bool:
         return True
 
 
-def _end_here() -> None:
+def _end_process_tree() -> None:
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):  # compilers that DeepSpeed has started, say
             with contextlib.suppress(psutil.Error):
@@ -108,30 +108,30 @@ def _end_here() -> None:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that is free now, for a process that is started next."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
-def running(purpose: str) -> list[int]:
+def running_process_ids(purpose: str) -> list[int]:
     """The ids of this machine's processes that have a lifeline of this purpose."""
     return [process.pid for process in _processes_with(_PURPOSE, purpose)]
 
 
-def _processes_with(name: str, value: str) -> list[psutil.Process]:
+def _processes_with(variable_name: str, variable_value: str) -> list[psutil.Process]:
     """The running processes that have this environment variable."""
     processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):  # it has ended, or is another user's
-            if process.environ().get(name) == value and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get(variable_name) == variable_value and process.status() != psutil.STATUS_ZOMBIE:
                 processes.append(process)
     return processes
 
 
-def _kill(name: str, value: str, patience: float = 5.0) -> None:
-    """Kill all processes that have the variable, until none is left after `patience` seconds: one may be starting another."""
-    deadline = time.monotonic() + patience
-    while (processes := _processes_with(name, value)) and time.monotonic() < deadline:
+def _kill_processes_with(variable_name: str, variable_value: str, timeout_s: float = 5.0) -> None:
+    """Kill all processes that have the variable, until none is left after `timeout_s` seconds: one may be starting another."""
+    deadline_s = time.monotonic() + timeout_s
+    while (processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline_s:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -36,7 +36,7 @@ _WRITE_HINTS = {
 }
 
 #: Endings of compressed files that are read and not written.
-_UNWRITTEN_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
+_UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
 
 @contextlib.contextmanager
@@ -58,9 +58,9 @@ def make_folder(folder: Path) -> Path:
     """Create `folder` with its parents and prove that a file can be written in it; raises UserError where not."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        probe_file = folder / f".writable-{os.getpid()}"
+        probe_file.write_bytes(b"")
+        probe_file.unlink()
     return folder
 
 
@@ -77,15 +77,15 @@ def replacing(path: Path) -> Iterator[TextIO]:
     A name that ends in .gz is compressed, without a time in it: the same text gives the same bytes. Raises UserError where
     the disk does not take it, and for a name of another compression, which its content would not have.
     """
-    if path.suffix in _UNWRITTEN_SUFFIXES:
+    if path.suffix in _UNSUPPORTED_SUFFIXES:
         raise UserError(f"{path.suffix} is not written", where=path, hint="end the name in .gz, or in no compression")
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle
         return
-    with replacing_bytes(path) as raw:
-        stream = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        with io.TextIOWrapper(stream, encoding="utf-8", newline="\n", write_through=False) as handle:
+    with replacing_bytes(path) as raw_file:
+        byte_stream = gzip.GzipFile("", "wb", fileobj=raw_file, mtime=0) if path.suffix == ".gz" else raw_file
+        with io.TextIOWrapper(byte_stream, encoding="utf-8", newline="\n", write_through=False) as handle:
             yield handle
 
 
@@ -93,16 +93,16 @@ def replacing(path: Path) -> Iterator[TextIO]:
 def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary handle whose content replaces `path` in one step at the end, and not at all where anything fails."""
     path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):
-            with open(temporary, "wb") as handle:
+            with open(temporary_path, "wb") as handle:
                 yield handle
-            _flush_to_disk(temporary)
-            os.replace(temporary, path)
+            _flush_to_disk(temporary_path)
+            os.replace(temporary_path, path)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary_path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -113,21 +113,23 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises UserError where the disk does not take it.
     """
     path = path.resolve() if path.is_symlink() else path
-    temporary, previous = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old.tmp"))
+    temporary_folder, previous_folder = (
+        path.with_name(f".{path.name}.{os.getpid()}.{suffix}") for suffix in ("tmp", "old.tmp")
+    )
     try:
         with writing(path):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            yield temporary
-            for file in temporary.rglob("*"):
+            shutil.rmtree(temporary_folder, ignore_errors=True)
+            temporary_folder.mkdir(parents=True)
+            yield temporary_folder
+            for file in temporary_folder.rglob("*"):
                 if file.is_file():
                     _flush_to_disk(file)
             if path.exists():
-                os.replace(path, previous)
-            os.replace(temporary, path)
-            shutil.rmtree(previous, ignore_errors=True)
+                os.replace(path, previous_folder)
+            os.replace(temporary_folder, path)
+            shutil.rmtree(previous_folder, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary_folder, ignore_errors=True)
 
 
 def _flush_to_disk(file: Path) -> None:
@@ -147,21 +149,21 @@ def remove_temporary(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as indented JSON in one step."""
-    write_text(path, _whole(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
+    write_text(path, _escape_surrogates(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
     """Replace `path` by one JSON object a line in one step."""
-    write_text(path, "".join(_whole(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
+    write_text(path, "".join(_escape_surrogates(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
 
 
-def _whole(text: str) -> str:
+def _escape_surrogates(text: str) -> str:
     """JSON in which half a surrogate pair, which UTF-8 cannot hold, is the escape that JSON has for it."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 #: How compressed files begin, so that a file's name need not say what it is.
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+_COMPRESSION_BY_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 #: How deep lists and objects may be nested: far more than any data set needs, far less than Python's own limit.
 MAX_DEPTH = 64
@@ -177,42 +179,45 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         raise UserError("a folder, not a file", where=path)
     with contextlib.ExitStack() as stack:
         with reading(path):
-            raw = stack.enter_context(open(path, "rb"))
-            first_bytes = raw.peek(8)
-            kind = next((kind for magic, kind in _COMPRESSIONS.items() if first_bytes.startswith(magic)), None)
-            stream = _decompressed(raw, kind) if kind else raw
+            raw_file = stack.enter_context(open(path, "rb"))
+            first_bytes = raw_file.peek(8)
+            compression = next(
+                (compression for magic, compression in _COMPRESSION_BY_MAGIC.items() if first_bytes.startswith(magic)),
+                None,
+            )
+            stream = _decompress(raw_file, compression) if compression else raw_file
         yield stream
 
 
-def _decompressed(raw: io.BufferedReader, kind: str) -> io.BufferedReader:
-    size = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
-    if kind == "gzip":
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw), size)
-    if kind == "zstd":
+def _decompress(raw_file: io.BufferedReader, compression: str) -> io.BufferedReader:
+    buffer_size = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
+    if compression == "gzip":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw_file), buffer_size)
+    if compression == "zstd":
         import pyarrow
 
-        return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"), size)
-    return io.BufferedReader(bz2.BZ2File(raw) if kind == "bzip2" else lzma.LZMAFile(raw), size)
+        return io.BufferedReader(pyarrow.CompressedInputStream(raw_file, "zstd"), buffer_size)
+    return io.BufferedReader(bz2.BZ2File(raw_file) if compression == "bzip2" else lzma.LZMAFile(raw_file), buffer_size)
 
 
 @contextlib.contextmanager
-def reading(path: Path, place: Callable[[], Where] | None = None) -> Iterator[None]:
+def reading(path: Path, location: Callable[[], Where] | None = None) -> Iterator[None]:
     """Turn what the operating system and the decompressors raise while a file is read into a UserError.
 
-    It names the path, or the place in the file that `place()` gives.
+    It names the path, or the place in the file that `location()` gives.
     """
     try:
         yield
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        of_system = (
+        is_system_error = (
             isinstance(error, OSError) and error.errno is not None
         )  # a library's error about the content has none
         raise UserError(
-            f"cannot read: {error.strerror if isinstance(error, OSError) and of_system else error}",
-            where=place() if place else path,
-            hint=None if of_system else "the file is cut off or damaged",
+            f"cannot read: {error.strerror if isinstance(error, OSError) and is_system_error else error}",
+            where=location() if location else path,
+            hint=None if is_system_error else "the file is cut off or damaged",
         ) from None
 
 
@@ -221,14 +226,16 @@ def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str
 
     Raises UserError, with file and line, for text that is not UTF-8 and for a file that cannot be decompressed.
     """
-    number = 0
-    with reading(path, lambda: f"{path}:{number + 1}"):
-        for number, line in enumerate(stream, 1):
+    line_number = 0
+    with reading(path, lambda: f"{path}:{line_number + 1}"):
+        for line_number, line in enumerate(stream, 1):
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = line.decode("utf-8-sig" if line_number == 1 else "utf-8")
             except UnicodeDecodeError:
-                raise UserError("not UTF-8 text", where=f"{path}:{number}", hint="save the file as UTF-8") from None
-            yield number, text
+                raise UserError(
+                    "not UTF-8 text", where=f"{path}:{line_number}", hint="save the file as UTF-8"
+                ) from None
+            yield line_number, text
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -237,9 +244,9 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises UserError, with file and line, where a line is not a JSON object or the file is not UTF-8 text.
     """
     with open_bytes(path) as stream:
-        for number, line in read_lines(path, stream):
+        for line_number, line in read_lines(path, stream):
             if line.strip():
-                yield number, json_object(line, f"{path}:{number}")
+                yield line_number, json_object(line, f"{path}:{line_number}")
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:
@@ -281,19 +288,19 @@ def check_depth(value: Any, depth: int = MAX_DEPTH) -> None:
     if isinstance(value, dict | list):
         if not depth:
             raise RecursionError
-        for inner in value.values() if isinstance(value, dict) else value:
-            if isinstance(inner, dict | list):
-                check_depth(inner, depth - 1)
+        for child in value.values() if isinstance(value, dict) else value:
+            if isinstance(child, dict | list):
+                check_depth(child, depth - 1)
 
 
 def read_json(path: Path) -> Any:
     """Read one JSON file; raises UserError where it is absent or not JSON."""
     with reading(path):
-        content = path.read_bytes()
+        file_bytes = path.read_bytes()
     if hint := lfs_hint(path):
         raise UserError("not a JSON file", where=path, hint=hint)
     try:
-        text = content.decode("utf-8-sig")
+        text = file_bytes.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not a JSON file ({error})", where=path) from None
     try:
@@ -305,8 +312,8 @@ def read_json(path: Path) -> Any:
 def lfs_hint(path: Path) -> str | None:
     """What to do about a file that `git clone` left as a Git LFS pointer; None where it is none."""
     with reading(path), open(path, "rb") as handle:
-        pointer = handle.read(len(LFS_POINTER)) == LFS_POINTER
-    return "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if pointer else None
+        is_lfs_pointer = handle.read(len(LFS_POINTER)) == LFS_POINTER
+    return "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if is_lfs_pointer else None
 
 
 def sha256(path: Path) -> str:
@@ -315,16 +322,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def shipped(kind: str) -> Path:
+def shipped(folder_name: str) -> Path:
     """The folder of files that come with orca-bench: `recipes`, or `reported` (scores).
 
     In an installed wheel they stand inside the package; in a checkout at the top level (recipes/, results/reported/).
     """
-    package = Path(__file__).resolve().parent
-    installed = package / "shipped" / kind
+    package_folder = Path(__file__).resolve().parent
+    installed_folder = package_folder / "shipped" / folder_name
     # The wheel's own first: beside an installed package, another one may have left a folder of that name.
     return (
-        installed
-        if installed.is_dir()
-        else package.parent / {"recipes": "recipes", "reported": "results/reported"}[kind]
+        installed_folder
+        if installed_folder.is_dir()
+        else package_folder.parent / {"recipes": "recipes", "reported": "results/reported"}[folder_name]
     )

@@ -17,20 +17,22 @@ from orca_bench.errors import UserError, nearest, one_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
-Message = Callable[[str], None]
+ShowMessage = Callable[[str], None]
 Kind = Literal["model", "dataset"]
 
-_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+_ID_PATTERN = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 #: Endings of files, which ids do not have.
-_FILE = re.compile(r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE)
-_NOUN = {"model": "model", "dataset": "data set"}
-_SHORT_COMMIT = 12  # characters of a commit in messages
-_MOST_CHARACTERS = 250  # of the hub's own message
+_FILE_NAME_PATTERN = re.compile(
+    r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE
+)
+_KIND_NOUNS = {"model": "model", "dataset": "data set"}
+_SHORT_COMMIT_LENGTH = 12  # characters of a commit in messages
+_MAX_MESSAGE_LENGTH = 250  # of the hub's own message
 #: Small files of a model: everything but its weights.
-_SETTINGS = ("*.json", "*.jinja", "*.model*", "vocab*", "merges.txt", "*.tiktoken")
-_SAFETENSORS, _PICKLES = ("*.safetensors",), ("pytorch_model*.bin",)
+_SETTINGS_PATTERNS = ("*.json", "*.jinja", "*.model*", "vocab*", "merges.txt", "*.tiktoken")
+_SAFETENSORS_PATTERNS, _PICKLE_PATTERNS = ("*.safetensors",), ("pytorch_model*.bin",)
 #: Not of the model at the top: other formats in folders of their own, and Mistral's second copy of the weights.
-_IGNORED = ("*/*", "consolidated*", "params.json")
+_IGNORED_PATTERNS = ("*/*", "consolidated*", "params.json")
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,32 @@ class Commit:
     sha: str
 
     def __str__(self) -> str:
-        return f"{self.id}@{self.sha[:_SHORT_COMMIT]}"
+        return f"{self.id}@{self.sha[:_SHORT_COMMIT_LENGTH]}"
 
 
 def is_id(name: str) -> bool:
     """Whether `name` is read as an id of the hub: `OWNER/NAME`, where OWNER is nothing that is here."""
-    return bool(_ID.fullmatch(name)) and not _FILE.search(name) and not Path(name.split("/")[0]).exists()
+    return (
+        bool(_ID_PATTERN.fullmatch(name))
+        and not _FILE_NAME_PATTERN.search(name)
+        and not Path(name.split("/")[0]).exists()
+    )
 
 
-def check_id(name: str, what: str) -> None:
+def check_id(name: str, noun: str) -> None:
     """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
     A path that is spelled wrong must not be read as an id: a stranger's files would be fetched.
     """
     if is_id(name):
         return
-    owner = Path(name.split("/")[0])
+    owner_folder = Path(name.split("/")[0])
     hint = _nearest_path(name)
-    if hint is None and _ID.fullmatch(name) and owner.exists():
-        hint = f"'{owner}' is a folder here, so this is not taken for an id of the hub"
-    if hint is None and "@" in name and _ID.fullmatch(name.split("@")[0]):
+    if hint is None and _ID_PATTERN.fullmatch(name) and owner_folder.exists():
+        hint = f"'{owner_folder}' is a folder here, so this is not taken for an id of the hub"
+    if hint is None and "@" in name and _ID_PATTERN.fullmatch(name.split("@")[0]):
         hint = "a revision is given by --revision, or in a recipe by model.revision"
-    raise UserError(f"no such {what}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
+    raise UserError(f"no such {noun}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
 
 
 def resolve(name: str, revision: str | None, kind: Kind = "model") -> Commit:
@@ -88,15 +94,18 @@ def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
         try:
             return Path(
                 snapshot_download(
-                    commit.id, revision=commit.sha, allow_patterns=list(patterns), ignore_patterns=list(_IGNORED)
+                    commit.id,
+                    revision=commit.sha,
+                    allow_patterns=list(patterns),
+                    ignore_patterns=list(_IGNORED_PATTERNS),
                 )
             )
         except Exception as error:
             raise refusal(error, commit.id, commit.revision, "model") from error
 
-    folder = fetch([*_SETTINGS, *(_SAFETENSORS if with_weights else ())])
+    folder = fetch([*_SETTINGS_PATTERNS, *(_SAFETENSORS_PATTERNS if with_weights else ())])
     if with_weights and not any(folder.glob("*.safetensors")):
-        folder = fetch([*_SETTINGS, *_PICKLES])
+        folder = fetch([*_SETTINGS_PATTERNS, *_PICKLE_PATTERNS])
     return folder
 
 
@@ -109,8 +118,8 @@ def load_rows(commit: Commit, configuration: str | None = None, split: str = "tr
     except Exception as error:
         raise refusal(error, commit.id, commit.revision, "dataset") from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
-    files = [str(file["filename"]) for file in rows.cache_files]
-    if any(commit.sha not in file for file in files):
+    cached_files = [str(file["filename"]) for file in rows.cache_files]
+    if any(commit.sha not in file for file in cached_files):
         raise UserError(
             f"the cache holds another commit than {commit.sha} of this data set, and the hub does not answer",
             where=commit.id,
@@ -123,50 +132,52 @@ def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> Us
     """The error of the hub's client as a UserError: the hub's own message, and what to do."""
     from huggingface_hub import errors
 
-    noun, place = _NOUN[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
-    local, absent = f"give {place}", f"no such {noun} here"
-    causes = list(_causes(error))
-    status = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
+    noun, local_noun = _KIND_NOUNS[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
+    local_hint, absent_text = f"give {local_noun}", f"no such {noun} here"
+    causes = list(_error_chain(error))
+    status_code = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
     server_message = next((text for cause in causes if (text := getattr(cause, "server_message", None))), None)
-    message = f": {one_line(server_message, _MOST_CHARACTERS)}" if server_message else ""
+    server_text = f": {one_line(server_message, _MAX_MESSAGE_LENGTH)}" if server_message else ""
     if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
         return UserError(
-            f"the hub gives this {noun} only to whom its owners admitted{message}",
+            f"the hub gives this {noun} only to whom its owners admitted{server_text}",
             where=name,
             hint="ask for access on its page and set HF_TOKEN",
         )
     if any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
-        return UserError(f"the hub has no revision '{revision}' of this {noun}{message}", where=name)
-    if status in (401, 403, 404):
+        return UserError(f"the hub has no revision '{revision}' of this {noun}{server_text}", where=name)
+    if status_code in (401, 403, 404):
         return UserError(
-            f"{absent}, and the hub shows no such {noun} (HTTP {status}{message})",
+            f"{absent_text}, and the hub shows no such {noun} (HTTP {status_code}{server_text})",
             where=name,
-            hint=f"check the name; for a private one set HF_TOKEN; or {local}",
+            hint=f"check the name; for a private one set HF_TOKEN; or {local_hint}",
         )
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
         return UserError(
-            f"{absent}, nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it", where=name, hint=local
+            f"{absent_text}, nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it",
+            where=name,
+            hint=local_hint,
         )
     # A refused connection says more than the error that it led to.
     cause = causes[-1] if isinstance(causes[-1], OSError) else error
-    reason = one_line(cause, _MOST_CHARACTERS) if status is None else f"HTTP {status}{message}"
-    return UserError(f"{absent}, and the hub does not give it ({reason})", where=name, hint=local)
+    reason = one_line(cause, _MAX_MESSAGE_LENGTH) if status_code is None else f"HTTP {status_code}{server_text}"
+    return UserError(f"{absent_text}, and the hub does not give it ({reason})", where=name, hint=local_hint)
 
 
-def _causes(error: BaseException) -> list[BaseException]:
+def _error_chain(error: BaseException) -> list[BaseException]:
     """An error and those that it was raised from, the first one last."""
-    causes = [error]
-    while (inner := causes[-1].__cause__ or causes[-1].__context__) is not None and inner not in causes:
-        causes.append(inner)
-    return causes
+    errors = [error]
+    while (next_error := errors[-1].__cause__ or errors[-1].__context__) is not None and next_error not in errors:
+        errors.append(next_error)
+    return errors
 
 
 def _nearest_path(name: str) -> str | None:
     """A hint with the path here that is most like `name`."""
     path = Path(name)
-    existing = next((parent for parent in path.parents if parent.is_dir()), None)
-    if existing is None:
+    existing_folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    if existing_folder is None:
         return None
-    wrong = path.relative_to(existing).parts[0]
-    hint = nearest(wrong, (entry.name for entry in existing.iterdir()))
-    return hint if hint is None or existing == Path(".") else hint.replace("'", f"'{existing}/", 1)
+    absent_name = path.relative_to(existing_folder).parts[0]
+    hint = nearest(absent_name, (entry.name for entry in existing_folder.iterdir()))
+    return hint if hint is None or existing_folder == Path(".") else hint.replace("'", f"'{existing_folder}/", 1)

@@ -37,6 +37,6 @@ def local_rank() -> int:
     return int(os.environ.get(_LOCAL_RANK, "0"))
 
 
-def set_local_rank(number: int) -> None:
-    """Make this process number `number` of this machine, for helpers that are started without a launcher."""
-    os.environ[_LOCAL_RANK] = str(number)
+def set_local_rank(new_rank: int) -> None:
+    """Make this process `new_rank` of this machine, for helpers that are started without a launcher."""
+    os.environ[_LOCAL_RANK] = str(new_rank)

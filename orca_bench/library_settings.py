@@ -31,15 +31,15 @@ def prepare() -> None:
         enable_progress_bars()  # that call has turned off the hub's bars too, and downloads take minutes
 
 
-def share_processor(processes: int) -> None:
+def share_processor(process_count: int) -> None:
     """Let this process use its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
     import torch
 
-    if processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() // processes))
+    if process_count > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, core_count() // process_count))
 
 
-def cores() -> int:
+def core_count() -> int:
     """How many cores this process may run on; batch systems and taskset make them fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

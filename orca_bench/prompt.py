@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-_SYSTEM = "### System:\n"
-_USER = "\n\n### User:\n"
-_INPUT = "\n\n### Input:\n"
-_RESPONSE = "\n\n### Response:\n"
+_SYSTEM_HEADER = "### System:\n"
+_USER_HEADER = "\n\n### User:\n"
+_INPUT_HEADER = "\n\n### Input:\n"
+_RESPONSE_HEADER = "\n\n### Response:\n"
 
 #: A response that begins another turn is over: these headers end a generation in the Orca prompt.
 TURN_HEADERS = ("### System:", "### User:", "### Input:", "### Response:")
@@ -65,12 +65,12 @@ def render(system: str, instruction: str, input: str | None = None) -> str:
 
     An empty or absent `input` leaves the Input block out, as the card's example does.
     """
-    return fixed_prefix(system) + instruction + (_INPUT + input if input else "") + _RESPONSE
+    return fixed_prefix(system) + instruction + (_INPUT_HEADER + input if input else "") + _RESPONSE_HEADER
 
 
 def fixed_prefix(system: str) -> str:
     """The prompt up to where the instruction begins: what must stay when a prompt is too long for the model."""
-    return _SYSTEM + system + _USER
+    return _SYSTEM_HEADER + system + _USER_HEADER
 
 
 def messages(system: str, instruction: str, input: str | None = None) -> list[dict[str, str]]:

@@ -166,20 +166,20 @@ class Recipe(_Section):
 
 def difference(earlier: Recipe, recipe: Recipe) -> str | None:
     """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
-    before, after = _values_by_key(earlier), _values_by_key(recipe)
-    for key in before | after:
-        if before.get(key) != after.get(key):
-            return f"{key} was {before.get(key)!r}, now {after.get(key)!r}"
+    earlier_values, values = _values_by_key(earlier), _values_by_key(recipe)
+    for key in earlier_values | values:
+        if earlier_values.get(key) != values.get(key):
+            return f"{key} was {earlier_values.get(key)!r}, now {values.get(key)!r}"
     return None
 
 
 def _values_by_key(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Values by dotted key, those that may change left out."""
     values: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
+    for field_name, field in type(section).model_fields.items():
+        value = getattr(section, field_name)
         if isinstance(value, BaseModel):
-            values |= _values_by_key(value, f"{prefix}{name}.")
+            values |= _values_by_key(value, f"{prefix}{field_name}.")
         elif MAY_CHANGE not in field.metadata:
-            values[prefix + name] = value
+            values[prefix + field_name] = value
     return values

@@ -19,12 +19,12 @@ from orca_bench.files import shipped
 from orca_bench.recipe import EXTENDS, NAME_PATTERN, PRINTABLE_PATTERN, Recipe
 
 #: The place of a value: the keys that lead to it, and positions in lists.
-Location = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _MAX_EXTENDING_FILES = 16  # in one chain, above the file that extends none
 
 #: What a text of each pattern is, for a message.
-_PATTERN_WORDS = {
+_PATTERN_DESCRIPTIONS = {
     NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
     PRINTABLE_PATTERN: "holds a control character",
 }
@@ -38,58 +38,62 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     chain of more than 16, for unknown keys and wrong types, and for batch numbers that do not multiply.
     """
     path = _existing_or_shipped(Path(path))
-    values, places = _read_with_bases(path, ())
+    values, key_locations = _read_with_bases(path, ())
     for override in overrides:
         key = _apply_override(values, override)
-        places.note(tuple(key.split(".")), f"-o {override}")
+        key_locations.note(tuple(key.split(".")), f"-o {override}")
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        details = _most_telling(error.errors())
-        raise _validation_error(details, places.describe(details["loc"])) from None
-    _check_model(recipe, places)
-    _check_batch(recipe, places)
-    _check_offload(recipe, places)
+        details = _most_specific_error(error.errors())
+        raise _validation_error(details, key_locations.describe(details["loc"])) from None
+    _check_model(recipe, key_locations)
+    _check_batch(recipe, key_locations)
+    _check_offload(recipe, key_locations)
     return recipe
 
 
-class _Places:
+class _KeyLocations:
     """Where each value of a recipe was written: a file and line, or an override.
 
     Files and overrides are numbered in the order in which they are laid over one another, the base first.
     """
 
-    def __init__(self, path: Path, lines: Mapping[yaml_files.Location, int]):
+    def __init__(self, path: Path, lines: Mapping[yaml_files.KeyPath, int]):
         self._path = path
-        self._layer = 0
-        self._places: dict[Location, tuple[int, str]] = {key: (0, f"{path}:{line}") for key, line in lines.items()}
+        self._layer_index = 0
+        self._locations: dict[KeyPath, tuple[int, str]] = {key: (0, f"{path}:{line}") for key, line in lines.items()}
 
-    def lay_over(self, upper: _Places) -> None:
+    def lay_over(self, upper: _KeyLocations) -> None:
         """Add the places of a file that extends this one; of two, that of `upper` counts."""
-        self._layer += 1
+        self._layer_index += 1
         self._path = upper._path
-        self._places |= {location: (self._layer, place) for location, (_, place) in upper._places.items()}
+        self._locations |= {
+            key_path: (self._layer_index, file_location) for key_path, (_, file_location) in upper._locations.items()
+        }
 
-    def note(self, location: Location, place: str) -> None:
+    def note(self, key_path: KeyPath, file_location: str) -> None:
         """Add an override; it removes the places of the keys it replaces."""
-        self._layer += 1
-        self.forget(location)
-        self._places[location] = (self._layer, place)
+        self._layer_index += 1
+        self.forget(key_path)
+        self._locations[key_path] = (self._layer_index, file_location)
 
-    def forget(self, location: Location) -> None:
+    def forget(self, key_path: KeyPath) -> None:
         """Remove the places of a value, and of all values inside it, because another value replaces them."""
-        self._places = {key: entry for key, entry in self._places.items() if key[: len(location)] != location}
+        self._locations = {key: entry for key, entry in self._locations.items() if key[: len(key_path)] != key_path}
 
-    def describe(self, *locations: Location) -> str:
+    def describe(self, *locations: KeyPath) -> str:
         """The place and dotted key of one of these values: of that written last; a default has the place of its section."""
-        location = max(locations, key=lambda location: (location in self._places, self._entry(location)[0]))
-        dotted = ".".join(str(part) for part in location if not isinstance(part, int))
-        place = self._entry(location)[1]
-        return f"{place}: {dotted}" if dotted else place
+        key_path = max(locations, key=lambda key_path: (key_path in self._locations, self._nearest_entry(key_path)[0]))
+        dotted_key = ".".join(str(key_part) for key_part in key_path if not isinstance(key_part, int))
+        file_location = self._nearest_entry(key_path)[1]
+        return f"{file_location}: {dotted_key}" if dotted_key else file_location
 
-    def _entry(self, location: Location) -> tuple[int, str]:
-        beginnings = (location[:length] for length in range(len(location), 0, -1))
-        return next((self._places[part] for part in beginnings if part in self._places), (-1, str(self._path)))
+    def _nearest_entry(self, key_path: KeyPath) -> tuple[int, str]:
+        prefixes = (key_path[:length] for length in range(len(key_path), 0, -1))
+        return next(
+            (self._locations[prefix] for prefix in prefixes if prefix in self._locations), (-1, str(self._path))
+        )
 
 
 # --- reading files ---------------------------------------------------------------------------------------------------
@@ -111,26 +115,26 @@ def _shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
 
 
-def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[str, Any], _Places]:
+def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[str, Any], _KeyLocations]:
     """The values of a file laid over those of the files it extends; `upper_files` are those that extend it."""
     values, lines = yaml_files.read(path, "recipe", hint=f"shipped with orca-bench are {', '.join(_shipped_recipes())}")
     if not isinstance(values, dict):
         raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
-    places = _Places(path, lines)
+    key_locations = _KeyLocations(path, lines)
     if EXTENDS not in values:
-        return values, places
-    where = places.describe((EXTENDS,))
+        return values, key_locations
+    where = key_locations.describe((EXTENDS,))
     base = _base_file(values.pop(EXTENDS), path, where)
     chain = (*upper_files, path)
     if any(base.samefile(file) for file in chain):
-        names = " extends ".join(str(file) for file in (*chain, base))
-        raise UserError(f"recipes that extend one another in a circle: {names}", where=where)
+        file_names = " extends ".join(str(file) for file in (*chain, base))
+        raise UserError(f"recipes that extend one another in a circle: {file_names}", where=where)
     if len(chain) > _MAX_EXTENDING_FILES:
         raise UserError(f"more than {_MAX_EXTENDING_FILES} recipes extend one another", where=where)
-    base_values, base_places = _read_with_bases(base, chain)
-    _lay_over(base_values, values, base_places, ())
-    base_places.lay_over(places)
-    return base_values, base_places
+    base_values, base_locations = _read_with_bases(base, chain)
+    _lay_over(base_values, values, base_locations, ())
+    base_locations.lay_over(key_locations)
+    return base_values, base_locations
 
 
 def _base_file(name: Any, path: Path, where: str) -> Path:
@@ -138,8 +142,10 @@ def _base_file(name: Any, path: Path, where: str) -> Path:
     if not isinstance(name, str) or not name:
         raise UserError("should be the path of one recipe", where=where, hint="e.g. extends: 13b.yaml")
     try:
-        beside = path.parent / name
-        base = beside if beside.is_file() else _shipped_recipe(Path(name))  # never a file of the current folder
+        sibling_file = path.parent / name
+        base = (
+            sibling_file if sibling_file.is_file() else _shipped_recipe(Path(name))
+        )  # never a file of the current folder
         if base is not None:
             return base
     except (OSError, ValueError):  # too long a path, no permission, a null character
@@ -148,111 +154,116 @@ def _base_file(name: Any, path: Path, where: str) -> Path:
     raise UserError(f"no such recipe '{name}'", where=where, hint=hint)
 
 
-def _lay_over(base: dict[str, Any], upper: dict[str, Any], base_places: _Places, location: Location) -> None:
+def _lay_over(base: dict[str, Any], upper: dict[str, Any], base_locations: _KeyLocations, key_path: KeyPath) -> None:
     """Put the values of `upper` into `base`, mapping by mapping; any other value replaces the whole one in its place."""
-    for key, value in upper.items():
-        inner = base.get(key)
-        if isinstance(inner, dict) and isinstance(value, dict):
-            _lay_over(inner, value, base_places, (*location, key))
+    for key, upper_value in upper.items():
+        base_value = base.get(key)
+        if isinstance(base_value, dict) and isinstance(upper_value, dict):
+            _lay_over(base_value, upper_value, base_locations, (*key_path, key))
         else:
-            base[key] = value
-            base_places.forget((*location, key))
+            base[key] = upper_value
+            base_locations.forget((*key_path, key))
 
 
 def _apply_override(values: dict[str, Any], override: str) -> str:
     """Set one value as `override` says; returns its dotted key."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
+    key, separator, value_text = override.partition("=")
+    if not separator or not key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
-    value, _ = yaml_files.parse(text, f"-o {override}")
-    *sections, last = key.split(".")
+    new_value, _ = yaml_files.parse(value_text, f"-o {override}")
+    *sections, last_key = key.split(".")
     section = values
     for name in sections:
-        inner = section.get(name)
-        if inner is None:
-            inner = section[name] = {}
-        if not isinstance(inner, dict):
+        subsection = section.get(name)
+        if subsection is None:
+            subsection = section[name] = {}
+        if not isinstance(subsection, dict):
             raise UserError(f"'{name}' is not a section", where=f"-o {override}")
-        section = inner
-    section[last] = value
+        section = subsection
+    section[last_key] = new_value
     return key
 
 
 # --- what is wrong with a value ---------------------------------------------------------------------------------------
 
 
-def _most_telling(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+def _most_specific_error(errors: Sequence[ErrorDetails]) -> ErrorDetails:
     """An unknown key first: it is often the reason why another one is missing."""
     return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
 
 
 def _validation_error(error: ErrorDetails, where: str) -> UserError:
-    kind, location, value = error["type"], error["loc"], error.get("input")
-    if kind == "extra_forbidden":
-        known = _keys_of_section(location[:-1])
-        hint = nearest(str(location[-1]), known) or f"known keys here: {', '.join(known)}"
-        return UserError(f"unknown key '{location[-1]}'", where=where, hint=hint)
-    if kind == "missing":
+    error_type, key_path, input_value = error["type"], error["loc"], error.get("input")
+    if error_type == "extra_forbidden":
+        known_keys = _keys_of_section(key_path[:-1])
+        hint = nearest(str(key_path[-1]), known_keys) or f"known keys here: {', '.join(known_keys)}"
+        return UserError(f"unknown key '{key_path[-1]}'", where=where, hint=hint)
+    if error_type == "missing":
         return UserError("this key is needed and missing", where=where)
-    if kind == "literal_error":
+    if error_type == "literal_error":
         choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return UserError(f"{value!r} is not one of {choices}", where=where)
-    if kind == "string_pattern_mismatch":
-        return UserError(f"{value!r} {_PATTERN_WORDS[error['ctx']['pattern']]}", where=where)
-    description = "a section" if isinstance(value, dict) else repr(value)
+        return UserError(f"{input_value!r} is not one of {choices}", where=where)
+    if error_type == "string_pattern_mismatch":
+        return UserError(f"{input_value!r} {_PATTERN_DESCRIPTIONS[error['ctx']['pattern']]}", where=where)
+    description = "a section" if isinstance(input_value, dict) else repr(input_value)
     message = error["msg"].replace("Input should be", "should be")
     return UserError(f"{description}: {message[0].lower()}{message[1:]}", where=where)
 
 
-def _keys_of_section(location: Location) -> list[str]:
+def _keys_of_section(key_path: KeyPath) -> list[str]:
     section: type[BaseModel] = Recipe
-    for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+    for section_key in key_path:
+        annotation = section.model_fields[str(section_key)].annotation
+        section_types = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(
+            section_type
+            for section_type in section_types
+            if isinstance(section_type, type) and issubclass(section_type, BaseModel)
+        )
     return list(section.model_fields)
 
 
-def _check_model(recipe: Recipe, places: _Places) -> None:
+def _check_model(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError where the student is not one model, or its shape and lengths do not fit one another."""
     model = recipe.model
     if (model.base is None) == (model.random is None):
         raise UserError(
             "give either base (a model folder or hub id) or random (an architecture)",
-            where=places.describe(("model", "base"), ("model", "random"), ("model",)),
+            where=key_locations.describe(("model", "base"), ("model", "random"), ("model",)),
             hint=None if model.base is None else "`base: null` takes away the one of a recipe that is extended",
         )
     if model.random is None:
         return
     if model.tokenizer is None:
         raise UserError(
-            "random weights need a tokenizer: a folder or a SentencePiece file", where=places.describe(("model",))
+            "random weights need a tokenizer: a folder or a SentencePiece file",
+            where=key_locations.describe(("model",)),
         )
     shape = model.random
     heads = shape.num_attention_heads
     if shape.hidden_size % heads:
         raise UserError(
             f"hidden_size {shape.hidden_size} is not a multiple of num_attention_heads {heads}",
-            where=places.describe(("model", "random", "hidden_size")),
+            where=key_locations.describe(("model", "random", "hidden_size")),
         )
     if shape.num_key_value_heads and heads % shape.num_key_value_heads:
         raise UserError(
             f"num_attention_heads {heads} is not a multiple of num_key_value_heads {shape.num_key_value_heads}",
-            where=places.describe(("model", "random", "num_key_value_heads")),
+            where=key_locations.describe(("model", "random", "num_key_value_heads")),
         )
     if (shape.hidden_size // heads) % 2:
         raise UserError(
             f"heads of {shape.hidden_size // heads} numbers: rotary embeddings need an even number",
-            where=places.describe(("model", "random", "num_attention_heads")),
+            where=key_locations.describe(("model", "random", "num_attention_heads")),
         )
     if recipe.data.max_length > shape.max_position_embeddings:
         raise UserError(
             f"max_length {recipe.data.max_length} is more than max_position_embeddings {shape.max_position_embeddings}",
-            where=places.describe(("data", "max_length")),
+            where=key_locations.describe(("data", "max_length")),
         )
 
 
-def _check_batch(recipe: Recipe, places: _Places) -> None:
+def _check_batch(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError where global_batch is not the product of its parts, with one number that would make it so."""
     train = recipe.train
     product = train.micro_batch * train.accumulation * train.processes
@@ -261,25 +272,25 @@ def _check_batch(recipe: Recipe, places: _Places) -> None:
     per_accumulation = train.micro_batch * train.processes
     per_micro_batch = train.accumulation * train.processes
     if train.global_batch % per_accumulation == 0:
-        change = f"set accumulation to {train.global_batch // per_accumulation}"
+        suggestion = f"set accumulation to {train.global_batch // per_accumulation}"
     elif train.global_batch % per_micro_batch == 0:
-        change = f"set micro_batch to {train.global_batch // per_micro_batch}"
+        suggestion = f"set micro_batch to {train.global_batch // per_micro_batch}"
     else:
-        change = f"set global_batch to {product}"
-    keys = ("global_batch", "micro_batch", "accumulation", "processes")
+        suggestion = f"set global_batch to {product}"
+    batch_keys = ("global_batch", "micro_batch", "accumulation", "processes")
     raise UserError(
         f"global_batch {train.global_batch} is not micro_batch {train.micro_batch} × accumulation "
         f"{train.accumulation} × processes {train.processes} = {product}",
-        where=places.describe(*(("train", key) for key in keys)),
-        hint=change,
+        where=key_locations.describe(*(("train", key) for key in batch_keys)),
+        hint=suggestion,
     )
 
 
-def _check_offload(recipe: Recipe, places: _Places) -> None:
+def _check_offload(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError for offloaded optimizer states that no ZeRO stage divides."""
     if recipe.train.offload == "cpu" and recipe.train.zero_stage == 0:
         raise UserError(
             "offload needs a ZeRO stage that divides the optimizer's states",
-            where=places.describe(("train", "offload")),
+            where=key_locations.describe(("train", "offload")),
             hint="set zero_stage to 1, 2 or 3, or offload to none",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 
-#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_bare` returns them.
+#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_normalize` returns them.
 PLACEHOLDER_INPUTS = frozenset(
     ("no input", "noinput", "no input required", "no input needed", "no input necessary", "input not required")
     + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
@@ -21,8 +21,8 @@ PLACEHOLDER_OUTPUTS = frozenset(
     ("nooutput", "no output", "no output required", "no output needed", "no output necessary")
 )
 
-_SIGNS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
-_GAP = re.compile(r"[\s_]+|(?<=no)-")
+_IGNORED_CHARACTERS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
+_GAP_PATTERN = re.compile(r"[\s_]+|(?<=no)-")
 
 
 def text(row: dict[str, Any], column: str | None, where: str) -> str:
@@ -30,42 +30,42 @@ def text(row: dict[str, Any], column: str | None, where: str) -> str:
 
     Raises UserError where the value is neither text nor number.
     """
-    value = row.get(column) if column is not None else None
-    if value is None:
+    cell = row.get(column) if column is not None else None
+    if cell is None:
         return ""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise UserError(f"'{column}' is a {type(value).__name__}, not a text", where=where)
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    if isinstance(cell, int | float) and not isinstance(cell, bool):
+        return str(cell)
+    raise UserError(f"'{column}' is a {type(cell).__name__}, not a text", where=where)
 
 
 def is_placeholder_input(value: str) -> bool:
     """Whether an input is a placeholder for no input, such as `N/A`."""
-    return len(value) < 40 and _bare(value) in PLACEHOLDER_INPUTS
+    return len(value) < 40 and _normalize(value) in PLACEHOLDER_INPUTS
 
 
 def is_placeholder_output(value: str) -> bool:
     """Whether an output says that there is none, such as `<nooutput>`."""
-    return len(value) < 40 and _bare(value) in PLACEHOLDER_OUTPUTS
+    return len(value) < 40 and _normalize(value) in PLACEHOLDER_OUTPUTS
 
 
-def _bare(value: str) -> str:
-    return _GAP.sub(" ", value.strip(_SIGNS).casefold())
+def _normalize(value: str) -> str:
+    return _GAP_PATTERN.sub(" ", value.strip(_IGNORED_CHARACTERS).casefold())
 
 
-def exclusion_reason(instruction: str, response: str, published: bool = True) -> str:
+def exclusion_reason(instruction: str, response: str, is_published: bool = True) -> str:
     """Why a row is left out, e.g. `without an answer`; empty if it is kept.
 
-    Placeholders are recognised in `published` rows only, not in records: those were checked when they were written.
+    Placeholders are recognised in published rows only, not in records: those were checked when they were written.
     """
     if not instruction.strip():
         return "without an instruction"
     if not response.strip():
         return "without an answer"
-    return "with a placeholder for an answer" if published and is_placeholder_output(response) else ""
+    return "with a placeholder for an answer" if is_published and is_placeholder_output(response) else ""
 
 
 def rows_phrase(count: int, reason: str) -> str:

@@ -42,7 +42,7 @@ SYSTEM_MESSAGES: dict[int, str] = {
     16: "You are an AI assistant that helps people find information.",
 }
 
-_IDS = {text: number for number, text in SYSTEM_MESSAGES.items()}
+_ID_BY_TEXT = {text: number for number, text in SYSTEM_MESSAGES.items()}
 
 #: The card's example generation uses this one; evaluation and generation default to it.
 DEFAULT_SYSTEM_ID = 5
@@ -56,14 +56,14 @@ def system_message(choice: int | str, where: str = "--system") -> str:
     text = str(choice).strip()
     if not text.isdecimal():
         return str(choice)
-    number = int(text[-4:]) if text[:-4].strip("0") == "" else 0  # int() refuses more than 4,300 digits
-    if number not in SYSTEM_MESSAGES:
+    system_id = int(text[-4:]) if text[:-4].strip("0") == "" else 0  # int() refuses more than 4,300 digits
+    if system_id not in SYSTEM_MESSAGES:
         raise UserError(
             f"{text[:20]} is not an id of the Orca paper's system messages", where=where, hint="ids run from 1 to 16"
         )
-    return SYSTEM_MESSAGES[number]
+    return SYSTEM_MESSAGES[system_id]
 
 
 def id_of(text: str) -> int | None:
     """The id of a message, None for a text that is none of the sixteen."""
-    return _IDS.get(text)
+    return _ID_BY_TEXT.get(text)

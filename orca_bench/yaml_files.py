@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ruamel.yaml import YAML
 
 #: The place of a value: the keys that lead to it.
-Location = tuple[str, ...]
-_MOST_VALUES = 100_000  # aliases of aliases can stand for more values than fit into memory
+KeyPath = tuple[str, ...]
+_MAX_VALUES = 100_000  # aliases of aliases can stand for more values than fit into memory
 
 
-def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[Location, int]]:
-    """The value of a YAML file and the line, from 1, of each key; `what` names the file's kind in an error.
+def read(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
+    """The value of a YAML file and the line, from 1, of each key; `content_name` names the file's kind in an error.
 
     `hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file that cannot
     be read and for text that is no YAML.
@@ -31,20 +31,20 @@ def read(path: Path, what: str, hint: str | None = None) -> tuple[Any, dict[Loca
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"no such {what}", where=path, hint=hint) from None
+        raise UserError(f"no such {content_name}", where=path, hint=hint) from None
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text ({error.reason})", where=path, hint="save it as UTF-8") from None
     except OSError as error:
-        raise UserError(f"cannot read this {what}: {error.strerror or error}", where=path) from None
+        raise UserError(f"cannot read this {content_name}: {error.strerror or error}", where=path) from None
     except ValueError as error:  # a path with a null character
-        raise UserError(f"cannot read this {what}: {error}", where=repr(str(path))) from None
+        raise UserError(f"cannot read this {content_name}: {error}", where=repr(str(path))) from None
     return parse(text, path)
 
 
-def parse(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[Location, int]]:
+def parse(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[KeyPath, int]]:
     """The value of some YAML text and the line of each key; the text begins at line `first_line` of the file `where`."""
     tree = load(text, where, first_line)
-    return _Plain(where, first_line).convert(tree)
+    return _PlainValues(where, first_line).convert(tree)
 
 
 def load(text: str, where: Where, first_line: int = 1) -> Any:
@@ -52,47 +52,47 @@ def load(text: str, where: Where, first_line: int = 1) -> Any:
     from ruamel.yaml.error import YAMLError
 
     try:
-        _refuse_cycles(_yaml().compose(text), where, first_line, {})
-        return _yaml().load(text)
+        _refuse_cycles(_round_trip_yaml().compose(text), where, first_line, {})
+        return _round_trip_yaml().load(text)
     except UserError:
         raise
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = where if mark is None else f"{where}:{mark.line + first_line}"
+        error_mark = getattr(error, "problem_mark", None)
+        file_location = where if error_mark is None else f"{where}:{error_mark.line + first_line}"
         problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"not YAML: {problem.splitlines()[0]}", where=place) from None
+        raise UserError(f"not YAML: {problem.splitlines()[0]}", where=file_location) from None
     except RecursionError:
         raise UserError("not YAML: nested too deeply", where=where) from None
     except Exception as error:  # ruamel.yaml 0.19.1 raises errors of any type for a malformed number or date
         raise UserError(f"not YAML: {str(error) or type(error).__name__}", where=where) from None
 
 
-def _refuse_cycles(node: Any, where: Where, first_line: int, complete: dict[int, bool]) -> None:
+def _refuse_cycles(node: Any, where: Where, first_line: int, is_complete: dict[int, bool]) -> None:
     """Raise UserError where a node contains itself: ruamel.yaml 0.19.1 builds such a mapping, and of a list makes None.
 
-    `complete` says of each node's id whether the walk below it is over, so that each node is walked once.
+    `is_complete` says of each node's id whether the walk below it is over, so that each node is walked once.
     """
     if node is None or isinstance(node.value, str) or not node.value:
         return
-    if id(node) in complete:
-        if not complete[id(node)]:
+    if id(node) in is_complete:
+        if not is_complete[id(node)]:
             raise UserError("an alias that contains itself", where=f"{where}:{node.start_mark.line + first_line}")
         return
-    complete[id(node)] = False
+    is_complete[id(node)] = False
     for child in node.value:
-        for part in child if isinstance(child, tuple) else (child,):
-            _refuse_cycles(part, where, first_line, complete)
-    complete[id(node)] = True
+        for node_part in child if isinstance(child, tuple) else (child,):
+            _refuse_cycles(node_part, where, first_line, is_complete)
+    is_complete[id(node)] = True
 
 
 def dump(value: Any) -> str:
     """A value as YAML text, in blocks, keys in their order."""
     text = io.StringIO()
-    _yaml().dump(value, text)
+    _round_trip_yaml().dump(value, text)
     return text.getvalue()
 
 
-def _yaml() -> YAML:
+def _round_trip_yaml() -> YAML:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="rt")
@@ -102,56 +102,60 @@ def _yaml() -> YAML:
     return yaml
 
 
-class _Plain:
+class _PlainValues:
     """Turns one tree of ruamel.yaml into plain values, and notes the line of each key."""
 
     def __init__(self, where: Where, first_line: int):
         self._where, self._first_line = where, first_line
-        self._lines: dict[Location, int] = {}
-        self._count = 0
+        self._lines: dict[KeyPath, int] = {}
+        self._value_count = 0
 
-    def convert(self, tree: Any) -> tuple[Any, dict[Location, int]]:
+    def convert(self, tree: Any) -> tuple[Any, dict[KeyPath, int]]:
         """The tree as plain values, and the line of each key."""
         try:
-            return self._value(tree, ()), self._lines
+            return self._plain_value(tree, ()), self._lines
         except RecursionError:
             raise UserError("nested too deeply", where=self._where) from None
 
-    def _value(self, node: Any, location: Location) -> Any:
-        self._count += 1
-        if self._count > _MOST_VALUES:
-            raise UserError(f"more than {_MOST_VALUES:,} values", where=self._where, hint="aliases multiply values")
+    def _plain_value(self, node: Any, key_path: KeyPath) -> Any:
+        self._value_count += 1
+        if self._value_count > _MAX_VALUES:
+            raise UserError(f"more than {_MAX_VALUES:,} values", where=self._where, hint="aliases multiply values")
         if isinstance(node, (dict, list)):
-            return self._collection(node, location)
-        for kind in (bool, int, float, str):  # bool before int: it is one
-            if isinstance(node, kind):
-                return kind(node)
+            return self._plain_collection(node, key_path)
+        for value_type in (bool, int, float, str):  # bool before int: it is one
+            if isinstance(node, value_type):
+                return value_type(node)
         if node is None or isinstance(node, (datetime.date, datetime.datetime)):
             return node
         if type(node).__name__ == "ScalarBoolean":  # an anchored one; ruamel.yaml 0.19.1 makes it an int
             return bool(node)
-        raise UserError(f"a value of a kind that is not read here ({type(node).__name__})", where=self._place(location))
+        raise UserError(
+            f"a value of a kind that is not read here ({type(node).__name__})", where=self._file_location(key_path)
+        )
 
-    def _collection(self, node: dict[Any, Any] | list[Any], location: Location) -> dict[str, Any] | list[Any]:
+    def _plain_collection(self, node: dict[Any, Any] | list[Any], key_path: KeyPath) -> dict[str, Any] | list[Any]:
         if isinstance(node, list):
-            return [self._value(item, location) for item in node]
-        plain = {}
+            return [self._plain_value(item, key_path) for item in node]
+        plain_values = {}
         for key, item in node.items():
             if not isinstance(key, str):
-                raise UserError(f"the key {key!r} is no text", where=self._place(location), hint="put it in quotes")
-            inner = (*location, str(key))
-            self._note_line(node, key, inner)
-            plain[str(key)] = self._value(item, inner)
-        return plain
+                raise UserError(
+                    f"the key {key!r} is no text", where=self._file_location(key_path), hint="put it in quotes"
+                )
+            inner_path = (*key_path, str(key))
+            self._note_line(node, key, inner_path)
+            plain_values[str(key)] = self._plain_value(item, inner_path)
+        return plain_values
 
-    def _note_line(self, node: dict[Any, Any], key: str, location: Location) -> None:
-        marks = getattr(node, "lc", None)
-        if marks is not None and marks.data and key in marks.data:
-            self._lines[location] = marks.data[key][0] + self._first_line
+    def _note_line(self, node: dict[Any, Any], key: str, key_path: KeyPath) -> None:
+        line_marks = getattr(node, "lc", None)
+        if line_marks is not None and line_marks.data and key in line_marks.data:
+            self._lines[key_path] = line_marks.data[key][0] + self._first_line
 
-    def _place(self, location: Location) -> str:
+    def _file_location(self, key_path: KeyPath) -> str:
         line = next(
-            (self._lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self._lines), None
+            (self._lines[key_path[:n]] for n in range(len(key_path), 0, -1) if key_path[:n] in self._lines), None
         )
-        place = str(self._where) if line is None else f"{self._where}:{line}"
-        return f"{place}: {'.'.join(location)}" if location else place
+        file_location = str(self._where) if line is None else f"{self._where}:{line}"
+        return f"{file_location}: {'.'.join(key_path)}" if key_path else file_location

@@ -77,10 +77,10 @@ def await_end(*family):
 
 def test_a_command_that_ends_ends_launcher_and_worker(family):
     command, launcher, worker = family()
-    assert sorted(child_processes.running("a test")) == sorted([launcher.pid, worker.pid])
+    assert sorted(child_processes.running_process_ids("a test")) == sorted([launcher.pid, worker.pid])
     command.communicate("\n")
     await_end(launcher, worker)
-    assert child_processes.running("a test") == []
+    assert child_processes.running_process_ids("a test") == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -133,6 +133,6 @@ def test_a_process_without_a_lifeline_goes_on():
 def test_threads_come_from_the_cores_that_a_process_may_use():
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
-        "from orca_bench import library_settings; print(library_settings.cores())"
+        "from orca_bench import library_settings; print(library_settings.core_count())"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "1\n"

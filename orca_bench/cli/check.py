@@ -66,20 +66,20 @@ def command(
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
 
-    report = gate.check(reading.read(result), [reading.read(path) for path in baselines], read_rules(rules))
+    gate_report = gate.check(reading.read(result), [reading.read(path) for path in baselines], read_rules(rules))
     if summary:
-        write_text(summary, gate_formats.to_markdown(report))
+        write_text(summary, gate_formats.to_markdown(gate_report))
     if junit:
-        write_text(junit, gate_formats.to_junit(report))
+        write_text(junit, gate_formats.to_junit(gate_report))
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary:
         with writing(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
-            handle.write(gate_formats.to_markdown(report))
+            handle.write(gate_formats.to_markdown(gate_report))
     if as_json:
-        click.echo(json.dumps(gate_formats.to_json(report), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(gate_formats.to_json(gate_report), indent=1, ensure_ascii=False))
     else:
-        console.print(gate_formats.to_rich(report))
+        console.print(gate_formats.to_rich(gate_report))
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
-        for line in gate_formats.to_annotations(report):
+        for line in gate_formats.to_annotations(gate_report):
             click.echo(line, err=as_json)
-    return 0 if report.passed else 1
+    return 0 if gate_report.passed else 1

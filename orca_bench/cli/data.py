@@ -70,43 +70,51 @@ def convert(
     from orca_bench.data import column_shapes, conversion
     from orca_bench.row_texts import rows_phrase
 
-    ids = None if systems is None else _ids(systems)
+    ids = None if systems is None else _parse_system_ids(systems)
     with counting("converting") as progress:
-        report = conversion.convert(
-            list(files), out, ids, seed, column_shapes.of_options(mapping), strict, lambda done: progress(done, None)
+        conversion_report = conversion.convert(
+            list(files),
+            out,
+            ids,
+            seed,
+            column_shapes.shape_of_options(mapping),
+            strict,
+            lambda done: progress(done, None),
         )
-    click.echo(f"{report.records:,} records: {out}")
-    for reason, count in report.left_out.most_common():
-        click.echo(f"left out: {rows_phrase(count, reason)}; the first is {report.first_left_out[reason]}")
-    if report.placeholder_inputs:
-        click.echo(f"inputs such as 'No input', taken as none: {report.placeholder_inputs:,}")
-    if report.new_ids:
-        click.echo(f"records with a new id, as another record had theirs: {report.new_ids:,}")
-    click.echo(f"system messages: {', '.join(_system_counts(report, systems, seed))}")
+    click.echo(f"{conversion_report.records:,} records: {out}")
+    for reason, count in conversion_report.left_out.most_common():
+        click.echo(f"left out: {rows_phrase(count, reason)}; the first is {conversion_report.first_left_out[reason]}")
+    if conversion_report.placeholder_inputs:
+        click.echo(f"inputs such as 'No input', taken as none: {conversion_report.placeholder_inputs:,}")
+    if conversion_report.new_ids:
+        click.echo(f"records with a new id, as another record had theirs: {conversion_report.new_ids:,}")
+    click.echo(f"system messages: {', '.join(_system_counts(conversion_report, systems, seed))}")
 
 
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:
-    empty = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
-    counts = (
-        (report.own_systems, f"kept from the rows{empty}"),
+    empty_suffix = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
+    counts_and_descriptions = (
+        (report.row_systems, f"kept from the rows{empty_suffix}"),
         (report.assigned_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
         (report.default_systems, "set to message 5 (--systems draws others)"),
     )
-    return [f"{count:,} {kind}" for count, kind in counts if count]
+    return [f"{count:,} {description}" for count, description in counts_and_descriptions if count]
 
 
-def _ids(text: str) -> list[int]:
+def _parse_system_ids(text: str) -> list[int]:
     from orca_bench.errors import UserError
     from orca_bench.system_messages import system_message
 
     ids: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        numbers = (first, last) if dash else (first,)
-        if not all(number.isascii() and number.isdecimal() for number in numbers):
-            raise UserError(f"'{part}' is not an id or a range of ids", where="--systems", hint="e.g. 5 or 2,3,7-9")
-        for number in numbers:
-            system_message(number, where="--systems")
+    for range_text in text.split(","):
+        first, dash, last = range_text.strip().partition("-")
+        bounds = (first, last) if dash else (first,)
+        if not all(bound.isascii() and bound.isdecimal() for bound in bounds):
+            raise UserError(
+                f"'{range_text}' is not an id or a range of ids", where="--systems", hint="e.g. 5 or 2,3,7-9"
+            )
+        for bound in bounds:
+            system_message(bound, where="--systems")
         ids += range(int(first), int(last or first) + 1)
     if not ids:
         raise UserError(f"'{text}' names no system message", where="--systems", hint="e.g. 5 or 2,3,7-9")

@@ -40,16 +40,16 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
 
     check_questions("all", limit)  # cheap errors before the heavy imports
     recipe = api.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
-    untrained = write_untrained_model(recipe, runs)
+    untrained_folder = write_untrained_model(recipe, runs)
     console.print(
         "[bold]1. the student before training[/] (random weights), on the tasks of the mini suite", markup=True
     )
-    before = _evaluate(untrained, runs, limit)
+    untrained_result = _evaluate(untrained_folder, runs, limit)
     console.print("[bold]2. training[/] with DeepSpeed ZeRO-3", markup=True)
     run = api.train(recipe, runs=runs, fresh=fresh, display=TrainingConsole())
     console.print("[bold]3. the student after training[/]", markup=True)
-    after = _evaluate(run.model, runs, limit)
-    print_table([before, after], headings=["before", "after"])
+    trained_result = _evaluate(run.model, runs, limit)
+    print_table([untrained_result, trained_result], headings=["before", "after"])
     console.print(f"\nask it something that it was taught: {_example_question(runs)}")
 
 
@@ -63,5 +63,5 @@ def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
 
 
 def _example_question(runs: Path) -> str:
-    elsewhere = "" if runs == Path("runs") else f" --runs {runs}"
-    return rf"orca-bench generate $'Q: Where does the frog live?\nA:' --greedy{elsewhere}"
+    runs_option = "" if runs == Path("runs") else f" --runs {runs}"
+    return rf"orca-bench generate $'Q: Where does the frog live?\nA:' --greedy{runs_option}"

@@ -19,8 +19,10 @@ def duration_s(text: str | None) -> float | None:
     if text is None:
         return None
     match = _DURATION.fullmatch("".join(text.lower().split()))
-    numbers = match.groups() if match else ()
-    total = sum(float(number) * unit for number, unit in zip(numbers, _UNITS_S, strict=False) if number)
-    if total <= 0:
+    unit_counts = match.groups() if match else ()
+    total_s = sum(
+        float(unit_count) * unit_s for unit_count, unit_s in zip(unit_counts, _UNITS_S, strict=False) if unit_count
+    )
+    if total_s <= 0:
         raise UserError(f"'{text}' is not a length of time", where="--max-time", hint="give 90m, 2h, 1h30m, or seconds")
-    return total
+    return total_s

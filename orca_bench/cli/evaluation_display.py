@@ -39,13 +39,13 @@ class EvaluationDisplay:
             disable=not progress_console.is_terminal,
         )
         self._line_interval_s, self._estimate_after_s = line_interval_s, estimate_after_s
-        self._closed = threading.Event()
+        self._close_event = threading.Event()
         self._counting_bar: TaskID | None = None
         self._task_bar: TaskID | None = None
         self._clock: Clock | None = None
-        self._protocol = self._title = self._unit = self._kind = self._saving = ""
-        self._tokens_a_unit = 1.0  # a unit is a token that is scored, or a text that is generated
-        self._units_left = 0.0  # of the task
+        self._protocol = self._title = self._unit = self._request_kind = self._saving_text = ""
+        self._tokens_per_unit = 1.0  # a unit is a token that is scored, or a text that is generated
+        self._remaining_units = 0.0  # of the task
         self._task_start_s = 0.0
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class EvaluationDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closed.set()
+        self._close_event.set()
         self._progress.stop()
 
     def message(self, line: str) -> None:
@@ -78,87 +78,91 @@ class EvaluationDisplay:
     def begin(self, task: Task, protocol: str) -> None:
         """A task begins."""
         self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")
-        self._protocol, self._title, self._saving = protocol, task.title, ""
+        self._protocol, self._title, self._saving_text = protocol, task.title, ""
         self._task_start_s = time.monotonic()
 
     def plan(self, call: Call) -> None:
         """These requests of the task are computed now."""
-        bar, clock = self._current()
-        self._kind = call.kind
+        bar, clock = self._bar_and_clock()
+        self._request_kind = call.kind
         is_scored = call.kind == SCORES
-        self._unit, total = ("tokens", call.tokens) if is_scored else ("texts", call.count)
-        self._tokens_a_unit, self._units_left = call.tokens / total if total else 0, total
-        if is_scored and total:
-            self._saving = f"{total:,} tokens computed of {call.fed_tokens:,}"
-        self._progress.update(bar, saving=f"1 in {call.fed_tokens / total:.1f}" if self._saving else "")
-        self._progress.reset(bar, start=True, total=total)
+        self._unit, unit_count = ("tokens", call.tokens) if is_scored else ("texts", call.count)
+        self._tokens_per_unit, self._remaining_units = call.tokens / unit_count if unit_count else 0, unit_count
+        if is_scored and unit_count:
+            self._saving_text = f"{unit_count:,} tokens computed of {call.fed_tokens:,}"
+        self._progress.update(bar, saving=f"1 in {call.fed_tokens / unit_count:.1f}" if self._saving_text else "")
+        self._progress.reset(bar, start=True, total=unit_count)
         clock.begin(call.kind, call.tokens, is_counted=self._protocol not in clock.uncounted)
-        self._advance(bar, 0)
+        self._advance_bar(bar, 0)
 
     def advance(self, count: int) -> None:
         """So many units were computed."""
-        bar, clock = self._current()
-        clock.advance(self._kind, count * self._tokens_a_unit)
-        self._advance(bar, count)
+        bar, clock = self._bar_and_clock()
+        clock.advance(self._request_kind, count * self._tokens_per_unit)
+        self._advance_bar(bar, count)
 
     def skip(self, count: int) -> None:
         """So many units were computed by an earlier evaluation."""
-        bar, clock = self._current()
-        clock.skip(self._kind, count * self._tokens_a_unit)
-        self._advance(bar, count)
+        bar, clock = self._bar_and_clock()
+        clock.skip(self._request_kind, count * self._tokens_per_unit)
+        self._advance_bar(bar, count)
 
     def end(self, task: Task, entry: TaskResult) -> None:
         """A task is done; `entry` is its entry in the result."""
-        bar, _ = self._current()
+        bar, _ = self._bar_and_clock()
         self._progress.update(bar, completed=self._progress.tasks[bar].total, left="")
         self._task_bar = None
         if progress_console.is_terminal:
             return
-        seconds = time.monotonic() - self._task_start_s
-        error = "" if entry.stderr is None else f" ± {100 * entry.stderr:.2f}"
-        value = f"{100 * entry.value:.2f}{error}"
-        saving = f" ({self._saving})" if self._saving else ""
+        duration_s = time.monotonic() - self._task_start_s
+        stderr_text = "" if entry.stderr is None else f" ± {100 * entry.stderr:.2f}"
+        score_text = f"{100 * entry.value:.2f}{stderr_text}"
+        saving_text = f" ({self._saving_text})" if self._saving_text else ""
         self.message(
-            f"{self._protocol} {task.title}: {entry.metric} {value}, {entry.n} questions, {seconds:.0f} s{saving}"
+            f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n} questions, {duration_s:.0f} s{saving_text}"
         )
 
-    def _current(self) -> tuple[TaskID, Clock]:
+    def _bar_and_clock(self) -> tuple[TaskID, Clock]:
         """The bar of the task and the clock; an evaluation calls `expect` and `begin` first."""
         assert self._task_bar is not None and self._clock is not None
         return self._task_bar, self._clock
 
-    def _advance(self, bar: TaskID, count: int) -> None:
-        self._units_left -= count
+    def _advance_bar(self, bar: TaskID, count: int) -> None:
+        self._remaining_units -= count
         self._progress.advance(bar, count)
         speed = self._progress.tasks[bar].speed
-        rate = f", {_short(speed)}/s" if speed else ""
-        left = f"{_short(max(0, self._units_left))} {self._unit}"
-        self._progress.update(bar, left=f"{left}{rate}{self._end_sentence(', all ')}")
+        rate_text = f", {_short_count(speed)}/s" if speed else ""
+        remaining_text = f"{_short_count(max(0, self._remaining_units))} {self._unit}"
+        self._progress.update(bar, left=f"{remaining_text}{rate_text}{self._end_sentence(', all ')}")
 
-    def _end_sentence(self, before: str) -> str:
-        """When all tasks will be done, after the text `before`; empty until enough was computed to tell."""
+    def _end_sentence(self, prefix: str) -> str:
+        """When all tasks will be done, after the text `prefix`; empty until enough was computed to tell."""
         if self._clock is None or self._clock.seconds_worked < self._estimate_after_s:
             return ""
         sentence = self._clock.sentence()
-        return before + sentence if sentence else ""
+        return prefix + sentence if sentence else ""
 
     def _print_lines(self) -> None:
         """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
-        while not self._closed.wait(self._line_interval_s):
+        while not self._close_event.wait(self._line_interval_s):
             if progress_console.is_terminal:
                 continue
             clock = self._clock
             if clock is None and self._title:
                 self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
             if clock is not None and self._task_bar is not None:
-                left = f"{_short(max(0, self._units_left))} {self._unit} left"
-                rate = f", {_short(clock.done / clock.seconds_worked)} tokens/s" if clock.seconds_worked else ""
-                self.message(f"{self._protocol} {self._title}: {left}{rate}{self._end_sentence('; all tasks: ')}")
+                remaining_text = f"{_short_count(max(0, self._remaining_units))} {self._unit} left"
+                rate_text = (
+                    f", {_short_count(clock.done / clock.seconds_worked)} tokens/s" if clock.seconds_worked else ""
+                )
+                self.message(
+                    f"{self._protocol} {self._title}: {remaining_text}{rate_text}{self._end_sentence('; all tasks: ')}"
+                )
 
 
-def _short(count: float) -> str:
+def _short_count(count: float) -> str:
     """A count in three digits: 950, 12.3k, 4.56M."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
+    for unit_size, unit in ((1e6, "M"), (1e3, "k")):
+        if count >= unit_size:
+            return f"{count / unit_size:.3g}{unit}"
     return f"{count:.0f}"

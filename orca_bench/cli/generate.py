@@ -78,8 +78,8 @@ def command(
     """
     if not instruction.strip():
         raise UserError("an empty instruction", where="INSTRUCTION", hint="give the model something to answer")
-    for option, number in (("--temperature", temperature), ("--top-p", top_p)):
-        if math.isnan(number):  # click 8 lets NaN pass every range
+    for option, option_value in (("--temperature", temperature), ("--top-p", top_p)):
+        if math.isnan(option_value):  # click 8 lets NaN pass every range
             raise UserError("nan is no number", where=option)
 
     from orca_bench import api
@@ -89,10 +89,10 @@ def command(
     from orca_bench.serve.text_generation import Generator
     from orca_bench.system_messages import system_message
 
-    message = system_message(system)
-    source = locate(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
-    generator = Generator(source.folder)
+    system_text = system_message(system)
+    model_source = locate(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
+    generator = Generator(model_source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
-    for text in generator.answer(message, instruction, input_text, sampling):
+    for text in generator.answer(system_text, instruction, input_text, sampling):
         click.echo(text, nl=False)
     click.echo()

@@ -18,19 +18,21 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    received = False
+    has_signal = False
 
     def interrupt(*_: object) -> None:
-        nonlocal received
-        if received:
+        nonlocal has_signal
+        if has_signal:
             os.write(2, b"interrupted at once\n")
             os._exit(130)
-        received = True
+        has_signal = True
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous_handlers = {
+        signal_number: signal.signal(signal_number, interrupt) for signal_number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for signal_number, handler in previous_handlers.items():
+            signal.signal(signal_number, handler)

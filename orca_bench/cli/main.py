@@ -59,9 +59,9 @@ class OrcaBenchGroup(click.Group):
         Every error that a user can cause becomes one line and exit code 2. With --debug, the traceback of any error is
         printed before that line.
         """
-        arguments, debug = _without_debug(list(sys.argv[1:] if args is None else args))
+        arguments, debug = _remove_debug_option(list(sys.argv[1:] if args is None else args))
         try:
-            code = super().main(arguments, prog_name="orca-bench", standalone_mode=False)
+            exit_code = super().main(arguments, prog_name="orca-bench", standalone_mode=False)
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output has gone: `orca-bench table | head`
             sys.exit(0)
@@ -69,7 +69,7 @@ class OrcaBenchGroup(click.Group):
             if debug and not isinstance(error, click.Abort):
                 traceback.print_exc()
             sys.exit(_report_error(error))
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(exit_code if isinstance(exit_code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands, in the order of the work."""
@@ -103,16 +103,16 @@ def cli(debug: bool, local_rank: int | None) -> None:
     """Nothing: each command does its own work, and `OrcaBenchGroup.main` reads --debug."""
 
 
-def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+def _remove_debug_option(arguments: list[str]) -> tuple[list[str], bool]:
     """The arguments without --debug, and whether it was among them; what follows `--` is no option."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    options = [argument for argument in arguments[:end] if argument != "--debug"]
-    return options + arguments[end:], len(options) < end
+    end_index = arguments.index("--") if "--" in arguments else len(arguments)
+    other_options = [argument for argument in arguments[:end_index] if argument != "--debug"]
+    return other_options + arguments[end_index:], len(other_options) < end_index
 
 
 def _report_error(error: BaseException) -> int:
     """Print an error in one line on standard error; returns the exit code."""
-    if isinstance(error, click.NoSuchOption) and (new_name := _renamed(error)):
+    if isinstance(error, click.NoSuchOption) and (new_name := _renamed_option(error)):
         _print_error(f"error: {error.option_name} is now {new_name}")
         return 2
     if isinstance(error, click.ClickException):
@@ -132,10 +132,10 @@ def _report_error(error: BaseException) -> int:
     return 1
 
 
-def _renamed(error: click.NoSuchOption) -> str | None:
+def _renamed_option(error: click.NoSuchOption) -> str | None:
     """The new name of an option that has been renamed; None for one that never was."""
-    command = error.ctx.command.name if error.ctx is not None else None
-    return RENAMED_OPTIONS.get(command or "", {}).get(error.option_name)
+    command_name = error.ctx.command.name if error.ctx is not None else None
+    return RENAMED_OPTIONS.get(command_name or "", {}).get(error.option_name)
 
 
 def _print_error(line: str) -> None:

@@ -41,17 +41,19 @@ def command(
 
     reported_scores = read_reported_scores(reported)
     selection = select_results(results).with_questions()
-    files = selection.results
-    rows = default_benchmarks([file.path for file in files], benchmarks)
-    requests_of = None if rows is None else requests_by_result(mini.resolve_benchmarks(rows, runs))
-    lookups = [None if requests_of is None else requests_of(file.result) for file in files]
-    title = title or ", ".join(dict.fromkeys(file.result.model.name for file in files))
+    result_files = selection.results
+    benchmarks_folder = default_benchmarks([file.path for file in result_files], benchmarks)
+    requests_of = (
+        None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
+    )
+    lookups_and_notes = [None if requests_of is None else requests_of(file.result) for file in result_files]
+    title = title or ", ".join(dict.fromkeys(file.result.model.name for file in result_files))
     make_folder(out.parent)
-    with tempfile.TemporaryDirectory() as folder, counting("writing questions") as progress:
-        pictures = draw_pictures(files, reported_scores, Path(folder))
-        requests = [None if lookup is None else lookup[0] for lookup in lookups]
-        html_page.write_page(out, title, files, reported_scores, pictures, requests, progress)
+    with tempfile.TemporaryDirectory() as picture_folder, counting("writing questions") as progress:
+        pictures = draw_pictures(result_files, reported_scores, Path(picture_folder))
+        request_lookups = [None if lookup is None else lookup[0] for lookup in lookups_and_notes]
+        html_page.write_page(out, title, result_files, reported_scores, pictures, request_lookups, progress)
     click.echo(out)
-    notes = selection.notes + [note for lookup in lookups if lookup is not None for note in lookup[1]]
+    notes = selection.notes + [note for lookup in lookups_and_notes if lookup is not None for note in lookup[1]]
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)

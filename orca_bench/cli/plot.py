@@ -51,6 +51,6 @@ def _step_numbers(text: str | None) -> list[int] | None:
 
     if not text:
         return None
-    if not all(part.strip().isdecimal() and len(part.strip()) < 16 for part in text.split(",")):
+    if not all(step_text.strip().isdecimal() and len(step_text.strip()) < 16 for step_text in text.split(",")):
         raise UserError(f"'{text}' is no list of numbers", where="--steps", hint="--steps 100,200")
-    return [int(part) for part in text.split(",")]
+    return [int(step_text) for step_text in text.split(",")]

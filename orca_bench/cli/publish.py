@@ -53,8 +53,10 @@ def command(
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.report import publishing
 
-    rows = default_benchmarks(results, benchmarks)
-    requests_of = None if rows is None else requests_by_result(mini.resolve_benchmarks(rows, runs))
+    benchmarks_folder = default_benchmarks(results, benchmarks)
+    requests_of = (
+        None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
+    )
     with counting("writing questions") as progress:
         publication = publishing.publish(results, out, name, card, source_url, reported, requests_of, progress)
     for path in publication.files:

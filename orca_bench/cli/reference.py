@@ -68,22 +68,22 @@ def _command_sections(entry: CommandEntry) -> Iterator[str]:
         yield from _command_section((entry.name,), command)
         return
     yield from ("", _escape(inspect.cleandoc(command.help or "")))
-    for name, inner in command.commands.items():
-        yield from ("", f"### {entry.name} {name}", *_command_section((entry.name, name), inner))
+    for name, subcommand in command.commands.items():
+        yield from ("", f"### {entry.name} {name}", *_command_section((entry.name, name), subcommand))
 
 
-def _command_section(words: tuple[str, ...], command: click.Command) -> Iterator[str]:
+def _command_section(command_words: tuple[str, ...], command: click.Command) -> Iterator[str]:
     """Usage, description with examples, and a table of the options."""
-    context = click.Context(command, info_name=" ".join(("orca-bench", *words)))
+    context = click.Context(command, info_name=" ".join(("orca-bench", *command_words)))
     usage = " ".join(command.collect_usage_pieces(context))
-    yield from ("", f"`orca-bench {' '.join(words)} {usage}`", "")
+    yield from ("", f"`orca-bench {' '.join(command_words)} {usage}`", "")
     yield from _description(inspect.cleandoc(command.help or ""))
     yield from ("", "| option | meaning |", "|---|---|")
     for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
-            names, meaning = record
-            yield f"| `{_cell(names)}` | {_cell(_escape(meaning))} |"
+        help_record = parameter.get_help_record(context)
+        if help_record is not None and isinstance(parameter, click.Option) and "--help" not in parameter.opts:
+            option_names, option_help = help_record
+            yield f"| `{_escape_cell(option_names)}` | {_escape_cell(_escape(option_help))} |"
 
 
 def _description(help_text: str) -> Iterator[str]:
@@ -103,11 +103,13 @@ def _description(help_text: str) -> Iterator[str]:
 
 def _escape(text: str) -> str:
     """The text with the characters that Markdown would take for HTML or emphasis escaped, outside of code."""
-    parts = text.split("`")
-    return "`".join(part if index % 2 else re.sub(r"([<>*])", r"\\\1", part) for index, part in enumerate(parts))
+    segments = text.split("`")
+    return "`".join(
+        segment if index % 2 else re.sub(r"([<>*])", r"\\\1", segment) for index, segment in enumerate(segments)
+    )
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     """The text as a cell of a table."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
@@ -117,56 +119,59 @@ def _cell(text: str) -> str:
 
 def with_recipe_keys(text: str) -> str:
     """The text of recipes/README.md with a new table of keys; it is appended where the text has none yet."""
-    block = f"{_BEGIN}\n\n{recipe_keys()}\n{_END}\n"
+    key_table = f"{_BEGIN}\n\n{recipe_keys()}\n{_END}\n"
     if _BEGIN not in text:
-        return f"{text.rstrip()}\n\n## Keys\n\n{block}"
-    before, after = text.split(_BEGIN)
-    return before + block + after.split(_END)[1].removeprefix("\n")
+        return f"{text.rstrip()}\n\n## Keys\n\n{key_table}"
+    text_before, text_after = text.split(_BEGIN)
+    return text_before + key_table + text_after.split(_END)[1].removeprefix("\n")
 
 
 def recipe_keys() -> str:
     """The table of the recipe's keys: name, values, default and meaning; * marks keys that may change in between."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
-    rows.append(f"| `{EXTENDS}` | text |  | {_cell(EXTENDS_DESCRIPTION)} |")
-    rows += [f"| {' | '.join(map(_cell, row))} |" for row in _key_rows(Recipe)]
+    rows.append(f"| `{EXTENDS}` | text |  | {_escape_cell(EXTENDS_DESCRIPTION)} |")
+    rows += [f"| {' | '.join(map(_escape_cell, row))} |" for row in _key_rows(Recipe)]
     note = "A run may be continued with another value of a key that has a star; all other keys must keep their values."
     return "\n".join([*rows, "", note]) + "\n"
 
 
 def _key_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     for name, field in section.model_fields.items():
-        inner = _section_of(field)
-        if inner is not None and field.description is None:
-            yield from _key_rows(inner, f"{prefix}{name}.")
+        subsection = _subsection_type(field)
+        if subsection is not None and field.description is None:
+            yield from _key_rows(subsection, f"{prefix}{name}.")
             continue
-        star = " *" if MAY_CHANGE in field.metadata else ""
-        values = "section" if inner is not None else _values(field.annotation)
-        yield f"`{prefix}{name}`{star}", values, _default(field), field.description or ""
-        if inner is not None:
-            yield from _key_rows(inner, f"{prefix}{name}.")
+        star_suffix = " *" if MAY_CHANGE in field.metadata else ""
+        values_text = "section" if subsection is not None else _values_text(field.annotation)
+        yield f"`{prefix}{name}`{star_suffix}", values_text, _default_text(field), field.description or ""
+        if subsection is not None:
+            yield from _key_rows(subsection, f"{prefix}{name}.")
 
 
-def _section_of(field: FieldInfo) -> type[BaseModel] | None:
+def _subsection_type(field: FieldInfo) -> type[BaseModel] | None:
     """The class of a field whose value is a section of keys; None for any other field."""
-    kinds = [field.annotation, *get_args(field.annotation)]
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return next(
+        (candidate for candidate in candidates if isinstance(candidate, type) and issubclass(candidate, BaseModel)),
+        None,
+    )
 
 
-def _values(annotation: Any) -> str:
+def _values_text(annotation: Any) -> str:
     """What a value of this type is, in a word, or its choices."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _values(arguments[0])
+        return _values_text(arguments[0])
     if origin is Literal:
         return ", ".join(str(choice) for choice in arguments)
     if origin in (Union, types.UnionType):
-        return " or ".join(_values(kind) for kind in arguments if kind is not types.NoneType)
+        return " or ".join(_values_text(argument) for argument in arguments if argument is not types.NoneType)
     if origin is list:
-        return f"list of {_values(arguments[0])}s"
+        return f"list of {_values_text(arguments[0])}s"
     return {bool: "true, false", int: "integer", float: "number", str: "text"}[annotation]
 
 
-def _default(field: FieldInfo) -> str:
+def _default_text(field: FieldInfo) -> str:
     """The default of a key; nothing for a key that must be given or has none."""
     if field.default is PydanticUndefined:
         return "required"

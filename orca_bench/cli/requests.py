@@ -85,5 +85,5 @@ def command(
 
     folder = locate(model, revision, progress_message, with_weights=False).folder if model else None
     with counting("requests, by task") as progress:
-        count = offline_scoring.write_requests(selection, out, folder, progress)
-    click.echo(f"{count:,} requests of protocol {protocol}: {out}", err=True)
+        request_count = offline_scoring.write_requests(selection, out, folder, progress)
+    click.echo(f"{request_count:,} requests of protocol {protocol}: {out}", err=True)

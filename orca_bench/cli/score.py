@@ -85,7 +85,7 @@ def command(
         offline_scoring.score_answers(
             answers, selection, out, name or stem, cut_at_stop, tasks is not None, progress_message
         )
-    file = api.load_result(out)
-    for note in file.result.answer_notes:
+    result_file = api.load_result(out)
+    for note in result_file.result.answer_notes:
         progress_message(f"{answers}: {note}")
-    print_results([file], as_json)
+    print_results([result_file], as_json)

@@ -69,7 +69,11 @@ def command(results: tuple[Path, ...], reported: str, layout: str, form: str, ru
     elif is_for_programs:
         click.echo({"csv": score_table_formats.to_csv, "json": score_table_formats.to_json}[form](table), nl=False)
     else:
-        forms = {"markdown": grid_formats.to_markdown, "latex": grid_formats.to_latex, "html": grid_formats.to_html}
-        click.echo(forms[form](grid), nl=False)
+        formatters = {
+            "markdown": grid_formats.to_markdown,
+            "latex": grid_formats.to_latex,
+            "html": grid_formats.to_html,
+        }
+        click.echo(formatters[form](grid), nl=False)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)

@@ -71,5 +71,5 @@ def _print_plan(recipe: Recipe) -> None:
     except UnreachableSource as error:
         console.print(f"sizes, steps and memory cannot be computed here: {error}")
         return
-    display.prepared(prepared)
+    display.show_prepared_run(prepared)
     show_plan(prepared)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from orca_bench.train.batch_plan import Memory
     from orca_bench.train.run_setup import PreparedRun
 
-_EXAMPLES = 5  # record numbers that a message names
+_MAX_RECORD_NUMBERS = 5  # record numbers that a message names
 
 
 class TrainingConsole:
@@ -24,16 +24,16 @@ class TrainingConsole:
         """Print one line."""
         console.print(line)
 
-    def encoding(self) -> AbstractContextManager[Callable[[int, int], None]]:
+    def encoding_progress(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A block in which a bar shows how many records are encoded."""
         return counting("encoding records")
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Print what will be trained, and which records are cut or left out."""
-        examples, encoding_report, plan = prepared.examples, prepared.report, prepared.plan
+        examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan
         console.print(
             f"{encoding_report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained.sum()):,} trained; {plan.steps:,} steps; {prepared.parameters:,} parameters"
+            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.steps:,} steps; {prepared.parameter_count:,} parameters"
         )
         for source in prepared.sources:
             for remark in source.remarks:
@@ -43,11 +43,13 @@ class TrainingConsole:
                 f"{encoding_report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens"
             )
         if encoding_report.dropped_records:
-            numbers = ", ".join(str(number + 1) for number in encoding_report.dropped_records[:_EXAMPLES])
-            more = ", …" if len(encoding_report.dropped_records) > _EXAMPLES else ""
+            record_numbers = ", ".join(
+                str(record_index + 1) for record_index in encoding_report.dropped_records[:_MAX_RECORD_NUMBERS]
+            )
+            ellipsis = ", …" if len(encoding_report.dropped_records) > _MAX_RECORD_NUMBERS else ""
             console.print(
                 f"{len(encoding_report.dropped_records):,} records lost their whole response to the cut and are left out "
-                f"(counted from 1: {numbers}{more})"
+                f"(counted from 1: {record_numbers}{ellipsis})"
             )
 
 
@@ -62,13 +64,13 @@ def show_plan(prepared: PreparedRun) -> None:
     _show_memory(prepared.memory, train.processes, train.zero_stage)
 
 
-def _show_memory(memory: Memory, processes: int, stage: int) -> None:
+def _show_memory(memory: Memory, process_count: int, zero_stage: int) -> None:
     """A table of the estimated memory of each process."""
     from rich.table import Table
 
-    table = Table(title=f"memory per process, ZeRO-{stage}, GiB (estimate)", title_justify="left")
+    table = Table(title=f"memory per process, ZeRO-{zero_stage}, GiB (estimate)", title_justify="left")
     for heading in ("rank", "model states", "activations", "logits", "total"):
         table.add_column(heading, justify="right")
-    row = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
-    table.add_row("0" if processes == 1 else f"0–{processes - 1}, each", *row)
+    cells = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
+    table.add_row("0" if process_count == 1 else f"0–{process_count - 1}, each", *cells)
     console.print(table)

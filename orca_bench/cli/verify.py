@@ -77,9 +77,9 @@ def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs
     from orca_bench.cli.mini_benchmarks import default_benchmarks
     from orca_bench.evaluate import verification
 
-    rows = None if no_rescore else mini.resolve_benchmarks(default_benchmarks([result], benchmarks), runs)
+    benchmarks_folder = None if no_rescore else mini.resolve_benchmarks(default_benchmarks([result], benchmarks), runs)
     with counting("verifying") as progress:
-        findings = verification.verify(result, rows, not no_rescore, progress)
+        findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
     matches = all(finding.matches is not False for finding in findings)
     if as_json:
         content = {"matches": matches, "findings": [dataclasses.asdict(finding) for finding in findings]}

@@ -20,7 +20,7 @@ class Shape:
 
     `turns` holds a list of messages, `reasoning` the steps before the response. `assigns_system` says that a row without a
     system message gets one by the policy, as the card's sources do; rows of other sets are somebody's own. Where a set has
-    column names that are common, `mark` is a text that only its responses have.
+    column names that are common, `response_mark` is a text that only its responses have.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Shape:
     reasoning: str | None = None
     turns: str | None = None
     assigns_system: bool = False
-    mark: str = ""
+    response_mark: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -42,13 +42,13 @@ class Shape:
 #: What a column can hold, in the words of `--map`; `messages` is `turns`.
 FIELDS = ("instruction", "response", "input", "system", "reasoning", "turns")
 
-#: A row is of a shape where it has all of its columns; other columns do no harm, but for those in `_PARTS_OF_A_QUESTION`.
+#: A row is of a shape where it has all of its columns; other columns do no harm, but for those in `_QUESTION_COLUMNS`.
 SHAPES = (
     Shape("Alpaca, WizardLM, Orca sets", "instruction", "output", assigns_system=True),
     Shape("Dolly", "instruction", "response", "context", assigns_system=True),
     Shape("records", "instruction", "response"),
     Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", assigns_system=True),
-    Shape("GSM8K", "question", "answer", assigns_system=True, mark="####"),
+    Shape("GSM8K", "question", "answer", assigns_system=True, response_mark="####"),
     Shape("FLAN", "inputs", "targets", assigns_system=True),
     Shape("OpenOrca", "question", "response"),
     Shape("prompts", "prompt", "completion"),
@@ -60,68 +60,82 @@ SHAPES = (
 )
 
 #: Columns that any shape may have beside its own.
-_INPUTS = ("input", "context")
-_SYSTEMS = ("system", "system_prompt", "system_message")
+_INPUT_COLUMNS = ("input", "context")
+_SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 
 #: Columns that belong to a question: a row with one of them cannot be read as an instruction without it.
-_PARTS_OF_A_QUESTION = ("choices", "options", "passage", "document", "paragraph", "article", "endings")
+_QUESTION_COLUMNS = ("choices", "options", "passage", "document", "paragraph", "article", "endings")
 
-_HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"
+_MAP_HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"
 
 
 @functools.lru_cache(maxsize=1024)
-def of(columns: tuple[str, ...]) -> Shape:
+def shape_of_columns(columns: tuple[str, ...]) -> Shape:
     """The shape of a row with these columns, whose case does not matter; its columns are named as in the row.
 
     Raises UserError, without a place, for columns of no known shape and of more than one.
     """
-    names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
-    shapes = [shape for shape in SHAPES if shape.columns <= set(names)]
-    shapes = [shape for shape in shapes if not any(shape.columns < other.columns for other in shapes)]
-    if not shapes:
+    column_names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
+    fitting_shapes = [shape for shape in SHAPES if shape.columns <= set(column_names)]
+    fitting_shapes = [
+        shape
+        for shape in fitting_shapes
+        if not any(shape.columns < other_shape.columns for other_shape in fitting_shapes)
+    ]
+    if not fitting_shapes:
         raise UserError(
             f"columns {', '.join(columns) or '(none)'} are those of no known instruction set",
-            hint=f"{_HINT}; orca-bench data convert --help has the known ones",
+            hint=f"{_MAP_HINT}; orca-bench data convert --help has the known ones",
         )
-    if len(shapes) > 1:
-        readings = " or ".join(f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in shapes)
-        raise UserError(f"columns can be read as {readings}", hint=_HINT)
-    shape = shapes[0]
-    part = next((column for column in _PARTS_OF_A_QUESTION if column in names), None)
-    if part:
-        raise UserError(f"column '{part}' would be left out of the instruction", hint=_HINT)
-    optional = {"input": _one_of(_INPUTS, names, shape), "system": _one_of(_SYSTEMS, names, shape)}
-    shape_columns = {field: names[column] for field in FIELDS if (column := getattr(shape, field))}
-    columns_by_field: dict[str, Any] = {field: column for field, column in optional.items() if column} | shape_columns
+    if len(fitting_shapes) > 1:
+        shape_descriptions = " or ".join(
+            f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in fitting_shapes
+        )
+        raise UserError(f"columns can be read as {shape_descriptions}", hint=_MAP_HINT)
+    shape = fitting_shapes[0]
+    question_column = next((column for column in _QUESTION_COLUMNS if column in column_names), None)
+    if question_column:
+        raise UserError(f"column '{question_column}' would be left out of the instruction", hint=_MAP_HINT)
+    optional_columns = {
+        "input": _only_present_column(_INPUT_COLUMNS, column_names, shape),
+        "system": _only_present_column(_SYSTEM_COLUMNS, column_names, shape),
+    }
+    shape_columns = {field: column_names[column] for field in FIELDS if (column := getattr(shape, field))}
+    columns_by_field: dict[str, Any] = {
+        field: column for field, column in optional_columns.items() if column
+    } | shape_columns
     return dataclasses.replace(shape, **columns_by_field)
 
 
-def _one_of(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str | None:
-    present = [names[column] for column in columns if column in names and column not in shape.columns]
-    if len(present) > 1:
-        raise UserError(f"columns {' and '.join(present)} can be read as one and the same", hint=_HINT)
-    return present[0] if present else None
+def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str | None:
+    present_columns = [names[column] for column in columns if column in names and column not in shape.columns]
+    if len(present_columns) > 1:
+        raise UserError(f"columns {' and '.join(present_columns)} can be read as one and the same", hint=_MAP_HINT)
+    return present_columns[0] if present_columns else None
 
 
-def of_options(options: Iterable[str]) -> Shape | None:
+def shape_of_options(options: Iterable[str]) -> Shape | None:
     """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
 
     Raises UserError where it is not such a list.
     """
-    places: dict[str, Any] = {}
-    keys = ("instruction", "input", "response", "system", "messages")
+    columns_by_field: dict[str, Any] = {}
+    option_keys = ("instruction", "input", "response", "system", "messages")
     for option in options:
-        for pair in re.split(rf",\s*(?=(?:{'|'.join(keys)})\s*=)", option):
-            key, equals, column = (part.strip() for part in pair.partition("="))
-            if not equals or not column or key not in keys:
-                hint = nearest(key, keys) or f"e.g. instruction=prompt,response=answer; keys are {', '.join(keys)}"
+        for pair in re.split(rf",\s*(?=(?:{'|'.join(option_keys)})\s*=)", option):
+            key, separator, column = (pair_part.strip() for pair_part in pair.partition("="))
+            if not separator or not column or key not in option_keys:
+                hint = (
+                    nearest(key, option_keys)
+                    or f"e.g. instruction=prompt,response=answer; keys are {', '.join(option_keys)}"
+                )
                 raise UserError(f"'{pair}' does not say where something is", where="--map", hint=hint)
-            if places.setdefault("turns" if key == "messages" else key, column) != column:
+            if columns_by_field.setdefault("turns" if key == "messages" else key, column) != column:
                 raise UserError(f"'{key}' twice", where="--map")
-    if not places:
+    if not columns_by_field:
         return None
-    if "turns" not in places and not {"instruction", "response"} <= set(places):
+    if "turns" not in columns_by_field and not {"instruction", "response"} <= set(columns_by_field):
         raise UserError("instruction and response are needed", where="--map", hint="instruction=COLUMN,response=COLUMN")
-    if "turns" in places and set(places) & {"instruction", "response", "input"}:
+    if "turns" in columns_by_field and set(columns_by_field) & {"instruction", "response", "input"}:
         raise UserError("messages hold instruction and response already", where="--map")
-    return Shape("--map", **places)
+    return Shape("--map", **columns_by_field)

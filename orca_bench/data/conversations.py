@@ -11,12 +11,12 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.files import parse_json
 
-_ROLES = {
+_ROLE_NAMES = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter", "instruction"),
     "assistant": ("assistant", "gpt", "chatgpt", "model", "bot", "bing", "bard", "output"),
 }
-_ROLE_OF = {name: role for role, names in _ROLES.items() for name in names}
+_ROLE_BY_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ def exchange(messages: Any, where: str) -> Exchange:
         messages = parse_json(messages, where)
     if not isinstance(messages, list):
         raise UserError(f"a {type(messages).__name__}, not a list of messages", where=where)
-    turns = [_turn(message, where) for message in messages]
+    turns = [_parse_turn(message, where) for message in messages]
     problem = next((problem for _, _, problem in turns if problem), "")
-    systems = [text for role, text, _ in turns if role == "system"]
+    system_texts = [text for role, text, _ in turns if role == "system"]
     roles = [role for role, _, _ in turns if role != "system"]
     if not problem and roles != ["user", "assistant"]:
         problem = _order_problem(roles)
-    if not problem and (len(systems) > 1 or (systems and turns[0][0] != "system")):
+    if not problem and (len(system_texts) > 1 or (system_texts and turns[0][0] != "system")):
         problem = "with a system message between the turns"
     if problem:
         return Exchange(None, "", "", problem)
     user, assistant = (text for role, text, _ in turns if role != "system")
-    return Exchange(systems[0] if systems else None, user, assistant)
+    return Exchange(system_texts[0] if system_texts else None, user, assistant)
 
 
 def _order_problem(roles: list[str]) -> str:
@@ -62,21 +62,23 @@ def _order_problem(roles: list[str]) -> str:
     return "of several turns"
 
 
-def _turn(message: Any, where: str) -> tuple[str, str, str]:
+def _parse_turn(message: Any, where: str) -> tuple[str, str, str]:
     """(role, text, problem) of one message."""
     if not isinstance(message, dict):
         raise UserError(f"a {type(message).__name__}, not a message", where=where)
-    name = message.get("role", message.get("from"))
+    role_name = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
-    if not isinstance(name, str):
+    if not isinstance(role_name, str):
         raise UserError("a message without a role", where=where, hint='expected {"role": "user", "content": "…"}')
-    role = _ROLE_OF.get(name.strip().lower())
+    role = _ROLE_BY_NAME.get(role_name.strip().lower())
     if role is None:
-        return "", "", f"with a message of '{name[:20]}'"
-    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        if not all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in content):
+        return "", "", f"with a message of '{role_name[:20]}'"
+    if isinstance(content, list) and all(isinstance(content_part, dict) for content_part in content):
+        if not all(
+            content_part.get("type") == "text" and isinstance(content_part.get("text"), str) for content_part in content
+        ):
             return role, "", "with content that is no text"
-        content = "".join(part["text"] for part in content)
+        content = "".join(content_part["text"] for content_part in content)
     if content is None:
         return role, "", "" if not message.get("tool_calls") else "that call a tool"
     if not isinstance(content, str):

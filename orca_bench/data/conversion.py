@@ -30,13 +30,13 @@ DEFAULT_SYSTEMS = tuple(range(2, 17))
 class ConversionReport:
     """Counts of a conversion: records, where their system messages came from, and rows left out.
 
-    `own_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
+    `row_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
     the policy and `default_systems` have message 5. `placeholder_inputs` inputs were words for no input, `new_ids` ids were
     changed because another record had them. `left_out` counts rows by reason, `first_left_out` has the place of the first.
     """
 
     records: int = 0
-    own_systems: int = 0
+    row_systems: int = 0
     empty_systems: int = 0
     assigned_systems: int = 0
     default_systems: int = 0
@@ -45,10 +45,10 @@ class ConversionReport:
     left_out: Counter[str] = field(default_factory=Counter)
     first_left_out: dict[str, str] = field(default_factory=dict)
 
-    def leave_out(self, reason: str, place: str) -> None:
+    def leave_out(self, reason: str, location: str) -> None:
         """Count a row that is left out."""
         self.left_out[reason] += 1
-        self.first_left_out.setdefault(reason, place)
+        self.first_left_out.setdefault(reason, location)
 
 
 def convert(
@@ -70,15 +70,15 @@ def convert(
     report = ConversionReport()
     make_folder(out.parent)
     with replacing(out) as handle:
-        for record in _records(paths, systems, seed, mapping, strict, report):
+        for record in _convert_rows(paths, systems, seed, mapping, strict, report):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             report.records += 1
             if report.records % 1000 == 0:
                 progress(report.records)
         if not report.records:
             reason, count = report.left_out.most_common(1)[0]
-            first = report.first_left_out[reason]
-            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first)
+            first_location = report.first_left_out[reason]
+            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first_location)
     return report
 
 
@@ -90,7 +90,7 @@ def _check_not_input(out: Path, paths: Sequence[Path]) -> None:
         )
 
 
-def _records(
+def _convert_rows(
     paths: Sequence[Path],
     systems: Sequence[int] | None,
     seed: int,
@@ -98,56 +98,60 @@ def _records(
     strict: bool,
     report: ConversionReport,
 ) -> Iterator[dict[str, Any]]:
-    rows: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
-    ids: set[str] = set()
+    row_counts: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
+    record_ids: set[str] = set()
     for path in paths:
-        for item in instructions.read(path, mapping):
-            rows[item.source] += 1
-            if item.problem:
+        for instruction in instructions.read(path, mapping):
+            row_counts[instruction.source] += 1
+            if instruction.problem:
                 if strict:
-                    raise UserError(f"--strict allows no rows {item.problem}", where=item.place)
-                report.leave_out(item.problem, item.place)
+                    raise UserError(f"--strict allows no rows {instruction.problem}", where=instruction.location)
+                report.leave_out(instruction.problem, instruction.location)
                 continue
-            report.placeholder_inputs += item.placeholder
-            record = _record(item, rows[item.source], _system(item, systems, seed, report))
-            if record["id"] in ids:
-                record["id"] = _new_id(record["id"], ids)
+            report.placeholder_inputs += instruction.has_placeholder_input
+            record = _to_record(
+                instruction, row_counts[instruction.source], _system_text(instruction, systems, seed, report)
+            )
+            if record["id"] in record_ids:
+                record["id"] = _new_id(record["id"], record_ids)
                 report.new_ids += 1
-            ids.add(record["id"])
+            record_ids.add(record["id"])
             yield record
 
 
-def _system(item: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport) -> str:
-    if item.system is not None:
-        report.own_systems += 1
-        report.empty_systems += not item.system.strip()
-        return item.system
-    if systems is None and not item.assigns_system:
+def _system_text(
+    instruction: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport
+) -> str:
+    if instruction.system is not None:
+        report.row_systems += 1
+        report.empty_systems += not instruction.system.strip()
+        return instruction.system
+    if systems is None and not instruction.assigns_system:
         report.default_systems += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_systems += 1
-    texts = "\0".join((str(seed), item.instruction, item.input, item.reference))
-    text_hash = int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8).digest(), "big")
-    ids = DEFAULT_SYSTEMS if systems is None else systems
-    return system_message(ids[text_hash % len(ids)])
+    hash_input = "\0".join((str(seed), instruction.instruction, instruction.input, instruction.reference))
+    text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
+    system_ids = DEFAULT_SYSTEMS if systems is None else systems
+    return system_message(system_ids[text_hash % len(system_ids)])
 
 
-def _record(item: instructions.Instruction, number: int, system: str) -> dict[str, Any]:
+def _to_record(instruction: instructions.Instruction, row_number: int, system: str) -> dict[str, Any]:
     return {
-        "id": f"{item.source}-{number}",
-        "source": item.source,
+        "id": f"{instruction.source}-{row_number}",
+        "source": instruction.source,
         "teacher": "reference",
         "system_id": id_of(system),
         "system": system,
-        "instruction": item.instruction,
-        "input": item.input,
-        "response": item.reference,
-    } | item.further_columns
+        "instruction": instruction.instruction,
+        "input": instruction.input,
+        "response": instruction.reference,
+    } | instruction.further_columns
 
 
-def _new_id(record_id: str, ids: set[str]) -> str:
-    """An id like `record_id` that is not among `ids`."""
-    number = 2
-    while f"{record_id}-{number}" in ids:
-        number += 1
-    return f"{record_id}-{number}"
+def _new_id(record_id: str, record_ids: set[str]) -> str:
+    """An id like `record_id` that is not among `record_ids`."""
+    suffix_number = 2
+    while f"{record_id}-{suffix_number}" in record_ids:
+        suffix_number += 1
+    return f"{record_id}-{suffix_number}"

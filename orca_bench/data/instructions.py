@@ -21,8 +21,9 @@ class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
     `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
-    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept. `placeholder` says
-    that its input was a word for no input. `further_columns` are those of a row that is a record already.
+    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
+    `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record
+    already.
     """
 
     instruction: str
@@ -30,11 +31,11 @@ class Instruction:
     reference: str
     source: str
     row: int
-    place: str
+    location: str
     system: str | None = None
     assigns_system: bool = False
     problem: str = ""
-    placeholder: bool = False
+    has_placeholder_input: bool = False
     further_columns: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,76 +45,101 @@ def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Ins
     `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
     rows of an unknown shape and what `row_files.read` cannot read.
     """
-    number, source = 0, source_of(path)
+    row_number, source = 0, source_of(path)
     for file in row_files.files_of(path):
-        for place, row in row_files.read(file):
-            number += 1
-            yield _instruction(row, _shape(row, mapping, place), source, number, place)
+        for location, row in row_files.read(file):
+            row_number += 1
+            yield _to_instruction(row, _shape_of_row(row, mapping, location), source, row_number, location)
 
 
 def source_of(path: Path) -> str:
     """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()
-    names = [row_files.stem(path), *(parent.name for parent in path.parents)]
-    return next((name for name in names if name and name.lower() not in _GENERIC and "*" not in name), "rows")
+    candidate_names = [row_files.stem(path), *(parent.name for parent in path.parents)]
+    return next(
+        (name for name in candidate_names if name and name.lower() not in _GENERIC_NAMES and "*" not in name), "rows"
+    )
 
 
-_GENERIC = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
+_GENERIC_NAMES = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
 
 
-def _shape(row: dict[str, Any], mapping: column_shapes.Shape | None, place: str) -> column_shapes.Shape:
+def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, location: str) -> column_shapes.Shape:
     if mapping is not None:
-        absent = next((column for column in sorted(mapping.columns) if column not in row), None)
-        if absent is not None:
-            hint = nearest(absent, row) or f"columns here: {', '.join(row)}"
-            raise UserError(f"no column '{absent}', which --map names", where=place, hint=hint)
+        absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
+        if absent_column is not None:
+            hint = nearest(absent_column, row) or f"columns here: {', '.join(row)}"
+            raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
         return mapping
     try:
-        return column_shapes.of(tuple(row))
+        return column_shapes.shape_of_columns(tuple(row))
     except UserError as error:
         try:  # sets that were joined have all columns, and None in those of the other sets
-            return column_shapes.of(tuple(column for column, value in row.items() if value is not None))
+            return column_shapes.shape_of_columns(tuple(column for column, value in row.items() if value is not None))
         except UserError:
-            raise UserError(error.what, where=place, hint=error.hint) from None
+            raise UserError(error.what, where=location, hint=error.hint) from None
 
 
-def _instruction(row: dict[str, Any], shape: column_shapes.Shape, source: str, number: int, place: str) -> Instruction:
-    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, place)
-    messages = _messages(row, shape)
+def _to_instruction(
+    row: dict[str, Any], shape: column_shapes.Shape, source: str, row_number: int, location: str
+) -> Instruction:
+    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, location)
+    messages = _messages_of_row(row, shape)
     if messages is not None:
-        turns = exchange(messages, place)
+        turns = exchange(messages, location)
         problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
         system = system if turns.system is None else turns.system
-        return Instruction(turns.user, "", turns.assistant, source, number, place, system, problem=problem)
-    instruction, response, context = (
-        row_texts.text(row, column, place) for column in (shape.instruction, shape.response, shape.input)
+        return Instruction(turns.user, "", turns.assistant, source, row_number, location, system, problem=problem)
+    instruction, response, input_text = (
+        row_texts.text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
-    problem = row_texts.exclusion_reason(instruction, response, published=not is_record)
+    problem = row_texts.exclusion_reason(instruction, response, is_published=not is_record)
     if shape.reasoning is not None:
-        steps = row_texts.text(row, shape.reasoning, place)
-        response = f"{steps}\nThe answer is {response}" if steps.strip() else f"The answer is {response}"
-    if is_record:
-        further = _further_columns(row, system, place)
-        return Instruction(
-            instruction, context, response, source, number, place, system, problem=problem, further_columns=further
+        reasoning_text = row_texts.text(row, shape.reasoning, location)
+        response = (
+            f"{reasoning_text}\nThe answer is {response}" if reasoning_text.strip() else f"The answer is {response}"
         )
-    placeholder = row_texts.is_placeholder_input(context)
-    context = "" if placeholder or not context.strip() else context
-    assigns_system = shape.assigns_system and shape.mark in response
+    if is_record:
+        further_columns = _further_columns(row, system, location)
+        return Instruction(
+            instruction,
+            input_text,
+            response,
+            source,
+            row_number,
+            location,
+            system,
+            problem=problem,
+            further_columns=further_columns,
+        )
+    has_placeholder_input = row_texts.is_placeholder_input(input_text)
+    input_text = "" if has_placeholder_input or not input_text.strip() else input_text
+    assigns_system = shape.assigns_system and shape.response_mark in response
     return Instruction(
-        instruction, context, response, source, number, place, system, assigns_system, problem, placeholder=placeholder
+        instruction,
+        input_text,
+        response,
+        source,
+        row_number,
+        location,
+        system,
+        assigns_system,
+        problem,
+        has_placeholder_input=has_placeholder_input,
     )
 
 
-def _further_columns(row: dict[str, Any], system: str | None, place: str) -> dict[str, Any]:
+def _further_columns(row: dict[str, Any], system: str | None, location: str) -> dict[str, Any]:
     """The columns of a record beside its texts; the id of a system message only where it has one."""
-    texts = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
-    further = {column: value for column, value in row.items() if column not in texts and value is not None}
-    return further | {"id": row_texts.text(row, "id", place)} if "id" in further else further
+    text_columns = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
+    further_columns = {
+        column: value for column, value in row.items() if column not in text_columns and value is not None
+    }
+    return further_columns | {"id": row_texts.text(row, "id", location)} if "id" in further_columns else further_columns
 
 
-def _messages(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
+def _messages_of_row(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
     """The value of a row that holds a conversation; None for a row of texts."""
     if shape.turns is not None:
         return [] if row[shape.turns] is None else row[shape.turns]

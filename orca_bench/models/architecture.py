@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
-_OTHER_INPUTS = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
+_NON_TEXT_MODEL_TYPES = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
 #: Encoders that transformers does not list among the masked language models.
-_OTHER_ENCODERS = ("bert-generation",)
+_FURTHER_ENCODER_TYPES = ("bert-generation",)
 #: Models that draft tokens for another model and need its hidden states.
-_DRAFTERS = ("gemma4_assistant", "gemma4_unified_assistant")
+_DRAFT_MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 #: Names of the context window in configurations of transformers 5.23, the most usual first.
-_WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
+_WINDOW_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length", "max_sequence_length")
 #: Models whose first learned positions are padding's (modeling_roberta.py, create_position_ids_from_input_ids).
-_PADDED_POSITIONS = (
+_PADDED_POSITION_MODEL_TYPES = (
     "camembert",
     "data2vec-text",
     "roberta",
@@ -60,10 +60,16 @@ def _drop_pad_beyond_vocabulary(config: PretrainedConfig) -> None:
 
     For `vocab_size` torch 2.13 raises "Padding_idx must be within num_embeddings"; with -1 it does not train the last embedding.
     """
-    for part in {id(part): part for part in (config, config.get_text_config(decoder=True))}.values():
-        pad, size = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
-        if part.model_type not in _PADDED_POSITIONS and isinstance(pad, int) and isinstance(size, int):
-            part.pad_token_id = pad if 0 <= pad < size else None
+    for sub_config in {
+        id(sub_config): sub_config for sub_config in (config, config.get_text_config(decoder=True))
+    }.values():
+        pad_id, vocab_size = getattr(sub_config, "pad_token_id", None), getattr(sub_config, "vocab_size", None)
+        if (
+            sub_config.model_type not in _PADDED_POSITION_MODEL_TYPES
+            and isinstance(pad_id, int)
+            and isinstance(vocab_size, int)
+        ):
+            sub_config.pad_token_id = pad_id if 0 <= pad_id < vocab_size else None
 
 
 def refusal(config: PretrainedConfig) -> str | None:
@@ -73,23 +79,23 @@ def refusal(config: PretrainedConfig) -> str | None:
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     )
 
-    kind = config.model_type
-    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    model_type = config.model_type
+    class_name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type)
     if config.is_encoder_decoder:
-        return f"{kind} is an encoder and a decoder"
-    if name is None:
-        return f"{kind or 'this'} is no causal language model of transformers"
-    if name.endswith("ForConditionalGeneration") or kind in _OTHER_INPUTS:
-        return f"{kind} is made for pictures or sounds beside text"
-    if kind == "xlnet" or (kind == "xlm" and not config.causal):
-        return f"{kind} is not causal: it predicts a token from both sides"
-    if kind in _DRAFTERS:
-        return f"{kind} drafts for another model, whose hidden states it needs"
-    if kind == "reformer":
+        return f"{model_type} is an encoder and a decoder"
+    if class_name is None:
+        return f"{model_type or 'this'} is no causal language model of transformers"
+    if class_name.endswith("ForConditionalGeneration") or model_type in _NON_TEXT_MODEL_TYPES:
+        return f"{model_type} is made for pictures or sounds beside text"
+    if model_type == "xlnet" or (model_type == "xlm" and not config.causal):
+        return f"{model_type} is not causal: it predicts a token from both sides"
+    if model_type in _DRAFT_MODEL_TYPES:
+        return f"{model_type} drafts for another model, whose hidden states it needs"
+    if model_type == "reformer":
         return "reformer's hashed attention depends on chance and on the length of the input"
-    encoders = (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *_OTHER_ENCODERS)
-    if kind in encoders and kind != "xlm" and not getattr(config, "is_decoder", False):
-        return f"{kind} is an encoder, unless its config.json says is_decoder"
+    encoder_types = (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *_FURTHER_ENCODER_TYPES)
+    if model_type in encoder_types and model_type != "xlm" and not getattr(config, "is_decoder", False):
+        return f"{model_type} is an encoder, unless its config.json says is_decoder"
     return None
 
 
@@ -98,27 +104,29 @@ def window(config: PretrainedConfig) -> int:
 
     Raises UserError where it names one without a token.
     """
-    return named_window(config) or CONTEXT_WINDOW
+    return configured_window(config) or CONTEXT_WINDOW
 
 
-def named_window(config: PretrainedConfig) -> int | None:
+def configured_window(config: PretrainedConfig) -> int | None:
     """The context window in tokens that a configuration names; None where it names none.
 
     Raises UserError where that is no positive number.
     """
-    for part in (config, config.get_text_config(decoder=True)):
-        for name in _WINDOWS:
-            tokens = getattr(part, name, None)
-            if not isinstance(tokens, int) or isinstance(tokens, bool):
+    for sub_config in (config, config.get_text_config(decoder=True)):
+        for window_key in _WINDOW_KEYS:
+            window_tokens = getattr(sub_config, window_key, None)
+            if not isinstance(window_tokens, int) or isinstance(window_tokens, bool):
                 continue
-            padding = (part.pad_token_id or 0) + 1 if part.model_type in _PADDED_POSITIONS else 0
-            if tokens <= padding:
+            padding_positions = (
+                (sub_config.pad_token_id or 0) + 1 if sub_config.model_type in _PADDED_POSITION_MODEL_TYPES else 0
+            )
+            if window_tokens <= padding_positions:
                 raise UserError(
-                    f"{name} is {tokens}, which leaves no context window",
+                    f"{window_key} is {window_tokens}, which leaves no context window",
                     where=Path(config.name_or_path or "") / "config.json",
                     hint="it is the number of tokens that the model was made for",
                 )
-            return tokens - padding
+            return window_tokens - padding_positions
     return None
 
 

@@ -38,7 +38,7 @@ class ModelSource:
 def locate(
     name: str,
     revision: str | None = None,
-    message: hub.Message = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
     option: str = "--revision",
 ) -> ModelSource:
@@ -48,8 +48,8 @@ def locate(
     a hub id that the hub does not give, and a revision of something that is here.
     """
     if not name.strip() or (revision is not None and not revision.strip()):  # an unset variable of a shell, as a rule
-        empty = "revision" if name.strip() else "name of a model"
-        raise UserError(f"an empty {empty}", where=option if name.strip() else None, hint="is a variable unset?")
+        empty_input = "revision" if name.strip() else "name of a model"
+        raise UserError(f"an empty {empty_input}", where=option if name.strip() else None, hint="is a variable unset?")
     if Path(name).exists():
         if revision is not None:
             raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
@@ -78,9 +78,9 @@ def check(name: str) -> list[str]:
         )
     if not (folder / "config.json").is_file():
         raise UserError("no config.json: not a model folder", where=name)
-    generation = folder / "generation_config.json"
-    if generation.is_file() and not isinstance(read_json(generation), dict):
-        raise UserError("not a JSON object", where=generation)
+    generation_file = folder / "generation_config.json"
+    if generation_file.is_file() and not isinstance(read_json(generation_file), dict):
+        raise UserError("not a JSON object", where=generation_file)
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
     check_architecture(name)
@@ -109,26 +109,26 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -
     tokenizer = tokenizers.load(name)
     on_gpu = torch.cuda.is_available()
     dtype_name = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
-    placement = {} if device_map is None else {"device_map": device_map}
-    options = {"dtype": dtype_name if dtype_name == "auto" else getattr(torch, dtype_name), **placement}
+    placement_options = {} if device_map is None else {"device_map": device_map}
+    load_options = {"dtype": dtype_name if dtype_name == "auto" else getattr(torch, dtype_name), **placement_options}
     with weights.loading(name):
         model = architecture.with_attention(
-            lambda kind: AutoModelForCausalLM.from_pretrained(
-                name, config=architecture.config_of(name), attn_implementation=kind, **options
+            lambda attention: AutoModelForCausalLM.from_pretrained(
+                name, config=architecture.config_of(name), attn_implementation=attention, **load_options
             )
         )
-    if (size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
+    if (vocabulary_size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {size}",
+            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {vocabulary_size}",
             where=name,
             hint="this folder's tokenizer is another model's",
         )
     if device_map is None:
-        model = model.to(_device(on_gpu))
+        model = model.to(_target_device(on_gpu))
     return model.eval(), tokenizer
 
 
-def _device(on_gpu: bool) -> str:
+def _target_device(on_gpu: bool) -> str:
     if not on_gpu:
         return "cpu"
     import torch
@@ -146,12 +146,12 @@ def origin(name: str) -> dict[str, str | int]:
 
     The folder may come from anywhere: a value that no run writes is left out.
     """
-    file = Path(name) / "orca_bench.json"
-    content = read_json(file) if file.is_file() else {}
-    if not isinstance(content, dict):
+    metadata_file = Path(name) / "orca_bench.json"
+    export_metadata = read_json(metadata_file) if metadata_file.is_file() else {}
+    if not isinstance(export_metadata, dict):
         return {}
     origin: dict[str, str | int] = {}
-    run, step = content.get("run"), content.get("step")
+    run, step = export_metadata.get("run"), export_metadata.get("step")
     if isinstance(run, str):
         origin["run"] = run
     if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP:
@@ -161,12 +161,14 @@ def origin(name: str) -> dict[str, str | int]:
 
 def has_own_prompt(folder: str) -> bool:
     """Whether a model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
-    path = Path(folder)
-    if (path / "orca_bench.json").is_file():
+    folder_path = Path(folder)
+    if (folder_path / "orca_bench.json").is_file():
         return False
-    config = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    config = (
+        read_json(folder_path / "tokenizer_config.json") if (folder_path / "tokenizer_config.json").is_file() else {}
+    )
     templates = [str(config["chat_template"])] if isinstance(config, dict) and config.get("chat_template") else []
-    templates += [file.read_text(encoding="utf-8", errors="replace") for file in sorted(path.glob("*.jinja"))]
+    templates += [file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder_path.glob("*.jinja"))]
     return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
 
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 #: Keys of config.json that cannot change an answer here: who wrote it, and what is decided by the caller or kept beside it
 #: (dtype and class are parts of their own; every forward pass says itself whether it wants a cache).
-COSMETIC_CONFIG = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
-COSMETIC_GENERATION = {"_from_model_config", "transformers_version", "use_cache"}
-COSMETIC_TOKENIZER = {"name_or_path", "transformers_version", "chat_template"}
+COSMETIC_CONFIG_KEYS = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"}
+COSMETIC_GENERATION_KEYS = {"_from_model_config", "transformers_version", "use_cache"}
+COSMETIC_TOKENIZER_KEYS = {"name_or_path", "transformers_version", "chat_template"}
 
 #: Files that determine the ids of a text, by pattern, and the ones among a tokenizer's files that are read key by key.
-_VOCABULARY = (
+_VOCABULARY_PATTERNS = (
     "tokenizer.model*",
     "tokenizer.json",
     "vocab*",
@@ -38,7 +38,7 @@ _VOCABULARY = (
     "spiece.model",
     "tekken.json",
 )
-_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def of_loaded(model: PreTrainedModel, folder: str, device: torch.device, engine: Mapping[str, Any]) -> dict[str, str]:
@@ -64,11 +64,11 @@ def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) 
     With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.
     """
-    parts = of_folder(folder) | {"server": digest(dict(server))}
+    part_hashes = of_folder(folder) | {"server": digest(dict(server))}
     if dtype is not None:
-        files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        parts |= {"weights": digest({file.name: sha256(file) for file in files}), "dtype": dtype}
-    return combine(parts)
+        weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
+        part_hashes |= {"weights": digest({file.name: sha256(file) for file in weight_files}), "dtype": dtype}
+    return combine(part_hashes)
 
 
 def of_folder(folder: str) -> dict[str, str]:
@@ -76,13 +76,15 @@ def of_folder(folder: str) -> dict[str, str]:
 
     The config is the one that transformers makes of config.json, defaults filled in. `folder` may also be a tokenizer file.
     """
-    path = Path(folder)
-    if path.is_file():
-        return {"tokenizer": sha256(path)}
+    folder_path = Path(folder)
+    if folder_path.is_file():
+        return {"tokenizer": sha256(folder_path)}
     return {
-        "config": digest(_without(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG)),
-        "generation": digest(_without(_settings(path / "generation_config.json"), COSMETIC_GENERATION)),
-        "tokenizer": digest(_tokenizer(path)),
+        "config": digest(_remove_keys(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
+        "generation": digest(
+            _remove_keys(_read_settings(folder_path / "generation_config.json"), COSMETIC_GENERATION_KEYS)
+        ),
+        "tokenizer": digest(_tokenizer_content(folder_path)),
     }
 
 
@@ -95,11 +97,11 @@ def weights(model: PreTrainedModel) -> str:
     """A SHA-256 over the weights' names, shapes, dtypes and bytes: the same for the same weights, wherever they lie."""
     import torch
 
-    total = hashlib.sha256()
-    for name, tensor in sorted(_state(model).items()):
-        total.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return total.hexdigest()
+    weights_hash = hashlib.sha256()
+    for name, tensor in sorted(_state_dict(model).items()):
+        weights_hash.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        weights_hash.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return weights_hash.hexdigest()
 
 
 def digest(value: Any) -> str:
@@ -107,32 +109,36 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def differences(identity: Mapping[str, str], other_identity: Mapping[str, str]) -> list[str]:
     """The names of the parts in which two identities differ."""
-    return sorted(name for name in {*one, *other} - {"sha256"} if one.get(name) != other.get(name))
+    return sorted(
+        name for name in {*identity, *other_identity} - {"sha256"} if identity.get(name) != other_identity.get(name)
+    )
 
 
-def _tokenizer(folder: Path) -> dict[str, Any]:
-    files = sorted({file for pattern in _VOCABULARY for file in folder.glob(pattern) if file.is_file()})
-    settings = {name: _without(_settings(folder / name), COSMETIC_TOKENIZER) for name in _SETTINGS}
-    return {"files": {file.name: sha256(file) for file in files}, "settings": settings}
+def _tokenizer_content(folder: Path) -> dict[str, Any]:
+    vocabulary_files = sorted(
+        {file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()}
+    )
+    settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _SETTINGS_FILES}
+    return {"files": {file.name: sha256(file) for file in vocabulary_files}, "settings": settings}
 
 
-def _settings(file: Path) -> dict[str, Any]:
+def _read_settings(file: Path) -> dict[str, Any]:
     """The keys of a JSON file; none where it is absent."""
     if not file.is_file():
         return {}
-    content = read_json(file)
-    if not isinstance(content, dict):
+    settings = read_json(file)
+    if not isinstance(settings, dict):
         raise UserError("not a JSON object", where=file)
-    return content
+    return settings
 
 
-def _without(settings: Mapping[str, Any], cosmetic: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in cosmetic}
+def _remove_keys(settings: Mapping[str, Any], ignored_keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ignored_keys}
 
 
-def _state(model: PreTrainedModel) -> Mapping[str, torch.Tensor]:
+def _state_dict(model: PreTrainedModel) -> Mapping[str, torch.Tensor]:
     if all(parameter.device.type != "meta" for parameter in model.parameters()):
         return model.state_dict()
     from accelerate.utils.modeling import get_state_dict_offloaded_model

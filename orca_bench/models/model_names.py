@@ -13,15 +13,15 @@ from orca_bench.errors import UserError
 from orca_bench.hub import Commit
 
 #: Names of folders that say what is in them and not which model it is; the folder above them is named too.
-_GENERIC = re.compile(
+_GENERIC_NAME_PATTERN = re.compile(
     r"model|hf|huggingface|final|best|last|latest|merged|outputs?|out|exports?|exported|weights|snapshots?|safetensors|pytorch"
     r"|fp(16|32)|bf16|b?float(16|32)|v?\d+(\.\d+)*b?|(checkpoint|ckpt|step|epoch|global_step)[-_]?\d*|[0-9a-f]{40}",
     re.IGNORECASE,
 )
 #: The hub's cache: models--OWNER--NAME/snapshots/COMMIT.
-_CACHED = re.compile(r"models--(.+?)--(.+)")
-_MOST_BYTES = 120  # bytes; file systems take 255 of one name
-_NAME = re.compile(r"[\w][\w.@+/ -]*")
+_HUB_CACHE_PATTERN = re.compile(r"models--(.+?)--(.+)")
+_MAX_NAME_BYTES = 120  # bytes; file systems take 255 of one name
+_NAME_PATTERN = re.compile(r"[\w][\w.@+/ -]*")
 
 
 def name_of(folder: str, commit: Commit | None = None) -> str:
@@ -35,22 +35,29 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
     path = Path(folder).resolve()
     if run := run_of(folder):
         return run.name if path.parent == run else f"{run.name}-{path.name}"
-    cached = _CACHED.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
-    if cached:
-        return f"{cached[1]}/{cached[2]}@{path.name[:12]}"
-    parts = [part for part in path.parts if part != path.anchor]
-    first = next((place for place in range(len(parts) - 1, -1, -1) if not _GENERIC.fullmatch(parts[place])), 0)
-    named = [part for part in parts[first:] if part != "model"] or parts[-1:]
-    return "-".join(named)
+    cache_match = _HUB_CACHE_PATTERN.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
+    if cache_match:
+        return f"{cache_match[1]}/{cache_match[2]}@{path.name[:12]}"
+    path_parts = [path_part for path_part in path.parts if path_part != path.anchor]
+    first_index = next(
+        (
+            index
+            for index in range(len(path_parts) - 1, -1, -1)
+            if not _GENERIC_NAME_PATTERN.fullmatch(path_parts[index])
+        ),
+        0,
+    )
+    name_parts = [path_part for path_part in path_parts[first_index:] if path_part != "model"] or path_parts[-1:]
+    return "-".join(name_parts)
 
 
 def check_name(name: str) -> str:
     """The name itself; raises UserError where it cannot be the name of a folder."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not _NAME_PATTERN.fullmatch(name) or ".." in name:
         raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
-    if len(name.encode()) > _MOST_BYTES:
+    if len(name.encode()) > _MAX_NAME_BYTES:
         raise UserError(
-            f"a name of {len(name)} characters", where="--name", hint=f"at most {_MOST_BYTES}, it names a folder"
+            f"a name of {len(name)} characters", where="--name", hint=f"at most {_MAX_NAME_BYTES}, it names a folder"
         )
     return name
 

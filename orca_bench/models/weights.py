@@ -26,18 +26,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
-_MOST_NAMED = 3  # names of weights in one message
+_MAX_NAMES_IN_MESSAGE = 3  # names of weights in one message
 #: What wrappers put into the names of weights, by the library that does it.
-_WRAPPERS = {
+_WRAPPER_LIBRARIES = {
     "_orig_mod": "torch.compile",
     "module": "DataParallel or DeepSpeed",
     "_fsdp_wrapped_module": "FSDP",
     "_checkpoint_wrapped_module": "activation checkpointing",
     "_forward_module": "Lightning",
 }
-_ADAPTER = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\b")
+_ADAPTER_PATTERN = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|base_layer|modules_to_save)\b")
 #: Buffers that older versions of transformers saved and newer ones compute: not weights.
-_BUFFERS = re.compile(r"(^|\.)(inv_freq|masked_bias|cos_cached|sin_cached|position_ids)$|\.(attn|attention)\.bias$")
+_BUFFER_PATTERN = re.compile(
+    r"(^|\.)(inv_freq|masked_bias|cos_cached|sin_cached|position_ids)$|\.(attn|attention)\.bias$"
+)
 
 
 def check(folder: str | Path) -> list[str]:
@@ -47,38 +49,41 @@ def check(folder: str | Path) -> list[str]:
     Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
-    integers = _integer_weight_names(Path(folder))
+    integer_weights = _integer_weight_names(Path(folder))
     library_settings.prepare()
     from transformers import AutoModelForCausalLM
 
     with loading(folder):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, loading_report = AutoModelForCausalLM.from_pretrained(
             folder,
             config=architecture.config_of(folder),
             device_map="meta",
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    _check_shapes(report["mismatched_keys"], folder)
-    if missing:
+    missing_names, unexpected = sorted(loading_report["missing_keys"]), sorted(loading_report["unexpected_keys"])
+    _check_shapes(loading_report["mismatched_keys"], folder)
+    if missing_names:
         raise UserError(
-            f"the files lack {_count(missing)} of the model ({_names(missing)}), which would be random numbers",
+            f"the files lack {_count_text(missing_names)} of the model "
+            f"({_names_text(missing_names)}), which would be random numbers",
             where=folder,
-            hint=_reason(missing, unexpected),
+            hint=_mismatch_reason(missing_names, unexpected),
         )
-    if report["error_msgs"]:
-        raise UserError(f"the weights cannot be loaded ({one_line(report['error_msgs'], 200)})", where=folder)
-    surplus = [name for name in unexpected if not _BUFFERS.search(name)]
-    misplaced = [name for name in surplus if _belongs(name, model)]
-    if misplaced:
+    if loading_report["error_msgs"]:
+        raise UserError(f"the weights cannot be loaded ({one_line(loading_report['error_msgs'], 200)})", where=folder)
+    surplus_names = [name for name in unexpected if not _BUFFER_PATTERN.search(name)]
+    misplaced_names = [name for name in surplus_names if _belongs_to_model(name, model)]
+    if misplaced_names:
         raise UserError(
-            f"the files hold {_count(misplaced)} without a place in the model of config.json ({_names(misplaced)})",
+            f"the files hold {_count_text(misplaced_names)} without a place in the model of config.json "
+            f"({_names_text(misplaced_names)})",
             where=folder,
-            hint=_reason([], misplaced) or "config.json is another model's, or says fewer layers or no biases",
+            hint=_mismatch_reason([], misplaced_names)
+            or "config.json is another model's, or says fewer layers or no biases",
         )
-    _check_numbers(integers, folder, model)
-    return surplus
+    _check_numbers(integer_weights, folder, model)
+    return surplus_names
 
 
 @contextlib.contextmanager
@@ -97,8 +102,8 @@ def loading(folder: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # another architecture, a broken file, no memory: one thing to the user
-        what = _conversion_error(messages) or f"transformers cannot load a model here ({one_line(error, 200)})"
-        raise UserError(what, where=folder) from error
+        problem = _conversion_error(messages) or f"transformers cannot load a model here ({one_line(error, 200)})"
+        raise UserError(problem, where=folder) from error
     finally:
         logger.removeFilter(collect)
 
@@ -117,24 +122,24 @@ def _integer_weight_names(folder: Path) -> list[str]:
         raise UserError(
             f"shards of weights ({shards[0].name}, …) without their index {INDEX}", where=folder, hint="copy it too"
         )
-    integers: list[str] = []
+    integer_weights: list[str] = []
     for file in sorted(folder.glob("model*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
-                kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-                integers += [name for name, kind in kinds.items() if kind.startswith(("I", "U"))]
+                dtypes = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+                integer_weights += [name for name, dtype in dtypes.items() if dtype.startswith(("I", "U"))]
         except (SafetensorError, OSError) as error:
             hint = (lfs_hint(file) if file.is_file() else None) or "copy or download it again"
             raise UserError(f"not a whole safetensors file ({one_line(error, 200)})", where=file, hint=hint) from None
     if any(folder.glob("model*.safetensors")):
-        return integers  # transformers does not read the pickles beside them
+        return integer_weights  # transformers does not read the pickles beside them
     if (folder / PICKLE_INDEX).is_file():
         _check_index(folder / PICKLE_INDEX)
     for file in sorted(folder.glob("pytorch_model*.bin")):
         if pointer_hint := lfs_hint(file):
             raise UserError("not a file of weights", where=file, hint=pointer_hint)
-        integers += _check_pickle(file)
-    return integers
+        integer_weights += _check_pickle(file)
+    return integer_weights
 
 
 def _check_pickle(file: Path) -> list[str]:
@@ -145,36 +150,37 @@ def _check_pickle(file: Path) -> list[str]:
     import torch
 
     try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
-        content = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+        state_dict = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:  # a damaged pickle raises errors of many types
         raise UserError(
             "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
         ) from error
-    if not isinstance(content, dict):
+    if not isinstance(state_dict, dict):
         raise UserError("not names with their weights", where=file, hint="save the model's state_dict()")
     return [
         name
-        for name, tensor in content.items()
+        for name, tensor in state_dict.items()
         if isinstance(tensor, torch.Tensor) and str(tensor.dtype).startswith(("torch.int", "torch.uint"))
     ]
 
 
 def _check_index(index: Path) -> None:
     """Raise UserError where an index of shards is none, or names files that are absent."""
-    content = read_json(index)
-    entries = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
+    index_content = read_json(index)
+    file_by_weight = index_content.get("weight_map") if isinstance(index_content, dict) else None
+    if not isinstance(file_by_weight, dict) or not all(isinstance(name, str) for name in file_by_weight.values()):
         raise UserError("not an index of weights: it has no 'weight_map'", where=index)
-    absent = sorted(name for name in set(entries.values()) if not (index.parent / name).is_file())
-    if absent:
+    absent_files = sorted(name for name in set(file_by_weight.values()) if not (index.parent / name).is_file())
+    if absent_files:
         raise UserError(
-            f"of {len(set(entries.values()))} files of weights {len(absent)} are absent ({_names(absent)})",
+            f"of {len(set(file_by_weight.values()))} files of weights {len(absent_files)} are absent "
+            f"({_names_text(absent_files)})",
             where=index.parent,
             hint="copy the folder again",
         )
 
 
-def _check_numbers(integers: list[str], folder: str | Path, model: PreTrainedModel) -> None:
+def _check_numbers(integer_weights: list[str], folder: str | Path, model: PreTrainedModel) -> None:
     """Raise UserError for integers where the model has real numbers, in a folder whose config.json names no quantization.
 
     transformers 5.23 takes each integer for the weight itself, and a quantized model whose config.json has lost its
@@ -182,84 +188,93 @@ def _check_numbers(integers: list[str], folder: str | Path, model: PreTrainedMod
     """
     if getattr(model.config, "quantization_config", None):
         return
-    expected = model.state_dict()
-    wrong = [
+    expected_tensors = model.state_dict()
+    wrong_weights = [
         name
-        for name in sorted(integers)
-        if not _BUFFERS.search(name) and (name not in expected or expected[name].is_floating_point())
+        for name in sorted(integer_weights)
+        if not _BUFFER_PATTERN.search(name)
+        and (name not in expected_tensors or expected_tensors[name].is_floating_point())
     ]
-    if wrong:
+    if wrong_weights:
         raise UserError(
-            f"{_count(wrong)} in the files are integers ({_names(wrong)}), and config.json names no quantization",
+            f"{_count_text(wrong_weights)} in the files are integers ({_names_text(wrong_weights)}), "
+            f"and config.json names no quantization",
             where=folder,
             hint="config.json has lost its quantization_config, or the files were not saved by transformers",
         )
 
 
-def _check_shapes(mismatched: Iterable[tuple[str, torch.Size, torch.Size]], folder: str | Path) -> None:
+def _check_shapes(shape_mismatches: Iterable[tuple[str, torch.Size, torch.Size]], folder: str | Path) -> None:
     """Raise UserError for weights of another shape than the model's: (name, shape in the file, shape in the model)."""
     differences = [
-        f"{name} is {_shape(actual)} and should be {_shape(expected)}" for name, actual, expected in sorted(mismatched)
+        f"{name} is {_shape_text(actual)} and should be {_shape_text(expected)}"
+        for name, actual, expected in sorted(shape_mismatches)
     ]
     if differences:
         raise UserError(
-            f"{_count(differences)} of another shape than config.json says: {_names(differences)}",
+            f"{_count_text(differences)} of another shape than config.json says: {_names_text(differences)}",
             where=folder,
             hint="config.json and weights are of two models",
         )
 
 
-def _shape(size: Iterable[int]) -> str:
+def _shape_text(size: Iterable[int]) -> str:
     return "×".join(str(length) for length in size)
 
 
-def _belongs(name: str, model: PreTrainedModel) -> bool:
+def _belongs_to_model(name: str, model: PreTrainedModel) -> bool:
     """Whether a weight would stand inside a part that the model has, so that the model without it is another one."""
-    if _ADAPTER.search(name):
+    if _ADAPTER_PATTERN.search(name):
         return True
     modules = {path for path, _ in model.named_modules()}
     prefix = model.base_model_prefix
-    parts = name.split(".")[:-1]
-    for length in range(len(parts), 0, -1):
-        path = ".".join(parts[:length])
+    module_names = name.split(".")[:-1]
+    for length in range(len(module_names), 0, -1):
+        path = ".".join(module_names[:length])
         if path in modules or f"{prefix}.{path}" in modules:
             return path != prefix
     return False
 
 
-def _reason(missing: list[str], surplus: list[str]) -> str | None:
+def _mismatch_reason(missing_names: list[str], surplus_names: list[str]) -> str | None:
     """Why names do not fit, and what to do about it; None where the names do not tell."""
-    if any(_ADAPTER.search(name) for name in surplus):
+    if any(_ADAPTER_PATTERN.search(name) for name in surplus_names):
         return "an adapter was not merged: use peft's merge_and_unload() and save_pretrained()"
-    for wrapper, library in _WRAPPERS.items():
-        inside = [name for name in surplus if wrapper in name.split(".")]
-        if inside and (not missing or any(_unwrapped(name) in missing for name in inside)):
+    for wrapper, library in _WRAPPER_LIBRARIES.items():
+        wrapped_names = [name for name in surplus_names if wrapper in name.split(".")]
+        if wrapped_names and (
+            not missing_names or any(_remove_wrappers(name) in missing_names for name in wrapped_names)
+        ):
             return f"the names in the files hold '{wrapper}.', which {library} adds: save the model that it wraps"
-    for name in surplus:
-        prefix = next((name.removesuffix(expected) for expected in missing if name.endswith(f".{expected}")), None)
+    for name in surplus_names:
+        prefix = next(
+            (name.removesuffix(expected) for expected in missing_names if name.endswith(f".{expected}")), None
+        )
         if prefix:
             return f"the names in the files begin with '{prefix}': save them without it"
-    if missing and all(name.startswith(("lm_head.", "embed_out.")) for name in missing):
+    if missing_names and all(name.startswith(("lm_head.", "embed_out.")) for name in missing_names):
         return (
             "the output head was not saved; where it shares the embeddings, config.json says tie_word_embeddings: true"
         )
-    return "the folder is incomplete, or config.json is another model's" if missing else None
+    return "the folder is incomplete, or config.json is another model's" if missing_names else None
 
 
-def _unwrapped(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+def _remove_wrappers(name: str) -> str:
+    return ".".join(module_name for module_name in name.split(".") if module_name not in _WRAPPER_LIBRARIES)
 
 
 def _conversion_error(messages: list[str]) -> str | None:
     """The weights that transformers reports it could not merge into the model's own, such as one expert of many."""
     lines = [line for text in messages for line in text.splitlines() if "| CONVERSION" in line]
-    names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
-    return f"the files lack parts of {_count(names)} ({_names(names)})" if names else None
+    weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
+    return (
+        f"the files lack parts of {_count_text(weight_names)} ({_names_text(weight_names)})" if weight_names else None
+    )
 
 
-def _count(names: list[str]) -> str:
+def _count_text(names: list[str]) -> str:
     return "1 weight" if len(names) == 1 else f"{len(names)} weights"
 
 
-def _names(names: list[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+def _names_text(names: list[str]) -> str:
+    return ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (", …" if len(names) > _MAX_NAMES_IN_MESSAGE else "")

@@ -67,13 +67,13 @@ class Comparison:
         return next((line for line in self.lines if line.name == name), None)
 
 
-def compare(first: ResultFile, others: Sequence[ResultFile]) -> list[Comparison]:
+def compare(first: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
     """Each of the others against the first; all tests of the call are corrected together by Holm.
 
     Raises UserError where a file stands twice, and where two results have no task, or too few questions, in common.
     """
-    _refuse_same_file(first, others)
-    return correct_together([_compare_pair(first, other) for other in others])
+    _refuse_same_file(first, other_files)
+    return correct_together([_compare_pair(first, other_file) for other_file in other_files])
 
 
 def compare_line(first: ResultFile, second: ResultFile, name: str) -> ComparisonLine | None:
@@ -87,29 +87,30 @@ def compare_line(first: ResultFile, second: ResultFile, name: str) -> Comparison
 def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with their p corrected by Holm over all lines of all of them: each line with a verdict is one test."""
     ps = [line.difference.p for comparison in comparisons for line in comparison.lines if line.difference is not None]
-    adjusted = iter(holm(ps))
+    adjusted_ps = iter(holm(ps))
     return [
         replace(
             comparison,
             lines=[
-                line if line.difference is None else replace(line, adjusted=next(adjusted)) for line in comparison.lines
+                line if line.difference is None else replace(line, adjusted=next(adjusted_ps))
+                for line in comparison.lines
             ],
         )
         for comparison in comparisons
     ]
 
 
-def _refuse_same_file(first: ResultFile, others: Sequence[ResultFile]) -> None:
+def _refuse_same_file(first: ResultFile, other_files: Sequence[ResultFile]) -> None:
     paths = {first.path.resolve(): "it is the first result itself"}
-    for other in others:
-        path = other.path.resolve()
+    for other_file in other_files:
+        path = other_file.path.resolve()
         if path in paths:
-            raise UserError(f"nothing to compare: {paths[path]}", where=other.path, hint="name another result")
+            raise UserError(f"nothing to compare: {paths[path]}", where=other_file.path, hint="name another result")
         paths[path] = "it is named twice"
 
 
 def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
-    lines, notes = [], _notes(first, second)
+    lines, notes = [], _comparison_notes(first, second)
     for task in TASKS:
         line = _compare_task(first, second, task, notes)
         if line is not None:
@@ -120,18 +121,18 @@ def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
     return Comparison(first.label, second.label, lines + _average_lines(lines), notes)
 
 
-def _notes(first: ResultFile, second: ResultFile) -> list[str]:
+def _comparison_notes(first: ResultFile, second: ResultFile) -> list[str]:
     notes = []
-    protocols = [file.result.protocol for file in (first, second)]
+    protocols = [result_file.result.protocol for result_file in (first, second)]
     if protocols[0] != protocols[1]:
-        names = [protocol.heading for protocol in protocols]
-        if names[0] == names[1]:
-            names = [
+        protocol_names = [protocol.heading for protocol in protocols]
+        if protocol_names[0] == protocol_names[1]:
+            protocol_names = [
                 f"{name} ({protocol.system or protocol.max_length})"
-                for name, protocol in zip(names, protocols, strict=True)
+                for name, protocol in zip(protocol_names, protocols, strict=True)
             ]
-        notes.append(f"protocols {names[0]} and {names[1]}: a difference mixes model and protocol")
-    notes += [f"{file.label}: unfinished" for file in (first, second) if not file.result.complete]
+        notes.append(f"protocols {protocol_names[0]} and {protocol_names[1]}: a difference mixes model and protocol")
+    notes += [f"{result_file.label}: unfinished" for result_file in (first, second) if not result_file.result.complete]
     if first.result.questions_sha256 is not None and first.result.questions_sha256 == second.result.questions_sha256:
         notes.append(f"the questions and answers of {first.path} and {second.path} are the same, byte for byte")
     return notes
@@ -142,46 +143,58 @@ def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes:
     name, title, metric = task.name, task.title, task.metric
     if name not in first.questions and name not in second.questions:
         return None
-    for file in (first, second):
-        if name not in file.questions:
-            return ComparisonLine(name, title, metric, note=f"not in {file.label}")
+    for result_file in (first, second):
+        if name not in result_file.questions:
+            return ComparisonLine(name, title, metric, note=f"not in {result_file.label}")
     if first.result.row_hash(task) != second.result.row_hash(task):
         return ComparisonLine(name, title, metric, note="other rows")
-    firsts, seconds = first.questions[name].questions, second.questions[name].questions
-    common = [key for key in firsts if key in seconds]
-    fewer = min(len(firsts), len(seconds))
-    if len(common) < _SMALLEST_COMMON_SHARE * fewer or not common:
-        return ComparisonLine(name, title, metric, note=f"{len(common)} questions in common, of {fewer}")
-    if len(common) < max(len(firsts), len(seconds)):
-        notes.append(f"{title}: {len(common):,} questions in common, of {len(firsts):,} and {len(seconds):,}")
-    subjects = [part for part, _ in common] if task.subject_column else None
-    return _compare_questions(task, [firsts[key] for key in common], [seconds[key] for key in common], subjects)
+    first_questions, second_questions = first.questions[name].questions, second.questions[name].questions
+    common_keys = [key for key in first_questions if key in second_questions]
+    smaller_count = min(len(first_questions), len(second_questions))
+    if len(common_keys) < _SMALLEST_COMMON_SHARE * smaller_count or not common_keys:
+        return ComparisonLine(name, title, metric, note=f"{len(common_keys)} questions in common, of {smaller_count}")
+    if len(common_keys) < max(len(first_questions), len(second_questions)):
+        notes.append(
+            f"{title}: {len(common_keys):,} questions in common, of {len(first_questions):,} and {len(second_questions):,}"
+        )
+    subjects = [subject for subject, _ in common_keys] if task.subject_column else None
+    return _compare_questions(
+        task, [first_questions[key] for key in common_keys], [second_questions[key] for key in common_keys], subjects
+    )
 
 
 def _compare_questions(
-    task: TaskFacts, firsts: Sequence[Question], seconds: Sequence[Question], strata: Sequence[str] | None
+    task: TaskFacts,
+    first_questions: Sequence[Question],
+    second_questions: Sequence[Question],
+    strata: Sequence[str] | None,
 ) -> ComparisonLine:
     """The line of a task's questions [questions], as the first and the second result have them; `strata` [questions]."""
-    before, after = [question.score for question in firsts], [question.score for question in seconds]
-    difference = paired_difference(before, after, clusters_of(firsts), strata)
-    value = mean(before, strata=strata).value
-    return ComparisonLine(task.name, task.title, task.metric, value, value + difference.value, difference)
+    first_scores, second_scores = (
+        [question.score for question in first_questions],
+        [question.score for question in second_questions],
+    )
+    difference = paired_difference(first_scores, second_scores, clusters_of(first_questions), strata)
+    first_value = mean(first_scores, strata=strata).value
+    return ComparisonLine(task.name, task.title, task.metric, first_value, first_value + difference.value, difference)
 
 
 def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
     """The lines of the two averages, where all their tasks were compared."""
-    averages = []
+    average_lines = []
     differences = {line.name: line.difference for line in lines if line.difference is not None}
-    firsts = {line.name: line.first for line in lines if line.first is not None}
+    first_scores = {line.name: line.first for line in lines if line.first is not None}
     for name, title in AVERAGES.items():
         tasks = AVERAGE_TASKS[name]
         if any(task not in differences for task in tasks):
             continue
-        value, stderr = mean_of_estimates([differences[task] for task in tasks])
+        mean_difference, stderr = mean_of_estimates([differences[task] for task in tasks])
         if not stderr:
             continue
-        n = sum(differences[task].n for task in tasks)
-        difference = normal_difference(value, stderr, "paired z", n, n)
-        first = sum(firsts[task] for task in tasks) / len(tasks)
-        averages.append(ComparisonLine(name, title, "mean", first, first + value, difference))
-    return averages
+        question_count = sum(differences[task].n for task in tasks)
+        difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
+        first_average = sum(first_scores[task] for task in tasks) / len(tasks)
+        average_lines.append(
+            ComparisonLine(name, title, "mean", first_average, first_average + mean_difference, difference)
+        )
+    return average_lines

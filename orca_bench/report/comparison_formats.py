@@ -15,28 +15,30 @@ from orca_bench.report.reported_comparison import UNPAIRED_TEST
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 from orca_bench.suite import AVERAGES
 
-_DETECTABLE = "smallest detectable difference"
+_DETECTABLE_HEADING = "smallest detectable difference"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
 
 
 def to_grid(comparison: Comparison) -> Grid:
     """The grid of a comparison, percent, with a line below the tasks and what the columns mean in its notes."""
     headings = [
-        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", _DETECTABLE),
+        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", _DETECTABLE_HEADING),
         *("↑", "↓", "n", "verdict"),
     ]
     rows = []
     for line in comparison.lines:
-        texts = _row_texts(line)
-        rows.append([*map(TextCell, texts[:-1]), TextCell(texts[-1], style=_VERDICT_STYLES.get(texts[-1], ""))])
+        cell_texts = _row_texts(line)
+        rows.append(
+            [*map(TextCell, cell_texts[:-1]), TextCell(cell_texts[-1], style=_VERDICT_STYLES.get(cell_texts[-1], ""))]
+        )
     task_count = sum(line.name not in AVERAGES for line in comparison.lines)
     return Grid(
         headings,
         rows,
         _legend(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
-        rule_after=task_count - 1,
-        droppable=("n", "↑", "↓", _DETECTABLE, "p (Holm)", comparison.first),
+        rule_after_row=task_count - 1,
+        droppable_headings=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.first),
     )
 
 
@@ -58,7 +60,7 @@ def _row_texts(line: ComparisonLine) -> list[str]:
     if difference is None:
         return [line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict]
     is_paired = line.name not in AVERAGES and difference.test != UNPAIRED_TEST
-    detectable = difference.smallest_detectable
+    detectable_difference = difference.smallest_detectable
     return [
         line.title,
         format_percent(line.first),
@@ -66,7 +68,7 @@ def _row_texts(line: ComparisonLine) -> list[str]:
         format_percent(difference.value, signed=True),
         f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}",
         "–" if line.p is None else format_p(line.p),
-        "" if detectable is None else f"{100 * detectable:.1f}",
+        "" if detectable_difference is None else f"{100 * detectable_difference:.1f}",
         str(difference.better) if is_paired else "",
         str(difference.worse) if is_paired else "",
         str(difference.n),
@@ -76,20 +78,22 @@ def _row_texts(line: ComparisonLine) -> list[str]:
 
 def _legend(comparison: Comparison) -> list[str]:
     """What the columns mean, and the comparison's notes."""
-    tests = list(dict.fromkeys(line.difference.test for line in comparison.lines if line.difference))
-    pairs = "" if tests == [UNPAIRED_TEST] else ", on the same questions; ↑ ↓ questions whose score rose, fell"
+    test_names = list(dict.fromkeys(line.difference.test for line in comparison.lines if line.difference))
+    pairing_text = (
+        "" if test_names == [UNPAIRED_TEST] else ", on the same questions; ↑ ↓ questions whose score rose, fell"
+    )
     return [
-        f"Δ is {comparison.second} minus {comparison.first}, in points{pairs}",
-        f"p by {', '.join(tests)}; corrected by Holm over all lines that are compared; better or worse: "
+        f"Δ is {comparison.second} minus {comparison.first}, in points{pairing_text}",
+        f"p by {', '.join(test_names)}; corrected by Holm over all lines that are compared; better or worse: "
         f"p < {SIGNIFICANCE_LEVEL}",
         "95 % interval: of each line alone, not corrected",
-        f"{_DETECTABLE}: the smallest true difference that a comparison of this size shows four times in five",
+        f"{_DETECTABLE_HEADING}: the smallest true difference that a comparison of this size shows four times in five",
         *comparison.notes,
     ]
 
 
 def _line_json(line: ComparisonLine) -> dict[str, Any]:
-    content = dataclasses.asdict(line) | {"verdict": line.verdict}
+    line_values = dataclasses.asdict(line) | {"verdict": line.verdict}
     if line.difference is not None:
-        content["difference"]["smallest"] = content["difference"].pop("smallest_detectable")
-    return content
+        line_values["difference"]["smallest"] = line_values["difference"].pop("smallest_detectable")
+    return line_values

@@ -32,23 +32,23 @@ from orca_bench.suite import TASKS, TaskFacts
 class LostQuestion:
     """A question whose score fell, as the baseline and as the result have it."""
 
-    before: Question
-    after: Question
+    baseline_question: Question
+    result_question: Question
 
 
 @dataclass(frozen=True)
 class TaskVerdict:
-    """Whether one task passes, and why; `before` and `after` are its scores, fractions of 1, `p` is the corrected p.
+    """Whether one task passes, and why; the scores are fractions of 1, `p` is the corrected p.
 
-    `before` and `p` are None where the task was not compared, `after` is None where the result has no such task.
+    `baseline_score` and `p` are None where the task was not compared, `result_score` is None where the result has no such task.
     """
 
     name: str
     title: str
     passed: bool
     reason: str
-    before: float | None = None
-    after: float | None = None
+    baseline_score: float | None = None
+    result_score: float | None = None
     p: float | None = None
     lost_questions: list[LostQuestion] = field(default_factory=list)
 
@@ -76,28 +76,28 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     """
     refuse_repeated_files(result, baselines)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
-    in_baselines = {name for baseline in baselines for name in baseline.questions}
-    compared_names = in_baselines if rules.tasks is None else set(rules.tasks)
-    examined = [task for task in TASKS if task.name in compared_names or task.name in rules.floors]
+    baseline_tasks = {name for baseline in baselines for name in baseline.questions}
+    compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
+    examined_tasks = [task for task in TASKS if task.name in compared_tasks or task.name in rules.floors]
     reasons = reasons_against_comparison(result, baselines)
-    if not examined:
+    if not examined_tasks:
         reasons.append("no task is held: the baseline has none")
     if reasons:
         return GateReport(str(result.path), label, [], reasons)
-    comparisons = _compare_tasks(result, baselines, compared_names)
+    comparisons = _compare_tasks(result, baselines, compared_tasks)
     verdicts = [
-        _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_names)
-        for task in examined
+        _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_tasks)
+        for task in examined_tasks
     ]
-    return GateReport(str(result.path), label, verdicts, [], unexamined_notes(result, baselines, examined))
+    return GateReport(str(result.path), label, verdicts, [], unexamined_notes(result, baselines, examined_tasks))
 
 
 @dataclass(frozen=True)
 class _TaskComparison:
     """A task's score in the baselines (their mean) and now, fractions of 1, and the corrected p of no difference."""
 
-    before: float
-    after: float
+    baseline_score: float
+    result_score: float
     p: float
 
 
@@ -105,27 +105,33 @@ class _TaskComparison:
 class _TaskLine:
     """A task's score in one baseline and in the result, and their difference."""
 
-    first: float
-    second: float
+    baseline_score: float
+    result_score: float
     difference: Difference
 
 
 def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: set[str]) -> dict[str, _TaskComparison]:
     """By task, the comparison of those of `names` that all baselines have on the questions of the result."""
     lines = _lines_by_task(result, baselines)
-    befores = {name: [line.first for line in task_lines] for name, task_lines in lines.items()}
-    afters = {name: task_lines[0].second for name, task_lines in lines.items()}
-    seeds = {name: SeedTest(0.0, 0.0) for name in lines}
+    baseline_scores = {name: [line.baseline_score for line in task_lines] for name, task_lines in lines.items()}
+    result_scores = {name: task_lines[0].result_score for name, task_lines in lines.items()}
+    seed_tests_by_task = {name: SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
-        steps = [1 / len(result.questions[name].questions) for name in lines]
-        tests = seed_tests(list(befores.values()), list(afters.values()), steps)
-        seeds = dict(zip(lines, tests, strict=True))
-    means = {name: sum(values) / len(values) for name, values in befores.items()}
-    compared = [name for name in lines if name in names]
-    ps = [max(seeds[name].p, _closest(lines[name], means[name]).difference.p) for name in compared]
-    corrected = dict(zip(compared, holm(ps), strict=True))
+        score_steps = [1 / len(result.questions[name].questions) for name in lines]
+        tests = seed_tests(list(baseline_scores.values()), list(result_scores.values()), score_steps)
+        seed_tests_by_task = dict(zip(lines, tests, strict=True))
+    baseline_means = {name: sum(scores) / len(scores) for name, scores in baseline_scores.items()}
+    compared_tasks = [name for name in lines if name in names]
+    ps = [
+        max(seed_tests_by_task[name].p, _closest_line(lines[name], baseline_means[name]).difference.p)
+        for name in compared_tasks
+    ]
+    corrected_ps = dict(zip(compared_tasks, holm(ps), strict=True))
     return {
-        name: _TaskComparison(means[name], afters[name], max(corrected[name], seeds[name].task_p)) for name in compared
+        name: _TaskComparison(
+            baseline_means[name], result_scores[name], max(corrected_ps[name], seed_tests_by_task[name].task_p)
+        )
+        for name in compared_tasks
     }
 
 
@@ -145,9 +151,9 @@ def _as_task_line(line: ComparisonLine) -> _TaskLine | None:
     return _TaskLine(line.first, line.second, line.difference)
 
 
-def _closest(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:
+def _closest_line(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:
     """Of several baselines, the questions are compared with the one whose score is closest to the mean."""
-    return min(lines, key=lambda line: abs(line.first - mean))
+    return min(lines, key=lambda line: abs(line.baseline_score - mean))
 
 
 def _verdict(
@@ -161,11 +167,11 @@ def _verdict(
     """The verdict on one task; a task that is not compared only has to reach its floor."""
     if task.name not in result.questions:
         return TaskVerdict(task.name, task.title, False, "not in the result")
-    after = result.questions[task.name].estimate(task.subject_column is not None).value
-    passed, reason = _judge(task, result, baselines, rules, comparison, is_compared, after)
-    before, p = (comparison.before, comparison.p) if comparison else (None, None)
+    result_score = result.questions[task.name].estimate(task.subject_column is not None).value
+    passed, reason = _judge(task, result, baselines, rules, comparison, is_compared, result_score)
+    baseline_score, p = (comparison.baseline_score, comparison.p) if comparison else (None, None)
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
-    return TaskVerdict(task.name, task.title, passed, reason, before, after, p, lost_questions)
+    return TaskVerdict(task.name, task.title, passed, reason, baseline_score, result_score, p, lost_questions)
 
 
 def _judge(
@@ -175,12 +181,12 @@ def _judge(
     rules: GateRules,
     comparison: _TaskComparison | None,
     is_compared: bool,
-    after: float,
+    result_score: float,
 ) -> tuple[bool, str]:
     """(whether a task passes, why)."""
     floor = rules.floors.get(task.name)
-    if floor is not None and 100 * after < floor:
-        return False, f"{100 * after:.2f} is below the floor of {floor:g}"
+    if floor is not None and 100 * result_score < floor:
+        return False, f"{100 * result_score:.2f} is below the floor of {floor:g}"
     if not is_compared:
         return True, f"not below the floor of {floor:g}; not compared"
     reason = why_not_compared(task, result, baselines)
@@ -188,20 +194,26 @@ def _judge(
         reason = "other rows or questions"
     if reason is not None or comparison is None:
         return False, f"not comparable: {reason}"
-    loss = round(100 * (comparison.before - comparison.after), 2) + 0.0  # and no minus zero
-    p, significant = format_p(comparison.p), comparison.p < rules.level
-    if loss > 0 and significant:
-        if loss >= rules.smallest_loss:
-            return False, f"worse by {loss:.2f} points (p {p})"
-        return True, f"worse by {loss:.2f} points (p {p}), less than the smallest loss of {rules.smallest_loss:g}"
-    if loss < 0 and significant:
-        return True, f"better by {-loss:.2f} points (p {p})"
-    return True, f"no loss shown ({0.0 - loss:+.2f} points, p {p})"
+    loss_points = round(100 * (comparison.baseline_score - comparison.result_score), 2) + 0.0  # and no minus zero
+    p, is_significant = format_p(comparison.p), comparison.p < rules.level
+    if loss_points > 0 and is_significant:
+        if loss_points >= rules.smallest_loss:
+            return False, f"worse by {loss_points:.2f} points (p {p})"
+        return (
+            True,
+            f"worse by {loss_points:.2f} points (p {p}), less than the smallest loss of {rules.smallest_loss:g}",
+        )
+    if loss_points < 0 and is_significant:
+        return True, f"better by {-loss_points:.2f} points (p {p})"
+    return True, f"no loss shown ({0.0 - loss_points:+.2f} points, p {p})"
 
 
 def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:
-    before = baseline.questions[name].questions if name in baseline.questions else {}
-    after = result.questions[name].questions
+    baseline_questions = baseline.questions[name].questions if name in baseline.questions else {}
+    result_questions = result.questions[name].questions
     return [
-        LostQuestion(before[key], after[key]) for key in before if key in after and after[key].score < before[key].score
+        LostQuestion(baseline_questions[question_key], result_questions[question_key])
+        for question_key in baseline_questions
+        if question_key in result_questions
+        and result_questions[question_key].score < baseline_questions[question_key].score
     ]

@@ -27,21 +27,21 @@ def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -
         if path in paths:
             raise UserError(f"no baseline: {paths[path]}", where=baseline.path)
         paths[path] = "it is given twice"
-        content = _content_hash(baseline)
-        if content in baselines_by_content:
+        content_hash = _content_hash(baseline)
+        if content_hash in baselines_by_content:
             raise UserError(
-                f"its questions are those of {baselines_by_content[content].path}, byte for byte",
+                f"its questions are those of {baselines_by_content[content_hash].path}, byte for byte",
                 where=baseline.path,
                 hint="several baselines are runs with other seeds",
             )
-        baselines_by_content[content] = baseline
+        baselines_by_content[content_hash] = baseline
 
 
 def reasons_against_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[str]:
     """What makes the results incomparable as a whole, each reason once."""
-    reasons = [reason for file in (result, *baselines) for reason in _unsound(file)]
+    reasons = [reason for result_file in (result, *baselines) for reason in _soundness_problems(result_file)]
     for baseline in baselines:
-        reasons += _incomparable(result, baseline)
+        reasons += _differences(result, baseline)
     return list(dict.fromkeys(reasons))
 
 
@@ -50,25 +50,27 @@ def why_not_compared(task: TaskFacts, result: ResultFile, baselines: Sequence[Re
     for baseline in baselines:
         if task.name not in baseline.questions:
             return f"not in {baseline.path}"
-    keys = result.questions[task.name].questions.keys()
+    question_keys = result.questions[task.name].questions.keys()
     for baseline in baselines:
         baseline_keys = baseline.questions[task.name].questions.keys()
-        if keys != baseline_keys:
+        if question_keys != baseline_keys:
             return (
-                f"{len(keys & baseline_keys)} questions in common, of {len(keys)} here and {len(baseline_keys)} in "
-                f"{baseline.path}"
+                f"{len(question_keys & baseline_keys)} questions in common, of {len(question_keys)} here "
+                f"and {len(baseline_keys)} in {baseline.path}"
             )
     return None
 
 
-def unexamined_notes(result: ResultFile, baselines: Sequence[ResultFile], examined: Sequence[TaskFacts]) -> list[str]:
+def unexamined_notes(
+    result: ResultFile, baselines: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]
+) -> list[str]:
     """What was not examined, and what is not informative because both sides are the same."""
-    present = {name for file in (result, *baselines) for name in file.questions}
-    left_out = [task.title for task in TASKS if task.name in present and task not in examined]
-    notes = [f"not examined: {', '.join(left_out)}"] if left_out else []
-    without_token_hashes = [
+    present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions}
+    omitted_titles = [task.title for task in TASKS if task.name in present_tasks and task not in examined_tasks]
+    notes = [f"not examined: {', '.join(omitted_titles)}"] if omitted_titles else []
+    tasks_without_token_hashes = [
         task.title
-        for task in examined
+        for task in examined_tasks
         if any(
             task.name in baseline.questions
             and task.name in result.questions
@@ -76,9 +78,9 @@ def unexamined_notes(result: ResultFile, baselines: Sequence[ResultFile], examin
             for baseline in baselines
         )
     ]
-    if without_token_hashes:
-        tasks = ", ".join(without_token_hashes)
-        notes.append(f"token ids were not compared, for a result does not know them: {tasks}")
+    if tasks_without_token_hashes:
+        task_titles = ", ".join(tasks_without_token_hashes)
+        notes.append(f"token ids were not compared, for a result does not know them: {task_titles}")
     notes += [
         f"the questions and answers are those of {baseline.path}, byte for byte"
         for baseline in baselines
@@ -87,41 +89,52 @@ def unexamined_notes(result: ResultFile, baselines: Sequence[ResultFile], examin
     return notes
 
 
-def _content_hash(file: ResultFile) -> str:
-    return sha256(questions_file(file.path))
+def _content_hash(result_file: ResultFile) -> str:
+    return sha256(questions_file(result_file.path))
 
 
-def _unsound(file: ResultFile) -> Iterator[str]:
+def _soundness_problems(result_file: ResultFile) -> Iterator[str]:
     """What is wrong with one result by itself."""
-    if not file.result.complete:
-        missing = file.result.missing_tasks
-        yield f"{file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
-    if not is_sealed(file.result):
-        yield f"{file.path} was changed after it was written; orca-bench verify says where"
+    if not result_file.result.complete:
+        missing = result_file.result.missing_tasks
+        yield f"{result_file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
+    if not is_sealed(result_file.result):
+        yield f"{result_file.path} was changed after it was written; orca-bench verify says where"
 
 
-def _incomparable(result: ResultFile, baseline: ResultFile) -> list[str]:
-    current, base = result.result, baseline.result
+def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
+    current_result, baseline_result = result.result, baseline.result
     reasons = []
-    if current.suite.name != base.suite.name:
-        reasons.append(f"other suite: {current.suite.name} here, {base.suite.name} in {baseline.path}")
-    if current.limit != base.limit:
-        reasons.append(f"other limit: {current.limit or 'none'} here, {base.limit or 'none'} in {baseline.path}")
-    if differing_keys := current.protocol.differing_keys(base.protocol, current.tasks.keys() & base.tasks.keys()):
-        protocol_text, base_text = _protocol(current.protocol, differing_keys), _protocol(base.protocol, differing_keys)
-        reasons.append(f"other protocol: {protocol_text} here, {base_text} in {baseline.path}")
-    if (current.version < _FIRST_FORMAT_OF_ROW_HASHES) != (base.version < _FIRST_FORMAT_OF_ROW_HASHES):
-        older = min(result, baseline, key=lambda file: file.result.version)
-        return [*reasons, f"rows were hashed otherwise when {older.path} was written: evaluate again"]
+    if current_result.suite.name != baseline_result.suite.name:
+        reasons.append(
+            f"other suite: {current_result.suite.name} here, {baseline_result.suite.name} in {baseline.path}"
+        )
+    if current_result.limit != baseline_result.limit:
+        reasons.append(
+            f"other limit: {current_result.limit or 'none'} here, {baseline_result.limit or 'none'} in {baseline.path}"
+        )
+    if differing_keys := current_result.protocol.differing_keys(
+        baseline_result.protocol, current_result.tasks.keys() & baseline_result.tasks.keys()
+    ):
+        protocol_text, baseline_protocol_text = (
+            _protocol_text(current_result.protocol, differing_keys),
+            _protocol_text(baseline_result.protocol, differing_keys),
+        )
+        reasons.append(f"other protocol: {protocol_text} here, {baseline_protocol_text} in {baseline.path}")
+    if (current_result.version < _FIRST_FORMAT_OF_ROW_HASHES) != (
+        baseline_result.version < _FIRST_FORMAT_OF_ROW_HASHES
+    ):
+        older_file = min(result, baseline, key=lambda result_file: result_file.result.version)
+        return [*reasons, f"rows were hashed otherwise when {older_file.path} was written: evaluate again"]
     for task in TASKS:
         if task.name in result.questions and task.name in baseline.questions:
-            reasons += _incomparable_task(result, baseline, task, bool(reasons))
+            reasons += _task_differences(result, baseline, task, bool(reasons))
     return reasons
 
 
-def _incomparable_task(result: ResultFile, baseline: ResultFile, task: TaskFacts, has_reasons: bool) -> Iterator[str]:
+def _task_differences(result: ResultFile, baseline: ResultFile, task: TaskFacts, has_reasons: bool) -> Iterator[str]:
     """What forbids comparing a task; with reasons already, only what a result does not say of itself."""
-    for current, base, text in (
+    for current_hash, baseline_hash, description in (
         (
             result.result.row_hashes(task.name),
             baseline.result.row_hashes(task.name),
@@ -133,24 +146,24 @@ def _incomparable_task(result: ResultFile, baseline: ResultFile, task: TaskFacts
             f"other requests of {task.title}: the prompt is not what it was",
         ),
     ):
-        if current is None or base is None:
-            file = result if current is None else baseline
-            yield f"{file.path} does not say what was asked of {task.title}"
+        if current_hash is None or baseline_hash is None:
+            result_file = result if current_hash is None else baseline
+            yield f"{result_file.path} does not say what was asked of {task.title}"
             has_reasons = True
-        elif current != base and not has_reasons:
-            yield text
+        elif current_hash != baseline_hash and not has_reasons:
+            yield description
             has_reasons = True
-    tokenizers = {file.result.model.tokenizer_sha256 for file in (result, baseline)}
-    tokens = _token_hashes(result, baseline, task)
-    if not has_reasons and len(tokenizers) == 1 and None not in tokens and len(tokens) > 1:
+    tokenizers = {result_file.result.model.tokenizer_sha256 for result_file in (result, baseline)}
+    token_hashes = _token_hashes(result, baseline, task)
+    if not has_reasons and len(tokenizers) == 1 and None not in token_hashes and len(token_hashes) > 1:
         yield f"other token ids of {task.title}: tokenization is not what it was"
 
 
 def _token_hashes(result: ResultFile, baseline: ResultFile, task: TaskFacts) -> set[str | None]:
-    return {file.result.tasks[task.name].tokens_sha256 for file in (result, baseline)}
+    return {result_file.result.tasks[task.name].tokens_sha256 for result_file in (result, baseline)}
 
 
-def _protocol(description: ProtocolDescription, differing_keys: Sequence[str]) -> str:
+def _protocol_text(description: ProtocolDescription, differing_keys: Sequence[str]) -> str:
     """A protocol's name and version, and its values of the keys that differ."""
     fields = [(key, value) for key, value in description.to_json().items() if key in differing_keys]
     return description.heading + "".join(

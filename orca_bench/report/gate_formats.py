@@ -16,8 +16,8 @@ from orca_bench.results.models import Question
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_MOST_NAMED = 10  # lost questions that are named
-_REPLACEMENT = "�"
+_MAX_LOST_QUESTIONS = 10  # lost questions that are named
+_REPLACEMENT_CHARACTER = "�"
 _Json: TypeAlias = dict[str, object]
 
 
@@ -45,16 +45,18 @@ def to_rich(report: GateReport) -> RenderableType:
         table.add_row(
             mark,
             Text(verdict.title),
-            Text(format_percent(verdict.before)),
-            Text(format_percent(verdict.after)),
+            Text(format_percent(verdict.baseline_score)),
+            Text(format_percent(verdict.result_score)),
             Text(str(len(verdict.lost_questions))),
             Text(verdict.reason),
         )
-    failed = [verdict for verdict in report.verdicts if not verdict.passed]
-    questions = [Text(f"  {line}", style="dim") for verdict in failed for line in _question_lines(verdict)]
-    notes = [Text(f"• {note}", style="dim") for note in report.notes]
-    last = Text(headline(report), style="green" if report.passed else "red")
-    return Group(*([table] if report.verdicts else []), *questions, *notes, last)
+    failed_verdicts = [verdict for verdict in report.verdicts if not verdict.passed]
+    question_texts = [
+        Text(f"  {line}", style="dim") for verdict in failed_verdicts for line in _question_lines(verdict)
+    ]
+    note_texts = [Text(f"• {note}", style="dim") for note in report.notes]
+    headline_text = Text(headline(report), style="green" if report.passed else "red")
+    return Group(*([table] if report.verdicts else []), *question_texts, *note_texts, headline_text)
 
 
 def to_markdown(report: GateReport) -> str:
@@ -64,8 +66,8 @@ def to_markdown(report: GateReport) -> str:
         lines += ["| | task | baseline | now | turned | why |", "|---|---|--:|--:|--:|---|"]
     for verdict in report.verdicts:
         lines.append(
-            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.before)} "
-            f"| {format_percent(verdict.after)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
+            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.baseline_score)} "
+            f"| {format_percent(verdict.result_score)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
         )
     for verdict in report.verdicts:
         if not verdict.passed and verdict.lost_questions:
@@ -78,20 +80,20 @@ def to_markdown(report: GateReport) -> str:
 
 def to_junit(report: GateReport) -> str:
     """JUnit XML: one test a task, and one for whether the results can be compared."""
-    failures = sum(not verdict.passed for verdict in report.verdicts) + bool(report.reasons)
-    suite = ElementTree.Element(
-        "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failures), errors="0"
+    failure_count = sum(not verdict.passed for verdict in report.verdicts) + bool(report.reasons)
+    suite_element = ElementTree.Element(
+        "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failure_count), errors="0"
     )
-    case = ElementTree.SubElement(suite, "testcase", classname="orca-bench", name="comparable")
+    case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name="comparable")
     if report.reasons:
-        ElementTree.SubElement(case, "failure", message=_xml("; ".join(report.reasons)))
+        ElementTree.SubElement(case_element, "failure", message=_valid_xml("; ".join(report.reasons)))
     for verdict in report.verdicts:
-        case = ElementTree.SubElement(suite, "testcase", classname="orca-bench", name=verdict.title)
+        case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name=verdict.title)
         if not verdict.passed:
-            failure = ElementTree.SubElement(case, "failure", message=_xml(verdict.reason))
-            failure.text = _xml("\n".join(_question_lines(verdict)))
-    ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+            failure_element = ElementTree.SubElement(case_element, "failure", message=_valid_xml(verdict.reason))
+            failure_element.text = _valid_xml("\n".join(_question_lines(verdict)))
+    ElementTree.indent(suite_element)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite_element, encoding="unicode") + "\n"
 
 
 def to_annotations(report: GateReport) -> list[str]:
@@ -117,16 +119,16 @@ def to_json(report: GateReport) -> _Json:
 
 def _question_lines(verdict: TaskVerdict) -> list[str]:
     """The first lost questions, a line each, and how many more there are."""
-    lines = [_question_line(question) for question in verdict.lost_questions[:_MOST_NAMED]]
-    more = len(verdict.lost_questions) - _MOST_NAMED
-    return lines + ([f"… and {more} more"] if more > 0 else [])
+    lines = [_question_line(question) for question in verdict.lost_questions[:_MAX_LOST_QUESTIONS]]
+    omitted_count = len(verdict.lost_questions) - _MAX_LOST_QUESTIONS
+    return lines + ([f"… and {omitted_count} more"] if omitted_count > 0 else [])
 
 
 def _question_line(question: LostQuestion) -> str:
-    before, after = question.before, question.after
-    part, row = after.key
-    scores = f"{before.score:g} → {after.score:g}"
-    return f"{part} row {row}: {scores}, {_prediction(before)} → {_prediction(after)}"
+    baseline_question, result_question = question.baseline_question, question.result_question
+    part_name, row_index = result_question.key
+    scores = f"{baseline_question.score:g} → {result_question.score:g}"
+    return f"{part_name} row {row_index}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
 
 
 def _prediction(question: Question) -> str:
@@ -141,11 +143,16 @@ def _escape_markdown(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
-def _xml(text: str) -> str:
+def _valid_xml(text: str) -> str:
     """A text without the characters that XML 1.0 cannot hold."""
     return "".join(
-        c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else _REPLACEMENT
-        for c in text
+        character
+        if character in "\t\n\r"
+        or " " <= character <= "\ud7ff"
+        or "\ue000" <= character <= "\ufffd"
+        or character > "\uffff"
+        else _REPLACEMENT_CHARACTER
+        for character in text
     )
 
 
@@ -163,15 +170,15 @@ def _verdict_json(verdict: TaskVerdict) -> _Json:
         "task": verdict.name,
         "passed": verdict.passed,
         "reason": verdict.reason,
-        "baseline": verdict.before,
-        "value": verdict.after,
+        "baseline": verdict.baseline_score,
+        "value": verdict.result_score,
         "p": None if verdict.p is None or not math.isfinite(verdict.p) else verdict.p,
         "turned": [
             {
-                "task": question.after.task,
-                "row": question.after.row,
-                "before": question.before.score,
-                "after": question.after.score,
+                "task": question.result_question.task,
+                "row": question.result_question.row,
+                "before": question.baseline_question.score,
+                "after": question.result_question.score,
             }
             for question in verdict.lost_questions
         ],

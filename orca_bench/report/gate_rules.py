@@ -34,42 +34,51 @@ def read_rules(path: Path | None) -> GateRules:
         return GateRules()
     rules, _ = yaml_files.read(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
     if not rules or not isinstance(rules, dict):
-        what = "no rule in this file" if not rules else "rules are a mapping"
-        raise UserError(what, where=path, hint="keys are level, smallest_loss, floors and tasks; each may be left out")
-    known = ("level", "smallest_loss", "floors", "tasks")
+        problem = "no rule in this file" if not rules else "rules are a mapping"
+        raise UserError(
+            problem, where=path, hint="keys are level, smallest_loss, floors and tasks; each may be left out"
+        )
+    known_keys = ("level", "smallest_loss", "floors", "tasks")
     for key in rules:
-        if key not in known:
+        if key not in known_keys:
             raise UserError(
-                f"unknown key '{key}'", where=path, hint=nearest(str(key), known) or f"known: {', '.join(known)}"
+                f"unknown key '{key}'",
+                where=path,
+                hint=nearest(str(key), known_keys) or f"known: {', '.join(known_keys)}",
             )
-    level = _number(path, "level", rules.get("level", 0.05), 0, 1)
+    level = _read_number(path, "level", rules.get("level", 0.05), 0, 1)
     if level in (0, 1):
         raise UserError(
             f"at a level of {level:g} no loss fails, or every one", where=f"{path}: level", hint="level: 0.05"
         )
-    loss = _number(path, "smallest_loss", rules.get("smallest_loss", 0.0), 0, 100)
+    smallest_loss = _read_number(path, "smallest_loss", rules.get("smallest_loss", 0.0), 0, 100)
     floors = rules.get("floors", {})
     if not isinstance(floors, dict):
         raise UserError("floors are points by task", where=f"{path}: floors", hint="floors: {hellaswag: 60}")
-    floors = {_task(path, "floors", name): _number(path, f"floors.{name}", v, 0, 100) for name, v in floors.items()}
+    floors = {
+        _check_task_name(path, "floors", name): _read_number(path, f"floors.{name}", floor, 0, 100)
+        for name, floor in floors.items()
+    }
     tasks = rules.get("tasks", "all")
     if tasks == "all":
-        return GateRules(level, loss, floors)
+        return GateRules(level, smallest_loss, floors)
     if not isinstance(tasks, list) or not tasks:
         raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
-    return GateRules(level, loss, floors, tuple(_task(path, "tasks", name) for name in tasks))
+    return GateRules(level, smallest_loss, floors, tuple(_check_task_name(path, "tasks", name) for name in tasks))
 
 
-def _number(path: Path, key: str, value: object, least: float, most: float) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
-        raise UserError(f"{value!r} is no number from {least} to {most}", where=f"{path}: {key}")
+def _read_number(path: Path, key: str, value: object, lower: float, upper: float) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not lower <= value <= upper:
+        raise UserError(f"{value!r} is no number from {lower} to {upper}", where=f"{path}: {key}")
     return float(value)
 
 
-def _task(path: Path, key: str, name: object) -> str:
-    known = list(BY_NAME)
-    if name not in known:
+def _check_task_name(path: Path, key: str, name: object) -> str:
+    known_tasks = list(BY_NAME)
+    if name not in known_tasks:
         raise UserError(
-            f"no task '{name}'", where=f"{path}: {key}", hint=nearest(str(name), known) or f"known: {', '.join(known)}"
+            f"no task '{name}'",
+            where=f"{path}: {key}",
+            hint=nearest(str(name), known_tasks) or f"known: {', '.join(known_tasks)}",
         )
     return str(name)

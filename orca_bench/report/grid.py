@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class TextCell:
-    """One text, bold or not; `style` is a colour of the terminal, `short` the text for a terminal that is too narrow."""
+    """One text, bold or not; `style` is a colour of the terminal, `short_text` the text for a terminal that is too narrow."""
 
     text: str
     bold: bool = False
     style: str = ""
-    short: str = ""
+    short_text: str = ""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Grid:
     """Headings, rows of cells [rows, columns], and notes below the table.
 
     `left_columns` are the numbers of the columns that are aligned left, the others are aligned right. A line is drawn below
-    row `rule_after` (None: no line). A terminal that is too narrow leaves out the columns headed by `droppable`, in this order,
-    and takes headings from `short_headings`.
+    row `rule_after_row` (None: no line). A terminal that is too narrow leaves out the columns headed by
+    `droppable_headings`, in this order, and takes headings from `short_headings`.
     """
 
     headings: list[str]
@@ -33,8 +33,8 @@ class Grid:
     notes: list[str] = field(default_factory=list)
     title: str = ""
     left_columns: frozenset[int] = frozenset({0})
-    rule_after: int | None = None
-    droppable: Sequence[str] = ()
+    rule_after_row: int | None = None
+    droppable_headings: Sequence[str] = ()
     short_headings: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -37,8 +37,8 @@ class _FittingTable:
         """rich's protocol: yields the widest table that fits, or the narrowest there is."""
         from rich.measure import Measurement
 
-        for columns, short in self._layouts():
-            table = self._table(columns, short)
+        for columns, use_short_texts in self._layouts():
+            table = self._build_table(columns, use_short_texts)
             width = Measurement.get(console, options.update(max_width=_UNLIMITED_WIDTH), table).maximum
             if width <= options.max_width:
                 break
@@ -47,14 +47,14 @@ class _FittingTable:
     def _layouts(self) -> Iterator[tuple[list[int], bool]]:
         """(columns, whether with short texts), from the whole table to the narrowest one."""
         column_sets = [list(range(len(self._grid.headings)))]
-        for heading in self._grid.droppable:
+        for heading in self._grid.droppable_headings:
             column_sets.append([i for i in column_sets[-1] if self._grid.headings[i] != heading])
-        has_short_texts = any(cell.short for row in self._grid.rows for cell in row)
+        has_short_texts = any(cell.short_text for row in self._grid.rows for cell in row)
         yield from ((columns, False) for columns in (column_sets[:2] if has_short_texts else column_sets))
         if has_short_texts:
             yield from ((columns, True) for columns in column_sets[1:])
 
-    def _table(self, columns: list[int], short: bool) -> Table:
+    def _build_table(self, columns: list[int], use_short_texts: bool) -> Table:
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -63,10 +63,10 @@ class _FittingTable:
         table = Table(
             title=grid.title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
         )
-        texts = [[(cell.short if short else "") or cell.text for cell in row] for row in grid.rows]
+        texts = [[(cell.short_text if use_short_texts else "") or cell.text for cell in row] for row in grid.rows]
         for i in columns:
             is_left, heading = i in grid.left_columns, grid.headings[i]
-            heading = grid.short_headings.get(heading, heading) if short else heading
+            heading = grid.short_headings.get(heading, heading) if use_short_texts else heading
             # A number is never cut: where nothing fits, names are folded.
             min_width = None if is_left else max([len(heading), *(len(row_texts[i]) for row_texts in texts)])
             table.add_column(
@@ -76,16 +76,16 @@ class _FittingTable:
                 min_width=min_width,
                 overflow="fold",
             )
-        for number, (row, row_texts) in enumerate(zip(grid.rows, texts, strict=True)):
+        for row_index, (row, row_texts) in enumerate(zip(grid.rows, texts, strict=True)):
             cells = [Text(row_texts[i], style="bold" if row[i].bold else row[i].style) for i in columns]
-            table.add_row(*cells, end_section=number == grid.rule_after)
+            table.add_row(*cells, end_section=row_index == grid.rule_after_row)
         return table
 
 
 def to_markdown(grid: Grid) -> str:
     """GitHub's Markdown, with the notes as a list below the table."""
     alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
-    rows = [_markdown_row([f"**{c.text}**" if c.bold else c.text for c in row]) for row in grid.rows]
+    rows = [_markdown_row([f"**{cell.text}**" if cell.bold else cell.text for cell in row]) for row in grid.rows]
     lines = [_markdown_row(grid.headings), f"|{alignments}|", *rows]
     return "\n".join([*lines, *([""] if grid.notes else []), *(f"- {note}" for note in grid.notes)]) + "\n"
 
@@ -122,10 +122,17 @@ def to_latex(grid: Grid) -> str:
     """A `tabular` of the booktabs package, with title and notes as comments above it."""
     columns = "".join("l" if i in grid.left_columns else "r" for i in range(len(grid.headings)))
     lines = [f"% {note}" for note in [*filter(None, [grid.title]), *grid.notes]] + [r"% \usepackage{booktabs}"]
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"  \toprule", _latex_row(map(_latex, grid.headings)), r"  \midrule"]
-    for number, row in enumerate(grid.rows):
-        lines.append(_latex_row(rf"\textbf{{{_latex(c.text)}}}" if c.bold else _latex(c.text) for c in row))
-        if number == grid.rule_after:
+    lines += [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"  \toprule",
+        _latex_row(map(_escape_latex, grid.headings)),
+        r"  \midrule",
+    ]
+    for row_index, row in enumerate(grid.rows):
+        lines.append(
+            _latex_row(rf"\textbf{{{_escape_latex(c.text)}}}" if c.bold else _escape_latex(c.text) for c in row)
+        )
+        if row_index == grid.rule_after_row:
             lines.append(r"  \midrule")
     return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -134,7 +141,7 @@ def _latex_row(texts: Iterable[str]) -> str:
     return "  " + " & ".join(texts) + r" \\"
 
 
-def _latex(text: str) -> str:
+def _escape_latex(text: str) -> str:
     return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
 
 
@@ -143,9 +150,9 @@ def to_html(grid: Grid) -> str:
     lines = ["<table>", *([f"<caption>{html.escape(grid.title)}</caption>"] if grid.title else [])]
     headings = [html.escape(heading) for heading in grid.headings]
     lines += ["<thead>", _html_row(grid, headings, "th"), "</thead>", "<tbody>"]
-    for number, row in enumerate(grid.rows):
+    for row_index, row in enumerate(grid.rows):
         lines.append(_html_row(grid, [_html_text(cell) for cell in row], "td"))
-        if number == grid.rule_after:
+        if row_index == grid.rule_after_row:
             lines += ["</tbody>", "<tbody>"]
     lines += ["</tbody>", "</table>"]
     if grid.notes:

@@ -32,8 +32,8 @@ from orca_bench.suite import task_of
 
 _CHUNK_SIZE = 100  # questions that are unpacked together
 _COMPRESSION_LEVEL = 6
-_MOST_RESULTS_AS_COLUMNS = 2  # of more results the table has a row for each
-_FOLDER = Path(__file__).parent
+_MAX_RESULT_COLUMNS = 2  # of more results the table has a row for each
+_PACKAGE_FOLDER = Path(__file__).parent
 
 #: Called with (questions written, all questions).
 Progress: TypeAlias = Callable[[int, int], None]
@@ -42,7 +42,7 @@ RequestTexts: TypeAlias = tuple[str, str | None, Sequence[str]]
 #: Gives the requests of a question by task part and index in the protocol's order; None where they cannot be rebuilt.
 RequestLookup: TypeAlias = Callable[[str, int], Sequence[RequestTexts] | None]
 
-_Key: TypeAlias = tuple[str, str, int]  # task, part, row
+_QuestionKey: TypeAlias = tuple[str, str, int]  # task, part, row
 _Json: TypeAlias = dict[str, object]
 
 
@@ -54,9 +54,9 @@ def write_page(
     out: Path,
     title: str,
     results: Sequence[ResultFile],
-    reported: ReportedScores,
+    reported_scores: ReportedScores,
     pictures: Sequence[Picture],
-    requests: Sequence[RequestLookup | None],
+    request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> None:
     """Write the page of some results, with their questions, to the file `out`; `requests` has one entry per result.
@@ -64,15 +64,17 @@ def write_page(
     The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
     written, and for a number that is not finite.
     """
-    score_table = build_score_table([(file.label, file.result) for file in results], reported)
+    score_table = build_score_table(
+        [(result_file.label, result_file.result) for result_file in results], reported_scores
+    )
     grid = score_table_formats.to_grid(score_table)
-    if len(results) > _MOST_RESULTS_AS_COLUMNS:
-        leaderboard = build_leaderboard(results, [reported])
+    if len(results) > _MAX_RESULT_COLUMNS:
+        leaderboard = build_leaderboard(results, [reported_scores])
         notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
         grid = replace(leaderboard, title=score_table.title, notes=notes)
     with replacing(out) as handle:
-        for piece in page_pieces(title, results, grid, pictures, requests, progress):
-            handle.write(piece)
+        for html_piece in page_pieces(title, results, grid, pictures, request_lookups, progress):
+            handle.write(html_piece)
 
 
 def page_pieces(
@@ -80,37 +82,41 @@ def page_pieces(
     results: Sequence[ResultFile],
     grid: Grid,
     pictures: Sequence[Picture],
-    requests: Sequence[RequestLookup | None],
+    request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> Iterator[str]:
     """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
-    keys = _keys(results)
-    script, style = _own_file("page.js"), _own_file("page.css")
-    yield _head(title, script, style)
-    yield _table(grid)
+    question_keys = _question_keys(results)
+    script, style = _read_package_file("page.js"), _read_package_file("page.css")
+    yield _html_head(title, script, style)
+    yield _html_table(grid)
     yield '<section id="pictures">\n'
     for picture in pictures:
-        data = base64.b64encode(picture.svg.read_bytes()).decode()
+        svg_base64 = base64.b64encode(picture.svg.read_bytes()).decode()
         caption = html.escape(picture.caption)
         yield (
-            f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{data}"><figcaption>{caption}</figcaption></figure>\n'
+            f'<figure><img alt="{caption}" src="data:image/svg+xml;base64,{svg_base64}">'
+            f"<figcaption>{caption}</figcaption></figure>\n"
         )
     yield "</section>\n"
-    yield _own_file("page.html")
-    yield f'<script type="application/json" id="index">{_json(_index(results, keys))}</script>\n'
-    for index, start in enumerate(range(0, len(keys), _CHUNK_SIZE)):
-        progress(start, len(keys))
-        chunk = [_question(results, requests, key) for key in keys[start : start + _CHUNK_SIZE]]
+    yield _read_package_file("page.html")
+    yield f'<script type="application/json" id="index">{_json(_page_index(results, question_keys))}</script>\n'
+    for index, chunk_start in enumerate(range(0, len(question_keys), _CHUNK_SIZE)):
+        progress(chunk_start, len(question_keys))
+        chunk = [
+            _question_json(results, request_lookups, key)
+            for key in question_keys[chunk_start : chunk_start + _CHUNK_SIZE]
+        ]
         compressed = gzip.compress(_json(chunk).encode(), _COMPRESSION_LEVEL, mtime=0)
         yield f'<script type="text/plain" id="chunk-{index}">{base64.b64encode(compressed).decode()}</script>\n'
     yield f"<script>{script}</script>\n</body>\n</html>\n"
 
 
-def _own_file(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+def _read_package_file(name: str) -> str:
+    return (_PACKAGE_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _head(title: str, script: str, style: str) -> str:
+def _html_head(title: str, script: str, style: str) -> str:
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{script_hash}'"
     return (
@@ -121,13 +127,15 @@ def _head(title: str, script: str, style: str) -> str:
     )
 
 
-def _table(grid: Grid) -> str:
+def _html_table(grid: Grid) -> str:
     """The table of scores with its notes; the script sorts it by a column."""
     headings = "".join(
-        f'<th class="{_side(grid, i)}"><button type="button">{html.escape(heading)}</button></th>'
+        f'<th class="{_alignment(grid, i)}"><button type="button">{html.escape(heading)}</button></th>'
         for i, heading in enumerate(grid.headings)
     )
-    rows = [f"<tr>{''.join(_table_cell(cell, _side(grid, i)) for i, cell in enumerate(row))}</tr>" for row in grid.rows]
+    rows = [
+        f"<tr>{''.join(_table_cell(cell, _alignment(grid, i)) for i, cell in enumerate(row))}</tr>" for row in grid.rows
+    ]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
     title = f"<p>{html.escape(grid.title)}</p>" if grid.title else ""
     return (
@@ -137,75 +145,83 @@ def _table(grid: Grid) -> str:
     )
 
 
-def _side(grid: Grid, column: int) -> str:
+def _alignment(grid: Grid, column: int) -> str:
     return "left" if column in grid.left_columns else "right"
 
 
-def _table_cell(cell: TextCell, side: str) -> str:
+def _table_cell(cell: TextCell, alignment: str) -> str:
     text = html.escape(cell.text)
-    return f'<td class="{side}">{f"<b>{text}</b>" if cell.bold else text}</td>'
+    return f'<td class="{alignment}">{f"<b>{text}</b>" if cell.bold else text}</td>'
 
 
-def _keys(results: Sequence[ResultFile]) -> list[_Key]:
+def _question_keys(results: Sequence[ResultFile]) -> list[_QuestionKey]:
     """(task, part, row) of every question of any result, in the order of the first result that has it."""
-    keys: dict[_Key, None] = {}
-    for file in results:
-        for task, task_questions in file.questions.items():
-            keys |= {(task, *key): None for key in task_questions.questions}
-    tasks = list(dict.fromkeys(task for task, _, _ in keys))
-    return sorted(keys, key=lambda key: tasks.index(key[0]))  # stable: within a task in the protocol's order
+    question_keys: dict[_QuestionKey, None] = {}
+    for result_file in results:
+        for task, task_questions in result_file.questions.items():
+            question_keys |= {(task, *question_key): None for question_key in task_questions.questions}
+    tasks = list(dict.fromkeys(task for task, _, _ in question_keys))
+    return sorted(
+        question_keys, key=lambda question_key: tasks.index(question_key[0])
+    )  # stable: within a task in the protocol's order
 
 
-def _find(file: ResultFile, key: _Key) -> Question | None:
+def _find_question(result_file: ResultFile, question_key: _QuestionKey) -> Question | None:
     """A question of a result, or None where the result has none of this key."""
-    task, part, row = key
-    return file.questions[task].questions.get((part, row)) if task in file.questions else None
+    task, part_name, row_index = question_key
+    return result_file.questions[task].questions.get((part_name, row_index)) if task in result_file.questions else None
 
 
-def _index(results: Sequence[ResultFile], keys: Sequence[_Key]) -> _Json:
+def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_QuestionKey]) -> _Json:
     """What the page's list needs of every question: task, part, row, and its score in each result, null where it has none."""
-    parts = list(dict.fromkeys(part for _, part, _ in keys))
+    parts = list(dict.fromkeys(part for _, part, _ in question_keys))
     part_numbers = {part: index for index, part in enumerate(parts)}
     scores = []
-    for file in results:
-        questions = [_find(file, key) for key in keys]
+    for result_file in results:
+        questions = [_find_question(result_file, question_key) for question_key in question_keys]
         scores.append([None if question is None else round(question.score, 4) for question in questions])
     titles: dict[str, list[str]] = {}
-    for file in results:
-        titles |= {name: [entry.title, entry.metric] for name, entry in file.result.tasks.items()}
-    tasks = dict.fromkeys(task for task, _, _ in keys)
+    for result_file in results:
+        titles |= {
+            name: [task_result.title, task_result.metric] for name, task_result in result_file.result.tasks.items()
+        }
+    tasks = dict.fromkeys(task for task, _, _ in question_keys)
     return {
-        "results": [file.label for file in results],
+        "results": [result_file.label for result_file in results],
         "tasks": [[name, *titles.get(name, [name, None])] for name in tasks],
         "parts": [[part, task_of(part)] for part in parts],
-        "part": [part_numbers[part] for _, part, _ in keys],
-        "row": [row for _, _, row in keys],
+        "part": [part_numbers[part] for _, part, _ in question_keys],
+        "row": [row for _, _, row in question_keys],
         "scores": scores,
         "chunk": _CHUNK_SIZE,
     }
 
 
-def _question(results: Sequence[ResultFile], requests: Sequence[RequestLookup | None], key: _Key) -> _Json:
+def _question_json(
+    results: Sequence[ResultFile], request_lookups: Sequence[RequestLookup | None], question_key: _QuestionKey
+) -> _Json:
     """One question: its requests, each form of them once, and what each result has of it, null where it has no such question."""
-    entries: list[_Json | None] = []
-    forms: list[_Json] = []
-    for file, lookup in zip(results, requests, strict=True):
-        question = _find(file, key)
+    question_entries: list[_Json | None] = []
+    request_forms: list[_Json] = []
+    for result_file, lookup in zip(results, request_lookups, strict=True):
+        question = _find_question(result_file, question_key)
         if question is None:
-            entries.append(None)
+            question_entries.append(None)
             continue
-        sent = None
+        request_texts = None
         if lookup is not None and "index" in question.model_fields_set:
-            sent = lookup(question.task, question.index)
-        form = None if sent is None else _request_form(sent)
-        if form is not None and form not in forms:
-            forms.append(form)
-        entries.append(_question_entry(question, None if form is None else forms.index(form)))
-    return {"forms": forms, "results": entries}
+            request_texts = lookup(question.task, question.index)
+        request_form = None if request_texts is None else _request_form(request_texts)
+        if request_form is not None and request_form not in request_forms:
+            request_forms.append(request_form)
+        question_entries.append(
+            _question_entry(question, None if request_form is None else request_forms.index(request_form))
+        )
+    return {"forms": request_forms, "results": question_entries}
 
 
-def _question_entry(question: Question, form: int | None) -> _Json:
-    """What one result has of a question; `form` is the index of the form in which it was sent."""
+def _question_entry(question: Question, form_index: int | None) -> _Json:
+    """What one result has of a question; `form_index` is the index of the form in which it was sent."""
     return {
         "score": question.score,
         "prediction": question.prediction,
@@ -214,7 +230,7 @@ def _question_entry(question: Question, form: int | None) -> _Json:
         "whole": question.whole,
         # One protocol also sends TruthfulQA's mc1 choices, before those that prediction and gold count.
         "one_set": question.mc1 is None,
-        "form": form,
+        "form": form_index,
     }
 
 

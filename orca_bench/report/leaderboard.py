@@ -28,7 +28,11 @@ _AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean of 6"}
 _HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in BY_NAME.items()}}
 _SHORT_HEADINGS = {
     **{"Mean of 6": "Mean 6", "Mean of 7": "Mean 7"},
-    **{wide: narrow for wide, narrow in (task.column_headings for task in BY_NAME.values()) if wide != narrow},
+    **{
+        long_heading: short_heading
+        for long_heading, short_heading in (task.column_headings for task in BY_NAME.values())
+        if long_heading != short_heading
+    },
 }
 
 
@@ -49,85 +53,105 @@ class _Row:
     model: str
     protocol: str
     scores: dict[str, _Score]
-    file: ResultFile | None = None
+    result_file: ResultFile | None = None
 
 
-def build_leaderboard(results: Sequence[ResultFile], reported: Sequence[ReportedScores] = ()) -> Grid:
+def build_leaderboard(results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = ()) -> Grid:
     """The grid of some results and reported scores, the best mean first; rows without a mean last."""
-    rows = [_measured_row(file) for file in results] + [_reported_row(scores) for scores in reported]
-    rows.sort(key=lambda row: -max(_value(row, "six without DROP"), _value(row, "all seven")))
+    rows = [_measured_row(result_file) for result_file in results] + [
+        _reported_row(scores) for scores in reported_scores
+    ]
+    rows.sort(key=lambda row: -max(_score_value(row, "six without DROP"), _score_value(row, "all seven")))
     best_rows = _significantly_best_rows(rows)
-    models = [(row.model, row.protocol) for row in rows]
+    models_and_protocols = [(row.model, row.protocol) for row in rows]
     headings = ["Model", "Protocol", *(_HEADINGS[name] for name in _COLUMNS), "n"]
-    lines = []
+    grid_rows = []
     for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
-        model = row.model if models.count((row.model, row.protocol)) == 1 else row.label
-        cells = [
+        model = row.model if models_and_protocols.count((row.model, row.protocol)) == 1 else row.label
+        score_cells = [
             TextCell(
-                _format(row.scores.get(name)),
+                _format_score(row.scores.get(name)),
                 bold=best_rows.get(name) == index,
-                short=_format_short(row.scores.get(name)),
+                short_text=_format_score_short(row.scores.get(name)),
             )
             for name in _COLUMNS
         ]
         # Where there is no room for the column of protocols, the heading has to tell the rows apart.
-        lines.append([TextCell(model, short=row.label), TextCell(row.protocol), *cells, TextCell(_question_count(row))])
+        grid_rows.append(
+            [
+                TextCell(model, short_text=row.label),
+                TextCell(row.protocol),
+                *score_cells,
+                TextCell(_question_count(row)),
+            ]
+        )
     return Grid(
         headings,
-        lines,
-        _notes(results, reported, rows),
+        grid_rows,
+        _leaderboard_notes(results, reported_scores, rows),
         left_columns=frozenset({0, 1}),
-        droppable=("n", "Mean of 7", "Protocol"),
+        droppable_headings=("n", "Mean of 7", "Protocol"),
         short_headings=_SHORT_HEADINGS,
     )
 
 
-def _measured_row(file: ResultFile) -> _Row:
-    result = file.result
+def _measured_row(result_file: ResultFile) -> _Row:
+    result = result_file.result
     entries: dict[str, TaskResult | Average] = {**result.tasks, **result.averages}
     scores = {
         name: _Score(entry.value, entry.stderr, entry.interval)
         for name, entry in entries.items()
         if entry.value is not None
     }
-    return _Row(file.label, result.model.name, result.protocol.name, scores, file)
+    return _Row(result_file.label, result.model.name, result.protocol.name, scores, result_file)
 
 
-def _reported_row(reported: ReportedScores) -> _Row:
-    scores = {name: _Score(value / 100) for name, value in (*reported.tasks.items(), *reported.averages.items())}
-    return _Row(reported.name, reported.name, "reported", scores)
+def _reported_row(reported_scores: ReportedScores) -> _Row:
+    scores = {
+        name: _Score(percent / 100)
+        for name, percent in (*reported_scores.tasks.items(), *reported_scores.averages.items())
+    }
+    return _Row(reported_scores.name, reported_scores.name, "reported", scores)
 
 
-def _value(row: _Row, name: str) -> float:
+def _score_value(row: _Row, name: str) -> float:
     return row.scores[name].value if name in row.scores else -1.0
 
 
-def _format(score: _Score | None) -> str:
+def _format_score(score: _Score | None) -> str:
     return "–" if score is None else format_score(score.value, score.stderr, score.interval)
 
 
-def _format_short(score: _Score | None) -> str:
+def _format_score_short(score: _Score | None) -> str:
     """A number without its error, for a terminal that is too narrow."""
     return "–" if score is None else f"{100 * score.value:.2f}"
 
 
 def _question_count(row: _Row) -> str:
-    return "" if row.file is None else f"{sum(entry.n for entry in row.file.result.tasks.values()):,}"
+    return (
+        ""
+        if row.result_file is None
+        else f"{sum(task_result.n for task_result in row.result_file.result.tasks.values()):,}"
+    )
 
 
-def _notes(results: Sequence[ResultFile], reported: Sequence[ReportedScores], rows: Sequence[_Row]) -> list[str]:
+def _leaderboard_notes(
+    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row]
+) -> list[str]:
     notes = ["percent ± standard error; bold: best of its column, and significantly so"]
-    if reported and any(not file.result.is_comparable() for file in results):
+    if reported_scores and any(not result_file.result.is_comparable() for result_file in results):
         notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
-    if len({row.protocol for row in rows if row.file is not None}) > 1:
+    if len({row.protocol for row in rows if row.result_file is not None}) > 1:
         notes.append("rows of different protocols are numbers of different kinds")
-    notes += merge_notes([note for file in results for note in task_notes(file.label, file.result)])
-    limits = {file.result.limit for file in results if file.result.limit is not None}
+    notes += merge_notes(
+        [note for result_file in results for note in task_notes(result_file.label, result_file.result)]
+    )
+    limits = {result_file.result.limit for result_file in results if result_file.result.limit is not None}
     if limits:
         notes.append(f"some rows are of the first questions of each task only ({', '.join(map(str, sorted(limits)))})")
-    reported_labels = [row.label for row in rows if row.file is None]
-    notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported, strict=True)]
+    reported_labels = [row.label for row in rows if row.result_file is None]
+    notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported_scores, strict=True)]
     return notes
 
 
@@ -138,31 +162,40 @@ def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
         indices = [index for index, row in enumerate(rows) if name in row.scores]
         if len(indices) < 2:
             continue
-        best = max(indices, key=lambda index: rows[index].scores[name].value)
-        ps = [_p(rows[other], rows[best], name) for other in indices if other != best]
-        candidates[name] = (best, max(ps))  # better than each of the others: the largest p of an intersection of tests
-    adjusted = holm([p for _, p in candidates.values()])
+        best_index = max(indices, key=lambda index: rows[index].scores[name].value)
+        p_values = [
+            _p_value(rows[other_index], rows[best_index], name) for other_index in indices if other_index != best_index
+        ]
+        candidates[name] = (
+            best_index,
+            max(p_values),
+        )  # better than each of the others: the largest p of an intersection of tests
+    adjusted_ps = holm([p for _, p in candidates.values()])
     return {
-        name: best for (name, (best, _)), p in zip(candidates.items(), adjusted, strict=True) if p < SIGNIFICANCE_LEVEL
+        name: best_index
+        for (name, (best_index, _)), p in zip(candidates.items(), adjusted_ps, strict=True)
+        if p < SIGNIFICANCE_LEVEL
     }
 
 
-def _p(other: _Row, best: _Row, name: str) -> float:
+def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     """The p of no difference between two rows in a column; 1 where they cannot be compared."""
-    if other.file is not None and best.file is not None:
-        if not (other.file.questions and best.file.questions):
+    if other_row.result_file is not None and best_row.result_file is not None:
+        if not (other_row.result_file.questions and best_row.result_file.questions):
             return 1.0
-        line = compare_line(other.file, best.file, name)
+        line = compare_line(other_row.result_file, best_row.result_file, name)
         return 1.0 if line is None or line.difference is None else line.difference.p
-    if any(row.file is not None and not row.file.result.is_comparable(name) for row in (other, best)):
+    if any(
+        row.result_file is not None and not row.result_file.result.is_comparable(name) for row in (other_row, best_row)
+    ):
         return 1.0
-    if name in AVERAGES or (other.file is None and best.file is None):
+    if name in AVERAGES or (other_row.result_file is None and best_row.result_file is None):
         return 1.0  # a reported average has no standard error
-    error = math.hypot(_error(other.scores[name], name), _error(best.scores[name], name))
-    return normal_p(best.scores[name].value - other.scores[name].value, error)
+    stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
+    return normal_p(best_row.scores[name].value - other_row.scores[name].value, stderr)
 
 
-def _error(score: _Score, name: str) -> float:
+def _standard_error(score: _Score, name: str) -> float:
     """A standard error above 0: the score's own, a quarter of its 95 % interval, or that of right-or-wrong scores."""
     if score.stderr:
         return score.stderr

@@ -48,28 +48,28 @@ def eval_results(
     """
     from huggingface_hub import EvalResult
 
-    link = {} if source is None else {"source_name": source.name, "source_url": source.url}
-    entries = []
-    for name, value in scores.items():
-        task, entry, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
-        if entry is None:  # the task does not belong on cards
+    source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
+    eval_entries = []
+    for name, percent in scores.items():
+        task, card_facts, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
+        if card_facts is None:  # the task does not belong on cards
             continue
-        entries.append(
+        eval_entries.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=entry.dataset,
-                dataset_name=f"{entry.title}, {note}" if note else entry.title,
-                dataset_config=entry.configuration,
+                dataset_type=card_facts.dataset,
+                dataset_name=f"{card_facts.title}, {note}" if note else card_facts.title,
+                dataset_config=card_facts.configuration,
                 dataset_split=task.split,
                 dataset_args={"num_few_shot": task.shots},
                 metric_type=task.metric,
-                metric_value=value,
-                metric_name=entry.metric_name,
-                **link,
+                metric_value=percent,
+                metric_name=card_facts.metric_name,
+                **source_fields,
             )
         )
-    return entries
+    return eval_entries
 
 
 def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
@@ -83,7 +83,7 @@ def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
             f"scores on the {result.suite.name} suite do not belong on a model card",
             hint="evaluate on the leaderboard's rows",
         )
-    scores = {name: round(100 * entry.value, 2) for name, entry in result.tasks.items()}
+    scores = {name: round(100 * task_result.value, 2) for name, task_result in result.tasks.items()}
     notes = {name: ", ".join([*_result_notes(result), *_task_notes(result, name)]) for name in scores}
     return scores, {name: note for name, note in notes.items() if note}
 
@@ -94,8 +94,8 @@ def _result_notes(result: Result) -> Iterator[str]:
     if (protocol.name, protocol.version) != ("leaderboard", 1):
         yield f"protocol {protocol.heading}"
     if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        number = id_of(protocol.system)
-        yield "a system message of its own" if number is None else f"system message {number}"
+        system_id = id_of(protocol.system)
+        yield "a system message of its own" if system_id is None else f"system message {system_id}"
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
     if result.limit:
@@ -104,19 +104,19 @@ def _result_notes(result: Result) -> Iterator[str]:
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
-    entry, task = result.tasks[name], BY_NAME[name]
-    status = entry.row_status(task.split)
-    if status == OTHER:
-        yield "other rows" if entry.rows is None else f"other rows ({entry.rows:,})"
-    elif status == NOT_VERIFIED:
+    task_result, task = result.tasks[name], BY_NAME[name]
+    row_status = task_result.row_status(task.split)
+    if row_status == OTHER:
+        yield "other rows" if task_result.rows is None else f"other rows ({task_result.rows:,})"
+    elif row_status == NOT_VERIFIED:
         yield "rows not verified"
-    if task.few_shot_split and status != OTHER and entry.row_status(task.few_shot_split) == OTHER:
+    if task.few_shot_split and row_status != OTHER and task_result.row_status(task.few_shot_split) == OTHER:
         yield "other few-shot examples"
     # The leaderboard's protocol cuts contexts as the leaderboard did.
-    if result.protocol.name != "leaderboard" and entry.shortened:
-        yield f"{entry.shortened} contexts cut"
-    if result.protocol.name != "leaderboard" and entry.ran_out:
-        yield f"{entry.ran_out} answers ran out of room"
+    if result.protocol.name != "leaderboard" and task_result.shortened:
+        yield f"{task_result.shortened} contexts cut"
+    if result.protocol.name != "leaderboard" and task_result.ran_out:
+        yield f"{task_result.ran_out} answers ran out of room"
 
 
 def update_card(text: str | None, name: str, results: Sequence[EvalResult], where: Path) -> str:
@@ -129,18 +129,20 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
         body = f"# {name}\n"
     else:
         metadata, body = split_card(text, where)
-    index = metadata.get("model-index") or []
-    if not isinstance(index, list) or not all(isinstance(e, dict) and _are_results(e.get("results")) for e in index):
+    model_index = metadata.get("model-index") or []
+    if not isinstance(model_index, list) or not all(
+        isinstance(model_entry, dict) and _are_results(model_entry.get("results")) for model_entry in model_index
+    ):
         raise UserError("'model-index' is not a list of models", where=where)
     new_results = _model_index_results(name, results)
-    new_identities = {_identity(result) for result in new_results}
-    other_models = [entry for entry in index if entry.get("name") != name]
-    old_entries = [entry for entry in index if entry.get("name") == name][:1]
+    new_identities = {_result_identity(result) for result in new_results}
+    other_models = [model_entry for model_entry in model_index if model_entry.get("name") != name]
+    old_entries = [model_entry for model_entry in model_index if model_entry.get("name") == name][:1]
     old_results = [
         result
-        for entry in old_entries
-        for result in entry.get("results") or []
-        if _identity(result) not in new_identities
+        for model_entry in old_entries
+        for result in model_entry.get("results") or []
+        if _result_identity(result) not in new_identities
     ]
     # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.
     metadata["model-index"] = [*other_models, {"name": name, "results": old_results + new_results}]
@@ -173,13 +175,13 @@ def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlO
     results_by_name: dict[str, list[EvalResult]] = {}
     for result in results:
         results_by_name.setdefault(result.dataset_name, []).append(result)
-    entries = [
+    result_entries = [
         entry for group in results_by_name.values() for entry in eval_results_to_model_index(name, group)[0]["results"]
     ]
-    name_again, results_again = model_index_to_eval_results([{"name": name, "results": entries}])
-    if name_again != name or len(results_again) != len(results):
+    parsed_name, parsed_results = model_index_to_eval_results([{"name": name, "results": result_entries}])
+    if parsed_name != name or len(parsed_results) != len(results):
         raise RuntimeError("huggingface_hub does not read back the model-index that it built")
-    return entries
+    return result_entries
 
 
 def _are_results(results: Any) -> bool:
@@ -187,13 +189,13 @@ def _are_results(results: Any) -> bool:
     return results is None or (
         isinstance(results, list)
         and all(
-            isinstance(r, dict) and all(isinstance(r.get(key) or {}, dict) for key in ("dataset", "source"))
-            for r in results
+            isinstance(result, dict) and all(isinstance(result.get(key) or {}, dict) for key in ("dataset", "source"))
+            for result in results
         )
     )
 
 
-def _identity(result: Mapping[str, Any]) -> tuple[object, ...]:
+def _result_identity(result: Mapping[str, Any]) -> tuple[object, ...]:
     """What two results on a card must have in common to be the same: data set, configuration, split, source, metrics."""
     dataset, source = result.get("dataset") or {}, result.get("source") or {}
     metrics = tuple(

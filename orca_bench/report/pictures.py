@@ -53,80 +53,87 @@ class _Point(NamedTuple):
     high: float
 
 
-def draw_pictures(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> list[Picture]:
+def draw_pictures(results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path) -> list[Picture]:
     """All pictures that some results have, written to `folder`; over steps only where all are of one run and have their step."""
-    pictures = [draw_scores(results, reported, folder)]
-    with_subjects = next((file for file in results if _has_subjects(file)), None)
-    if with_subjects is not None:
-        pictures.append(draw_subjects(with_subjects, folder))
-    models = [file.result.model for file in results]
+    pictures = [draw_scores(results, reported_scores, folder)]
+    file_with_subjects = next((result_file for result_file in results if _has_subjects(result_file)), None)
+    if file_with_subjects is not None:
+        pictures.append(draw_subjects(file_with_subjects, folder))
+    models = [result_file.result.model for result_file in results]
     is_one_run = len({model.run for model in models}) == 1 and all(
         model.run is not None and model.step is not None for model in models
     )
-    steps_by_protocol = [(file.result.protocol.name, file.result.model.step) for file in results]
-    is_clear = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
-    if is_one_run and is_clear and len({model.step for model in models}) > 1:
+    steps_by_protocol = [(result_file.result.protocol.name, result_file.result.model.step) for result_file in results]
+    has_unique_steps = len(set(steps_by_protocol)) == len(steps_by_protocol)  # no two results of one protocol and step
+    if is_one_run and has_unique_steps and len({model.step for model in models}) > 1:
         pictures.append(draw_steps(results, None, folder))
     return pictures
 
 
-def draw_scores(results: Sequence[ResultFile], reported: ReportedScores | None, folder: Path) -> Picture:
+def draw_scores(results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path) -> Picture:
     """Scores by task with 95 % intervals; reported scores as crosses where all results may be compared with them."""
-    plot = _pyplot()
+    pyplot = _pyplot()
     tasks = _tasks_of(results)
-    count = len(results)
-    height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * count))
-    figure, axes = plot.subplots(figsize=(8, height), layout="constrained")
-    for index, file in enumerate(results):
-        offset = (index - (count - 1) / 2) * 0.7 / max(count, 2)
+    result_count = len(results)
+    height = max(_MIN_HEIGHT, 1.1 + len(tasks) * (0.34 + 0.16 * result_count))
+    figure, axes = pyplot.subplots(figsize=(8, height), layout="constrained")
+    for index, result_file in enumerate(results):
+        offset = (index - (result_count - 1) / 2) * 0.7 / max(result_count, 2)
         points = [
-            _point(x + offset, file.result.tasks[task.name], file.result.tasks[task.name].n)
+            _score_point(x + offset, result_file.result.tasks[task.name], result_file.result.tasks[task.name].n)
             for x, task in enumerate(tasks)
-            if task.name in file.result.tasks
+            if task.name in result_file.result.tasks
         ]
-        _draw_points(axes, points, index, file.label)
-    if reported is not None:
-        _draw_reported(axes, tasks, results, reported)
+        _draw_points(axes, points, index, result_file.label)
+    if reported_scores is not None:
+        _draw_reported(axes, tasks, results, reported_scores)
     _draw_chance(axes, tasks)
     axes.set_yticks(range(len(tasks)), [f"{task.title}\n{task.metric}" for task in tasks])
     axes.tick_params(axis="y", pad=9)  # a score of 0 has its mark half outside
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    _finish(figure, axes, "score, percent; bars are 95 % intervals")
-    return _save(figure, folder, "scores", "scores by task")
+    _finish_axes(figure, axes, "score, percent; bars are 95 % intervals")
+    return _save_picture(figure, folder, "scores", "scores by task")
 
 
-def draw_subjects(file: ResultFile, folder: Path) -> Picture:
+def draw_subjects(result_file: ResultFile, folder: Path) -> Picture:
     """MMLU's subjects, the best on top, with 95 % intervals and their mean. Raises UserError where there are none."""
-    entry = file.result.tasks.get(MMLU.name)
-    if entry is None or not entry.subjects:
-        raise UserError("no MMLU subjects in this result", where=file.path)
-    rows = []
-    for name, subject in entry.subjects.items():
-        low, high = subject.interval or wilson_interval(subject.value, subject.n)
-        rows.append((100 * subject.value, 100 * low, 100 * high, subject.n, name.replace("_", " ")))
-    rows.sort(key=lambda row: (row[0], row[4]))
-    plot = _pyplot()
-    figure, axes = plot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(rows))), layout="constrained")
+    task_result = result_file.result.tasks.get(MMLU.name)
+    if task_result is None or not task_result.subjects:
+        raise UserError("no MMLU subjects in this result", where=result_file.path)
+    subject_rows = []
+    for name, subject_result in task_result.subjects.items():
+        low, high = subject_result.interval or wilson_interval(subject_result.value, subject_result.n)
+        subject_rows.append(
+            (100 * subject_result.value, 100 * low, 100 * high, subject_result.n, name.replace("_", " "))
+        )
+    subject_rows.sort(key=lambda row: (row[0], row[4]))
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(subject_rows))), layout="constrained")
     axes.errorbar(
-        [row[0] for row in rows],
-        range(len(rows)),
-        xerr=[[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]],
+        [row[0] for row in subject_rows],
+        range(len(subject_rows)),
+        xerr=[[row[0] - row[1] for row in subject_rows], [row[2] - row[0] for row in subject_rows]],
         fmt=_MARKERS[0],
         color=_COLOURS[0],
         markersize=4,
         elinewidth=1,
         label="subject",
     )
-    mean = 100 * entry.value
-    axes.axvline(mean, color=_COLOURS[4], linewidth=1.4, label=f"mean of {len(rows)} subjects: {mean:.2f}")
+    mean_percent = 100 * task_result.value
+    axes.axvline(
+        mean_percent,
+        color=_COLOURS[4],
+        linewidth=1.4,
+        label=f"mean of {len(subject_rows)} subjects: {mean_percent:.2f}",
+    )
     axes.axvline(MMLU.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.4, label="chance")
-    axes.set_yticks(range(len(rows)), [f"{name} ({n})" for *_, n, name in rows], fontsize=7)
-    axes.set_ylim(-0.8, len(rows) - 0.2)
+    axes.set_yticks(range(len(subject_rows)), [f"{name} ({n})" for *_, n, name in subject_rows], fontsize=7)
+    axes.set_ylim(-0.8, len(subject_rows) - 0.2)
     axes.set_xlim(0, 100)
-    axes.set_title(f"{file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
-    _finish(figure, axes, "accuracy, percent; bars are 95 % intervals")
-    return _save(figure, folder, "mmlu", "MMLU by subject")
+    axes.set_title(f"{result_file.label}: MMLU by subject (questions)", loc="left", fontsize=11)
+    _finish_axes(figure, axes, "accuracy, percent; bars are 95 % intervals")
+    return _save_picture(figure, folder, "mmlu", "MMLU by subject")
 
 
 def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folder: Path) -> Picture:
@@ -137,31 +144,37 @@ def draw_steps(results: Sequence[ResultFile], steps: Sequence[int] | None, folde
     """
     results_by_protocol = _group_by_protocol(results, steps)
     tasks = _tasks_of(results)
-    plot = _pyplot()
-    columns = min(4, len(tasks))
-    lines = -(-len(tasks) // columns)
-    figure, grid = plot.subplots(
-        lines, columns, figsize=(2.6 * columns, 0.9 + 2.2 * lines), layout="constrained", squeeze=False
+    pyplot = _pyplot()
+    column_count = min(4, len(tasks))
+    row_count = -(-len(tasks) // column_count)
+    figure, axes_grid = pyplot.subplots(
+        row_count,
+        column_count,
+        figsize=(2.6 * column_count, 0.9 + 2.2 * row_count),
+        layout="constrained",
+        squeeze=False,
     )
     for index, task in enumerate(tasks):
-        _draw_task_over_steps(grid[index // columns][index % columns], task, results_by_protocol, is_first=index == 0)
-    for index in range(len(tasks), lines * columns):
-        grid[index // columns][index % columns].set_visible(False)
+        _draw_task_over_steps(
+            axes_grid[index // column_count][index % column_count], task, results_by_protocol, is_first=index == 0
+        )
+    for index in range(len(tasks), row_count * column_count):
+        axes_grid[index // column_count][index % column_count].set_visible(False)
     figure.supxlabel("step", fontsize=9)
     figure.supylabel("percent; bars are 95 % intervals", fontsize=9)
     figure.legend(loc="outside upper center", ncols=4, frameon=False, fontsize=9)
-    return _save(figure, folder, "steps", "scores over the steps of the run")
+    return _save_picture(figure, folder, "steps", "scores over the steps of the run")
 
 
-def _has_subjects(file: ResultFile) -> bool:
-    entry = file.result.tasks.get(MMLU.name)
-    return entry is not None and bool(entry.subjects)
+def _has_subjects(result_file: ResultFile) -> bool:
+    task_result = result_file.result.tasks.get(MMLU.name)
+    return task_result is not None and bool(task_result.subjects)
 
 
 def _tasks_of(results: Iterable[ResultFile]) -> list[TaskFacts]:
     """The tasks that at least one result has, in the suite's order."""
-    names = {name for file in results for name in file.result.tasks}
-    return [task for task in TASKS if task.name in names]
+    task_names = {name for result_file in results for name in result_file.result.tasks}
+    return [task for task in TASKS if task.name in task_names]
 
 
 def _pyplot() -> Any:
@@ -176,24 +189,24 @@ def _pyplot() -> Any:
     return plot
 
 
-def _point(x: float, entry: Estimate, n: int) -> _Point:
+def _score_point(x: float, task_result: Estimate, n: int) -> _Point:
     """The point of a score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
-    value, interval = entry.value, entry.interval
-    if interval is None and entry.stderr:
-        interval = normal_interval(value, entry.stderr, 0.0)
+    value, interval = task_result.value, task_result.interval
+    if interval is None and task_result.stderr:
+        interval = normal_interval(value, task_result.stderr, 0.0)
     elif interval is None:
         interval = wilson_interval(value, n)
     return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 
-def _draw_points(axes: Axes, points: Sequence[_Point], index: int, label: str) -> None:
+def _draw_points(axes: Axes, points: Sequence[_Point], style_index: int, label: str) -> None:
     """A result's scores as points with horizontal error bars, in the marker and colour of the result with this index."""
     axes.errorbar(
         [point.score for point in points],
         [point.x for point in points],
         xerr=[[point.score - point.low for point in points], [point.high - point.score for point in points]],
-        fmt=_MARKERS[index % len(_MARKERS)],
-        color=_COLOURS[index % len(_COLOURS)],
+        fmt=_MARKERS[style_index % len(_MARKERS)],
+        color=_COLOURS[style_index % len(_COLOURS)],
         markersize=6,
         elinewidth=1.5,
         capsize=3,
@@ -203,13 +216,14 @@ def _draw_points(axes: Axes, points: Sequence[_Point], index: int, label: str) -
 
 
 def _draw_reported(
-    axes: Axes, tasks: Sequence[TaskFacts], results: Sequence[ResultFile], reported: ReportedScores
+    axes: Axes, tasks: Sequence[TaskFacts], results: Sequence[ResultFile], reported_scores: ReportedScores
 ) -> None:
     """The reported scores that all results may be compared with; nothing, and no legend, where there are none."""
     scores = [
-        (x, reported.tasks[task.name])
+        (x, reported_scores.tasks[task.name])
         for x, task in enumerate(tasks)
-        if task.name in reported.tasks and all(file.result.is_comparable(task.name) for file in results)
+        if task.name in reported_scores.tasks
+        and all(result_file.result.is_comparable(task.name) for result_file in results)
     ]
     if not scores:
         return
@@ -221,7 +235,7 @@ def _draw_reported(
         markersize=8,
         markeredgewidth=2,
         clip_on=False,
-        label=f"reported, {reported.name}",
+        label=f"reported, {reported_scores.name}",
     )
 
 
@@ -241,7 +255,7 @@ def _draw_chance(axes: Axes, tasks: Sequence[TaskFacts]) -> None:
             label = None  # one entry in the legend
 
 
-def _finish(figure: Figure, axes: Axes, label: str) -> None:
+def _finish_axes(figure: Figure, axes: Axes, label: str) -> None:
     axes.set_xlabel(label, fontsize=9)
     axes.grid(True, axis="x", color=_GRID_COLOUR, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -255,25 +269,27 @@ def _group_by_protocol(results: Sequence[ResultFile], steps: Sequence[int] | Non
     if steps is not None and len(steps) != len(results):
         raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
     groups: dict[str, dict[int, ResultFile]] = {}
-    for index, file in enumerate(results):
-        step = _step(file) if steps is None else steps[index]
-        results_by_step = groups.setdefault(file.result.protocol.name, {})
+    for index, result_file in enumerate(results):
+        step = _step_of_result(result_file) if steps is None else steps[index]
+        results_by_step = groups.setdefault(result_file.result.protocol.name, {})
         if step in results_by_step:
-            raise UserError(f"two results of step {step}", where=file.path, hint="give one result of each step")
-        results_by_step[step] = file
+            raise UserError(f"two results of step {step}", where=result_file.path, hint="give one result of each step")
+        results_by_step[step] = result_file
     return groups
 
 
-def _step(file: ResultFile) -> int:
+def _step_of_result(result_file: ResultFile) -> int:
     """The step that the model's folder says, else that in its name or the result's: step-500, checkpoint_500, global_step500."""
-    model = file.result.model
+    model = result_file.result.model
     if model.step is not None:
         return model.step
-    for text in (str(model.path), file.label, file.path.stem):
-        numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
-        if numbers:
-            return int(numbers[-1])
-    raise UserError("no step in the name of this result or its model", where=file.path, hint="give --steps 100,200,…")
+    for text in (str(model.path), result_file.label, result_file.path.stem):
+        step_numbers = re.findall(r"(?:step|checkpoint)[-_]?(\d+)", text)
+        if step_numbers:
+            return int(step_numbers[-1])
+    raise UserError(
+        "no step in the name of this result or its model", where=result_file.path, hint="give --steps 100,200,…"
+    )
 
 
 def _draw_task_over_steps(
@@ -281,16 +297,16 @@ def _draw_task_over_steps(
 ) -> None:
     """One task's scores over steps, a line for each protocol; only the first task's lines have entries in the legend."""
     steps = sorted({step for results in results_by_protocol.values() for step in results})
-    shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
-    highest = 0.0
+    x_shift = 0.012 * (steps[-1] - steps[0])  # lines of two protocols side by side, so that their intervals are apart
+    highest_score = 0.0
     for index, (protocol, results) in enumerate(results_by_protocol.items()):
         points = []
         for step in sorted(results):
-            entry = results[step].result.tasks.get(task.name)
-            if entry is not None:
-                x = step + shift * (2 * index - len(results_by_protocol) + 1)
-                points.append(_point(x, entry, entry.n))
-        highest = max([highest, *(point.high for point in points)])
+            task_result = results[step].result.tasks.get(task.name)
+            if task_result is not None:
+                x = step + x_shift * (2 * index - len(results_by_protocol) + 1)
+                points.append(_score_point(x, task_result, task_result.n))
+        highest_score = max([highest_score, *(point.high for point in points)])
         axes.errorbar(
             [point.x for point in points],
             [point.score for point in points],
@@ -306,13 +322,13 @@ def _draw_task_over_steps(
         label = "chance" if is_first else None
         axes.axhline(task.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.2, label=label)
     axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
-    axes.set_ylim(0, min(100, 20 * math.ceil(highest / 20 + 0.05)))  # from zero, so that heights compare
+    axes.set_ylim(0, min(100, 20 * math.ceil(highest_score / 20 + 0.05)))  # from zero, so that heights compare
     axes.tick_params(labelsize=8)
     axes.grid(True, color=_GRID_COLOUR, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
+def _save_picture(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
     import matplotlib.pyplot as plot
 
     make_folder(folder)

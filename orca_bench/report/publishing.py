@@ -41,7 +41,7 @@ class Publication:
 
 def publish(
     paths: Sequence[Path],
-    to: Path,
+    out_folder: Path,
     name: str | None,
     card: Path | None,
     source_url: str | None,
@@ -49,43 +49,45 @@ def publish(
     requests_of: RequestsOf | None = None,
     progress: html_page.Progress = html_page.no_progress,
 ) -> Publication:
-    """Write results, tables, pictures and page to the folder `to`/`name`, and the scores into the model card.
+    """Write results, tables, pictures and page to the folder `out_folder`/`name`, and the scores into the model card.
 
     `name` is the model's by default, `card` the README.md of the run's own model, else that of the folder. `source_url` is the
     link of each score on the card. `progress` counts questions. Raises UserError, before anything is written, for results of
     several models, changed or unreadable ones, and for a card that cannot be edited.
     """
-    files = [ResultFile(path, "", read_result(path)) for path in paths]
-    _check_results(files)
-    name = name or files[0].result.model.name
+    result_files = [ResultFile(path, "", read_result(path)) for path in paths]
+    _check_results(result_files)
+    name = name or result_files[0].result.model.name
     if "/" in name or name in ("", ".", ".."):
         raise UserError(f"'{name}' is no name of a folder", where="--name")
-    folder = to / name
-    reported = read_reported_scores(reported_name)
-    labels = result_labels([file.result for file in files])
-    files = [replace(file, label=label) for file, label in zip(files, labels, strict=True)]
-    table = build_score_table([(file.label, file.result) for file in files], reported)
-    publication = Publication(card or _default_card(files, folder))
+    folder = out_folder / name
+    reported_scores = read_reported_scores(reported_name)
+    labels = result_labels([result_file.result for result_file in result_files])
+    result_files = [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
+    table = build_score_table(
+        [(result_file.label, result_file.result) for result_file in result_files], reported_scores
+    )
+    publication = Publication(card or _default_card(result_files, folder))
     if card is None:
         _check_card_is_no_link(publication.card, folder)
-    if publication.card.parent == folder and any(file.result.model.path for file in files):
+    if publication.card.parent == folder and any(result_file.result.model.path for result_file in result_files):
         publication.notes.append(f"{publication.card} is the card; --card names another, which is then edited")
-    lookups = [_request_lookup(requests_of, file.result, publication) for file in files]
-    card_text = _card_text(publication, name, files, source_url)
+    lookups = [_request_lookup(requests_of, result_file.result, publication) for result_file in result_files]
+    card_text = _card_text(publication, name, result_files, source_url)
     make_folder(folder)
-    for file in files:
-        _copy(file.path, folder, publication)
-    files = [_with_questions(file) for file in files]
-    pictures = draw_pictures(files, reported, folder)
+    for result_file in result_files:
+        _copy_result(result_file.path, folder, publication)
+    result_files = [_with_questions(result_file) for result_file in result_files]
+    pictures = draw_pictures(result_files, reported_scores, folder)
     publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
-    for ending, text in _table_texts(table).items():
-        _write(folder / f"table{ending}", text, publication)
-    page = folder / "index.html"
-    html_page.write_page(page, f"{name}: orca-bench", files, reported, pictures, lookups, progress)
-    publication.files.append(page)
+    for suffix, text in _table_texts(table).items():
+        _write_file(folder / f"table{suffix}", text, publication)
+    page_file = folder / "index.html"
+    html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported_scores, pictures, lookups, progress)
+    publication.files.append(page_file)
     if card_text is not None:
         make_folder(publication.card.parent)
-        _write(publication.card, card_text, publication)
+        _write_file(publication.card, card_text, publication)
     return publication
 
 
@@ -111,70 +113,74 @@ def upload_card(card: Path, repository: str) -> str:
     return str(commit)
 
 
-def _check_results(files: Sequence[ResultFile]) -> None:
+def _check_results(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError for results that were changed, that are of several models, or that have the same file name."""
-    for file in files:
-        if not is_sealed(file.result):
-            raise UserError("changed after it was written", where=file.path, hint="orca-bench verify says where")
-    names = list(dict.fromkeys(file.result.model.name for file in files))
-    if len(names) > 1:
-        raise UserError(f"results of {len(names)} models: {', '.join(names)}", hint="publish one model at a time")
-    _check_is_one_model(files)
-    _check_file_names(files)
+    for result_file in result_files:
+        if not is_sealed(result_file.result):
+            raise UserError("changed after it was written", where=result_file.path, hint="orca-bench verify says where")
+    model_names = list(dict.fromkeys(result_file.result.model.name for result_file in result_files))
+    if len(model_names) > 1:
+        raise UserError(
+            f"results of {len(model_names)} models: {', '.join(model_names)}", hint="publish one model at a time"
+        )
+    _check_is_one_model(result_files)
+    _check_file_names(result_files)
 
 
-def _check_is_one_model(files: Sequence[ResultFile]) -> None:
+def _check_is_one_model(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError where weights, configuration or tokenizer differ; those that a result does not have are not compared.
 
     Of a model on a server the weights are not known, but its folder's configuration and tokenizer are.
     """
-    for part, noun in (("fingerprint", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
-        hashes = {file.result.model.part_hash(part) for file in files} - {None}
-        if len(hashes) > 1:
+    for part_name, noun in (("fingerprint", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
+        part_hashes = {result_file.result.model.part_hash(part_name) for result_file in result_files} - {None}
+        if len(part_hashes) > 1:
             raise UserError(
                 f"these results are of models with other {noun}",
-                where=", ".join(str(file.path) for file in files),
+                where=", ".join(str(result_file.path) for result_file in result_files),
                 hint="publish results of one model",
             )
 
 
-def _check_file_names(files: Sequence[ResultFile]) -> None:
+def _check_file_names(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError for equal file names: results are copied into one folder under their own names."""
-    paths: dict[str, Path] = {}
-    for file in files:
-        name = file.path.name
-        if name in paths:
+    path_by_name: dict[str, Path] = {}
+    for result_file in result_files:
+        name = result_file.path.name
+        if name in path_by_name:
             raise UserError(
-                f"{paths[name]} has the same file name, and both go into one folder",
-                where=file.path,
+                f"{path_by_name[name]} has the same file name, and both go into one folder",
+                where=result_file.path,
                 hint="rename one",
             )
-        paths[name] = file.path
+        path_by_name[name] = result_file.path
 
 
-def _default_card(files: Sequence[ResultFile], folder: Path) -> Path:
+def _default_card(result_files: Sequence[ResultFile], folder: Path) -> Path:
     """The card of the run that contains all results; else one beside the tables, because a result may name any folder."""
-    models = {_run_model_folder(file) for file in files}
+    models = {_run_model_folder(result_file) for result_file in result_files}
     model = models.pop() if len(models) == 1 else None
     return (folder if model is None else model) / "README.md"
 
 
-def _run_model_folder(file: ResultFile) -> Path | None:
+def _run_model_folder(result_file: ResultFile) -> Path | None:
     """The model folder of the run that contains a result file, if the result is of this model; else None."""
-    description = file.result.model
-    if not description.path:
+    model_description = result_file.result.model
+    if not model_description.path:
         return None
-    model = Path(description.path)
+    model = Path(model_description.path)
     folder = model.resolve()
-    run = next((parent.parent for parent in file.path.resolve().parents if parent.name == "results"), None)
-    if run is None or not (run / "manifest.json").is_file() or not folder.is_dir():
+    run_folder = next(
+        (parent.parent for parent in result_file.path.resolve().parents if parent.name == "results"), None
+    )
+    if run_folder is None or not (run_folder / "manifest.json").is_file() or not folder.is_dir():
         return None
-    if folder != run / "model" and folder.parent != run / "exports":
+    if folder != run_folder / "model" and folder.parent != run_folder / "exports":
         return None
     if (folder / "README.md").resolve().parent != folder:  # a link to a card elsewhere
         return None
     origin = model_folder.origin(str(folder))
-    return model if (origin.get("run"), origin.get("step")) == (description.run, description.step) else None
+    return model if (origin.get("run"), origin.get("step")) == (model_description.run, model_description.step) else None
 
 
 def _check_card_is_no_link(card: Path, folder: Path) -> None:
@@ -191,45 +197,47 @@ def _request_lookup(requests_of: RequestsOf | None, result: Result, publication:
     return lookup
 
 
-def _card_text(publication: Publication, name: str, files: Sequence[ResultFile], source_url: str | None) -> str | None:
+def _card_text(
+    publication: Publication, name: str, result_files: Sequence[ResultFile], source_url: str | None
+) -> str | None:
     """The card's new text, or None where no score belongs on it."""
     card = publication.card
     try:
-        text = card.read_text(encoding="utf-8") if card.is_file() else None
+        old_card_text = card.read_text(encoding="utf-8") if card.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the card: {error}", where=card) from None
-    source = None if source_url is None else model_card.ScoreSource("orca-bench", source_url)
+    score_source = None if source_url is None else model_card.ScoreSource("orca-bench", source_url)
     card_results = []
-    for file in files:
+    for result_file in result_files:
         try:
-            scores, notes = model_card.card_scores(file.result)
+            scores, notes = model_card.card_scores(result_file.result)
         except UserError as error:
-            publication.notes.append(f"{file.path}: {error}")
+            publication.notes.append(f"{result_file.path}: {error}")
             continue
-        if not file.result.complete:
-            publication.notes.append(f"{file.path}: unfinished; only its finished tasks are on the card")
-        card_results += model_card.eval_results(scores, source, notes)
+        if not result_file.result.complete:
+            publication.notes.append(f"{result_file.path}: unfinished; only its finished tasks are on the card")
+        card_results += model_card.eval_results(scores, score_source, notes)
     if not card_results:
         publication.notes.append("no score belongs on the card, so it was left as it is")
         return None
-    return model_card.update_card(text, name, card_results, card)
+    return model_card.update_card(old_card_text, name, card_results, card)
 
 
-def _copy(path: Path, folder: Path, publication: Publication) -> None:
+def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
     """Copy a result and its questions into the folder."""
     for file in (path, questions_file(path)):
         if not file.is_file():
             publication.notes.append(f"{file} is not there, so the published result cannot be verified")
             continue
-        target = folder / file.name
-        if target.resolve() != file.resolve():
+        target_file = folder / file.name
+        if target_file.resolve() != file.resolve():
             with writing(folder):
-                shutil.copyfile(file, target)
-        publication.files.append(target)
+                shutil.copyfile(file, target_file)
+        publication.files.append(target_file)
 
 
-def _with_questions(file: ResultFile) -> ResultFile:
-    return read(file.path, file.label) if questions_file(file.path).is_file() else file
+def _with_questions(result_file: ResultFile) -> ResultFile:
+    return read(result_file.path, result_file.label) if questions_file(result_file.path).is_file() else result_file
 
 
 def _table_texts(table: ScoreTable) -> dict[str, str]:
@@ -243,6 +251,6 @@ def _table_texts(table: ScoreTable) -> dict[str, str]:
     }
 
 
-def _write(path: Path, text: str, publication: Publication) -> None:
+def _write_file(path: Path, text: str, publication: Publication) -> None:
     write_text(path, text)
     publication.files.append(path)

@@ -21,44 +21,46 @@ from orca_bench.suite import TASKS, TaskFacts
 UNPAIRED_TEST = "unpaired z"
 
 
-def compare_with_reported(file: ResultFile, reported: ReportedScores) -> Comparison:
+def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScores) -> Comparison:
     """A result against reported scores, corrected by Holm over its tasks; averages are left out.
 
     The standard error of a reported score is taken as that of right-or-wrong scores over the task's full number of questions,
     which is the most that scores between 0 and 1 can have. Raises UserError for a result of another suite than the leaderboard's.
     """
-    result = file.result
+    result = result_file.result
     if not result.suite.comparable:
-        raise UserError(f"measured on the {result.suite.name} suite, which no reported score is of", where=file.path)
-    lines = [_line(file, task, reported.tasks.get(task.name)) for task in TASKS]
+        raise UserError(
+            f"measured on the {result.suite.name} suite, which no reported score is of", where=result_file.path
+        )
+    lines = [_compare_task(result_file, task, reported_scores.tasks.get(task.name)) for task in TASKS]
     notes = [
         "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard error "
         "is taken as that of right-or-wrong scores over all its questions"
     ]
     if result.protocol.name != "leaderboard":
         notes.append(
-            f"{file.label}: protocol {result.protocol.name}, reported: leaderboard; a difference mixes model and protocol"
+            f"{result_file.label}: protocol {result.protocol.name}, reported: leaderboard; a difference mixes model and protocol"
         )
-    return correct_together([Comparison(f"reported {reported.name}", file.label, lines, notes)])[0]
+    return correct_together([Comparison(f"reported {reported_scores.name}", result_file.label, lines, notes)])[0]
 
 
-def _line(file: ResultFile, task: TaskFacts, reported: float | None) -> ComparisonLine:
-    """The line of a task; `reported` is its reported score in percent."""
-    entry, questions = file.result.tasks.get(task.name), file.questions.get(task.name)
-    if reported is None or entry is None or questions is None:
+def _compare_task(result_file: ResultFile, task: TaskFacts, reported_score: float | None) -> ComparisonLine:
+    """The line of a task; `reported_score` is its reported score in percent."""
+    task_result, questions = result_file.result.tasks.get(task.name), result_file.questions.get(task.name)
+    if reported_score is None or task_result is None or questions is None:
         return ComparisonLine(task.name, task.title, task.metric, note="not in both")
-    if entry.row_status(task.split) == OTHER:
+    if task_result.row_status(task.split) == OTHER:
         return ComparisonLine(task.name, task.title, task.metric, note="other rows")
-    return _compare_scores(task, reported / 100, questions.estimate(task.subject_column is not None))
+    return _compare_scores(task, reported_score / 100, questions.estimate(task.subject_column is not None))
 
 
-def _compare_scores(task: TaskFacts, reported: float, estimate: Estimate) -> ComparisonLine:
+def _compare_scores(task: TaskFacts, reported_score: float, estimate: Estimate) -> ComparisonLine:
     """The difference of two scores that are not paired, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
     # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
     n = task.full_size
-    low, high = wilson_interval(reported, n)
-    reported_error = math.sqrt(reported * (1 - reported) / n) or (high - low) / 4
-    measured_error = estimate.stderr or (estimate.high - estimate.low) / 4
-    error, value = math.hypot(reported_error, measured_error), estimate.value - reported
-    difference = normal_difference(value, error, UNPAIRED_TEST, estimate.n, estimate.clusters)
-    return ComparisonLine(task.name, task.title, task.metric, reported, estimate.value, difference)
+    low, high = wilson_interval(reported_score, n)
+    reported_stderr = math.sqrt(reported_score * (1 - reported_score) / n) or (high - low) / 4
+    measured_stderr = estimate.stderr or (estimate.high - estimate.low) / 4
+    combined_stderr, value = math.hypot(reported_stderr, measured_stderr), estimate.value - reported_score
+    difference = normal_difference(value, combined_stderr, UNPAIRED_TEST, estimate.n, estimate.clusters)
+    return ComparisonLine(task.name, task.title, task.metric, reported_score, estimate.value, difference)

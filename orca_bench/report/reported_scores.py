@@ -50,6 +50,6 @@ def read_reported_scores(name: str = "orca_mini_13b") -> ReportedScores:
     try:
         return ReportedScores.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"'{key}': {first['msg']}", where=path) from None
+        first_error = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first_error["loc"])
+        raise UserError(f"'{key}': {first_error['msg']}", where=path) from None

@@ -18,19 +18,19 @@ from orca_bench.results.reading import ResultFile
 
 @dataclass(frozen=True)
 class Selection:
-    """Results with headings; `skipped` has the error of each result in a folder that cannot be read.
+    """Results with headings; `skipped_errors` has the error of each result in a folder that cannot be read.
 
-    `named` are the paths that were named themselves, not found in a folder.
+    `explicit_paths` are the paths that the user named, not found in a folder.
     """
 
     results: list[ResultFile]
-    skipped: list[UserError]
-    named: frozenset[Path]
+    skipped_errors: list[UserError]
+    explicit_paths: frozenset[Path]
 
     @property
     def notes(self) -> list[str]:
         """A line for each result that was left out."""
-        return [f"left out: {error}" for error in self.skipped]
+        return [f"left out: {error}" for error in self.skipped_errors]
 
     def with_questions(self, required: bool = True) -> Selection:
         """The same results with their questions; where these are not `required`, a result may lack its file of questions.
@@ -42,7 +42,7 @@ class Selection:
             has_questions = reading.questions_file(path).is_file()
             return reading.read(path) if required or has_questions else _read_without_questions(path)
 
-        return _select([result.path for result in self.results], load, self.skipped, self.named)
+        return _select([result.path for result in self.results], load, self.skipped_errors, self.explicit_paths)
 
 
 def select_results(paths: Sequence[Path]) -> Selection:
@@ -50,8 +50,8 @@ def select_results(paths: Sequence[Path]) -> Selection:
 
     Raises UserError for a named result that cannot be read, for a folder without results, and where no result remains.
     """
-    named = frozenset(path for path in paths if not path.is_dir())
-    return _select(reading.find_result_paths(paths), _read_without_questions, [], named)
+    explicit_paths = frozenset(path for path in paths if not path.is_dir())
+    return _select(reading.find_result_paths(paths), _read_without_questions, [], explicit_paths)
 
 
 def result_labels(results: Sequence[Result]) -> list[str]:
@@ -59,11 +59,11 @@ def result_labels(results: Sequence[Result]) -> list[str]:
 
     Results of one model under different protocols are headed by the protocol alone.
     """
-    names = [result.model.name for result in results]
-    if len(set(names)) == len(names):
-        return names
+    model_names = [result.model.name for result in results]
+    if len(set(model_names)) == len(model_names):
+        return model_names
     protocols = [result.protocol.name for result in results]
-    if len(set(names)) == 1 and len(set(protocols)) == len(protocols):
+    if len(set(model_names)) == 1 and len(set(protocols)) == len(protocols):
         return list(protocols)
     labels = [f"{result.model.name} {result.protocol.name}" for result in results]
     if len(set(labels)) < len(labels):
@@ -77,17 +77,24 @@ def _read_without_questions(path: Path) -> ResultFile:
 
 
 def _select(
-    paths: Sequence[Path], load: Callable[[Path], ResultFile], skipped: Sequence[UserError], named: frozenset[Path]
+    paths: Sequence[Path],
+    load: Callable[[Path], ResultFile],
+    skipped_errors: Sequence[UserError],
+    explicit_paths: frozenset[Path],
 ) -> Selection:
-    results, errors = [], list(skipped)
+    results, errors = [], list(skipped_errors)
     for path in paths:
         try:
             results.append(load(path))
         except UserError as error:
-            if path in named:
+            if path in explicit_paths:
                 raise
             errors.append(error)
     if not results and errors:
         raise errors[0]
-    labels = result_labels([file.result for file in results])
-    return Selection([replace(file, label=label) for file, label in zip(results, labels, strict=True)], errors, named)
+    labels = result_labels([result_file.result for result_file in results])
+    return Selection(
+        [replace(result_file, label=label) for result_file, label in zip(results, labels, strict=True)],
+        errors,
+        explicit_paths,
+    )

@@ -53,51 +53,53 @@ class ScoreTable:
     results: dict[str, Result] = field(default_factory=dict)
 
 
-def build_score_table(results: Sequence[tuple[str, Result]], reported: ReportedScores) -> ScoreTable:
+def build_score_table(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores) -> ScoreTable:
     """The table of results, each with its heading, beside the reported scores."""
     lines = []
     for task in TASKS:
-        score = reported.tasks.get(task.name)
-        scores = [_task_score(result, task.name, score) for _, result in results]
-        metric = _metric(results, task.name, task.metric)
-        lines.append(TableLine(task.name, task.title, task.shots, metric, score, scores))
+        reported_score = reported_scores.tasks.get(task.name)
+        scores = [_task_score(result, task.name, reported_score) for _, result in results]
+        metric = _task_metric(results, task.name, task.metric)
+        lines.append(TableLine(task.name, task.title, task.shots, metric, reported_score, scores))
     for name, title in AVERAGES.items():
-        score = reported.averages.get(name)
-        scores = [_average_score(result, name, score) for _, result in results]
-        lines.append(TableLine(name, title, None, "mean", score, scores))
-    notes = reported_notes(reported) + [note for label, result in results for note in result_notes(label, result)]
+        reported_score = reported_scores.averages.get(name)
+        scores = [_average_score(result, name, reported_score) for _, result in results]
+        lines.append(TableLine(name, title, None, "mean", reported_score, scores))
+    notes = reported_notes(reported_scores) + [
+        note for label, result in results for note in result_notes(label, result)
+    ]
     headings = [label for label, _ in results]
-    return ScoreTable(_title(results, reported), headings, lines, merge_notes(notes), dict(results))
+    return ScoreTable(_table_title(results, reported_scores), headings, lines, merge_notes(notes), dict(results))
 
 
-def _title(results: Sequence[tuple[str, Result]], reported: ReportedScores) -> str:
+def _table_title(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores) -> str:
     suites = list(dict.fromkeys(result.suite.name for _, result in results))
     models = list(dict.fromkeys(result.model.name for _, result in results))
     # Where the headings do not name the one model, the title does.
-    model = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
-    suite = ", ".join(suites) or reported.suite
-    return f"{model}{suite}: percent ± standard error; reported: {reported.name}"
+    model_text = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
+    suite_text = ", ".join(suites) or reported_scores.suite
+    return f"{model_text}{suite_text}: percent ± standard error; reported: {reported_scores.name}"
 
 
-def _metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
+def _task_metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
     return next((result.tasks[name].metric for _, result in results if name in result.tasks), default)
 
 
-def _task_score(result: Result, name: str, reported: float | None) -> MeasuredScore:
-    entry = result.tasks.get(name)
-    if entry is None:
+def _task_score(result: Result, name: str, reported_score: float | None) -> MeasuredScore:
+    task_result = result.tasks.get(name)
+    if task_result is None:
         return MeasuredScore()
-    return _measured_score(entry, entry.n, reported if result.is_comparable(name) else None)
+    return _measured_score(task_result, task_result.n, reported_score if result.is_comparable(name) else None)
 
 
-def _average_score(result: Result, name: str, reported: float | None) -> MeasuredScore:
+def _average_score(result: Result, name: str, reported_score: float | None) -> MeasuredScore:
     average = result.averages.get(name)
     if average is None:
         return MeasuredScore()
-    return _measured_score(average, None, reported if result.is_comparable(*AVERAGE_TASKS[name]) else None)
+    return _measured_score(average, None, reported_score if result.is_comparable(*AVERAGE_TASKS[name]) else None)
 
 
-def _measured_score(entry: TaskResult | Average, n: int | None, reported: float | None) -> MeasuredScore:
+def _measured_score(entry: TaskResult | Average, n: int | None, reported_score: float | None) -> MeasuredScore:
     """`reported` is the score that the measured one may be compared with, percent, or None."""
     if entry.value is None:
         return MeasuredScore()
@@ -106,6 +108,6 @@ def _measured_score(entry: TaskResult | Average, n: int | None, reported: float 
         percent,
         None if entry.stderr is None else 100 * entry.stderr,
         n,
-        None if reported is None else percent - reported,
+        None if reported_score is None else percent - reported_score,
         None if entry.interval is None else (100 * entry.interval[0], 100 * entry.interval[1]),
     )

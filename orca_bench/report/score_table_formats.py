@@ -26,7 +26,7 @@ _CsvValue: TypeAlias = str | int | float | None
 
 def to_grid(table: ScoreTable) -> Grid:
     """The table as a grid. A column of differences that is empty is left out; an n that all results share is there once."""
-    has_one_n = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
+    has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
     columns = [
         ("Task", [line.title for line in table.lines]),
         ("Shots", ["" if line.shots is None else str(line.shots) for line in table.lines]),
@@ -38,7 +38,7 @@ def to_grid(table: ScoreTable) -> Grid:
         columns.append((heading, [_format_measured(score) for score in scores]))
         if any(score.difference is not None for score in scores):
             columns.append(("Δ", [_format_number(score.difference, signed=True) for score in scores]))
-        if not has_one_n or index == len(table.headings) - 1:
+        if not has_equal_counts or index == len(table.headings) - 1:
             columns.append(("n", ["" if score.n is None else str(score.n) for score in scores]))
     return Grid(
         [heading for heading, _ in columns],
@@ -46,8 +46,8 @@ def to_grid(table: ScoreTable) -> Grid:
         table.notes,
         table.title,
         left_columns=frozenset({0, 2}),
-        rule_after=len(TASKS) - 1,
-        droppable=("Metric", "Shots", "n", "Δ"),
+        rule_after_row=len(TASKS) - 1,
+        droppable_headings=("Metric", "Shots", "n", "Δ"),
     )
 
 
@@ -65,13 +65,13 @@ def format_score(value: float | None, stderr: float | None, interval: Sequence[f
 
 def to_csv(table: ScoreTable) -> str:
     """One line per task and result, not rounded; empty where unknown."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_CSV_HEADINGS)
     for line in table.lines:
         columns = list(zip(table.headings, line.scores, strict=True)) or [("", MeasuredScore())]
         writer.writerows(_csv_row(line, heading, score, table.results.get(heading)) for heading, score in columns)
-    return out.getvalue()
+    return buffer.getvalue()
 
 
 def to_json(table: ScoreTable) -> str:
@@ -101,7 +101,7 @@ def _format_number(value: float | None, signed: bool = False) -> str:
 def _format_measured(score: MeasuredScore) -> str:
     if score.value is None:
         return "–"
-    interval = None if score.interval is None else [edge / 100 for edge in score.interval]
+    interval = None if score.interval is None else [bound / 100 for bound in score.interval]
     return format_score(score.value / 100, None if score.stderr is None else score.stderr / 100, interval)
 
 
@@ -127,7 +127,7 @@ def _result_json(result: Result) -> dict[str, object]:
         "version": result.protocol.version,
         "requests_sha256": result.requests_sha256,
         "tasks": {
-            name: {"requests_sha256": entry.requests_sha256, "warnings": entry.warnings}
-            for name, entry in result.tasks.items()
+            name: {"requests_sha256": task_result.requests_sha256, "warnings": task_result.warnings}
+            for name, task_result in result.tasks.items()
         },
     }

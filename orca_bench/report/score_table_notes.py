@@ -22,7 +22,7 @@ _UNFAIR_PROTOCOLS = {
 
 def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
     """(subject, text) of everything a reader must know about a result: protocol, suite, limit, tasks not run, warnings."""
-    notes = [(label, _protocol(result))]
+    notes = [(label, _protocol_text(result))]
     if not result.is_comparable():
         text = (
             f"measured on the {result.suite.name} suite, not on the leaderboard's questions; "
@@ -40,23 +40,25 @@ def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
     notes += task_notes(label, result)
     notes += [(label, text) for text in result.answer_notes]
     notes += [(label, f"asked of a server: {text}") for text in result.model.server_differences]
-    for entry in result.tasks.values():
-        subject = f"{label} {entry.title}"
-        if entry.shortened:
-            notes.append((subject, f"contexts longer than the model's window, which were cut: {entry.shortened}"))
-        if entry.n < 2:
-            notes.append((subject, "one question has no standard error"))
+    for task_result in result.tasks.values():
+        score_label = f"{label} {task_result.title}"
+        if task_result.shortened:
+            notes.append(
+                (score_label, f"contexts longer than the model's window, which were cut: {task_result.shortened}")
+            )
+        if task_result.n < 2:
+            notes.append((score_label, "one question has no standard error"))
     return notes
 
 
 def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
     """(subject, text) of what belongs to single numbers: their warnings, and rows not known to be the leaderboard's."""
     notes = []
-    for name, entry in result.tasks.items():
-        subject = f"{label} {entry.title}"
-        notes += [(subject, warning) for warning in entry.warnings]
+    for name, task_result in result.tasks.items():
+        score_label = f"{label} {task_result.title}"
+        notes += [(score_label, warning) for warning in task_result.warnings]
         if result.is_comparable() and not result.is_comparable(name):
-            notes.append((subject, "other rows than the leaderboard's, so no difference is shown"))
+            notes.append((score_label, "other rows than the leaderboard's, so no difference is shown"))
         elif result.is_comparable() and result.version < 3:
             notes.append((label, "rows not verified: the result is of an earlier version"))
         elif result.is_comparable() and not result.records_row_status(name):
@@ -64,10 +66,10 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
     return notes
 
 
-def reported_notes(reported: ReportedScores) -> list[tuple[str, str]]:
+def reported_notes(reported_scores: ReportedScores) -> list[tuple[str, str]]:
     """(subject, text): the source of the reported scores, and remarks on single ones."""
-    notes = [("reported", f"{reported.model}, {reported.source}")]
-    for name, text in reported.notes.items():
+    notes = [("reported", f"{reported_scores.model}, {reported_scores.source}")]
+    for name, text in reported_scores.notes.items():
         title = BY_NAME[name].title if name in BY_NAME else name
         notes.append((f"reported {title}", text))
     return notes
@@ -75,15 +77,15 @@ def reported_notes(reported: ReportedScores) -> list[tuple[str, str]]:
 
 def merge_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
     """Each note as `subject: text`; subjects with one and the same text share a line."""
-    subjects_by_text: dict[str, list[str]] = {}
-    for subject, text in notes:
-        subjects_by_text.setdefault(text, []).append(subject)
-    return [f"{', '.join(dict.fromkeys(subjects))}: {text}" for text, subjects in subjects_by_text.items()]
+    labels_by_text: dict[str, list[str]] = {}
+    for score_label, text in notes:
+        labels_by_text.setdefault(text, []).append(score_label)
+    return [f"{', '.join(dict.fromkeys(score_labels))}: {text}" for text, score_labels in labels_by_text.items()]
 
 
-def _protocol(result: Result) -> str:
+def _protocol_text(result: Result) -> str:
     protocol = result.protocol
-    version = "" if protocol.version is None else f" v{protocol.version}"
-    harness = "" if protocol.lm_eval is None else f" (lm-eval {protocol.lm_eval})"
-    requests = f", requests {result.requests_sha256[:16]}" if result.requests_sha256 else ""
-    return f"protocol {protocol.name}{version}{harness}{requests}"
+    version_text = "" if protocol.version is None else f" v{protocol.version}"
+    harness_text = "" if protocol.lm_eval is None else f" (lm-eval {protocol.lm_eval})"
+    requests_text = f", requests {result.requests_sha256[:16]}" if result.requests_sha256 else ""
+    return f"protocol {protocol.name}{version_text}{harness_text}{requests_text}"

@@ -26,7 +26,7 @@ __all__ = ["ENDINGS", "files_of", "has_ending", "in_order", "is_part", "is_patte
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 #: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
-_OTHER_FILES = (
+_OTHER_FILE_KINDS = (
     (LFS_POINTER, "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"<", "an HTML or XML page, not a data file", "download the file itself, not the page that shows it"),
@@ -41,16 +41,16 @@ def read(path: Path) -> Rows:
     for what is missing, are None. Raises UserError, with file and place, for a file that is absent, empty, damaged, not of
     these kinds or not UTF-8, and for values that no JSON file can hold.
     """
-    empty = True
+    is_empty = True
     with open_bytes(path) as stream:
-        for place, row in _rows(path, stream):
-            empty = False
-            yield place, row
-    if empty:
+        for location, row in _read_rows(path, stream):
+            is_empty = False
+            yield location, row
+    if is_empty:
         raise UserError("no rows", where=path)
 
 
-def _rows(path: Path, stream: io.BufferedReader) -> Rows:
+def _read_rows(path: Path, stream: io.BufferedReader) -> Rows:
     with reading(path):
         first_bytes = stream.peek(1024)[:1024]
     if first_bytes.startswith(b"PAR1"):
@@ -66,14 +66,14 @@ def _check_text(path: Path, first_bytes: bytes) -> None:
     encoding = None
     if first_bytes.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
         encoding = "UTF-32"
-    elif first_bytes.startswith((b"\xff\xfe", b"\xfe\xff")) or _like_utf16(first_bytes):
+    elif first_bytes.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(first_bytes):
         encoding = "UTF-16"
     if encoding:
         raise UserError(f"{encoding} text, not UTF-8", where=path, hint=f"iconv -f {encoding} -t UTF-8 FILE > NEW")
-    start = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for magic, kind, hint in _OTHER_FILES:
-        if start.startswith(magic):
-            raise UserError(kind, where=path, hint=hint)
+    text_start = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for magic, file_kind, hint in _OTHER_FILE_KINDS:
+        if text_start.startswith(magic):
+            raise UserError(file_kind, where=path, hint=hint)
     if b"\x00" in first_bytes:
         raise UserError(
             "binary data of an unknown kind",
@@ -82,18 +82,20 @@ def _check_text(path: Path, first_bytes: bytes) -> None:
         )
 
 
-def _like_utf16(first_bytes: bytes) -> bool:
+def _looks_like_utf16(first_bytes: bytes) -> bool:
     """Every other byte of UTF-16 without a byte order mark is zero where the text is mostly ASCII."""
-    halves = first_bytes[0::2], first_bytes[1::2]
-    return any(half.count(0) > len(half) / 2 for half in halves) and not all(half.count(0) for half in halves)
+    byte_halves = first_bytes[0::2], first_bytes[1::2]
+    return any(byte_half.count(0) > len(byte_half) / 2 for byte_half in byte_halves) and not all(
+        byte_half.count(0) for byte_half in byte_halves
+    )
 
 
 def _text_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Rows:
-    first = next((numbered for numbered in lines if numbered[1].strip()), None)
-    if first is None:
+    first_line = next((numbered_line for numbered_line in lines if numbered_line[1].strip()), None)
+    if first_line is None:
         return iter(())
-    lines = itertools.chain([first], lines)
-    start = first[1].lstrip()[0]
-    if start == "[":
+    lines = itertools.chain([first_line], lines)
+    first_character = first_line[1].lstrip()[0]
+    if first_character == "[":
         return array_rows(path, lines)
-    return object_rows(path, lines) if start == "{" else table_rows(path, lines)
+    return object_rows(path, lines) if first_character == "{" else table_rows(path, lines)

@@ -39,8 +39,8 @@ def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator[RecordBa
     # Parquet is read from its end, which a compressed stream or a pipe does not have
     is_seekable = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
     source = path if is_seekable else pyarrow.BufferReader(stream.read())
-    with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
-        yield from file.iter_batches(batch_size=1000)
+    with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as parquet_file:
+        yield from parquet_file.iter_batches(batch_size=1000)
 
 
 def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
@@ -48,14 +48,14 @@ def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
 
     content = stream.read()
     if content.startswith(b"ARROW1"):
-        file = pyarrow.ipc.open_file(content)
-        yield from (file.get_batch(index) for index in range(file.num_record_batches))
+        arrow_file = pyarrow.ipc.open_file(content)
+        yield from (arrow_file.get_batch(index) for index in range(arrow_file.num_record_batches))
     else:
         yield from pyarrow.ipc.open_stream(content)
 
 
 def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
-    number = 0
+    row_number = 0
     while True:
         # for damaged files pyarrow raises errors of many kinds, MemoryError and UnicodeDecodeError among them
         try:
@@ -71,23 +71,23 @@ def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
         if rows is None:
             return
         for row in rows:
-            number += 1
-            place = f"{path} row {number}"
-            yield place, {column: _plain(value, place) for column, value in row.items()}
+            row_number += 1
+            location = f"{path} row {row_number}"
+            yield location, {column: _to_plain_value(value, location) for column, value in row.items()}
 
 
-def _plain(value: Any, place: str, depth: int = MAX_DEPTH) -> Any:
+def _to_plain_value(value: Any, location: str, depth: int = MAX_DEPTH) -> Any:
     """The JSON value that stands for a value of Arrow's."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if not depth:
-        raise UserError(f"values nested more than {MAX_DEPTH} deep", where=place)
+        raise UserError(f"values nested more than {MAX_DEPTH} deep", where=location)
     if isinstance(value, dict):
-        return {str(key): _plain(inner, place, depth - 1) for key, inner in value.items()}
+        return {str(key): _to_plain_value(inner_value, location, depth - 1) for key, inner_value in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner, place, depth - 1) for inner in value]
+        return [_to_plain_value(inner_value, location, depth - 1) for inner_value in value]
     if isinstance(value, decimal.Decimal):
         if not value.is_finite():
             return None
@@ -96,7 +96,7 @@ def _plain(value: Any, place: str, depth: int = MAX_DEPTH) -> Any:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            raise UserError("bytes that are not UTF-8 text", where=place) from None
+            raise UserError("bytes that are not UTF-8 text", where=location) from None
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     return str(value)

@@ -14,31 +14,31 @@ from orca_bench.errors import UserError
 
 _COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")
-_SHARD = re.compile(r"(?P<stem>.*?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
+_SHARD_PATTERN = re.compile(r"(?P<stem>.*?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
 
 #: Files beside the data of a set that describe it.
-_DESCRIPTIONS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "suite.json")
-_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+_DESCRIPTION_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "suite.json")
+_SPLIT_NAMES = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
 def has_ending(path: Path) -> bool:
     """Whether a name is that of a data file, compressed or not, and not that of a description beside one."""
-    return _without_compression(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTIONS
+    return _without_compression(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTION_FILES
 
 
 def stem(path: Path) -> str:
     """A data file's name without its endings and without its number among the parts of one set."""
-    part = _part(path)
-    return (part["stem"] or path.parent.name) if part else _without_endings(path)
+    shard = _match_shard(path)
+    return (shard["stem"] or path.parent.name) if shard else _without_endings(path)
 
 
 def is_part(path: Path) -> bool:
     """Whether a name says that it is one of several parts (`train-00000-of-00003.parquet`)."""
-    return _part(path) is not None
+    return _match_shard(path) is not None
 
 
-def _part(path: Path) -> re.Match[str] | None:
-    return _SHARD.fullmatch(_without_endings(path))
+def _match_shard(path: Path) -> re.Match[str] | None:
+    return _SHARD_PATTERN.fullmatch(_without_endings(path))
 
 
 def _without_endings(path: Path) -> str:
@@ -47,12 +47,12 @@ def _without_endings(path: Path) -> str:
 
 
 def _without_compression(name: str) -> str:
-    return next((name[: -len(e)] for e in _COMPRESSED_ENDINGS if name.lower().endswith(e)), name)
+    return next((name[: -len(ending)] for ending in _COMPRESSED_ENDINGS if name.lower().endswith(ending)), name)
 
 
 def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern (`train-*.parquet`) and no file of that very name."""
-    return any(sign in str(path) for sign in "*?[") and not path.exists()
+    return any(character in str(path) for character in "*?[") and not path.exists()
 
 
 def files_of(path: Path) -> list[Path]:
@@ -81,16 +81,18 @@ def _files_in(folder: Path) -> list[Path]:
     ]
     if not files:
         raise UserError("no data file in this folder", where=folder, hint=f"data files end in {', '.join(ENDINGS)}")
-    splits: dict[tuple[Path, str], list[Path]] = {}
+    files_by_split: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
-        name = next((name for name in (stem(file), file.parent.name) if name.lower() in _SPLITS), "")
-        splits.setdefault((file.parent, name) if name else (folder, ""), []).append(file)
-    if len(splits) > 1:
-        trains = [key for key in splits if key[1].lower() == "train"]
-        if len(trains) != 1 or (folder, "") in splits:
-            names = sorted({str((parent / name).relative_to(folder)) for parent, name in splits})
-            raise UserError(f"several sets ({', '.join(names)})", where=folder, hint="name the files of one of them")
-        return in_order(splits[trains[0]])
+        name = next((name for name in (stem(file), file.parent.name) if name.lower() in _SPLIT_NAMES), "")
+        files_by_split.setdefault((file.parent, name) if name else (folder, ""), []).append(file)
+    if len(files_by_split) > 1:
+        train_keys = [key for key in files_by_split if key[1].lower() == "train"]
+        if len(train_keys) != 1 or (folder, "") in files_by_split:
+            split_names = sorted({str((parent / name).relative_to(folder)) for parent, name in files_by_split})
+            raise UserError(
+                f"several sets ({', '.join(split_names)})", where=folder, hint="name the files of one of them"
+            )
+        return in_order(files_by_split[train_keys[0]])
     return in_order(files)
 
 
@@ -100,29 +102,29 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     Raises UserError where one of `NAME-00000-of-00003` … is missing, and where two files have one name but for their ending:
     they are most likely the same rows twice.
     """
-    files = sorted(files, key=_natural)
-    wholes: dict[tuple[Path, str], Path] = {}
+    files = sorted(files, key=_natural_sort_key)
+    file_by_stem: dict[tuple[Path, str], Path] = {}
     for file in files:
-        if not is_part(file) and wholes.setdefault((file.parent, stem(file)), file) != file:
+        if not is_part(file) and file_by_stem.setdefault((file.parent, stem(file)), file) != file:
             raise UserError(
-                f"{file.name} and {wholes[file.parent, stem(file)].name} have one name",
+                f"{file.name} and {file_by_stem[file.parent, stem(file)].name} have one name",
                 where=file.parent,
                 hint="keep one",
             )
-    numbers: dict[tuple[Path, str, int], list[int]] = {}
+    shard_numbers: dict[tuple[Path, str, int], list[int]] = {}
     for file in files:
-        if part := _part(file):
-            numbers.setdefault((file.parent, part["stem"], int(part["count"])), []).append(int(part["number"]))
-    for (folder, name, count), present in numbers.items():
-        first = 1 if count in present else 0
-        missing = sorted(set(range(first, first + count)) - set(present))
-        if missing:
-            raise UserError(f"part {missing[0]:05d} of {count} of '{name}' is missing", where=folder)
-        if len(present) > count:
-            raise UserError(f"{len(present)} files for the {count} parts of '{name}'", where=folder)
+        if shard := _match_shard(file):
+            shard_numbers.setdefault((file.parent, shard["stem"], int(shard["count"])), []).append(int(shard["number"]))
+    for (folder, name, shard_count), present_numbers in shard_numbers.items():
+        first_number = 1 if shard_count in present_numbers else 0
+        missing_numbers = sorted(set(range(first_number, first_number + shard_count)) - set(present_numbers))
+        if missing_numbers:
+            raise UserError(f"part {missing_numbers[0]:05d} of {shard_count} of '{name}' is missing", where=folder)
+        if len(present_numbers) > shard_count:
+            raise UserError(f"{len(present_numbers)} files for the {shard_count} parts of '{name}'", where=folder)
     return files
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural_sort_key(path: Path) -> list[tuple[int, str]]:
     pieces = re.split(r"(\d+)", str(path))
     return [(int(text), "") if text.isdecimal() else (-1, text) for text in pieces]

@@ -20,36 +20,38 @@ Lines = Iterator[tuple[int, str]]
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 #: Keys under which one JSON object holds its rows beside other facts (a version, a licence).
-_LISTS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
+_LIST_KEYS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
 
 #: A JSON escape of half a surrogate pair, which may or may not have its other half beside it.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_SPACE = re.compile(r"\s*")
+_SURROGATE_PATTERN = re.compile(r"\\u[dD][89a-fA-F]")
+_SPACE_PATTERN = re.compile(r"\s*")
 
 
 def object_rows(path: Path, lines: Lines) -> Rows:
     """JSON Lines where the first of several lines is a whole object, else objects of any number of lines."""
-    first = next(lines)
-    second = next(_not_blank(lines), None)
-    if second is None or not _is_json(first[1]):
-        yield from _document_rows(path, _join(itertools.chain([first], [second] if second else [], lines)))
+    first_line = next(lines)
+    second_line = next(_not_blank(lines), None)
+    if second_line is None or not _is_json(first_line[1]):
+        yield from _document_rows(
+            path, _join(itertools.chain([first_line], [second_line] if second_line else [], lines))
+        )
         return
-    for number, line in itertools.chain([first, second], _not_blank(lines)):
-        place = f"{path}:{number}"
-        yield place, _row(_parse(line, place), place)
+    for line_number, line in itertools.chain([first_line, second_line], _not_blank(lines)):
+        location = f"{path}:{line_number}"
+        yield location, _check_row(_parse(line, location), location)
 
 
 def _not_blank(lines: Lines) -> Lines:
-    return ((number, line) for number, line in lines if line.strip())
+    return ((line_number, line) for line_number, line in lines if line.strip())
 
 
 def _join(lines: Lines) -> str:
     """The text of these lines, with line ends for lines that are not among them, so that lines can be counted in it."""
-    parts, last = [], 0
-    for number, line in lines:
-        parts.append("\n" * (number - last - 1) + line)
-        last = number
-    return "".join(parts)
+    line_texts, last_number = [], 0
+    for line_number, line in lines:
+        line_texts.append("\n" * (line_number - last_number - 1) + line)
+        last_number = line_number
+    return "".join(line_texts)
 
 
 def _is_json(line: str) -> bool:
@@ -63,29 +65,33 @@ def _is_json(line: str) -> bool:
 def _document_rows(path: Path, text: str) -> Rows:
     """The objects of a text one after another, or the rows in the one list that a single object holds."""
     reader = _JsonText(path, text)
-    place, value = reader.next_value()
+    location, value = reader.next_value()
     if reader.at_end():
         rows = _list_of(value, path)
         if rows is None:
-            yield place, _row(value, place)
+            yield location, _check_row(value, location)
         else:
-            yield from ((f"{path} row {n}", _row(row, f"{path} row {n}")) for n, row in enumerate(rows, 1))
+            yield from ((f"{path} row {n}", _check_row(row, f"{path} row {n}")) for n, row in enumerate(rows, 1))
         return
-    yield place, _row(value, place)
+    yield location, _check_row(value, location)
     while not reader.at_end():
-        place, value = reader.next_value()
-        yield place, _row(value, place)
+        location, value = reader.next_value()
+        yield location, _check_row(value, location)
 
 
 def _list_of(value: dict[str, Any], path: Path) -> list[Any] | None:
     """The list of rows that a single object holds, or None where the object is a row itself."""
-    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner and _are_rows(inner)}
-    named = [key for key in lists if key.lower() in _LISTS]
-    if len(lists) == 1 and (named or len(value) == 1):
-        return next(iter(lists.values()))
-    if len(lists) > 1 and len(lists) == len(value):
+    row_lists = {
+        key: inner_value
+        for key, inner_value in value.items()
+        if isinstance(inner_value, list) and inner_value and _are_rows(inner_value)
+    }
+    list_keys = [key for key in row_lists if key.lower() in _LIST_KEYS]
+    if len(row_lists) == 1 and (list_keys or len(value) == 1):
+        return next(iter(row_lists.values()))
+    if len(row_lists) > 1 and len(row_lists) == len(value):
         raise UserError(
-            f"one object with several lists of rows ({', '.join(lists)})",
+            f"one object with several lists of rows ({', '.join(row_lists)})",
             where=path,
             hint="write each list to a file of its own",
         )
@@ -99,10 +105,10 @@ def _list_of(value: dict[str, Any], path: Path) -> list[Any] | None:
 
 
 def _is_pandas_table(value: dict[str, Any]) -> bool:
-    numbers = {"0", "1"}
-    by_columns = len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values())
-    by_index = numbers <= value.keys() and isinstance(value["0"], dict)
-    return by_columns or by_index or value.keys() == {"columns", "index", "data"}
+    first_indices = {"0", "1"}
+    is_by_columns = len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values())
+    is_by_index = first_indices <= value.keys() and isinstance(value["0"], dict)
+    return is_by_columns or is_by_index or value.keys() == {"columns", "index", "data"}
 
 
 def _are_rows(values: list[Any]) -> bool:
@@ -113,9 +119,9 @@ def _are_rows(values: list[Any]) -> bool:
 def array_rows(path: Path, lines: Lines) -> Rows:
     """The objects of an array, each at `FILE:LINE row N`."""
     reader = _JsonText(path, _join(lines))
-    for number, (place, value) in enumerate(reader.elements(), 1):
-        place = f"{place} row {number}"
-        yield place, _row(value, place)
+    for row_number, (location, value) in enumerate(reader.elements(), 1):
+        location = f"{location} row {row_number}"
+        yield location, _check_row(value, location)
 
 
 class _JsonText:
@@ -123,31 +129,33 @@ class _JsonText:
 
     def __init__(self, path: Path, text: str):
         self.path, self.text = path, text
-        self._position = self._counted = 0
+        self._position = self._counted_length = 0
         self._line = 1
 
     def next_value(self) -> tuple[str, Any]:
         """(place, value) of the value that begins here."""
         start = self._skip_space()
-        place = self._place(start)
+        location = self._location(start)
         try:
             value, self._position = _DECODER.raw_decode(self.text, start)
         except json.JSONDecodeError as error:
             raise self._error(error.msg, error.pos) from None
         except (ValueError, RecursionError) as error:
-            raise _parse_error(error, place) from None
-        return place, _check_value(value, _SURROGATE.search(self.text, start, self._position) is not None, place)
+            raise _parse_error(error, location) from None
+        return location, _check_value(
+            value, _SURROGATE_PATTERN.search(self.text, start, self._position) is not None, location
+        )
 
     def elements(self) -> Iterator[tuple[str, Any]]:
         """(place, value) of each element of the array that begins here, up to the end of the text."""
         self._position = self._skip_space() + 1
-        if self._take("]"):
+        if self._skip_character("]"):
             return
         while True:
             yield self.next_value()
-            if self._take("]"):
+            if self._skip_character("]"):
                 break
-            if not self._take(","):
+            if not self._skip_character(","):
                 raise self._error("expecting ',' or ']'", self._skip_space())
         if not self.at_end():
             raise self._error("more text after the array", self._position)
@@ -156,72 +164,72 @@ class _JsonText:
         """Whether nothing but space is left."""
         return self._skip_space() == len(self.text)
 
-    def _take(self, letter: str) -> bool:
-        if self.text.startswith(letter, self._skip_space()):
+    def _skip_character(self, character: str) -> bool:
+        if self.text.startswith(character, self._skip_space()):
             self._position += 1
             return True
         return False
 
     def _skip_space(self) -> int:
-        space = _SPACE.match(self.text, self._position)
+        space = _SPACE_PATTERN.match(self.text, self._position)
         assert space is not None, "the pattern matches an empty text"
         self._position = space.end()
         return self._position
 
-    def _place(self, position: int) -> str:
-        self._line += self.text.count("\n", self._counted, position)
-        self._counted = position
+    def _location(self, position: int) -> str:
+        self._line += self.text.count("\n", self._counted_length, position)
+        self._counted_length = position
         return f"{self.path}:{self._line}"
 
-    def _error(self, what: str, position: int) -> UserError:
+    def _error(self, problem: str, position: int) -> UserError:
         """Where something is missing, the line is that of the last character before it."""
-        before = len(self.text[:position].rstrip())
-        line = self.text.count("\n", 0, max(before - 1, 0)) + 1
-        cut = not self.text[position:].strip()
+        end = len(self.text[:position].rstrip())
+        line = self.text.count("\n", 0, max(end - 1, 0)) + 1
+        is_cut_off = not self.text[position:].strip()
         return UserError(
-            f"not JSON ({what})", where=f"{self.path}:{line}", hint="the file ends too early" if cut else None
+            f"not JSON ({problem})", where=f"{self.path}:{line}", hint="the file ends too early" if is_cut_off else None
         )
 
 
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if math.isfinite(number) else None
+def _parse_finite(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
-_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_finite)
 
 
-def _parse(line: str, place: str) -> Any:
+def _parse(line: str, location: str) -> Any:
     try:
         value = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise UserError(
-            f"not JSON ({error.msg})", where=place, hint="each line must be one JSON object, or the file one array"
+            f"not JSON ({error.msg})", where=location, hint="each line must be one JSON object, or the file one array"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise _parse_error(error, place) from None
-    return _check_value(value, _SURROGATE.search(line) is not None, place)
+        raise _parse_error(error, location) from None
+    return _check_value(value, _SURROGATE_PATTERN.search(line) is not None, location)
 
 
-def _check_value(value: Any, with_surrogates: bool, place: str) -> Any:
+def _check_value(value: Any, with_surrogates: bool, location: str) -> Any:
     try:
         check_depth(value)
         if with_surrogates:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise _parse_error(error, place) from None
+        raise _parse_error(error, location) from None
     return value
 
 
-def _parse_error(error: Exception, place: str) -> UserError:
+def _parse_error(error: Exception, location: str) -> UserError:
     if isinstance(error, RecursionError):
-        return UserError(f"JSON nested more than {MAX_DEPTH} deep", where=place)
+        return UserError(f"JSON nested more than {MAX_DEPTH} deep", where=location)
     if isinstance(error, UnicodeEncodeError):
-        return UserError("a text with a lone surrogate, which no encoding holds", where=place)
-    return UserError("a number of too many digits", where=place)  # Python reads no integer of more than 4,300
+        return UserError("a text with a lone surrogate, which no encoding holds", where=location)
+    return UserError("a number of too many digits", where=location)  # Python reads no integer of more than 4,300
 
 
-def _row(value: Any, place: str) -> dict[str, Any]:
+def _check_row(value: Any, location: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"a {type(value).__name__}, not a JSON object", where=place)
+        raise UserError(f"a {type(value).__name__}, not a JSON object", where=location)
     return value

@@ -37,7 +37,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, device: str | torch.device = "cpu"):
         import torch
 
-        self._warpers = None if sampling.greedy or sampling.temperature == 0 else _warpers(sampling)
+        self._warpers = None if sampling.greedy or sampling.temperature == 0 else _build_warpers(sampling)
         self._generator = torch.Generator(device=device)
         if sampling.seed is None:
             self._generator.seed()
@@ -54,7 +54,7 @@ class Sampler:
         return int(torch.multinomial(probabilities, 1, generator=self._generator))
 
 
-def _warpers(sampling: Sampling) -> LogitsProcessorList:
+def _build_warpers(sampling: Sampling) -> LogitsProcessorList:
     """transformers' warpers of the logits, in the order of its `generate`."""
     from transformers.generation import (
         LogitsProcessorList,

@@ -39,30 +39,30 @@ class Generator:
                 where="--instruction",
             )
         stream = TextStream(self.tokenizer)
-        text, yielded = "", 0  # the text that is certain, and how many of its characters were yielded
-        for token_id in self._token_ids(prompt_ids, max_new_tokens, sampling):
+        text, yielded_length = "", 0  # the text that is certain, and how many of its characters were yielded
+        for token_id in self._generate_token_ids(prompt_ids, max_new_tokens, sampling):
             text += stream.push(token_id)
             safe_text = _without_partial_header(text)
-            if len(safe_text) > yielded:
-                yield safe_text[yielded:]
-                yielded = len(safe_text)
+            if len(safe_text) > yielded_length:
+                yield safe_text[yielded_length:]
+                yielded_length = len(safe_text)
             if any(header in text for header in prompt.TURN_HEADERS):
                 return
-        remaining_text = _before_header(text + stream.end())[yielded:]
+        remaining_text = _text_before_header(text + stream.end())[yielded_length:]
         if remaining_text:
             yield remaining_text
 
-    def _token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
+    def _generate_token_ids(self, prompt_ids: list[int], max_new_tokens: int, sampling: Sampling) -> Iterator[int]:
         """Yield the ids of the response, one forward pass each, up to a stop token or `max_new_tokens`."""
         import torch
 
         sampler = Sampler(sampling, self.model.device)
-        last_only = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
+        logits_options = {"logits_to_keep": 1} if "logits_to_keep" in signature(self.model.forward).parameters else {}
         sequence = input_ids = torch.tensor([prompt_ids], device=self.model.device)  # [1, length]
-        cache: dict[str, Any] = {}
+        cache_inputs: dict[str, Any] = {}
         for _ in range(max_new_tokens):
             with torch.inference_mode():
-                output = self.model(input_ids=input_ids, use_cache=True, **cache, **last_only)
+                output = self.model(input_ids=input_ids, use_cache=True, **cache_inputs, **logits_options)
                 token_id = sampler(output.logits[0, -1])
             if token_id in self.tokenizer.stop_ids:
                 return
@@ -71,11 +71,11 @@ class Generator:
             sequence = torch.cat([sequence, next_ids], dim=1)
             # Recurrent models name their state otherwise: they get the whole sequence each time.
             key_values = getattr(output, "past_key_values", None)
-            cache = {} if key_values is None else {"past_key_values": key_values}
+            cache_inputs = {} if key_values is None else {"past_key_values": key_values}
             input_ids = sequence if key_values is None else next_ids
 
 
-def _before_header(text: str) -> str:
+def _text_before_header(text: str) -> str:
     """A text up to the first header of another turn."""
     for header in prompt.TURN_HEADERS:
         text = text.split(header)[0]
@@ -84,7 +84,7 @@ def _before_header(text: str) -> str:
 
 def _without_partial_header(text: str) -> str:
     """A text up to the first header of another turn, or up to what may become one when more text follows."""
-    text = _before_header(text)
+    text = _text_before_header(text)
     for header in prompt.TURN_HEADERS:
         for length in range(len(header) - 1, 0, -1):
             if text.endswith(header[:length]):

@@ -76,10 +76,10 @@ def wilson_interval(proportion: float, n: float, degrees: float | None = None) -
     return max(0.0, min(proportion, center - margin)), min(1.0, max(proportion, center + margin))
 
 
-def normal_interval(value: float, stderr: float, least: float = -1.0, most: float = 1.0) -> tuple[float, float]:
+def normal_interval(value: float, stderr: float, lower: float = -1.0, upper: float = 1.0) -> tuple[float, float]:
     """The 95 % interval (low, high) of a normally distributed estimate, cut to [`least`, `most`]."""
     margin = two_sided_quantile(None) * stderr
-    return max(least, value - margin), min(most, value + margin)
+    return max(lower, value - margin), min(upper, value + margin)
 
 
 class WithStandardError(Protocol):
@@ -97,5 +97,5 @@ class WithStandardError(Protocol):
 def mean_of_estimates(estimates: Sequence[WithStandardError]) -> tuple[float, float | None]:
     """The plain mean of k independent estimates and its standard error sqrt(Σ SE²) / k; None where one of them has none."""
     value = sum(estimate.value for estimate in estimates) / len(estimates)
-    squares = [estimate.stderr**2 for estimate in estimates if estimate.stderr is not None]
-    return value, math.sqrt(sum(squares)) / len(estimates) if len(squares) == len(estimates) else None
+    variances = [estimate.stderr**2 for estimate in estimates if estimate.stderr is not None]
+    return value, math.sqrt(sum(variances)) / len(estimates) if len(variances) == len(estimates) else None

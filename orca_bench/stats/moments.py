@@ -36,29 +36,31 @@ def moments(
     With strata the mean is the plain mean of the strata's means, whatever their sizes.
     """
     if strata is None:
-        return _of_one_stratum(values, clusters)
+        return _stratum_moments(values, clusters)
     indices_by_stratum: dict[Hashable, list[int]] = {}
-    for index, stratum in enumerate(strata):
-        indices_by_stratum.setdefault(stratum, []).append(index)
-    parts = [
-        _of_one_stratum([values[i] for i in indices], None if clusters is None else [clusters[i] for i in indices])
+    for index, stratum_key in enumerate(strata):
+        indices_by_stratum.setdefault(stratum_key, []).append(index)
+    stratum_moments = [
+        _stratum_moments([values[i] for i in indices], None if clusters is None else [clusters[i] for i in indices])
         for indices in indices_by_stratum.values()
     ]
-    mean = sum(part.mean for part in parts) / len(parts)
-    units = sum(part.units for part in parts)
+    mean = sum(stratum.mean for stratum in stratum_moments) / len(stratum_moments)
+    units = sum(stratum.units for stratum in stratum_moments)
     variances: list[float] = []
-    for part in parts:
-        if part.stderr is None:
+    for stratum in stratum_moments:
+        if stratum.stderr is None:
             return Moments(mean, None, None, units)
-        variances.append(part.stderr**2)
-    total = sum(variances)
+        variances.append(stratum.stderr**2)
+    variance_sum = sum(variances)
     # Welch and Satterthwaite: the degrees of freedom of a sum of variances.
-    denominator = sum(variance * variance / (part.units - 1) for variance, part in zip(variances, parts, strict=True))
-    degrees = total * total / denominator if denominator else None
-    return Moments(mean, math.sqrt(total) / len(parts), degrees, units)
+    denominator = sum(
+        variance * variance / (stratum.units - 1) for variance, stratum in zip(variances, stratum_moments, strict=True)
+    )
+    degrees = variance_sum * variance_sum / denominator if denominator else None
+    return Moments(mean, math.sqrt(variance_sum) / len(stratum_moments), degrees, units)
 
 
-def _of_one_stratum(values: Sequence[float], clusters: Sequence[Hashable] | None) -> Moments:
+def _stratum_moments(values: Sequence[float], clusters: Sequence[Hashable] | None) -> Moments:
     n = len(values)
     mean = sum(values) / n
     if clusters is None:
@@ -71,5 +73,5 @@ def _of_one_stratum(values: Sequence[float], clusters: Sequence[Hashable] | None
         units, squares = len(deviations), sum(deviation * deviation for deviation in deviations.values())
     if units < 2:
         return Moments(mean, None, None, units)
-    error = math.sqrt(squares * units / (units - 1)) / n
-    return Moments(mean, error if error > _ROUNDING else 0.0, units - 1, units)
+    stderr = math.sqrt(squares * units / (units - 1)) / n
+    return Moments(mean, stderr if stderr > _ROUNDING else 0.0, units - 1, units)

@@ -14,8 +14,8 @@ SIGNIFICANCE_LEVEL = 0.05
 
 def holm(ps: Sequence[float]) -> list[float]:
     """The p-values corrected by Holm's step-down method, in the order of `ps` (Holm 1979, Scand. J. Stat. 6:65)."""
-    corrected, largest = [0.0] * len(ps), 0.0
+    corrected_ps, largest_p = [0.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
-        corrected[index] = largest
-    return corrected
+        largest_p = max(largest_p, min(1.0, (len(ps) - rank) * ps[index]))
+        corrected_ps[index] = largest_p
+    return corrected_ps

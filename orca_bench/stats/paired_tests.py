@@ -56,13 +56,13 @@ def paired_difference(
     """
     check_scores(first)
     check_scores(second)
-    changes = [b - a for a, b in zip(first, second, strict=True)]
-    sample_moments = moments(changes, clusters, strata)
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    sample_moments = moments(differences, clusters, strata)
     value, stderr = sample_moments.mean, sample_moments.stderr
-    better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
-    right_or_wrong = all(score in (0, 1) for score in (*first, *second))
-    if right_or_wrong and clusters is None:
-        low, high, stderr = _binary_interval(sample_moments, better, worse, len(changes), strata is not None)
+    better, worse = sum(difference > 0 for difference in differences), sum(difference < 0 for difference in differences)
+    is_binary = all(score in (0, 1) for score in (*first, *second))
+    if is_binary and clusters is None:
+        low, high, stderr = _binary_interval(sample_moments, better, worse, len(differences), strata is not None)
         p, test = mcnemar(better, worse), "exact McNemar"
         if strata is not None:
             # McNemar's test counts questions, and a mean of strata may go the other way: both must show a difference.
@@ -82,7 +82,9 @@ def paired_difference(
         low, high = max(-1.0, value - largest_share), min(1.0, value + largest_share)
         p, test = (1.0 if value == 0 or sample_moments.units < 2 else 2 * 0.5**sample_moments.units), "sign test"
     detectable = smallest_detectable(stderr) if stderr else None
-    return Difference(value, stderr, low, high, p, test, len(changes), sample_moments.units, better, worse, detectable)
+    return Difference(
+        value, stderr, low, high, p, test, len(differences), sample_moments.units, better, worse, detectable
+    )
 
 
 def normal_difference(value: float, stderr: float, test: str, n: int, clusters: int) -> Difference:

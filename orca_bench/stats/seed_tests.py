@@ -59,7 +59,7 @@ def seed_tests(baselines: Sequence[Sequence[float]], values: Sequence[float], st
             tests.append(SeedTest(p, p))
             continue
         degrees = prior_degrees + run_count - 1
-        moderated = (prior_degrees * shared_variance + (run_count - 1) * variance) / degrees
-        moderated_p = student_p((value - mean) / math.sqrt(moderated * (1 + 1 / run_count)), degrees)
+        moderated_variance = (prior_degrees * shared_variance + (run_count - 1) * variance) / degrees
+        moderated_p = student_p((value - mean) / math.sqrt(moderated_variance * (1 + 1 / run_count)), degrees)
         tests.append(SeedTest(moderated_p, p / 2))
     return tests

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 #: A noncharacter of Unicode, which no text has.
 ESCAPE = "\ufdd0"
 
-_SPACE = "▁"  # U+2581, SentencePiece's mark for a space
-_APART = "\ufff9"  # a format character that no text is expected to hold; it ends a grapheme
-_NEVER = -1e5  # the score of a piece that must not be found in text
+_SPACE_MARK = "▁"  # U+2581, SentencePiece's mark for a space
+_SEPARATOR = "\ufff9"  # a format character that no text is expected to hold; it ends a grapheme
+_UNUSED_PIECE_SCORE = -1e5  # the score of a piece that must not be found in text
 
 
 def finds_special(tokenizer: Tokenizer) -> bool:
@@ -58,19 +58,19 @@ def build_fast(tokenizer: Tokenizer) -> FastTokenizer:
     Raises UserError for a SentencePiece model that is neither BPE nor unigram.
     """
     if isinstance(tokenizer, SentencePieceTokenizer):
-        fast = _from_sentencepiece(tokenizer)
+        fast_tokenizer = _from_sentencepiece(tokenizer)
     else:
         assert isinstance(tokenizer, FolderTokenizer), "there are two kinds of tokenizer"
-        fast = copy.deepcopy(tokenizer.transformers_tokenizer.backend_tokenizer)
-    fast.post_processor = _bos_in_front(tokenizer)
-    escaped = finds_special(tokenizer)
-    fast.encode_special_tokens = not escaped
-    if escaped:
-        fast.normalizer = _without_escapes(fast.normalizer)
-    return fast
+        fast_tokenizer = copy.deepcopy(tokenizer.transformers_tokenizer.backend_tokenizer)
+    fast_tokenizer.post_processor = _bos_post_processor(tokenizer)
+    escapes_special = finds_special(tokenizer)
+    fast_tokenizer.encode_special_tokens = not escapes_special
+    if escapes_special:
+        fast_tokenizer.normalizer = _escape_removing_normalizer(fast_tokenizer.normalizer)
+    return fast_tokenizer
 
 
-def _bos_in_front(tokenizer: Tokenizer) -> PostProcessor:
+def _bos_post_processor(tokenizer: Tokenizer) -> PostProcessor:
     """BOS where plain transformers adds it to a text; nothing else, whatever the base's tokenizer added."""
     from tokenizers import processors
 
@@ -82,11 +82,11 @@ def _bos_in_front(tokenizer: Tokenizer) -> PostProcessor:
     )
 
 
-def _without_escapes(normalizer: Normalizer | None) -> Normalizer:
+def _escape_removing_normalizer(normalizer: Normalizer | None) -> Normalizer:
     from tokenizers import normalizers
 
-    strip = normalizers.Replace(ESCAPE, "")
-    return strip if normalizer is None else normalizers.Sequence([strip, normalizer])
+    remove_escapes = normalizers.Replace(ESCAPE, "")
+    return remove_escapes if normalizer is None else normalizers.Sequence([remove_escapes, normalizer])
 
 
 def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
@@ -98,62 +98,66 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as FastTokenizer
 
-    proto = model_proto(tokenizer.source, tokenizer.controls)
+    proto = model_proto(tokenizer.source, tokenizer.control_ids)
     bos = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
-    fast = FastTokenizer(_model(proto, tokenizer.source))
-    spelled = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
-    fast.normalizer = _normalizer(proto, spelled)
-    fast.pre_tokenizer = _splitter(proto, spelled)
-    fast.decoder = _decoder(proto)
-    fast.add_special_tokens([tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.pieces])
-    for id_ in range(tokenizer.pieces, tokenizer.vocab_size):  # tokenizers numbers added tokens in order, without gaps
-        token = tokenizer.added.get(id_)
+    fast_tokenizer = FastTokenizer(_build_model(proto, tokenizer.source))
+    text_bos = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
+    fast_tokenizer.normalizer = _build_normalizer(proto, text_bos)
+    fast_tokenizer.pre_tokenizer = _build_pre_tokenizer(proto, text_bos)
+    fast_tokenizer.decoder = _build_decoder(proto)
+    fast_tokenizer.add_special_tokens(
+        [tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.piece_count]
+    )
+    for id_ in range(
+        tokenizer.piece_count, tokenizer.vocab_size
+    ):  # tokenizers numbers added tokens in order, without gaps
+        token = tokenizer.added_tokens.get(id_)
         if token is None or id_ in tokenizer.special_ids:
-            fast.add_special_tokens([f"<unused_{id_}>" if token is None else token.content])
+            fast_tokenizer.add_special_tokens([f"<unused_{id_}>" if token is None else token.content])
         else:
             flags = {"lstrip": token.lstrip, "rstrip": token.rstrip, "single_word": token.single_word}
-            fast.add_tokens([AddedToken(token.content, normalized=False, **flags)])
-    return fast
+            fast_tokenizer.add_tokens([AddedToken(token.content, normalized=False, **flags)])
+    return fast_tokenizer
 
 
-def _model(proto: ModelProto, model_file: Path) -> Model:
+def _build_model(proto: ModelProto, model_file: Path) -> Model:
     from tokenizers import models
 
-    kind, unknown = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
+    model_type, unknown_piece = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
     byte_fallback = any(p.type == BYTE for p in proto.pieces)
-    if kind == UNIGRAM:
+    if model_type == UNIGRAM:
         unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN)
         # The unigram model of tokenizers would find unknown, control and byte pieces spelled out in text.
-        textual = (NORMAL, USER_DEFINED)
-        scores = [(p.piece, p.score if p.type in textual else _NEVER) for p in proto.pieces]
+        text_types = (NORMAL, USER_DEFINED)
+        scores = [(p.piece, p.score if p.type in text_types else _UNUSED_PIECE_SCORE) for p in proto.pieces]
         return models.Unigram(scores, unknown_id, byte_fallback)
-    if kind != BPE:
+    if model_type != BPE:
         raise UserError(
             "a SentencePiece model of type word or char has no equal in tokenizers",
             where=model_file,
             hint="use a BPE or unigram model",
         )
     vocab = {p.piece: i for i, p in enumerate(proto.pieces)}
-    normal = {p.piece for p in proto.pieces if p.type == NORMAL}
-    ranked = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL)
+    normal_pieces = {p.piece for p in proto.pieces if p.type == NORMAL}
+    ranked_pieces = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL)
     merges = [
-        (piece[:cut], piece[cut:])
-        for _, _, piece in ranked
-        for cut in range(1, len(piece))
-        if piece[:cut] in normal and piece[cut:] in normal
+        (piece[:split_index], piece[split_index:])
+        for _, _, piece in ranked_pieces
+        for split_index in range(1, len(piece))
+        if piece[:split_index] in normal_pieces and piece[split_index:] in normal_pieces
     ]
     return models.BPE(
         vocab=vocab,
         merges=merges,
-        unk_token=unknown,
+        unk_token=unknown_piece,
         fuse_unk=True,
         byte_fallback=byte_fallback,
-        # BOS and a user-defined symbol are one piece each whatever their letters are; `_splitter` hands them over alone.
+        # BOS and a user-defined symbol are one piece each whatever their letters are: `_build_pre_tokenizer` parts them.
         ignore_merges=True,
     )
 
 
-def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
+def _build_normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
     from tokenizers import Regex, normalizers
 
     spec = proto.normalizer_spec
@@ -166,13 +170,13 @@ def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
         # Composing first and keeping the characters apart with a mark that ends graphemes gives the same.
         steps += [
             normalizers.NFC(),
-            normalizers.Replace(Regex("(?m)(?<=.)(?=.)"), _APART),
+            normalizers.Replace(Regex("(?m)(?<=.)(?=.)"), _SEPARATOR),
             normalizers.Precompiled(spec.precompiled_charsmap),
-            normalizers.Replace(_APART, ""),
+            normalizers.Replace(_SEPARATOR, ""),
         ]
     leading = ""
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"[ {_SPACE}]+\z"), "")]
+        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"[ {_SPACE_MARK}]+\z"), "")]
         leading = " ?"
     if spec.add_dummy_prefix and not proto.trainer_spec.treat_whitespace_as_suffix:
         # In one step: a text that begins with a space and the spelling of BOS must not become one that begins with BOS.
@@ -181,23 +185,23 @@ def _normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
         steps += [normalizers.Replace(Regex(rf"{text_start_pattern} "), "")] if leading else []
         steps += [normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ")] if spec.add_dummy_prefix else []
     if spec.escape_whitespaces:
-        steps.append(normalizers.Replace(" ", _SPACE))
+        steps.append(normalizers.Replace(" ", _SPACE_MARK))
     return normalizers.Sequence(steps)
 
 
-def _splitter(proto: ModelProto, bos: str | None) -> PreTokenizer | None:
+def _build_pre_tokenizer(proto: ModelProto, bos: str | None) -> PreTokenizer | None:
     """BOS at the beginning and user-defined symbols stand alone, the longest symbol first; None where there is neither."""
     from tokenizers import Regex, pre_tokenizers
 
     symbols = sorted((p.piece for p in proto.pieces if p.type == USER_DEFINED), key=len, reverse=True)
-    alone = ([] if bos is None else [rf"\A{re.escape(bos)}"]) + [re.escape(symbol) for symbol in symbols]
-    return pre_tokenizers.Split(Regex("|".join(alone)), behavior="isolated") if alone else None
+    isolated_patterns = ([] if bos is None else [rf"\A{re.escape(bos)}"]) + [re.escape(symbol) for symbol in symbols]
+    return pre_tokenizers.Split(Regex("|".join(isolated_patterns)), behavior="isolated") if isolated_patterns else None
 
 
-def _decoder(proto: ModelProto) -> Decoder:
+def _build_decoder(proto: ModelProto) -> Decoder:
     from tokenizers import decoders
 
-    steps = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    steps = [decoders.Replace(_SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
     if proto.normalizer_spec.add_dummy_prefix:
         steps.append(decoders.Strip(" ", 1, 0))
     return decoders.Sequence(steps)

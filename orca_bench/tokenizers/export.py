@@ -11,7 +11,7 @@ from orca_bench.files import write_json, writing
 from orca_bench.prompt import chat_template, messages, render
 from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
-from orca_bench.tokenizers.hugging_face import load_plain
+from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
 from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
 from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG
@@ -50,18 +50,18 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
     config = json.loads(config_file.read_text(encoding="utf-8"))
     without_bos = {"bos_token": None} if tokenizer.bos_id is None else {}  # a SentencePiece model's file may name one
     write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | without_bos)
-    return _disagreement(tokenizer, load_plain(folder))
+    return _disagreement(tokenizer, load_transformers_tokenizer(folder))
 
 
-def _disagreement(tokenizer: Tokenizer, plain: PreTrainedTokenizerBase) -> Disagreement | None:
+def _disagreement(tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase) -> Disagreement | None:
     """The first text to which what was exported gives other ids, alone or in the chat template after BOS."""
     texts = probe_texts(300, seed=1)
-    splits, plain.split_special_tokens = plain.split_special_tokens, True
-    disagreement = first_disagreement(tokenizer, plain, texts)
-    plain.split_special_tokens = splits
+    splits_special, transformers_tokenizer.split_special_tokens = transformers_tokenizer.split_special_tokens, True
+    disagreement = first_disagreement(tokenizer, transformers_tokenizer, texts)
+    transformers_tokenizer.split_special_tokens = splits_special
     for text in texts[:100] if disagreement is None else []:
         expected = [*tokenizer.prefix, *tokenizer.encode(render(text, text))]
-        ids = plain.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
+        ids = transformers_tokenizer.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
         if ids != expected:
             return Disagreement(render(text, text), expected, ids)
     return disagreement

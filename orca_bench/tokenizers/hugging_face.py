@@ -22,7 +22,7 @@ from orca_bench.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token")
+_TOKEN_KEYS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class FolderTokenizer(Tokenizer):
@@ -36,27 +36,29 @@ class FolderTokenizer(Tokenizer):
         self._backend = self.transformers_tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a tokenizer.json may ask for both: training has left them in many
         self._backend.no_padding()
-        added = self._backend.get_added_tokens_decoder()
-        with_special = self._backend.encode("a", add_special_tokens=True).ids
-        without_special = self._backend.encode("a", add_special_tokens=False).ids
-        first = with_special[0] if with_special[1:] == without_special else None
+        added_tokens = self._backend.get_added_tokens_decoder()
+        ids_with_special = self._backend.encode("a", add_special_tokens=True).ids
+        ids_without_special = self._backend.encode("a", add_special_tokens=False).ids
+        first_id = ids_with_special[0] if ids_with_special[1:] == ids_without_special else None
         self.bos_id = self.transformers_tokenizer.bos_token_id
-        if self.bos_id is None and "bos_token" not in metadata.names:
-            self.bos_id = first
+        if self.bos_id is None and "bos_token" not in metadata.spelling_by_key:
+            self.bos_id = first_id
         self.adds_bos = (
-            self.bos_id is not None and with_special[:1] == [self.bos_id] and with_special != without_special
+            self.bos_id is not None
+            and ids_with_special[:1] == [self.bos_id]
+            and ids_with_special != ids_without_special
         )
-        eos = self.transformers_tokenizer.eos_token_id
-        stops = [id_ for id_ in metadata.stop_ids if self.spelling(id_) is not None]
-        self.eos_id = eos if eos is not None else next(iter(stops), None)
-        self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *stops) if i is not None))
-        self._special = {id_ for id_, token in added.items() if token.special} | {*self.stop_ids}
-        self.special_ids = tuple(sorted(self._special))
+        eos_id = self.transformers_tokenizer.eos_token_id
+        stop_ids = [id_ for id_ in metadata.stop_ids if self.spelling(id_) is not None]
+        self.eos_id = eos_id if eos_id is not None else next(iter(stop_ids), None)
+        self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *stop_ids) if i is not None))
+        self._special_ids = {id_ for id_, token in added_tokens.items() if token.special} | {*self.stop_ids}
+        self.special_ids = tuple(sorted(self._special_ids))
         self._backend.encode_special_tokens = True  # means: as any other text
-        vocabulary = self._backend.get_vocab(with_added_tokens=False).values()
-        normal = [id_ for id_, token in added.items() if not token.special]
-        self.vocab_size = max([*vocabulary, *added]) + 1
-        self.min_model_vocab_size = max([*vocabulary, *normal, *self.prefix, *self.stop_ids[:1]]) + 1
+        vocabulary_ids = self._backend.get_vocab(with_added_tokens=False).values()
+        normal_ids = [id_ for id_, token in added_tokens.items() if not token.special]
+        self.vocab_size = max([*vocabulary_ids, *added_tokens]) + 1
+        self.min_model_vocab_size = max([*vocabulary_ids, *normal_ids, *self.prefix, *self.stop_ids[:1]]) + 1
         self._byte_ids = self._find_byte_ids()
 
     def encode(self, text: str) -> list[int]:
@@ -82,7 +84,7 @@ class FolderTokenizer(Tokenizer):
 
     def has_text(self, token_id: int) -> bool:
         """See `Tokenizer.has_text`."""
-        return token_id not in self._special and self.spelling(token_id) is not None
+        return token_id not in self._special_ids and self.spelling(token_id) is not None
 
     def may_change(self, token_id: int) -> bool:
         """See `Tokenizer.may_change`."""
@@ -113,8 +115,8 @@ class FolderTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
         file = self.source / TOKENIZER_JSON
-        content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
-        fingerprint_fields = [content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
+        vocabulary_content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
+        fingerprint_fields = [vocabulary_content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
         return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -123,34 +125,34 @@ def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     if not (folder / TOKENIZER_JSON).is_file():
-        return load_plain(folder)
+        return load_transformers_tokenizer(folder)
     try:
-        exact = PreTrainedTokenizerFast.from_pretrained(folder)
+        file_tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:
         raise _loading_error(folder, error) from error
-    if not {"bos_token", "eos_token"} <= metadata.names.keys():
+    if not {"bos_token", "eos_token"} <= metadata.spelling_by_key.keys():
         # Older folders leave the names to the class: gpt2's tokenizer_config.json has none.
-        vocabulary = exact.get_vocab()
+        vocabulary = file_tokenizer.get_vocab()
         for name, token in _class_names(folder).items():
-            if name not in metadata.names and token in vocabulary:
-                setattr(exact, name, token)
-    return exact
+            if name not in metadata.spelling_by_key and token in vocabulary:
+                setattr(file_tokenizer, name, token)
+    return file_tokenizer
 
 
 def _class_names(folder: Path) -> dict[str, str]:
     """The named tokens of a folder as its own class has them; nothing where transformers cannot load that class."""
     try:
-        transformers_tokenizer = load_plain(folder)
+        transformers_tokenizer = load_transformers_tokenizer(folder)
     except UserError:
         return {}
     return {
         name: getattr(transformers_tokenizer, name)
-        for name in _NAMES
+        for name in _TOKEN_KEYS
         if getattr(transformers_tokenizer, name) is not None
     }
 
 
-def load_plain(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_transformers_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     """The folder's tokenizer as plain transformers loads it; raises UserError where it cannot."""
     from transformers import AutoTokenizer
 

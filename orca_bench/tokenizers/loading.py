@@ -22,8 +22,8 @@ from orca_bench.tokenizers.sentencepiece_file import (
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
-_MAX_PADDING = 1024  # ids: a model's vocabulary is up to so much larger than its tokenizer's
-_MIN_SAME = 0.99  # of the pieces have the same id in both files of one tokenizer
+_MAX_PADDING_IDS = 1024  # ids: a model's vocabulary is up to so much larger than its tokenizer's
+_MIN_EQUAL_SHARE = 0.99  # of the pieces have the same id in both files of one tokenizer
 
 
 def load(where: str | Path) -> Tokenizer:
@@ -60,31 +60,35 @@ def _added_to_sentencepiece(folder: Path, metadata: Metadata) -> Metadata | None
     if not is_sentencepiece(model_file):
         return None  # tiktoken's file of the same name
     pieces = model_proto(model_file).pieces
-    tokens = _vocabulary(folder_metadata.tokenizer_json(folder))
-    normal = [(id_, piece.piece) for id_, piece in enumerate(pieces) if piece.type == NORMAL]
-    if sum(tokens.get(piece) == id_ for id_, piece in normal) >= _MIN_SAME * len(normal):
+    token_ids = _vocabulary(folder_metadata.tokenizer_json(folder))
+    normal_pieces = [(id_, piece.piece) for id_, piece in enumerate(pieces) if piece.type == NORMAL]
+    if sum(token_ids.get(piece) == id_ for id_, piece in normal_pieces) >= _MIN_EQUAL_SHARE * len(normal_pieces):
         return metadata
-    if _uses_pieces(folder, metadata.model_vocab_size, len(pieces), max(tokens.values(), default=-1) + 1):
+    if _matches_piece_count(folder, metadata.model_vocab_size, len(pieces), max(token_ids.values(), default=-1) + 1):
         return folder_metadata.read(folder, with_tokenizer_json=False)
     return None
 
 
-def _uses_pieces(folder: Path, size: int | None, pieces: int, tokens: int) -> bool:
-    """Whether a model with a vocabulary of `size` was made for tokenizer.model's pieces, not for tokenizer.json's tokens."""
-    fits = [size is not None and count <= size < count + _MAX_PADDING for count in (pieces, tokens)]
+def _matches_piece_count(folder: Path, model_vocab_size: int | None, piece_count: int, token_count: int) -> bool:
+    """Whether `model_vocab_size` fits tokenizer.model's pieces, not tokenizer.json's tokens."""
+    fits = [
+        model_vocab_size is not None and count <= model_vocab_size < count + _MAX_PADDING_IDS
+        for count in (piece_count, token_count)
+    ]
     if fits[0] == fits[1]:
         raise UserError(
-            f"{SENTENCEPIECE_FILE} ({pieces:,} pieces) and {TOKENIZER_JSON} ({tokens:,} tokens) are two tokenizers, and "
-            f"the model's vocab_size ({'unknown' if size is None else format(size, ',')}) does not say which is its own",
+            f"{SENTENCEPIECE_FILE} ({piece_count:,} pieces) and {TOKENIZER_JSON} ({token_count:,} tokens) are two "
+            f"tokenizers, and the model's vocab_size "
+            f"({'unknown' if model_vocab_size is None else format(model_vocab_size, ',')}) does not say which is its own",
             where=folder,
             hint="move the one away that the model was not trained with",
         )
     return fits[0]
 
 
-def _vocabulary(data: dict[str, Any]) -> dict[str, int]:
+def _vocabulary(tokenizer_data: dict[str, Any]) -> dict[str, int]:
     """Token to id of a tokenizer.json, added tokens included."""
-    vocabulary = data.get("model", {}).get("vocab") or {}
+    vocabulary = tokenizer_data.get("model", {}).get("vocab") or {}
     if isinstance(vocabulary, list):  # unigram: [token, score], in the order of their ids
         vocabulary = {entry[0]: id_ for id_, entry in enumerate(vocabulary)}
-    return vocabulary | {token["content"]: token["id"] for token in data.get("added_tokens") or []}
+    return vocabulary | {token["content"]: token["id"] for token in tokenizer_data.get("added_tokens") or []}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers.conversion import finds_special
-from orca_bench.tokenizers.hugging_face import load_plain
+from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
 from orca_bench.tokenizers.loading import load
 from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON
@@ -26,11 +26,11 @@ class Disagreement:
 
     text: str
     expected_ids: list[int]
-    plain_ids: list[int]
+    transformers_ids: list[int]
     file: str = "SentencePiece model"
 
     def __str__(self) -> str:
-        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.plain_ids} to the folder's tokenizer"
+        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.transformers_ids} to the folder's tokenizer"
 
 
 _FIXED_PROBES = (
@@ -59,19 +59,22 @@ def probe_texts(count: int, seed: int = 0) -> list[str]:
 
 
 def first_disagreement(
-    tokenizer: Tokenizer, plain: PreTrainedTokenizerBase, texts: Iterable[str]
+    tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
 ) -> Disagreement | None:
-    """The first of `texts` to which the transformers tokenizer `plain` gives other ids than `tokenizer`, or None.
+    """The first of `texts` to which `transformers_tokenizer` gives other ids than `tokenizer`, or None.
 
     That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
     disagreement.
     """
     file = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON
     for text in texts:
-        expected, ids = tokenizer.encode(text), list(plain(text, add_special_tokens=False)["input_ids"])
-        alone = len(ids) == 1 and tokenizer.spelling(ids[0]) == text
-        if ids != expected and ids != _ids_after_bos(tokenizer, text) and not alone:
-            return Disagreement(text, expected, ids, file)
+        expected_ids, ids = (
+            tokenizer.encode(text),
+            list(transformers_tokenizer(text, add_special_tokens=False)["input_ids"]),
+        )
+        is_one_token = len(ids) == 1 and tokenizer.spelling(ids[0]) == text
+        if ids != expected_ids and ids != _ids_after_bos(tokenizer, text) and not is_one_token:
+            return Disagreement(text, expected_ids, ids, file)
     return None
 
 
@@ -79,11 +82,15 @@ def _ids_after_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
     """The ids of a text that begins with the spelling of BOS where that is read as BOS; None for any other text."""
     if tokenizer.bos_id is None:
         return None
-    bos = tokenizer.spelling(tokenizer.bos_id)
-    return [tokenizer.bos_id, *tokenizer.encode(text.removeprefix(bos))] if bos and text.startswith(bos) else None
+    bos_spelling = tokenizer.spelling(tokenizer.bos_id)
+    return (
+        [tokenizer.bos_id, *tokenizer.encode(text.removeprefix(bos_spelling))]
+        if bos_spelling and text.startswith(bos_spelling)
+        else None
+    )
 
 
-def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
+def check_folder(folder: str | Path, probe_count: int = 300) -> Disagreement | None:
     """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
 
     None too where there is nothing to compare: a SentencePiece file alone, and a folder that transformers cannot load.
@@ -92,13 +99,15 @@ def check_folder(folder: str | Path, probes: int = 300) -> Disagreement | None:
         return None
     tokenizer = load(folder)
     try:
-        plain = load_plain(tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent)
+        transformers_tokenizer = load_transformers_tokenizer(
+            tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent
+        )
     except UserError:
         return None
     if finds_special(tokenizer):
         # What this tokenizer is exported with cannot keep it from finding special tokens.
-        plain.split_special_tokens = True
-    return first_disagreement(tokenizer, plain, probe_texts(probes))
+        transformers_tokenizer.split_special_tokens = True
+    return first_disagreement(tokenizer, transformers_tokenizer, probe_texts(probe_count))
 
 
 def explain(disagreement: Disagreement) -> str:

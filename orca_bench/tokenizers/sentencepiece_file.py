@@ -42,129 +42,152 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, model_file: Path, metadata: Metadata = Metadata()):
         self.source = model_file
         self._metadata = metadata
-        self._processor = _processor(model_file)
-        self.pieces: int = self._processor.vocab_size()
+        self._processor = _load_processor(model_file)
+        self.piece_count: int = self._processor.vocab_size()
         #: Tokens that the file does not have, by id.
-        self.added = {id_: token for id_, token in sorted(metadata.added.items()) if id_ >= self.pieces}
-        self._ids = {token.content: id_ for id_, token in self.added.items()}
-        self.bos_id = self._resolve_named("bos_token", self._processor.bos_id(), metadata.bos_id)
-        self.eos_id = self._resolve_named("eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None))
+        self.added_tokens = {
+            id_: token for id_, token in sorted(metadata.added_tokens.items()) if id_ >= self.piece_count
+        }
+        self._added_ids = {token.content: id_ for id_, token in self.added_tokens.items()}
+        self.bos_id = self._resolve_special_id("bos_token", self._processor.bos_id(), metadata.bos_id)
+        self.eos_id = self._resolve_special_id(
+            "eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None)
+        )
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
         self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
         self._hide_special()
-        self._added_pattern = _pattern([self.added[id_] for id_ in self._texts]) if self._texts else None
+        self._added_tokens_pattern = (
+            _added_token_pattern([self.added_tokens[id_] for id_ in self._text_by_added_id])
+            if self._text_by_added_id
+            else None
+        )
         self.special_ids = self._find_special_ids()
-        self.vocab_size = max([self.pieces - 1, *self.added]) + 1
-        self.min_model_vocab_size = max([self.pieces - 1, *self._texts, *self.prefix, *self.stop_ids[:1]]) + 1
+        self.vocab_size = max([self.piece_count - 1, *self.added_tokens]) + 1
+        self.min_model_vocab_size = (
+            max([self.piece_count - 1, *self._text_by_added_id, *self.prefix, *self.stop_ids[:1]]) + 1
+        )
 
     def _hide_special(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
-        special = {id_ for id_, token in self._metadata.added.items() if token.special} | {*self.prefix, *self.stop_ids}
-        special_pieces = {id_ for id_ in special if id_ < self.pieces and not self._is_control(id_)}
-        pieces = model_proto(self.source).pieces if special_pieces else []
+        special_ids = {id_ for id_, token in self._metadata.added_tokens.items() if token.special} | {
+            *self.prefix,
+            *self.stop_ids,
+        }
+        special_piece_ids = {id_ for id_ in special_ids if id_ < self.piece_count and not self._is_control(id_)}
+        pieces = model_proto(self.source).pieces if special_piece_ids else []
         #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
-        self.controls = tuple(sorted(id_ for id_ in special_pieces if pieces[id_].type == USER_DEFINED))
-        if self.controls:
-            self._processor = _processor(self.source, self.controls)
-        self._silent = special_pieces | {id_ for id_ in special if id_ >= self.pieces}
-        self._texts = {id_: token.content for id_, token in self.added.items() if id_ not in self._silent}
+        self.control_ids = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
+        if self.control_ids:
+            self._processor = _load_processor(self.source, self.control_ids)
+        self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
+        self._text_by_added_id = {
+            id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._silent_ids
+        }
 
-    def _resolve_named(self, key: str, file_id: int, configured: int | None) -> int | None:
+    def _resolve_special_id(self, key: str, file_id: int, configured: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
-        spelling = self._metadata.names.get(key)
+        spelling = self._metadata.spelling_by_key.get(key)
         if spelling:
-            id_ = self._find(spelling)
+            id_ = self._find_id(spelling)
             if id_ is None:
-                raise self._no_token(key, spelling)
+                raise self._missing_token_error(key, spelling)
             return id_
-        if key == "bos_token" and key in self._metadata.names:
+        if key == "bos_token" and key in self._metadata.spelling_by_key:
             return None  # null: there is none
         if file_id >= 0:
             return file_id
         return configured if configured is not None and self.spelling(configured) is not None else None
 
-    def _no_token(self, key: str, spelling: str) -> UserError:
+    def _missing_token_error(self, key: str, spelling: str) -> UserError:
         """The error for a spelling that belongs to no token of the model."""
-        if spelling in self._metadata.beyond_model:
-            size, id_ = self._metadata.model_vocab_size, self._metadata.beyond_model[spelling]
+        if spelling in self._metadata.ids_beyond_model:
+            vocab_size, id_ = self._metadata.model_vocab_size, self._metadata.ids_beyond_model[spelling]
             return UserError(
-                f"{key} is {spelling!r} with the id {id_}, and the model's vocab_size is {size}",
+                f"{key} is {spelling!r} with the id {id_}, and the model's vocab_size is {vocab_size}",
                 where=self.source.parent,
             )
-        marked = "▁" + spelling.replace(" ", "▁")
-        similar = next((piece for piece in (marked[1:], marked) if self._find(piece) is not None), None)
-        hint = f"the vocabulary has {similar!r}" if similar else None
+        spaced_spelling = "▁" + spelling.replace(" ", "▁")
+        similar_piece = next(
+            (piece for piece in (spaced_spelling[1:], spaced_spelling) if self._find_id(piece) is not None), None
+        )
+        hint = f"the vocabulary has {similar_piece!r}" if similar_piece else None
         return UserError(
             f"{key} is {spelling!r}, and no token of the vocabulary is spelled so", where=self.source.parent, hint=hint
         )
 
-    def _find(self, spelling: str) -> int | None:
+    def _find_id(self, spelling: str) -> int | None:
         """The id of the token that is spelled so; None where there is none."""
-        if spelling in self._ids:
-            return self._ids[spelling]
+        if spelling in self._added_ids:
+            return self._added_ids[spelling]
         id_ = self._processor.piece_to_id(spelling)  # that of the unknown piece where there is none
         if self._processor.id_to_piece(id_) == spelling:
             return id_
         # A folder may spell a piece otherwise: `<reserved_106>` became `<|im_end|>`.
-        return next((id_ for id_, token in self._metadata.added.items() if token.content == spelling), None)
+        return next((id_ for id_, token in self._metadata.added_tokens.items() if token.content == spelling), None)
 
     def _is_control(self, id_: int) -> bool:
         return self._processor.is_control(id_) or self._processor.is_unknown(id_)
 
     def encode(self, text: str) -> list[int]:
         """See `Tokenizer.encode`."""
-        if self._added_pattern is None:
-            return self._encode(text)
-        parts = self._split(text, self._added_pattern)
-        return [id_ for part in parts for id_ in ([part] if isinstance(part, int) else self._encode(part))]
+        if self._added_tokens_pattern is None:
+            return self._encode_text(text)
+        segments = self._split_at_added(text, self._added_tokens_pattern)
+        return [
+            id_
+            for segment in segments
+            for id_ in ([segment] if isinstance(segment, int) else self._encode_text(segment))
+        ]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
-        if self._added_pattern is None:
+        if self._added_tokens_pattern is None:
             try:
                 return self._processor.encode(list(texts), num_threads=-1)
             except (UnicodeEncodeError, RuntimeError):
                 pass  # the loop names the text
         return [self.encode(text) for text in texts]
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode_text(self, text: str) -> list[int]:
         """SentencePiece's own ids."""
         try:
             return self._processor.encode(text)
         except (UnicodeEncodeError, RuntimeError) as error:  # sentencepiece 0.2.3 raises the one or the other
             raise UserError(f"text with a lone surrogate cannot be encoded: {text[:40]!r}") from error
 
-    def _split(self, text: str, added_pattern: re.Pattern[str]) -> Iterator[int | str]:
+    def _split_at_added(self, text: str, added_pattern: re.Pattern[str]) -> Iterator[int | str]:
         """The text parted at its added tokens, of which the ids are given."""
         end = 0
         for match in added_pattern.finditer(text):
             yield text[end : match.start()]
-            yield self._ids[match[match.lastindex or 0]]
+            yield self._added_ids[match[match.lastindex or 0]]
             end = match.end()
         yield text[end:]
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
-        parts: list[str] = []
-        run: list[int] = []
+        texts: list[str] = []
+        piece_ids: list[int] = []
         for id_ in map(int, ids):
-            if id_ in self._texts:
-                parts += [self._processor.decode(run), self._texts[id_]]
-                run = []
+            if id_ in self._text_by_added_id:
+                texts += [self._processor.decode(piece_ids), self._text_by_added_id[id_]]
+                piece_ids = []
             elif self.has_text(id_):
-                run.append(id_)
-        return "".join([*parts, self._processor.decode(run)])
+                piece_ids.append(id_)
+        return "".join([*texts, self._processor.decode(piece_ids)])
 
     def spelling(self, token_id: int) -> str | None:
         """See `Tokenizer.spelling`."""
-        if 0 <= token_id < self.pieces:
+        if 0 <= token_id < self.piece_count:
             return self._processor.id_to_piece(token_id)
-        token = self.added.get(token_id)
+        token = self.added_tokens.get(token_id)
         return token.content if token else None
 
     def has_text(self, token_id: int) -> bool:
         """See `Tokenizer.has_text`."""
-        return token_id in self._texts or (0 <= token_id < self.pieces and token_id not in self._silent)
+        return token_id in self._text_by_added_id or (
+            0 <= token_id < self.piece_count and token_id not in self._silent_ids
+        )
 
     def may_change(self, token_id: int) -> bool:
         """See `Tokenizer.may_change`."""
@@ -178,15 +201,15 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def pad_id(self) -> int:
         """The padding token that the folder names or the file has, else the unknown piece."""
-        name = self._metadata.names.get("pad_token")
-        pad_id = self._find(name) if name else None
+        pad_spelling = self._metadata.spelling_by_key.get("pad_token")
+        pad_id = self._find_id(pad_spelling) if pad_spelling else None
         if pad_id is None and self._processor.pad_id() >= 0:
             pad_id = self._processor.pad_id()
         return self.unk_id if pad_id is None else pad_id
 
     def _find_special_ids(self) -> tuple[int, ...]:
-        controls = (id_ for id_ in range(self.pieces) if self._is_control(id_))
-        return tuple(sorted({*controls, *self._silent}))
+        controls = (id_ for id_ in range(self.piece_count) if self._is_control(id_))
+        return tuple(sorted({*controls, *self._silent_ids}))
 
     @property
     def is_bpe(self) -> bool:
@@ -196,15 +219,15 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the SentencePiece file; where the folder adds something to it, of that and of what is added."""
-        file = sha256(self.source)
-        added = {id_: asdict(token) for id_, token in self.added.items()}
-        facts = [added, list(self.controls), self.bos_id, list(self.stop_ids)]
-        if facts == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
-            return file
-        return hashlib.sha256(json.dumps([file, *facts], ensure_ascii=False).encode()).hexdigest()
+        file_hash = sha256(self.source)
+        added_tokens = {id_: asdict(token) for id_, token in self.added_tokens.items()}
+        fingerprint_fields = [added_tokens, list(self.control_ids), self.bos_id, list(self.stop_ids)]
+        if fingerprint_fields == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
+            return file_hash
+        return hashlib.sha256(json.dumps([file_hash, *fingerprint_fields], ensure_ascii=False).encode()).hexdigest()
 
 
-def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
+def model_proto(model_file: Path, control_ids: Sequence[int] = ()) -> ModelProto:
     """A SentencePiece file as a protocol buffer; the pieces `controls` become control pieces, which no text gives."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -213,8 +236,8 @@ def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
     try:
         proto.ParseFromString(Path(model_file).read_bytes())
     except DecodeError as error:
-        raise _not_sentencepiece(model_file) from error
-    for id_ in controls:
+        raise _not_sentencepiece_error(model_file) from error
+    for id_ in control_ids:
         proto.pieces[id_].type = CONTROL
     return proto
 
@@ -222,36 +245,36 @@ def model_proto(model_file: Path, controls: Sequence[int] = ()) -> ModelProto:
 def is_sentencepiece(path: Path) -> bool:
     """Whether a file is a SentencePiece model; tiktoken's vocabularies have the same name and are text."""
     try:
-        _processor(path)
+        _load_processor(path)
     except UserError:
         return False
     return True
 
 
-def _processor(model_file: Path, controls: Sequence[int] = ()) -> SentencePieceProcessor:
+def _load_processor(model_file: Path, control_ids: Sequence[int] = ()) -> SentencePieceProcessor:
     import sentencepiece
 
     try:
-        if controls:
-            proto = model_proto(model_file, controls).SerializeToString()
+        if control_ids:
+            proto = model_proto(model_file, control_ids).SerializeToString()
             processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         else:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
         processor.id_to_piece(list(range(processor.vocab_size())))  # raises where a piece is no UTF-8
     except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise _not_sentencepiece(model_file) from error
+        raise _not_sentencepiece_error(model_file) from error
     return processor
 
 
-def _not_sentencepiece(model_file: Path) -> UserError:
+def _not_sentencepiece_error(model_file: Path) -> UserError:
     return UserError("not a SentencePiece model", where=model_file, hint=lfs_hint(model_file))
 
 
-def _pattern(tokens: Sequence[AddedToken]) -> re.Pattern[str]:
+def _added_token_pattern(tokens: Sequence[AddedToken]) -> re.Pattern[str]:
     """Finds added tokens in text as tokenizers does: the leftmost, of those the longest; one group a token."""
-    parts = []
+    alternatives = []
     for token in sorted(tokens, key=lambda token: len(token.content), reverse=True):
-        part = f"({re.escape(token.content)})"
-        part = rf"(?<!\w){part}(?!\w)" if token.single_word else part
-        parts.append((r"\s*" if token.lstrip else "") + part + (r"\s*" if token.rstrip else ""))
-    return re.compile("|".join(parts))
+        alternative = f"({re.escape(token.content)})"
+        alternative = rf"(?<!\w){alternative}(?!\w)" if token.single_word else alternative
+        alternatives.append((r"\s*" if token.lstrip else "") + alternative + (r"\s*" if token.rstrip else ""))
+    return re.compile("|".join(alternatives))

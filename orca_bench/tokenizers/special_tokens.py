@@ -19,7 +19,7 @@ from orca_bench.files import read_json
 CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
 SPECIAL_TOKENS_MAP, ADDED_TOKENS, TOKENIZER_JSON = "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
 
-_DIGITS = 10  # an id has fewer
+_MAX_ID_DIGITS = 10  # an id has fewer
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class AddedToken:
 class Metadata:
     """What a folder's files say of its tokens.
 
-    `names` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is none;
-    an absent key, and the empty names of early conversions, say nothing.
+    `spelling_by_key` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is
+    none; an absent key, and the empty names of early conversions, say nothing.
     """
 
-    added: dict[int, AddedToken] = field(default_factory=dict)
-    names: dict[str, str | None] = field(default_factory=dict)
+    added_tokens: dict[int, AddedToken] = field(default_factory=dict)
+    spelling_by_key: dict[str, str | None] = field(default_factory=dict)
     #: `eos_token_id` of generation_config.json, then of config.json.
     stop_ids: tuple[int, ...] = ()
     #: `bos_token_id` of config.json.
@@ -52,7 +52,7 @@ class Metadata:
     #: `vocab_size` of config.json, how many ids the model takes. None where there is no config.json.
     model_vocab_size: int | None = None
     #: Tokens that the files list and the model's vocabulary is too small for, with their ids.
-    beyond_model: dict[str, int] = field(default_factory=dict)
+    ids_beyond_model: dict[str, int] = field(default_factory=dict)
 
 
 def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
@@ -60,67 +60,75 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
 
     Raises UserError for a file that is not what it should be.
     """
-    settings, config = _object(folder, TOKENIZER_CONFIG), _object(folder, CONFIG_FILE)
+    settings, config = _read_object(folder, TOKENIZER_CONFIG), _read_object(folder, CONFIG_FILE)
     text_config = config.get("text_config")  # models of text and images nest the decoder's
-    decoder = text_config if isinstance(text_config, dict) else {}
-    generation = _object(folder, GENERATION_CONFIG_FILE)
-    stops = [
-        *_ids(generation.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
-        *_ids(config.get("eos_token_id", decoder.get("eos_token_id")), folder / CONFIG_FILE),
+    decoder_config = text_config if isinstance(text_config, dict) else {}
+    generation_config = _read_object(folder, GENERATION_CONFIG_FILE)
+    stop_ids = [
+        *_check_ids(generation_config.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
+        *_check_ids(config.get("eos_token_id", decoder_config.get("eos_token_id")), folder / CONFIG_FILE),
     ]
-    configured_size = config.get("vocab_size", decoder.get("vocab_size"))
-    size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
-    names, listed = _names(folder, settings)
-    starts = _ids(config.get("bos_token_id", decoder.get("bos_token_id")), folder / CONFIG_FILE)
+    configured_size = config.get("vocab_size", decoder_config.get("vocab_size"))
+    vocab_size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
+    spelling_by_key, listed_spellings = _special_spellings(folder, settings)
+    bos_ids = _check_ids(config.get("bos_token_id", decoder_config.get("bos_token_id")), folder / CONFIG_FILE)
     adds_bos = settings.get("add_bos_token")
     # The empty one, which some conversions list, stands between any two characters.
-    added = {id_: token for id_, token in _added_tokens(folder, settings, listed, with_tokenizer_json) if token.content}
+    added_tokens = {
+        id_: token
+        for id_, token in _added_tokens(folder, settings, listed_spellings, with_tokenizer_json)
+        if token.content
+    }
     return Metadata(
         # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
-        added={id_: token for id_, token in added.items() if id_ >= 0 and (size is None or id_ < size)},
-        names=names,
-        stop_ids=tuple(dict.fromkeys(id_ for id_ in stops if id_ >= 0 and (size is None or id_ < size))),
-        bos_id=starts[0] if starts else None,
+        added_tokens={
+            id_: token for id_, token in added_tokens.items() if id_ >= 0 and (vocab_size is None or id_ < vocab_size)
+        },
+        spelling_by_key=spelling_by_key,
+        stop_ids=tuple(dict.fromkeys(id_ for id_ in stop_ids if id_ >= 0 and (vocab_size is None or id_ < vocab_size))),
+        bos_id=bos_ids[0] if bos_ids else None,
         adds_bos=adds_bos if isinstance(adds_bos, bool) else None,
-        model_vocab_size=size,
-        beyond_model={token.content: id_ for id_, token in added.items() if size is not None and id_ >= size},
+        model_vocab_size=vocab_size,
+        ids_beyond_model={
+            token.content: id_ for id_, token in added_tokens.items() if vocab_size is not None and id_ >= vocab_size
+        },
     )
 
 
-def _object(folder: Path, name: str) -> dict[str, Any]:
+def _read_object(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object of a file; empty where there is no such file."""
     path = folder / name
     if not path.is_file():
         return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
+    json_content = read_json(path)
+    if not isinstance(json_content, dict):
         raise UserError("not a JSON object", where=path)
-    return value
+    return json_content
 
 
-def _ids(value: Any, where: Path) -> list[int]:
+def _check_ids(value: Any, where: Path) -> list[int]:
     values = value if isinstance(value, list) else [value]
-    if any(item is not None and type(item) is not int for item in values):
+    if any(id_ is not None and type(id_) is not int for id_ in values):
         raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
-    return [item for item in values if item is not None]
+    return [id_ for id_ in values if id_ is not None]
 
 
-def _names(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
+def _special_spellings(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
     """The four named tokens, and the spelling of all tokens that are listed as special."""
-    old = _object(folder, SPECIAL_TOKENS_MAP)
-    names: dict[str, str | None] = {}
+    special_tokens_map = _read_object(folder, SPECIAL_TOKENS_MAP)
+    spelling_by_key: dict[str, str | None] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        for source in (settings, old):
+        for source in (settings, special_tokens_map):
             if key in source and _spelling(source[key]) != "":
-                names[key] = _spelling(source[key])
+                spelling_by_key[key] = _spelling(source[key])
                 break
-    listed = {name for name in names.values() if name}
-    for source in (settings, old):
+    listed_spellings = {name for name in spelling_by_key.values() if name}
+    for source in (settings, special_tokens_map):
         for key in ("additional_special_tokens", "extra_special_tokens"):
             value = source.get(key)
             values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
-            listed |= {spelling for spelling in map(_spelling, values) if spelling}
-    return names, listed
+            listed_spellings |= {spelling for spelling in map(_spelling, values) if spelling}
+    return spelling_by_key, listed_spellings
 
 
 def _spelling(value: Any) -> str | None:
@@ -129,40 +137,40 @@ def _spelling(value: Any) -> str | None:
 
 
 def _added_tokens(
-    folder: Path, settings: dict[str, Any], special: set[str], with_json: bool
+    folder: Path, settings: dict[str, Any], special_spellings: set[str], with_json: bool
 ) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
-    for content, id_ in _object(folder, ADDED_TOKENS).items():  # has no flags: normal, unless named as special
+    for content, id_ in _read_object(folder, ADDED_TOKENS).items():  # has no flags: normal, unless named as special
         if type(id_) is not int:
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
-        yield id_, AddedToken(content, content in special)
+        yield id_, AddedToken(content, content in special_spellings)
     for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
-        yield token.get("id"), _added_token(token, special, folder / TOKENIZER_JSON)
-    decoder = settings.get("added_tokens_decoder")
-    for id_, token in (decoder if isinstance(decoder, dict) else {}).items():
-        if not (id_.isascii() and id_.isdecimal() and len(id_) < _DIGITS):
+        yield token.get("id"), _added_token(token, special_spellings, folder / TOKENIZER_JSON)
+    added_tokens_decoder = settings.get("added_tokens_decoder")
+    for id_, token in (added_tokens_decoder if isinstance(added_tokens_decoder, dict) else {}).items():
+        if not (id_.isascii() and id_.isdecimal() and len(id_) < _MAX_ID_DIGITS):
             raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG)
-        yield int(id_), _added_token(token, special, folder / TOKENIZER_CONFIG)
+        yield int(id_), _added_token(token, special_spellings, folder / TOKENIZER_CONFIG)
 
 
-def _added_token(token: Any, special: set[str], where: Path) -> AddedToken:
+def _added_token(token: Any, special_spellings: set[str], where: Path) -> AddedToken:
     if not isinstance(token, dict) or not isinstance(token.get("content"), str):
         raise UserError(f"an added token without content: {str(token)[:60]}", where=where)
     content = token["content"]
     flags = {name: token.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
-    return AddedToken(content, token.get("special") is True or content in special, **flags)
+    return AddedToken(content, token.get("special") is True or content in special_spellings, **flags)
 
 
 def tokenizer_json(folder: Path) -> dict[str, Any]:
     """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
     if not (folder / TOKENIZER_JSON).is_file():
         return {}
-    data = _object(folder, TOKENIZER_JSON)
-    added = data.get("added_tokens") or []
+    tokenizer_data = _read_object(folder, TOKENIZER_JSON)
+    added_tokens = tokenizer_data.get("added_tokens") or []
     if not (
-        isinstance(data.get("model"), dict)
-        and isinstance(added, list)
-        and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added)
+        isinstance(tokenizer_data.get("model"), dict)
+        and isinstance(added_tokens, list)
+        and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added_tokens)
     ):
         raise UserError("not the file of a tokenizer", where=folder / TOKENIZER_JSON)
-    return data
+    return tokenizer_data

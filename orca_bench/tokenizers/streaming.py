@@ -15,7 +15,7 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._length = 0  # characters returned so far
+        self._returned_length = 0  # characters returned so far
 
     def push(self, token_id: int) -> str:
         """Add a token; returns the text that is certain now, which may be empty."""
@@ -31,6 +31,6 @@ class TextStream:
         return self._new_text(self._tokenizer.decode(self._ids))
 
     def _new_text(self, text: str) -> str:
-        new_text = text[self._length :]
-        self._length = max(self._length, len(text))
+        new_text = text[self._returned_length :]
+        self._returned_length = max(self._returned_length, len(text))
         return new_text

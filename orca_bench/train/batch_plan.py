@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_bench.recipe import Train
 
-EMPTY = -1  # a place in the last batch that no example is left for
+NO_EXAMPLE = -1  # a place in the last batch that no example is left for
 
 
 @dataclass(frozen=True)
@@ -44,31 +44,31 @@ class Plan:
         return max(self.train.warmup_min_steps, int(self.steps * self.train.warmup_ratio))
 
     @cached_property
-    def _order(self) -> np.ndarray:
-        places = self.steps * self.train.global_batch
-        epochs = [
+    def _example_order(self) -> np.ndarray:
+        place_count = self.steps * self.train.global_batch
+        epoch_orders = [
             np.random.default_rng([self.train.seed, epoch]).permutation(self.examples)
-            for epoch in range(min(self.train.epochs, math.ceil(places / self.examples)))
+            for epoch in range(min(self.train.epochs, math.ceil(place_count / self.examples)))
         ]
-        order = np.concatenate(epochs)[:places]
-        return np.pad(order, (0, places - len(order)), constant_values=EMPTY)
+        order = np.concatenate(epoch_orders)[:place_count]
+        return np.pad(order, (0, place_count - len(order)), constant_values=NO_EXAMPLE)
 
     def batch(self, step: int) -> np.ndarray:
-        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; EMPTY where none is left.
+        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
 
         Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
         a mean over all its tokens, so the order within a batch changes nothing but speed.
         """
-        size = self.train.global_batch
-        batch = self._order[step * size : (step + 1) * size]
-        lengths = np.where(batch == EMPTY, 0, self.lengths[batch])
+        batch_size = self.train.global_batch
+        batch = self._example_order[step * batch_size : (step + 1) * batch_size]
+        lengths = np.where(batch == NO_EXAMPLE, 0, self.lengths[batch])
         return batch[np.argsort(-lengths, kind="stable")]
 
-    def micro_batch(self, step: int, accumulated: int, process: int) -> np.ndarray:
-        """Example numbers of the micro batch number `accumulated` of one process, int64 [micro_batch]."""
-        size = self.train.micro_batch
-        start = (accumulated * self.train.processes + process) * size
-        return self.batch(step)[start : start + size]
+    def micro_batch(self, step: int, accumulation_index: int, process: int) -> np.ndarray:
+        """Example numbers of the micro batch `accumulation_index` of one process, int64 [micro_batch]."""
+        micro_batch_size = self.train.micro_batch
+        start = (accumulation_index * self.train.processes + process) * micro_batch_size
+        return self.batch(step)[start : start + micro_batch_size]
 
     def epoch(self, step: int) -> float:
         """How many times the data has been used after `step` (from 0)."""
@@ -81,12 +81,16 @@ class Plan:
         card's, or linear; then linear decay to 0. DeepSpeed's scheduler lags by one step (its step -1 and step 0
         both have rate 0). This is the same, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
         """
-        i, warmup = step - 1, max(2, self.warmup_steps)
-        if i < 0:
+        step_index, warmup_steps = step - 1, max(2, self.warmup_steps)
+        if step_index < 0:
             return 0.0
-        if i < warmup:
-            return self.train.lr * (math.log(i + 1) / math.log(warmup) if self.train.warmup == "log" else i / warmup)
-        return self.train.lr * max(0.0, (self.steps - i) / max(1.0, self.steps - warmup))
+        if step_index < warmup_steps:
+            return self.train.lr * (
+                math.log(step_index + 1) / math.log(warmup_steps)
+                if self.train.warmup == "log"
+                else step_index / warmup_steps
+            )
+        return self.train.lr * max(0.0, (self.steps - step_index) / max(1.0, self.steps - warmup_steps))
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,21 @@ def estimate_memory(
     the input of each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022,
     arXiv 2205.05198, equation 2 without the attention scores), else those of every layer. Logits: fp32 values and gradient.
     """
-    mixed = train.precision != "fp32"
-    weight, gradient, optimizer = (2, 2, 12) if mixed else (4, 4, 8)
-    n, stage = train.processes, train.zero_stage
+    is_mixed_precision = train.precision != "fp32"
+    weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
+    process_count, zero_stage = train.processes, train.zero_stage
     if train.offload == "cpu":
-        optimizer = 0
+        optimizer_bytes = 0
     bytes_per_parameter = (
-        weight / (n if stage >= 3 else 1) + gradient / (n if stage >= 2 else 1) + optimizer / (n if stage >= 1 else 1)
+        weight_bytes / (process_count if zero_stage >= 3 else 1)
+        + gradient_bytes / (process_count if zero_stage >= 2 else 1)
+        + optimizer_bytes / (process_count if zero_stage >= 1 else 1)
     )
     tokens = train.micro_batch * max_length
-    layer_activation_bytes = 34 * tokens * hidden_size * (1 if mixed else 2)
-    width = 2 if mixed else 4
+    layer_activation_bytes = 34 * tokens * hidden_size * (1 if is_mixed_precision else 2)
+    activation_bytes_per_number = 2 if is_mixed_precision else 4
     if train.gradient_checkpointing:
-        activation_bytes = layer_activation_bytes + layers * tokens * hidden_size * width
+        activation_bytes = layer_activation_bytes + layers * tokens * hidden_size * activation_bytes_per_number
     else:
         activation_bytes = layer_activation_bytes * layers
     gib = 2**30

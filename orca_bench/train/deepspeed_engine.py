@@ -16,7 +16,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
-from orca_bench.train.run_folder import LATEST, newest_checkpoint
+from orca_bench.train.run_folder import LATEST_FILE_NAME, newest_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     """DeepSpeed's configuration for a recipe."""
     train = recipe.train
-    zero: dict[str, Any] = {
+    zero_config: dict[str, Any] = {
         "stage": train.zero_stage,
         "contiguous_gradients": True,
         "overlap_comm": False,
         "stage3_gather_16bit_weights_on_model_save": train.zero_stage == 3,
     }
     if train.offload == "cpu":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+        zero_config["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     return {
         "train_batch_size": train.global_batch,
         "train_micro_batch_size_per_gpu": train.micro_batch,
         "gradient_accumulation_steps": train.accumulation,
         "gradient_clipping": train.grad_clip,
-        "zero_optimization": zero,
+        "zero_optimization": zero_config,
         "bf16": {"enabled": train.precision == "bf16"},
         "fp16": {"enabled": train.precision == "fp16"},
         # torch's AdamW is the optimizer: the same arithmetic on every device, checked against plain PyTorch in the tests.
@@ -51,7 +51,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def start(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
+def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
 
     Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
@@ -71,18 +71,18 @@ def start(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     if torch.cuda.is_available():
         torch.cuda.set_device(launcher_environment.local_rank())
     configuration = deepspeed_config(recipe)
-    model = _student(recipe, tokenizer, configuration)
+    model = _load_student(recipe, tokenizer, configuration)
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.config.use_cache = False
     head_filter = OutputHeadFilter(model)  # before DeepSpeed's own hooks
-    engine, *_ = deepspeed.initialize(model=model, optimizer=_optimizer(recipe, model), config=configuration)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=_build_optimizer(recipe, model), config=configuration)
     engine.output_head_filter = head_filter
     engine.train()
     return engine
 
 
-def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
+def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
     """The model to train: random weights, or those of the base."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -94,7 +94,7 @@ def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]
     if recipe.model.base is None:
         return student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
-    shards = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
+    partitioning = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
     try:
         with weights.loading(recipe.model.base):
             model = AutoModelForCausalLM.from_pretrained(
@@ -103,20 +103,25 @@ def _student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]
                 dtype=getattr(torch, student_model.DTYPES[recipe.train.precision]),
             )
     finally:
-        del shards
+        del partitioning
     return model
 
 
-def _optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Optimizer:
+def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Optimizer:
     import torch
 
     train = recipe.train
-    options = {"lr": train.lr, "betas": tuple(train.betas), "eps": train.eps, "weight_decay": train.weight_decay}
+    optimizer_options = {
+        "lr": train.lr,
+        "betas": tuple(train.betas),
+        "eps": train.eps,
+        "weight_decay": train.weight_decay,
+    }
     if train.offload == "cpu":
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        return DeepSpeedCPUAdam(model.parameters(), adamw_mode=True, **options)
-    return torch.optim.AdamW(model.parameters(), **options)
+        return DeepSpeedCPUAdam(model.parameters(), adamw_mode=True, **optimizer_options)
+    return torch.optim.AdamW(model.parameters(), **optimizer_options)
 
 
 class OutputHeadFilter:
@@ -133,8 +138,8 @@ class OutputHeadFilter:
 
     def __call__(self, head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         """The hidden states, [sequences, length, hidden], of the positions in the mask alone: [1, positions, hidden]."""
-        (hidden,) = inputs
-        return (hidden[:, :-1][self.mask][None],)
+        (hidden_states,) = inputs
+        return (hidden_states[:, :-1][self.mask][None],)
 
 
 def summed_loss(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -145,12 +150,12 @@ def summed_loss(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor
     import torch
 
     targets = labels[:, 1:]
-    engine.output_head_filter.mask = scored = targets != -100
+    engine.output_head_filter.mask = is_scored = targets != -100
     positions = torch.arange(1, ids.shape[1], device=ids.device)
-    last = (scored * positions).amax(dim=1)  # the last position of each sequence that is not padding
-    attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last[:, None]
-    logits = engine(input_ids=ids, attention_mask=attended.long(), use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets[scored], reduction="sum")
+    last_positions = (is_scored * positions).amax(dim=1)  # the last position of each sequence that is not padding
+    is_attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last_positions[:, None]
+    logits = engine(input_ids=ids, attention_mask=is_attended.long(), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), targets[is_scored], reduction="sum")
 
 
 def grad_norm(engine: DeepSpeedEngine) -> float | None:
@@ -165,15 +170,16 @@ def largest_weight(engine: DeepSpeedEngine) -> float:
     """The largest absolute value of all weights; infinity where one is NaN. A collective."""
     import torch
 
-    largest = torch.zeros((), device=engine.device)
+    largest_magnitude = torch.zeros((), device=engine.device)
     for parameter in engine.module.parameters():
-        part = getattr(parameter, "ds_tensor", parameter).detach()  # at stage 3 this process has only its part
-        if part.numel():
-            largest = torch.maximum(
-                largest, part.abs().max().float().nan_to_num(math.inf, math.inf, math.inf).to(largest.device)
+        local_shard = getattr(parameter, "ds_tensor", parameter).detach()  # at stage 3 this process has only its part
+        if local_shard.numel():
+            largest_magnitude = torch.maximum(
+                largest_magnitude,
+                local_shard.abs().max().float().nan_to_num(math.inf, math.inf, math.inf).to(largest_magnitude.device),
             )
-    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-    return float(largest)
+    torch.distributed.all_reduce(largest_magnitude, op=torch.distributed.ReduceOp.MAX)
+    return float(largest_magnitude)
 
 
 def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
@@ -184,17 +190,17 @@ def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
     import deepspeed
     import torch
 
-    first = torch.distributed.get_rank() == 0
+    is_first_rank = torch.distributed.get_rank() == 0
     weights = {}
     for name, parameter in engine.module.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-            if first:
+            if is_first_rank:
                 weights[name] = parameter.detach().cpu().clone()
     return weights
 
 
-def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, keep: int = 2) -> None:
-    """Save weights, optimizer and step; the newest `keep` checkpoints stay. A collective.
+def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, max_checkpoints: int = 2) -> None:
+    """Save weights, optimizer and step; the newest `max_checkpoints` checkpoints stay. A collective.
 
     `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
     any instant leaves one that can be loaded.
@@ -205,9 +211,9 @@ def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, keep: int 
     engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step}, save_latest=False)
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
-        write_text(folder / LATEST, tag)
-        for old in sorted(folder.glob("step-*"))[:-keep]:
-            shutil.rmtree(old)
+        write_text(folder / LATEST_FILE_NAME, tag)
+        for old_checkpoint in sorted(folder.glob("step-*"))[:-max_checkpoints]:
+            shutil.rmtree(old_checkpoint)
 
 
 def load_checkpoint(engine: DeepSpeedEngine, folder: Path) -> int:
@@ -220,10 +226,10 @@ def load_checkpoint(engine: DeepSpeedEngine, folder: Path) -> int:
         return 0
     hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"
     try:
-        path, state = engine.load_checkpoint(str(folder), tag=newest.name)
+        loaded_path, client_state = engine.load_checkpoint(str(folder), tag=newest.name)
     except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
         problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         raise UserError(problem, where=newest, hint=hint) from error
-    if path is None:
+    if loaded_path is None:
         raise UserError("the checkpoint cannot be loaded", where=newest, hint=hint)
-    return state["step"]
+    return client_state["step"]

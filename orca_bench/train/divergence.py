@@ -14,8 +14,8 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
 
-_LARGEST_WEIGHT = 1e6  # a thousand times the weights of trained models
-_MOST_NAMED = 8  # records in a message; the manifest has all
+_MAX_WEIGHT = 1e6  # a thousand times the weights of trained models
+_MAX_RECORDS_IN_MESSAGE = 8  # records in a message; the manifest has all
 
 
 class Diverged(Exception):
@@ -51,7 +51,7 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def problem(loss: float, norm: float | None, train: Train) -> str | None:
+def step_problem(loss: float, norm: float | None, train: Train) -> str | None:
     """What is wrong with the loss (nats per token) and gradient norm of a step, or None.
 
     In fp16 a gradient that is not finite is no divergence: DeepSpeed leaves the step out and lowers its loss scale.
@@ -65,12 +65,12 @@ def problem(loss: float, norm: float | None, train: Train) -> str | None:
     return None
 
 
-def problem_with_weights(largest: float) -> str | None:
+def weights_problem(largest: float) -> str | None:
     """What is wrong with weights of which the largest has this absolute value, or None.
 
     Their loss may look healthy: where activations overflow, normalisation makes them 0 and every word equally likely.
     """
-    return None if largest <= _LARGEST_WEIGHT else f"the largest weight is {largest:.3g}"
+    return None if largest <= _MAX_WEIGHT else f"the largest weight is {largest:.3g}"
 
 
 def explain(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
@@ -78,29 +78,35 @@ def explain(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint:
 
     `sources` are the manifest's `records`; `checkpoint` names the newest good one.
     """
-    norm = "" if report.grad_norm is None else f"gradient norm {report.grad_norm:.3g}, "
-    before = (
+    norm_text = "" if report.grad_norm is None else f"gradient norm {report.grad_norm:.3g}, "
+    advice = (
         f"the newest checkpoint, {checkpoint}, is from before" if checkpoint else "there is no checkpoint from before"
     )
     return (
-        f"diverged at step {report.step}: {report.what} ({norm}learning rate {report.lr:.3g}); "
-        f"its batch was {places(report.records, sources)}; {before}"
+        f"diverged at step {report.step}: {report.what} ({norm_text}learning rate {report.lr:.3g}); "
+        f"its batch was {record_locations(report.records, sources)}; {advice}"
     )
 
 
-def places(numbers: list[int], sources: list[dict[str, Any]]) -> str:
+def record_locations(record_indices: list[int], sources: list[dict[str, Any]]) -> str:
     """Where some records (numbers from 0) came from: by source, with their numbers there from 1."""
-    groups, start = [], 0
-    first = sorted(numbers)[:_MOST_NAMED]
+    source_texts, first_row = [], 0
+    first_indices = sorted(record_indices)[:_MAX_RECORDS_IN_MESSAGE]
     for source in sources:
-        record_numbers = [str(number - start + 1) for number in first if start <= number < start + source["rows"]]
+        record_numbers = [
+            str(index - first_row + 1) for index in first_indices if first_row <= index < first_row + source["rows"]
+        ]
         if record_numbers:
-            groups.append(
+            source_texts.append(
                 f"{'record' if len(record_numbers) == 1 else 'records'} {', '.join(record_numbers)} of {source['name']}"
             )
-        start += source["rows"]
-    more = f" and {len(numbers) - _MOST_NAMED} more (all in manifest.json)" if len(numbers) > _MOST_NAMED else ""
-    return ", ".join(groups) + more
+        first_row += source["rows"]
+    omitted_text = (
+        f" and {len(record_indices) - _MAX_RECORDS_IN_MESSAGE} more (all in manifest.json)"
+        if len(record_indices) > _MAX_RECORDS_IN_MESSAGE
+        else ""
+    )
+    return ", ".join(source_texts) + omitted_text
 
 
 def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
@@ -108,12 +114,12 @@ def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
 
     The same numbers give the same divergence: to continue from the last checkpoint would not help.
     """
-    entry = manifest.get("diverged") or {}
-    loss = entry.get("loss")
-    if loss is not None and entry.get("exceeded") and loss < recipe.train.max_loss:
+    divergence_entry = manifest.get("diverged") or {}
+    loss = divergence_entry.get("loss")
+    if loss is not None and divergence_entry.get("exceeded") and loss < recipe.train.max_loss:
         return
     raise UserError(
-        f"this run diverged at step {entry.get('step')} ({entry.get('what')}) and would again",
+        f"this run diverged at step {divergence_entry.get('step')} ({divergence_entry.get('what')}) and would again",
         where=folder,
         hint=f"lower train.lr (now {recipe.train.lr:g}) or look at the records that manifest.json names, and start over "
         "with --fresh or under another name (-o name=…)",

@@ -28,8 +28,8 @@ from orca_bench.train.record_files import Record
 
 Progress = Callable[[int], None]
 
-_CHUNK = 1000  # records encoded between two reports of progress
-_FORMAT = 1  # of a file of encoded records, and of how a record is encoded: raised where either changes
+_CHUNK_SIZE = 1000  # records encoded between two reports of progress
+_FORMAT_VERSION = 1  # of a file of encoded records, and of how a record is encoded: raised where either changes
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class EncodedExamples:
         return np.diff(self.offsets)
 
     @property
-    def trained(self) -> np.ndarray:
+    def trained_token_counts(self) -> np.ndarray:
         """Tokens of each example on which the loss falls, int64 [examples]."""
         return self.lengths - self.prompt_lengths
 
@@ -97,23 +97,23 @@ def encode(
     chunks: list[np.ndarray] = []
     lengths: list[int] = []
     prompt_lengths: list[int] = []
-    numbers: list[int] = []
+    record_indices: list[int] = []
     truncated_count, dropped_records = 0, []
-    for start in range(0, len(records), _CHUNK):
-        chunk = records[start : start + _CHUNK]
+    for start in range(0, len(records), _CHUNK_SIZE):
+        chunk = records[start : start + _CHUNK_SIZE]
         prompts = tokenizer.encode_batch([prompt.render(r.system, r.instruction, r.input) for r in chunk])
         responses = tokenizer.encode_batch([r.response for r in chunk])
         ids: list[int] = []
-        for number, (prompt_ids, response_ids) in enumerate(zip(prompts, responses, strict=True), start):
-            example, prompt_length, is_truncated = _assemble(prompt_ids, response_ids, tokenizer, max_length)
+        for record_index, (prompt_ids, response_ids) in enumerate(zip(prompts, responses, strict=True), start):
+            example, prompt_length, is_truncated = _assemble_example(prompt_ids, response_ids, tokenizer, max_length)
             truncated_count += is_truncated
             if len(example) <= prompt_length:
-                dropped_records.append(number)
+                dropped_records.append(record_index)
                 continue
             ids += example
             lengths.append(len(example))
             prompt_lengths.append(prompt_length)
-            numbers.append(number)
+            record_indices.append(record_index)
         chunks.append(np.asarray(ids, dtype=np.int32))
         progress(start + len(chunk))
     if not lengths:
@@ -126,12 +126,12 @@ def encode(
         np.concatenate(chunks),
         np.cumsum([0, *lengths], dtype=np.int64),
         np.asarray(prompt_lengths, dtype=np.int32),
-        np.asarray(numbers, dtype=np.int32),
+        np.asarray(record_indices, dtype=np.int32),
     )
     return examples, EncodingReport(len(records), truncated_count, dropped_records)
 
 
-def _assemble(
+def _assemble_example(
     prompt_ids: list[int], response_ids: list[int], tokenizer: Tokenizer, max_length: int
 ) -> tuple[list[int], int, bool]:
     """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""
@@ -143,7 +143,7 @@ def _assemble(
 
 def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:
     """A SHA-256 over everything that `encode` computes from: every text, the tokenizer's fingerprint, `max_length`."""
-    digest = hashlib.sha256(json.dumps([_FORMAT, tokenizer.fingerprint, max_length]).encode())
+    digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, tokenizer.fingerprint, max_length]).encode())
     for record in records:
         texts = [prompt.render(record.system, record.instruction, record.input), record.response]
         digest.update(json.dumps(texts).encode())
@@ -152,20 +152,20 @@ def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) 
 
 def save(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
-    counts = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
+    report_json = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
     with replacing_bytes(path) as handle:
-        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": counts}))
+        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": report_json}))
 
 
 def load_cached(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
     """What `encode` would compute, read from `path`; None where that file is absent, broken or of another key."""
     try:
         with np.load(path) as file:
-            about = json.loads(str(file["about"]))
-            if about["key"] != key:
+            metadata = json.loads(str(file["about"]))
+            if metadata["key"] != key:
                 return None
-            counts = about["report"]
-        report = EncodingReport(counts["records"], counts["cut"], counts["dropped"])
+            report_json = metadata["report"]
+        report = EncodingReport(report_json["records"], report_json["cut"], report_json["dropped"])
         return EncodedExamples.load(path), report
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

@@ -17,7 +17,7 @@ from orca_bench.train.run_folder import Run
 if TYPE_CHECKING:
     from torch.distributed import Store
 
-_PREPARED = "orca-bench/prepared"
+_PREPARED_KEY = "orca-bench/prepared"
 _PREPARATION_TIMEOUT = datetime.timedelta(hours=6)  # what encoding of the largest record files may take
 _FILES_TIMEOUT_S = 60.0  # network file systems show new files late
 
@@ -38,7 +38,7 @@ def open_store() -> Store:
 
 def announce(store: Store, run: Run) -> None:
     """On the first process: announce that the run is prepared."""
-    store.set(_PREPARED, run.manifest_file.read_text(encoding="utf-8"))
+    store.set(_PREPARED_KEY, run.manifest_file.read_text(encoding="utf-8"))
 
 
 def wait(store: Store, run: Run) -> None:
@@ -47,15 +47,15 @@ def wait(store: Store, run: Run) -> None:
     Raises UserError where the first process ends before, and where this machine does not see what it has written.
     """
     try:
-        store.wait([_PREPARED], _PREPARATION_TIMEOUT)
-        manifest = store.get(_PREPARED).decode("utf-8")
+        store.wait([_PREPARED_KEY], _PREPARATION_TIMEOUT)
+        manifest = store.get(_PREPARED_KEY).decode("utf-8")
     except RuntimeError as error:  # torch's DistStoreError and DistNetworkError
         raise UserError(
             "the launcher's first process has ended, or prepared nothing in hours", where=run.folder
         ) from error
-    deadline = time.monotonic() + _FILES_TIMEOUT_S
+    deadline_s = time.monotonic() + _FILES_TIMEOUT_S
     while not (run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == manifest):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline_s:
             raise UserError(
                 f"{socket.gethostname()} does not see there what the launcher's first process has written",
                 where=run.folder,

@@ -47,30 +47,30 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(name, total=steps, loss=float("nan"), lr=0.0, rate=0.0)
 
-        def report(metrics: StepMetrics) -> None:
+        def show_metrics(metrics: StepMetrics) -> None:
             progress.update(
                 task, completed=metrics.step, loss=metrics.loss, lr=metrics.lr, rate=metrics.tokens_per_second
             )
 
-        yield report
+        yield show_metrics
 
 
 class _PlainLines:
     def __init__(self, console: Console, steps: int) -> None:
         self._console, self._steps = console, steps
-        self._start, self._last_line = time.monotonic(), float("-inf")
+        self._start_s, self._last_line_s = time.monotonic(), float("-inf")
         self._first_step: int | None = None
 
     def __call__(self, metrics: StepMetrics) -> None:
-        now = time.monotonic()
+        now_s = time.monotonic()
         if self._first_step is None:
             self._first_step = metrics.step - 1
-        if now - self._last_line < _SECONDS_BETWEEN_LINES and metrics.step < self._steps:
+        if now_s - self._last_line_s < _SECONDS_BETWEEN_LINES and metrics.step < self._steps:
             return
-        self._last_line = now
-        left = (now - self._start) / (metrics.step - self._first_step) * (self._steps - metrics.step)
+        self._last_line_s = now_s
+        remaining_s = (now_s - self._start_s) / (metrics.step - self._first_step) * (self._steps - metrics.step)
         self._console.print(
             f"step {metrics.step}/{self._steps}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  "
-            f"{metrics.tokens_per_second:,.0f} tok/s  {left:,.0f} s left",
+            f"{metrics.tokens_per_second:,.0f} tok/s  {remaining_s:,.0f} s left",
             highlight=False,
         )

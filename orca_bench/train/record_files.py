@@ -80,34 +80,34 @@ def read(
     for name in names:
         path = Path(name)
         if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
-            sets = [_hub_set(name, (commits or {}).get(name), strict)]
+            record_sets = [_read_hub_set(name, (commits or {}).get(name), strict)]
         else:
             files = row_files.files_of(path)
-            sets = [_collect(str(file), row_files.read(file), sha256(file), strict) for file in files]
-        for set_records, source in sets:
+            record_sets = [_collect(str(file), row_files.read(file), sha256(file), strict) for file in files]
+        for set_records, source in record_sets:
             records += set_records
             sources.append(source)
     return records, sources
 
 
 def _collect(
-    name: str, rows: Iterable[tuple[str, dict[str, Any]]], digest: str | None, strict: bool
+    name: str, rows: Iterable[tuple[str, dict[str, Any]]], file_sha256: str | None, strict: bool
 ) -> tuple[list[Record], RecordSource]:
     """The records among `rows`, and the description of their source."""
     records: list[Record] = []
     without_system = 0
     left_out: dict[str, int] = {}
-    first: dict[str, str] = {}
-    for where, row in rows:
-        record = _record(row, where)
-        problem = row_texts.exclusion_reason(
-            record.instruction, record.response, published=not row_texts.is_record(row)
+    first_left_out: dict[str, str] = {}
+    for location, row in rows:
+        record = _record(row, location)
+        exclusion_reason = row_texts.exclusion_reason(
+            record.instruction, record.response, is_published=not row_texts.is_record(row)
         )
-        if problem and strict:
-            raise UserError(f"data.strict allows no rows {problem}", where=where)
-        if problem:
-            left_out[problem] = left_out.get(problem, 0) + 1
-            first.setdefault(problem, where)
+        if exclusion_reason and strict:
+            raise UserError(f"data.strict allows no rows {exclusion_reason}", where=location)
+        if exclusion_reason:
+            left_out[exclusion_reason] = left_out.get(exclusion_reason, 0) + 1
+            first_left_out.setdefault(exclusion_reason, location)
             continue
         records.append(record)
         without_system += row.get("system") is None
@@ -115,13 +115,15 @@ def _collect(
         if not left_out:
             raise UserError("no records", where=name)
         reason = max(left_out, key=lambda reason: left_out[reason])
-        raise UserError(f"no record is left: {row_texts.rows_phrase(left_out[reason], reason)}", where=first[reason])
-    return records, RecordSource(name, len(records), digest, left_out, first, without_system)
+        raise UserError(
+            f"no record is left: {row_texts.rows_phrase(left_out[reason], reason)}", where=first_left_out[reason]
+        )
+    return records, RecordSource(name, len(records), file_sha256, left_out, first_left_out, without_system)
 
 
 def _record(row: dict[str, Any], where: str) -> Record:
-    answers = [column for column in ("response", "output") if row.get(column) is not None]
-    if len(answers) > 1:
+    answer_columns = [column for column in ("response", "output") if row.get(column) is not None]
+    if len(answer_columns) > 1:
         raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
     if (
         "instruction" not in row
@@ -133,15 +135,15 @@ def _record(row: dict[str, Any], where: str) -> Record:
             where=where,
             hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
         )
-    columns = ("system", "instruction", answers[0] if answers else None)
-    context = row_texts.text(row, "input", where)
-    if not context.strip() or (row_texts.is_placeholder_input(context) and not row_texts.is_record(row)):
-        context = ""
+    columns = ("system", "instruction", answer_columns[0] if answer_columns else None)
+    input_text = row_texts.text(row, "input", where)
+    if not input_text.strip() or (row_texts.is_placeholder_input(input_text) and not row_texts.is_record(row)):
+        input_text = ""
     system, instruction, answer = (row_texts.text(row, column, where) for column in columns)
-    return Record(system, instruction, context, answer)
+    return Record(system, instruction, input_text, answer)
 
 
-def _hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], RecordSource]:
+def _read_hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], RecordSource]:
     """The records of a hub set's train split, and the description of the set."""
     id_, _, revision = name.partition("@")
     hub.check_id(id_, "file of records")
@@ -149,9 +151,9 @@ def _hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record],
     digest = hashlib.sha256()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, row in enumerate(hub.load_rows(resolved), 1):
+        for row_number, row in enumerate(hub.load_rows(resolved), 1):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-            yield f"{id_} row {number}", row
+            yield f"{id_} row {row_number}", row
 
     records, source = _collect(name, rows(), None, strict)
     return records, replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

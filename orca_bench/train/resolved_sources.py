@@ -17,7 +17,7 @@ from orca_bench.recipe import Recipe
 def resolve(
     recipe: Recipe,
     commits: Mapping[str, str],
-    message: hub.Message = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> tuple[Recipe, dict[str, str]]:
     """(the recipe with local paths, the commits of what came from the hub by key: `model.base`, `model.tokenizer`).
@@ -32,13 +32,13 @@ def resolve(
         raise UserError("a revision of what? there is no model.tokenizer", where="model.tokenizer_revision")
     paths: dict[str, str] = {}
     resolved_commits: dict[str, str] = {}
-    for key, name, revision, weights, option in (
+    for key, name, revision, needs_weights, option in (
         ("base", model.base, model.revision, with_weights, "model.revision"),
         ("tokenizer", model.tokenizer, model.tokenizer_revision, False, "model.tokenizer_revision"),
     ):
         if name is None:
             continue
-        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, message, weights, option)
+        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, message, needs_weights, option)
         paths[key] = source.folder
         if source.commit is not None:
             resolved_commits[f"model.{key}"] = source.commit.sha

@@ -31,7 +31,7 @@ from orca_bench.files import make_folder, read_json, remove_temporary, sha256, w
 from orca_bench.recipe import Recipe, difference
 from orca_bench.train import divergence
 
-LATEST = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
+LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
 _GRACE_S = 10.0  # what the training processes of a command that was killed take to end
 _LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
@@ -77,14 +77,14 @@ class Run:
                 lock.acquire()
             except Timeout:
                 raise UserError(
-                    f"another process{self._writer()} trains this run",
+                    f"another process{self._writer_text()} trains this run",
                     where=self.folder,
                     hint="wait until it ends, or give this run another name (-o name=…)",
                 ) from None
         self._lock = lock
-        deadline = time.monotonic() + _GRACE_S
-        while process_ids := child_processes.running(self.purpose):
-            if time.monotonic() > deadline:
+        deadline_s = time.monotonic() + _GRACE_S
+        while process_ids := child_processes.running_process_ids(self.purpose):
+            if time.monotonic() > deadline_s:
                 raise UserError(
                     f"training processes of an earlier command still run ({', '.join(map(str, process_ids))})",
                     where=self.folder,
@@ -93,7 +93,7 @@ class Run:
             time.sleep(0.2)
         write_json(self._writer_file, {"pid": os.getpid(), "host": socket.gethostname()})
 
-    def _writer(self) -> str:
+    def _writer_text(self) -> str:
         try:
             writer = read_json(self._writer_file)
             return f" ({writer['pid']} on {writer['host']})"
@@ -123,9 +123,9 @@ class Run:
         if self.is_empty:
             return None
         self.lock()
-        number = 1
-        while (new_folder := self.folder.with_name(f"{self.folder.name}.old-{number}")).exists():
-            number += 1
+        suffix_number = 1
+        while (new_folder := self.folder.with_name(f"{self.folder.name}.old-{suffix_number}")).exists():
+            suffix_number += 1
         with writing(self.folder):
             self.folder.rename(new_folder)
         self._lock = None  # it went with the folder
@@ -151,15 +151,15 @@ class Run:
         Files that no longer exist, and hub sets, which have no file, are not checked.
         """
         for source in self.manifest.get("records", []):
-            path = Path(source["name"])
-            if source["sha256"] and path.is_file() and sha256(path) != source["sha256"]:
+            source_path = Path(source["name"])
+            if source["sha256"] and source_path.is_file() and sha256(source_path) != source["sha256"]:
                 raise UserError(
                     f"has changed since the run in {self.folder} read it",
-                    where=path,
+                    where=source_path,
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 
-    def is_of(self, recipe: Recipe) -> bool:
+    def has_recipe(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
         return difference(recipe_file.load(self.recipe_file), recipe) is None
 
@@ -170,9 +170,9 @@ class Run:
         """
         if not self.recipe_file.is_file():
             return
-        if changed := difference(recipe_file.load(self.recipe_file), recipe):
+        if changed_key := difference(recipe_file.load(self.recipe_file), recipe):
             raise UserError(
-                f"holds a run of another recipe ({changed})",
+                f"holds a run of another recipe ({changed_key})",
                 where=self.folder,
                 hint="give this one another name (-o name=…) or start over with --fresh",
             )
@@ -189,10 +189,10 @@ class Run:
         self.check(recipe)
         self.clear()
         write_text(self.recipe_file, recipe.dump())
-        continues = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
-        if continues:
+        is_continued = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
+        if is_continued:
             self.check_records()
-        return continues
+        return is_continued
 
     def clear(self) -> None:
         """Remove what training processes, all of which have ended, left half-written."""
@@ -206,10 +206,10 @@ class Run:
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
     """The newest whole checkpoint: the one that `latest` names, or where a user has deleted that the one before it."""
-    if not (checkpoints / LATEST).is_file():
+    if not (checkpoints / LATEST_FILE_NAME).is_file():
         return None
-    latest = (checkpoints / LATEST).read_text(encoding="utf-8").strip()
-    return max((path for path in checkpoints.glob("step-*") if path.name <= latest), default=None)
+    latest_name = (checkpoints / LATEST_FILE_NAME).read_text(encoding="utf-8").strip()
+    return max((path for path in checkpoints.glob("step-*") if path.name <= latest_name), default=None)
 
 
 def _is_recipe(path: Path) -> bool:
@@ -248,12 +248,15 @@ def environment() -> dict[str, Any]:
 
 def git_revision() -> str | None:
     """The revision of the checkout that this code runs from, with a final `+` where files differ; None outside one."""
-    here = Path(__file__).parents[2]
-    if not (here / "pyproject.toml").is_file():
+    repository_root = Path(__file__).parents[2]
+    if not (repository_root / "pyproject.toml").is_file():
         return None  # installed into some environment, perhaps inside another project's checkout
     try:
         revision = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=here, capture_output=True, text=True
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=repository_root,
+            capture_output=True,
+            text=True,
         )
     except OSError:
         return None

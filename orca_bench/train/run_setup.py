@@ -28,12 +28,12 @@ from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.run_folder import Run, environment, newest_checkpoint
-from orca_bench.train.training_process import full_disk, work
+from orca_bench.train.training_process import full_disk_message, work
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Message = Callable[[str], None]
+ShowMessage = Callable[[str], None]
 
 _POLL_S = 0.05
 
@@ -43,8 +43,8 @@ class PreparedRun:
     """What is known of a run before it trains.
 
     `recipe` is as it was read; `resolved` has folders of this machine in place of hub ids, and `commits` (by key) are those of
-    the hub. `sources` are the records' files; `report` says what the cut at `max_length` did; `cache_key` is that of the
-    encoded examples; `parameters` is the size of the student; `memory` is an estimate per process.
+    the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did; `cache_key` is that of the
+    encoded examples; `parameter_count` is the size of the student; `memory` is an estimate per process.
     """
 
     recipe: Recipe
@@ -52,10 +52,10 @@ class PreparedRun:
     commits: dict[str, str]
     sources: list[record_files.RecordSource]
     examples: EncodedExamples
-    report: EncodingReport
+    encoding_report: EncodingReport
     cache_key: str
     plan: Plan
-    parameters: int
+    parameter_count: int
     memory: Memory
 
 
@@ -64,7 +64,7 @@ def describe(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
     known_commits: Mapping[str, str] | None = None,
-    message: Message = lambda line: None,
+    message: ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
@@ -90,13 +90,13 @@ def describe(
         )
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
-    key = encoding.cache_key(records, tokenizer, max_length)
-    examples, report = (cache and encoding.load_cached(cache, key)) or encoding.encode(
+    encoding_key = encoding.cache_key(records, tokenizer, max_length)
+    examples, encoding_report = (cache and encoding.load_cached(cache, encoding_key)) or encoding.encode(
         records, tokenizer, max_length, lambda done: progress(done, len(records))
     )
-    parameters = student_model.count_parameters(model_config)
+    parameter_count = student_model.count_parameters(model_config)
     memory = estimate_memory(
-        parameters,
+        parameter_count,
         model_config.hidden_size,
         model_config.num_hidden_layers,
         model_config.vocab_size,
@@ -105,17 +105,19 @@ def describe(
     )
     commits |= {source.name: source.commit for source in sources if source.commit is not None}
     plan = Plan(examples.lengths, recipe.train)
-    return PreparedRun(recipe, resolved, commits, sources, examples, report, key, plan, parameters, memory)
+    return PreparedRun(
+        recipe, resolved, commits, sources, examples, encoding_report, encoding_key, plan, parameter_count, memory
+    )
 
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
-    window, longest = architecture.named_window(model_config), recipe.data.max_length
-    if window is not None and longest > window:
+    context_window, max_length = architecture.configured_window(model_config), recipe.data.max_length
+    if context_window is not None and max_length > context_window:
         raise UserError(
-            f"examples of up to {longest} tokens do not fit the model's context window of {window} tokens",
+            f"examples of up to {max_length} tokens do not fit the model's context window of {context_window} tokens",
             where="data.max_length",
-            hint=f"set data.max_length to {window} or less",
+            hint=f"set data.max_length to {context_window} or less",
         )
 
 
@@ -127,15 +129,15 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
     """
     recipe = prepared.recipe
     _check_machine(recipe)
-    continues = run.open(recipe)
+    is_continued = run.open(recipe)
     tokenizer = tokenizers.load(prepared.resolved.model.tokenizer_source)
-    if continues and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
+    if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save(run.tokens_file, prepared.examples, prepared.report, prepared.cache_key)
+    encoding.save(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.cache_key)
     run.update(
         status="prepared",
         name=recipe.name,
@@ -144,14 +146,14 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
         commits=prepared.commits,
         records=[dataclasses.asdict(source) for source in prepared.sources],
         examples=len(prepared.examples),
-        cut=prepared.report.truncated_count,
-        dropped=len(prepared.report.dropped_records),
+        cut=prepared.encoding_report.truncated_count,
+        dropped=len(prepared.encoding_report.dropped_records),
         tokens=int(prepared.examples.lengths.sum()),
-        trained_tokens=int(prepared.examples.trained.sum()),
+        trained_tokens=int(prepared.examples.trained_token_counts.sum()),
         steps=prepared.plan.steps,
-        parameters=prepared.parameters,
+        parameters=prepared.parameter_count,
     )
-    return continues
+    return is_continued
 
 
 def _check_machine(recipe: Recipe) -> None:
@@ -178,7 +180,7 @@ def launch(
     run: Run,
     recipe: Recipe,
     launcher: str = "torchrun",
-    message: Message = lambda line: None,
+    message: ShowMessage = lambda line: None,
     shows_steps: bool = False,
 ) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
@@ -188,23 +190,23 @@ def launch(
     it failed.
     """
     if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
-        if code := work(run):
-            raise SystemExit(code)
+        if exit_code := work(run):
+            raise SystemExit(exit_code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
-    start = time.time()
+    start_s = time.time()
     if launcher_environment.is_launched():
-        code = work(run, shows_steps)
+        exit_code = work(run, shows_steps)
     else:
-        code = _start_launcher(run, _command(run, recipe, launcher, shows_steps), message)
+        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if code and not outcome and (disk_message := full_disk(run)):  # not even the outcome could be written
+    if exit_code and not outcome and (disk_message := full_disk_message(run)):  # not even the outcome could be written
         outcome = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.clear()  # a half-written checkpoint may be what has filled the disk
     status = outcome.get("status", "failed")
-    seconds = run.manifest.get("seconds", 0) + time.time() - start
+    seconds = run.manifest.get("seconds", 0) + time.time() - start_s
     run.update(
         status=status,
         seconds=round(seconds, 1),
@@ -218,45 +220,45 @@ def launch(
     if status == "diverged":
         raise RuntimeError(outcome["message"])
     if status == "failed":
-        reason = outcome.get("message") or _exit_message(code)
+        failure_reason = outcome.get("message") or _exit_message(exit_code)
         if outcome.get("code") == 2:
-            raise UserError(reason)
-        raise RuntimeError(f"{reason} (see the libraries' own messages in {run.log_file})")
+            raise UserError(failure_reason)
+        raise RuntimeError(f"{failure_reason} (see the libraries' own messages in {run.log_file})")
 
 
-def _exit_message(code: int) -> str:
-    if code < 0:
-        return f"{signal.Signals(-code).name} ended the launcher and with it the training processes"
-    return f"a training process ended with exit code {code}"
+def _exit_message(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"{signal.Signals(-exit_code).name} ended the launcher and with it the training processes"
+    return f"a training process ended with exit code {exit_code}"
 
 
-def _start_launcher(run: Run, command: list[str], message: Message) -> int:
+def _start_launcher(run: Run, command: list[str], message: ShowMessage) -> int:
     """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
     Raises Interrupted where the user presses Ctrl-C again.
     """
     with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
-        variables = _environment() | lifeline.environment
-        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=variables)
+        environment_variables = _launch_environment() | lifeline.environment
+        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment_variables)
         try:
-            return _wait(child)
+            return _wait_for_exit(child)
         except KeyboardInterrupt:
             run.stop_file.touch()
         try:
             message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
-            return _wait(child)
+            return _wait_for_exit(child)
         except KeyboardInterrupt:
             newest = newest_checkpoint(run.checkpoints)
-            rest = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
-            raise Interrupted(f"stopped at once; the same command {rest}") from None
+            continuation_text = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
+            raise Interrupted(f"stopped at once; the same command {continuation_text}") from None
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
+def _wait_for_exit(child: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
-    while (code := child.poll()) is None:
+    while (exit_code := child.poll()) is None:
         time.sleep(_POLL_S)
-    return code
+    return exit_code
 
 
 @contextlib.contextmanager
@@ -268,17 +270,24 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
-    processes, module = str(recipe.train.processes), "orca_bench.train.training_process"
+def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
+    process_count, module = str(recipe.train.processes), "orca_bench.train.training_process"
     arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
     if launcher == "deepspeed":
-        start = ["-m", "deepspeed.launcher.runner", "--num_gpus", processes, "--master_port", str(free_port())]
-        return [sys.executable, *start, "--log_level", "error", "--module", module, *arguments]
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "--module"]
-    return [sys.executable, *start, module, *arguments]
+        launcher_arguments = [
+            "-m",
+            "deepspeed.launcher.runner",
+            "--num_gpus",
+            process_count,
+            "--master_port",
+            str(free_port()),
+        ]
+        return [sys.executable, *launcher_arguments, "--log_level", "error", "--module", module, *arguments]
+    launcher_arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count, "--module"]
+    return [sys.executable, *launcher_arguments, module, *arguments]
 
 
-def _environment() -> dict[str, str]:
+def _launch_environment() -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
     library_settings.prepare()

@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_bench.files import write_text, writing
 from orca_bench.train import divergence
-from orca_bench.train.batch_plan import EMPTY, Plan
+from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
 from orca_bench.train.example_encoding import EncodedExamples
 
 
@@ -41,15 +41,15 @@ class StepMetrics:
 def examples_of(plan: Plan, step: int) -> np.ndarray:
     """The numbers of the examples in the batch of `step` (from 0), int64 [examples]; empty places are left out."""
     batch = plan.batch(step)
-    return batch[batch != EMPTY]
+    return batch[batch != NO_EXAMPLE]
 
 
 def compute(
     examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None, seconds: float
 ) -> StepMetrics:
     """The metrics of `step` (from 0), which took so many seconds."""
-    batch = examples_of(plan, step)
-    tokens = int(examples.lengths[batch].sum())
+    example_indices = examples_of(plan, step)
+    tokens = int(examples.lengths[example_indices].sum())
     return StepMetrics(
         step=step + 1,
         steps=plan.steps,
@@ -58,7 +58,7 @@ def compute(
         lr=plan.learning_rate(step),
         grad_norm=norm,
         tokens=tokens,
-        trained_tokens=int(examples.trained[batch].sum()),
+        trained_tokens=int(examples.trained_token_counts[example_indices].sum()),
         seconds=round(seconds, 4),
         tokens_per_second=round(tokens / seconds, 1),
     )
@@ -66,11 +66,11 @@ def compute(
 
 def append(file: Path, metrics: StepMetrics) -> None:
     """Append one line; a number that is not finite becomes null, because JSON has no such numbers."""
-    values = {
+    json_values = {
         key: divergence.finite(value) if isinstance(value, float) else value for key, value in asdict(metrics).items()
     }
     with writing(file), open(file, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(values, allow_nan=False) + "\n")
+        handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 
 def cut(file: Path, steps_done: int) -> None:

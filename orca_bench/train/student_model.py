@@ -35,9 +35,9 @@ def config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
 def _llama_config(shape: Architecture, tokenizer: Tokenizer) -> LlamaConfig:
     from transformers import LlamaConfig
 
-    options = {key: value for key, value in shape.model_dump().items() if value is not None}
+    config_fields = {key: value for key, value in shape.model_dump().items() if value is not None}
     return LlamaConfig(
-        **options,
+        **config_fields,
         vocab_size=tokenizer.vocab_size,
         bos_token_id=tokenizer.bos_id,
         eos_token_id=tokenizer.eos_id,
@@ -52,7 +52,7 @@ def count_parameters(model_config: PretrainedConfig) -> int:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config)
-    return sum(p.numel() for p in model.parameters())
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
@@ -78,10 +78,10 @@ def save(
     gives the tokenizer's ids.
     """
     with replacing_folder(folder) as new_folder:
-        _write(model, state, tokenizer, new_folder, origin)
+        _write_model(model, state, tokenizer, new_folder, origin)
 
 
-def _write(
+def _write_model(
     model: PreTrainedModel,
     state: dict[str, torch.Tensor],
     tokenizer: Tokenizer,
@@ -98,16 +98,16 @@ def _write(
     model.save_pretrained(folder, state_dict=state)
     _published_config(model.config, tokenizer).save_pretrained(folder)
     disagreement = tokenizers.export(tokenizer, folder, architecture.window(model.config))
-    facts: dict[str, Any] = {**origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
+    origin_fields: dict[str, Any] = {**origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
-        facts["example"] = str(disagreement)
-    (folder / "orca_bench.json").write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+        origin_fields["example"] = str(disagreement)
+    (folder / "orca_bench.json").write_text(json.dumps(origin_fields, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _published_config(model_config: PretrainedConfig, tokenizer: Tokenizer) -> PretrainedConfig:
     """A model's configuration as it is published: with the ids of its tokenizer, and a cache, which training turns off."""
-    published = copy.deepcopy(model_config)
-    published.use_cache = True
-    published.bos_token_id, published.eos_token_id = tokenizer.bos_id, tokenizer.eos_id
-    published.pad_token_id = tokenizer.pad_id
-    return published
+    published_config = copy.deepcopy(model_config)
+    published_config.use_cache = True
+    published_config.bos_token_id, published_config.eos_token_id = tokenizer.bos_id, tokenizer.eos_id
+    published_config.pad_token_id = tokenizer.pad_id
+    return published_config

@@ -34,10 +34,10 @@ class TrainingDisplay(Protocol):
     def message(self, line: str) -> None:
         """A line for the person."""
 
-    def encoding(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[Progress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Everything is encoded; training begins next."""
 
 
@@ -49,11 +49,11 @@ class SilentTrainingDisplay:
     def message(self, line: str) -> None:
         """Ignore the event."""
 
-    def encoding(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[Progress]:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
-    def prepared(self, prepared: PreparedRun) -> None:
+    def show_prepared_run(self, prepared: PreparedRun) -> None:
         """Ignore the event."""
 
 
@@ -88,16 +88,18 @@ def train_recipe(
         launcher_ranks.wait(store, run)
     run_setup.launch(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
-        export = read_json(run.model / "orca_bench.json")
-        if "example" in export:
-            display.message(f"plain transformers still reads the exported tokenizer otherwise: {export['example']}")
+        export_metadata = read_json(run.model / "orca_bench.json")
+        if "example" in export_metadata:
+            display.message(
+                f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
+            )
         display.message(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)")
     return run
 
 
 def is_trained(run: Run, recipe: Recipe) -> bool:
     """Whether a run's folder holds a finished model of this recipe."""
-    return run.status == "finished" and run.model.is_dir() and run.is_of(recipe)
+    return run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
 
 
 def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) -> None:
@@ -108,24 +110,24 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
         run.check(recipe)
     if not run.is_empty:
         run.lock()
-    with display.encoding() as progress:
+    with display.encoding_progress() as progress:
         commits = {} if fresh else run.manifest.get("commits", {})
         prepared = run_setup.describe(recipe, progress, run.tokens_file, commits, display.message)
-    if fresh and (aside := run.move_aside()):
-        display.message(f"the run that was in {run.folder} is now in {aside}")
-    continues = run_setup.prepare(prepared, run)
-    display.prepared(prepared)
+    if fresh and (old_folder := run.move_aside()):
+        display.message(f"the run that was in {run.folder} is now in {old_folder}")
+    is_continued = run_setup.prepare(prepared, run)
+    display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
-    if continues:
+    if is_continued:
         display.message("continuing from the newest checkpoint")
 
 
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    named, resolved = prepared.recipe.model, prepared.resolved.model
-    disagreement = tokenizers.check_folder(resolved.tokenizer_source)
+    model, resolved_model = prepared.recipe.model, prepared.resolved.model
+    disagreement = tokenizers.check_folder(resolved_model.tokenizer_source)
     if disagreement is not None:
-        display.message(f"{named.tokenizer_source}: {tokenizers.explain(disagreement)}")
+        display.message(f"{model.tokenizer_source}: {tokenizers.explain(disagreement)}")
 
 
 def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
@@ -134,7 +136,7 @@ def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDis
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
     """
     try:
-        with display.encoding() as progress:
+        with display.encoding_progress() as progress:
             return run_setup.describe(recipe, progress, message=display.message, with_weights=False)
     except UserError as error:
         if _needs_hub(recipe):
@@ -148,8 +150,8 @@ class UnreachableSource(Exception):
 
 def _needs_hub(recipe: Recipe) -> bool:
     """Whether a recipe names something that is not here and may be on the hub."""
-    names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
-    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in names)
+    source_names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
+    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in source_names)
 
 
 def write_untrained_model(recipe: Recipe, runs: Path) -> Path:

@@ -21,7 +21,7 @@ from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
 from orca_bench.train import divergence, step_metrics, student_model
-from orca_bench.train.batch_plan import EMPTY, Plan
+from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMetrics, examples_of
@@ -36,10 +36,10 @@ class StopRequest:
 
     def __init__(self, run: Run) -> None:
         self._run, self._has_signal = run, False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
+        for signal_number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signal_number, self._receive)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, signal_number: int, frame: FrameType | None) -> None:
         self._has_signal = True
 
     def __bool__(self) -> bool:
@@ -62,33 +62,33 @@ def train(
     """
     import torch
 
-    first = torch.distributed.get_rank() == 0
+    is_first_rank = torch.distributed.get_rank() == 0
     stop_request = StopRequest(run)
-    done = engines.load_checkpoint(engine, run.checkpoints)
-    if first:
-        step_metrics.cut(run.metrics_file, done)
+    steps_done = engines.load_checkpoint(engine, run.checkpoints)
+    if is_first_rank:
+        step_metrics.cut(run.metrics_file, steps_done)
     torch.distributed.barrier()
-    for step in range(done, plan.steps):
-        start = time.perf_counter()
-        loss, stop, norm = _step(engine, examples, plan, step, stop_request)
-        metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start)
-        if first:
+    for step in range(steps_done, plan.steps):
+        start_s = time.perf_counter()
+        loss, must_stop, norm = _train_step(engine, examples, plan, step, stop_request)
+        metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start_s)
+        if is_first_rank:
             step_metrics.append(run.metrics_file, metrics)
-        _check(divergence.problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
-        if first:
+        _raise_if_diverged(divergence.step_problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
+        if is_first_rank:
             report(metrics)
-        done = step + 1
-        last = done == plan.steps
-        export = not last and done % (recipe.train.export_every or plan.steps) == 0
-        checkpoint = stop or last or done % recipe.train.checkpoint_every == 0
-        if export or checkpoint:
-            _check_result(engine, examples, plan, step)
+        steps_done = step + 1
+        is_last = steps_done == plan.steps
+        must_export = not is_last and steps_done % (recipe.train.export_every or plan.steps) == 0
+        must_save = must_stop or is_last or steps_done % recipe.train.checkpoint_every == 0
+        if must_export or must_save:
+            _check_model(engine, examples, plan, step)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-        if export:
-            _export(run, engine, tokenizer, done, run.exports / f"step-{done}")
-        if checkpoint:
-            engines.save_checkpoint(engine, run.checkpoints, done)
-        if stop and not last:
+        if must_export:
+            _export(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
+        if must_save:
+            engines.save_checkpoint(engine, run.checkpoints, steps_done)
+        if must_stop and not is_last:
             return "interrupted"
     _export(run, engine, tokenizer, plan.steps, run.model)
     return "finished"
@@ -104,19 +104,19 @@ def _export(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, step: int, 
     torch.distributed.barrier()
 
 
-def _check_result(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> None:
+def _check_model(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> None:
     """Raise Diverged where `step` (from 0) has left a model that must not be kept. A collective.
 
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
-    loss = _loss(engine, examples, plan, step)
-    problem = divergence.problem(loss, None, plan.train) or divergence.problem_with_weights(
+    loss = _batch_loss(engine, examples, plan, step)
+    problem = divergence.step_problem(loss, None, plan.train) or divergence.weights_problem(
         engines.largest_weight(engine)
     )
-    _check(problem and f"after the step {problem}", examples, plan, step, loss, None)
+    _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step, loss, None)
 
 
-def _check(
+def _raise_if_diverged(
     problem: str | None, examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None
 ) -> None:
     """Raise Diverged where there is a problem with what `step` (from 0) gave or left."""
@@ -135,43 +135,43 @@ def _check(
     )
 
 
-def _step(
+def _train_step(
     engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int, stop_request: StopRequest
 ) -> tuple[float, bool, float | None]:
     """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
     import torch
 
-    total = _trained_tokens(examples, plan, step)
+    token_count = _trained_tokens(examples, plan, step)
     for group in engine.optimizer.param_groups:
         group["lr"] = plan.learning_rate(step)
-    summed = torch.zeros((), device=engine.device)
+    loss_sum = torch.zeros((), device=engine.device)
     for ids, labels in _micro_batches(engine, examples, plan, step):
         loss = engines.summed_loss(engine, ids, labels)
-        summed += loss.detach()
+        loss_sum += loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
-        engine.backward(loss * (plan.train.processes * plan.train.accumulation / total))
+        engine.backward(loss * (plan.train.processes * plan.train.accumulation / token_count))
         engine.step()
-    sums = torch.stack([summed, torch.tensor(float(bool(stop_request)), device=engine.device)])
+    sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
     torch.distributed.all_reduce(sums)
-    return float(sums[0]) / total, bool(sums[1] > 0), engines.grad_norm(engine)
+    return float(sums[0]) / token_count, bool(sums[1] > 0), engines.grad_norm(engine)
 
 
-def _loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
+def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
     """The loss of the batch of `step` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
-    summed = torch.zeros((), device=engine.device)
+    loss_sum = torch.zeros((), device=engine.device)
     engine.eval()
     with torch.no_grad():
         for ids, labels in _micro_batches(engine, examples, plan, step):
-            summed += engines.summed_loss(engine, ids, labels)
+            loss_sum += engines.summed_loss(engine, ids, labels)
     engine.train()
-    torch.distributed.all_reduce(summed)
-    return float(summed) / _trained_tokens(examples, plan, step)
+    torch.distributed.all_reduce(loss_sum)
+    return float(loss_sum) / _trained_tokens(examples, plan, step)
 
 
 def _trained_tokens(examples: EncodedExamples, plan: Plan, step: int) -> int:
-    return int(examples.trained[examples_of(plan, step)].sum())
+    return int(examples.trained_token_counts[examples_of(plan, step)].sum())
 
 
 def _micro_batches(
@@ -180,27 +180,32 @@ def _micro_batches(
     """Ids and labels of each micro batch of a step that this process computes."""
     import torch
 
-    for accumulated in range(plan.train.accumulation):
-        numbers = plan.micro_batch(step, accumulated, torch.distributed.get_rank())
-        yield collate(examples, numbers, engine.device)
+    for accumulation_index in range(plan.train.accumulation):
+        example_indices = plan.micro_batch(step, accumulation_index, torch.distributed.get_rank())
+        yield collate(examples, example_indices, engine.device)
 
 
-def collate(examples: EncodedExamples, numbers: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def collate(
+    examples: EncodedExamples, example_indices: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
 
-    Labels are -100 on the prompt. An EMPTY number gives a sequence of padding, so that every process runs the same
+    Labels are -100 on the prompt. An NO_EXAMPLE number gives a sequence of padding, so that every process runs the same
     collectives.
     """
     import torch
 
-    sequences = [examples.example(number) if number != EMPTY else np.zeros(1, np.int32) for number in numbers]
-    longest = max(2, max(map(len, sequences)))
-    ids = torch.zeros((len(numbers), longest), dtype=torch.long)
-    labels = torch.full((len(numbers), longest), -100, dtype=torch.long)
-    for index, (number, sequence) in enumerate(zip(numbers, sequences, strict=True)):
+    sequences = [
+        examples.example(example_index) if example_index != NO_EXAMPLE else np.zeros(1, np.int32)
+        for example_index in example_indices
+    ]
+    padded_length = max(2, max(map(len, sequences)))
+    ids = torch.zeros((len(example_indices), padded_length), dtype=torch.long)
+    labels = torch.full((len(example_indices), padded_length), -100, dtype=torch.long)
+    for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
         tokens = torch.from_numpy(sequence.astype(np.int64))
         ids[index, : len(tokens)] = tokens
-        if number != EMPTY:
-            start = examples.prompt_lengths[number]
+        if example_index != NO_EXAMPLE:
+            start = examples.prompt_lengths[example_index]
             labels[index, start : len(tokens)] = tokens[start:]
     return ids.to(device), labels.to(device)

@@ -38,7 +38,7 @@ def main() -> None:
 def work(run: Run, shows_steps: bool = True) -> int:
     """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
     try:
-        _write_outcome(run, _train(run, shows_steps))
+        _write_outcome(run, _train_run(run, shows_steps))
         return 0
     except UserError as error:
         _write_outcome(run, "failed", str(error), 2)
@@ -50,21 +50,21 @@ def work(run: Run, shows_steps: bool = True) -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
-        if disk_message := full_disk(run):
+        if disk_message := full_disk_message(run):
             _write_outcome(run, "failed", disk_message, 2)
             return 2
         _write_outcome(run, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", 1)
         return 1
 
 
-def full_disk(run: Run) -> str | None:
+def full_disk_message(run: Run) -> str | None:
     """The message where the run's disk is full, else None. Libraries raise many kinds of errors then."""
     if shutil.disk_usage(run.folder).free >= _FULL_DISK_BYTES:
         return None
     return f"{run.folder}: the disk is full; what was saved before is kept, free space and run again"
 
 
-def _train(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
+def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train import resolved_sources
     from orca_bench.train.batch_plan import Plan
@@ -80,9 +80,9 @@ def _train(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
     import torch
 
     if not torch.cuda.is_available():
-        torch.set_num_threads(max(1, library_settings.cores() // recipe.train.processes))
+        torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
-        engine = engines.start(recipe, tokenizer)
+        engine = engines.start_engine(recipe, tokenizer)
     is_shown = shows_steps and torch.distributed.get_rank() == 0
     display: AbstractContextManager[Callable[[StepMetrics], None]] = (
         training_progress(recipe.name, plan.steps) if is_shown else contextlib.nullcontext(lambda metrics: None)

@@ -41,12 +41,12 @@ def evaluate(model: Path, out: Path) -> reading.ResultFile:
 @contextlib.contextmanager
 def another_header():
     """The prompt says Answer where training said Response."""
-    before = prompt._RESPONSE
-    prompt._RESPONSE = before.replace("Response", "Answer")
+    before = prompt._RESPONSE_HEADER
+    prompt._RESPONSE_HEADER = before.replace("Response", "Answer")
     try:
         yield
     finally:
-        prompt._RESPONSE = before
+        prompt._RESPONSE_HEADER = before
 
 
 @contextlib.contextmanager

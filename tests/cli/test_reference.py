@@ -47,4 +47,4 @@ def test_a_type_is_named_in_a_word(annotation, values):
     class Section(BaseModel):
         key: annotation = Field(None, description="A key.")
 
-    assert reference._values(Section.model_fields["key"].annotation) == values
+    assert reference._values_text(Section.model_fields["key"].annotation) == values

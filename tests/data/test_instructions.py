@@ -32,7 +32,7 @@ def test_each_published_shape_is_read_from_every_container_and_compression(tmp_p
     report = convert([path], tmp_path / "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert (record["instruction"], record["input"], record["response"]) == texts
-    counts = {DRAWN: report.assigned_systems, OWN: report.own_systems, FIVE: report.default_systems}
+    counts = {DRAWN: report.assigned_systems, OWN: report.row_systems, FIVE: report.default_systems}
     assert counts == {kind: 2 if kind == system else 0 for kind in counts}
     if system == OWN:
         assert record["system"] == "Explain." and record["system_id"] is None
@@ -70,7 +70,7 @@ def test_a_message_of_the_paper_is_known_by_its_id_and_an_empty_one_stays_empty(
     ]
     records, report = converted(tmp_path, rows)
     assert [record["system_id"] for record in records[:2]] == [7, 1]
-    assert (report.own_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
+    assert (report.row_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
 
 
 def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selection(tmp_path):
@@ -238,17 +238,18 @@ def test_map_says_which_columns_to_read(tmp_path):
         ["instruction=Q,response=A,input=hint,system=role"],
         ["instruction=Q", "response=A,input=hint", "system=role"],
     ):
-        (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(options))
+        (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
-        assert report.own_systems == 1
-    (record,), report = converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=Q,response=A"]))
+        assert report.row_systems == 1
+    (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=Q,response=A"]))
     assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]
     assert (
-        converted(tmp_path, chat, mapping=column_shapes.of_options(["messages=dialogue"]))[0][0]["response"] == "Hello"
+        converted(tmp_path, chat, mapping=column_shapes.shape_of_options(["messages=dialogue"]))[0][0]["response"]
+        == "Hello"
     )
     with pytest.raises(UserError, match="set.jsonl:1: no column 'q', which --map names"):
-        converted(tmp_path, rows, mapping=column_shapes.of_options(["instruction=q,response=A"]))
+        converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=q,response=A"]))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_map_says_which_columns_to_read(tmp_path):
 )
 def test_a_map_that_is_none_is_refused(option, message):
     with pytest.raises(UserError, match=f"--map: .*{message}"):
-        column_shapes.of_options([option])
+        column_shapes.shape_of_options([option])
 
 
 # --- the real files ---------------------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     placeholders = [row["input"] for row in alpaca if row_texts.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything
-        assert not set(row_texts._bare(value).split()) - {
+        assert not set(row_texts._normalize(value).split()) - {
             "no",
             "noinput",
             "input",

@@ -256,7 +256,7 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
     truth = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     tokenizers.export(truth, tmp_path)
-    plain = hugging_face.load_plain(tmp_path)
+    plain = hugging_face.load_transformers_tokenizer(tmp_path)
     texts = []
     for task in SUITE:
         for document in protocols.Orca("S").documents(task, benchmark_rows.load(task, shared / "benchmarks"), 3):

@@ -45,7 +45,7 @@ def test_rows_have_the_schemas_of_the_seven_data_sets(mini):
 
 
 def test_records_are_explain_tuned(mini_records):
-    assert len(mini_records) == corpus.RECORDS
+    assert len(mini_records) == corpus.RECORD_COUNT
     assert {"system", "instruction", "input", "response", "teacher"} <= set(mini_records[0])
     assert len({r["system_id"] for r in mini_records}) == 3
 

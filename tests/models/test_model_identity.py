@@ -87,10 +87,10 @@ def test_every_key_of_a_config_makes_another_model_but_the_cosmetic_ones(tmp_pat
     before, changed_keys = model_identity.of_folder(str(tmp_path)), set()
     for path, after in accepted_changes(tmp_path, content):
         changed_keys.add(path[0])
-        cosmetic = path[0] in model_identity.COSMETIC_CONFIG | READ_AWAY.get(kind, set())
+        cosmetic = path[0] in model_identity.COSMETIC_CONFIG_KEYS | READ_AWAY.get(kind, set())
         assert (after == before) == cosmetic, path
     assert {"vocab_size", "max_position_embeddings", "eos_token_id", "bos_token_id"} <= changed_keys
-    assert len(changed_keys - model_identity.COSMETIC_CONFIG) > 12
+    assert len(changed_keys - model_identity.COSMETIC_CONFIG_KEYS) > 12
 
 
 @pytest.mark.parametrize("key", ["sliding_window", "rope_scaling", "logits_scaling", "quantization_config", "made_up"])
@@ -114,10 +114,10 @@ def test_a_default_that_is_written_out_makes_none(folder):
 @pytest.mark.parametrize(
     ("name", "part", "cosmetic"),
     [
-        ("tokenizer_config.json", "tokenizer", model_identity.COSMETIC_TOKENIZER),
+        ("tokenizer_config.json", "tokenizer", model_identity.COSMETIC_TOKENIZER_KEYS),
         ("special_tokens_map.json", "tokenizer", set()),
         ("added_tokens.json", "tokenizer", set()),
-        ("generation_config.json", "generation", model_identity.COSMETIC_GENERATION),
+        ("generation_config.json", "generation", model_identity.COSMETIC_GENERATION_KEYS),
     ],
 )
 def test_every_special_token_and_every_stop_makes_another_model(folder, name, part, cosmetic):
@@ -132,8 +132,8 @@ def test_every_special_token_and_every_stop_makes_another_model(folder, name, pa
 
 def test_cosmetic_keys_of_tokenizer_and_generation_make_none(folder):
     before = model_identity.of_folder(str(folder))
-    edit(folder / "tokenizer_config.json", dict.fromkeys(model_identity.COSMETIC_TOKENIZER, "x"))
-    edit(folder / "generation_config.json", dict.fromkeys(model_identity.COSMETIC_GENERATION, "x"))
+    edit(folder / "tokenizer_config.json", dict.fromkeys(model_identity.COSMETIC_TOKENIZER_KEYS, "x"))
+    edit(folder / "generation_config.json", dict.fromkeys(model_identity.COSMETIC_GENERATION_KEYS, "x"))
     (folder / "README.md").write_text("x")
     assert model_identity.of_folder(str(folder)) == before
 

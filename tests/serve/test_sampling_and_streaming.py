@@ -37,7 +37,7 @@ def test_sampling_draws_what_transformers_generate_draws(generator):
     options = {"temperature": 0.9, "top_k": 20, "top_p": 0.8, "max_new_tokens": 12}
     torch.manual_seed(5)
     out = generator.model.generate(ids, do_sample=True, **options)[0, ids.shape[1] :].tolist()
-    tokens = list(generator._token_ids(ids[0].tolist(), 12, Sampling(seed=5, **options)))
+    tokens = list(generator._generate_token_ids(ids[0].tolist(), 12, Sampling(seed=5, **options)))
     assert tokens == [token for token in out if token not in generator.tokenizer.stop_ids]
 
 

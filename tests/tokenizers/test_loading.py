@@ -127,7 +127,7 @@ def test_an_eos_that_no_token_is_is_refused(sentencepiece_models, folder):
 
 def test_an_eos_is_any_piece_of_the_vocabulary_also_one_that_the_folder_spells_otherwise(sentencepiece_models, folder):
     pieces = tokenizers.load(sentencepiece_models["llama"])
-    for id_ in (pieces.pieces - 1, 13, 0, 300):
+    for id_ in (pieces.piece_count - 1, 13, 0, 300):
         settings = {"eos_token": pieces.spelling(id_)}
         assert tokenizers.load(folder(sentencepiece_models["llama"], tokenizer_config=settings)).stop_ids == (id_,)
         settings = {"eos_token": "<end>", "added_tokens_decoder": {str(id_): {"content": "<end>", "special": True}}}
@@ -135,7 +135,7 @@ def test_an_eos_is_any_piece_of_the_vocabulary_also_one_that_the_folder_spells_o
 
 
 def test_an_eos_without_a_row_and_one_without_its_word_mark_are_called_so(sentencepiece_models, folder):
-    pieces = tokenizers.load(sentencepiece_models["llama"]).pieces
+    pieces = tokenizers.load(sentencepiece_models["llama"]).piece_count
     path = folder(
         sentencepiece_models["llama"],
         config={"vocab_size": pieces},

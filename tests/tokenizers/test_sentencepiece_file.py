@@ -135,7 +135,7 @@ def test_a_folder_that_disagrees_is_found_out_with_an_example(sentencepiece_mode
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(sentencepiece_models["llama"], tmp_path / "tokenizer.model")
     disagreement = tokenizers.check_folder(tmp_path)  # transformers converts the file by itself
-    assert disagreement is not None and disagreement.expected_ids != disagreement.plain_ids
+    assert disagreement is not None and disagreement.expected_ids != disagreement.transformers_ids
     tokenizers.export(tokenizers.load(tmp_path), tmp_path)
     assert tokenizers.check_folder(tmp_path) is None
 

@@ -40,7 +40,7 @@ def open_hermes(folder, model_file):
 @pytest.mark.parametrize("kind", ["llama", "default", "unigram", "no_prefix"])
 def test_another_eos_behind_the_pieces_ends_a_text_and_is_trained(sentencepiece_models, folder, kind):
     tokenizer = tokenizers.load(open_hermes(folder, sentencepiece_models[kind]))
-    assert tokenizer.eos_id == tokenizer.pieces and tokenizer.eos_text == "<|im_end|>"
+    assert tokenizer.eos_id == tokenizer.piece_count and tokenizer.eos_text == "<|im_end|>"
     ids, _ = encode_record(Record("", "Say.", None, "Yes."), tokenizer, 256)
     assert ids[0] == tokenizer.bos_id == 1 and ids[-1] == tokenizer.eos_id
     answer = [*tokenizer.encode("Yes."), tokenizer.eos_id]
@@ -54,7 +54,7 @@ def test_tokens_and_rows_that_the_file_does_not_have_are_decoded(sentencepiece_m
     path = open_hermes(folder, sentencepiece_models["llama"])
     tokenizer = tokenizers.load(path)
     ids = tokenizer.encode("one")
-    for id_ in (tokenizer.pieces, tokenizer.pieces + 1, tokenizer.pieces + 2, 10**6):
+    for id_ in (tokenizer.piece_count, tokenizer.piece_count + 1, tokenizer.piece_count + 2, 10**6):
         assert tokenizer.decode([id_]) == "" and tokenizer.decode([*ids, id_, *ids]) == "one one"
 
 

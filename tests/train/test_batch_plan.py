@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orca_bench.recipe import Train
-from orca_bench.train.batch_plan import EMPTY, Plan, estimate_memory
+from orca_bench.train.batch_plan import NO_EXAMPLE, Plan, estimate_memory
 
 
 def plan_of(examples, **options):
@@ -17,8 +17,8 @@ def test_every_example_is_seen_once_an_epoch_and_only_the_last_batch_has_gaps(ex
     plan = plan_of(examples, epochs=3)
     batches = [plan.batch(step) for step in range(plan.steps)]
     numbers = np.concatenate(batches)
-    assert np.array_equal(np.bincount(numbers[numbers != EMPTY], minlength=examples), np.full(examples, 3))
-    assert all((batch != EMPTY).all() for batch in batches[:-1])
+    assert np.array_equal(np.bincount(numbers[numbers != NO_EXAMPLE], minlength=examples), np.full(examples, 3))
+    assert all((batch != NO_EXAMPLE).all() for batch in batches[:-1])
     assert plan.steps == -(-examples * 3 // 8)
 
 

@@ -41,7 +41,7 @@ def test_many_records_encode_as_one_by_one(tokenizer):
         ids, prompt_length = encode_record(record, tokenizer, 200)
         assert encoded.example(number).tolist() == ids
         assert encoded.prompt_lengths[number] == prompt_length
-        assert encoded.trained[number] == len(ids) - prompt_length
+        assert encoded.trained_token_counts[number] == len(ids) - prompt_length
     assert len(encoded.example(2)) == 200
 
 

@@ -138,7 +138,7 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
-    assert run.is_of(changed) and run.open(changed)
+    assert run.has_recipe(changed) and run.open(changed)
     assert recipe_file.load(run.recipe_file) == changed
 
 
@@ -167,7 +167,7 @@ def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
     same, other = (recipe_file.load(tmp_path / name) for name in ("same.yaml", "base.yaml"))
-    assert run.is_of(same) and run.open(same)
+    assert run.has_recipe(same) and run.open(same)
     assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
         run.check(other)
@@ -230,7 +230,7 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
         "diverged at step 7: the loss is 120 (gradient norm 3.5, learning rate 0.002); its batch was records 1, 3 of "
         "a.jsonl, records 1, 3 of b.jsonl; the newest checkpoint, runs/r/checkpoints/step-00000005, is from before"
     )
-    assert divergence.places(list(range(12)), sources).endswith(
+    assert divergence.record_locations(list(range(12)), sources).endswith(
         "records 1, 2, 3, 4, 5 of b.jsonl and 4 more (all in manifest.json)"
     )
     assert "there is no checkpoint" in divergence.explain(REPORT, sources, None)
@@ -252,13 +252,13 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
     ],
 )
 def test_what_is_a_divergence(loss, norm, train, message):
-    assert divergence.problem(loss, norm, recipe(**train).train) == message
+    assert divergence.step_problem(loss, norm, recipe(**train).train) == message
 
 
 def test_weights_beyond_all_use_are_a_divergence_whatever_their_loss():
-    assert divergence.problem_with_weights(900.0) is None
-    assert "5e+29" in divergence.problem_with_weights(5e29)
-    assert "inf" in divergence.problem_with_weights(float("inf"))
+    assert divergence.weights_problem(900.0) is None
+    assert "5e+29" in divergence.weights_problem(5e29)
+    assert "inf" in divergence.weights_problem(float("inf"))
 
 
 def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run, tmp_path, monkeypatch):

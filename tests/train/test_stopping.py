@@ -40,7 +40,7 @@ def training(orca, tmp_path):
             lambda: command.poll() is not None or (run.metrics_file.is_file() and run.metrics_file.stat().st_size)
         )
         assert command.poll() is None, command.communicate()
-        return command, run, child_processes.running(run.purpose)
+        return command, run, child_processes.running_process_ids(run.purpose)
 
     yield start
     for command in commands:
@@ -50,7 +50,7 @@ def training(orca, tmp_path):
 
 
 def nothing_left(run):
-    eventually(lambda: not child_processes.running(run.purpose))
+    eventually(lambda: not child_processes.running_process_ids(run.purpose))
 
 
 def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_trains_the_run(orca, training):
@@ -65,7 +65,7 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     command.send_signal(signal.SIGINT)
     _, err = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130 and "stopped at once; the same command" in err
-    assert child_processes.running(run.purpose) == []
+    assert child_processes.running_process_ids(run.purpose) == []
 
 
 @pytest.mark.parametrize(

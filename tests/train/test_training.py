@@ -74,7 +74,7 @@ def reference(folder, two):
     for step in range(plan.steps):
         optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
         batch = [i for i in plan.batch(step) if i >= 0]
-        total = sum(int(encoded.trained[i]) for i in batch)
+        total = sum(int(encoded.trained_token_counts[i]) for i in batch)
         loss = torch.zeros(())
         for i in batch:
             ids = torch.tensor(encoded.example(i), dtype=torch.long)

@@ -63,7 +63,7 @@ def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
     generator = Generator(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name)))
     generator.tokenizer = SimpleNamespace(stop_ids=())  # whatever is likeliest, the answer goes on
     prompt = [5, 9, 11, 20, 7]
-    token_ids = list(generator._token_ids(prompt, 8, Sampling(greedy=True)))
+    token_ids = list(generator._generate_token_ids(prompt, 8, Sampling(greedy=True)))
     engine = TreeEngine(generator.model)
     engine.choose_path()
     assert token_ids == engine.generate_ids([prompt], lambda number, ids: False, 8)[0]
