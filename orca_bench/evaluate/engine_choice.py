@@ -25,7 +25,7 @@ ENGINE_NAMES = ("hf", "vllm", "api")
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """The name of an engine, one of NAMES, and its options; options of other engines are ignored.
+    """The name of an engine, one of ENGINE_NAMES, and its options; options of other engines are ignored.
 
     `device_map` and `processes` are hf's, `tensor_parallel` is vllm's, `base_url` and `served_model` are api's, and
     `concurrency`, requests at a time, is of both servers.

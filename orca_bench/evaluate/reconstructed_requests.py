@@ -14,24 +14,24 @@ from orca_bench.suite import task_of
 #: (context, continuation or None, stop strings) of a request.
 RequestTexts = tuple[str, str | None, Sequence[str]]
 #: The requests of a question by task part and place in the protocol's order; None where they are not known.
-Requests = Callable[[str, int], Sequence[RequestTexts] | None]
+RequestLookup = Callable[[str, int], Sequence[RequestTexts] | None]
 
 
-def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[Requests, list[str]]]:
+def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[RequestLookup, list[str]]]:
     """A function that rebuilds a result's requests from these rows; results of the same requests share the work."""
-    requests_by_key: dict[str, tuple[Requests, list[str]]] = {}
+    lookups_and_notes: dict[str, tuple[RequestLookup, list[str]]] = {}
 
-    def requests_of(result: Result) -> tuple[Requests, list[str]]:
+    def requests_of(result: Result) -> tuple[RequestLookup, list[str]]:
         requests_hashes = {task_name: entry.requests_sha256 for task_name, entry in result.tasks.items()}
         key = json.dumps([result.protocol.to_json(), result.limit, requests_hashes], sort_keys=True)
-        if key not in requests_by_key:
-            requests_by_key[key] = rebuild_requests(result, benchmarks)
-        return requests_by_key[key]
+        if key not in lookups_and_notes:
+            lookups_and_notes[key] = rebuild_requests(result, benchmarks)
+        return lookups_and_notes[key]
 
     return requests_of
 
 
-def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[Requests, list[str]]:
+def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[RequestLookup, list[str]]:
     """A function that gives the requests of a result's questions, made again from the rows; and notes.
 
     The function gives None for a task whose requests, made again, have not the hash that the result names, and for lm-eval's

@@ -164,10 +164,14 @@ def has_own_prompt(folder: str) -> bool:
     folder_path = Path(folder)
     if (folder_path / "orca_bench.json").is_file():
         return False
-    config = (
+    tokenizer_config = (
         read_json(folder_path / "tokenizer_config.json") if (folder_path / "tokenizer_config.json").is_file() else {}
     )
-    templates = [str(config["chat_template"])] if isinstance(config, dict) and config.get("chat_template") else []
+    templates = (
+        [str(tokenizer_config["chat_template"])]
+        if isinstance(tokenizer_config, dict) and tokenizer_config.get("chat_template")
+        else []
+    )
     templates += [file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder_path.glob("*.jinja"))]
     return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
 

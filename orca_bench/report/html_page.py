@@ -59,7 +59,7 @@ def write_page(
     request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> None:
-    """Write the page of some results, with their questions, to the file `out`; `requests` has one entry per result.
+    """Write the page of some results, with their questions, to the file `out`; `request_lookups` has one entry per result.
 
     The table has a column for each result, from three results on a row for each. Raises UserError where the file cannot be
     written, and for a number that is not finite.

@@ -106,17 +106,20 @@ def _format_measured(score: MeasuredScore) -> str:
 
 
 def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result | None) -> list[_CsvValue]:
-    protocol, requests, warnings = "", None, ""
+    protocol, requests_sha256, warnings = "", None, ""
     if result is not None:
         version = "" if result.protocol.version is None else f" v{result.protocol.version}"
         protocol = f"{result.protocol.name}{version}"
         if line.name in result.tasks:
-            requests, warnings = result.tasks[line.name].requests_sha256, "; ".join(result.tasks[line.name].warnings)
+            requests_sha256, warnings = (
+                result.tasks[line.name].requests_sha256,
+                "; ".join(result.tasks[line.name].warnings),
+            )
         elif line.name in AVERAGES:
-            requests = result.requests_sha256
+            requests_sha256 = result.requests_sha256
     return [
         *(line.name, line.shots, line.metric, line.reported, heading),
-        *(score.value, score.stderr, score.n, score.difference, protocol, requests, warnings),
+        *(score.value, score.stderr, score.n, score.difference, protocol, requests_sha256, warnings),
     ]
 
 

@@ -98,7 +98,7 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as FastTokenizer
 
-    proto = model_proto(tokenizer.source, tokenizer.control_ids)
+    proto = model_proto(tokenizer.source, tokenizer.promoted_control_ids)
     bos = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
     fast_tokenizer = FastTokenizer(_build_model(proto, tokenizer.source))
     text_bos = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token

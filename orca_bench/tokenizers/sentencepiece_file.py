@@ -76,9 +76,9 @@ class SentencePieceTokenizer(Tokenizer):
         special_piece_ids = {id_ for id_ in special_ids if id_ < self.piece_count and not self._is_control(id_)}
         pieces = model_proto(self.source).pieces if special_piece_ids else []
         #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
-        self.control_ids = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
-        if self.control_ids:
-            self._processor = _load_processor(self.source, self.control_ids)
+        self.promoted_control_ids = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
+        if self.promoted_control_ids:
+            self._processor = _load_processor(self.source, self.promoted_control_ids)
         self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
         self._text_by_added_id = {
             id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._silent_ids
@@ -221,13 +221,13 @@ class SentencePieceTokenizer(Tokenizer):
         """The SHA-256 of the SentencePiece file; where the folder adds something to it, of that and of what is added."""
         file_hash = sha256(self.source)
         added_tokens = {id_: asdict(token) for id_, token in self.added_tokens.items()}
-        fingerprint_fields = [added_tokens, list(self.control_ids), self.bos_id, list(self.stop_ids)]
+        fingerprint_fields = [added_tokens, list(self.promoted_control_ids), self.bos_id, list(self.stop_ids)]
         if fingerprint_fields == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
             return file_hash
         return hashlib.sha256(json.dumps([file_hash, *fingerprint_fields], ensure_ascii=False).encode()).hexdigest()
 
 
-def model_proto(model_file: Path, control_ids: Sequence[int] = ()) -> ModelProto:
+def model_proto(model_file: Path, promoted_control_ids: Sequence[int] = ()) -> ModelProto:
     """A SentencePiece file as a protocol buffer; the pieces `controls` become control pieces, which no text gives."""
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -237,7 +237,7 @@ def model_proto(model_file: Path, control_ids: Sequence[int] = ()) -> ModelProto
         proto.ParseFromString(Path(model_file).read_bytes())
     except DecodeError as error:
         raise _not_sentencepiece_error(model_file) from error
-    for id_ in control_ids:
+    for id_ in promoted_control_ids:
         proto.pieces[id_].type = CONTROL
     return proto
 
@@ -251,12 +251,12 @@ def is_sentencepiece(path: Path) -> bool:
     return True
 
 
-def _load_processor(model_file: Path, control_ids: Sequence[int] = ()) -> SentencePieceProcessor:
+def _load_processor(model_file: Path, promoted_control_ids: Sequence[int] = ()) -> SentencePieceProcessor:
     import sentencepiece
 
     try:
-        if control_ids:
-            proto = model_proto(model_file, control_ids).SerializeToString()
+        if promoted_control_ids:
+            proto = model_proto(model_file, promoted_control_ids).SerializeToString()
             processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
         else:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))

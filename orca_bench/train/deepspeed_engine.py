@@ -170,16 +170,20 @@ def largest_weight(engine: DeepSpeedEngine) -> float:
     """The largest absolute value of all weights; infinity where one is NaN. A collective."""
     import torch
 
-    largest_magnitude = torch.zeros((), device=engine.device)
+    largest_weight_magnitude = torch.zeros((), device=engine.device)
     for parameter in engine.module.parameters():
         local_shard = getattr(parameter, "ds_tensor", parameter).detach()  # at stage 3 this process has only its part
         if local_shard.numel():
-            largest_magnitude = torch.maximum(
-                largest_magnitude,
-                local_shard.abs().max().float().nan_to_num(math.inf, math.inf, math.inf).to(largest_magnitude.device),
+            largest_weight_magnitude = torch.maximum(
+                largest_weight_magnitude,
+                local_shard.abs()
+                .max()
+                .float()
+                .nan_to_num(math.inf, math.inf, math.inf)
+                .to(largest_weight_magnitude.device),
             )
-    torch.distributed.all_reduce(largest_magnitude, op=torch.distributed.ReduceOp.MAX)
-    return float(largest_magnitude)
+    torch.distributed.all_reduce(largest_weight_magnitude, op=torch.distributed.ReduceOp.MAX)
+    return float(largest_weight_magnitude)
 
 
 def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:

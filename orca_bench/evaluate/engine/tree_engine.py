@@ -154,14 +154,14 @@ class TreeEngine:
         target_logprobs, greedy_flags = self.forward.score(
             hidden_states, torch.from_numpy(target_indices), torch.from_numpy(token_ids)
         )
-        first_target = 0
+        target_start = 0
         for sequence_targets in batch.targets:
-            end_target = first_target + len(sequence_targets.token_ids)
+            target_end = target_start + len(sequence_targets.token_ids)
             score = LogLikelihood(
-                float(target_logprobs[first_target:end_target].sum()), bool(greedy_flags[first_target:end_target].all())
+                float(target_logprobs[target_start:target_end].sum()), bool(greedy_flags[target_start:target_end].all())
             )
             yield sequence_targets.sequence_index, score, sequence_targets.is_complete
-            first_target = end_target
+            target_start = target_end
 
     def _answers_by_plain_passes(
         self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], progress: Progress

@@ -29,8 +29,8 @@ _PROBE_TOKENS = 16  # of the probe's prompt, and of its answer; half a server's 
 _GREEDY = {"top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
 #: … and, as far as a server takes them, those of vLLM and SGLang (repetition_penalty) and llama.cpp (repeat_penalty). An older
 #: vLLM takes only -1 for "all tokens", llama-cpp-python only 0.
-_NO_PENALTY = {"min_p": 0, "repetition_penalty": 1, "repeat_penalty": 1}
-_EXTENSIONS: tuple[dict[str, int], ...] = ({"top_k": -1} | _NO_PENALTY, {"top_k": 0} | _NO_PENALTY, {})
+_NEUTRAL_EXTENSIONS = {"min_p": 0, "repetition_penalty": 1, "repeat_penalty": 1}
+_EXTENSIONS: tuple[dict[str, int], ...] = ({"top_k": -1} | _NEUTRAL_EXTENSIONS, {"top_k": 0} | _NEUTRAL_EXTENSIONS, {})
 
 _T = TypeVar("_T")
 
