@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -61,7 +60,19 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
 
     splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs) or folder))
     if as_json:
-        click.echo(json.dumps([vars(split) for split in splits], indent=1, ensure_ascii=False))
+        entries = [
+            {
+                "task": split.task,
+                "split": split.split,
+                "status": split.status,
+                "rows": split.rows,
+                "full": split.full_size,
+                "sha256": split.sha256,
+                "note": split.note,
+            }
+            for split in splits
+        ]
+        click.echo(json.dumps(entries, indent=1, ensure_ascii=False))
     else:
         for split in splits:
             console.print(
@@ -82,7 +93,8 @@ def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs
         findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
     matches = all(finding.matches is not False for finding in findings)
     if as_json:
-        content = {"matches": matches, "findings": [dataclasses.asdict(finding) for finding in findings]}
+        entries = [{"what": each.check_name, "matches": each.matches, "detail": each.detail} for each in findings]
+        content = {"matches": matches, "findings": entries}
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
         return 0 if matches else 1
     from rich.text import Text

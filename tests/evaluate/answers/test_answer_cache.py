@@ -39,7 +39,7 @@ def test_what_is_put_is_found_by_its_identity_and_requests(tmp_path):
 
 def test_answers_of_another_format_are_never_found(tmp_path, monkeypatch):
     AnswerCache(tmp_path / "a.sqlite", 0).put([1], [2])
-    monkeypatch.setattr(answer_cache, "FORMAT", "orca-bench answers 0")
+    monkeypatch.setattr(answer_cache, "KEY_FORMAT", "orca-bench answers 0")
     assert AnswerCache(tmp_path / "a.sqlite", 0).get([1]) is None
 
 
