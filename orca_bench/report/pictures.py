@@ -103,10 +103,9 @@ def draw_subjects(result_file: ResultFile, folder: Path) -> Picture:
         raise UserError("no MMLU subjects in this result", where=result_file.path)
     subject_rows = []
     for name, subject_result in task_result.subjects.items():
-        low, high = subject_result.interval or wilson_interval(subject_result.value, subject_result.n)
-        subject_rows.append(
-            (100 * subject_result.value, 100 * low, 100 * high, subject_result.n, name.replace("_", " "))
-        )
+        interval = subject_result.interval or wilson_interval(subject_result.value, subject_result.n)
+        point = _point_in_percent(0, subject_result.value, interval)
+        subject_rows.append((point.score, point.low, point.high, subject_result.n, name.replace("_", " ")))
     subject_rows.sort(key=lambda row: (row[0], row[4]))
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(8, max(_MIN_HEIGHT, 1.2 + 0.19 * len(subject_rows))), layout="constrained")
@@ -196,6 +195,11 @@ def _score_point(x: float, task_result: Estimate, n: int) -> _Point:
         interval = normal_interval(value, task_result.stderr, 0.0)
     elif interval is None:
         interval = wilson_interval(value, n)
+    return _point_in_percent(x, value, interval)
+
+
+def _point_in_percent(x: float, value: float, interval: tuple[float, float]) -> _Point:
+    """The point of a value and its interval, fractions of 1; an edited result may have a value outside its interval."""
     return _Point(x, 100 * value, 100 * min(interval[0], value), 100 * max(interval[1], value))
 
 

@@ -86,3 +86,11 @@ def test_the_legend_names_reported_scores_only_where_some_are_drawn(tmp_path):
     other_rows = random_result(tmp_path, "m", 0.5, rows="other")
     words = texts(draw_scores([other_rows], read_reported_scores(), tmp_path).svg)
     assert "chance" in words and not any("reported" in text for text in words)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_subject_whose_value_lies_outside_its_interval_is_drawn(tmp_path, value):
+    result = random_result(tmp_path, "edited", 0.5, tasks=["mmlu"])
+    subject_result = next(iter(result.result.tasks["mmlu"].subjects.values()))
+    subject_result.value, subject_result.interval = value, (0.4, 0.6)
+    assert draw_subjects(result, tmp_path / "p").png.is_file()
