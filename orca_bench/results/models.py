@@ -156,8 +156,18 @@ class ProtocolDescription(JsonObject):
         so that a task which is added to the suite later makes no earlier result incomparable.
         """
         this_json, other_json = self.to_json(), other.to_json()
-        keys = dict.fromkeys((*this_json, *other_json))
-        return [key for key in keys if not _agree_on_tasks(this_json.get(key), other_json.get(key), tasks)]
+
+        def is_equal(key: str) -> bool:
+            this_value, other_value = this_json.get(key), other_json.get(key)
+            if key in _KEYS_BY_TASK:
+                return _agree_on_tasks(this_value, other_value, tasks)
+            return bool(this_value == other_value)
+
+        return [key for key in dict.fromkeys((*this_json, *other_json)) if not is_equal(key)]
+
+
+#: The keys of a protocol's description whose value may be a mapping by task.
+_KEYS_BY_TASK = ("scoring", "max_new_tokens")
 
 
 def _agree_on_tasks(left: Any, right: Any, tasks: Collection[str]) -> bool:

@@ -1,6 +1,6 @@
 """The typed parts of a result: what they take."""
 
-from orca_bench.results.models import ModelDescription, Question
+from orca_bench.results.models import ModelDescription, ProtocolDescription, Question
 
 
 def test_a_model_of_trillions_of_parameters_has_a_description():
@@ -23,3 +23,19 @@ def test_a_question_gives_the_json_back_that_pydantic_gives():
     assert list(question.to_json()) == list(question.model_dump(exclude_unset=True)) == [*line, "cluster"]
     question.to_json()["answers"].append(0)
     assert len(question.answers) == 2
+
+
+def test_protocols_are_compared_for_the_tasks_in_question_and_whole_in_everything_else():
+    def description(**keys):
+        return ProtocolDescription.model_validate({"name": "orca", "version": 2, "max_new_tokens": 256} | keys)
+
+    def differing(one, other):
+        return description(**one).differing_keys(description(**other), {"gsm8k", "drop"})
+
+    assert (
+        differing({"scoring": {"gsm8k": "a", "drop": "b"}}, {"scoring": {"gsm8k": "a", "drop": "b", "new": "c"}}) == []
+    )
+    assert differing({"scoring": {"gsm8k": "a"}}, {"scoring": {"gsm8k": "b"}}) == ["scoring"]
+    assert differing({}, {"max_new_tokens": {"gsm8k": 256, "drop": 256, "new": 9}}) == []
+    assert differing({}, {"max_new_tokens": {"gsm8k": 512, "drop": 256}}) == ["max_new_tokens"]
+    assert differing({"rounding": {"to": 1}}, {"rounding": "up"}) == ["rounding"]  # a mapping, but none by task
