@@ -17,6 +17,7 @@ from orca_bench.errors import UserError, nearest, one_line
 if TYPE_CHECKING:
     from datasets import Dataset
 
+#: What shows the user a line.
 ShowMessage = Callable[[str], None]
 Kind = Literal["model", "dataset"]
 

@@ -212,3 +212,20 @@ def test_names_say_what_they_hold() -> None:
 @pytest.mark.parametrize("source", ["found = 1", "def f(made): ...", "class A:\n def told(self): ...", "a.kept = 1"])
 def test_an_empty_name_is_noticed(source: str) -> None:
     assert any(name in EMPTY_NAMES for _, name, _ in _defined(ast.parse(source)))
+
+
+def test_what_a_module_exports_is_there() -> None:
+    """Linters do not look at `__all__` in a package's own module."""
+    faults = []
+    for path in _files("orca_bench"):
+        tree = _tree(path)
+        names = {name for _, name, _ in _defined(tree)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and any(ast.unparse(target) == "__all__" for target in node.targets):
+                faults += [
+                    f"{path.relative_to(ROOT)}: {name}" for name in ast.literal_eval(node.value) if name not in names
+                ]
+    assert not faults

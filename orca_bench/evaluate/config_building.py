@@ -7,11 +7,13 @@ because the command line and the Python interface take the same texts; nothing h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
+from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.system_messages import system_message
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 
 PROTOCOLS = ("orca", "leaderboard", "both", "plain")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-Message = Callable[[str], None]
 
 
 def evaluation_config(
@@ -44,7 +44,7 @@ def evaluation_config(
     out: Path | None = None,
     fresh: bool = False,
     max_seconds: float | None = None,
-    message: Message = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
@@ -114,6 +114,7 @@ def request_selection(
     max_new_tokens: Sequence[str] = (),
 ) -> RequestSelection:
     """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
+    check_choice(protocol, REQUEST_PROTOCOLS, "--protocol")
     check_questions(tasks, limit)
     system_text, revisions = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
 
@@ -126,7 +127,7 @@ def request_selection(
 
 
 def _select_tasks_with_rows(
-    task_names: str, benchmarks: Path | None, message: Message = lambda line: None
+    task_names: str, benchmarks: Path | None, message: hub.ShowMessage = lambda line: None
 ) -> list[Task]:
     """The tasks of a comma-separated list; of `all`, those that the suite in a benchmarks directory has rows for.
 

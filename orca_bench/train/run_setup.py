@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench import child_processes, launcher_environment, library_settings, tokenizers
+from orca_bench import child_processes, hub, launcher_environment, library_settings, tokenizers
 from orca_bench.child_processes import free_port
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
@@ -33,7 +33,6 @@ from orca_bench.train.training_process import full_disk_message, work
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-ShowMessage = Callable[[str], None]
 
 _POLL_S = 0.05
 
@@ -64,7 +63,7 @@ def describe(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
     known_commits: Mapping[str, str] | None = None,
-    message: ShowMessage = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
@@ -180,7 +179,7 @@ def launch(
     run: Run,
     recipe: Recipe,
     launcher: str = "torchrun",
-    message: ShowMessage = lambda line: None,
+    message: hub.ShowMessage = lambda line: None,
     shows_steps: bool = False,
 ) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
@@ -232,7 +231,7 @@ def _exit_message(exit_code: int) -> str:
     return f"a training process ended with exit code {exit_code}"
 
 
-def _start_launcher(run: Run, command: list[str], message: ShowMessage) -> int:
+def _start_launcher(run: Run, command: list[str], message: hub.ShowMessage) -> int:
     """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.

@@ -64,3 +64,8 @@ def test_options_that_do_not_fit_the_engine_are_refused(options, message):
 
 def test_a_device_map_is_run_by_one_process():
     assert engine_config(device_map="auto").processes == 1
+
+
+def test_only_protocols_whose_requests_are_made_here_have_requests_to_select():
+    with pytest.raises(UserError, match="--protocol: 'plain' is not one of leaderboard, orca"):
+        request_selection(protocol="plain")

@@ -13,7 +13,7 @@ from orca_bench.results.models import ProtocolDescription
 REQUEST_PROTOCOLS = ("leaderboard", "orca")
 
 __all__ = [
-    "OURS",
+    "REQUEST_PROTOCOLS",
     "Answer",
     "Document",
     "Leaderboard",

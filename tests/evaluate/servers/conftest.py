@@ -1,7 +1,9 @@
-"""Connections to servers that end with the test."""
+"""Servers, and connections to them, that end with the test."""
 
 import contextlib
+import threading
 
+import completions_server
 import pytest
 
 from orca_bench.evaluate.servers.server_engine import ServerEngine
@@ -12,3 +14,22 @@ def connect():
     """A factory of engines that ask a server; each is closed when the test ends."""
     with contextlib.ExitStack() as connections:
         yield lambda *args, **options: connections.enter_context(contextlib.closing(ServerEngine(*args, **options)))
+
+
+@pytest.fixture
+def served(tiny_model, monkeypatch):
+    """A factory of servers with a fault and a window; gives (address, server)."""
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    servers = []
+
+    def start(fault=None, window=None):
+        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}/v1", server
+
+    yield start
+    for server in servers:
+        server.hung.set()
+        server.shutdown()
+        server.server_close()

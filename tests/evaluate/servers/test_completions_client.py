@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sys
-import threading
 
 import completions_server
 import psutil
@@ -20,24 +19,6 @@ from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.evaluate.servers import completions_client, supervisor
 from orca_bench.evaluate.servers.completions_client import Address
 from orca_bench.evaluate.servers.server_engine import ServerEngine
-
-
-@pytest.fixture
-def served(tiny_model):
-    """A factory of servers with a fault and a window; gives (address, server)."""
-    running = []
-
-    def start(fault=None, window=None):
-        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        running.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", server
-
-    yield start
-    for server in running:
-        server.hung.set()
-        server.shutdown()
-        server.server_close()
 
 
 def words(model, mini, url, *more):

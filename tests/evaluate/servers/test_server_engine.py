@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import threading
 
 import completions_server
 import pytest
@@ -15,25 +14,6 @@ from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.servers.server_engine import ServerEngine
-
-
-@pytest.fixture
-def served(tiny_model, monkeypatch):
-    """A factory of servers with a fault; gives (address, server)."""
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    running = []
-
-    def start(fault=None, window=None):
-        server = completions_server.serve(str(tiny_model), "127.0.0.1", 0, "tiny", fault, window)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        running.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1", server
-
-    yield start
-    for server in running:
-        server.hung.set()
-        server.shutdown()
-        server.server_close()
 
 
 def test_the_server_of_these_tests_says_nothing_of_a_client_that_goes_away(served, capsys):
