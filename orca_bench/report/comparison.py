@@ -14,8 +14,8 @@ from orca_bench.errors import UserError
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import clusters_of
-from orca_bench.stats.estimates import mean, mean_of_estimates
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
+from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
 from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS, TaskFacts
 
@@ -87,7 +87,7 @@ def compare_line(first: ResultFile, second: ResultFile, name: str) -> Comparison
 def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with their p corrected by Holm over all lines of all of them: each line with a verdict is one test."""
     ps = [line.difference.p for comparison in comparisons for line in comparison.lines if line.difference is not None]
-    adjusted_ps = iter(holm(ps))
+    adjusted_ps = iter(correct_by_holm(ps))
     return [
         replace(
             comparison,
@@ -175,7 +175,7 @@ def _compare_questions(
         [question.score for question in second_questions],
     )
     difference = paired_difference(first_scores, second_scores, clusters_of(first_questions), strata)
-    first_value = mean(first_scores, strata=strata).value
+    first_value = estimate_mean(first_scores, stratum_labels=strata).value
     return ComparisonLine(task.name, task.title, task.metric, first_value, first_value + difference.value, difference)
 
 

@@ -22,7 +22,7 @@ from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_p
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.multiple_testing import holm
+from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
 from orca_bench.suite import TASKS, TaskFacts
@@ -123,13 +123,13 @@ def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: s
     baseline_means = {name: sum(scores) / len(scores) for name, scores in baseline_scores.items()}
     compared_tasks = [name for name in lines if name in names]
     ps = [
-        max(seed_tests_by_task[name].p, _closest_line(lines[name], baseline_means[name]).difference.p)
+        max(seed_tests_by_task[name].uncorrected_p, _closest_line(lines[name], baseline_means[name]).difference.p)
         for name in compared_tasks
     ]
-    corrected_ps = dict(zip(compared_tasks, holm(ps), strict=True))
+    corrected_ps = dict(zip(compared_tasks, correct_by_holm(ps), strict=True))
     return {
         name: _TaskComparison(
-            baseline_means[name], result_scores[name], max(corrected_ps[name], seed_tests_by_task[name].task_p)
+            baseline_means[name], result_scores[name], max(corrected_ps[name], seed_tests_by_task[name].own_variance_p)
         )
         for name in compared_tasks
     }

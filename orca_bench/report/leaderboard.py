@@ -18,9 +18,9 @@ from orca_bench.report.score_table_formats import format_score
 from orca_bench.report.score_table_notes import merge_notes, task_notes
 from orca_bench.results.models import Average, TaskResult
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.distributions import normal_p
+from orca_bench.stats.distributions import normal_p_value
 from orca_bench.stats.estimates import wilson_interval
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, holm
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.suite import AVERAGES, BY_NAME
 
 _COLUMNS = (*AVERAGES, *BY_NAME)
@@ -170,7 +170,7 @@ def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
             best_index,
             max(p_values),
         )  # better than each of the others: the largest p of an intersection of tests
-    adjusted_ps = holm([p for _, p in candidates.values()])
+    adjusted_ps = correct_by_holm([p for _, p in candidates.values()])
     return {
         name: best_index
         for (name, (best_index, _)), p in zip(candidates.items(), adjusted_ps, strict=True)
@@ -192,7 +192,7 @@ def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     if name in AVERAGES or (other_row.result_file is None and best_row.result_file is None):
         return 1.0  # a reported average has no standard error
     stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
-    return normal_p(best_row.scores[name].value - other_row.scores[name].value, stderr)
+    return normal_p_value(best_row.scores[name].value - other_row.scores[name].value, stderr)
 
 
 def _standard_error(score: _Score, name: str) -> float:

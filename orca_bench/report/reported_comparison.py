@@ -13,7 +13,7 @@ from orca_bench.report.comparison import Comparison, ComparisonLine, correct_tog
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.estimates import Estimate, wilson_interval
+from orca_bench.stats.estimates import MeanScore, wilson_interval
 from orca_bench.stats.paired_tests import normal_difference
 from orca_bench.suite import TASKS, TaskFacts
 
@@ -54,13 +54,15 @@ def _compare_task(result_file: ResultFile, task: TaskFacts, reported_score: floa
     return _compare_scores(task, reported_score / 100, questions.estimate(task.subject_column is not None))
 
 
-def _compare_scores(task: TaskFacts, reported_score: float, estimate: Estimate) -> ComparisonLine:
+def _compare_scores(task: TaskFacts, reported_score: float, estimate: MeanScore) -> ComparisonLine:
     """The difference of two scores that are not paired, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
     # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
     n = task.full_size
     low, high = wilson_interval(reported_score, n)
     reported_stderr = math.sqrt(reported_score * (1 - reported_score) / n) or (high - low) / 4
-    measured_stderr = estimate.stderr or (estimate.high - estimate.low) / 4
+    measured_stderr = estimate.stderr or (estimate.interval_high - estimate.interval_low) / 4
     combined_stderr, value = math.hypot(reported_stderr, measured_stderr), estimate.value - reported_score
-    difference = normal_difference(value, combined_stderr, UNPAIRED_TEST, estimate.n, estimate.clusters)
+    difference = normal_difference(
+        value, combined_stderr, UNPAIRED_TEST, estimate.question_count, estimate.cluster_count
+    )
     return ComparisonLine(task.name, task.title, task.metric, reported_score, estimate.value, difference)

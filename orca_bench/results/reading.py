@@ -33,11 +33,11 @@ class TaskQuestions:
 
     questions: dict[tuple[str, int], Question]
 
-    def estimate(self, stratified: bool) -> estimates.Estimate:
+    def estimate(self, stratified: bool) -> estimates.MeanScore:
         """The task's value with its standard error and interval; `stratified` by part, as MMLU is by subject."""
         questions = list(self.questions.values())
         parts = [part for part, _ in self.questions] if stratified else None
-        return estimates.mean([question.score for question in questions], clusters_of(questions), parts)
+        return estimates.estimate_mean([question.score for question in questions], clusters_of(questions), parts)
 
 
 @dataclass(frozen=True)

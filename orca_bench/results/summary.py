@@ -40,16 +40,18 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
         whole_scores = [
             question.score if question.whole_score is None else question.whole_score for question in questions
         ]
-        entry_fields["whole"] = _estimate_json(estimates.mean(whole_scores, clusters)) | {"questions": changed_count}
+        entry_fields["whole"] = _estimate_json(estimates.estimate_mean(whole_scores, clusters)) | {
+            "questions": changed_count
+        }
     if task.subject_column is not None:
         subject_labels = [task.subject_of_part(question.task) for question in questions]
-        entry_fields |= _estimate_json(estimates.mean(scores, strata=subject_labels))
+        entry_fields |= _estimate_json(estimates.estimate_mean(scores, stratum_labels=subject_labels))
         entry_fields["subjects"] = _subject_results(subject_labels, scores)
         return TaskResult(**entry_fields)
-    estimate = estimates.mean(scores, clusters)
+    estimate = estimates.estimate_mean(scores, clusters)
     entry_fields |= _estimate_json(estimate)
     if clusters is not None:
-        entry_fields["clusters"] = estimate.clusters
+        entry_fields["clusters"] = estimate.cluster_count
     return TaskResult(**entry_fields)
 
 
@@ -74,13 +76,17 @@ def _subject_results(subjects: Sequence[str], scores: Sequence[float]) -> dict[s
     for subject, score in zip(subjects, scores, strict=True):
         scores_by_subject.setdefault(subject, []).append(score)
     return {
-        subject: _estimate_json(estimates.mean(subject_scores)) | {"n": len(subject_scores)}
+        subject: _estimate_json(estimates.estimate_mean(subject_scores)) | {"n": len(subject_scores)}
         for subject, subject_scores in scores_by_subject.items()
     }
 
 
-def _estimate_json(estimate: estimates.Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "stderr": estimate.stderr, "interval": [estimate.low, estimate.high]}
+def _estimate_json(estimate: estimates.MeanScore) -> dict[str, Any]:
+    return {
+        "value": estimate.value,
+        "stderr": estimate.stderr,
+        "interval": [estimate.interval_low, estimate.interval_high],
+    }
 
 
 def _no_average() -> Average:

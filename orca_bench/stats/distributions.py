@@ -11,36 +11,36 @@ from statistics import NormalDist
 
 #: The coverage of all intervals.
 CONFIDENCE_LEVEL = 0.95
-_LARGE_DEGREES = 1e6  # from here on Student's t is the normal distribution
+_MAX_STUDENT_DEGREES = 1e6  # from here on Student's t is the normal distribution
 
 
-def two_sided_quantile(degrees: float | None) -> float:
+def two_sided_quantile(degrees_of_freedom: float | None) -> float:
     """How many standard errors a 95 % interval reaches to each side, by Student's t.
 
-    `degrees` are the degrees of freedom, not below 1 and not necessarily whole; None means the normal distribution.
+    `degrees_of_freedom` is not below 1 and not necessarily whole; None means the normal distribution.
     """
-    probability = (1 + CONFIDENCE_LEVEL) / 2
-    if degrees is None or degrees > _LARGE_DEGREES:
-        return normal_quantile(probability)
+    cumulative_probability = (1 + CONFIDENCE_LEVEL) / 2
+    if degrees_of_freedom is None or degrees_of_freedom > _MAX_STUDENT_DEGREES:
+        return normal_quantile(cumulative_probability)
     from scipy.special import stdtrit
 
-    return float(stdtrit(max(degrees, 1), probability))
+    return float(stdtrit(max(degrees_of_freedom, 1), cumulative_probability))
 
 
-def student_p(statistic: float, degrees: float | None) -> float:
-    """The two-sided p of a t statistic; `degrees` as for `two_sided_quantile`."""
-    if degrees is None:
-        return math.erfc(abs(statistic) / math.sqrt(2))
+def student_p_value(t_statistic: float, degrees_of_freedom: float | None) -> float:
+    """The two-sided p of a t statistic; `degrees_of_freedom` as for `two_sided_quantile`."""
+    if degrees_of_freedom is None:
+        return math.erfc(abs(t_statistic) / math.sqrt(2))
     from scipy.special import stdtr
 
-    return float(2 * stdtr(max(degrees, 1), -abs(statistic)))
+    return float(2 * stdtr(max(degrees_of_freedom, 1), -abs(t_statistic)))
 
 
-def normal_p(value: float, error: float) -> float:
-    """The two-sided p of no effect, for a normally distributed estimate `value` with standard error `error`."""
-    return math.erfc(abs(value / error) / math.sqrt(2))
+def normal_p_value(estimate: float, stderr: float) -> float:
+    """The two-sided p of no effect, for a normally distributed `estimate` with standard error `stderr`."""
+    return math.erfc(abs(estimate / stderr) / math.sqrt(2))
 
 
-def normal_quantile(probability: float) -> float:
-    """The standard normal value that a random one stays below with `probability`."""
-    return NormalDist().inv_cdf(probability)
+def normal_quantile(cumulative_probability: float) -> float:
+    """The standard normal value that a random one stays below with `cumulative_probability`."""
+    return NormalDist().inv_cdf(cumulative_probability)

@@ -12,74 +12,82 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orca_bench.stats.distributions import two_sided_quantile
-from orca_bench.stats.moments import moments
+from orca_bench.stats.moments import compute_moments
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean score, a fraction of 1, of `n` questions in `clusters` clusters (as many as questions where these stand alone).
+class MeanScore:
+    """The mean score of questions, a fraction of 1, with its standard error and 95 % interval.
 
-    `stderr` is None where there is a single unit only. `low` and `high` bound the 95 % interval, within [0, 1].
+    `cluster_count` is the number of questions where these stand alone. `stderr` is None for a single unit. `interval_low` and
+    `interval_high` bound the 95 % interval, within [0, 1].
     """
 
     value: float
     stderr: float | None
-    low: float
-    high: float
-    n: int
-    clusters: int
+    interval_low: float
+    interval_high: float
+    question_count: int
+    cluster_count: int
 
 
-def mean(
-    values: Sequence[float], clusters: Sequence[Hashable] | None = None, strata: Sequence[Hashable] | None = None
-) -> Estimate:
+def estimate_mean(
+    scores: Sequence[float],
+    cluster_labels: Sequence[Hashable] | None = None,
+    stratum_labels: Sequence[Hashable] | None = None,
+) -> MeanScore:
     """The mean of scores [questions] with its standard error and 95 % interval.
 
-    With `clusters`, one label per score, the standard error is the clustered one (Miller 2024, section 2.2). With `strata`, one
-    label a score, the mean is the plain mean of the strata's means. Where all scores are 0 or 1 the interval is Wilson's (1927)
-    with the effective number of questions p(1 − p)/SE²; for other scores and for strata it is Student's. It has a width even
-    where all scores are the same. Raises ValueError for no scores, and for scores that are not numbers in [0, 1].
+    With `cluster_labels`, one label per score, the standard error is the clustered one (Miller 2024, section 2.2). With
+    `stratum_labels`, one label a score, the mean is the plain mean of the strata's means. Where all scores are 0 or 1 the
+    interval is Wilson's (1927) with the effective number of questions p(1 − p)/SE²; for other scores and for strata it is
+    Student's. It has a width even where all scores are the same. Raises ValueError for no scores, and for scores that are not
+    numbers in [0, 1].
     """
-    check_scores(values)
-    sample_moments = moments(values, clusters, strata)
-    value, stderr = sample_moments.mean, sample_moments.stderr
+    check_scores(scores)
+    sample_moments = compute_moments(scores, cluster_labels, stratum_labels)
+    mean_score, stderr = sample_moments.mean, sample_moments.stderr
     if not stderr:
         # Scores in [0, 1] of mean p have a variance of at most p(1 − p): right or wrong is the widest case.
-        low, high = wilson_interval(value, sample_moments.units)
-        return Estimate(value, stderr, low, high, len(values), sample_moments.units)
-    if strata is None and all(score in (0, 1) for score in values):
-        effective_n = min(len(values), value * (1 - value) / stderr**2)
-        low, high = wilson_interval(value, effective_n, sample_moments.degrees)
+        low, high = wilson_interval(mean_score, sample_moments.unit_count)
+        return MeanScore(mean_score, stderr, low, high, len(scores), sample_moments.unit_count)
+    if stratum_labels is None and all(score in (0, 1) for score in scores):
+        effective_question_count = min(len(scores), mean_score * (1 - mean_score) / stderr**2)
+        low, high = wilson_interval(mean_score, effective_question_count, sample_moments.degrees_of_freedom)
     else:
-        margin = two_sided_quantile(sample_moments.degrees) * stderr
-        low, high = max(0.0, value - margin), min(1.0, value + margin)
-    return Estimate(value, stderr, low, high, len(values), sample_moments.units)
+        half_width = two_sided_quantile(sample_moments.degrees_of_freedom) * stderr
+        low, high = max(0.0, mean_score - half_width), min(1.0, mean_score + half_width)
+    return MeanScore(mean_score, stderr, low, high, len(scores), sample_moments.unit_count)
 
 
-def check_scores(values: Sequence[float]) -> None:
+def check_scores(scores: Sequence[float]) -> None:
     """Raise ValueError for no scores, and for a score that is not a number in [0, 1]."""
-    if not values:
+    if not scores:
         raise ValueError("no scores")
-    for value in values:
-        if not 0 <= value <= 1:  # NaN is not
-            raise ValueError(f"{value} is no score between 0 and 1")
+    for score in scores:
+        if not 0 <= score <= 1:  # NaN is not
+            raise ValueError(f"{score} is no score between 0 and 1")
 
 
-def wilson_interval(proportion: float, n: float, degrees: float | None = None) -> tuple[float, float]:
+def wilson_interval(proportion: float, n: float, degrees_of_freedom: float | None = None) -> tuple[float, float]:
     """Wilson's 95 % score interval (1927) of a proportion of `n` questions, (low, high); `n` may be an effective size.
 
-    With `degrees`, Student's quantile with these degrees of freedom takes the place of the normal one.
+    With `degrees_of_freedom`, Student's quantile with these degrees of freedom takes the place of the normal one.
     """
-    z = two_sided_quantile(degrees)
-    center = (proportion + z * z / (2 * n)) / (1 + z * z / n)
-    margin = z / (1 + z * z / n) * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
-    return max(0.0, min(proportion, center - margin)), min(1.0, max(proportion, center + margin))
+    z = two_sided_quantile(degrees_of_freedom)
+    interval_center = (proportion + z * z / (2 * n)) / (1 + z * z / n)
+    half_width = z / (1 + z * z / n) * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
+    return max(0.0, min(proportion, interval_center - half_width)), min(
+        1.0, max(proportion, interval_center + half_width)
+    )
 
 
-def normal_interval(value: float, stderr: float, lower: float = -1.0, upper: float = 1.0) -> tuple[float, float]:
-    """The 95 % interval (low, high) of a normally distributed estimate, cut to [`least`, `most`]."""
-    margin = two_sided_quantile(None) * stderr
-    return max(lower, value - margin), min(upper, value + margin)
+def normal_interval(
+    estimate: float, stderr: float, lower_bound: float = -1.0, upper_bound: float = 1.0
+) -> tuple[float, float]:
+    """The 95 % interval (low, high) of a normally distributed estimate, cut to [`lower_bound`, `upper_bound`]."""
+    half_width = two_sided_quantile(None) * stderr
+    return max(lower_bound, estimate - half_width), min(upper_bound, estimate + half_width)
 
 
 class WithStandardError(Protocol):
@@ -96,6 +104,6 @@ class WithStandardError(Protocol):
 
 def mean_of_estimates(estimates: Sequence[WithStandardError]) -> tuple[float, float | None]:
     """The plain mean of k independent estimates and its standard error sqrt(Σ SE²) / k; None where one of them has none."""
-    value = sum(estimate.value for estimate in estimates) / len(estimates)
+    mean_value = sum(estimate.value for estimate in estimates) / len(estimates)
     variances = [estimate.stderr**2 for estimate in estimates if estimate.stderr is not None]
-    return value, math.sqrt(sum(variances)) / len(estimates) if len(variances) == len(estimates) else None
+    return mean_value, math.sqrt(sum(variances)) / len(estimates) if len(variances) == len(estimates) else None

@@ -11,67 +11,76 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-_ROUNDING = 1e-12  # a standard error below it is a rounding error of zero
+_MIN_NONZERO_STDERR = 1e-12  # a standard error below it is a rounding error of zero
 
 
 @dataclass(frozen=True)
 class Moments:
-    """A mean and its standard error; `units` counts the independent units: questions, or clusters.
+    """A mean and its standard error; `unit_count` counts the independent units: questions, or clusters.
 
-    `stderr` is None for a single unit, 0.0 where all units agree. `degrees` are the degrees of freedom of Student's t; None
+    `stderr` is None for a single unit, 0.0 where all units agree. `degrees_of_freedom` are those of Student's t; None
     where the standard error has none.
     """
 
     mean: float
     stderr: float | None
-    degrees: float | None
-    units: int
+    degrees_of_freedom: float | None
+    unit_count: int
 
 
-def moments(
-    values: Sequence[float], clusters: Sequence[Hashable] | None = None, strata: Sequence[Hashable] | None = None
+def compute_moments(
+    question_values: Sequence[float],
+    cluster_labels: Sequence[Hashable] | None = None,
+    stratum_labels: Sequence[Hashable] | None = None,
 ) -> Moments:
-    """The moments of `values` [questions]; `clusters` and `strata` [questions] label them.
+    """The moments of `question_values` [questions]; `cluster_labels` and `stratum_labels` [questions] label them.
 
     With strata the mean is the plain mean of the strata's means, whatever their sizes.
     """
-    if strata is None:
-        return _stratum_moments(values, clusters)
+    if stratum_labels is None:
+        return _stratum_moments(question_values, cluster_labels)
     indices_by_stratum: dict[Hashable, list[int]] = {}
-    for index, stratum_key in enumerate(strata):
+    for index, stratum_key in enumerate(stratum_labels):
         indices_by_stratum.setdefault(stratum_key, []).append(index)
     stratum_moments = [
-        _stratum_moments([values[i] for i in indices], None if clusters is None else [clusters[i] for i in indices])
+        _stratum_moments(
+            [question_values[i] for i in indices],
+            None if cluster_labels is None else [cluster_labels[i] for i in indices],
+        )
         for indices in indices_by_stratum.values()
     ]
-    mean = sum(stratum.mean for stratum in stratum_moments) / len(stratum_moments)
-    units = sum(stratum.units for stratum in stratum_moments)
-    variances: list[float] = []
+    mean_of_strata = sum(stratum.mean for stratum in stratum_moments) / len(stratum_moments)
+    unit_count = sum(stratum.unit_count for stratum in stratum_moments)
+    stratum_variances: list[float] = []
     for stratum in stratum_moments:
         if stratum.stderr is None:
-            return Moments(mean, None, None, units)
-        variances.append(stratum.stderr**2)
-    variance_sum = sum(variances)
+            return Moments(mean_of_strata, None, None, unit_count)
+        stratum_variances.append(stratum.stderr**2)
+    variance_sum = sum(stratum_variances)
     # Welch and Satterthwaite: the degrees of freedom of a sum of variances.
-    denominator = sum(
-        variance * variance / (stratum.units - 1) for variance, stratum in zip(variances, stratum_moments, strict=True)
+    welch_denominator = sum(
+        variance * variance / (stratum.unit_count - 1)
+        for variance, stratum in zip(stratum_variances, stratum_moments, strict=True)
     )
-    degrees = variance_sum * variance_sum / denominator if denominator else None
-    return Moments(mean, math.sqrt(variance_sum) / len(stratum_moments), degrees, units)
+    degrees_of_freedom = variance_sum * variance_sum / welch_denominator if welch_denominator else None
+    return Moments(mean_of_strata, math.sqrt(variance_sum) / len(stratum_moments), degrees_of_freedom, unit_count)
 
 
-def _stratum_moments(values: Sequence[float], clusters: Sequence[Hashable] | None) -> Moments:
-    n = len(values)
-    mean = sum(values) / n
-    if clusters is None:
-        units, squares = n, sum((value - mean) ** 2 for value in values)
+def _stratum_moments(question_values: Sequence[float], cluster_labels: Sequence[Hashable] | None) -> Moments:
+    question_count = len(question_values)
+    mean = sum(question_values) / question_count
+    if cluster_labels is None:
+        unit_count, sum_of_squares = question_count, sum((value - mean) ** 2 for value in question_values)
     else:
-        deviations: dict[Hashable, float] = {}
-        for value, cluster in zip(values, clusters, strict=True):
-            deviations[cluster] = deviations.get(cluster, 0.0) + value - mean
+        deviation_by_cluster: dict[Hashable, float] = {}
+        for value, cluster_label in zip(question_values, cluster_labels, strict=True):
+            deviation_by_cluster[cluster_label] = deviation_by_cluster.get(cluster_label, 0.0) + value - mean
         # Miller 2024, section 2.2: the clustered standard error.
-        units, squares = len(deviations), sum(deviation * deviation for deviation in deviations.values())
-    if units < 2:
-        return Moments(mean, None, None, units)
-    stderr = math.sqrt(squares * units / (units - 1)) / n
-    return Moments(mean, stderr if stderr > _ROUNDING else 0.0, units - 1, units)
+        unit_count, sum_of_squares = (
+            len(deviation_by_cluster),
+            sum(deviation * deviation for deviation in deviation_by_cluster.values()),
+        )
+    if unit_count < 2:
+        return Moments(mean, None, None, unit_count)
+    stderr = math.sqrt(sum_of_squares * unit_count / (unit_count - 1)) / question_count
+    return Moments(mean, stderr if stderr > _MIN_NONZERO_STDERR else 0.0, unit_count - 1, unit_count)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 SIGNIFICANCE_LEVEL = 0.05
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p-values corrected by Holm's step-down method, in the order of `ps` (Holm 1979, Scand. J. Stat. 6:65)."""
-    corrected_ps, largest_p = [0.0] * len(ps), 0.0
-    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        largest_p = max(largest_p, min(1.0, (len(ps) - rank) * ps[index]))
-        corrected_ps[index] = largest_p
-    return corrected_ps
+def correct_by_holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected by Holm's step-down method, in the order of `p_values` (Holm 1979, Scand. J. Stat. 6:65)."""
+    corrected_p_values, largest_corrected_p = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest_corrected_p = max(largest_corrected_p, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected_p_values[index] = largest_corrected_p
+    return corrected_p_values

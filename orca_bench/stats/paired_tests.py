@@ -1,8 +1,8 @@
 """Two scores of each question in, their difference with its interval and test out.
 
 Both results answered the same questions, so that how hard a question is falls out of the difference (Miller 2024, arXiv
-2411.00640, section 4). Scores are fractions in [0, 1]. Its own module because only reports compare results. `mcnemar` imports
-scipy when it is called.
+2411.00640, section 4). Scores are fractions in [0, 1]. Its own module because only reports compare results. `mcnemar_p_value`
+imports scipy when it is called.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from orca_bench.stats.distributions import normal_p, normal_quantile, student_p, two_sided_quantile
+from orca_bench.stats.distributions import normal_p_value, normal_quantile, student_p_value, two_sided_quantile
 from orca_bench.stats.estimates import check_scores, normal_interval
-from orca_bench.stats.moments import Moments, moments
+from orca_bench.stats.moments import Moments, compute_moments
 
-_POWER = 0.8  # of the smallest detectable difference
+_DETECTION_POWER = 0.8  # of the smallest detectable difference
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Difference:
 
 
 def paired_difference(
-    first: Sequence[float],
-    second: Sequence[float],
-    clusters: Sequence[Hashable] | None = None,
-    strata: Sequence[Hashable] | None = None,
+    first_scores: Sequence[float],
+    second_scores: Sequence[float],
+    cluster_labels: Sequence[Hashable] | None = None,
+    stratum_labels: Sequence[Hashable] | None = None,
 ) -> Difference:
     """The difference of two scores of each question, second minus first; all sequences are [questions].
 
@@ -54,44 +54,85 @@ def paired_difference(
     t of the paired differences. Raises ValueError for scores that are not numbers in [0, 1], for none, and for sequences of
     different lengths.
     """
-    check_scores(first)
-    check_scores(second)
-    differences = [b - a for a, b in zip(first, second, strict=True)]
-    sample_moments = moments(differences, clusters, strata)
-    value, stderr = sample_moments.mean, sample_moments.stderr
-    better, worse = sum(difference > 0 for difference in differences), sum(difference < 0 for difference in differences)
-    is_binary = all(score in (0, 1) for score in (*first, *second))
-    if is_binary and clusters is None:
-        low, high, stderr = _binary_interval(sample_moments, better, worse, len(differences), strata is not None)
-        p, test = mcnemar(better, worse), "exact McNemar"
-        if strata is not None:
+    check_scores(first_scores)
+    check_scores(second_scores)
+    differences = [b - a for a, b in zip(first_scores, second_scores, strict=True)]
+    difference_moments = compute_moments(differences, cluster_labels, stratum_labels)
+    mean_difference, stderr = difference_moments.mean, difference_moments.stderr
+    better_count, worse_count = (
+        sum(difference > 0 for difference in differences),
+        sum(difference < 0 for difference in differences),
+    )
+    has_binary_scores = all(score in (0, 1) for score in (*first_scores, *second_scores))
+    if has_binary_scores and cluster_labels is None:
+        low, high, stderr = _binary_interval(
+            difference_moments, better_count, worse_count, len(differences), stratum_labels is not None
+        )
+        p_value, test_name = mcnemar_p_value(better_count, worse_count), "exact McNemar"
+        if stratum_labels is not None:
             # McNemar's test counts questions, and a mean of strata may go the other way: both must show a difference.
-            p = 1.0 if value * (better - worse) < 0 else max(p, student_p(value / stderr, sample_moments.degrees))
-            test = "exact McNemar and t by stratum"
+            p_value = (
+                1.0
+                if mean_difference * (better_count - worse_count) < 0
+                else max(p_value, student_p_value(mean_difference / stderr, difference_moments.degrees_of_freedom))
+            )
+            test_name = "exact McNemar and t by stratum"
     elif stderr:
-        margin = two_sided_quantile(sample_moments.degrees) * stderr
-        low, high = max(-1.0, value - margin), min(1.0, value + margin)
-        p, test = (
-            student_p(value / stderr, sample_moments.degrees),
-            "paired t" if clusters is None else "paired t by cluster",
+        half_width = two_sided_quantile(difference_moments.degrees_of_freedom) * stderr
+        low, high = max(-1.0, mean_difference - half_width), min(1.0, mean_difference + half_width)
+        p_value, test_name = (
+            student_p_value(mean_difference / stderr, difference_moments.degrees_of_freedom),
+            "paired t" if cluster_labels is None else "paired t by cluster",
         )
     else:
         # All differences are equal. A share u of questions with another difference would have appeared in this sample with
         # 97.5 %, so a larger share is excluded.
-        largest_share = 1 - (0.025 ** (1 / sample_moments.units))
-        low, high = max(-1.0, value - largest_share), min(1.0, value + largest_share)
-        p, test = (1.0 if value == 0 or sample_moments.units < 2 else 2 * 0.5**sample_moments.units), "sign test"
-    detectable = smallest_detectable(stderr) if stderr else None
+        largest_differing_share = 1 - (0.025 ** (1 / difference_moments.unit_count))
+        low, high = (
+            max(-1.0, mean_difference - largest_differing_share),
+            min(1.0, mean_difference + largest_differing_share),
+        )
+        p_value, test_name = (
+            (
+                1.0
+                if mean_difference == 0 or difference_moments.unit_count < 2
+                else 2 * 0.5**difference_moments.unit_count
+            ),
+            "sign test",
+        )
+    detectable_difference = smallest_detectable(stderr) if stderr else None
     return Difference(
-        value, stderr, low, high, p, test, len(differences), sample_moments.units, better, worse, detectable
+        mean_difference,
+        stderr,
+        low,
+        high,
+        p_value,
+        test_name,
+        len(differences),
+        difference_moments.unit_count,
+        better_count,
+        worse_count,
+        detectable_difference,
     )
 
 
-def normal_difference(value: float, stderr: float, test: str, n: int, clusters: int) -> Difference:
+def normal_difference(
+    difference: float, stderr: float, test_name: str, question_count: int, cluster_count: int
+) -> Difference:
     """A normal difference with a known value and standard error; the counts of better and worse questions are 0."""
-    low, high = normal_interval(value, stderr)
+    low, high = normal_interval(difference, stderr)
     return Difference(
-        value, stderr, low, high, normal_p(value, stderr), test, n, clusters, 0, 0, smallest_detectable(stderr)
+        difference,
+        stderr,
+        low,
+        high,
+        normal_p_value(difference, stderr),
+        test_name,
+        question_count,
+        cluster_count,
+        0,
+        0,
+        smallest_detectable(stderr),
     )
 
 
@@ -100,27 +141,31 @@ def smallest_detectable(stderr: float) -> float:
 
     Miller 2024, section 5.
     """
-    return (two_sided_quantile(None) + normal_quantile(_POWER)) * stderr
+    return (two_sided_quantile(None) + normal_quantile(_DETECTION_POWER)) * stderr
 
 
-def mcnemar(better: int, worse: int) -> float:
+def mcnemar_p_value(better_count: int, worse_count: int) -> float:
     """The p of the exact two-sided McNemar test: each of the better + worse disagreements is as likely one way as the other."""
-    if better + worse == 0:
+    if better_count + worse_count == 0:
         return 1.0
     from scipy.stats import binomtest
 
-    return float(binomtest(better, better + worse, 0.5).pvalue)
+    return float(binomtest(better_count, better_count + worse_count, 0.5).pvalue)
 
 
 def _binary_interval(
-    sample_moments: Moments, better: int, worse: int, n: int, stratified: bool
+    difference_moments: Moments, better_count: int, worse_count: int, question_count: int, is_stratified: bool
 ) -> tuple[float, float, float]:
     """(low, high, standard error) by Bonett and Price; of strata by Student's t where their standard error is not zero."""
-    if stratified and sample_moments.stderr:
-        margin = two_sided_quantile(sample_moments.degrees) * sample_moments.stderr
-        return max(-1.0, sample_moments.mean - margin), min(1.0, sample_moments.mean + margin), sample_moments.stderr
-    better_share, worse_share = (better + 1) / (n + 2), (worse + 1) / (n + 2)
-    stderr = math.sqrt((better_share + worse_share - (better_share - worse_share) ** 2) / (n + 2))
-    margin = two_sided_quantile(None) * stderr
-    low, high = better_share - worse_share - margin, better_share - worse_share + margin
-    return max(-1.0, min(low, sample_moments.mean)), min(1.0, max(high, sample_moments.mean)), stderr
+    if is_stratified and difference_moments.stderr:
+        half_width = two_sided_quantile(difference_moments.degrees_of_freedom) * difference_moments.stderr
+        return (
+            max(-1.0, difference_moments.mean - half_width),
+            min(1.0, difference_moments.mean + half_width),
+            difference_moments.stderr,
+        )
+    better_share, worse_share = (better_count + 1) / (question_count + 2), (worse_count + 1) / (question_count + 2)
+    stderr = math.sqrt((better_share + worse_share - (better_share - worse_share) ** 2) / (question_count + 2))
+    half_width = two_sided_quantile(None) * stderr
+    low, high = better_share - worse_share - half_width, better_share - worse_share + half_width
+    return max(-1.0, min(low, difference_moments.mean)), min(1.0, max(high, difference_moments.mean)), stderr

@@ -6,21 +6,24 @@ import random
 import pytest
 from scipy import stats
 
-from orca_bench.stats.estimates import mean, wilson_interval
+from orca_bench.stats.estimates import estimate_mean, wilson_interval
 
 
 def test_a_mean_has_the_standard_error_of_its_scores():
-    estimate = mean([1.0, 0.0, 1.0, 0.0])
-    assert (estimate.value, estimate.n, estimate.clusters) == (0.5, 4, 4)
+    estimate = estimate_mean([1.0, 0.0, 1.0, 0.0])
+    assert (estimate.value, estimate.question_count, estimate.cluster_count) == (0.5, 4, 4)
     assert estimate.stderr == pytest.approx((1 / 3 / 4) ** 0.5)
-    one = mean([1.0])
-    assert one.stderr is None and one.low < 1 == one.high
+    one = estimate_mean([1.0])
+    assert one.stderr is None and one.interval_low < 1 == one.interval_high
 
 
 @pytest.mark.parametrize(("score", "n"), [(0.0, 1), (0.0, 50), (1.0, 50), (0.5, 30)])
 def test_an_interval_has_a_width_where_all_scores_are_the_same(score, n):
-    estimate = mean([score] * n)
-    assert estimate.low <= score <= estimate.high and estimate.high - estimate.low > 0.02
+    estimate = estimate_mean([score] * n)
+    assert (
+        estimate.interval_low <= score <= estimate.interval_high
+        and estimate.interval_high - estimate.interval_low > 0.02
+    )
 
 
 def test_clusters_that_agree_count_once():
@@ -28,15 +31,15 @@ def test_clusters_that_agree_count_once():
     passages = [float(i % 2) for i in range(10)]
     values = [p for p in passages for _ in range(5)]
     labels = [i for i in range(10) for _ in range(5)]
-    clustered, alone = mean(values, labels), mean(passages)
-    assert clustered.stderr == pytest.approx(alone.stderr) and clustered.clusters == 10
-    assert mean(values).stderr < 0.5 * clustered.stderr
+    clustered, alone = estimate_mean(values, labels), estimate_mean(passages)
+    assert clustered.stderr == pytest.approx(alone.stderr) and clustered.cluster_count == 10
+    assert estimate_mean(values).stderr < 0.5 * clustered.stderr
 
 
 def test_strata_are_weighed_alike_whatever_their_sizes():
     values, strata = [1.0] * 8 + [0.0] * 2 + [1.0, 0.0], ["a"] * 10 + ["b"] * 2
-    estimate = mean(values, strata=strata)
-    a, b = mean(values[:10]), mean(values[10:])
+    estimate = estimate_mean(values, stratum_labels=strata)
+    a, b = estimate_mean(values[:10]), estimate_mean(values[10:])
     assert estimate.value == pytest.approx((0.8 + 0.5) / 2)
     assert estimate.stderr == pytest.approx(math.hypot(a.stderr, b.stderr) / 2)
 
@@ -50,7 +53,7 @@ def test_wilsons_interval_is_scipys():
 @pytest.mark.parametrize("values", [[], [math.nan], [1.5], [-0.1], [math.inf]])
 def test_a_number_that_is_no_score_is_refused(values):
     with pytest.raises(ValueError):
-        mean(values)
+        estimate_mean(values)
 
 
 # --- coverage of the intervals, by simulation: 2,000 evaluations each --------------------------------------------------
@@ -75,9 +78,9 @@ def test_intervals_of_clustered_scores_cover_the_truth_as_often_as_they_say(shar
     hits = unclustered_hits = 0
     for _ in range(EVALUATIONS):
         values, labels = clustered(rng, 60, 5, 0.14, share)
-        estimate, unclustered = mean(values, labels), mean(values)
-        hits += estimate.low <= share <= estimate.high
-        unclustered_hits += unclustered.low <= share <= unclustered.high
+        estimate, unclustered = estimate_mean(values, labels), estimate_mean(values)
+        hits += estimate.interval_low <= share <= estimate.interval_high
+        unclustered_hits += unclustered.interval_low <= share <= unclustered.interval_high
     assert 0.93 <= hits / EVALUATIONS <= 0.97
     assert unclustered_hits < hits  # to leave the clusters out is to be surer than one may
 
@@ -88,9 +91,9 @@ def test_intervals_of_strata_and_of_continuous_scores_cover_the_truth():
     shares = [0.1 + 0.1 * s for s in range(8)]
     hits = continuous = 0
     for _ in range(EVALUATIONS):
-        estimate = mean([float(rng.random() < shares[s]) for s in strata], strata=strata)
-        hits += estimate.low <= sum(shares) / 8 <= estimate.high
-        estimate = mean([rng.betavariate(0.5, 1.5) for _ in range(60)])
-        continuous += estimate.low <= 0.25 <= estimate.high
+        estimate = estimate_mean([float(rng.random() < shares[s]) for s in strata], stratum_labels=strata)
+        hits += estimate.interval_low <= sum(shares) / 8 <= estimate.interval_high
+        estimate = estimate_mean([rng.betavariate(0.5, 1.5) for _ in range(60)])
+        continuous += estimate.interval_low <= 0.25 <= estimate.interval_high
     assert 0.93 <= hits / EVALUATIONS <= 0.97
     assert 0.93 <= continuous / EVALUATIONS <= 0.97

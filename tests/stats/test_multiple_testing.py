@@ -4,18 +4,18 @@ import random
 
 import pytest
 
-from orca_bench.stats.distributions import normal_p
+from orca_bench.stats.distributions import normal_p_value
 from orca_bench.stats.estimates import mean_of_estimates
-from orca_bench.stats.multiple_testing import holm
+from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.paired_tests import paired_difference
 
 EVALUATIONS = 2000
 
 
 def test_holm_is_the_textbooks_step_down():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == []
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert correct_by_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_by_holm([]) == []
+    assert correct_by_holm([0.5, 0.9]) == [1.0, 1.0]
 
 
 def test_without_a_true_difference_at_most_one_report_of_twenty_shows_one():
@@ -31,6 +31,6 @@ def test_without_a_true_difference_at_most_one_report_of_twenty_shows_one():
                 scores = [[rng.random() * h for h in difficulties] for _ in range(2)]
             differences.append(paired_difference(*scores, labels if task == 6 else None, strata if task == 5 else None))
         ps = [difference.p for difference in differences]
-        ps += [normal_p(*mean_of_estimates(parts)) for parts in (differences, differences[:6])]
-        false_alarms += min(holm(ps)) < 0.05
+        ps += [normal_p_value(*mean_of_estimates(parts)) for parts in (differences, differences[:6])]
+        false_alarms += min(correct_by_holm(ps)) < 0.05
     assert 0 < false_alarms / EVALUATIONS <= 0.05

@@ -5,7 +5,7 @@ import random
 import pytest
 from scipy import stats
 
-from orca_bench.stats.paired_tests import mcnemar, paired_difference
+from orca_bench.stats.paired_tests import mcnemar_p_value, paired_difference
 
 EVALUATIONS = 2000
 
@@ -17,8 +17,8 @@ def test_an_interval_has_a_width_where_nothing_changed(score, n):
 
 
 def test_mcnemars_test_is_scipys_binomial_test():
-    assert mcnemar(3, 12) == pytest.approx(stats.binomtest(3, 15).pvalue)
-    assert mcnemar(0, 0) == 1.0
+    assert mcnemar_p_value(3, 12) == pytest.approx(stats.binomtest(3, 15).pvalue)
+    assert mcnemar_p_value(0, 0) == 1.0
 
 
 def test_a_continuous_difference_is_the_paired_t_test():
@@ -35,12 +35,12 @@ def test_a_mean_of_strata_and_a_count_of_questions_that_go_different_ways_show_n
     strata = ["large"] * 100 + [f"small {n}" for n in range(9) for _ in range(5)]
     first = [0.0] * 100 + [1.0] * 45
     second = [1.0] * 30 + [0.0] * 70 + [1.0, 1.0, 1.0, 0.0, 1.0] * 9
-    difference = paired_difference(first, second, strata=strata)
-    assert (difference.better, difference.worse) == (30, 9) and mcnemar(30, 9) < 0.01
+    difference = paired_difference(first, second, stratum_labels=strata)
+    assert (difference.better, difference.worse) == (30, 9) and mcnemar_p_value(30, 9) < 0.01
     assert difference.value < 0 and difference.p == 1
-    same = paired_difference(first, [1.0] * 30 + [0.0] * 70 + [1.0] * 45, strata=strata)
+    same = paired_difference(first, [1.0] * 30 + [0.0] * 70 + [1.0] * 45, stratum_labels=strata)
     assert same.value > 0 and 0 < same.p < 1e-6 and same.low > 0
-    assert same.p > mcnemar(30, 0)
+    assert same.p > mcnemar_p_value(30, 0)
 
 
 def test_intervals_of_paired_differences_cover_the_truth():

@@ -6,13 +6,13 @@ import random
 import pytest
 from scipy import stats
 
-from orca_bench.stats.multiple_testing import holm
+from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.seed_tests import seed_tests
 
 
 def test_the_test_of_five_runs_is_students_t_with_the_error_of_a_prediction():
     baselines = [0.50, 0.54, 0.46, 0.52, 0.48]
-    p = [seed_tests([baselines], [value], [0.01])[0].p for value in (0.47, 0.20, 0.3)]
+    p = [seed_tests([baselines], [value], [0.01])[0].uncorrected_p for value in (0.47, 0.20, 0.3)]
     assert p[0] > 0.3 and p[1] < 0.01
     t = (0.3 - 0.5) / (stats.tstd(baselines) * math.sqrt(1.2))
     assert p[2] == pytest.approx(2 * stats.t.sf(abs(t), 4))
@@ -23,10 +23,12 @@ def test_the_test_of_five_runs_is_students_t_with_the_error_of_a_prediction():
 def tasks_with_a_loss(baselines, values, step=1 / 120):
     """The tasks whose loss is larger than what seeds do, by the rule of the gate."""
     tests = seed_tests(baselines, values, [step] * len(baselines))
-    ps = holm([test.p for test in tests])
+    ps = correct_by_holm([test.uncorrected_p for test in tests])
     fell = [value < sum(runs) / len(runs) for value, runs in zip(values, baselines, strict=True)]
     return [
-        task for task, (p, test) in enumerate(zip(ps, tests, strict=True)) if fell[task] and max(p, test.task_p) < 0.05
+        task
+        for task, (p, test) in enumerate(zip(ps, tests, strict=True))
+        if fell[task] and max(p, test.own_variance_p) < 0.05
     ]
 
 
