@@ -106,7 +106,7 @@ def evaluate(
     from orca_bench.evaluate.display import SilentDisplay
 
     display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_text_list(tasks))
-    config_building.check_questions(tasks, limit)
+    config_building.check_tasks_and_limit(tasks, limit)
     config = config_building.evaluation_config(
         str(newest_model(runs) if model is None else model),
         runs,
@@ -127,7 +127,7 @@ def evaluate(
         message=display.message,
     )
     protocols = evaluation.evaluate(config, display)
-    return {protocol: load_result(config.result_paths[protocol]) for protocol in protocols}
+    return {protocol: load_result(config.result_paths_by_protocol[protocol]) for protocol in protocols}
 
 
 def load_result(path: str | Path, label: str | None = None) -> ResultFile:

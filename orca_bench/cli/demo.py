@@ -34,11 +34,11 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     from orca_bench.cli.console import console
     from orca_bench.cli.result_output import print_table
     from orca_bench.cli.training_display import TrainingConsole
-    from orca_bench.evaluate.config_building import check_questions
+    from orca_bench.evaluate.config_building import check_tasks_and_limit
     from orca_bench.files import shipped
     from orca_bench.train.train_recipe import write_untrained_model
 
-    check_questions("all", limit)  # cheap errors before the heavy imports
+    check_tasks_and_limit("all", limit)  # cheap errors before the heavy imports
     recipe = api.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
     untrained_folder = write_untrained_model(recipe, runs)
     console.print(

@@ -108,9 +108,9 @@ def command(
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
     """
     from orca_bench.cli.durations import duration_s
-    from orca_bench.evaluate.config_building import check_questions, engine_config
+    from orca_bench.evaluate.config_building import check_tasks_and_limit, engine_config
 
-    check_questions(tasks, limit)  # cheap errors before the heavy imports
+    check_tasks_and_limit(tasks, limit)  # cheap errors before the heavy imports
     engine, max_seconds = engine_config(**engine_options), duration_s(max_time)
 
     from orca_bench import api

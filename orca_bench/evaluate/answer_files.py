@@ -62,11 +62,11 @@ def read_answers(path: Path) -> AnswerFile:
 
 
 def match_answers(
-    answer_file: AnswerFile, documents: Sequence[Document], cut_texts: bool = False
+    answer_file: AnswerFile, documents: Sequence[Document], should_cut_texts: bool = False
 ) -> dict[RequestKey, Answer]:
     """The answer to each request of `documents`; raises UserError for one that is missing, of no request, or no answer.
 
-    Where a line still has the request's strings, they must be those of the request. With `cut_texts`, a text ends where a
+    Where a line still has the request's strings, they must be those of the request. With `should_cut_texts`, a text ends where a
     stop string of its request begins.
     """
     requests = dict(requests_by_key(documents))
@@ -88,7 +88,7 @@ def match_answers(
             where=answer_file.path,
             hint="give the --limit that the requests were made with",
         )
-    if cut_texts:
+    if should_cut_texts:
         answers_by_key = {key: _cut_answer(answer, requests[key].until) for key, answer in answers_by_key.items()}
     answer_file.notes += _notes(requests, answers_by_key)
     return answers_by_key

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
-PROTOCOLS = ("orca", "leaderboard", "both", "plain")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+PROTOCOL_NAMES = ("orca", "leaderboard", "both", "plain")
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
 
 def evaluation_config(
-    model: str,
-    runs: Path,
+    model_folder_or_id: str,
+    runs_folder: Path,
     *,
     tasks: str = "all",
     protocol: str = "orca",
@@ -48,17 +48,20 @@ def evaluation_config(
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
-    `model` is a folder or hub id, `runs` the folder where results go unless `out` names a file. `benchmarks_revisions` are
-    `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here (`message` gets a line about it),
-    and a server is asked for the name of its model. Raises UserError for a text that is not valid.
+    `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
+    `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here (`message`
+    gets a line about it), and a server is asked for the name of its model. Raises UserError for a text that is not valid.
     """
-    check_choice(protocol, PROTOCOLS, "--protocol")
-    check_choice(dtype, DTYPES, "--dtype")
-    check_questions(tasks, limit)
+    check_choice(protocol, PROTOCOL_NAMES, "--protocol")
+    check_choice(dtype, DTYPE_NAMES, "--dtype")
+    check_tasks_and_limit(tasks, limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
     system_text = system_message(system)
-    revisions, token_limits = revisions_by_task(benchmarks_revisions, benchmarks), token_limits_by_task(max_new_tokens)
+    dataset_revisions_by_task, max_new_tokens_by_task = (
+        revisions_by_task(benchmarks_revisions, benchmarks),
+        token_limits_by_task(max_new_tokens),
+    )
 
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
@@ -68,15 +71,15 @@ def evaluation_config(
 
     name, engine = None if name is None else check_name(name), engine or EngineConfig()
     selected_tasks = _select_tasks_with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
-    is_server = engine.name == "api"
-    model_source = locate(model, revision, message, with_weights=not is_server)
+    is_server = engine.engine_name == "api"
+    model_source = locate(model_folder_or_id, revision, message, with_weights=not is_server)
     if name is None:
         name = _served_name(engine) if is_server else name_of(model_source.folder, model_source.commit)
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
-                name, model_source.folder, runs, protocol_name, limit, system_text, token_limits
+                name, model_source.folder, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
             )
             for protocol_name in protocol_names
         }
@@ -87,19 +90,19 @@ def evaluation_config(
     else:
         result_paths = {protocol: out}
     return EvaluationConfig(
-        model=model_source,
-        name=name,
+        model_source=model_source,
+        model_name=name,
         tasks=selected_tasks,
-        result_paths=result_paths,
-        system=system_text,
-        benchmarks=benchmarks,
-        limit=limit,
+        result_paths_by_protocol=result_paths,
+        system_text=system_text,
+        benchmarks_folder=benchmarks,
+        question_limit=limit,
         dtype=dtype,
-        fresh=fresh,
-        engine=engine,
+        ignores_cached_answers=fresh,
+        engine_config=engine,
         max_seconds=max_seconds,
-        benchmarks_revisions=revisions,
-        max_new_tokens=token_limits,
+        dataset_revisions_by_task=dataset_revisions_by_task,
+        max_new_tokens_by_task=max_new_tokens_by_task,
     )
 
 
@@ -115,37 +118,45 @@ def request_selection(
 ) -> RequestSelection:
     """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
     check_choice(protocol, REQUEST_PROTOCOLS, "--protocol")
-    check_questions(tasks, limit)
-    system_text, revisions = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
+    check_tasks_and_limit(tasks, limit)
+    system_text, dataset_revisions_by_task = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
 
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
-    token_limits = token_limits_by_task(max_new_tokens)
+    max_new_tokens_by_task = token_limits_by_task(max_new_tokens)
     return RequestSelection(
-        _select_tasks_with_rows(tasks, benchmarks), protocol, system_text, benchmarks, limit, revisions, token_limits
+        _select_tasks_with_rows(tasks, benchmarks),
+        protocol,
+        system_text,
+        benchmarks,
+        limit,
+        dataset_revisions_by_task,
+        max_new_tokens_by_task,
     )
 
 
 def _select_tasks_with_rows(
-    task_names: str, benchmarks: Path | None, message: hub.ShowMessage = lambda line: None
+    task_names: str, benchmarks_folder: Path | None, show_message: hub.ShowMessage = lambda line: None
 ) -> list[Task]:
     """The tasks of a comma-separated list; of `all`, those that the suite in a benchmarks directory has rows for.
 
-    `message` gets a line about the others. Raises UserError where there is no such directory.
+    `show_message` gets a line about the others. Raises UserError where there is no such directory.
     """
     from orca_bench.evaluate import benchmark_rows
 
     requested_tasks = select(task_names)
-    tasks = (
-        benchmark_rows.tasks_of_suite(benchmarks, requested_tasks) if task_names.strip() == "all" else requested_tasks
+    selected_tasks = (
+        benchmark_rows.tasks_of_suite(benchmarks_folder, requested_tasks)
+        if task_names.strip() == "all"
+        else requested_tasks
     )
-    benchmark_rows.suite(benchmarks)
-    if missing_titles := [task.title for task in requested_tasks if task not in tasks]:
-        message(f"{benchmarks} has no rows of {', '.join(missing_titles)}: not evaluated")
-    return tasks
+    benchmark_rows.suite(benchmarks_folder)
+    if missing_titles := [task.title for task in requested_tasks if task not in selected_tasks]:
+        show_message(f"{benchmarks_folder} has no rows of {', '.join(missing_titles)}: not evaluated")
+    return selected_tasks
 
 
-def check_questions(tasks: str, limit: int | None) -> None:
+def check_tasks_and_limit(tasks: str, limit: int | None) -> None:
     """Raise UserError for an unknown task or a limit that is no positive integer."""
     select(tasks)
     if limit is not None and (type(limit) is not int or limit <= 0):
@@ -167,7 +178,7 @@ def engine_config(
     options that exclude one another.
     """
     check_choice(engine, ("hf", "vllm", "api"), "--engine")
-    options: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
+    values_and_engines_by_option: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
         "--processes": (processes, ("hf",)),
         "--device-map": (device_map, ("hf",)),
         "--tensor-parallel": (tensor_parallel, ("vllm",)),
@@ -175,9 +186,9 @@ def engine_config(
         "--served-model": (served_model, ("api",)),
         "--concurrency": (concurrency, ("vllm", "api")),
     }
-    for option, (option_value, engines) in options.items():
-        if option_value is not None and engine not in engines:
-            hint = f"it is one of {' and '.join(engines)}"
+    for option, (option_value, engines_with_option) in values_and_engines_by_option.items():
+        if option_value is not None and engine not in engines_with_option:
+            hint = f"it is one of {' and '.join(engines_with_option)}"
             raise UserError(f"not an option of --engine {engine}", where=option, hint=hint)
         if isinstance(option_value, int) and option_value < 1:
             raise UserError(f"{option_value} is not a number of them", where=option, hint="give 1 or more")
@@ -186,10 +197,10 @@ def engine_config(
     if device_map is not None and (processes or 1) > 1:
         raise UserError("a model that is spread over all devices is run by one process", where="--processes")
 
-    from orca_bench.evaluate.engine_choice import EngineConfig, default_processes
+    from orca_bench.evaluate.engine_choice import EngineConfig, default_process_count
 
     if processes is None:
-        processes = default_processes() if engine == "hf" and device_map is None else 1
+        processes = default_process_count() if engine == "hf" and device_map is None else 1
     return EngineConfig(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
 
 
@@ -199,7 +210,7 @@ def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) ->
         raise UserError(
             "only rows of the hub have revisions", where="--benchmarks-revision", hint="leave out --benchmarks"
         )
-    revisions: dict[str, str] = {}
+    dataset_revisions_by_task: dict[str, str] = {}
     for revision_text in sorted(
         revision_texts, key=lambda revision_text: "=" in revision_text
     ):  # what is for all tasks first
@@ -208,36 +219,38 @@ def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) ->
             raise UserError(
                 "no revision is named", where=f"--benchmarks-revision {revision_text}", hint="REV or TASK=REV"
             )
-        revisions |= {task.name: revision for task in select(task_names if equals_sign else "all")}
-    return revisions
+        dataset_revisions_by_task |= {task.name: revision for task in select(task_names if equals_sign else "all")}
+    return dataset_revisions_by_task
 
 
 def token_limits_by_task(limit_texts: Sequence[str]) -> dict[str, int]:
     """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
     generation_task_names = [task.name for task in SUITE if task.generates]
-    token_limits: dict[str, int] = {}
+    max_new_tokens_by_task: dict[str, int] = {}
     for limit_text in limit_texts:
-        task_name, _, count_text = limit_text.partition("=")
+        task_name, _, token_count_text = limit_text.partition("=")
         if task_name not in generation_task_names:
             raise UserError(
                 f"'{limit_text}': {task_name or 'nothing'} is no task whose answers are texts",
                 where="--max-new-tokens",
                 hint=f"give TASK=N, TASK one of {', '.join(generation_task_names)}",
             )
-        if not (count_text.isascii() and count_text.isdigit() and int(count_text[:9]) >= 1):
+        if not (token_count_text.isascii() and token_count_text.isdigit() and int(token_count_text[:9]) >= 1):
             raise UserError(
                 f"'{limit_text}' gives no number of tokens",
                 where="--max-new-tokens",
                 hint="give TASK=N with N of 1 or more",
             )
-        token_limits[task_name] = int(count_text[:9])
-    return token_limits
+        max_new_tokens_by_task[task_name] = int(token_count_text[:9])
+    return max_new_tokens_by_task
 
 
-def _served_name(engine: EngineConfig) -> str:
+def _served_name(config: EngineConfig) -> str:
     """What a server calls its model; raises UserError where it cannot be reached or has several."""
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-    assert engine.base_url is not None  # `engine_config` refuses api without one
-    with contextlib.closing(ServerEngine(engine.base_url, engine.served_model, engine.concurrency)) as server:
+    assert config.base_url is not None  # `engine_config` refuses api without one
+    with contextlib.closing(
+        ServerEngine(config.base_url, config.served_model_name, config.max_concurrent_requests)
+    ) as server:
         return server.model

@@ -27,64 +27,74 @@ ENGINE_NAMES = ("hf", "vllm", "api")
 class EngineConfig:
     """The name of an engine, one of ENGINE_NAMES, and its options; options of other engines are ignored.
 
-    `device_map` and `processes` are hf's, `tensor_parallel` is vllm's, `base_url` and `served_model` are api's, and
-    `concurrency`, requests at a time, is of both servers.
+    `device_map` and `process_count` are hf's, `tensor_parallel_size` is vllm's, `base_url` and `served_model_name` are api's, and
+    `max_concurrent_requests`, requests at a time, is of both servers.
     """
 
-    name: str = "hf"
-    processes: int = 1
+    engine_name: str = "hf"
+    process_count: int = 1
     device_map: str | None = None
-    tensor_parallel: int = 1
+    tensor_parallel_size: int = 1
     base_url: str | None = None
-    served_model: str | None = None
-    concurrency: int = 16
+    served_model_name: str | None = None
+    max_concurrent_requests: int = 16
 
 
 @dataclass(frozen=True)
 class LoadedEngine:
     """An engine that has passed its check, its tokenizer, the context window in tokens, and what a result says of the model.
 
-    `model` is that part of a result. `identity` has all that answers depend on besides protocol and requests (see
-    `model_identity`). Of a server's weights nothing is known; `probe`, the log-probability of a fixed request in nats, stands for
-    them. `max_pair_ids` is how many ids a request that is scored may have, None where the window alone decides.
-    `returns_tokens` is whether the tokens of a text are known, which is needed where the first are discarded.
+    `model_description` is that part of a result. `identity_fields` has all that answers depend on besides protocol and requests
+    (see `model_identity`). Of a server's weights nothing is known; `probe_log_probability`, the log-probability of a fixed
+    request in nats, stands for them. `max_pair_tokens` is how many ids a request that is scored may have, None where the window
+    alone decides. `returns_text_tokens` is whether the tokens of a text are known, which is needed where the first are
+    discarded.
     """
 
     engine: Engine
     tokenizer: Tokenizer
-    window: int
-    model: dict[str, Any]
-    identity: dict[str, Any]
-    probe: float | None = None
-    max_pair_ids: int | None = None
-    returns_tokens: bool = True
+    window_tokens: int
+    model_description: dict[str, Any]
+    identity_fields: dict[str, Any]
+    probe_log_probability: float | None = None
+    max_pair_tokens: int | None = None
+    returns_text_tokens: bool = True
 
 
 @contextlib.contextmanager
 def open_engine(
-    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None], needs_scores: bool = True
+    config: EngineConfig,
+    model_folder_path: str,
+    model_name: str,
+    dtype_name: str,
+    show_message: Callable[[str], None],
+    needs_scores: bool = True,
 ) -> Iterator[LoadedEngine]:
     """The engine for a model folder, checked; it ends with the block.
 
-    `name` is what results call the model. `message` gets sentences for the user. `needs_scores` is whether
+    `model_name` is what results call the model. `show_message` gets sentences for the user. `needs_scores` is whether
     log-likelihoods will be requested. Raises UserError where the model or the server cannot be used.
     """
-    if config.name == "hf":
-        yield _load_local_engine(config, folder, name, dtype, message)
+    if config.engine_name == "hf":
+        yield _load_local_engine(config, model_folder_path, model_name, dtype_name, show_message)
         return
     from orca_bench.evaluate.servers import vllm
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-    tokenizer = tokenizers.load(folder)
-    with contextlib.ExitStack() as stack:
-        url = config.base_url or ""
-        if config.name == "vllm":
-            url = stack.enter_context(vllm.serve(folder, dtype, config.tensor_parallel, message))
-        engine = stack.enter_context(contextlib.closing(ServerEngine(url, config.served_model, config.concurrency)))
-        yield _check_server(config, engine, tokenizer, folder, name, dtype, needs_scores)
+    tokenizer = tokenizers.load(model_folder_path)
+    with contextlib.ExitStack() as exit_stack:
+        server_url = config.base_url or ""
+        if config.engine_name == "vllm":
+            server_url = exit_stack.enter_context(
+                vllm.serve(model_folder_path, dtype_name, config.tensor_parallel_size, show_message)
+            )
+        engine = exit_stack.enter_context(
+            contextlib.closing(ServerEngine(server_url, config.served_model_name, config.max_concurrent_requests))
+        )
+        yield _check_server(config, engine, tokenizer, model_folder_path, model_name, dtype_name, needs_scores)
 
 
-def default_processes() -> int:
+def default_process_count() -> int:
     """How many processes compute with engine hf where nothing is said: one for each GPU, one without GPUs."""
     import torch
 
@@ -92,7 +102,7 @@ def default_processes() -> int:
 
 
 def _load_local_engine(
-    config: EngineConfig, folder: str, name: str, dtype: str, message: Callable[[str], None]
+    config: EngineConfig, folder: str, model_name: str, dtype: str, show_message: Callable[[str], None]
 ) -> LoadedEngine:
     """The engine in this process."""
     from orca_bench.evaluate.engine import tree_engine
@@ -105,21 +115,21 @@ def _load_local_engine(
     except UserError as error:
         raise UserError(error.what, where=folder, hint=error.hint) from None
     if note := engine.note:
-        message(f"{name}: {note}")
+        show_message(f"{model_name}: {note}")
     computation = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.tree_limit}
-    identity = model_identity.of_loaded(engine.model, folder, engine.device, computation)
-    description = {
+    identity_fields = model_identity.of_loaded(engine.model, folder, engine.device, computation)
+    model_description = {
         "path": folder,
-        "name": name,
-        "identity": identity,
-        "fingerprint": identity["weights"],
+        "name": model_name,
+        "identity": identity_fields,
+        "fingerprint": identity_fields["weights"],
         "tokenizer_sha256": tokenizer.fingerprint,
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
-        "engine": {"name": "hf", "processes": config.processes, **engine.description},
+        "engine": {"name": "hf", "processes": config.process_count, **engine.description},
     }
-    return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), description, identity)
+    return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), model_description, identity_fields)
 
 
 def _check_server(
@@ -127,33 +137,42 @@ def _check_server(
     engine: ServerEngine,
     tokenizer: Tokenizer,
     folder: str,
-    name: str,
+    model_name: str,
     dtype: str,
     needs_scores: bool,
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
     probe = engine.check(needs_scores, tokenizer.stop_ids)
-    server_fields: dict[str, Any] = {"name": config.name, "served_model": engine.model}
-    if config.name == "api":
+    server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.model}
+    if config.engine_name == "api":
         server_fields["base_url"] = engine.base_url
     window = _smaller_window(folder, engine.window)
     probe_fields = {} if probe.text is None else {"probe_text": probe.text}
-    identity = model_identity.of_server(
-        server_fields | {"sampling": engine.sampling} | probe_fields, folder, dtype if config.name == "vllm" else None
+    identity_fields = model_identity.of_server(
+        server_fields | {"sampling": engine.sampling} | probe_fields,
+        folder,
+        dtype if config.engine_name == "vllm" else None,
     )
-    description = {
+    model_description = {
         "path": folder,
-        "name": name,
+        "name": model_name,
         "tokenizer_sha256": tokenizer.fingerprint,
-        "identity": identity,
+        "identity": identity_fields,
         "engine": server_fields
         | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
         | ({} if probe.value is None else {"probe": probe.value}),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
-    max_pair_ids = (engine.window or window) - 1
+    max_pair_tokens = (engine.window or window) - 1
     return LoadedEngine(
-        engine, tokenizer, window, description, identity, probe.value, max_pair_ids, engine.returns_tokens
+        engine,
+        tokenizer,
+        window,
+        model_description,
+        identity_fields,
+        probe.value,
+        max_pair_tokens,
+        engine.returns_tokens,
     )
 
 

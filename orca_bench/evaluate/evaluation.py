@@ -47,7 +47,9 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
                 run_helper(config, connection, process_count)
             return {}
     suite_and_rows = _load_rows(config)  # before helpers are started for nothing
-    with work_sharing.start_workers(config.engine.processes, functools.partial(run_helper, config)) as workers:
+    with work_sharing.start_workers(
+        config.engine_config.process_count, functools.partial(run_helper, config)
+    ) as workers:
         return _run_protocols(config, suite_and_rows, workers, deadline, display)
 
 
@@ -66,7 +68,7 @@ def _run_protocols(
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
         runs = {
             protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
-            for protocol_name in config.result_paths
+            for protocol_name in config.result_paths_by_protocol
         }
         workload = Workload()
         for run in runs.values():
@@ -78,7 +80,7 @@ def _run_protocols(
                 results[protocol_name] = run.run()
             except Interrupted as interruption:
                 earlier_results = "".join(
-                    f"{finished_protocol} is in {config.result_paths[finished_protocol]}; "
+                    f"{finished_protocol} is in {config.result_paths_by_protocol[finished_protocol]}; "
                     for finished_protocol in results
                 )
                 raise Interrupted(f"{earlier_results}{interruption}") from None
@@ -89,23 +91,23 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
     """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
     with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
         encodings = {
-            protocol_name: request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
-            for protocol_name in config.result_paths
+            protocol_name: request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window_tokens)
+            for protocol_name in config.result_paths_by_protocol
         }
         work_sharing.answer(connection, lambda work_item: compute(engine.engine, encodings, work_item))
 
 
 def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
-    if config.engine.name == "hf":
-        model_folder.check(config.model.folder)
-    tokenizers.load(config.model.folder)
-    suite = benchmark_rows.suite(config.benchmarks)
+    if config.engine_config.engine_name == "hf":
+        model_folder.check(config.model_source.folder)
+    tokenizers.load(config.model_source.folder)
+    suite = benchmark_rows.suite(config.benchmarks_folder)
     rows = {
-        task.name: benchmark_rows.load(task, config.benchmarks, config.benchmarks_revisions.get(task.name))
+        task.name: benchmark_rows.load(task, config.benchmarks_folder, config.dataset_revisions_by_task.get(task.name))
         for task in config.tasks
     }
-    for path in config.result_paths.values():
+    for path in config.result_paths_by_protocol.values():
         check_path(path)
         make_folder(path.parent)
     return suite, rows
@@ -118,13 +120,15 @@ def _open_engine(
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.share_processor(process_count)
     needs_scores = any(not task.generates for task in config.tasks)
-    folder = config.model.folder
+    folder = config.model_source.folder
     with engine_choice.open_engine(
-        config.engine, folder, config.name, config.dtype, display.message, needs_scores
+        config.engine_config, folder, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:
         tokenizer_disagreement = tokenizers.check_folder(folder)
         if tokenizer_disagreement is not None:
-            display.message(f"{config.name}: {tokenizers.explain(tokenizer_disagreement)}")
-        engine.model.update(config.model.describe() | model_folder.origin(folder))
-        engine.model["tokenizer_note"] = None if tokenizer_disagreement is None else str(tokenizer_disagreement)
+            display.message(f"{config.model_name}: {tokenizers.explain(tokenizer_disagreement)}")
+        engine.model_description.update(config.model_source.describe() | model_folder.origin(folder))
+        engine.model_description["tokenizer_note"] = (
+            None if tokenizer_disagreement is None else str(tokenizer_disagreement)
+        )
         yield engine

@@ -16,24 +16,24 @@ from orca_bench.models.model_folder import ModelSource
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated, and how; `result_paths` gives each protocol its result file, in the order in which they run.
+    """What is evaluated, and how; `result_paths_by_protocol` gives each protocol its result file, in the order in which they run.
 
-    `name` is what results call the model. `benchmarks` is a folder of rows, None is the hub, `benchmarks_revisions` are those
-    of the hub's data sets, by task. `limit` is the most questions of each task (of each MMLU subject). With `fresh`, answers
-    of an earlier evaluation are not used. After `max_seconds` nothing more is begun. `max_new_tokens` gives tasks another
-    limit for their answers than the protocol's own, tokens.
+    `model_name` is what results call the model. `benchmarks_folder` is a folder of rows, None is the hub,
+    `dataset_revisions_by_task` are those of the hub's data sets, by task. `question_limit` is the most questions of each task
+    (of each MMLU subject). With `ignores_cached_answers`, answers of an earlier evaluation are not used. After `max_seconds`
+    nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
     """
 
-    model: ModelSource
-    name: str
+    model_source: ModelSource
+    model_name: str
     tasks: Sequence[Task]
-    result_paths: Mapping[str, Path]
-    system: str
-    benchmarks: Path | None
-    limit: int | None
+    result_paths_by_protocol: Mapping[str, Path]
+    system_text: str
+    benchmarks_folder: Path | None
+    question_limit: int | None
     dtype: str
-    fresh: bool = False
-    engine: EngineConfig = EngineConfig()
+    ignores_cached_answers: bool = False
+    engine_config: EngineConfig = EngineConfig()
     max_seconds: float | None = None
-    benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
-    max_new_tokens: Mapping[str, int] = field(default_factory=dict)
+    dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)

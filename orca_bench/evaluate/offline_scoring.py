@@ -37,21 +37,21 @@ class RequestSelection:
     """Which requests: tasks, protocol, rows, and token limits of answers other than the protocol's own."""
 
     tasks: Sequence[Task]
-    protocol: str
-    system: str
-    benchmarks: Path | None
-    limit: int | None
-    benchmarks_revisions: Mapping[str, str] = field(default_factory=dict)
-    max_new_tokens: Mapping[str, int] = field(default_factory=dict)
+    protocol_name: str
+    system_text: str
+    benchmarks_folder: Path | None
+    question_limit: int | None
+    dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
+    max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
 
-    def rows(self, task: Task) -> benchmark_rows.BenchmarkRows:
+    def task_rows(self, task: Task) -> benchmark_rows.BenchmarkRows:
         """The rows of one of its tasks."""
-        return benchmark_rows.load(task, self.benchmarks, self.benchmarks_revisions.get(task.name))
+        return benchmark_rows.load(task, self.benchmarks_folder, self.dataset_revisions_by_task.get(task.name))
 
 
 def write_requests(
     selection: RequestSelection,
-    out: Path,
+    requests_path: Path,
     tokenizer_folder: str | None = None,
     progress: Progress = lambda n, total: None,
 ) -> int:
@@ -60,22 +60,24 @@ def write_requests(
     With `tokenizer_folder`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
     before anything is written.
     """
-    benchmark_rows.suite(selection.benchmarks)
-    rows = {task.name: selection.rows(task) for task in selection.tasks}
+    benchmark_rows.suite(selection.benchmarks_folder)
+    rows_by_task = {task.name: selection.task_rows(task) for task in selection.tasks}
     encoding = None
     if tokenizer_folder is not None:
         encoding = request_encoding.encoding_for(
-            selection.protocol, tokenizers.load(tokenizer_folder), model_folder.window_of(tokenizer_folder)
+            selection.protocol_name, tokenizers.load(tokenizer_folder), model_folder.window_of(tokenizer_folder)
         )
-    protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
+    protocol = protocols.protocol_by_name(
+        selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
+    )
     line_count = 0
-    if not out.parent.exists():
-        make_folder(out.parent)
-    with replacing(out) as handle:
-        for index, task in enumerate(selection.tasks):
-            progress(index, len(selection.tasks))
+    if not requests_path.parent.exists():
+        make_folder(requests_path.parent)
+    with replacing(requests_path) as handle:
+        for task_index, task in enumerate(selection.tasks):
+            progress(task_index, len(selection.tasks))
             for line in request_files.request_lines(
-                protocol.documents(task, rows[task.name], selection.limit), encoding
+                protocol.documents(task, rows_by_task[task.name], selection.question_limit), encoding
             ):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 line_count += 1
@@ -83,46 +85,55 @@ def write_requests(
 
 
 def score_answers(
-    path: Path,
+    answers_path: Path,
     selection: RequestSelection,
-    out: Path,
+    result_path: Path,
     model_name: str,
-    cut_texts: bool = False,
-    require_all: bool = False,
-    message: Callable[[str], None] = lambda line: None,
+    should_cut_texts: bool = False,
+    requires_all_tasks: bool = False,
+    show_message: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """Score a file of answers and write the result; returns it. `message` gets what becomes of a result that is at `out`.
+    """Score a file of answers and write the result; returns it. `show_message` gets what becomes of an earlier `result_path`.
 
-    The tasks are those of `selection` that the file answers; with `require_all`, all of them must be. Every answer is checked
-    before anything is written. With `cut_texts`, a text ends where a stop string of its request begins.
+    The tasks are those of `selection` that the file answers; with `requires_all_tasks`, all of them must be. Every answer is
+    checked before anything is written. With `should_cut_texts`, a text ends where a stop string of its request begins.
     """
-    check_path(out)
-    answer_file = answer_files.read_answers(path)
-    tasks = [task for task in selection.tasks if require_all or task.name in answer_file.tasks()]
+    check_path(result_path)
+    answer_file = answer_files.read_answers(answers_path)
+    tasks = [task for task in selection.tasks if requires_all_tasks or task.name in answer_file.tasks()]
     if not tasks:
         raise UserError(
             f"no answer to a task of the suite (tasks here: {', '.join(sorted(answer_file.tasks())[:5])})",
-            where=path,
+            where=answers_path,
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
-    suite = benchmark_rows.suite(selection.benchmarks)
-    protocol = protocols.protocol_by_name(selection.protocol, selection.system, selection.max_new_tokens)
-    rows = {task.name: selection.rows(task) for task in tasks}
-    documents = {task.name: protocol.documents(task, rows[task.name], selection.limit) for task in tasks}
-    every_document = [document for of_task in documents.values() for document in of_task]
-    answers = answer_files.match_answers(answer_file, every_document, cut_texts)
-    result = result_building.start_result(suite, protocol, selection.limit, {"name": model_name, "path": None})
-    result.answers = AnswersFile(path=str(path), sha256=sha256(path), notes=answer_file.notes)
-    make_folder(out.parent)
-    output = ResultOutput(out, result, {task.name: rows[task.name].hashes for task in tasks})
+    suite = benchmark_rows.suite(selection.benchmarks_folder)
+    protocol = protocols.protocol_by_name(
+        selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
+    )
+    rows_by_task = {task.name: selection.task_rows(task) for task in tasks}
+    documents_by_task = {
+        task.name: protocol.documents(task, rows_by_task[task.name], selection.question_limit) for task in tasks
+    }
+    all_documents = [document for task_documents in documents_by_task.values() for document in task_documents]
+    answers = answer_files.match_answers(answer_file, all_documents, should_cut_texts)
+    result = result_building.start_result(suite, protocol, selection.question_limit, {"name": model_name, "path": None})
+    result.answers = AnswersFile(path=str(answers_path), sha256=sha256(answers_path), notes=answer_file.notes)
+    make_folder(result_path.parent)
+    output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes for task in tasks})
     for note in output.notes:
-        message(note)
+        show_message(note)
     questions: list[Question] = []
     for task in tasks:
-        of_task = scoring.score_documents(task, protocol, documents[task.name], answers)
+        task_questions = scoring.score_documents(task, protocol, documents_by_task[task.name], answers)
         result_building.add_task_result(
-            result, task, rows[task.name], protocol, of_task, request_files.digest(documents[task.name])
+            result,
+            task,
+            rows_by_task[task.name],
+            protocol,
+            task_questions,
+            request_files.digest(documents_by_task[task.name]),
         )
-        questions += of_task
+        questions += task_questions
     output.write(result, questions)
     return result

@@ -73,13 +73,13 @@ class ProtocolRun:
             return
         for task in self.config.tasks:
             self.display.count(task, self.protocol.name)
-            documents = self.protocol.documents(task, self.inputs.rows[task.name], self.config.limit)
+            documents = self.protocol.documents(task, self.inputs.rows[task.name], self.config.question_limit)
             call = self.model.prepare(instances_of(task, self.protocol, documents))
-            if call.discards_tokens and not self.inputs.engine.returns_tokens:
+            if call.discards_tokens and not self.inputs.engine.returns_text_tokens:
                 raise UserError(
                     f"{task.title} under {self.protocol.name} throws the first tokens of some texts away, and the server "
                     "does not tell the tokens of a text",
-                    where=self.config.engine.name,
+                    where=self.config.engine_config.engine_name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
             workload.total_tokens[call.kind] += call.tokens
@@ -128,10 +128,10 @@ class ProtocolRun:
         if isinstance(self.protocol, Plain):
             max_new_tokens = self.protocol.max_new_tokens.get(task.name, MAX_NEW_TOKENS)
             self.model.begin(max_new_tokens=max_new_tokens)
-            return run_plain(self.model, task, rows, self.config.limit, max_new_tokens)
+            return run_plain(self.model, task, rows, self.config.question_limit, max_new_tokens)
         self.model.begin(self.calls.pop(task.name, None))
         # Made again and not kept since `count`: the strings of all tasks take gigabytes, their ids much less.
-        documents = self.protocol.documents(task, rows, self.config.limit)
+        documents = self.protocol.documents(task, rows, self.config.question_limit)
         return run_documents(self.model, task, self.protocol, documents)
 
     def _interruption(self, reason: BaseException) -> Interrupted:
@@ -156,9 +156,9 @@ def open_run(
     and the protocol is `plain`, and where a file that is no result is in the way.
     """
     protocol, engine = _build_protocol(config, protocol_name), inputs.engine
-    encoding = request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window)
-    if engine.max_pair_ids is not None:
-        encoding.limit_pair_length(engine.max_pair_ids)
+    encoding = request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window_tokens)
+    if engine.max_pair_tokens is not None:
+        encoding.limit_pair_length(engine.max_pair_tokens)
     for task in config.tasks:
         if protocol_name == Plain.name:
             harness_facts(task)  # raises before the first task is evaluated
@@ -166,12 +166,15 @@ def open_run(
             encoding.check_max_new_tokens(
                 protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
-    model_description = engine.model | {"warnings": _model_warnings(config, protocol_name, display)}
-    result = result_building.start_result(inputs.suite, protocol, config.limit, model_description)
+    model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name, display)}
+    result = result_building.start_result(inputs.suite, protocol, config.question_limit, model_description)
     result.protocol.max_length = encoding.max_length
-    result_path = config.result_paths[protocol_name]
+    result_path = config.result_paths_by_protocol[protocol_name]
     cache = AnswerCache(
-        result_path.parent / ANSWERS_FILE_NAME, _cache_identity(engine, result), config.fresh, engine.probe
+        result_path.parent / ANSWERS_FILE_NAME,
+        _cache_identity(engine, result),
+        config.ignores_cached_answers,
+        engine.probe_log_probability,
     )
     with contextlib.closing(cache):
         if cache.note:
@@ -186,31 +189,31 @@ def open_run(
 def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.RequestProtocol | Plain:
     """The protocol of a name with the system message and the token limits of a configuration."""
     if protocol_name == Plain.name:
-        return Plain(config.max_new_tokens)
-    return protocols.protocol_by_name(protocol_name, config.system, config.max_new_tokens)
+        return Plain(config.max_new_tokens_by_task)
+    return protocols.protocol_by_name(protocol_name, config.system_text, config.max_new_tokens_by_task)
 
 
 def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
-    if config.engine.name != "api" and (unused_names := weights.check(config.model.folder)):
+    if config.engine_config.engine_name != "api" and (unused_names := weights.check(config.model_source.folder)):
         ellipsis = ", …" if len(unused_names) > 3 else ""
         warnings.append(
             f"the model has no place for some weights of its folder: {', '.join(unused_names[:3])}{ellipsis}"
         )
-    if protocol == "orca" and model_folder.has_own_prompt(config.model.folder):
+    if protocol == "orca" and model_folder.has_own_prompt(config.model_source.folder):
         warnings.append(
             "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
         )
     for warning in warnings:
-        display.message(f"{config.name}: {warning}")
+        display.message(f"{config.model_name}: {warning}")
     return warnings
 
 
 def _cache_identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:
     """All that answers depend on besides the requests; if any of these differs, cached answers are not reused."""
     excluded_keys = ("scoring", "max_new_tokens")  # changes no answer; stands in each request
-    return engine.identity | {
+    return engine.identity_fields | {
         "protocol": {
             key: setting_value for key, setting_value in result.protocol.to_json().items() if key not in excluded_keys
         },

@@ -11,7 +11,7 @@ from orca_bench.system_messages import system_message
 def test_each_protocol_has_its_result_file(tiny_model, mini, tmp_path):
     def paths(**options):
         config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"], **options)
-        return {protocol: str(path.relative_to(tmp_path)) for protocol, path in config.result_paths.items()}
+        return {protocol: str(path.relative_to(tmp_path)) for protocol, path in config.result_paths_by_protocol.items()}
 
     name = tiny_model.parent.name
     assert paths() == {"orca": f"{name}/results/orca.json"}
@@ -39,10 +39,15 @@ def test_all_are_the_tasks_that_a_suite_of_its_own_has(tiny_model, tmp_path):
 
 def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
     config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"])
-    assert len(config.tasks) == len(SUITE) and config.system == system_message(5)
-    assert (config.dtype, config.fresh, config.limit, config.engine.name) == ("auto", False, None, "hf")
+    assert len(config.tasks) == len(SUITE) and config.system_text == system_message(5)
+    assert (config.dtype, config.ignores_cached_answers, config.question_limit, config.engine_config.engine_name) == (
+        "auto",
+        False,
+        None,
+        "hf",
+    )
     selection = request_selection(tasks="gsm8k", max_new_tokens=["gsm8k=7"], benchmarks=mini["mini:benchmarks"])
-    assert selection.protocol == "orca" and selection.max_new_tokens == {"gsm8k": 7}
+    assert selection.protocol_name == "orca" and selection.max_new_tokens_by_task == {"gsm8k": 7}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_options_that_do_not_fit_the_engine_are_refused(options, message):
 
 
 def test_a_device_map_is_run_by_one_process():
-    assert engine_config(device_map="auto").processes == 1
+    assert engine_config(device_map="auto").process_count == 1
 
 
 def test_only_protocols_whose_requests_are_made_here_have_requests_to_select():

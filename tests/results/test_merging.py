@@ -31,7 +31,7 @@ def evaluate(tmp_path, tiny_model, mini):
         )
         display = Lines()
         evaluation.evaluate(config, display)
-        return config.result_paths["orca"], "\n".join(display.lines)
+        return config.result_paths_by_protocol["orca"], "\n".join(display.lines)
 
     return run
 

@@ -103,11 +103,11 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     tiny, rows = ModelSource(str(tiny_model), str(tiny_model)), mini["mini:benchmarks"]
     order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
     assert [reused(order), reused(order)] == [False, True]
-    assert not reused(replace(order, result_paths={"leaderboard": tmp_path / "r.json"}))
+    assert not reused(replace(order, result_paths_by_protocol={"leaderboard": tmp_path / "r.json"}))
     assert not reused(replace(order, dtype="bfloat16"))
-    assert not reused(replace(order, system="T"))
-    assert not reused(replace(order, model=ModelSource(str(other), str(other))))
-    assert not reused(replace(order, fresh=True))
+    assert not reused(replace(order, system_text="T"))
+    assert not reused(replace(order, model_source=ModelSource(str(other), str(other))))
+    assert not reused(replace(order, ignores_cached_answers=True))
     assert reused(order)
 
 
