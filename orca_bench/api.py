@@ -138,8 +138,8 @@ def load_result(path: str | Path, label: str | None = None) -> ResultFile:
     from orca_bench.results import reading
 
     path = Path(path)
-    if reading.questions_file(path).is_file():
-        return reading.read(path, label)
+    if reading.questions_path_for(path).is_file():
+        return reading.read_with_questions(path, label)
     result = reading.read_result(path)
     return reading.ResultFile(path, label or result.model.name, result)
 
@@ -187,9 +187,9 @@ def newest_model(runs: str | Path = RUNS) -> Path:
 
 def newest_result(runs: str | Path = RUNS) -> Path:
     """The result file below `runs` that was written last; raises UserError where there is none."""
-    from orca_bench.results.reading import is_result
+    from orca_bench.results.reading import is_result_file
 
-    files = [path for path in Path(runs).glob("*/results/**/*.json") if is_result(path)]
+    files = [path for path in Path(runs).glob("*/results/**/*.json") if is_result_file(path)]
     if not files:
         raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
     return max(files, key=lambda path: path.stat().st_mtime)

@@ -51,7 +51,7 @@ def test_evaluate_writes_and_returns_one_typed_result_for_each_protocol(results,
         and file.result.complete
         and list(file.result.tasks) == ["arc_challenge", "winogrande"]
     )
-    assert len(file.questions["winogrande"].questions) == file.result.tasks["winogrande"].n == 8
+    assert len(file.questions_by_task["winogrande"].questions_by_key) == file.result.tasks["winogrande"].n == 8
     words = ("--tasks", "arc_challenge,winogrande", "--benchmarks", "mini:", "--limit", 8, "--json")
     done = command("eval", "--model", tiny_model, *words)
     assert done.returncode == 0, done.stderr
@@ -78,9 +78,9 @@ def test_a_result_without_its_questions_is_read_alone(results, tmp_path):
     _, first, _ = results
     (tmp_path / "r.json").write_bytes(first["orca"].path.read_bytes())
     file = api.load_result(tmp_path / "r.json")
-    assert file.label == file.result.model.name and file.questions == {}
+    assert file.label == file.result.model.name and file.questions_by_task == {}
     with pytest.raises(UserError, match="the questions of this result are not beside it"):
-        reading.read(tmp_path / "r.json")
+        reading.read_with_questions(tmp_path / "r.json")
 
 
 def test_train_resolves_the_embedded_files_and_returns_a_finished_run_as_it_is(tmp_path, capfd):

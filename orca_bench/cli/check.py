@@ -66,7 +66,11 @@ def command(
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
 
-    gate_report = gate.check(reading.read(result), [reading.read(path) for path in baselines], read_rules(rules))
+    gate_report = gate.check(
+        reading.read_with_questions(result),
+        [reading.read_with_questions(path) for path in baselines],
+        read_rules(rules),
+    )
     if summary:
         write_text(summary, gate_formats.to_markdown(gate_report))
     if junit:

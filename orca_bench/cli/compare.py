@@ -49,7 +49,7 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
 
     paths = [first, *others]
     labels = result_labels([reading.read_result(path) for path in paths])
-    results = [reading.read(path, label) for path, label in zip(paths, labels, strict=True)]
+    results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
     comparisons = api.compare(*results, reported=reported)
     if form == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))

@@ -23,11 +23,11 @@ def print_results(results: Sequence[ResultFile], as_json: bool) -> None:
         click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
         return
     from orca_bench.report.result_selection import result_labels
-    from orca_bench.results.reading import questions_file
+    from orca_bench.results.reading import questions_path_for
 
     print_table(results, result_labels([file.result for file in results]))
     for file in results:
-        click.echo(f"\nresult: {file.path}\nquestions: {questions_file(file.path)}")
+        click.echo(f"\nresult: {file.path}\nquestions: {questions_path_for(file.path)}")
 
 
 def print_table(results: Sequence[ResultFile], headings: Sequence[str]) -> None:

@@ -56,7 +56,7 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     from orca_bench import mini
     from orca_bench.cli.console import console
     from orca_bench.evaluate import benchmark_rows
-    from orca_bench.results.models import OTHER
+    from orca_bench.results.models import OTHER_ROWS
 
     splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs) or folder))
     if as_json:
@@ -79,7 +79,7 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
                 f"{split.task} {split.split}: {split.status}, {split.rows:,} of {split.full_size:,} rows, "
                 f"{split.sha256 or split.note}"
             )
-    return 1 if any(split.status in (OTHER, "missing") for split in splits) else 0
+    return 1 if any(split.status in (OTHER_ROWS, "missing") for split in splits) else 0
 
 
 def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs: Path, as_json: bool) -> int:

@@ -19,7 +19,7 @@ from orca_bench.evaluate.benchmark_files import files_of_split, has_rows
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
-from orca_bench.results.models import NOT_VERIFIED, OTHER, TRUE, Result
+from orca_bench.results.models import OTHER_ROWS, TRUE_ROWS, UNVERIFIED_ROWS, Result
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
 SUITE_FILE = "suite.json"
@@ -39,7 +39,7 @@ class BenchmarkRows:
 
 
 def row_statuses(task: Task, rows: BenchmarkRows) -> dict[str, str]:
-    """By split, whether the rows are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where no hash of the true ones is known."""
+    """By split, whether the rows are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
     row_counts = {task.split: len(rows.evaluation_rows)} | (
         {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
     )
@@ -50,9 +50,9 @@ def row_statuses(task: Task, rows: BenchmarkRows) -> dict[str, str]:
 
 def _row_status(task: Task, split: str, row_count: int, digest: str | None) -> str:
     if row_count != task.facts.sizes[split]:
-        return OTHER
+        return OTHER_ROWS
     true_hash = task.facts.true_rows.get(split)
-    return NOT_VERIFIED if true_hash is None else TRUE if digest == true_hash else OTHER
+    return UNVERIFIED_ROWS if true_hash is None else TRUE_ROWS if digest == true_hash else OTHER_ROWS
 
 
 @dataclass(frozen=True)

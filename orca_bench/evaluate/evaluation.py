@@ -23,7 +23,7 @@ from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
 from orca_bench.files import make_folder
 from orca_bench.models import model_folder
-from orca_bench.results.merging import check_path
+from orca_bench.results.merging import check_output_path
 from orca_bench.results.models import Result
 
 __all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
@@ -108,7 +108,7 @@ def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
         for task in config.tasks
     }
     for path in config.result_paths_by_protocol.values():
-        check_path(path)
+        check_output_path(path)
         make_folder(path.parent)
     return suite, rows
 

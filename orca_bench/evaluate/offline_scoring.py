@@ -25,7 +25,7 @@ from orca_bench.evaluate import (
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import make_folder, replacing, sha256
 from orca_bench.models import model_folder
-from orca_bench.results.merging import ResultOutput, check_path
+from orca_bench.results.merging import ResultOutput, check_output_path
 from orca_bench.results.models import AnswersFile, Question, Result
 
 #: Called with how many tasks are done, and how many there are.
@@ -98,7 +98,7 @@ def score_answers(
     The tasks are those of `selection` that the file answers; with `requires_all_tasks`, all of them must be. Every answer is
     checked before anything is written. With `should_cut_texts`, a text ends where a stop string of its request begins.
     """
-    check_path(result_path)
+    check_output_path(result_path)
     answer_file = answer_files.read_answers(answers_path)
     tasks = [task for task in selection.tasks if requires_all_tasks or task.name in answer_file.tasks()]
     if not tasks:

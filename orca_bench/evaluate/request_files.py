@@ -13,7 +13,7 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Document, Request
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding
-from orca_bench.results.hashing import digest_of
+from orca_bench.results.hashing import sha256_of_json
 
 #: Which request: task (for MMLU `mmlu_SUBJECT`), the document's place in the protocol's order, number within the document.
 RequestKey = tuple[str, int, int]
@@ -58,7 +58,7 @@ def _token_ids(request: Request, encoding: Encoding) -> dict[str, Any]:
 
 def digest(documents: Iterable[Document]) -> str:
     """A SHA-256 over every string that is sent, and over token limits other than the leaderboard's 256, in order."""
-    return digest_of(
+    return sha256_of_json(
         [request.context, request.continuation, list(request.until)]
         + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
         for _, request in requests_by_key(documents)

@@ -14,7 +14,7 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.protocols import Answer, Document, RequestProtocol
 from orca_bench.evaluate.scoring import score_document
 from orca_bench.evaluate.tasks.task import Task
-from orca_bench.results.consistency import MAX_NAMED_DIFFERENCES, Finding, same_json
+from orca_bench.results.consistency import MAX_DIFFERENCES_PER_FINDING, Finding, is_equal_json
 from orca_bench.results.models import Question, Result
 
 NumberedQuestion = tuple[int, Question]
@@ -63,8 +63,10 @@ def rescore(
     missing_count = len(documents.keys() - document_keys)
     if missing_count > 0:
         faults.append(f"{missing_count} questions are missing")
-    omission = f"; … {len(faults) - MAX_NAMED_DIFFERENCES} more" if len(faults) > MAX_NAMED_DIFFERENCES else ""
-    detail = "; ".join(faults[:MAX_NAMED_DIFFERENCES]) + omission if faults else f"{len(questions):,} questions"
+    omission = (
+        f"; … {len(faults) - MAX_DIFFERENCES_PER_FINDING} more" if len(faults) > MAX_DIFFERENCES_PER_FINDING else ""
+    )
+    detail = "; ".join(faults[:MAX_DIFFERENCES_PER_FINDING]) + omission if faults else f"{len(questions):,} questions"
     return RescoredTask([requests_finding, Finding(f"{task.title}: scores", not faults, detail)], questions)
 
 
@@ -105,7 +107,7 @@ def _difference(question: Question, rescored_question: Question) -> str | None:
     score_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]
     for key in dict.fromkeys([*score_keys, "cluster"]):
         rescored_value = rescored_json.get(key)
-        if not same_json(rescored_value, recorded_json.get(key)):
+        if not is_equal_json(rescored_value, recorded_json.get(key)):
             return f"{key} {recorded_json.get(key)!r:.60} kept, {rescored_value!r:.60} by its answers"
     return None
 

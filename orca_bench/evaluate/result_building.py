@@ -18,11 +18,11 @@ from orca_bench import __version__
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
-from orca_bench.results.hashing import digest_of, requests_digest
+from orca_bench.results.hashing import sha256_of_all_requests, sha256_of_json
 from orca_bench.results.models import (
-    FORMAT,
-    NOT_VERIFIED,
-    OTHER,
+    OTHER_ROWS,
+    RESULT_FORMAT,
+    UNVERIFIED_ROWS,
     ModelDescription,
     ProtocolDescription,
     Question,
@@ -30,7 +30,7 @@ from orca_bench.results.models import (
     SuiteDescription,
     TaskResult,
 )
-from orca_bench.results.summary import averages, summarize
+from orca_bench.results.summary import compute_averages, summarize_task
 from orca_bench.suite import BY_NAME
 
 _RECORDED_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
@@ -41,13 +41,13 @@ def start_result(suite: Suite, protocol: Protocol, limit: int | None, model: Map
     """A result without tasks, of which none is ordered. `model` describes what answers: at least `library_name`."""
     library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _RECORDED_LIBRARIES}
     return Result(
-        format=FORMAT,
+        format=RESULT_FORMAT,
         complete=False,
         order=[],
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         suite=SuiteDescription(name=suite.name, comparable=suite.comparable, note=suite.note),
         protocol=ProtocolDescription.model_validate(protocol.describe()),
-        requests_sha256=digest_of([]),
+        requests_sha256=sha256_of_json([]),
         limit=limit,
         model=ModelDescription.model_validate(model),
         tasks={},
@@ -75,7 +75,7 @@ def add_task_result(
 
     `shortened` counts contexts that were cut to the model's window, `narrowed` those that a server's window cut further.
     """
-    entry = summarize(task.facts, questions)
+    entry = summarize_task(task.facts, questions)
     entry.rows, entry.requests_sha256 = len(rows.evaluation_rows), requests_sha256
     measurements = {"tokens_sha256": tokens_sha256, "shortened": shortened, "narrowed": narrowed, "seconds": seconds}
     for field_name, measured_value in measurements.items():
@@ -89,9 +89,9 @@ def add_task_result(
     if rows.commit is not None:
         result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.commit.sha})
     result.lm_eval = _in_suite_order(result.lm_eval)
-    result.averages = averages(result.tasks)
-    result.requests_sha256 = requests_digest(result)
-    result.complete = not result.missing_tasks
+    result.averages = compute_averages(result.tasks)
+    result.requests_sha256 = sha256_of_all_requests(result)
+    result.complete = not result.missing_task_names
     return entry
 
 
@@ -146,12 +146,12 @@ def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows)
             else ""
         )
 
-    if row_check.get(task.split) == OTHER:
+    if row_check.get(task.split) == OTHER_ROWS:
         warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")
-    if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER:
+    if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER_ROWS:
         pool_note = size_note(rows.few_shot_pool, task.few_shot_split)
         warnings.append(f"other examples than the leaderboard's, for their rows are others{pool_note}")
-    unverified_splits = [split for split, status in row_check.items() if status == NOT_VERIFIED]
+    unverified_splits = [split for split, status in row_check.items() if status == UNVERIFIED_ROWS]
     if unverified_splits:
         warnings.append(
             f"rows not verified: no hash of the leaderboard's own is known (split {', '.join(unverified_splits)})"

@@ -21,7 +21,7 @@ from orca_bench.results import consistency
 from orca_bench.results.consistency import Finding
 from orca_bench.results.coverage import FieldPath
 from orca_bench.results.models import ProtocolDescription, Question, Result
-from orca_bench.results.reading import questions_file, read_questions, read_result
+from orca_bench.results.reading import questions_path_for, read_questions, read_result
 
 Progress = Callable[[int, int], None]
 
@@ -34,23 +34,23 @@ def verify(
     Raises UserError where the files cannot be read, or the rows cannot be had.
     """
     result = read_result(path)
-    questions_path = questions_file(path)
+    questions_path = questions_path_for(path)
     numbered_questions = _questions_by_task(questions_path)
-    findings = [consistency.check_seal(result), consistency.check_questions_hash(result, questions_path)]
-    covered_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
+    findings = [consistency.check_result_hash(result), consistency.check_questions_hash(result, questions_path)]
+    recomputed_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
         progress(index, len(result.tasks))
         rows = benchmark_rows.load_again(result, task, benchmarks) if with_rows else None
-        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, covered_paths)
+        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, recomputed_paths)
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
-    findings += [consistency.check_averages(result, covered_paths), consistency.check_requests_hash(result)]
-    findings += consistency.check_heading(result, questions, covered_paths)
+    findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
+    findings += consistency.check_heading(result, questions, recomputed_paths)
     if result.protocol.name in protocols.REQUEST_PROTOCOLS:
-        findings.append(_check_protocol(result, covered_paths))
+        findings.append(_check_protocol(result, recomputed_paths))
     if with_rows:
         findings.append(_check_suite(result, benchmark_rows.suite(benchmarks)))
-        covered_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
-    return [*findings, *consistency.check_coverage(result, covered_paths)]
+        recomputed_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
+    return [*findings, *consistency.check_coverage(result, recomputed_paths)]
 
 
 def _questions_by_task(questions_path: Path) -> Mapping[str, Sequence[NumberedQuestion]]:
@@ -73,13 +73,13 @@ def _check_task(
     task: Task,
     numbered_questions: Sequence[NumberedQuestion],
     rows: BenchmarkRows | None,
-    covered_paths: set[FieldPath],
+    recomputed_paths: set[FieldPath],
 ) -> list[Finding]:
     """All findings of one task; without `rows` its scores are taken as they are kept."""
     findings, questions = [], [question for _, question in numbered_questions]
     is_plain = result.protocol.name == "plain"
     if rows is not None:
-        findings.append(_check_rows(result, task, rows, covered_paths))
+        findings.append(_check_rows(result, task, rows, recomputed_paths))
     if rows is not None and is_plain:
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
@@ -87,26 +87,26 @@ def _check_task(
         rescored_task = rescore(result, task, numbered_questions, rows)
         questions = rescored_task.questions
         findings += [*rescored_task.findings, _check_warnings(result, task, rows)]
-        covered_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
+        recomputed_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         if task.generates:  # its token limit stands in the hash of its requests
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
-            covered_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
-    findings.append(consistency.check_value(result, task.facts, questions, covered_paths))
+            recomputed_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
+    findings.append(consistency.check_value(result, task.facts, questions, recomputed_paths))
     if not is_plain and task.name in result.lm_eval:
-        findings.append(consistency.check_harness(result, task.facts, questions, covered_paths))
+        findings.append(consistency.check_harness(result, task.facts, questions, recomputed_paths))
     return findings
 
 
-def _check_rows(result: Result, task: Task, rows: BenchmarkRows, covered_paths: set[FieldPath]) -> Finding:
+def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_paths: set[FieldPath]) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
     entry, check_name = result.tasks[task.name], f"{task.title}: rows"
-    if result.version < 3:
+    if result.format_version < 3:
         return Finding(check_name, None, "hashed otherwise by the version that wrote this result")
-    covered_paths |= {
+    recomputed_paths |= {
         ("data_hashes", task.name),
         *(("tasks", task.name, field_name) for field_name in ("rows", "row_check")),
     }
-    recorded_hashes = result.row_hashes(task.name) or {}
+    recorded_hashes = result.row_hashes_by_split(task.name) or {}
     differing_splits = [
         split for split in {**recorded_hashes, **rows.hashes} if recorded_hashes.get(split) != rows.hashes.get(split)
     ]
@@ -131,7 +131,7 @@ def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
     """The warnings of a task, which follow from its entry, the protocol and the rows."""
     entry, check_name = result.tasks[task.name], f"{task.title}: warnings"
     protocol = protocols.of_result(result.protocol)
-    if result.version < 3 or result.protocol.version != protocol.version:
+    if result.format_version < 3 or result.protocol.version != protocol.version:
         return Finding(check_name, None, "worded otherwise by the version that wrote this result")
     expected_warnings = result_building.warnings(protocol, task, entry, rows)
     differing_warnings = [
@@ -146,7 +146,7 @@ def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
     )
 
 
-def _check_protocol(result: Result, covered_paths: set[FieldPath]) -> Finding:
+def _check_protocol(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
     """The protocol's description, where it has the same version today."""
     current_description = protocols.of_result(result.protocol).describe()
     if result.protocol.version != current_description["version"]:
@@ -159,7 +159,7 @@ def _check_protocol(result: Result, covered_paths: set[FieldPath]) -> Finding:
         key for key in current_description if key in differing_keys
     ]  # other keys, as the model's window, are the result's own
     # The token limit of an answer is read from the result itself: only the hash of requests that have it can tell.
-    covered_paths |= {("protocol", key) for key in current_description if key != "max_new_tokens"}
+    recomputed_paths |= {("protocol", key) for key in current_description if key != "max_new_tokens"}
     return Finding(
         "protocol",
         not described_differences,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from orca_bench.errors import UserError
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
-from orca_bench.results.summary import clusters_of
+from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
@@ -125,7 +125,7 @@ def _comparison_notes(first: ResultFile, second: ResultFile) -> list[str]:
     notes = []
     protocols = [result_file.result.protocol for result_file in (first, second)]
     if protocols[0] != protocols[1]:
-        protocol_names = [protocol.heading for protocol in protocols]
+        protocol_names = [protocol.name_and_version for protocol in protocols]
         if protocol_names[0] == protocol_names[1]:
             protocol_names = [
                 f"{name} ({protocol.system or protocol.max_length})"
@@ -141,14 +141,17 @@ def _comparison_notes(first: ResultFile, second: ResultFile) -> list[str]:
 def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes: list[str]) -> ComparisonLine | None:
     """The line of a task, or None where neither result has it; a note on questions that are not in both is added."""
     name, title, metric = task.name, task.title, task.metric
-    if name not in first.questions and name not in second.questions:
+    if name not in first.questions_by_task and name not in second.questions_by_task:
         return None
     for result_file in (first, second):
-        if name not in result_file.questions:
+        if name not in result_file.questions_by_task:
             return ComparisonLine(name, title, metric, note=f"not in {result_file.label}")
-    if first.result.row_hash(task) != second.result.row_hash(task):
+    if first.result.evaluation_row_hash(task) != second.result.evaluation_row_hash(task):
         return ComparisonLine(name, title, metric, note="other rows")
-    first_questions, second_questions = first.questions[name].questions, second.questions[name].questions
+    first_questions, second_questions = (
+        first.questions_by_task[name].questions_by_key,
+        second.questions_by_task[name].questions_by_key,
+    )
     common_keys = [key for key in first_questions if key in second_questions]
     smaller_count = min(len(first_questions), len(second_questions))
     if len(common_keys) < _SMALLEST_COMMON_SHARE * smaller_count or not common_keys:
@@ -174,7 +177,7 @@ def _compare_questions(
         [question.score for question in first_questions],
         [question.score for question in second_questions],
     )
-    difference = paired_difference(first_scores, second_scores, clusters_of(first_questions), strata)
+    difference = paired_difference(first_scores, second_scores, cluster_labels_of(first_questions), strata)
     first_value = estimate_mean(first_scores, stratum_labels=strata).value
     return ComparisonLine(task.name, task.title, task.metric, first_value, first_value + difference.value, difference)
 

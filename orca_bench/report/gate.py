@@ -76,7 +76,7 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     """
     refuse_repeated_files(result, baselines)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
-    baseline_tasks = {name for baseline in baselines for name in baseline.questions}
+    baseline_tasks = {name for baseline in baselines for name in baseline.questions_by_task}
     compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
     examined_tasks = [task for task in TASKS if task.name in compared_tasks or task.name in rules.floors]
     reasons = reasons_against_comparison(result, baselines)
@@ -117,7 +117,7 @@ def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: s
     result_scores = {name: task_lines[0].result_score for name, task_lines in lines.items()}
     seed_tests_by_task = {name: SeedTest(0.0, 0.0) for name in lines}
     if len(baselines) > 1:
-        score_steps = [1 / len(result.questions[name].questions) for name in lines]
+        score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines]
         tests = seed_tests(list(baseline_scores.values()), list(result_scores.values()), score_steps)
         seed_tests_by_task = dict(zip(lines, tests, strict=True))
     baseline_means = {name: sum(scores) / len(scores) for name, scores in baseline_scores.items()}
@@ -140,7 +140,7 @@ def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[
     lines: dict[str, list[_TaskLine]] = {}
     for comparison in (compare(baseline, [result])[0] for baseline in baselines):
         for line in comparison.lines:
-            if line.name in result.questions and (task_line := _as_task_line(line)) is not None:
+            if line.name in result.questions_by_task and (task_line := _as_task_line(line)) is not None:
                 lines.setdefault(line.name, []).append(task_line)
     return {name: task_lines for name, task_lines in lines.items() if len(task_lines) == len(baselines)}
 
@@ -165,9 +165,9 @@ def _verdict(
     is_compared: bool,
 ) -> TaskVerdict:
     """The verdict on one task; a task that is not compared only has to reach its floor."""
-    if task.name not in result.questions:
+    if task.name not in result.questions_by_task:
         return TaskVerdict(task.name, task.title, False, "not in the result")
-    result_score = result.questions[task.name].estimate(task.subject_column is not None).value
+    result_score = result.questions_by_task[task.name].estimate(task.subject_column is not None).value
     passed, reason = _judge(task, result, baselines, rules, comparison, is_compared, result_score)
     baseline_score, p = (comparison.baseline_score, comparison.p) if comparison else (None, None)
     lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
@@ -209,8 +209,8 @@ def _judge(
 
 
 def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:
-    baseline_questions = baseline.questions[name].questions if name in baseline.questions else {}
-    result_questions = result.questions[name].questions
+    baseline_questions = baseline.questions_by_task[name].questions_by_key if name in baseline.questions_by_task else {}
+    result_questions = result.questions_by_task[name].questions_by_key
     return [
         LostQuestion(baseline_questions[question_key], result_questions[question_key])
         for question_key in baseline_questions

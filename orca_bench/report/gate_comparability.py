@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.files import sha256
-from orca_bench.results.hashing import is_sealed
+from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
-from orca_bench.results.reading import ResultFile, questions_file
+from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.suite import TASKS, TaskFacts
 
 _FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
@@ -48,11 +48,11 @@ def reasons_against_comparison(result: ResultFile, baselines: Sequence[ResultFil
 def why_not_compared(task: TaskFacts, result: ResultFile, baselines: Sequence[ResultFile]) -> str | None:
     """Why a task of the result cannot be compared: a baseline lacks it, or has other questions; None where it can."""
     for baseline in baselines:
-        if task.name not in baseline.questions:
+        if task.name not in baseline.questions_by_task:
             return f"not in {baseline.path}"
-    question_keys = result.questions[task.name].questions.keys()
+    question_keys = result.questions_by_task[task.name].questions_by_key.keys()
     for baseline in baselines:
-        baseline_keys = baseline.questions[task.name].questions.keys()
+        baseline_keys = baseline.questions_by_task[task.name].questions_by_key.keys()
         if question_keys != baseline_keys:
             return (
                 f"{len(question_keys & baseline_keys)} questions in common, of {len(question_keys)} here "
@@ -65,15 +65,15 @@ def unexamined_notes(
     result: ResultFile, baselines: Sequence[ResultFile], examined_tasks: Sequence[TaskFacts]
 ) -> list[str]:
     """What was not examined, and what is not informative because both sides are the same."""
-    present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions}
+    present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions_by_task}
     omitted_titles = [task.title for task in TASKS if task.name in present_tasks and task not in examined_tasks]
     notes = [f"not examined: {', '.join(omitted_titles)}"] if omitted_titles else []
     tasks_without_token_hashes = [
         task.title
         for task in examined_tasks
         if any(
-            task.name in baseline.questions
-            and task.name in result.questions
+            task.name in baseline.questions_by_task
+            and task.name in result.questions_by_task
             and None in _token_hashes(result, baseline, task)
             for baseline in baselines
         )
@@ -90,15 +90,15 @@ def unexamined_notes(
 
 
 def _content_hash(result_file: ResultFile) -> str:
-    return sha256(questions_file(result_file.path))
+    return sha256(questions_path_for(result_file.path))
 
 
 def _soundness_problems(result_file: ResultFile) -> Iterator[str]:
     """What is wrong with one result by itself."""
     if not result_file.result.complete:
-        missing = result_file.result.missing_tasks
+        missing = result_file.result.missing_task_names
         yield f"{result_file.path} is unfinished" + (f" ({', '.join(missing)})" if missing else "")
-    if not is_sealed(result_file.result):
+    if not is_unchanged_since_writing(result_file.result):
         yield f"{result_file.path} was changed after it was written; orca-bench verify says where"
 
 
@@ -121,13 +121,13 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
             _protocol_text(baseline_result.protocol, differing_keys),
         )
         reasons.append(f"other protocol: {protocol_text} here, {baseline_protocol_text} in {baseline.path}")
-    if (current_result.version < _FIRST_FORMAT_OF_ROW_HASHES) != (
-        baseline_result.version < _FIRST_FORMAT_OF_ROW_HASHES
+    if (current_result.format_version < _FIRST_FORMAT_OF_ROW_HASHES) != (
+        baseline_result.format_version < _FIRST_FORMAT_OF_ROW_HASHES
     ):
-        older_file = min(result, baseline, key=lambda result_file: result_file.result.version)
+        older_file = min(result, baseline, key=lambda result_file: result_file.result.format_version)
         return [*reasons, f"rows were hashed otherwise when {older_file.path} was written: evaluate again"]
     for task in TASKS:
-        if task.name in result.questions and task.name in baseline.questions:
+        if task.name in result.questions_by_task and task.name in baseline.questions_by_task:
             reasons += _task_differences(result, baseline, task, bool(reasons))
     return reasons
 
@@ -136,8 +136,8 @@ def _task_differences(result: ResultFile, baseline: ResultFile, task: TaskFacts,
     """What forbids comparing a task; with reasons already, only what a result does not say of itself."""
     for current_hash, baseline_hash, description in (
         (
-            result.result.row_hashes(task.name),
-            baseline.result.row_hashes(task.name),
+            result.result.row_hashes_by_split(task.name),
+            baseline.result.row_hashes_by_split(task.name),
             f"other rows of {task.title}",
         ),
         (
@@ -166,6 +166,6 @@ def _token_hashes(result: ResultFile, baseline: ResultFile, task: TaskFacts) -> 
 def _protocol_text(description: ProtocolDescription, differing_keys: Sequence[str]) -> str:
     """A protocol's name and version, and its values of the keys that differ."""
     fields = [(key, value) for key, value in description.to_json().items() if key in differing_keys]
-    return description.heading + "".join(
+    return description.name_and_version + "".join(
         f", {key} {str(value)!r:.60}" for key, value in fields if key not in ("name", "version")
     )

@@ -126,7 +126,7 @@ def _question_lines(verdict: TaskVerdict) -> list[str]:
 
 def _question_line(question: LostQuestion) -> str:
     baseline_question, result_question = question.baseline_question, question.result_question
-    part_name, row_index = result_question.key
+    part_name, row_index = result_question.part_and_row
     scores = f"{baseline_question.score:g} → {result_question.score:g}"
     return f"{part_name} row {row_index}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
 

@@ -158,8 +158,8 @@ def _question_keys(results: Sequence[ResultFile]) -> list[_QuestionKey]:
     """(task, part, row) of every question of any result, in the order of the first result that has it."""
     question_keys: dict[_QuestionKey, None] = {}
     for result_file in results:
-        for task, task_questions in result_file.questions.items():
-            question_keys |= {(task, *question_key): None for question_key in task_questions.questions}
+        for task, task_questions in result_file.questions_by_task.items():
+            question_keys |= {(task, *question_key): None for question_key in task_questions.questions_by_key}
     tasks = list(dict.fromkeys(task for task, _, _ in question_keys))
     return sorted(
         question_keys, key=lambda question_key: tasks.index(question_key[0])
@@ -169,7 +169,11 @@ def _question_keys(results: Sequence[ResultFile]) -> list[_QuestionKey]:
 def _find_question(result_file: ResultFile, question_key: _QuestionKey) -> Question | None:
     """A question of a result, or None where the result has none of this key."""
     task, part_name, row_index = question_key
-    return result_file.questions[task].questions.get((part_name, row_index)) if task in result_file.questions else None
+    return (
+        result_file.questions_by_task[task].questions_by_key.get((part_name, row_index))
+        if task in result_file.questions_by_task
+        else None
+    )
 
 
 def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_QuestionKey]) -> _Json:

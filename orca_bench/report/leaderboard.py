@@ -181,7 +181,7 @@ def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
 def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     """The p of no difference between two rows in a column; 1 where they cannot be compared."""
     if other_row.result_file is not None and best_row.result_file is not None:
-        if not (other_row.result_file.questions and best_row.result_file.questions):
+        if not (other_row.result_file.questions_by_task and best_row.result_file.questions_by_task):
             return 1.0
         line = compare_line(other_row.result_file, best_row.result_file, name)
         return 1.0 if line is None or line.difference is None else line.difference.p

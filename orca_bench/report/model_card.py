@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError
-from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
+from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
 from orca_bench.suite import BY_NAME
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
 
@@ -92,7 +92,7 @@ def _result_notes(result: Result) -> Iterator[str]:
     """How all scores of a result differ from the leaderboard's."""
     protocol = result.protocol
     if (protocol.name, protocol.version) != ("leaderboard", 1):
-        yield f"protocol {protocol.heading}"
+        yield f"protocol {protocol.name_and_version}"
     if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
         system_id = id_of(protocol.system)
         yield "a system message of its own" if system_id is None else f"system message {system_id}"
@@ -106,11 +106,11 @@ def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
     task_result, task = result.tasks[name], BY_NAME[name]
     row_status = task_result.row_status(task.split)
-    if row_status == OTHER:
+    if row_status == OTHER_ROWS:
         yield "other rows" if task_result.rows is None else f"other rows ({task_result.rows:,})"
-    elif row_status == NOT_VERIFIED:
+    elif row_status == UNVERIFIED_ROWS:
         yield "rows not verified"
-    if task.few_shot_split and row_status != OTHER and task_result.row_status(task.few_shot_split) == OTHER:
+    if task.few_shot_split and row_status != OTHER_ROWS and task_result.row_status(task.few_shot_split) == OTHER_ROWS:
         yield "other few-shot examples"
     # The leaderboard's protocol cuts contexts as the leaderboard did.
     if result.protocol.name != "leaderboard" and task_result.shortened:

@@ -22,9 +22,9 @@ from orca_bench.report.pictures import draw_pictures
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import ScoreTable, build_score_table
-from orca_bench.results.hashing import is_sealed
+from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
-from orca_bench.results.reading import ResultFile, questions_file, read, read_result
+from orca_bench.results.reading import ResultFile, questions_path_for, read_result, read_with_questions
 
 #: Gives, of a result, how to look up the requests of its questions, and notes on those that cannot be rebuilt.
 RequestsOf: TypeAlias = Callable[[Result], tuple[RequestLookup, list[str]]]
@@ -116,7 +116,7 @@ def upload_card(card: Path, repository: str) -> str:
 def _check_results(result_files: Sequence[ResultFile]) -> None:
     """Raise UserError for results that were changed, that are of several models, or that have the same file name."""
     for result_file in result_files:
-        if not is_sealed(result_file.result):
+        if not is_unchanged_since_writing(result_file.result):
             raise UserError("changed after it was written", where=result_file.path, hint="orca-bench verify says where")
     model_names = list(dict.fromkeys(result_file.result.model.name for result_file in result_files))
     if len(model_names) > 1:
@@ -225,7 +225,7 @@ def _card_text(
 
 def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
     """Copy a result and its questions into the folder."""
-    for file in (path, questions_file(path)):
+    for file in (path, questions_path_for(path)):
         if not file.is_file():
             publication.notes.append(f"{file} is not there, so the published result cannot be verified")
             continue
@@ -237,7 +237,11 @@ def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
 
 
 def _with_questions(result_file: ResultFile) -> ResultFile:
-    return read(result_file.path, result_file.label) if questions_file(result_file.path).is_file() else result_file
+    return (
+        read_with_questions(result_file.path, result_file.label)
+        if questions_path_for(result_file.path).is_file()
+        else result_file
+    )
 
 
 def _table_texts(table: ScoreTable) -> dict[str, str]:

@@ -11,7 +11,7 @@ import math
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, correct_together
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.results.models import OTHER
+from orca_bench.results.models import OTHER_ROWS
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import MeanScore, wilson_interval
 from orca_bench.stats.paired_tests import normal_difference
@@ -46,10 +46,10 @@ def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScor
 
 def _compare_task(result_file: ResultFile, task: TaskFacts, reported_score: float | None) -> ComparisonLine:
     """The line of a task; `reported_score` is its reported score in percent."""
-    task_result, questions = result_file.result.tasks.get(task.name), result_file.questions.get(task.name)
+    task_result, questions = result_file.result.tasks.get(task.name), result_file.questions_by_task.get(task.name)
     if reported_score is None or task_result is None or questions is None:
         return ComparisonLine(task.name, task.title, task.metric, note="not in both")
-    if task_result.row_status(task.split) == OTHER:
+    if task_result.row_status(task.split) == OTHER_ROWS:
         return ComparisonLine(task.name, task.title, task.metric, note="other rows")
     return _compare_scores(task, reported_score / 100, questions.estimate(task.subject_column is not None))
 

@@ -39,8 +39,8 @@ class Selection:
         """
 
         def load(path: Path) -> ResultFile:
-            has_questions = reading.questions_file(path).is_file()
-            return reading.read(path) if required or has_questions else _read_without_questions(path)
+            has_questions = reading.questions_path_for(path).is_file()
+            return reading.read_with_questions(path) if required or has_questions else _read_without_questions(path)
 
         return _select([result.path for result in self.results], load, self.skipped_errors, self.explicit_paths)
 
@@ -51,7 +51,7 @@ def select_results(paths: Sequence[Path]) -> Selection:
     Raises UserError for a named result that cannot be read, for a folder without results, and where no result remains.
     """
     explicit_paths = frozenset(path for path in paths if not path.is_dir())
-    return _select(reading.find_result_paths(paths), _read_without_questions, [], explicit_paths)
+    return _select(reading.find_result_files(paths), _read_without_questions, [], explicit_paths)
 
 
 def result_labels(results: Sequence[Result]) -> list[str]:

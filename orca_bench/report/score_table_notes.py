@@ -34,7 +34,7 @@ def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
     if result.limit:
         notes.append((label, f"only the first {result.limit} questions of each task (of each MMLU subject)"))
     if not result.complete:
-        missing = [BY_NAME[name].title for name in result.missing_tasks if name in BY_NAME]
+        missing = [BY_NAME[name].title for name in result.missing_task_names if name in BY_NAME]
         notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
     notes += [(label, warning) for warning in result.model.warnings]
     notes += task_notes(label, result)
@@ -59,7 +59,7 @@ def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
         notes += [(score_label, warning) for warning in task_result.warnings]
         if result.is_comparable() and not result.is_comparable(name):
             notes.append((score_label, "other rows than the leaderboard's, so no difference is shown"))
-        elif result.is_comparable() and result.version < 3:
+        elif result.is_comparable() and result.format_version < 3:
             notes.append((label, "rows not verified: the result is of an earlier version"))
         elif result.is_comparable() and not result.records_row_status(name):
             notes.append((label, "rows not verified: the result does not say whether they are the leaderboard's"))

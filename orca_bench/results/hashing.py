@@ -14,36 +14,36 @@ from typing import Any
 from orca_bench.results.models import Result
 
 
-def seal(result: Result) -> str:
+def compute_result_sha256(result: Result) -> str:
     """The SHA-256 over all of a result but this hash itself (`result_sha256`), as canonical JSON."""
-    return seal_of_content(result.file_content)
+    return compute_content_sha256(result.file_content)
 
 
-def seal_of_content(result_json: Mapping[str, Any]) -> str:
+def compute_content_sha256(result_json: Mapping[str, Any]) -> str:
     """The same of the JSON of a result file."""
-    other_fields = {key: field_value for key, field_value in result_json.items() if key != "result_sha256"}
-    plain_json = json.dumps(
-        json.loads(json.dumps(other_fields, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    hashed_fields = {key: field_value for key, field_value in result_json.items() if key != "result_sha256"}
+    canonical_json = json.dumps(
+        json.loads(json.dumps(hashed_fields, default=str)), sort_keys=True, ensure_ascii=False, separators=(",", ":")
     )
-    return hashlib.sha256(plain_json.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(canonical_json.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def is_sealed(result: Result) -> bool:
+def is_unchanged_since_writing(result: Result) -> bool:
     """Whether a result is as it was written.
 
     Results of versions before 3 have no hash of the whole and are taken to be.
     """
-    return result.version < 3 or result.file_content.get("result_sha256") == seal(result)
+    return result.format_version < 3 or result.file_content.get("result_sha256") == compute_result_sha256(result)
 
 
-def digest_of(json_values: Iterable[Any]) -> str:
+def sha256_of_json(json_values: Iterable[Any]) -> str:
     """A SHA-256 over JSON values, in order."""
-    digest = hashlib.sha256()
+    running_digest = hashlib.sha256()
     for json_value in json_values:
-        digest.update(json.dumps(json_value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+        running_digest.update(json.dumps(json_value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return running_digest.hexdigest()
 
 
-def requests_digest(result: Result) -> str:
+def sha256_of_all_requests(result: Result) -> str:
     """The hash of all requests of a result, which is one over those of its tasks."""
-    return digest_of([task_name, entry.requests_sha256] for task_name, entry in result.tasks.items())
+    return sha256_of_json([task_name, entry.requests_sha256] for task_name, entry in result.tasks.items())

@@ -17,16 +17,16 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import sha256, writing
-from orca_bench.results.hashing import is_sealed
+from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Question, Result
-from orca_bench.results.reading import is_result, questions_file, read_questions, read_result
-from orca_bench.results.writing import write
+from orca_bench.results.reading import is_result_file, questions_path_for, read_questions, read_result
+from orca_bench.results.writing import write_result
 from orca_bench.suite import BY_NAME
 
 
-def check_path(path: Path) -> None:
+def check_output_path(path: Path) -> None:
     """Raise UserError where a file that is no result is in the way: it is not replaced."""
-    if path.is_dir() or (path.is_file() and not is_result(path)):
+    if path.is_dir() or (path.is_file() and not is_result_file(path)):
         raise UserError("what is there is no result", where=path, hint="choose another --out")
 
 
@@ -36,95 +36,109 @@ class ResultOutput:
     `notes` says in words what becomes of that. The result takes over the tasks of the same setting that it does not order.
     """
 
-    def __init__(self, path: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]):
-        """Read what is at `path`; `row_hashes` has the hashes of the rows by split of each task that is ordered.
+    def __init__(self, path: Path, result: Result, row_hashes_by_task: Mapping[str, Mapping[str, str]]):
+        """Read what is at `path`; `row_hashes_by_task` has the hashes of the rows by split of each task that is ordered.
 
         Raises UserError where the file is there and is no result: it is not replaced.
         """
-        check_path(path)
+        check_output_path(path)
         self.path = path
         self.notes: list[str] = []
-        self._earlier_questions: list[Question] = []
-        self._source_path = next(
-            (candidate for candidate in _candidate_paths(path) if _has_same_setting(candidate, result, row_hashes)),
+        self._carried_questions: list[Question] = []
+        self._earlier_result_path = next(
+            (
+                candidate_path
+                for candidate_path in _candidate_paths(path)
+                if _has_same_setting(candidate_path, result, row_hashes_by_task)
+            ),
             None,
         )
-        self._path_of_other_setting = _free_path(path) if path.is_file() and self._source_path != path else None
-        if self._path_of_other_setting is not None:
+        self._path_for_other_setting = (
+            _unused_path(path) if path.is_file() and self._earlier_result_path != path else None
+        )
+        if self._path_for_other_setting is not None:
             self.notes.append(
                 f"{path} is of another setting ({_setting_difference(path, result)}): it becomes "
-                f"{self._path_of_other_setting.name} when the first task is done"
+                f"{self._path_for_other_setting.name} when the first task is done"
             )
-        result.order = list(row_hashes)
-        if self._source_path is not None:
-            self._take_over(self._source_path, result)
+        result.order = list(row_hashes_by_task)
+        if self._earlier_result_path is not None:
+            self._carry_over_tasks(self._earlier_result_path, result)
 
     def write(self, result: Result, questions: Sequence[Question]) -> None:
         """Write the result and its questions, those that were taken over among them."""
-        if self._path_of_other_setting is not None:
-            _move(self.path, self._path_of_other_setting)
-            self._path_of_other_setting = None
-        write(self.path, result, [*self._earlier_questions, *questions])
-        if self._source_path is not None and self._source_path != self.path:
+        if self._path_for_other_setting is not None:
+            _move_result_and_questions(self.path, self._path_for_other_setting)
+            self._path_for_other_setting = None
+        write_result(self.path, result, [*self._carried_questions, *questions])
+        if self._earlier_result_path is not None and self._earlier_result_path != self.path:
             with writing(self.path):
-                questions_file(self._source_path).unlink(missing_ok=True)
-                self._source_path.unlink(missing_ok=True)
-        self._source_path = self.path
+                questions_path_for(self._earlier_result_path).unlink(missing_ok=True)
+                self._earlier_result_path.unlink(missing_ok=True)
+        self._earlier_result_path = self.path
 
-    def _take_over(self, source_path: Path, result: Result) -> None:
+    def _carry_over_tasks(self, earlier_result_path: Path, result: Result) -> None:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
-        earlier_result, requested_tasks = read_result(source_path), result.order or []
-        carried_tasks = [
-            task_name for task_name in BY_NAME if task_name in earlier_result.tasks and task_name not in requested_tasks
+        earlier_result, ordered_task_names = read_result(earlier_result_path), result.order or []
+        carried_task_names = [
+            task_name
+            for task_name in BY_NAME
+            if task_name in earlier_result.tasks and task_name not in ordered_task_names
         ]
         result.order = [
             task_name
             for task_name in BY_NAME
-            if task_name in {*(earlier_result.order or ()), *carried_tasks, *requested_tasks}
+            if task_name in {*(earlier_result.order or ()), *carried_task_names, *ordered_task_names}
         ]
-        result.tasks |= {task_name: earlier_result.tasks[task_name] for task_name in carried_tasks}
-        result.data_hashes |= _select_tasks(earlier_result.data_hashes, carried_tasks)
-        result.data_commits |= _select_tasks(earlier_result.data_commits, carried_tasks)
-        result.lm_eval |= _select_tasks(earlier_result.lm_eval, carried_tasks)
-        self._earlier_questions = [
+        result.tasks |= {task_name: earlier_result.tasks[task_name] for task_name in carried_task_names}
+        result.data_hashes |= _select_tasks(earlier_result.data_hashes, carried_task_names)
+        result.data_commits |= _select_tasks(earlier_result.data_commits, carried_task_names)
+        result.lm_eval |= _select_tasks(earlier_result.lm_eval, carried_task_names)
+        self._carried_questions = [
             question
-            for _, question in read_questions(questions_file(source_path))
-            if question.suite_task in carried_tasks
+            for _, question in read_questions(questions_path_for(earlier_result_path))
+            if question.suite_task in carried_task_names
         ]
-        if carried_tasks:
-            task_titles = ", ".join(BY_NAME[task_name].title for task_name in carried_tasks)
-            self.notes.append(f"{source_path} has {task_titles} of the same setting, which stay in the result")
+        if carried_task_names:
+            task_titles = ", ".join(BY_NAME[task_name].title for task_name in carried_task_names)
+            self.notes.append(f"{earlier_result_path} has {task_titles} of the same setting, which stay in the result")
 
 
 def _select_tasks(values_by_task: Mapping[str, Any], task_names: Sequence[str]) -> dict[str, Any]:
     return {task_name: values_by_task[task_name] for task_name in task_names if task_name in values_by_task}
 
 
-def _candidate_paths(path: Path) -> list[Path]:
-    """The result at `path`, and those that were once there."""
-    pattern = f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}{path.suffix}"
-    renamed_paths = sorted(path.parent.glob(pattern)) if path.parent.is_dir() else []
-    return [candidate for candidate in (path, *renamed_paths) if candidate.is_file() and is_result(candidate)]
+def _candidate_paths(output_path: Path) -> list[Path]:
+    """The result at `output_path`, and those that were once there."""
+    renamed_file_pattern = f"{glob.escape(output_path.stem)}-{'[0-9a-f]' * 8}{output_path.suffix}"
+    renamed_paths = sorted(output_path.parent.glob(renamed_file_pattern)) if output_path.parent.is_dir() else []
+    return [
+        candidate_path
+        for candidate_path in (output_path, *renamed_paths)
+        if candidate_path.is_file() and is_result_file(candidate_path)
+    ]
 
 
-def _has_same_setting(path: Path, result: Result, row_hashes: Mapping[str, Mapping[str, str]]) -> bool:
+def _has_same_setting(
+    earlier_result_path: Path, new_result: Result, row_hashes_by_task: Mapping[str, Mapping[str, str]]
+) -> bool:
     """Whether a file holds a whole result of the same setting, and of the same rows where both have a task."""
     try:
-        earlier_result = read_result(path)
+        earlier_result = read_result(earlier_result_path)
     except UserError:
         return False
-    questions_path = questions_file(path)
+    questions_path = questions_path_for(earlier_result_path)
     if (
-        not is_sealed(earlier_result)
+        not is_unchanged_since_writing(earlier_result)
         or not questions_path.is_file()
         or earlier_result.questions_sha256 != sha256(questions_path)
     ):
         return False
     has_same_rows = all(
-        earlier_result.row_hashes(task_name) in (None, hashes_by_split)
-        for task_name, hashes_by_split in row_hashes.items()
+        earlier_result.row_hashes_by_split(task_name) in (None, hashes_by_split)
+        for task_name, hashes_by_split in row_hashes_by_task.items()
     )
-    return has_same_rows and not _differing_settings(earlier_result, result)
+    return has_same_rows and not _differing_settings(earlier_result, new_result)
 
 
 def _differing_settings(earlier_result: Result, new_result: Result) -> list[str]:
@@ -132,47 +146,51 @@ def _differing_settings(earlier_result: Result, new_result: Result) -> list[str]
 
     The protocols are compared for the tasks of the earlier result: those that the file would keep.
     """
-    earlier_setting, new_setting = _setting(earlier_result), _setting(new_result)
+    earlier_setting, new_setting = _setting_without_protocol(earlier_result), _setting_without_protocol(new_result)
     differing_keys = [key for key in earlier_setting if earlier_setting[key] != new_setting[key]]
     if earlier_result.protocol.differing_keys(new_result.protocol, earlier_result.tasks):
         differing_keys.insert(0, "protocol")
     return differing_keys
 
 
-def _setting(result: Result) -> dict[str, Any]:
+def _setting_without_protocol(result: Result) -> dict[str, Any]:
     """What must be equal in two results for their tasks to stand in one file, protocols apart; JSON values."""
-    model_key: Any = result.model.identity
+    model_setting: Any = result.model.identity
     if result.answers is not None:  # answered elsewhere: nothing is known of the model but its name
-        model_key = {"name": result.model.name, "answers": result.answers.sha256}
-    setting = {
+        model_setting = {"name": result.model.name, "answers": result.answers.sha256}
+    setting_json = {
         "format": result.format,
         "limit": result.limit,
         "suite": [result.suite.name, result.suite.comparable],
-        "model": model_key,
+        "model": model_setting,
         "versions": result.versions,
     }
-    return json.loads(json.dumps(setting, default=str))
+    return json.loads(json.dumps(setting_json, default=str))
 
 
-def _setting_difference(path: Path, result: Result) -> str:
-    """What makes the setting of the result at `path` another one, in words."""
+def _setting_difference(earlier_result_path: Path, new_result: Result) -> str:
+    """What makes the setting of the result at `earlier_result_path` another one, in words."""
     try:
-        earlier_result = read_result(path)
+        earlier_result = read_result(earlier_result_path)
     except UserError:
         return "it cannot be read"
-    return ", ".join(_differing_settings(earlier_result, result)) or "rows, or questions that are not its own"
+    return ", ".join(_differing_settings(earlier_result, new_result)) or "rows, or questions that are not its own"
 
 
-def _free_path(path: Path) -> Path:
-    """A name that is free for the result at `path`, by a hash of it."""
-    digest = hashlib.sha256(path.read_bytes())
-    while (free_path := path.with_name(f"{path.stem}-{digest.hexdigest()[:8]}{path.suffix}")).exists():
-        digest.update(b"again")
-    return free_path
+def _unused_path(occupied_path: Path) -> Path:
+    """A name that is free for the result at `occupied_path`, by a hash of it."""
+    file_digest = hashlib.sha256(occupied_path.read_bytes())
+    while (
+        unused_path := occupied_path.with_name(
+            f"{occupied_path.stem}-{file_digest.hexdigest()[:8]}{occupied_path.suffix}"
+        )
+    ).exists():
+        file_digest.update(b"again")
+    return unused_path
 
 
-def _move(source_path: Path, target_path: Path) -> None:
+def _move_result_and_questions(source_path: Path, target_path: Path) -> None:
     with writing(source_path):
-        if questions_file(source_path).is_file():
-            os.replace(questions_file(source_path), questions_file(target_path))
+        if questions_path_for(source_path).is_file():
+            os.replace(questions_path_for(source_path), questions_path_for(target_path))
         os.replace(source_path, target_path)

@@ -1,32 +1,32 @@
 """A valid result of any format in, the same result with what format 3 says besides out.
 
 Format 1 has no intervals and no clusters, which stay unknown. Formats 1 and 2 do not say whether rows are the leaderboard's
-own (`row_check`), hash rows otherwise, and have no hash of the whole; `Result.version` tells readers for whom that matters.
-The JSON of the file stays as it is (`Result.file_content`). Its own module because all that is known of old formats stands
-here, so that readers need no special case.
+own (`row_check`), hash rows otherwise, and have no hash of the whole; `Result.format_version` tells readers for whom that
+matters. The JSON of the file stays as it is (`Result.file_content`). Its own module because all that is known of old formats
+stands here, so that readers need no special case.
 """
 
 from __future__ import annotations
 
-from orca_bench.results.models import NOT_VERIFIED, OTHER, VERSION, Result, RowStatus
+from orca_bench.results.models import OTHER_ROWS, RESULT_FORMAT_VERSION, UNVERIFIED_ROWS, Result, RowStatus
 from orca_bench.suite import BY_NAME
 
 
-def migrate(result: Result) -> Result:
+def migrate_result(result: Result) -> Result:
     """Fill in what a result does not say of its rows; returns it. Today's format need not say it of another suite's rows.
 
     Of rows only their number is known: another number than the full one means other rows, else they are not verified.
     """
-    if result.version == VERSION and not result.suite.comparable:
+    if result.format_version == RESULT_FORMAT_VERSION and not result.suite.comparable:
         return result
     for task_name, entry in result.tasks.items():
         task_facts = BY_NAME.get(task_name)
         if task_facts is None or entry.row_check is not None:
             continue
-        status: RowStatus = NOT_VERIFIED
+        row_status: RowStatus = UNVERIFIED_ROWS
         if entry.rows is not None and entry.full_size is not None and entry.rows != entry.full_size:
-            status = OTHER
+            row_status = OTHER_ROWS
         entry.row_check = {
-            split: status for split in (task_facts.split, task_facts.few_shot_split) if split is not None
+            split: row_status for split in (task_facts.split, task_facts.few_shot_split) if split is not None
         }
     return result

@@ -20,17 +20,17 @@ from orca_bench.results.json_object import JsonObject
 from orca_bench.suite import BY_NAME, TaskFacts, task_of
 
 #: How the value of the key `format` begins; the version follows.
-FORMAT_PREFIX = "orca-bench result "
+RESULT_FORMAT_PREFIX = "orca-bench result "
 #: The version that is written.
-VERSION = 3
+RESULT_FORMAT_VERSION = 3
 #: The value of the key `format` of what is written.
-FORMAT = f"{FORMAT_PREFIX}{VERSION}"
+RESULT_FORMAT = f"{RESULT_FORMAT_PREFIX}{RESULT_FORMAT_VERSION}"
 
 RowStatus = Literal["true", "not verified", "other"]
 #: Whether the rows of a split are the leaderboard's own: they are; no hash of the true ones is known; they are others.
-TRUE: RowStatus = "true"
-NOT_VERIFIED: RowStatus = "not verified"
-OTHER: RowStatus = "other"
+TRUE_ROWS: RowStatus = "true"
+UNVERIFIED_ROWS: RowStatus = "not verified"
+OTHER_ROWS: RowStatus = "other"
 
 
 def _copy_list(json_value: Any) -> Any:
@@ -41,8 +41,8 @@ def _as_tuple(json_value: Any) -> Any:
     return tuple(json_value) if isinstance(json_value, list) else json_value
 
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Interval = Annotated[tuple[Share, Share], BeforeValidator(_as_tuple), PlainSerializer(list)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+ConfidenceInterval = Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple), PlainSerializer(list)]
 StandardError = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
 PositiveCount = Annotated[int, Field(ge=1, le=10**12)]
@@ -53,9 +53,9 @@ Seconds = Annotated[float, Field(ge=0)]
 class Estimate(JsonObject):
     """A value with its standard error (None where it has none) and its 95 % interval; fractions of 1."""
 
-    value: Share
+    value: Fraction
     stderr: StandardError | None = None
-    interval: Interval | None = None
+    interval: ConfidenceInterval | None = None
 
 
 class SubjectResult(Estimate):
@@ -80,9 +80,9 @@ class Overlap(JsonObject):
 class Average(JsonObject):
     """A mean of tasks' values; `value` is None where one of its tasks has none."""
 
-    value: Share | None
+    value: Fraction | None
     stderr: StandardError | None = None
-    interval: Interval | None = None
+    interval: ConfidenceInterval | None = None
 
 
 class TaskResult(Estimate):
@@ -99,7 +99,7 @@ class TaskResult(Estimate):
     shots: Count | None = None
     n: PositiveCount
     full_size: PositiveCount | None = None
-    chance: Share | None = None
+    chance: Fraction | None = None
     ran_out: Count | None = None
     whole: WholeAnswers | None = None
     clusters: Count | None = None
@@ -115,8 +115,8 @@ class TaskResult(Estimate):
     warnings: list[str] = []
 
     def row_status(self, split: str) -> str:
-        """Whether the rows of a split are the leaderboard's: TRUE, OTHER, or NOT_VERIFIED where the result does not say."""
-        return (self.row_check or {}).get(split, NOT_VERIFIED)
+        """Whether the rows of a split are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
+        return (self.row_check or {}).get(split, UNVERIFIED_ROWS)
 
 
 class SuiteDescription(JsonObject):
@@ -145,39 +145,43 @@ class ProtocolDescription(JsonObject):
     max_length: int | None = None
 
     @property
-    def heading(self) -> str:
+    def name_and_version(self) -> str:
         """Name and version, as `orca v2`."""
         return f"{self.name} v{self.version}"
 
-    def differing_keys(self, other: ProtocolDescription, tasks: Collection[str]) -> list[str]:
-        """The keys whose values differ, as far as they are about `tasks`.
+    def differing_keys(self, other_protocol: ProtocolDescription, task_names: Collection[str]) -> list[str]:
+        """The keys whose values differ, as far as they are about `task_names`.
 
         A description has the rules and token limits of all tasks that its program knew. Those of other tasks are left out,
         so that a task which is added to the suite later makes no earlier result incomparable.
         """
-        this_json, other_json = self.to_json(), other.to_json()
+        this_json, other_json = self.to_json(), other_protocol.to_json()
 
         def is_equal(key: str) -> bool:
             this_value, other_value = this_json.get(key), other_json.get(key)
-            if key in _KEYS_BY_TASK:
-                return _agree_on_tasks(this_value, other_value, tasks)
+            if key in _PROTOCOL_KEYS_BY_TASK:
+                return _agree_on_tasks(this_value, other_value, task_names)
             return bool(this_value == other_value)
 
         return [key for key in dict.fromkeys((*this_json, *other_json)) if not is_equal(key)]
 
 
 #: The keys of a protocol's description whose value may be a mapping by task.
-_KEYS_BY_TASK = ("scoring", "max_new_tokens")
+_PROTOCOL_KEYS_BY_TASK = ("scoring", "max_new_tokens")
 
 
-def _agree_on_tasks(left: Any, right: Any, tasks: Collection[str]) -> bool:
-    """Whether two values of a description agree on `tasks`; a mapping is by task, another value is that of all tasks."""
-    if not isinstance(left, dict) and not isinstance(right, dict):
-        return bool(left == right)
-    names = {name for values in (left, right) if isinstance(values, dict) for name in values} & set(tasks)
-    mappings = (values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left, right))
-    first_by_task, second_by_task = ({name: values.get(name) for name in names} for values in mappings)
-    return first_by_task == second_by_task
+def _agree_on_tasks(left_value: Any, right_value: Any, task_names: Collection[str]) -> bool:
+    """Whether two values of a description agree on `task_names`; a mapping is by task, another value is that of all tasks."""
+    if not isinstance(left_value, dict) and not isinstance(right_value, dict):
+        return bool(left_value == right_value)
+    names = {name for values in (left_value, right_value) if isinstance(values, dict) for name in values} & set(
+        task_names
+    )
+    mappings = (
+        values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left_value, right_value)
+    )
+    left_value_by_task, right_value_by_task = ({name: values.get(name) for name in names} for values in mappings)
+    return left_value_by_task == right_value_by_task
 
 
 class EngineDescription(JsonObject):
@@ -224,10 +228,10 @@ class ModelDescription(JsonObject):
     tokenizer_note: str | None = None
     warnings: list[str] = []
 
-    def part_hash(self, part: str) -> str | None:
+    def part_hash(self, part_name: str) -> str | None:
         """The hash of a part of the model: `fingerprint` (the weights), or a part of the identity such as `config`."""
-        hash_value = self.to_json().get(part)
-        return hash_value if isinstance(hash_value, str) and hash_value else (self.identity or {}).get(part)
+        own_hash = self.to_json().get(part_name)
+        return own_hash if isinstance(own_hash, str) and own_hash else (self.identity or {}).get(part_name)
 
     @property
     def server_differences(self) -> list[str]:
@@ -281,11 +285,11 @@ class Result(JsonObject):
         """Let `file_content` be what the result would be written as; for a result that is not as it was read any more."""
         self._file_content = None
 
-    def records_row_status(self, task: str) -> bool:
-        """Whether the JSON of the file itself, not `migrate`, says if a task's rows are the leaderboard's."""
+    def records_row_status(self, task_name: str) -> bool:
+        """Whether the JSON of the file itself, not `migrate_result`, says if a task's rows are the leaderboard's."""
         if self._file_content is None:
-            return self.tasks[task].row_check is not None
-        return self._file_content["tasks"][task].get("row_check") is not None
+            return self.tasks[task_name].row_check is not None
+        return self._file_content["tasks"][task_name].get("row_check") is not None
 
     @classmethod
     def from_file_content(cls, file_json: dict[str, Any]) -> Result:
@@ -295,28 +299,30 @@ class Result(JsonObject):
         return result
 
     @property
-    def version(self) -> int:
+    def format_version(self) -> int:
         """The version of the format that the file is of: 1, 2 or 3."""
-        return int(self.format.removeprefix(FORMAT_PREFIX))
+        return int(self.format.removeprefix(RESULT_FORMAT_PREFIX))
 
-    def is_comparable(self, *tasks: str) -> bool:
+    def is_comparable(self, *task_names: str) -> bool:
         """Whether a difference to a reported score means anything.
 
-        It does not on another suite than the leaderboard's, nor where one of `tasks` was measured on other rows.
+        It does not on another suite than the leaderboard's, nor where one of `task_names` was measured on other rows.
         """
-        entries = [(self.tasks[name], facts) for name, facts in BY_NAME.items() if name in tasks and name in self.tasks]
-        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER for entry, facts in entries)
+        entries = [
+            (self.tasks[name], facts) for name, facts in BY_NAME.items() if name in task_names and name in self.tasks
+        ]
+        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER_ROWS for entry, facts in entries)
 
     @property
-    def missing_tasks(self) -> list[str]:
+    def missing_task_names(self) -> list[str]:
         """The names of the tasks that were ordered and have no entry."""
         return [task_name for task_name in self.order or [] if task_name not in self.tasks]
 
-    def row_hashes(self, task: str) -> dict[str, str] | None:
+    def row_hashes_by_split(self, task_name: str) -> dict[str, str] | None:
         """The hashes of a task's rows by split, or None where the result does not know them."""
-        return self.data_hashes.get(task)
+        return self.data_hashes.get(task_name)
 
-    def row_hash(self, task: TaskFacts) -> str | None:
+    def evaluation_row_hash(self, task: TaskFacts) -> str | None:
         """The hash of the rows that a task's questions were made from, or None where the result does not know it."""
         return self.data_hashes.get(task.name, {}).get(task.split)
 
@@ -344,25 +350,25 @@ class Question(JsonObject):
     row: int
     prediction: Any = None
     gold: Any = None
-    score: Share
-    acc: Share | None = None
-    mc1: Share | None = None
-    em: Share | None = None
+    score: Fraction
+    acc: Fraction | None = None
+    mc1: Fraction | None = None
+    em: Fraction | None = None
     rule: str | None = None
-    whole_score: Share | None = None
+    whole_score: Fraction | None = None
     answers: list[float | str] = []
     greedy: list[bool | None] | None = None
     whole: list[str | None] | None = None
     ran_out: list[bool | None] | None = None
-    overlap: Share | None = None
+    overlap: Fraction | None = None
     cluster: str | None = None
 
     @model_validator(mode="after")
     def _check_value_counts(self) -> Question:
         for field_name in ("greedy", "whole", "ran_out"):
-            answer_values = getattr(self, field_name)
-            if answer_values and len(answer_values) != len(self.answers):
-                raise ValueError(f"'{field_name}' has {len(answer_values)} values for {len(self.answers)} answers")
+            values_by_answer = getattr(self, field_name)
+            if values_by_answer and len(values_by_answer) != len(self.answers):
+                raise ValueError(f"'{field_name}' has {len(values_by_answer)} values for {len(self.answers)} answers")
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -383,14 +389,10 @@ class Question(JsonObject):
     @property
     def subject(self) -> str:
         """The subject of the question in a task of subjects, as MMLU is; of other tasks the task."""
-        task_facts = BY_NAME.get(self.suite_task)
-        return (
-            self.task
-            if task_facts is None or task_facts.subject_column is None
-            else task_facts.subject_of_part(self.task)
-        )
+        facts = BY_NAME.get(self.suite_task)
+        return self.task if facts is None or facts.subject_column is None else facts.subject_of_part(self.task)
 
     @property
-    def key(self) -> tuple[str, int]:
+    def part_and_row(self) -> tuple[str, int]:
         """(part, row number): what names the question in every result over the same rows."""
         return self.task, self.row

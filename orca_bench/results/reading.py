@@ -17,27 +17,29 @@ from pydantic import ValidationError
 
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, read_json_lines, sha256
-from orca_bench.results.migration import migrate
-from orca_bench.results.models import FORMAT_PREFIX, VERSION, Question, Result
-from orca_bench.results.summary import clusters_of
+from orca_bench.results.migration import migrate_result
+from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result
+from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats import estimates
 from orca_bench.suite import BY_NAME
 
 #: Those that are read. 1 has no intervals and no clusters; 1 and 2 hash rows otherwise, and have no hash of the whole.
-_READABLE_VERSIONS = tuple(str(version) for version in range(1, VERSION + 1))
+_READABLE_VERSIONS = tuple(str(version) for version in range(1, RESULT_FORMAT_VERSION + 1))
 
 
 @dataclass(frozen=True)
 class TaskQuestions:
     """The questions of one task by (part, row number); the part is MMLU's subject, or the task."""
 
-    questions: dict[tuple[str, int], Question]
+    questions_by_key: dict[tuple[str, int], Question]
 
-    def estimate(self, stratified: bool) -> estimates.MeanScore:
-        """The task's value with its standard error and interval; `stratified` by part, as MMLU is by subject."""
-        questions = list(self.questions.values())
-        parts = [part for part, _ in self.questions] if stratified else None
-        return estimates.estimate_mean([question.score for question in questions], clusters_of(questions), parts)
+    def estimate(self, is_stratified: bool) -> estimates.MeanScore:
+        """The task's value with its standard error and interval; `is_stratified` by part, as MMLU is by subject."""
+        questions = list(self.questions_by_key.values())
+        part_labels = [part for part, _ in self.questions_by_key] if is_stratified else None
+        return estimates.estimate_mean(
+            [question.score for question in questions], cluster_labels_of(questions), part_labels
+        )
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class ResultFile:
     path: Path
     label: str
     result: Result
-    questions: dict[str, TaskQuestions] = field(default_factory=dict)
+    questions_by_task: dict[str, TaskQuestions] = field(default_factory=dict)
 
 
 def read_result(path: Path) -> Result:
@@ -56,17 +58,17 @@ def read_result(path: Path) -> Result:
     Raises UserError where it is not one, is of a version that is not read, or has a key missing or of another type.
     """
     file_json = read_json(path)
-    if not isinstance(file_json, dict) or not str(file_json.get("format", "")).startswith(FORMAT_PREFIX):
+    if not isinstance(file_json, dict) or not str(file_json.get("format", "")).startswith(RESULT_FORMAT_PREFIX):
         raise UserError("not an orca-bench result", where=path, hint="results are written by orca-bench eval")
-    version = str(file_json["format"]).removeprefix(FORMAT_PREFIX)
-    if version not in _READABLE_VERSIONS:
+    version_text = str(file_json["format"]).removeprefix(RESULT_FORMAT_PREFIX)
+    if version_text not in _READABLE_VERSIONS:
         raise UserError(
-            f"a result of version {version}; this orca-bench reads {', '.join(_READABLE_VERSIONS)}",
+            f"a result of version {version_text}; this orca-bench reads {', '.join(_READABLE_VERSIONS)}",
             where=path,
             hint="use the orca-bench that wrote it, or a newer one",
         )
     try:
-        result = migrate(Result.from_file_content(file_json))
+        result = migrate_result(Result.from_file_content(file_json))
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
     for task_name in result.tasks:
@@ -75,41 +77,46 @@ def read_result(path: Path) -> Result:
     return result
 
 
-def read(path: Path, label: str | None = None) -> ResultFile:
+def read_with_questions(result_path: Path, label: str | None = None) -> ResultFile:
     """Read a result with its questions, headed by `label` or the model's name.
 
     Raises UserError where the questions are absent, are not the result's own, or one of them is not valid.
     """
-    result = read_result(path)
-    questions_path = questions_file(path)
+    result = read_result(result_path)
+    questions_path = questions_path_for(result_path)
     if not questions_path.is_file():
         raise UserError("the questions of this result are not beside it", where=questions_path, hint="copy both files")
     questions_by_task: dict[str, TaskQuestions] = {}
     for line_number, question in read_questions(questions_path):
-        task_questions = questions_by_task.setdefault(question.suite_task, TaskQuestions({})).questions
-        if question.key in task_questions:
+        task_questions = questions_by_task.setdefault(question.suite_task, TaskQuestions({})).questions_by_key
+        if question.part_and_row in task_questions:
             raise UserError(
                 f"row {question.row} of {question.task} stands here a second time",
                 where=f"{questions_path}:{line_number}",
             )
-        task_questions[question.key] = question
-    question_counts = {task_name: len(task.questions) for task_name, task in questions_by_task.items()}
-    expected_counts = {task_name: entry.n for task_name, entry in result.tasks.items()}
-    if question_counts != expected_counts or result.questions_sha256 not in (None, sha256(questions_path)):
-        raise UserError(f"these are not the questions of {path.name}", where=questions_path, hint="copy both files")
-    return ResultFile(path, label or result.model.name, result, questions_by_task)
+        task_questions[question.part_and_row] = question
+    question_count_by_task = {task_name: len(task.questions_by_key) for task_name, task in questions_by_task.items()}
+    expected_count_by_task = {task_name: entry.n for task_name, entry in result.tasks.items()}
+    if question_count_by_task != expected_count_by_task or result.questions_sha256 not in (
+        None,
+        sha256(questions_path),
+    ):
+        raise UserError(
+            f"these are not the questions of {result_path.name}", where=questions_path, hint="copy both files"
+        )
+    return ResultFile(result_path, label or result.model.name, result, questions_by_task)
 
 
 def read_questions(questions_path: Path) -> list[tuple[int, Question]]:
     """(line number from 1, question) of each line of a file of questions; raises UserError, with the line, for a wrong one."""
-    questions = []
+    numbered_questions = []
     with _pause_garbage_collector():
-        for line_number, line in read_json_lines(questions_path):
+        for line_number, question_json in read_json_lines(questions_path):
             try:
-                questions.append((line_number, Question.model_validate(line)))
+                numbered_questions.append((line_number, Question.model_validate(question_json)))
             except ValidationError as error:
                 raise _as_user_error(error, f"{questions_path}:{line_number}", "a question") from None
-    return questions
+    return numbered_questions
 
 
 @contextlib.contextmanager
@@ -124,39 +131,45 @@ def _pause_garbage_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _as_user_error(error: ValidationError, where: str | Path, file_kind: str) -> UserError:
+def _as_user_error(error: ValidationError, file_or_line: str | Path, file_kind: str) -> UserError:
     """The first thing that is wrong, by its place in the file or line."""
     first_error = error.errors(include_url=False)[0]
     field_path = ".".join(str(key) for key in first_error["loc"])
     if first_error["type"] == "missing":
-        return UserError(f"{file_kind} without '{field_path}'", where=where, hint="evaluate again")
+        return UserError(f"{file_kind} without '{field_path}'", where=file_or_line, hint="evaluate again")
     if not field_path:
-        return UserError(first_error["msg"].removeprefix("Value error, "), where=where, hint="evaluate again")
+        return UserError(first_error["msg"].removeprefix("Value error, "), where=file_or_line, hint="evaluate again")
     return UserError(
-        f"'{field_path}': {first_error['msg']} ({str(first_error['input'])!r:.60})", where=where, hint="evaluate again"
+        f"'{field_path}': {first_error['msg']} ({str(first_error['input'])!r:.60})",
+        where=file_or_line,
+        hint="evaluate again",
     )
 
 
-def find_result_paths(paths_or_folders: Sequence[Path]) -> list[Path]:
+def find_result_files(files_and_folders: Sequence[Path]) -> list[Path]:
     """The result files of these paths, each once; of a folder all below it. Raises UserError for a folder without one."""
     all_result_paths: list[Path] = []
-    for path in paths_or_folders:
-        result_paths = sorted(file for file in path.rglob("*.json") if is_result(file)) if path.is_dir() else [path]
-        if not result_paths:
-            raise UserError("no result in this folder", where=path, hint="orca-bench eval writes them")
-        all_result_paths += result_paths
+    for file_or_folder in files_and_folders:
+        result_paths_below = (
+            sorted(json_path for json_path in file_or_folder.rglob("*.json") if is_result_file(json_path))
+            if file_or_folder.is_dir()
+            else [file_or_folder]
+        )
+        if not result_paths_below:
+            raise UserError("no result in this folder", where=file_or_folder, hint="orca-bench eval writes them")
+        all_result_paths += result_paths_below
     return list(dict.fromkeys(all_result_paths))
 
 
-def is_result(path: Path) -> bool:
+def is_result_file(path: Path) -> bool:
     """Whether a JSON file says at its beginning that it is a result."""
     try:
-        with open(path, "rb") as handle:
-            return f'"{FORMAT_PREFIX}'.encode() in handle.read(200)
+        with open(path, "rb") as json_file:
+            return f'"{RESULT_FORMAT_PREFIX}'.encode() in json_file.read(200)
     except OSError:
         return False
 
 
-def questions_file(result_path: Path) -> Path:
+def questions_path_for(result_path: Path) -> Path:
     """Where the questions of a result file stand."""
     return result_path.with_suffix(".questions.jsonl")

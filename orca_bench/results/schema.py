@@ -13,27 +13,27 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from orca_bench.files import write_text
-from orca_bench.results.models import FORMAT, Question, Result
+from orca_bench.results.models import RESULT_FORMAT, Question, Result
 
 #: The schema's file.
-PATH = Path(__file__).with_name("schema.json")
+SCHEMA_PATH = Path(__file__).with_name("schema.json")
 
 
-def schema() -> dict[str, Any]:
+def result_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a result file; `$defs/Question` is that of a line of the file of questions."""
     _, models_schema = models_json_schema([(Result, "validation"), (Question, "validation")])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": FORMAT,
+        "title": RESULT_FORMAT,
         "$ref": "#/$defs/Result",
         "$defs": models_schema["$defs"],
     }
 
 
-def to_text() -> str:
+def schema_text() -> str:
     """The text of the schema's file."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(result_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    write_text(PATH, to_text())
+    write_text(SCHEMA_PATH, schema_text())

@@ -15,15 +15,15 @@ from orca_bench.stats import estimates
 from orca_bench.suite import AVERAGE_TASKS, TaskFacts
 
 
-def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
+def summarize_task(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
     """Value, standard error, interval and n of one task from its questions, of which there is at least one.
 
     A task of subjects (MMLU) is the plain mean of its subjects' scores, as on the leaderboard. `whole` is the score with the
     tokens that a protocol discarded, `token_limit_flags` the number of texts that reached their token limit, where that is known.
     """
     scores = [question.score for question in questions]
-    clusters = clusters_of(questions)
-    entry_fields: dict[str, Any] = {
+    cluster_labels = cluster_labels_of(questions)
+    task_result_fields: dict[str, Any] = {
         "title": task.title,
         "metric": task.metric,
         "shots": task.shots,
@@ -34,81 +34,86 @@ def summarize(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
         has_hit_limit for question in questions for has_hit_limit in question.ran_out or () if has_hit_limit is not None
     ]
     if token_limit_flags:
-        entry_fields["ran_out"] = sum(token_limit_flags)
-    changed_count = sum(question.whole_score is not None for question in questions)
-    if changed_count:
-        whole_scores = [
+        task_result_fields["ran_out"] = sum(token_limit_flags)
+    changed_answer_count = sum(question.whole_score is not None for question in questions)
+    if changed_answer_count:
+        whole_answer_scores = [
             question.score if question.whole_score is None else question.whole_score for question in questions
         ]
-        entry_fields["whole"] = _estimate_json(estimates.estimate_mean(whole_scores, clusters)) | {
-            "questions": changed_count
+        task_result_fields["whole"] = _mean_score_json(estimates.estimate_mean(whole_answer_scores, cluster_labels)) | {
+            "questions": changed_answer_count
         }
     if task.subject_column is not None:
         subject_labels = [task.subject_of_part(question.task) for question in questions]
-        entry_fields |= _estimate_json(estimates.estimate_mean(scores, stratum_labels=subject_labels))
-        entry_fields["subjects"] = _subject_results(subject_labels, scores)
-        return TaskResult(**entry_fields)
-    estimate = estimates.estimate_mean(scores, clusters)
-    entry_fields |= _estimate_json(estimate)
-    if clusters is not None:
-        entry_fields["clusters"] = estimate.cluster_count
-    return TaskResult(**entry_fields)
+        task_result_fields |= _mean_score_json(estimates.estimate_mean(scores, stratum_labels=subject_labels))
+        task_result_fields["subjects"] = _subject_results(subject_labels, scores)
+        return TaskResult(**task_result_fields)
+    mean_score = estimates.estimate_mean(scores, cluster_labels)
+    task_result_fields |= _mean_score_json(mean_score)
+    if cluster_labels is not None:
+        task_result_fields["clusters"] = mean_score.cluster_count
+    return TaskResult(**task_result_fields)
 
 
-def clusters_of(questions: Sequence[Question]) -> list[str] | None:
+def cluster_labels_of(questions: Sequence[Question]) -> list[str] | None:
     """The cluster of each question, or None where one of them stands alone."""
-    clusters = [question.cluster for question in questions if question.cluster is not None]
-    return clusters if len(clusters) == len(questions) else None
+    cluster_labels = [question.cluster for question in questions if question.cluster is not None]
+    return cluster_labels if len(cluster_labels) == len(questions) else None
 
 
-def averages(tasks: Mapping[str, TaskResult]) -> dict[str, Average]:
+def compute_averages(task_results: Mapping[str, TaskResult]) -> dict[str, Average]:
     """The averages that are reported, each the plain mean of its tasks' values; without a value where a task is missing."""
     return {
-        average_name: _average([tasks[task_name] for task_name in task_names])
-        if all(task_name in tasks for task_name in task_names)
-        else _no_average()
+        average_name: _mean_of_tasks([task_results[task_name] for task_name in task_names])
+        if all(task_name in task_results for task_name in task_names)
+        else _average_without_value()
         for average_name, task_names in AVERAGE_TASKS.items()
     }
 
 
-def _subject_results(subjects: Sequence[str], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
+def _subject_results(subject_labels: Sequence[str], scores: Sequence[float]) -> dict[str, dict[str, Any]]:
     scores_by_subject: dict[str, list[float]] = {}
-    for subject, score in zip(subjects, scores, strict=True):
+    for subject, score in zip(subject_labels, scores, strict=True):
         scores_by_subject.setdefault(subject, []).append(score)
     return {
-        subject: _estimate_json(estimates.estimate_mean(subject_scores)) | {"n": len(subject_scores)}
+        subject: _mean_score_json(estimates.estimate_mean(subject_scores)) | {"n": len(subject_scores)}
         for subject, subject_scores in scores_by_subject.items()
     }
 
 
-def _estimate_json(estimate: estimates.MeanScore) -> dict[str, Any]:
+def _mean_score_json(mean_score: estimates.MeanScore) -> dict[str, Any]:
     return {
-        "value": estimate.value,
-        "stderr": estimate.stderr,
-        "interval": [estimate.interval_low, estimate.interval_high],
+        "value": mean_score.value,
+        "stderr": mean_score.stderr,
+        "interval": [mean_score.interval_low, mean_score.interval_high],
     }
 
 
-def _no_average() -> Average:
+def _average_without_value() -> Average:
     return Average(value=None, stderr=None, interval=None)
 
 
-def _average(entries: Sequence[TaskResult]) -> Average:
-    mean_value = sum(entry.value for entry in entries) / len(entries)
-    stderrs = [entry.stderr for entry in entries if entry.stderr is not None]
-    if len(stderrs) < len(entries):
+def _mean_of_tasks(task_results: Sequence[TaskResult]) -> Average:
+    mean_value = sum(task_result.value for task_result in task_results) / len(task_results)
+    task_stderrs = [task_result.stderr for task_result in task_results if task_result.stderr is not None]
+    if len(task_stderrs) < len(task_results):
         return Average(value=mean_value, stderr=None, interval=None)
     # A task without spread still has an interval: half of it stands for two standard errors.
-    positive_stderrs = [stderr or _interval_width(entry) / 4 for entry, stderr in zip(entries, stderrs, strict=True)]
-    stderr = math.sqrt(sum(stderr_value * stderr_value for stderr_value in stderrs)) / len(entries)
-    interval_stderr = math.sqrt(sum(positive_stderr * positive_stderr for positive_stderr in positive_stderrs)) / len(
-        entries
+    nonzero_stderrs = [
+        task_stderr or _interval_width(task_result) / 4
+        for task_result, task_stderr in zip(task_results, task_stderrs, strict=True)
+    ]
+    average_stderr = math.sqrt(sum(task_stderr * task_stderr for task_stderr in task_stderrs)) / len(task_results)
+    stderr_for_interval = math.sqrt(sum(nonzero_stderr * nonzero_stderr for nonzero_stderr in nonzero_stderrs)) / len(
+        task_results
     )
     return Average(
-        value=mean_value, stderr=stderr, interval=estimates.normal_interval(mean_value, interval_stderr, 0.0)
+        value=mean_value,
+        stderr=average_stderr,
+        interval=estimates.normal_interval(mean_value, stderr_for_interval, 0.0),
     )
 
 
-def _interval_width(entry: TaskResult) -> float:
-    lower, upper = entry.interval or (0.0, 1.0)
+def _interval_width(task_result: TaskResult) -> float:
+    lower, upper = task_result.interval or (0.0, 1.0)
     return upper - lower

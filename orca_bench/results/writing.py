@@ -10,27 +10,27 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.files import sha256, write_json, write_json_lines
-from orca_bench.results.hashing import seal_of_content
+from orca_bench.results.hashing import compute_content_sha256
 from orca_bench.results.models import Question, Result
-from orca_bench.results.reading import questions_file
+from orca_bench.results.reading import questions_path_for
 from orca_bench.suite import BY_NAME
 
 
-def write(path: Path, result: Result, questions: Sequence[Question]) -> None:
+def write_result(result_path: Path, result: Result, questions: Sequence[Question]) -> None:
     """Write a result and its questions, tasks in the suite's order; the result gets the hashes of both files.
 
     Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them, and for
     a task outside the suite, which no report could read.
     """
-    task_names = list(BY_NAME)
+    suite_task_names = list(BY_NAME)
     for task_name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
         if task_name not in BY_NAME:
-            raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
-    sorted_questions = sorted(questions, key=lambda question: task_names.index(question.suite_task))
-    write_json_lines(questions_file(path), [question.to_json() for question in sorted_questions])
-    result.questions_sha256 = sha256(questions_file(path))
+            raise UserError(f"unknown task '{task_name}'", where=result_path, hint=f"tasks are {', '.join(BY_NAME)}")
+    sorted_questions = sorted(questions, key=lambda question: suite_task_names.index(question.suite_task))
+    write_json_lines(questions_path_for(result_path), [question.to_json() for question in sorted_questions])
+    result.questions_sha256 = sha256(questions_path_for(result_path))
     result.result_sha256 = ""  # so that the key has its place
     result_json = result.to_json()
-    result.result_sha256 = result_json["result_sha256"] = seal_of_content(result_json)
+    result.result_sha256 = result_json["result_sha256"] = compute_content_sha256(result_json)
     result.forget_file_content()
-    write_json(path, result_json)
+    write_json(result_path, result_json)

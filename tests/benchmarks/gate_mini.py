@@ -86,7 +86,7 @@ BREAKS = {
 def main() -> None:
     paths = sorted(BASELINES.glob("mini-*.json"))
     rules = GateRules(tasks=tuple(TASKS.split(",")))
-    baselines = [reading.read(path) for path in paths]
+    baselines = [reading.read_with_questions(path) for path in paths]
     for baseline in baselines:  # each seed against the other four
         report = gate.check(baseline, [other for other in baselines if other is not baseline], GateRules())
         print(f"{baseline.path.name} against the others: {gate_formats.headline(report)}", flush=True)

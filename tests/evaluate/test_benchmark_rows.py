@@ -9,7 +9,7 @@ from orca_bench.evaluate import benchmark_rows
 from orca_bench.evaluate.tasks import SUITE
 
 BY_NAME = {task.name: task for task in SUITE}
-TRUE, OTHER, NOT_VERIFIED = "true", "other", "not verified"
+TRUE_ROWS, OTHER_ROWS, UNVERIFIED_ROWS = "true", "other", "not verified"
 
 
 def read(path):
@@ -34,12 +34,12 @@ def laid_out(folder, name, **splits):
 
 @pytest.mark.parametrize("name", ["arc_challenge", "mmlu", "truthful_qa", "winogrande", "gsm8k"])
 def test_the_leaderboards_rows_are_known(shared, name):
-    assert set(checked(shared / "benchmarks", name).values()) == {TRUE}
+    assert set(checked(shared / "benchmarks", name).values()) == {TRUE_ROWS}
 
 
 def test_what_no_hash_is_known_of_is_not_verified_and_missing_rows_are_other_rows(shared):
     for name in ("hellaswag", "drop"):
-        assert checked(shared / "benchmarks", name) == {"validation": NOT_VERIFIED, "train": OTHER}
+        assert checked(shared / "benchmarks", name) == {"validation": UNVERIFIED_ROWS, "train": OTHER_ROWS}
 
 
 def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tmp_path):
@@ -50,7 +50,10 @@ def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tm
         for n, row in enumerate(pool)
     ]
     assert any("\r\n" in row["question"] for row in pool)
-    assert checked(laid_out(tmp_path, "mmlu", test=questions, dev=pool), "mmlu") == {"test": TRUE, "dev": TRUE}
+    assert checked(laid_out(tmp_path, "mmlu", test=questions, dev=pool), "mmlu") == {
+        "test": TRUE_ROWS,
+        "dev": TRUE_ROWS,
+    }
 
 
 def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(shared, tmp_path, command):
@@ -58,7 +61,15 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(sh
     splits = {(split["task"], split["split"]): split for split in json.loads(done.stdout)}
     assert done.returncode == 1 and len(splits) == 13
     assert splits["gsm8k", "test"] | {"sha256": ""} == {
-        **{"task": "gsm8k", "split": "test", "status": TRUE, "rows": 1319, "full": 1319, "sha256": "", "note": None},
+        **{
+            "task": "gsm8k",
+            "split": "test",
+            "status": TRUE_ROWS,
+            "rows": 1319,
+            "full": 1319,
+            "sha256": "",
+            "note": None,
+        },
     }
     assert len(splits["hellaswag", "validation"]["sha256"]) == 64
     laid_out(tmp_path, "truthful_qa", validation=read(shared / "benchmarks" / "truthful_qa" / "validation.jsonl.gz"))
@@ -81,10 +92,10 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(sh
 def test_missing_changed_and_moved_rows_are_other_rows_by_split(shared, tmp_path, change):
     questions, pool = (read(shared / "benchmarks" / "gsm8k" / f"{split}.jsonl.gz") for split in ("test", "train"))
     assert checked(laid_out(tmp_path / "a", "gsm8k", test=change(questions), train=pool), "gsm8k") == {
-        "test": OTHER,
-        "train": TRUE,
+        "test": OTHER_ROWS,
+        "train": TRUE_ROWS,
     }
     assert checked(laid_out(tmp_path / "b", "gsm8k", test=questions, train=change(pool)), "gsm8k") == {
-        "test": TRUE,
-        "train": OTHER,
+        "test": TRUE_ROWS,
+        "train": OTHER_ROWS,
     }

@@ -24,7 +24,7 @@ from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Score
 from orca_bench.results import writing
 from orca_bench.results.models import ProtocolDescription
-from orca_bench.results.summary import summarize
+from orca_bench.results.summary import summarize_task
 
 BY_NAME = {task.name: task for task in SUITE}
 
@@ -67,7 +67,7 @@ def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the
     ]
     assert len(set(digests)) == 4
     document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), max_new_tokens=256),))
-    assert request_files.digest([document]) == request_files.digest_of([["context", None, ["\n"]]])
+    assert request_files.digest([document]) == request_files.sha256_of_json([["context", None, ["\n"]]])
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def questions(ran_out):
 
 
 def test_texts_that_ran_out_are_counted_and_warned_of():
-    entry = summarize(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
+    entry = summarize_task(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
     assert entry.ran_out == 2
     rows = benchmark_rows.BenchmarkRows([{}], [], {})
     warned = result_building.warnings(protocols.protocol_by_name("orca", ""), BY_NAME["gsm8k"], entry, rows)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
-    assert summarize(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
-    quiet = summarize(BY_NAME["gsm8k"].facts, questions([False]))
+    assert summarize_task(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
+    quiet = summarize_task(BY_NAME["gsm8k"].facts, questions([False]))
     assert quiet.ran_out == 0 and not any(
         "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, rows)
     )
@@ -173,7 +173,7 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     scored = [question_of((d.task, d.index, d.row_number), score, [Answer("#### 18.00")]) for d in documents]
     result_building.add_task_result(result, task, rows, first, scored, request_files.digest(documents))
     path = tmp_path / "r.json"
-    writing.write(path, result, scored)
+    writing.write_result(path, result, scored)
     findings = {finding.check_name: finding for finding in verification.verify(path, mini["mini:benchmarks"])}
     scores = findings["GSM8K: scores"]
     assert scores.matches is None and "version 1 of orca, which is no longer scored here" in scores.detail

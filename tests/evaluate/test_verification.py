@@ -119,7 +119,7 @@ def test_a_change_that_is_sealed_again_is_found_or_its_field_is_named(evaluated)
             continue
         kinds.add(kind)
         forged = with_change(result, place)
-        forged["result_sha256"] = hashing.seal_of_content(forged)
+        forged["result_sha256"] = hashing.compute_content_sha256(forged)
         outcome = findings(folder, forged, rows)
         if outcome is None or any(finding.matches is False for finding in outcome):
             continue

@@ -41,7 +41,7 @@ def test_common_questions_are_compared_and_too_few_refused(in_results_folder):
         line["row"] += 10_000 if line["task"] == "hellaswag" and line["index"] > 0 else 0
 
     change_result(folder, "good.json", "other.json", move_all_but_one)
-    first, second = (reading.read(folder / name) for name in ("good.json", "other.json"))
+    first, second = (reading.read_with_questions(folder / name) for name in ("good.json", "other.json"))
     comparison = compare(first, [second])[0]
     assert comparison.line("hellaswag").verdict == "1 questions in common, of 12"
     assert comparison.line("arc_challenge").difference is not None and comparison.line("all seven") is None
@@ -68,7 +68,7 @@ def test_one_question_and_all_right_have_no_empty_interval(in_results_folder):
     change_result(folder, "good.json", "right.json", lambda line: line.update(score=1.0))
     for name in ("one.json", "right.json"):
         copy = change_result(folder, name, f"copy_of_{name}", no_change)
-        comparison = compare(reading.read(folder / name), [reading.read(copy)])[0]
+        comparison = compare(reading.read_with_questions(folder / name), [reading.read_with_questions(copy)])[0]
         differences = [line.difference for line in comparison.lines if line.difference]
         assert differences and all(difference.low < 0 < difference.high for difference in differences)
         assert "byte for byte" in comparison.notes[-1]

@@ -50,7 +50,11 @@ def test_rules_set_the_smallest_loss_floors_and_tasks(in_results_folder, tmp_pat
 
 def test_a_task_that_is_missing_fails(in_results_folder):
     path = change_result(in_results_folder.folder, "good.json", "less.json", lambda line: line["task"] != "gsm8k")
-    report = check(reading.read(path), [reading.read(in_results_folder.folder / "good.json")], GateRules())
+    report = check(
+        reading.read_with_questions(path),
+        [reading.read_with_questions(in_results_folder.folder / "good.json")],
+        GateRules(),
+    )
     assert failed_tasks(report) == ["GSM8K"]
 
 
@@ -59,20 +63,22 @@ def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(in_resu
     folder = in_results_folder.folder
     shares = [1.0, 0.6, 0.9, 0.7, 1.0]
     seeds = [
-        reading.read(
+        reading.read_with_questions(
             change_result(folder, "good.json", f"seed{i}.json", random_scores(i, hellaswag=share, arc_challenge=0.4))
         )
         for i, share in enumerate(shares)
     ]
-    new = reading.read(change_result(folder, "good.json", "new.json", random_scores(77, hellaswag=0.5)))
-    worse = reading.read(change_result(folder, "good.json", "lost.json", random_scores(78, winogrande=0.0)))
+    new = reading.read_with_questions(change_result(folder, "good.json", "new.json", random_scores(77, hellaswag=0.5)))
+    worse = reading.read_with_questions(
+        change_result(folder, "good.json", "lost.json", random_scores(78, winogrande=0.0))
+    )
     assert check(new, seeds, GateRules()).passed
     report = check(worse, seeds, GateRules())
     assert failed_tasks(report) == ["Winogrande"]
 
 
 def result_with_a_loss(folder, name, seed, task="hellaswag", share=0.0):
-    return reading.read(change_result(folder, "good.json", name, random_scores(seed, **{task: share})))
+    return reading.read_with_questions(change_result(folder, "good.json", name, random_scores(seed, **{task: share})))
 
 
 def test_two_baselines_show_a_fall_to_nothing(in_results_folder):
@@ -80,7 +86,7 @@ def test_two_baselines_show_a_fall_to_nothing(in_results_folder):
     one_wrong = change_result(
         folder, "good.json", "two.json", lambda line: line.update(score=0.0) if line["index"] == 3 else None
     )
-    seeds = [reading.read(folder / "good.json"), reading.read(one_wrong)]
+    seeds = [reading.read_with_questions(folder / "good.json"), reading.read_with_questions(one_wrong)]
     assert [seed.result.tasks["hellaswag"].n for seed in seeds] == [12, 12]
     report = check(result_with_a_loss(folder, "fell.json", 3), seeds, GateRules())
     assert failed_tasks(report) == ["HellaSwag"]
@@ -88,8 +94,8 @@ def test_two_baselines_show_a_fall_to_nothing(in_results_folder):
 
 def test_nothing_passes_unexamined(in_results_folder):
     folder = in_results_folder.folder
-    base = reading.read(folder / "good.json")
-    less = reading.read(
+    base = reading.read_with_questions(folder / "good.json")
+    less = reading.read_with_questions(
         change_result(folder, "good.json", "less2.json", lambda line: line["task"] not in ("drop", "gsm8k"))
     )
     report = check(base, [less], GateRules())
@@ -101,7 +107,9 @@ def test_nothing_passes_unexamined(in_results_folder):
     empty = ResultFile(folder / "bad.json", "n", base.result.model_copy(update={"tasks": {}}), {})
     report = check(base, [empty], GateRules())
     assert not report.passed and not report.verdicts
-    fewer = reading.read(change_result(folder, "good.json", "fewer.json", lambda line: line["index"] < 11))
+    fewer = reading.read_with_questions(
+        change_result(folder, "good.json", "fewer.json", lambda line: line["index"] < 11)
+    )
     report = check(fewer, [base], GateRules())
     assert not any(verdict.passed for verdict in report.verdicts)
     assert "11 questions in common, of 11 here and 12 in" in report.verdicts[0].reason

@@ -30,7 +30,11 @@ from orca_bench.results import reading
 )
 def test_what_cannot_be_compared_fails(in_results_folder, edit_result, message):
     path = change_result(in_results_folder.folder, "good.json", "off.json", lambda line: line["row"] != -1, edit_result)
-    report = check(reading.read(path), [reading.read(in_results_folder.folder / "good.json")], GateRules())
+    report = check(
+        reading.read_with_questions(path),
+        [reading.read_with_questions(in_results_folder.folder / "good.json")],
+        GateRules(),
+    )
     assert not report.passed and message in gate_formats.headline(report)
     assert ElementTree.fromstring(gate_formats.to_junit(report)).get("failures") == "1"
     assert gate_formats.to_annotations(report)[0].startswith("::error title=orca-bench not comparable::")
@@ -54,5 +58,5 @@ def test_a_result_that_was_changed_by_hand_fails(in_results_folder):
     folder = in_results_folder.folder
     path = change_result(folder, "good.json", "hand.json", lambda line: line["row"] != -1)
     path.write_text(path.read_text().replace('"name": "tiny', '"name": "other', 1))
-    report = check(reading.read(path), [reading.read(folder / "good.json")], GateRules())
+    report = check(reading.read_with_questions(path), [reading.read_with_questions(folder / "good.json")], GateRules())
     assert not report.passed and "was changed after it was written" in gate_formats.headline(report)

@@ -123,7 +123,7 @@ def test_filters_sorting_links_and_keys(open_page, tmp_path):
 def test_choices_of_mc1_before_those_of_mc2_are_not_mistaken_for_them(open_page, tmp_path):
     """The leaderboard protocol sends both sets, and prediction and gold count in the second."""
     result = listed_result(tmp_path / "r.json", "m", [("truthful_qa", 0, 0.25, 1, [-1.0, -2.0, -1.0, -2.0, -3.0])])
-    result.questions["truthful_qa"].questions["truthful_qa", 0].mc1 = 1.0
+    result.questions_by_task["truthful_qa"].questions_by_key["truthful_qa", 0].mc1 = 1.0
     choices = ["a", "b", "a", "b", "c"]
     tab, log = open_page(build(tmp_path, [result], [lambda part, index: [("q", choice, ()) for choice in choices]]))
     tab.click("#rows .q >> nth=0")

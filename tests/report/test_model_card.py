@@ -9,7 +9,7 @@ from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.report.model_card import ScoreSource, card_scores, eval_results, split_card, update_card
 from orca_bench.report.reported_scores import read_reported_scores
-from orca_bench.results.migration import migrate
+from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
 
 SEED = Path(__file__).resolve().parents[3] / "shared" / "seeds"
@@ -104,7 +104,7 @@ def test_broken_metadata_is_refused(text, message):
 
 def scores_on_card(content):
     """(scores, notes) of the card, of a result file's JSON."""
-    return card_scores(migrate(Result.from_file_content(content)))
+    return card_scores(migrate_result(Result.from_file_content(content)))
 
 
 def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboards(tmp_path):

@@ -21,6 +21,6 @@ def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(in_resul
     error = in_results_folder.refused("compare", "good.json", "--reported", "orca_mini_13b")
     assert "which no reported score is of" in error
     assert "nothing to compare with" in in_results_folder.refused("compare", "good.json")
-    comparison = compare_with_reported(reading.read(folder / "real.json"), read_reported_scores())
+    comparison = compare_with_reported(reading.read_with_questions(folder / "real.json"), read_reported_scores())
     gsm8k = comparison.line("gsm8k").difference
     assert gsm8k.low < gsm8k.value < gsm8k.high and gsm8k.test == "unpaired z"

@@ -53,7 +53,7 @@ def test_questions_that_are_absent_leave_a_result_out_only_where_they_are_requir
         random_result(tmp_path, label, 0.5)
     shutil.move(tmp_path / "b.questions.jsonl", tmp_path / "elsewhere")
     selection = select_results([tmp_path])
-    assert [bool(file.questions) for file in selection.with_questions(required=False).results] == [True, False]
+    assert [bool(file.questions_by_task) for file in selection.with_questions(required=False).results] == [True, False]
     required = selection.with_questions()
     assert [file.label for file in required.results] == ["a"] and len(required.notes) == 1
     with pytest.raises(UserError, match="not beside it"):

@@ -20,12 +20,12 @@ from orca_bench.suite import BY_NAME
     ],
 )
 def test_json_values_are_the_same_to_twelve_digits(one, other, same):
-    assert consistency.same_json(one, other) is same
+    assert consistency.is_equal_json(one, other) is same
 
 
 def test_a_value_that_the_scores_do_not_give_is_found(tmp_path):
     file = random_result(tmp_path, "m", 0.5, tasks=["gsm8k"])
-    questions = list(file.questions["gsm8k"].questions.values())
+    questions = list(file.questions_by_task["gsm8k"].questions_by_key.values())
     task, covered = BY_NAME["gsm8k"], set()
     assert consistency.check_value(file.result, task, questions, covered).matches
     assert ("tasks", "gsm8k", "value") in covered

@@ -2,7 +2,7 @@
 
 from result_contents import result_content
 
-from orca_bench.results.coverage import field_name, leaf_paths, uncovered_fields
+from orca_bench.results.coverage import field_name, fields_not_recomputed, leaf_paths
 from orca_bench.results.models import Result
 
 
@@ -14,7 +14,7 @@ def test_every_leaf_has_a_place_and_an_empty_list_has_none():
 
 def test_a_covered_place_covers_what_lies_below_it():
     result = Result.from_file_content(result_content(names=("gsm8k", "drop")))
-    names = uncovered_fields(result, {("tasks", "gsm8k"), ("averages",), ("model",)})
+    names = fields_not_recomputed(result, {("tasks", "gsm8k"), ("averages",), ("model",)})
     assert "tasks.*.value" in names and not any(name.startswith(("averages", "model")) for name in names)
-    names = uncovered_fields(result, {("tasks",), ("averages",), ("model",)})
+    names = fields_not_recomputed(result, {("tasks",), ("averages",), ("model",)})
     assert not any(name.startswith("tasks") for name in names) and "limit" in names

@@ -70,10 +70,10 @@ def broken(data, tree):
 def reports(path, base, with_pictures):
     """Every report of a result, one after the other; a UserError of one does not keep the next from being made."""
     reported = read_reported_scores()
-    whole = reading.read(base)
+    whole = reading.read_with_questions(base)
 
     def read():
-        return reading.read(path, reading.read_result(path).model.name)
+        return reading.read_with_questions(path, reading.read_result(path).model.name)
 
     def tables():
         table = build_score_table([("a", reading.read_result(path)), ("b", whole.result)], reported)
@@ -119,7 +119,7 @@ def reports(path, base, with_pictures):
 def fuzz_result(folder, data, with_pictures=False):
     result = broken(data, json.loads((folder / "a.json").read_text()))
     with contextlib.suppress(Exception):  # as one who changes a result on purpose would
-        result["result_sha256"] = hashing.seal_of_content(result)
+        result["result_sha256"] = hashing.compute_content_sha256(result)
     (folder / "b.json").write_text(json.dumps(result))
     shutil.copy(folder / "a.questions.jsonl", folder / "b.questions.jsonl")
     reports(folder / "b.json", folder / "base.json", with_pictures)
@@ -132,7 +132,7 @@ def fuzz_questions(folder, data):
     (folder / "c.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = json.loads((folder / "a.json").read_text())
     result["questions_sha256"] = sha256(folder / "c.questions.jsonl")
-    (folder / "c.json").write_text(json.dumps(result | {"result_sha256": hashing.seal_of_content(result)}))
+    (folder / "c.json").write_text(json.dumps(result | {"result_sha256": hashing.compute_content_sha256(result)}))
     reports(folder / "c.json", folder / "base.json", False)
 
 

@@ -6,17 +6,17 @@ from orca_bench.results import hashing
 from orca_bench.results.models import Result
 
 
-def test_the_seal_is_of_the_values_not_of_the_order_or_of_itself():
+def test_the_hash_is_of_the_values_not_of_the_order_or_of_itself():
     content = result_content()
-    seal = hashing.seal_of_content(content)
-    assert hashing.seal_of_content(dict(reversed(content.items())) | {"result_sha256": "x"}) == seal
-    assert hashing.seal_of_content(content | {"limit": 3}) != seal
-    assert hashing.seal(Result.from_file_content(content)) == seal
+    content_sha256 = hashing.compute_content_sha256(content)
+    assert hashing.compute_content_sha256(dict(reversed(content.items())) | {"result_sha256": "x"}) == content_sha256
+    assert hashing.compute_content_sha256(content | {"limit": 3}) != content_sha256
+    assert hashing.compute_result_sha256(Result.from_file_content(content)) == content_sha256
 
 
-def test_a_result_of_todays_format_without_its_seal_is_not_as_it_was_written():
+def test_a_result_of_todays_format_without_its_hash_is_not_as_it_was_written():
     content = result_content() | {"format": "orca-bench result 3"}
-    assert not hashing.is_sealed(Result.from_file_content(content))
-    content["result_sha256"] = hashing.seal_of_content(content)
-    assert hashing.is_sealed(Result.from_file_content(content))
-    assert not hashing.is_sealed(Result.from_file_content(content | {"limit": 3}))
+    assert not hashing.is_unchanged_since_writing(Result.from_file_content(content))
+    content["result_sha256"] = hashing.compute_content_sha256(content)
+    assert hashing.is_unchanged_since_writing(Result.from_file_content(content))
+    assert not hashing.is_unchanged_since_writing(Result.from_file_content(content | {"limit": 3}))

@@ -37,7 +37,7 @@ def evaluate(tmp_path, tiny_model, mini):
 
 
 def names(path):
-    return list(reading.read(path).result.tasks)
+    return list(reading.read_with_questions(path).result.tasks)
 
 
 def results_in(folder):
@@ -58,7 +58,7 @@ def test_a_task_that_is_evaluated_later_joins_the_result_and_the_whole_is_that_o
     for key in ("requests_sha256", "questions_sha256", "averages", "data_hashes", "order", "complete"):
         assert parts[key] == one[key], key
     assert list(parts["lm_eval"]) == list(one["lm_eval"])
-    assert reading.questions_file(path).read_bytes() == reading.questions_file(whole).read_bytes()
+    assert reading.questions_path_for(path).read_bytes() == reading.questions_path_for(whole).read_bytes()
     assert results_in(path.parent) == ["r.json", "whole.json"]
 
 
@@ -116,7 +116,7 @@ def test_what_was_ordered_and_has_no_number_makes_a_result_unfinished_whatever_i
     path, _ = evaluate("arc_challenge", "r.json")
     result = json.loads(path.read_text())
     result |= {"order": ["arc_challenge", "drop"], "complete": False}  # as it is after a run that was stopped
-    path.write_text(json.dumps(result | {"result_sha256": hashing.seal_of_content(result)}))
+    path.write_text(json.dumps(result | {"result_sha256": hashing.compute_content_sha256(result)}))
     evaluate("gsm8k", "r.json")
     result = json.loads(path.read_text())
     assert not result["complete"] and result["order"] == ["arc_challenge", "gsm8k", "drop"]

@@ -4,8 +4,8 @@ import pytest
 from result_contents import result_content, score_table
 
 from orca_bench.report.score_table_notes import task_notes
-from orca_bench.results.migration import migrate
-from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
+from orca_bench.results.migration import migrate_result
+from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
 
 
 def content_without_row_status(**changes):
@@ -15,17 +15,17 @@ def content_without_row_status(**changes):
     return content
 
 
-@pytest.mark.parametrize(("rows", "status"), [(100, NOT_VERIFIED), (99, OTHER)])
+@pytest.mark.parametrize(("rows", "status"), [(100, UNVERIFIED_ROWS), (99, OTHER_ROWS)])
 def test_a_result_of_todays_format_that_says_nothing_of_its_rows_is_judged_by_their_number(rows, status):
-    result = migrate(Result.from_file_content(content_without_row_status(rows=rows)))
+    result = migrate_result(Result.from_file_content(content_without_row_status(rows=rows)))
     assert result.tasks["gsm8k"].row_status("test") == status
-    assert result.is_comparable("gsm8k") == (status != OTHER)
+    assert result.is_comparable("gsm8k") == (status != OTHER_ROWS)
     assert "row_check" not in result.file_content["tasks"]["gsm8k"]
 
 
 def test_of_another_suite_todays_format_need_not_say_it():
     content = content_without_row_status() | {"suite": {"name": "mini", "comparable": False}}
-    result = migrate(Result.from_file_content(content))
+    result = migrate_result(Result.from_file_content(content))
     assert result.tasks["gsm8k"].row_check is None and task_notes("m", result) == []
 
 

@@ -7,20 +7,22 @@ from checkout import ROOT
 from jsonschema import Draft202012Validator
 
 from orca_bench.results import reading, schema
-from orca_bench.results.models import NOT_VERIFIED, OTHER, Result
+from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
 
-RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if reading.is_result(path))
+RESULTS = sorted(path for path in (ROOT / "results").rglob("*.json") if reading.is_result_file(path))
 
 
 def test_the_schema_is_that_of_the_models():
-    assert schema.PATH.read_text(encoding="utf-8") == schema.to_text(), "run python -m orca_bench.results.schema"
+    assert schema.SCHEMA_PATH.read_text(encoding="utf-8") == schema.schema_text(), (
+        "run python -m orca_bench.results.schema"
+    )
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: str(path.relative_to(ROOT / "results")))
 def test_a_kept_result_is_valid_is_read_and_gives_the_same_json_again(path):
     text = path.read_text(encoding="utf-8")
     content = json.loads(text)
-    Draft202012Validator(schema.schema()).validate(content)
+    Draft202012Validator(schema.result_schema()).validate(content)
     result = reading.read_result(path)
     again = Result.from_file_content(content).to_json()
     assert json.dumps(again, indent=1, ensure_ascii=False) + "\n" == text
@@ -34,14 +36,14 @@ def test_a_result_of_an_earlier_format_says_what_is_known_of_its_rows(tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(content))
     tasks = reading.read_result(path).tasks
-    assert tasks["gsm8k"].row_check == {"test": OTHER, "train": OTHER}
-    assert tasks["truthful_qa"].row_check == {"validation": NOT_VERIFIED}
+    assert tasks["gsm8k"].row_check == {"test": OTHER_ROWS, "train": OTHER_ROWS}
+    assert tasks["truthful_qa"].row_check == {"validation": UNVERIFIED_ROWS}
 
 
 def test_lines_of_questions_are_valid_and_give_the_same_lines_again():
-    validator = Draft202012Validator(schema.schema() | {"$ref": "#/$defs/Question"})
+    validator = Draft202012Validator(schema.result_schema() | {"$ref": "#/$defs/Question"})
     for path in RESULTS:
-        file = reading.questions_file(path)
+        file = reading.questions_path_for(path)
         if not file.is_file():
             continue
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -60,4 +62,4 @@ def test_a_result_with_a_wrong_value_is_not_valid(place, value):
     for key in place[:-1]:
         holder = holder[key]
     holder[place[-1]] = value
-    assert not Draft202012Validator(schema.schema()).is_valid(content)
+    assert not Draft202012Validator(schema.result_schema()).is_valid(content)

@@ -16,21 +16,21 @@ def change_result(folder, source, target, edit_line, edit_result=lambda result: 
     JSON before its hash is computed.
     """
     result = json.loads((folder / source).read_text())
-    lines = [json.loads(line) for line in reading.questions_file(folder / source).read_text().splitlines()]
+    lines = [json.loads(line) for line in reading.questions_path_for(folder / source).read_text().splitlines()]
     lines = [line for line in lines if edit_line(line) is not False]
-    file = reading.questions_file(folder / target)
+    file = reading.questions_path_for(folder / target)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     for task in TASKS:
         own = [Question.model_validate(line) for line in lines if task_of(line["task"]) == task.name]
         if own:
-            result["tasks"][task.name] |= summary.summarize(task, own).to_json()
+            result["tasks"][task.name] |= summary.summarize_task(task, own).to_json()
         else:
             result["tasks"].pop(task.name, None)
     entries = {name: TaskResult.model_validate(entry) for name, entry in result["tasks"].items()}
-    result["averages"] = {name: average.to_json() for name, average in summary.averages(entries).items()}
+    result["averages"] = {name: average.to_json() for name, average in summary.compute_averages(entries).items()}
     result["questions_sha256"] = sha256(file)
     edit_result(result)
-    result["result_sha256"] = hashing.seal_of_content(result)
+    result["result_sha256"] = hashing.compute_content_sha256(result)
     (folder / target).write_text(json.dumps(result))
     return folder / target
 

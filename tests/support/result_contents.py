@@ -3,7 +3,7 @@
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import build_score_table
-from orca_bench.results.migration import migrate
+from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
 from orca_bench.suite import BY_NAME
 
@@ -37,5 +37,5 @@ def result_content(comparable=True, limit=None, protocol="orca", names=tuple(BY_
 
 def score_table(*contents):
     """The table of some results, each the JSON content of its file."""
-    results = [migrate(Result.from_file_content(content)) for content in contents]
+    results = [migrate_result(Result.from_file_content(content)) for content in contents]
     return build_score_table(list(zip(result_labels(results), results, strict=True)), read_reported_scores())

@@ -4,14 +4,14 @@ import random
 
 from orca_bench.results import reading, writing
 from orca_bench.results.models import (
-    FORMAT,
+    RESULT_FORMAT,
     ModelDescription,
     ProtocolDescription,
     Question,
     Result,
     SuiteDescription,
 )
-from orca_bench.results.summary import averages, summarize
+from orca_bench.results.summary import compute_averages, summarize_task
 from orca_bench.suite import TASKS
 
 QUESTIONS_PER_TASK = 80
@@ -54,17 +54,17 @@ def write_result(target, label, questions, comparable=True, protocol="leaderboar
     for task in TASKS:
         own = [question for question in questions if question.suite_task == task.name]
         if own:
-            tasks[task.name] = summarize(task, own)
+            tasks[task.name] = summarize_task(task, own)
             tasks[task.name].row_check = {split: rows for split in (task.split, task.few_shot_split) if split}
     result = Result(
-        format=FORMAT,
+        format=RESULT_FORMAT,
         complete=True,
         limit=limit,
         protocol=ProtocolDescription(name=protocol, version=1),
         suite=SuiteDescription(name="s", comparable=comparable),
         model=ModelDescription(**({"name": label, "path": None} | model)),
         tasks=tasks,
-        averages=averages(tasks),
+        averages=compute_averages(tasks),
     )
-    writing.write(target, result, questions)
-    return reading.read(target, label)
+    writing.write_result(target, result, questions)
+    return reading.read_with_questions(target, label)

@@ -26,7 +26,7 @@ from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks,
 from orca_bench.evaluate.protocols import default_limits
 from orca_bench.evaluate.protocols.protocol import Answer, describe_limits, parts
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
-from orca_bench.evaluate.request_files import digest_of
+from orca_bench.evaluate.request_files import sha256_of_json
 from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Score, Task
 from orca_bench.results.models import Question
@@ -92,7 +92,7 @@ def run_plain(
             requests += [list(arguments) for arguments in sample["arguments"]]
     if task.generates and max_new_tokens != MAX_NEW_TOKENS:
         requests.append(max_new_tokens)
-    return TaskOutcome(questions, digest_of(requests), without_samples(result))
+    return TaskOutcome(questions, sha256_of_json(requests), without_samples(result))
 
 
 def harness_facts(task: Task) -> HarnessFacts:

@@ -69,10 +69,10 @@ from orca_bench.report import gate_comparability  # noqa: E402
 from orca_bench.report.model_card import eval_results  # noqa: E402
 from orca_bench.report.reported_scores import read_reported_scores  # noqa: E402
 from orca_bench.report.score_table import build_score_table  # noqa: E402
-from orca_bench.results.hashing import requests_digest  # noqa: E402
+from orca_bench.results.hashing import sha256_of_all_requests  # noqa: E402
 from orca_bench.results.merging import ResultOutput  # noqa: E402
-from orca_bench.results.reading import questions_file, read, read_questions  # noqa: E402
-from orca_bench.results.writing import write  # noqa: E402
+from orca_bench.results.reading import questions_path_for, read_questions, read_with_questions  # noqa: E402
+from orca_bench.results.writing import write_result  # noqa: E402
 
 
 def main(folder: Path) -> dict:
@@ -91,7 +91,7 @@ def one_protocol(protocol: str, benchmarks: Path, folder: Path) -> dict:
     folder.mkdir()
     write_answers(protocol, benchmarks, folder / "answers.jsonl")
     result = score(protocol, benchmarks, folder / "both.json")
-    whole = read(folder / "both.json")
+    whole = read_with_questions(folder / "both.json")
     earlier = earlier_result(protocol, benchmarks, folder / "earlier.json")
     facts = {
         "tasks": {name: entry.to_json() for name, entry in result.tasks.items()},
@@ -131,15 +131,15 @@ def earlier_result(protocol: str, benchmarks: Path, path: Path):
     result = score(protocol, benchmarks, path)
     result.order = ["poetry"]
     del result.tasks["riddles"], result.data_hashes["riddles"]
-    result.requests_sha256 = requests_digest(result)
+    result.requests_sha256 = sha256_of_all_requests(result)
     limits = result.protocol.max_new_tokens
     del limits["riddles"]
     result.protocol.max_new_tokens = limits if len(set(limits.values())) > 1 else next(iter(limits.values()))
     if result.protocol.scoring is not None:
         del result.protocol.scoring["riddles"]
-    questions = [question for _, question in read_questions(questions_file(path))]
-    write(path, result, [question for question in questions if question.suite_task == "poetry"])
-    return read(path)
+    questions = [question for _, question in read_questions(questions_path_for(path))]
+    write_result(path, result, [question for question in questions if question.suite_task == "poetry"])
+    return read_with_questions(path)
 
 
 def refusal(name: str) -> str | None:
