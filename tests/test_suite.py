@@ -39,7 +39,7 @@ def test_each_task_has_choices_or_texts_with_the_rules_of_both_protocols():
     for task in GENERATION_TASKS:
         assert task.leaderboard_rules.stops and task.orca_rules.stops and task.orca_rules.scoring
         for name in (*protocols.REQUEST_PROTOCOLS, "plain"):
-            assert protocols.default_limits(name)[task.name] > 0
+            assert protocols.default_token_limits(name)[task.name] > 0
 
 
 def _names_in_code(path: Path) -> set[str]:

@@ -14,8 +14,8 @@ from typing import Any, TypeGuard
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Answer, Document, Request
-from orca_bench.evaluate.request_encoding import cut
-from orca_bench.evaluate.request_files import RequestKey, request_name, requests_by_key
+from orca_bench.evaluate.request_encoding import cut_at_stop_strings
+from orca_bench.evaluate.request_files import RequestKey, request_key_text, requests_by_key
 from orca_bench.files import read_json_lines
 from orca_bench.suite import task_of
 
@@ -54,7 +54,7 @@ def read_answers(path: Path) -> AnswerFile:
             raise UserError("no 'answer'", where=where, hint="add a log-probability or a text to each request's line")
         key = (line["task"], line["index"], line["request"])
         if key in answer_file.lines:
-            raise UserError(f"{request_name(key)} is answered a second time", where=where)
+            raise UserError(f"{request_key_text(key)} is answered a second time", where=where)
         answer_file.lines[key] = (line_number, line)
     if not answer_file.lines:
         raise UserError("no answers", where=path)
@@ -73,7 +73,7 @@ def match_answers(
     unknown_key = next((key for key in answer_file.lines if key not in requests), None)
     if unknown_key is not None:
         raise UserError(
-            f"{request_name(unknown_key)} is no request of this protocol",
+            f"{request_key_text(unknown_key)} is no request of this protocol",
             where=f"{answer_file.path}:{answer_file.lines[unknown_key][0]}",
             hint=_unknown_key_hint(unknown_key, requests),
         )
@@ -82,14 +82,16 @@ def match_answers(
     }
     missing_keys = [key for key in requests if key not in answers_by_key]
     if missing_keys:
-        first_missing = ", ".join(map(request_name, missing_keys[:5])) + (", …" if len(missing_keys) > 5 else "")
+        first_missing = ", ".join(map(request_key_text, missing_keys[:5])) + (", …" if len(missing_keys) > 5 else "")
         raise UserError(
             f"{len(missing_keys)} of {len(requests)} answers are missing: {first_missing}",
             where=answer_file.path,
             hint="give the --limit that the requests were made with",
         )
     if should_cut_texts:
-        answers_by_key = {key: _cut_answer(answer, requests[key].until) for key, answer in answers_by_key.items()}
+        answers_by_key = {
+            key: _cut_answer(answer, requests[key].stop_strings) for key, answer in answers_by_key.items()
+        }
     answer_file.notes += _notes(requests, answers_by_key)
     return answers_by_key
 
@@ -101,12 +103,12 @@ def _answer_of_line(answer_file: AnswerFile, key: RequestKey, request: Request) 
     for field_name, expected_value in (
         ("context", request.context),
         ("continuation", request.continuation),
-        ("until", list(request.until)),
+        ("until", list(request.stop_strings)),
         ("max_new_tokens", request.max_new_tokens),
     ):
         if field_name in line and line[field_name] != expected_value:
             raise UserError(
-                f"the {field_name} of {request_name(key)} is not the one that this protocol makes",
+                f"the {field_name} of {request_key_text(key)} is not the one that this protocol makes",
                 where=where,
                 hint="score with the protocol, rows, limit, system message and --max-new-tokens that the requests were made with",
             )
@@ -114,13 +116,13 @@ def _answer_of_line(answer_file: AnswerFile, key: RequestKey, request: Request) 
     greedy, hit_token_limit = (_optional_bool(line, field_name, where) for field_name in ("greedy", "ran_out"))
     if request.continuation is None:
         if not _is_encodable_text(answer_value):
-            raise UserError(f"answer {str(answer_value)[:60]!a} to {request_name(key)} is not a text", where=where)
+            raise UserError(f"answer {str(answer_value)[:60]!a} to {request_key_text(key)} is not a text", where=where)
         if full_text is not None and not _is_encodable_text(full_text):
             raise UserError(f"'whole' is {str(full_text)[:60]!a}, not a text", where=where)
         return Answer(answer_value, greedy, full_text, hit_token_limit)
     if not _is_finite(answer_value):
         raise UserError(
-            f"answer {str(answer_value)[:60]!a} to {request_name(key)} is not a finite number",
+            f"answer {str(answer_value)[:60]!a} to {request_key_text(key)} is not a finite number",
             where=where,
             hint=_NUMBER_HINT,
         )
@@ -150,10 +152,12 @@ def _is_finite(value: Any) -> TypeGuard[float]:
 
 
 def _cut_answer(answer: Answer, stop_strings: Sequence[str]) -> Answer:
-    if not isinstance(answer.value, str):
+    if not isinstance(answer.logprob_or_text, str):
         return answer
-    full_text = answer.full_text if answer.full_text is None else cut(answer.full_text, stop_strings)
-    return replace(answer, value=cut(answer.value, stop_strings), full_text=full_text)
+    full_text = answer.full_text if answer.full_text is None else cut_at_stop_strings(answer.full_text, stop_strings)
+    return replace(
+        answer, logprob_or_text=cut_at_stop_strings(answer.logprob_or_text, stop_strings), full_text=full_text
+    )
 
 
 def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -> str:
@@ -166,11 +170,14 @@ def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -
 
 
 def _notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, Answer]) -> Iterator[str]:
-    positive_count = sum(isinstance(answer.value, float) and answer.value > 1e-3 for answer in answers.values())
+    positive_count = sum(
+        isinstance(answer.logprob_or_text, float) and answer.logprob_or_text > 1e-3 for answer in answers.values()
+    )
     if positive_count:
         yield f"{positive_count} answers are above 0, which no log-probability is"
     uncut_count = sum(
-        isinstance(answer.value, str) and any(stop_string in answer.value for stop_string in requests[key].until)
+        isinstance(answer.logprob_or_text, str)
+        and any(stop_string in answer.logprob_or_text for stop_string in requests[key].stop_strings)
         for key, answer in answers.items()
     )
     if uncut_count:

@@ -24,7 +24,7 @@ class LogLikelihood(NamedTuple):
     """The score of a continuation: its log-probability in nats, and whether greedy decoding would generate it."""
 
     log_probability: float
-    greedy: bool
+    is_greedy: bool
 
 
 class GeneratedText(NamedTuple):

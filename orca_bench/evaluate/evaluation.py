@@ -91,7 +91,7 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
     """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
     with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
         encodings = {
-            protocol_name: request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window_tokens)
+            protocol_name: request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
             for protocol_name in config.result_paths_by_protocol
         }
         work_sharing.answer(connection, lambda work_item: compute(engine.engine, encodings, work_item))

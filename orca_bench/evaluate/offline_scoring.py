@@ -64,7 +64,7 @@ def write_requests(
     rows_by_task = {task.name: selection.task_rows(task) for task in selection.tasks}
     encoding = None
     if tokenizer_folder is not None:
-        encoding = request_encoding.encoding_for(
+        encoding = request_encoding.encoding_of_protocol(
             selection.protocol_name, tokenizers.load(tokenizer_folder), model_folder.window_of(tokenizer_folder)
         )
     protocol = protocols.protocol_by_name(
@@ -132,7 +132,7 @@ def score_answers(
             rows_by_task[task.name],
             protocol,
             task_questions,
-            request_files.digest(documents_by_task[task.name]),
+            request_files.requests_sha256(documents_by_task[task.name]),
         )
         questions += task_questions
     output.write(result, questions)

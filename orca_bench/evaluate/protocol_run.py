@@ -112,8 +112,8 @@ class ProtocolRun:
             outcome.questions,
             outcome.requests_sha256,
             tokens_sha256=model.tokens_sha256,
-            shortened=model.shortened_contexts,
-            narrowed=model.narrowed_contexts or None,
+            shortened=model.shortened_context_count,
+            narrowed=model.server_shortened_context_count or None,
             seconds=round(time.time() - start_time, 1),
         )
         self.output.write(self.result, [*earlier_questions, *outcome.questions])
@@ -126,7 +126,7 @@ class ProtocolRun:
     def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
         """The task's scored questions, through lm-eval's evaluator."""
         if isinstance(self.protocol, Plain):
-            max_new_tokens = self.protocol.max_new_tokens.get(task.name, MAX_NEW_TOKENS)
+            max_new_tokens = self.protocol.max_new_tokens_by_task.get(task.name, MAX_NEW_TOKENS)
             self.model.begin(max_new_tokens=max_new_tokens)
             return run_plain(self.model, task, rows, self.config.question_limit, max_new_tokens)
         self.model.begin(self.calls.pop(task.name, None))
@@ -156,7 +156,7 @@ def open_run(
     and the protocol is `plain`, and where a file that is no result is in the way.
     """
     protocol, engine = _build_protocol(config, protocol_name), inputs.engine
-    encoding = request_encoding.encoding_for(protocol_name, engine.tokenizer, engine.window_tokens)
+    encoding = request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
     if engine.max_pair_tokens is not None:
         encoding.limit_pair_length(engine.max_pair_tokens)
     for task in config.tasks:
@@ -164,11 +164,11 @@ def open_run(
             harness_facts(task)  # raises before the first task is evaluated
         if task.generates:
             encoding.check_max_new_tokens(
-                protocol.max_new_tokens[task.name], where=f"{task.title} under protocol {protocol_name}"
+                protocol.max_new_tokens_by_task[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
     model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name, display)}
     result = result_building.start_result(inputs.suite, protocol, config.question_limit, model_description)
-    result.protocol.max_length = encoding.max_length
+    result.protocol.max_length = encoding.window_tokens
     result_path = config.result_paths_by_protocol[protocol_name]
     cache = AnswerCache(
         result_path.parent / ANSWERS_FILE_NAME,

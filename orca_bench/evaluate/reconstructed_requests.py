@@ -39,7 +39,7 @@ def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[RequestLo
     """
     if result.protocol.name == "plain":
         return (lambda part, index: None), ["plain: lm-eval's own prompts are not made again"]
-    protocol = protocols.of_result(result.protocol)
+    protocol = protocols.protocol_of_result(result.protocol)
     documents_by_task: dict[str, dict[tuple[str, int], protocols.Document]] = {}
     notes = []
     for task in SUITE:
@@ -47,15 +47,17 @@ def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[RequestLo
             continue
         rows = benchmark_rows.load_again(result, task, benchmarks)
         documents = protocol.documents(task, rows, result.limit)
-        if request_files.digest(documents) != result.tasks[task.name].requests_sha256:
+        if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
             notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
             continue
-        documents_by_task[task.name] = {(document.task, document.index): document for document in documents}
+        documents_by_task[task.name] = {
+            (document.part_name, document.document_index): document for document in documents
+        }
 
     def requests_of(part: str, index: int) -> list[RequestTexts] | None:
         document = documents_by_task.get(task_of(part), {}).get((part, index))
         if document is None:
             return None
-        return [(request.context, request.continuation, request.until) for request in document.requests]
+        return [(request.context, request.continuation, request.stop_strings) for request in document.requests]
 
     return requests_of, notes

@@ -23,43 +23,51 @@ def requests_by_key(documents: Iterable[Document]) -> Iterator[tuple[RequestKey,
     """(key, request) of all requests, in order."""
     for document in documents:
         for request_index, request in enumerate(document.requests):
-            yield (document.task, document.index, request_index), request
+            yield (document.part_name, document.document_index, request_index), request
 
 
-def request_name(key: RequestKey) -> str:
+def request_key_text(request_key: RequestKey) -> str:
     """A request's key as messages name it."""
-    return f"{key[0]} document {key[1]} request {key[2]}"
+    return f"{request_key[0]} document {request_key[1]} request {request_key[2]}"
 
 
 def request_lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
-    for key, request in requests_by_key(documents):
-        task, index, request_index = key
-        line: dict[str, Any] = {"task": task, "index": index, "request": request_index, "context": request.context}
+    for request_key, request in requests_by_key(documents):
+        part_name, document_index, request_index = request_key
+        request_fields: dict[str, Any] = {
+            "task": part_name,
+            "index": document_index,
+            "request": request_index,
+            "context": request.context,
+        }
         if request.continuation is None:
-            line |= {"until": list(request.until), "max_new_tokens": request.max_new_tokens}
+            request_fields |= {"until": list(request.stop_strings), "max_new_tokens": request.max_new_tokens}
         else:
-            line["continuation"] = request.continuation
+            request_fields["continuation"] = request.continuation
         if encoding is not None:
             try:
-                line |= _token_ids(request, encoding)
+                request_fields |= _token_ids(request, encoding)
             except UserError as error:
-                raise UserError(error.what, where=request_name(key), hint=error.hint) from None
-        yield line
+                raise UserError(error.what, where=request_key_text(request_key), hint=error.hint) from None
+        yield request_fields
 
 
 def _token_ids(request: Request, encoding: Encoding) -> dict[str, Any]:
     if request.continuation is not None:
-        pair = encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
-        return {"context_ids": pair.ids[: pair.start], "continuation_ids": pair.ids[pair.start :]}
-    prompt = encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
-    return {"context_ids": prompt.ids, "discard": prompt.discard}
+        pair = encoding.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
+        return {
+            "context_ids": pair.token_ids[: pair.scored_start],
+            "continuation_ids": pair.token_ids[pair.scored_start :],
+        }
+    prompt = encoding.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
+    return {"context_ids": prompt.token_ids, "discard": prompt.discarded_token_count}
 
 
-def digest(documents: Iterable[Document]) -> str:
+def requests_sha256(documents: Iterable[Document]) -> str:
     """A SHA-256 over every string that is sent, and over token limits other than the leaderboard's 256, in order."""
     return sha256_of_json(
-        [request.context, request.continuation, list(request.until)]
+        [request.context, request.continuation, list(request.stop_strings)]
         + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
         for _, request in requests_by_key(documents)
     )

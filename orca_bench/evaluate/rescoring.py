@@ -35,8 +35,11 @@ def rescore(
 
     Where the protocol has another version today, the scores are taken as they are.
     """
-    protocol = protocols.of_result(result.protocol)
-    documents = {(document.task, document.index): document for document in protocol.documents(task, rows, result.limit)}
+    protocol = protocols.protocol_of_result(result.protocol)
+    documents = {
+        (document.part_name, document.document_index): document
+        for document in protocol.documents(task, rows, result.limit)
+    }
     requests_finding = _requests_finding(result, task, documents.values())
     if result.protocol.version != protocol.version:
         detail = (
@@ -82,7 +85,7 @@ def answers_of(question: Question) -> list[Answer]:
 
 
 def _requests_finding(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
-    digest, recorded_digest = request_files.digest(documents), result.tasks[task.name].requests_sha256
+    digest, recorded_digest = request_files.requests_sha256(documents), result.tasks[task.name].requests_sha256
     detail = digest[:16] if digest == recorded_digest else f"{digest[:16]}, {str(recorded_digest)[:16]} in the result"
     return Finding(f"{task.title}: requests", digest == recorded_digest, detail)
 
@@ -92,7 +95,7 @@ def _rescore_question(
 ) -> Question | str:
     """The question with the score that its answers give; or why it has none."""
     document = documents.get((question.task, question.index))
-    if document is None or document.row_number != question.row or len(question.answers) != len(document.requests):
+    if document is None or document.row_index != question.row or len(question.answers) != len(document.requests):
         return "not a question of this protocol, rows and limit"
     answers = answers_of(question)
     try:

@@ -104,7 +104,7 @@ def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkR
     return [
         *protocol.warnings(task),
         *_discard_warning(entry),
-        *_token_limit_warning(entry, protocol.max_new_tokens.get(task.name)),
+        *_token_limit_warning(entry, protocol.max_new_tokens_by_task.get(task.name)),
         *_narrowed_warning(entry),
         *_row_warnings(task, entry.row_check or {}, rows),
     ]

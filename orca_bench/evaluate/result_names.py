@@ -13,35 +13,44 @@ from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
 
 
 def default_result_path(
-    name: str,
-    folder: str,
-    runs: Path,
-    protocol: str,
-    limit: int | None,
-    system: str,
-    max_new_tokens: Mapping[str, int],
+    model_name: str,
+    model_folder_path: str,
+    runs_folder: Path,
+    protocol_name: str,
+    question_limit: int | None,
+    system_text: str,
+    max_new_tokens_by_task: Mapping[str, int],
 ) -> Path:
-    """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs`."""
-    stem, run_folder = result_stem(protocol, limit, system, max_new_tokens), model_names.run_of(folder)
-    if run_folder is None or name != model_names.name_of(folder):
-        return runs / model_names.folder_name(name) / "results" / f"{stem}.json"
-    model_path = Path(folder).resolve()
-    results_folder = Path(os.path.relpath(run_folder)) / "results"
-    return (results_folder if model_path.parent == run_folder else results_folder / model_path.name) / f"{stem}.json"
-
-
-def result_stem(protocol: str, limit: int | None, system: str, max_new_tokens: Mapping[str, int]) -> str:
-    """The name of a result's file without its ending: the protocol, and what an option changed of it."""
-    stem = protocol
-    if protocol == "orca" and system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        message_id = id_of(system)
-        stem += (
-            f"-system{message_id}"
-            if message_id
-            else f"-system-{hashlib.sha256(system.encode('utf-8', 'replace')).hexdigest()[:8]}"
-        )
-    default_limits = protocols.default_limits(protocol)
-    stem += "".join(
-        f"-{task}-room{tokens}" for task, tokens in sorted(max_new_tokens.items()) if tokens != default_limits[task]
+    """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs_folder`."""
+    file_stem, run_folder = (
+        result_stem(protocol_name, question_limit, system_text, max_new_tokens_by_task),
+        model_names.run_of(model_folder_path),
     )
-    return stem if limit is None else f"{stem}-limit{limit}"
+    if run_folder is None or model_name != model_names.name_of(model_folder_path):
+        return runs_folder / model_names.folder_name(model_name) / "results" / f"{file_stem}.json"
+    resolved_model_path = Path(model_folder_path).resolve()
+    results_folder = Path(os.path.relpath(run_folder)) / "results"
+    return (
+        results_folder if resolved_model_path.parent == run_folder else results_folder / resolved_model_path.name
+    ) / f"{file_stem}.json"
+
+
+def result_stem(
+    protocol_name: str, question_limit: int | None, system_text: str, max_new_tokens_by_task: Mapping[str, int]
+) -> str:
+    """The name of a result's file without its ending: the protocol, and what an option changed of it."""
+    file_stem = protocol_name
+    if protocol_name == "orca" and system_text != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
+        system_message_id = id_of(system_text)
+        file_stem += (
+            f"-system{system_message_id}"
+            if system_message_id
+            else f"-system-{hashlib.sha256(system_text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+        )
+    default_token_limits = protocols.default_token_limits(protocol_name)
+    file_stem += "".join(
+        f"-{task_name}-room{max_new_tokens}"
+        for task_name, max_new_tokens in sorted(max_new_tokens_by_task.items())
+        if max_new_tokens != default_token_limits[task_name]
+    )
+    return file_stem if question_limit is None else f"{file_stem}-limit{question_limit}"

@@ -20,7 +20,7 @@ _MAX_ROUNDED_SCORE = 1 + 1e-12
 def score_document(task: Task, protocol: RequestProtocol, document: Document, answers: Sequence[Answer]) -> Question:
     """The scored question of a document from the answers to its requests, in order."""
     score = protocol.score(task, document, answers)
-    question_key = (document.task, document.index, document.row_number)
+    question_key = (document.part_name, document.document_index, document.row_index)
     return question_of(question_key, score, answers, task.cluster(document.row))
 
 
@@ -33,7 +33,7 @@ def question_of(
     """
     part, index, row_number = question_key
     answer_flags: dict[str, list[Any]] = {
-        "greedy": [answer.greedy for answer in answers],
+        "greedy": [answer.is_greedy for answer in answers],
         "whole": [answer.full_text for answer in answers],
         "ran_out": [answer.hit_token_limit for answer in answers],
     }
@@ -45,7 +45,7 @@ def question_of(
         "gold": score.gold,
         "score": 1.0 if 1 < score.value < _MAX_ROUNDED_SCORE else score.value,
         **score.extra,
-        "answers": [answer.value for answer in answers],
+        "answers": [answer.logprob_or_text for answer in answers],
         **{
             flag_name: flag_values
             for flag_name, flag_values in answer_flags.items()
@@ -66,7 +66,10 @@ def score_documents(
             task,
             protocol,
             document,
-            [answers[document.task, document.index, request_index] for request_index in range(len(document.requests))],
+            [
+                answers[document.part_name, document.document_index, request_index]
+                for request_index in range(len(document.requests))
+            ],
         )
         for document in documents
     ]

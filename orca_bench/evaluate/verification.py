@@ -130,7 +130,7 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_path
 def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
     """The warnings of a task, which follow from its entry, the protocol and the rows."""
     entry, check_name = result.tasks[task.name], f"{task.title}: warnings"
-    protocol = protocols.of_result(result.protocol)
+    protocol = protocols.protocol_of_result(result.protocol)
     if result.format_version < 3 or result.protocol.version != protocol.version:
         return Finding(check_name, None, "worded otherwise by the version that wrote this result")
     expected_warnings = result_building.warnings(protocol, task, entry, rows)
@@ -148,7 +148,7 @@ def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
 
 def _check_protocol(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
     """The protocol's description, where it has the same version today."""
-    current_description = protocols.of_result(result.protocol).describe()
+    current_description = protocols.protocol_of_result(result.protocol).describe()
     if result.protocol.version != current_description["version"]:
         return Finding(
             "protocol", None, f"version {result.protocol.version}; this orca-bench has {current_description['version']}"

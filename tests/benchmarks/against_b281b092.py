@@ -125,8 +125,8 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     protocol = protocols.Leaderboard()
     for task in select(names):
         for document in protocol.documents(task, rows[task.name], limit):
-            documents.setdefault(document.task, []).append(document)
-            task_of[document.task] = task
+            documents.setdefault(document.part_name, []).append(document)
+            task_of[document.part_name] = task
     right_answers = {}  # a third of the texts are right, so that scores above 0 are compared too
     for name, of_task in documents.items():
         for document in of_task[::3] if task_of[name].generates else ():
@@ -155,14 +155,14 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
         assert len(sent) == len(scored) == len(mine), (name, len(sent), len(mine))
         values = []
         for document, requests, metrics in zip(mine, sent, scored, strict=True):
-            place = f"{name} document {document.index}"
+            place = f"{name} document {document.document_index}"
             assert len(requests) == len(document.requests), place
             answers = []
             for theirs_, ours in zip(requests, document.requests, strict=True):
                 context, second = theirs_.args
                 assert context == ours.context, f"{place}: context"
                 if task.generates:
-                    assert second == {"until": list(ours.until)}, f"{place}: stops"
+                    assert second == {"until": list(ours.stop_strings)}, f"{place}: stops"
                     value = right_answers.get(context, answer_of(context, None))
                 else:
                     assert second == ours.continuation, f"{place}: continuation"
@@ -229,16 +229,16 @@ def compare_model(
     worst = 0.0
     with contextlib.redirect_stderr(io.StringIO()):
         scores = theirs.loglikelihood([(r.context, r.continuation) for r in pairs])
-        generated = theirs.greedy_until([(r.context, {"until": list(r.until)}) for r in texts])
+        generated = theirs.greedy_until([(r.context, {"until": list(r.stop_strings)}) for r in texts])
     for request, (logprob, greedy) in zip(pairs, scores, strict=True):
-        worst = max(worst, abs(logprob - ours[request].value))
-        assert abs(logprob - ours[request].value) < 1e-4 and greedy == ours[request].greedy, (
+        worst = max(worst, abs(logprob - ours[request].logprob_or_text))
+        assert abs(logprob - ours[request].logprob_or_text) < 1e-4 and greedy == ours[request].is_greedy, (
             request,
             logprob,
             ours[request],
         )
     for request, text in zip(texts, generated, strict=True):
-        assert same_text(text, ours[request].value), (request, text, ours[request])
+        assert same_text(text, ours[request].logprob_or_text), (request, text, ours[request])
     cut = sum(ours[r].full_text is not None for r in texts)
     return {
         "pairs": len(pairs),

@@ -26,8 +26,8 @@ def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str
         limit = max(2, round(DOCUMENTS[task.name] * scale))
         documents = protocols.Leaderboard().documents(task, benchmark_rows.load(task, benchmarks), limit)
         if task.name == "mmlu":
-            subjects = sorted({document.task for document in documents})[:SUBJECTS]
-            documents = [document for document in documents if document.task in subjects]
+            subjects = sorted({document.part_name for document in documents})[:SUBJECTS]
+            documents = [document for document in documents if document.part_name in subjects]
         requests[task.name] = [(r.context, r.continuation, n) for n, d in enumerate(documents) for r in d.requests]
     return requests
 
@@ -58,7 +58,7 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
         from orca_bench.evaluate.harness.language_model import HarnessModel
 
         engine, tokenizer = tree_engine.load(str(model), dtype)
-        encoding = request_encoding.encoding_for(protocol, tokenizer, 2048)
+        encoding = request_encoding.encoding_of_protocol(protocol, tokenizer, 2048)
         return HarnessModel(engine, encoding), engine.model, encoding
     from lm_eval.models.huggingface import HFLM
 
@@ -109,7 +109,10 @@ def _score(lm: Any, encoding: Any, task: str, pairs: list) -> dict[str, Any]:
     }
     if encoding is not None:
         sequences = [encoding.encode_pair(*pair[:2]) for pair in pairs]
-        record |= {"distinct": prefix_tree.distinct_tokens(sequences), "sent": sum(len(s.ids) - 1 for s in sequences)}
+        record |= {
+            "distinct": prefix_tree.distinct_tokens(sequences),
+            "sent": sum(len(s.token_ids) - 1 for s in sequences),
+        }
     return record
 
 

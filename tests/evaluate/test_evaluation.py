@@ -52,14 +52,14 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
             "rows": len(rows.evaluation_rows),
             "full_size": task.facts.sizes[task.split],
         }
-        assert entry["requests_sha256"] == request_files.digest(documents)
-        encoding = request_encoding.encoding_for("orca", tokenizer, 1024)
+        assert entry["requests_sha256"] == request_files.requests_sha256(documents)
+        encoding = request_encoding.encoding_of_protocol("orca", tokenizer, 1024)
         for request in (request for document in documents for request in document.requests):
             if request.continuation is None:
-                encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
+                encoding.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
             else:
-                encoding.encode_pair(request.context, request.continuation, request.fixed_prefix)
-        assert entry["shortened"] == encoding.shortened_contexts
+                encoding.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
+        assert entry["shortened"] == encoding.shortened_context_count
         assert result["data_hashes"][task.name] == rows.hashes
         assert set(rows.hashes) == set(filter(None, (task.split, task.few_shot_split)))
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
@@ -116,7 +116,7 @@ def test_every_choice_question_is_what_plain_transformers_says(evaluated, tiny_m
         )
         mine = [q for q in questions if q["task"].startswith(task.name)]
         for document, question in zip(documents, mine, strict=True):
-            assert (document.task, document.index, document.row_number) == (
+            assert (document.part_name, document.document_index, document.row_index) == (
                 question["task"],
                 question["index"],
                 question["row"],
@@ -145,7 +145,7 @@ def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mi
         prompt_ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(document.requests[0].context)]])
         out = model.generate(prompt_ids, max_new_tokens=256, do_sample=False, pad_token_id=0)
         text = tokenizer.decode(out[0, prompt_ids.shape[1] :].tolist())
-        for stop in document.requests[0].until:
+        for stop in document.requests[0].stop_strings:
             text = text.split(stop)[0]
         assert question["answers"] == [text]
 
@@ -201,7 +201,7 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
             "results"
         ]
         facts = task.facts.harness
-        values = [results[part.name][f"{facts.metric},{facts.filter}"] for part in parts]
+        values = [results[part.harness_task_name][f"{facts.metric},{facts.filter}"] for part in parts]
         assert ours[task.name]["value"] == pytest.approx(sum(values) / len(values), abs=1e-6), task.name
 
 

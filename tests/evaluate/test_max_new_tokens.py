@@ -45,9 +45,12 @@ def test_a_protocol_is_made_again_from_what_a_result_says():
     ):
         described = json.loads(json.dumps(protocol.describe()))
         if protocol.name != "plain":
-            assert protocols.of_result(ProtocolDescription.model_validate(described)).describe() == protocol.describe()
+            assert (
+                protocols.protocol_of_result(ProtocolDescription.model_validate(described)).describe()
+                == protocol.describe()
+            )
     first = {"name": "orca", "version": 1, "system": "S", "max_new_tokens": 256}
-    assert dict(protocols.of_result(ProtocolDescription.model_validate(first)).max_new_tokens) == {
+    assert dict(protocols.protocol_of_result(ProtocolDescription.model_validate(first)).max_new_tokens_by_task) == {
         "gsm8k": 256,
         "drop": 256,
     }
@@ -57,7 +60,7 @@ def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the
     task = BY_NAME["gsm8k"]
     rows = benchmark_rows.load(task, mini["mini:benchmarks"])
     digests = [
-        request_files.digest(protocols.protocol_by_name(name, "S", limits).documents(task, rows, 5))
+        request_files.requests_sha256(protocols.protocol_by_name(name, "S", limits).documents(task, rows, 5))
         for name, limits in (
             ("leaderboard", {}),
             ("leaderboard", {"gsm8k": 64}),
@@ -66,8 +69,8 @@ def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the
         )
     ]
     assert len(set(digests)) == 4
-    document = Document("gsm8k", 0, 0, {}, (Request("context", until=("\n",), max_new_tokens=256),))
-    assert request_files.digest([document]) == request_files.sha256_of_json([["context", None, ["\n"]]])
+    document = Document("gsm8k", 0, 0, {}, (Request("context", stop_strings=("\n",), max_new_tokens=256),))
+    assert request_files.requests_sha256([document]) == request_files.sha256_of_json([["context", None, ["\n"]]])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_a_token_limit_that_is_none_is_refused(words):
 
 
 def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
-    rule = request_encoding.encoding_for("orca", tokenizers.load(tiny_model), 512)
+    rule = request_encoding.encoding_of_protocol("orca", tokenizers.load(tiny_model), 512)
     with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
         rule.check_max_new_tokens(512, where="GSM8K under protocol orca")
     assert "--max-new-tokens" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"
@@ -90,7 +93,7 @@ def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_aske
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_the_engine_says_whether_a_text_reached_its_token_limit(tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
-    rule = request_encoding.encoding_for(name, tokenizer, 1024)
+    rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
     ids = own.generate_ids([start], lambda number, ids: False, 12)[0]
     stop = tokenizer.decode(ids[:6])[-2:]
@@ -170,8 +173,10 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, rows, 3)
     score = Score(0.0, "18.00", "18", {"rule": "marked"})
-    scored = [question_of((d.task, d.index, d.row_number), score, [Answer("#### 18.00")]) for d in documents]
-    result_building.add_task_result(result, task, rows, first, scored, request_files.digest(documents))
+    scored = [
+        question_of((d.part_name, d.document_index, d.row_index), score, [Answer("#### 18.00")]) for d in documents
+    ]
+    result_building.add_task_result(result, task, rows, first, scored, request_files.requests_sha256(documents))
     path = tmp_path / "r.json"
     writing.write_result(path, result, scored)
     findings = {finding.check_name: finding for finding in verification.verify(path, mini["mini:benchmarks"])}

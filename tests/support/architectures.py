@@ -206,8 +206,8 @@ def differences(engine, requests, prompts) -> str | None:
         return engine.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(dim=-1)
 
     for sequence, (logprob, greedy) in zip(requests, engine.log_likelihoods(requests), strict=True):
-        rows = table(sequence.ids[:-1])[sequence.start - 1 :]
-        targets = sequence.ids[sequence.start :]
+        rows = table(sequence.token_ids[:-1])[sequence.scored_start - 1 :]
+        targets = sequence.token_ids[sequence.scored_start :]
         expected = float(rows[range(len(targets)), targets].sum())
         if not abs(expected - logprob) <= 1e-4 * len(targets):
             return f"log-probability {logprob:.5f} instead of {expected:.5f}"

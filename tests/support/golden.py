@@ -41,8 +41,10 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
     scores = [_score(protocol, task, document) for document in documents]
     return {
         "requests": sum(len(document.requests) for document in documents),
-        "requests_sha256": request_files.digest(documents),
-        "tokens_sha256": tokens_digest(documents, request_encoding.encoding_for(protocol.name, tokenizer, WINDOW)),
+        "requests_sha256": request_files.requests_sha256(documents),
+        "tokens_sha256": tokens_digest(
+            documents, request_encoding.encoding_of_protocol(protocol.name, tokenizer, WINDOW)
+        ),
         "score": sum(scores) / len(scores),
         "scores_sha256": hashlib.sha256(struct.pack(f"<{len(scores)}d", *scores)).hexdigest(),
     }
@@ -53,18 +55,18 @@ def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding
     digest = hashlib.sha256()
     for _, request in request_files.requests_by_key(documents):
         if request.continuation is None:
-            start = rule.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
-            ids, place = start.ids, start.max_new_tokens
+            start = rule.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
+            ids, place = start.token_ids, start.max_new_tokens
         else:
-            pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
-            ids, place = pair.ids, pair.start
+            pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
+            ids, place = pair.token_ids, pair.scored_start
         digest.update(struct.pack(f"<{len(ids) + 2}i", len(ids), place, *ids))
     return digest.hexdigest()
 
 
 def _score(protocol: Protocol, task: Task, document: Document) -> float:
     """The score of fixed answers to a question; every third text is the reference answer, so that texts score above 0."""
-    if task.generates and document.index % 3 == 0:
+    if task.generates and document.document_index % 3 == 0:
         answers = [Answer(task.target(document.row))]
     else:
         answers = [Answer(answer_of(request.context, request.continuation)) for request in document.requests]

@@ -10,7 +10,7 @@ class NumberedAnswers(LM):
     """A model that answers each instance with its number, whatever it says."""
 
     def loglikelihood(self, requests, disable_tqdm=True):
-        return [ScoreResponse(Answer(-float(number), greedy=False)) for number in range(len(requests))]
+        return [ScoreResponse(Answer(-float(number), is_greedy=False)) for number in range(len(requests))]
 
     def generate_until(self, requests, disable_tqdm=True):
         return [TextResponse(Answer(f"#### {n}", hit_token_limit=n % 2 == 0)) for n in range(len(requests))]

@@ -208,27 +208,27 @@ def test_a_tokenizer_without_bos_works_under_every_protocol_and_in_training(qwen
     assert ids[:prompt_length] == tokenizer.encode(prompt.render("S", "Say."))
     assert ids[prompt_length:] == [*tokenizer.encode("Yes."), tokenizer.eos_id]
     pair = OrcaEncoding(tokenizer, 256).encode_pair(prompt.render("S", "Say."), "Yes.")
-    assert (pair.ids, pair.start) == (ids[:-1], prompt_length)
+    assert (pair.token_ids, pair.scored_start) == (ids[:-1], prompt_length)
     for rule in (HarnessEncoding, LeaderboardEncoding):
         pair = rule(tokenizer, 256).encode_pair("One", " two")
-        assert pair.ids == tokenizer.encode("One two") and pair.start == len(tokenizer.encode("One"))
+        assert pair.token_ids == tokenizer.encode("One two") and pair.scored_start == len(tokenizer.encode("One"))
         empty = rule(tokenizer, 256).encode_pair("", "two")  # as the harness: EOS stands before the first token
-        assert (empty.ids, empty.start) == ([tokenizer.eos_id, *tokenizer.encode("two")], 1)
-        assert rule(tokenizer, 512).encode_prompt("", max_new_tokens=64).ids == [tokenizer.eos_id]
+        assert (empty.token_ids, empty.scored_start) == ([tokenizer.eos_id, *tokenizer.encode("two")], 1)
+        assert rule(tokenizer, 512).encode_prompt("", max_new_tokens=64).token_ids == [tokenizer.eos_id]
 
 
 def test_plain_puts_bos_where_plain_transformers_does(byte_level, tmp_path, sentencepiece_models, folder):
     """GPT-2 and Pythia have a BOS that their tokenizer does not add."""
     tokenizer = tokenizers.load(byte_level)
-    assert tokenizer.adds_bos and HarnessEncoding(tokenizer, 64).encode_pair("a", " b").ids[0] == tokenizer.bos_id
+    assert tokenizer.adds_bos and HarnessEncoding(tokenizer, 64).encode_pair("a", " b").token_ids[0] == tokenizer.bos_id
     shutil.copytree(byte_level, tmp_path / "gpt2")
     data = json.loads((tmp_path / "gpt2" / "tokenizer.json").read_text(encoding="utf-8"))
     (tmp_path / "gpt2" / "tokenizer.json").write_text(json.dumps(data | {"post_processor": None}), encoding="utf-8")
     silent = tokenizers.load(tmp_path / "gpt2")
     assert silent.bos_id == tokenizer.bos_id and not silent.adds_bos
-    assert HarnessEncoding(silent, 64).encode_pair("a", " b").ids == silent.encode("a b")
-    assert HarnessEncoding(silent, 64).encode_pair("", "b").ids == [silent.bos_id, *silent.encode("b")]
-    assert OrcaEncoding(silent, 64).encode_pair("a", "b").ids[0] == silent.bos_id
+    assert HarnessEncoding(silent, 64).encode_pair("a", " b").token_ids == silent.encode("a b")
+    assert HarnessEncoding(silent, 64).encode_pair("", "b").token_ids == [silent.bos_id, *silent.encode("b")]
+    assert OrcaEncoding(silent, 64).encode_pair("a", "b").token_ids[0] == silent.bos_id
     phi = tokenizers.load(folder(sentencepiece_models["llama"], tokenizer_config={"add_bos_token": False}))
     assert phi.bos_id == 1 and not phi.adds_bos
 

@@ -72,19 +72,19 @@ class Portion:
 class Call:
     """The requests of one call of the harness, all of one kind (SCORES or TEXTS), in portions.
 
-    `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_contexts` how many contexts lost
-    tokens to fit, `narrowed_contexts` how many lost some to a server's smaller window alone. `sha256` is a hash of all ids that
-    are fed, in the order of the call, each sequence after its length and the place where its scored part begins (or its most
-    new tokens). `requests_hash` is Python's hash of the requests as strings, in order, valid in this process only; None where
-    only ids are known.
+    `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_context_count` how many contexts
+    lost tokens to fit, `server_shortened_context_count` how many lost some to a server's smaller window alone. `sha256` is a
+    hash of all ids that are fed, in the order of the call, each sequence after its length and the place where its scored part
+    begins (or its most new tokens). `requests_hash` is Python's hash of the requests as strings, in order, valid in this
+    process only; None where only ids are known.
     """
 
     kind: str
     portions: list[Portion]
     count: int
     fed_tokens: int
-    shortened_contexts: int
-    narrowed_contexts: int
+    shortened_context_count: int
+    server_shortened_context_count: int
     sha256: str
     requests_hash: int | None = None
 
@@ -99,31 +99,41 @@ class Call:
         return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
 
 
-def scoring_call(sequences: Sequence[ScoredSequence], shortened_contexts: int, narrowed_contexts: int = 0) -> Call:
+def scoring_call(
+    sequences: Sequence[ScoredSequence], shortened_context_count: int, server_shortened_context_count: int = 0
+) -> Call:
     """The portions of pairs whose continuations are scored."""
-    portions = _portions(sequences, [[sequence.start] for sequence in sequences], PORTION_TOKENS)
-    fed_tokens = sum(len(sequence.ids) - 1 for sequence in sequences)
-    ids_sha256 = _token_ids_sha256((sequence.ids, sequence.start) for sequence in sequences)
-    return Call(SCORES, portions, len(sequences), fed_tokens, shortened_contexts, narrowed_contexts, ids_sha256)
+    portions = _portions(sequences, [[sequence.scored_start] for sequence in sequences], PORTION_TOKENS)
+    fed_tokens = sum(len(sequence.token_ids) - 1 for sequence in sequences)
+    ids_sha256 = _token_ids_sha256((sequence.token_ids, sequence.scored_start) for sequence in sequences)
+    return Call(
+        SCORES,
+        portions,
+        len(sequences),
+        fed_tokens,
+        shortened_context_count,
+        server_shortened_context_count,
+        ids_sha256,
+    )
 
 
 def generation_call(
-    prompts: Sequence[GenerationPrompt], stops_by_prompt: Sequence[Sequence[str]], shortened_contexts: int
+    prompts: Sequence[GenerationPrompt], stops_by_prompt: Sequence[Sequence[str]], shortened_context_count: int
 ) -> Call:
     """The portions of contexts after which texts are generated."""
     # The tree leaves out the last id, which is not fed.
-    sequences = [ScoredSequence([*prompt.ids, 0], len(prompt.ids)) for prompt in prompts]
+    sequences = [ScoredSequence([*prompt.token_ids, 0], len(prompt.token_ids)) for prompt in prompts]
     max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
     prompt_parameters = [
-        [prompt.max_new_tokens, prompt.discard, list(stop_strings)]
+        [prompt.max_new_tokens, prompt.discarded_token_count, list(stop_strings)]
         for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
     portions = _portions(
         sequences, prompt_parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
     )
-    fed_tokens = sum(len(prompt.ids) for prompt in prompts)
-    ids_sha256 = _token_ids_sha256((prompt.ids, prompt.max_new_tokens) for prompt in prompts)
-    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_contexts, 0, ids_sha256)
+    fed_tokens = sum(len(prompt.token_ids) for prompt in prompts)
+    ids_sha256 = _token_ids_sha256((prompt.token_ids, prompt.max_new_tokens) for prompt in prompts)
+    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_context_count, 0, ids_sha256)
 
 
 def _portions(
@@ -140,7 +150,7 @@ def _portions(
         for index, shared_length in zip(
             sequence_group.sequence_indices, sequence_group.shared_prefix_lengths, strict=True
         ):
-            ids = sequences[index].ids
+            ids = sequences[index].token_ids
             new_ids.append(np.asarray(ids[shared_length : len(ids) - omitted_token_count], dtype=np.int32))
         group_parameters = [parameters[index] for index in sequence_group.sequence_indices]
         portions.append(

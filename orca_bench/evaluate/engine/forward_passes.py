@@ -48,15 +48,15 @@ class PlainPasses:
         Raises NotFinite, with the number of the sequence, and UserError where the memory is too small for one pass.
         """
         for group_indices in _group_by_fed_ids(sequences):
-            fed_ids = sequences[group_indices[0]].ids[:-1]
-            first_scored = min(sequences[index].start for index in group_indices)
+            fed_ids = sequences[group_indices[0]].token_ids[:-1]
+            first_scored = min(sequences[index].scored_start for index in group_indices)
             logprobs = self.log_probabilities(fed_ids, first_scored - 1)
             best_ids = logprobs.argmax(dim=-1).tolist()
             answers = {}
             for index in group_indices:
                 sequence = sequences[index]
-                positions = range(sequence.start - first_scored, len(sequence.ids) - first_scored)
-                target_ids = sequence.ids[sequence.start :]
+                positions = range(sequence.scored_start - first_scored, len(sequence.token_ids) - first_scored)
+                target_ids = sequence.token_ids[sequence.scored_start :]
                 log_probability = float(logprobs[positions, target_ids].double().sum())
                 if not math.isfinite(log_probability):
                     raise NotFinite(index, log_probability)
@@ -246,7 +246,7 @@ def _group_by_fed_ids(sequences: Sequence[ScoredSequence]) -> Iterator[list[int]
     """
     indices_by_fed_ids: dict[tuple[int, ...], list[int]] = {}
     for index, sequence in enumerate(sequences):
-        indices_by_fed_ids.setdefault(tuple(sequence.ids[:-1]), []).append(index)
+        indices_by_fed_ids.setdefault(tuple(sequence.token_ids[:-1]), []).append(index)
     yield from indices_by_fed_ids.values()
 
 

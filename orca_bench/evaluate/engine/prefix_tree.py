@@ -94,12 +94,12 @@ def batches(
     batch = TreeBatch()
     path_indices: list[int] = []  # the index of each token from the root
     previous_ids: list[int] = []
-    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
+    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids):
         sequence = sequences[sequence_index]
-        fed_ids = sequence.ids[:-1]
+        fed_ids = sequence.token_ids[:-1]
         shared_length = _shared_prefix_length(previous_ids, fed_ids)
         del path_indices[shared_length:]
-        next_scored_depth = sequence.start - 1  # the next depth whose next token is to be scored
+        next_scored_depth = sequence.scored_start - 1  # the next depth whose next token is to be scored
         if len(batch.ended_paths) == max_ended_paths:
             # Of a sequence that comes again a token is computed again: no batch is empty.
             shared_length = min(shared_length, len(fed_ids) - 1)
@@ -149,8 +149,8 @@ def groups(sequences: Sequence[ScoredSequence], group_tokens: int, extra_tokens:
     """
     sequence_groups = [SequenceGroup()]
     previous_ids: list[int] = []
-    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].ids):
-        fed_ids = sequences[sequence_index].ids[:-1]
+    for sequence_index in sorted(range(len(sequences)), key=lambda i: sequences[i].token_ids):
+        fed_ids = sequences[sequence_index].token_ids[:-1]
         shared_length = _shared_prefix_length(previous_ids, fed_ids)
         sequence_group = sequence_groups[-1]
         is_full = sequence_group.tokens >= group_tokens or (
@@ -169,15 +169,15 @@ def groups(sequences: Sequence[ScoredSequence], group_tokens: int, extra_tokens:
 
 def distinct_tokens(sequences: Sequence[ScoredSequence]) -> int:
     """How many tokens the prefix tree has: the least that any engine must compute."""
-    return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.ids)))
+    return sum(new_tokens(sorted(sequences, key=lambda sequence: sequence.token_ids)))
 
 
 def new_tokens(sorted_sequences: Sequence[ScoredSequence]) -> Iterator[int]:
     """How many tokens each of some sequences in lexicographic order adds to the prefix tree of those before it."""
     previous_ids: list[int] = []
     for sequence in sorted_sequences:
-        yield len(sequence.ids) - 1 - _shared_prefix_length(previous_ids, sequence.ids[:-1])
-        previous_ids = sequence.ids[:-1]
+        yield len(sequence.token_ids) - 1 - _shared_prefix_length(previous_ids, sequence.token_ids[:-1])
+        previous_ids = sequence.token_ids[:-1]
 
 
 def _append_token(batch: TreeBatch, path_indices: list[int], token_id: int) -> None:
@@ -197,10 +197,12 @@ def _add_targets(
 ) -> int:
     """Note what of a sequence can be scored from its path as far as it goes; returns the depth where the rest begins."""
     indices = path_indices[next_scored_depth:]
-    is_complete = len(path_indices) == len(sequence.ids) - 1
+    is_complete = len(path_indices) == len(sequence.token_ids) - 1
     if indices or is_complete:
         batch.targets.append(
-            Targets(sequence_index, indices, sequence.ids[next_scored_depth + 1 : len(path_indices) + 1], is_complete)
+            Targets(
+                sequence_index, indices, sequence.token_ids[next_scored_depth + 1 : len(path_indices) + 1], is_complete
+            )
         )
     return max(next_scored_depth, len(path_indices))
 

@@ -85,10 +85,13 @@ def _check_scores(engine: CheckedEngine, prefix: list[int], tails: list[list[int
     sequences = [ScoredSequence(prefix + tail, len(prefix)) for tail in tails] + [ScoredSequence(tails[2], 1)]
     largest_difference = 0.0
     for sequence, (tree_logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
-        logprobs = engine.plain_passes.log_probabilities(sequence.ids[:-1], trimmed=False)
-        plain_logprob = logprobs[range(sequence.start - 1, len(sequence.ids) - 1), sequence.ids[sequence.start :]].sum()
+        logprobs = engine.plain_passes.log_probabilities(sequence.token_ids[:-1], trimmed=False)
+        plain_logprob = logprobs[
+            range(sequence.scored_start - 1, len(sequence.token_ids) - 1), sequence.token_ids[sequence.scored_start :]
+        ].sum()
         largest_difference = max(
-            largest_difference, abs(float(plain_logprob) - tree_logprob) / (len(sequence.ids) - sequence.start)
+            largest_difference,
+            abs(float(plain_logprob) - tree_logprob) / (len(sequence.token_ids) - sequence.scored_start),
         )
     return largest_difference
 

@@ -110,7 +110,9 @@ class TreeEngine:
         sequence, where a log-probability is not a finite number, and UserError where the memory is too small for any batch.
         """
         answers: dict[int, LogLikelihood] = {}
-        tree_indices = [index for index, sequence in enumerate(sequences) if self._fits_tree(len(sequence.ids) - 1)]
+        tree_indices = [
+            index for index, sequence in enumerate(sequences) if self._fits_tree(len(sequence.token_ids) - 1)
+        ]
         while remaining_indices := [index for index in tree_indices if index not in answers]:
             try:
                 for batch_answers, token_count in self._answers_by_batch(sequences, remaining_indices):
@@ -136,7 +138,7 @@ class TreeEngine:
                 index = sequence_indices[position]
                 partial_answer = partial_answers.pop(index, LogLikelihood(0.0, True))
                 answer = LogLikelihood(
-                    partial_answer.log_probability + score.log_probability, partial_answer.greedy and score.greedy
+                    partial_answer.log_probability + score.log_probability, partial_answer.is_greedy and score.is_greedy
                 )
                 if not math.isfinite(answer.log_probability):
                     raise NotFinite(index, answer.log_probability)
@@ -207,11 +209,13 @@ class TreeEngine:
             return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops_by_prompt[index])
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
-        continuations = self.generate_ids([prompt.ids for prompt in prompts], is_finished, max_new_tokens, progress)
+        continuations = self.generate_ids(
+            [prompt.token_ids for prompt in prompts], is_finished, max_new_tokens, progress
+        )
         return [
             GeneratedText(
-                encoding.text(ids[prompt.discard :], stop_strings),
-                encoding.text(ids, stop_strings) if prompt.discard else None,
+                encoding.text(ids[prompt.discarded_token_count :], stop_strings),
+                encoding.text(ids, stop_strings) if prompt.discarded_token_count else None,
                 not encoding.is_complete(ids, stop_strings),
             )
             for ids, prompt, stop_strings in zip(continuations, prompts, stops_by_prompt, strict=True)

@@ -70,18 +70,23 @@ class HarnessModel(LM):
         Raises UserError, with the request named, where one cannot be encoded.
         """
         requests_hash = self._requests_hash(instances)
-        shortened_before, narrowed_before = self.encoding.shortened_contexts, self.encoding.narrowed_contexts
+        earlier_shortened_count, earlier_server_shortened_count = (
+            self.encoding.shortened_context_count,
+            self.encoding.server_shortened_context_count,
+        )
         if instances[0].request_type == "loglikelihood":
             sequences = [self._encode_pair(instance) for instance in instances]
             call = portions.scoring_call(
                 sequences,
-                self.encoding.shortened_contexts - shortened_before,
-                self.encoding.narrowed_contexts - narrowed_before,
+                self.encoding.shortened_context_count - earlier_shortened_count,
+                self.encoding.server_shortened_context_count - earlier_server_shortened_count,
             )
             return dataclasses.replace(call, requests_hash=requests_hash)
         prompts = [self._encode_prompt(instance) for instance in instances]
-        stops_by_prompt = [list(request_of(instance, self._max_new_tokens).until) for instance in instances]
-        call = portions.generation_call(prompts, stops_by_prompt, self.encoding.shortened_contexts - shortened_before)
+        stops_by_prompt = [list(request_of(instance, self._max_new_tokens).stop_strings) for instance in instances]
+        call = portions.generation_call(
+            prompts, stops_by_prompt, self.encoding.shortened_context_count - earlier_shortened_count
+        )
         return dataclasses.replace(call, requests_hash=requests_hash)
 
     def cached_tokens(self, call: Call) -> int:
@@ -90,14 +95,14 @@ class HarnessModel(LM):
         return 0 if cache is None else sum(portion.token_count for portion in call.portions if cache.has(portion.key()))
 
     @property
-    def shortened_contexts(self) -> int:
+    def shortened_context_count(self) -> int:
         """How many contexts lost tokens to fit the window, since `begin`."""
-        return sum(call.shortened_contexts for call in self._calls)
+        return sum(call.shortened_context_count for call in self._calls)
 
     @property
-    def narrowed_contexts(self) -> int:
+    def server_shortened_context_count(self) -> int:
         """How many of them lost some to a server's window alone."""
-        return sum(call.narrowed_contexts for call in self._calls)
+        return sum(call.server_shortened_context_count for call in self._calls)
 
     @property
     def tokens_sha256(self) -> str:
@@ -146,12 +151,14 @@ class HarnessModel(LM):
     def _encode_pair(self, instance: Instance) -> ScoredSequence:
         request = request_of(instance, self._max_new_tokens)
         with _name_errors(instance):
-            return self.encoding.encode_pair(request.context, request.continuation or "", request.fixed_prefix)
+            return self.encoding.encode_pair(
+                request.context, request.continuation or "", request.fixed_prefix_characters
+            )
 
     def _encode_prompt(self, instance: Instance) -> GenerationPrompt:
         request = request_of(instance, self._max_new_tokens)
         with _name_errors(instance):
-            return self.encoding.encode_prompt(request.context, request.fixed_prefix, request.max_new_tokens)
+            return self.encoding.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
 
 
 class _PortionWork:

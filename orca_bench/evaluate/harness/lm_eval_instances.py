@@ -49,7 +49,7 @@ class ScoreResponse(tuple[float, bool]):
 
     def __new__(cls, answer: Answer) -> Self:
         """The response of an answer whose value is a log-probability."""
-        response = super().__new__(cls, (answer.log_probability, bool(answer.greedy)))
+        response = super().__new__(cls, (answer.log_probability, bool(answer.is_greedy)))
         response.answer = answer
         return response
 
@@ -65,17 +65,19 @@ def request_of(instance: Instance, max_new_tokens: int) -> Request:
     """
     if isinstance(instance, RequestInstance):
         return instance.request
-    context, second_argument = instance.args
+    context, continuation_or_options = instance.args
     if instance.request_type == "loglikelihood":
-        return Request(context, second_argument)
-    until: str | list[str] = second_argument.get("until") or []
-    stops = (until,) if isinstance(until, str) else tuple(until)
-    return Request(context, until=stops, max_new_tokens=second_argument.get("max_gen_toks", max_new_tokens))
+        return Request(context, continuation_or_options)
+    stop_value: str | list[str] = continuation_or_options.get("until") or []
+    stop_strings = (stop_value,) if isinstance(stop_value, str) else tuple(stop_value)
+    return Request(
+        context, stop_strings=stop_strings, max_new_tokens=continuation_or_options.get("max_gen_toks", max_new_tokens)
+    )
 
 
 def generation_options(request: Request) -> dict[str, Any]:
     """How a text is to be generated, as lm-eval's models read it."""
-    return {"until": list(request.until), "do_sample": False, "max_gen_toks": request.max_new_tokens}
+    return {"until": list(request.stop_strings), "do_sample": False, "max_gen_toks": request.max_new_tokens}
 
 
 def answer_of(response: Response) -> Answer:

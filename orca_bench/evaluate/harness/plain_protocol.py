@@ -23,8 +23,8 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import answer_of
 from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_log, without_samples
-from orca_bench.evaluate.protocols import default_limits
-from orca_bench.evaluate.protocols.protocol import Answer, describe_limits, parts
+from orca_bench.evaluate.protocols import default_token_limits
+from orca_bench.evaluate.protocols.protocol import Answer, describe_token_limits, parts_of_task
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.request_files import sha256_of_json
 from orca_bench.evaluate.scoring import question_of
@@ -41,9 +41,12 @@ class Plain:
 
     name, version = "plain", 1
 
-    def __init__(self, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
-        """`max_new_tokens` gives tasks another limit than the leaderboard's."""
-        self.max_new_tokens: Mapping[str, int] = {**default_limits(self.name), **max_new_tokens}
+    def __init__(self, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})):
+        """`other_max_new_tokens_by_task` gives tasks another limit than the leaderboard's."""
+        self.max_new_tokens_by_task: Mapping[str, int] = {
+            **default_token_limits(self.name),
+            **other_max_new_tokens_by_task,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Name, version, lm-eval's version and how strings become tokens."""
@@ -52,7 +55,7 @@ class Plain:
             "version": self.version,
             "lm_eval": lm_eval.__version__,
             "tokens": "BOS + context and continuation encoded together",
-            "max_new_tokens": describe_limits(self.max_new_tokens),
+            "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
         }
 
     def warnings(self, task: Task) -> list[str]:
@@ -64,35 +67,39 @@ class Plain:
 class HarnessPart:
     """A part of a task as lm-eval runs it: the name of its task file, our row numbers, the rows and the few-shot pool."""
 
-    name: str
-    row_numbers: Sequence[int]
-    rows: list[Row]
+    harness_task_name: str
+    row_indices: Sequence[int]
+    evaluation_rows: list[Row]
     few_shot_pool: list[Row]
 
 
 def run_plain(
-    model: HarnessModel, task: Task, rows: BenchmarkRows, limit: int | None, max_new_tokens: int
+    model: HarnessModel, task: Task, rows: BenchmarkRows, question_limit: int | None, max_new_tokens: int
 ) -> TaskOutcome:
     """Run lm-eval's own task files for one task over the given rows.
 
     `max_new_tokens` is the limit of a text, which `begin` gave to `model`. Raises UserError for a task or a subject that lm-eval
     does not have.
     """
-    facts_in_harness = harness_facts(task)
-    task_parts = list(harness_parts(task, rows))
+    harness_task_facts = harness_facts(task)
+    parts_in_order = list(harness_parts(task, rows))
     with _without_bars():
-        harness_tasks = load_harness_tasks(task, task_parts)
-        result = evaluate_tasks(model, harness_tasks, limit, log_samples=True)
+        harness_tasks = load_harness_tasks(task, parts_in_order)
+        harness_result = evaluate_tasks(model, harness_tasks, question_limit, log_samples=True)
     questions: list[Question] = []
     requests: list[Any] = []
-    for part in task_parts:
-        samples = [sample for sample in result["samples"][part.name] if sample["filter"] == facts_in_harness.filter]
+    for harness_part in parts_in_order:
+        samples = [
+            sample
+            for sample in harness_result["samples"][harness_part.harness_task_name]
+            if sample["filter"] == harness_task_facts.filter
+        ]
         for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
-            questions.append(question_of_sample(task, part, sample))
+            questions.append(question_of_sample(task, harness_part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
     if task.generates and max_new_tokens != MAX_NEW_TOKENS:
         requests.append(max_new_tokens)
-    return TaskOutcome(questions, sha256_of_json(requests), without_samples(result))
+    return TaskOutcome(questions, sha256_of_json(requests), without_samples(harness_result))
 
 
 def harness_facts(task: Task) -> HarnessFacts:
@@ -108,82 +115,91 @@ def harness_facts(task: Task) -> HarnessFacts:
 
 def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
-    facts_in_harness = harness_facts(task)
-    for part in parts(task, rows):
-        part_name = part.name if task.facts.subject_column else facts_in_harness.name
+    harness_task_facts = harness_facts(task)
+    for part in parts_of_task(task, rows):
+        harness_task_name = part.part_name if task.facts.subject_column else harness_task_facts.name
         yield HarnessPart(
-            part_name,
-            part.row_numbers,
-            [rows.evaluation_rows[row_number] for row_number in part.row_numbers],
+            harness_task_name,
+            part.row_indices,
+            [rows.evaluation_rows[row_index] for row_index in part.row_indices],
             part.few_shot_pool,
         )
 
 
-def load_harness_tasks(task: Task, task_parts: Sequence[HarnessPart]) -> list[HarnessTask]:
+def load_harness_tasks(task: Task, parts_in_order: Sequence[HarnessPart]) -> list[HarnessTask]:
     """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
     hide_log()
-    folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
-    task_manager = TaskManager(include_path=str(folder), include_defaults=False)
-    for part in task_parts:
-        if part.name not in task_manager.all_tasks:
+    task_files_folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
+    task_manager = TaskManager(include_path=str(task_files_folder), include_defaults=False)
+    for harness_part in parts_in_order:
+        if harness_part.harness_task_name not in task_manager.all_tasks:
             raise UserError(
-                f"lm-eval has no task '{part.name}'",
+                f"lm-eval has no task '{harness_part.harness_task_name}'",
                 where=task.name,
                 hint="--protocol plain knows MMLU's 57 subjects only",
             )
-    task_specs = [
-        {"task": part.name, "num_fewshot": task.shots, "custom_dataset": _data_set_of(task, part)}
-        for part in task_parts
+    harness_task_configs = [
+        {
+            "task": harness_part.harness_task_name,
+            "num_fewshot": task.shots,
+            "custom_dataset": _data_set_of(task, harness_part),
+        }
+        for harness_part in parts_in_order
     ]
     # Only inside a group does lm_eval 0.4.13 lay a dictionary's keys over the task file of that name.
-    harness_tasks = list(task_manager.load({"group": "orca_bench", "task": task_specs})["tasks"].values())
+    harness_tasks = list(task_manager.load({"group": "orca_bench", "task": harness_task_configs})["tasks"].values())
     for harness_task in harness_tasks:
         harness_task.set_fewshot_seed(_FEW_SHOT_SEED)
     return harness_tasks
 
 
-def _data_set_of(task: Task, part: HarnessPart) -> Callable[..., dict[str, Any]]:
+def _data_set_of(task: Task, harness_part: HarnessPart) -> Callable[..., dict[str, Any]]:
     """What lm-eval calls for a data set: a function that gives the splits of a part."""
 
-    def splits(**options: Any) -> dict[str, Any]:
+    def load_splits(**options: Any) -> dict[str, Any]:
         from datasets import Dataset
 
-        split_rows = {task.split: Dataset.from_list(part.rows)}
+        rows_by_split = {task.split: Dataset.from_list(harness_part.evaluation_rows)}
         if task.few_shot_split:
-            split_rows[task.few_shot_split] = Dataset.from_list(part.few_shot_pool)
+            rows_by_split[task.few_shot_split] = Dataset.from_list(harness_part.few_shot_pool)
         # A task file may name a split that it does not use; lm-eval reads its rows all the same.
-        return split_rows | {
-            split: split_rows[task.split] for split in ("validation", "test") if split not in split_rows
+        return rows_by_split | {
+            split: rows_by_split[task.split] for split in ("validation", "test") if split not in rows_by_split
         }
 
-    return splits
+    return load_splits
 
 
-def question_of_sample(task: Task, part: HarnessPart, sample: Mapping[str, Any]) -> Question:
+def question_of_sample(task: Task, harness_part: HarnessPart, sample: Mapping[str, Any]) -> Question:
     """The scored question of a sample of lm-eval: the score is lm-eval's, the answers are those that the responses carry.
 
     Raises UserError where the score is NaN.
     """
-    index: int = sample["doc_id"]
-    row = part.rows[index]
+    document_index: int = sample["doc_id"]
+    row = harness_part.evaluation_rows[document_index]
     answers = [answer_of(responses[0]) for responses in sample["resps"]]
     metric = harness_facts(task).metric
-    score_value = float(sample[metric])
-    if math.isnan(score_value):
+    harness_score = float(sample[metric])
+    if math.isnan(harness_score):
         raise UserError(
             f"lm-eval's {metric} of this question is NaN",
-            where=f"{part.name} document {index} (row {part.row_numbers[index]})",
+            where=f"{harness_part.harness_task_name} document {document_index} (row {harness_part.row_indices[document_index]})",
             hint="the probabilities of all its answers are zero; --protocol leaderboard scores it",
         )
-    score = _score(task, row, score_value, sample, answers)
-    return question_of((part.name, index, part.row_numbers[index]), score, answers, task.cluster(row))
+    score = _score(task, row, harness_score, sample, answers)
+    return question_of(
+        (harness_part.harness_task_name, document_index, harness_part.row_indices[document_index]),
+        score,
+        answers,
+        task.cluster(row),
+    )
 
 
-def _score(task: Task, row: Row, score_value: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
+def _score(task: Task, row: Row, harness_score: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
     if isinstance(task, ChoiceTask):
         our_score = task.score(row, [answer.log_probability for answer in answers])
-        return Score(score_value, our_score.prediction, our_score.gold, {})
-    return Score(score_value, sample["filtered_resps"][0], sample["target"], {})
+        return Score(harness_score, our_score.prediction, our_score.gold, {})
+    return Score(harness_score, sample["filtered_resps"][0], sample["target"], {})
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ def run_documents(model: LM, task: Task, protocol: RequestProtocol, documents: S
     tasks = as_harness_tasks(task, protocol, documents)
     result = evaluate_tasks(model, tasks)
     questions = [question for harness_task in tasks for question in harness_task.questions]
-    return TaskOutcome(questions, request_files.digest(documents), without_samples(result))
+    return TaskOutcome(questions, request_files.requests_sha256(documents), without_samples(result))
 
 
 def instances_of(task: Task, protocol: RequestProtocol, documents: Sequence[Document]) -> list[RequestInstance]:
@@ -68,7 +68,7 @@ def as_harness_tasks(task: Task, protocol: RequestProtocol, documents: Iterable[
     """The documents of a task as lm-eval tasks; MMLU's subjects are tasks of their own."""
     documents_by_part: dict[str, list[Document]] = {}
     for document in documents:
-        documents_by_part.setdefault(document.task, []).append(document)
+        documents_by_part.setdefault(document.part_name, []).append(document)
     return [ProtocolTask(task, protocol, part_documents) for part_documents in documents_by_part.values()]
 
 
@@ -85,7 +85,7 @@ class ProtocolTask(HarnessTask):
         self.OUTPUT_TYPE = "generate_until" if task.generates else "multiple_choice"
         self.VERSION = protocol.version
         self._config = TaskConfig(
-            task=documents[0].task,
+            task=documents[0].part_name,
             output_type=self.OUTPUT_TYPE,
             num_fewshot=task.shots,
             generation_kwargs=generation_options(documents[0].requests[0]) if task.generates else None,
@@ -117,7 +117,7 @@ class ProtocolTask(HarnessTask):
 
     def test_docs(self) -> list[dict[str, int]]:
         """By document, its place in the protocol's order and its row number."""
-        return [{"index": document.index, "row": document.row_number} for document in self._documents]
+        return [{"index": document.document_index, "row": document.row_index} for document in self._documents]
 
     def doc_to_text(self, doc: dict[str, int]) -> str:
         """The context of a document's first request."""

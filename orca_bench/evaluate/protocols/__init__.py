@@ -21,33 +21,39 @@ __all__ = [
     "Protocol",
     "Request",
     "RequestProtocol",
-    "default_limits",
-    "of_result",
+    "default_token_limits",
+    "protocol_of_result",
     "protocol_by_name",
 ]
 
 
 def protocol_by_name(
-    name: str, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})
+    protocol_name: str, system_text: str, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})
 ) -> RequestProtocol:
-    """The protocol of a name in `REQUEST_PROTOCOLS`; `system` is the text of the system message where there is one.
+    """The protocol of a name in `REQUEST_PROTOCOLS`; `system_text` is the text of the system message where there is one.
 
-    `max_new_tokens` gives tasks another limit for their answers than the protocol's own, tokens.
+    `other_max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
     """
-    return Leaderboard(max_new_tokens) if name == "leaderboard" else Orca(system, max_new_tokens)
+    return (
+        Leaderboard(other_max_new_tokens_by_task)
+        if protocol_name == "leaderboard"
+        else Orca(system_text, other_max_new_tokens_by_task)
+    )
 
 
-def default_limits(name: str) -> Mapping[str, int]:
+def default_token_limits(protocol_name: str) -> Mapping[str, int]:
     """The most tokens of a text, by task, under the protocol of a name: `plain` has the leaderboard's."""
-    return Orca.DEFAULT_MAX_NEW_TOKENS if name == "orca" else Leaderboard.DEFAULT_MAX_NEW_TOKENS
+    return (
+        Orca.DEFAULT_MAX_NEW_TOKENS_BY_TASK if protocol_name == "orca" else Leaderboard.DEFAULT_MAX_NEW_TOKENS_BY_TASK
+    )
 
 
-def of_result(description: ProtocolDescription) -> RequestProtocol:
+def protocol_of_result(description: ProtocolDescription) -> RequestProtocol:
     """The protocol, one of `REQUEST_PROTOCOLS`, that a result describes.
 
     Its version is today's, which may be another than the result's.
     """
-    limits = MAX_NEW_TOKENS if description.max_new_tokens is None else description.max_new_tokens
-    if not isinstance(limits, Mapping):
-        limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS, limits)
-    return protocol_by_name(description.name, description.system or "", limits)
+    token_limits = MAX_NEW_TOKENS if description.max_new_tokens is None else description.max_new_tokens
+    if not isinstance(token_limits, Mapping):
+        token_limits = dict.fromkeys(Leaderboard.DEFAULT_MAX_NEW_TOKENS_BY_TASK, token_limits)
+    return protocol_by_name(description.name, description.system or "", token_limits)

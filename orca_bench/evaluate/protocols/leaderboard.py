@@ -17,7 +17,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    describe_limits,
+    describe_token_limits,
     documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
@@ -31,13 +31,16 @@ class Leaderboard:
 
     name, version = "leaderboard", 1
     #: The most tokens of a text, by task.
-    DEFAULT_MAX_NEW_TOKENS: Mapping[str, int] = {
+    DEFAULT_MAX_NEW_TOKENS_BY_TASK: Mapping[str, int] = {
         task.name: task.leaderboard_rules.max_new_tokens for task in GENERATION_TASKS
     }
 
-    def __init__(self, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
-        """`max_new_tokens` gives tasks another limit than the leaderboard's."""
-        self.max_new_tokens: Mapping[str, int] = {**self.DEFAULT_MAX_NEW_TOKENS, **max_new_tokens}
+    def __init__(self, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})):
+        """`other_max_new_tokens_by_task` gives tasks another limit than the leaderboard's."""
+        self.max_new_tokens_by_task: Mapping[str, int] = {
+            **self.DEFAULT_MAX_NEW_TOKENS_BY_TASK,
+            **other_max_new_tokens_by_task,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Name, version, the harness's commit and how strings become tokens."""
@@ -46,18 +49,20 @@ class Leaderboard:
             "version": self.version,
             "harness": f"lm-evaluation-harness {COMMIT}",
             "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
-            "max_new_tokens": describe_limits(self.max_new_tokens),
+            "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
         }
 
-    def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
+    def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the few-shot examples that it drew."""
-        return documents_of(task, rows, limit, self._requests)
+        return documents_of(task, rows, question_limit, self._requests)
 
     def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         if isinstance(task, GenerationTask):
-            stops = task.leaderboard_rules.stops
+            stop_strings = task.leaderboard_rules.stops
             yield Request(
-                preceding_text + task.question(row), until=stops, max_new_tokens=self.max_new_tokens[task.name]
+                preceding_text + task.question(row),
+                stop_strings=stop_strings,
+                max_new_tokens=self.max_new_tokens_by_task[task.name],
             )
             return
         for context, continuation in as_choice_task(task).harness_requests(row, preceding_text):

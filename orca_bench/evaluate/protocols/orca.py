@@ -21,7 +21,7 @@ from orca_bench.evaluate.protocols.protocol import (
     Answer,
     Document,
     Request,
-    describe_limits,
+    describe_token_limits,
     documents_of,
 )
 from orca_bench.evaluate.tasks import GENERATION_TASKS
@@ -33,42 +33,47 @@ class Orca:
 
     name, version = "orca", 2
     #: The most tokens of a text, by task.
-    DEFAULT_MAX_NEW_TOKENS: Mapping[str, int] = {task.name: task.orca_rules.max_new_tokens for task in GENERATION_TASKS}
+    DEFAULT_MAX_NEW_TOKENS_BY_TASK: Mapping[str, int] = {
+        task.name: task.orca_rules.max_new_tokens for task in GENERATION_TASKS
+    }
 
-    def __init__(self, system: str, max_new_tokens: Mapping[str, int] = MappingProxyType({})):
-        """`system` is the text of the system message; `max_new_tokens` gives tasks another limit than the protocol's own."""
-        self.system = system
-        self.max_new_tokens: Mapping[str, int] = {**self.DEFAULT_MAX_NEW_TOKENS, **max_new_tokens}
+    def __init__(self, system_text: str, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})):
+        """`system_text` is the system message; `other_max_new_tokens_by_task` gives other limits than the protocol's own."""
+        self.system_text = system_text
+        self.max_new_tokens_by_task: Mapping[str, int] = {
+            **self.DEFAULT_MAX_NEW_TOKENS_BY_TASK,
+            **other_max_new_tokens_by_task,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Name, version, system message, how strings become tokens, and how texts are scored."""
         return {
             "name": self.name,
             "version": self.version,
-            "system": self.system,
+            "system": self.system_text,
             "tokens": "BOS + prompt + response, tokenized separately",
-            "max_new_tokens": describe_limits(self.max_new_tokens),
+            "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
             "scoring": {task.name: task.orca_rules.scoring for task in GENERATION_TASKS},
         }
 
-    def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
+    def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
-        return documents_of(task, rows, limit, self._requests)
+        return documents_of(task, rows, question_limit, self._requests)
 
     def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
-        fixed_prefix = len(prompt.fixed_prefix(self.system))
+        fixed_prefix_characters = len(prompt.fixed_prefix(self.system_text))
         if isinstance(task, GenerationTask):
             # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.
             yield Request(
-                prompt.render(self.system, preceding_text + task.question(row)),
-                until=(*prompt.TURN_HEADERS, *task.orca_rules.stops),
-                fixed_prefix=fixed_prefix,
-                max_new_tokens=self.max_new_tokens[task.name],
+                prompt.render(self.system_text, preceding_text + task.question(row)),
+                stop_strings=(*prompt.TURN_HEADERS, *task.orca_rules.stops),
+                fixed_prefix_characters=fixed_prefix_characters,
+                max_new_tokens=self.max_new_tokens_by_task[task.name],
             )
             return
-        for question, continuation in as_choice_task(task).pairs(row):
-            context = prompt.render(self.system, preceding_text + question)
-            yield Request(context, continuation.removeprefix(" "), fixed_prefix=fixed_prefix)
+        for question_text, continuation in as_choice_task(task).pairs(row):
+            context = prompt.render(self.system_text, preceding_text + question_text)
+            yield Request(context, continuation.removeprefix(" "), fixed_prefix_characters=fixed_prefix_characters)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score by the task's own rules; a text without the white space around it."""

@@ -25,14 +25,14 @@ SHUFFLE_SEED = 42
 class Request:
     """One exact string pair: (context, continuation) to score, or (context, until) to generate a text after.
 
-    A text ends at a string of `until` and has at most `max_new_tokens` tokens. `fixed_prefix` is how many characters at the
-    start of the context must stay when it is too long for the model.
+    A text ends at a string of `stop_strings` and has at most `max_new_tokens` tokens. `fixed_prefix_characters` is how many
+    characters at the start of the context must stay when it is too long for the model.
     """
 
     context: str
     continuation: str | None = None
-    until: tuple[str, ...] = ()
-    fixed_prefix: int = 0
+    stop_strings: tuple[str, ...] = ()
+    fixed_prefix_characters: int = 0
     max_new_tokens: int | None = None
 
 
@@ -40,9 +40,9 @@ class Request:
 class Document:
     """One question under a protocol: its task (for MMLU `mmlu_SUBJECT`), place in the protocol's order, row and requests."""
 
-    task: str
-    index: int
-    row_number: int
+    part_name: str
+    document_index: int
+    row_index: int
     row: Row
     requests: tuple[Request, ...]
 
@@ -51,30 +51,30 @@ class Document:
 class Answer:
     """A model's answer to one request.
 
-    `value` is the log-probability of the continuation in nats, or the generated text. `greedy` says whether greedy decoding
-    generates the continuation, None where that is not known. `full_text` is the text before a protocol removed its first
-    tokens, None where it removed none. `hit_token_limit` says whether a text had `max_new_tokens` tokens and had not ended,
-    None where that is not known.
+    `logprob_or_text` is the log-probability of the continuation in nats, or the generated text. `is_greedy` says whether greedy
+    decoding generates the continuation, None where that is not known. `full_text` is the text before a protocol removed its
+    first tokens, None where it removed none. `hit_token_limit` says whether a text had `max_new_tokens` tokens and had not
+    ended, None where that is not known.
     """
 
-    value: float | str
-    greedy: bool | None = None
+    logprob_or_text: float | str
+    is_greedy: bool | None = None
     full_text: str | None = None
     hit_token_limit: bool | None = None
 
     @property
     def log_probability(self) -> float:
         """The log-probability of the continuation, nats; raises ValueError where the answer is no number."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise ValueError(f"a log-probability is a number, not {self.value!r:.60}")
-        return float(self.value)
+        if isinstance(self.logprob_or_text, bool) or not isinstance(self.logprob_or_text, int | float):
+            raise ValueError(f"a log-probability is a number, not {self.logprob_or_text!r:.60}")
+        return float(self.logprob_or_text)
 
     @property
     def text(self) -> str:
         """The generated text; raises ValueError where the answer is a number."""
-        if not isinstance(self.value, str):
-            raise ValueError(f"a generated text is a string, not {self.value!r:.60}")
-        return self.value
+        if not isinstance(self.logprob_or_text, str):
+            raise ValueError(f"a generated text is a string, not {self.logprob_or_text!r:.60}")
+        return self.logprob_or_text
 
 
 class Protocol(Interface):
@@ -83,7 +83,7 @@ class Protocol(Interface):
     name: str
     version: int
     #: The most tokens of an answer, of each task whose answers are texts.
-    max_new_tokens: Mapping[str, int]
+    max_new_tokens_by_task: Mapping[str, int]
 
     def describe(self) -> dict[str, Any]:
         """Everything that two results must have in common to be comparable, as JSON values."""
@@ -95,8 +95,8 @@ class Protocol(Interface):
 class RequestProtocol(Protocol, Interface):
     """A protocol whose requests are made here, and whose answers are scored here."""
 
-    def documents(self, task: Task, rows: BenchmarkRows, limit: int | None) -> list[Document]:
-        """The documents of a task in order, at most `limit` (of each subject, for MMLU)."""
+    def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
+        """The documents of a task in order, at most `question_limit` (of each subject, for MMLU)."""
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
         """The score of one document from the answers to its requests, in order."""
@@ -106,8 +106,8 @@ class RequestProtocol(Protocol, Interface):
 class TaskPart:
     """A part of a task that is ordered, sampled and reported alone: one of MMLU's subjects, or the task itself."""
 
-    name: str
-    row_numbers: list[int]
+    part_name: str
+    row_indices: list[int]
     few_shot_pool: list[Row]
 
 
@@ -115,15 +115,18 @@ class TaskPart:
 class SampledRow:
     """A row in its place in the leaderboard's order, with the few-shot examples of its document."""
 
-    part: str
-    index: int
-    row_number: int
+    part_name: str
+    document_index: int
+    row_index: int
     row: Row
     few_shot_examples: list[Row]
 
 
 def documents_of(
-    task: Task, rows: BenchmarkRows, limit: int | None, requests_of: Callable[[Task, Row, str], Iterable[Request]]
+    task: Task,
+    rows: BenchmarkRows,
+    question_limit: int | None,
+    requests_of: Callable[[Task, Row, str], Iterable[Request]],
 ) -> list[Document]:
     """The documents of a task in the leaderboard's order, with its few-shot examples.
 
@@ -131,55 +134,57 @@ def documents_of(
     """
     return [
         Document(
-            sample.part,
-            sample.index,
-            sample.row_number,
+            sample.part_name,
+            sample.document_index,
+            sample.row_index,
             sample.row,
-            tuple(requests_of(task, sample.row, context_before(task, sample.row, sample.few_shot_examples))),
+            tuple(requests_of(task, sample.row, context_before_question(task, sample.row, sample.few_shot_examples))),
         )
-        for sample in sampled_rows(task, rows, limit)
+        for sample in sampled_rows(task, rows, question_limit)
     ]
 
 
-def sampled_rows(task: Task, rows: BenchmarkRows, limit: int | None) -> Iterator[SampledRow]:
+def sampled_rows(task: Task, rows: BenchmarkRows, question_limit: int | None) -> Iterator[SampledRow]:
     """The leaderboard's order of documents and their few-shot examples.
 
     The rows are shuffled by a generator with seed 42 and cut at the limit; the same generator, in the state it is then in,
     draws each document's examples in turn. MMLU's subjects are tasks of their own, in alphabetical order.
     """
-    for part in parts(task, rows):
+    for part in parts_of_task(task, rows):
         generator = random.Random(SHUFFLE_SEED)
-        row_numbers = list(part.row_numbers)
-        generator.shuffle(row_numbers)
-        for index, row_number in enumerate(row_numbers[:limit]):
-            examples = task.few_shot_examples(part.few_shot_pool, generator)
-            yield SampledRow(part.name, index, row_number, rows.evaluation_rows[row_number], examples)
+        row_indices = list(part.row_indices)
+        generator.shuffle(row_indices)
+        for document_index, row_index in enumerate(row_indices[:question_limit]):
+            few_shot_examples = task.few_shot_examples(part.few_shot_pool, generator)
+            yield SampledRow(
+                part.part_name, document_index, row_index, rows.evaluation_rows[row_index], few_shot_examples
+            )
 
 
-def parts(task: Task, rows: BenchmarkRows) -> Iterator[TaskPart]:
+def parts_of_task(task: Task, rows: BenchmarkRows) -> Iterator[TaskPart]:
     """The parts of a task, in alphabetical order; raises UserError for a subject with fewer examples than shots."""
     subject_column = task.facts.subject_column
     if subject_column is None:
         yield TaskPart(task.name, list(range(len(rows.evaluation_rows))), rows.few_shot_pool)
         return
-    row_numbers_by_subject: dict[str, list[int]] = {}
+    row_indices_by_subject: dict[str, list[int]] = {}
     pools_by_subject: dict[str, list[Row]] = {}
-    for row_number, row in enumerate(rows.evaluation_rows):
-        row_numbers_by_subject.setdefault(row[subject_column], []).append(row_number)
+    for row_index, row in enumerate(rows.evaluation_rows):
+        row_indices_by_subject.setdefault(row[subject_column], []).append(row_index)
     for row in rows.few_shot_pool:
         pools_by_subject.setdefault(row[subject_column], []).append(row)
-    for subject in sorted(row_numbers_by_subject):
+    for subject in sorted(row_indices_by_subject):
         if len(pools_by_subject.get(subject, [])) < task.shots:
             raise UserError(
                 f"subject '{subject}' has {len(pools_by_subject.get(subject, []))} rows and {task.shots} examples are needed",
                 where=f"{task.name} split {task.few_shot_split}",
             )
         yield TaskPart(
-            task.facts.part_of_subject(subject), row_numbers_by_subject[subject], pools_by_subject.get(subject, [])
+            task.facts.part_of_subject(subject), row_indices_by_subject[subject], pools_by_subject.get(subject, [])
         )
 
 
-def context_before(task: Task, row: Row, few_shot_examples: Iterable[Row]) -> str:
+def context_before_question(task: Task, row: Row, few_shot_examples: Iterable[Row]) -> str:
     """Everything before the question: description and examples, each followed by a blank line."""
     description = task.description(row)
     return "".join(
@@ -187,7 +192,7 @@ def context_before(task: Task, row: Row, few_shot_examples: Iterable[Row]) -> st
     )
 
 
-def describe_limits(max_new_tokens: Mapping[str, int]) -> int | dict[str, int]:
+def describe_token_limits(max_new_tokens_by_task: Mapping[str, int]) -> int | dict[str, int]:
     """The token limits of a protocol as its description gives them: one number where all tasks have the same, else by task."""
-    limits = max_new_tokens.values()
-    return next(iter(limits)) if len(set(limits)) == 1 else dict(max_new_tokens)
+    token_limits = max_new_tokens_by_task.values()
+    return next(iter(token_limits)) if len(set(token_limits)) == 1 else dict(max_new_tokens_by_task)

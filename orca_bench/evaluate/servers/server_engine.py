@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
-from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut
+from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut_at_stop_strings
 from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ServerEngine:
         self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
     ) -> list[LogLikelihood]:
         """See `Engine`; sent in the order of their ids, so that a server with a prefix cache can use it."""
-        sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].ids)
+        sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].token_ids)
         token_counts = prefix_tree.new_tokens([sequences[index] for index in sorted_indices])
         answers = self._answer_all(
             sorted_indices, lambda index: self._log_likelihood(index, sequences[index]), token_counts, progress
@@ -133,7 +133,7 @@ class ServerEngine:
         The server ends a text at a stop string. The encoding's own rule may look for it in the last tokens only, but cuts the
         text at its first occurrence all the same.
         """
-        sorted_indices = sorted(range(len(prompts)), key=lambda i: prompts[i].ids)
+        sorted_indices = sorted(range(len(prompts)), key=lambda i: prompts[i].token_ids)
         answers = self._answer_all(
             sorted_indices,
             lambda index: self._generate(prompts[index], stops_by_prompt[index], encoding),
@@ -173,7 +173,7 @@ class ServerEngine:
         return answers
 
     async def _log_likelihood(self, index: int, sequence: ScoredSequence) -> LogLikelihood:
-        ids = sequence.ids
+        ids = sequence.token_ids
         choice = await self._complete(ids, max_tokens=1, echo=True, logprobs=1)
         logprobs = choice.logprobs
         token_logprobs = list(logprobs.token_logprobs or []) if logprobs else []
@@ -183,7 +183,7 @@ class ServerEngine:
             logprob is None for logprob in token_logprobs[1 : len(ids)]
         ):
             raise self._echo_error(len(ids), len(token_logprobs))
-        scored_positions = range(sequence.start, len(ids))
+        scored_positions = range(sequence.scored_start, len(ids))
         logprob = math.fsum(token_logprobs[position] for position in scored_positions)
         if not math.isfinite(logprob):
             raise NotFinite(index, logprob)
@@ -209,22 +209,22 @@ class ServerEngine:
         self, prompt: GenerationPrompt, stop_strings: Sequence[str], encoding: Encoding
     ) -> GeneratedText:
         options: dict[str, Any] = {"stop": list(stop_strings)} if stop_strings else {}
-        if prompt.discard:
+        if prompt.discarded_token_count:
             options["logprobs"] = 1  # returns the tokens one by one, of which the first are discarded
-        choice = await self._complete(prompt.ids, max_tokens=prompt.max_new_tokens, **options)
+        choice = await self._complete(prompt.token_ids, max_tokens=prompt.max_new_tokens, **options)
         stop_strings = [*stop_strings, encoding.tokenizer.eos_text]
         hit_token_limit = None if choice.finish_reason is None else choice.finish_reason == "length"
         # A server that decodes after the prompt has the space that SentencePiece takes from a text's first word.
         full_text = choice.text.removeprefix(" ")
-        if not prompt.discard:
-            return GeneratedText(cut(full_text, stop_strings), None, hit_token_limit)
+        if not prompt.discarded_token_count:
+            return GeneratedText(cut_at_stop_strings(full_text, stop_strings), None, hit_token_limit)
         if choice.logprobs is None or choice.logprobs.tokens is None:
             raise UserError(
                 "the server does not tell the tokens of a text", where=self.base_url, hint="`logprobs` is needed"
             )
-        discarded_text = "".join(choice.logprobs.tokens[: prompt.discard])
-        text = cut(choice.text[len(discarded_text) :].removeprefix(" "), stop_strings)
-        return GeneratedText(text, cut(full_text, stop_strings), hit_token_limit)
+        discarded_text = "".join(choice.logprobs.tokens[: prompt.discarded_token_count])
+        text = cut_at_stop_strings(choice.text[len(discarded_text) :].removeprefix(" "), stop_strings)
+        return GeneratedText(text, cut_at_stop_strings(full_text, stop_strings), hit_token_limit)
 
     async def _complete(self, ids: list[int], is_first: bool = False, **options: Any) -> CompletionChoice:
         """The one choice of a completion; see `Endpoint.complete`."""

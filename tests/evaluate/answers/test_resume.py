@@ -152,9 +152,9 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)
-    rule = request_encoding.encoding_for("orca", tokenizer, 1024)
+    rule = request_encoding.encoding_of_protocol("orca", tokenizer, 1024)
     fed = {  # what only one request is fed
-        (d.index, n): set(rule.encode_pair(r.context, r.continuation).ids[:-1])
+        (d.document_index, n): set(rule.encode_pair(r.context, r.continuation).token_ids[:-1])
         for d in documents
         for n, r in enumerate(d.requests)
     }

@@ -34,9 +34,9 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     numbers = [number for portion in call.portions for number in portion.request_indices]
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
-    assert [[pairs[n].ids, pairs[n].start] for n in numbers] == requests
+    assert [[pairs[n].token_ids, pairs[n].scored_start] for n in numbers] == requests
     assert call.tokens == prefix_tree.distinct_tokens(pairs) and call.fed_tokens == sum(
-        len(pair.ids) - 1 for pair in pairs
+        len(pair.token_ids) - 1 for pair in pairs
     )
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.generation_call(starts, [["a"], ["b", "c"], []], 0)
@@ -68,7 +68,9 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
     protocol = protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
     lm = HarnessModel(
-        engine, request_encoding.encoding_for("leaderboard", tokenizer, 1024), AnswerCache(tmp_path / "a.sqlite", 0)
+        engine,
+        request_encoding.encoding_of_protocol("leaderboard", tokenizer, 1024),
+        AnswerCache(tmp_path / "a.sqlite", 0),
     )
     planned = []
     lm.progress = type("Progress", (SilentDisplay,), {"plan": lambda self, call: planned.append(call)})()

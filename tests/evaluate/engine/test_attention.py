@@ -120,5 +120,5 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     for sequence, (logprob, _) in zip(requests, engine.log_likelihoods(requests), strict=True):
         fresh = model_with_large_weights(LlamaForCausalLM, config)  # nothing was asked of it before
         with torch.inference_mode():
-            table = fresh(torch.tensor([sequence.ids[:-1]])).logits[0].log_softmax(-1)
-        assert logprob == pytest.approx(float(table[range(2, len(table)), sequence.ids[3:]].sum()), abs=1e-3)
+            table = fresh(torch.tensor([sequence.token_ids[:-1]])).logits[0].log_softmax(-1)
+        assert logprob == pytest.approx(float(table[range(2, len(table)), sequence.token_ids[3:]].sum()), abs=1e-3)

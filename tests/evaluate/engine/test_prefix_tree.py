@@ -46,12 +46,13 @@ def walk(sequences, budget):
 def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_own(budget, seed):
     sequences = random_sequences(60, seed)
     computed, sizes, scored, complete = walk(sequences, budget)
-    prefixes = {tuple(s.ids[:n]) for s in sequences for n in range(1, len(s.ids))}
+    prefixes = {tuple(s.token_ids[:n]) for s in sequences for n in range(1, len(s.token_ids))}
     assert len(computed) == len(prefixes) == prefix_tree.distinct_tokens(sequences) and set(computed) == prefixes
     assert max(sizes) <= budget and all(size == budget for size in sizes[:-1])
     for number, sequence in enumerate(sequences):
         assert scored[number] == [
-            (tuple(sequence.ids[:i]), sequence.ids[i]) for i in range(sequence.start, len(sequence.ids))
+            (tuple(sequence.token_ids[:i]), sequence.token_ids[i])
+            for i in range(sequence.scored_start, len(sequence.token_ids))
         ]
     assert sorted(complete) == list(range(len(sequences)))
 
@@ -68,7 +69,7 @@ def test_groups_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
     assert sorted(number for group in groups for number in group.sequence_indices) == list(range(len(sequences)))
     for group in groups:
         assert group.tokens == prefix_tree.distinct_tokens([sequences[number] for number in group.sequence_indices])
-        assert group.tokens < tokens + max(len(s.ids) for s in sequences)
+        assert group.tokens < tokens + max(len(s.token_ids) for s in sequences)
     assert (len(groups) == 1) == (tokens == 10_000)
 
 

@@ -20,11 +20,11 @@ def model(tiny_model):
 
 
 def plain(model, sequence):
-    ids = torch.tensor([sequence.ids])
+    ids = torch.tensor([sequence.token_ids])
     with torch.inference_mode():
         table = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
-    places = range(sequence.start - 1, len(sequence.ids) - 1)
-    targets = sequence.ids[sequence.start :]
+    places = range(sequence.scored_start - 1, len(sequence.token_ids) - 1)
+    targets = sequence.token_ids[sequence.scored_start :]
     return float(table[places, targets].sum()), bool((table[places].argmax(-1) == torch.tensor(targets)).all())
 
 

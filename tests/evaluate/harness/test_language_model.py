@@ -7,7 +7,7 @@ from orca_bench.evaluate import benchmark_rows, protocols
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.protocol_tasks import instances_of
-from orca_bench.evaluate.request_encoding import encoding_for
+from orca_bench.evaluate.request_encoding import encoding_of_protocol
 from orca_bench.evaluate.tasks import select
 
 
@@ -15,7 +15,7 @@ class SumEngine:
     """An engine whose log-probabilities follow from the ids alone."""
 
     def log_likelihoods(self, sequences, progress=None):
-        return [LogLikelihood(-float(sum(sequence.ids) % 1000), False) for sequence in sequences]
+        return [LogLikelihood(-float(sum(sequence.token_ids) % 1000), False) for sequence in sequences]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def model_and_instances(tiny_model, mini):
     """A model, and the instances of some questions of WinoGrande."""
     (task,), protocol = select("winogrande"), protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
-    model = HarnessModel(SumEngine(), encoding_for("leaderboard", tokenizers.load(tiny_model), 2048))
+    model = HarnessModel(SumEngine(), encoding_of_protocol("leaderboard", tokenizers.load(tiny_model), 2048))
     return model, instances_of(task, protocol, documents)
 
 

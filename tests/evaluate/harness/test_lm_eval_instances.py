@@ -23,7 +23,7 @@ def test_a_response_is_what_lm_eval_expects_and_carries_the_answer() -> None:
     text = Answer("five", full_text="four five", hit_token_limit=True)
     response = TextResponse(text)
     assert response == "five" and answer_of(response) is text
-    score = Answer(-2.5, greedy=True)
+    score = Answer(-2.5, is_greedy=True)
     log_probability, greedy = ScoreResponse(score)
     assert (log_probability, greedy) == (-2.5, True) and answer_of(ScoreResponse(score)) is score
 
@@ -43,7 +43,7 @@ def test_a_copy_of_a_response_carries_the_answer_too(response, duplicate):
 
 
 def test_an_instance_that_carries_a_request_is_that_request() -> None:
-    request = Request("context", until=("a", "b"), fixed_prefix=3, max_new_tokens=7)
+    request = Request("context", stop_strings=("a", "b"), fixed_prefix_characters=3, max_new_tokens=7)
     arguments = (request.context, generation_options(request))
     instance = RequestInstance("generate_until", {}, arguments, 0, metadata=METADATA, request=request)
     assert request_of(instance, 256) is request and instance.doc_id == 3
@@ -54,6 +54,6 @@ def test_an_instance_of_lm_evals_own_task_is_read_by_its_arguments() -> None:
     pair = Instance("loglikelihood", {}, ("context", " a"), 0, metadata=METADATA)
     assert request_of(pair, 256) == Request("context", " a")
     text = Instance("generate_until", {}, ("context", {"until": "stop"}), 0, metadata=METADATA)
-    assert request_of(text, 9) == Request("context", until=("stop",), max_new_tokens=9)
+    assert request_of(text, 9) == Request("context", stop_strings=("stop",), max_new_tokens=9)
     limited = Instance("generate_until", {}, ("context", {"until": ["x"], "max_gen_toks": 4}), 0, metadata=METADATA)
-    assert request_of(limited, 9) == Request("context", until=("x",), max_new_tokens=4)
+    assert request_of(limited, 9) == Request("context", stop_strings=("x",), max_new_tokens=4)

@@ -19,7 +19,7 @@ PART = HarnessPart("truthfulqa_mc2", [7], [ROW], [])
 
 def sample(score):
     """A sample of lm-eval for the row, with a score."""
-    responses = [[ScoreResponse(Answer(value, greedy=False))] for value in (-1.0, -2.0)]
+    responses = [[ScoreResponse(Answer(value, is_greedy=False))] for value in (-1.0, -2.0)]
     return {"doc_id": 0, "resps": responses, harness_facts(TASK).metric: score}
 
 

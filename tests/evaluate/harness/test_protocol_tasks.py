@@ -18,7 +18,7 @@ def score_calls(monkeypatch):
     for protocol in (protocols.Orca, protocols.Leaderboard):
 
         def counted(self, task, document, answers, score=protocol.score):
-            calls.append((document.task, document.index))
+            calls.append((document.part_name, document.document_index))
             return score(self, task, document, answers)
 
         monkeypatch.setattr(protocol, "score", counted)
@@ -32,13 +32,17 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
     documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 3)
     repeated = [*documents, *documents]  # the same strings twice: only their places tell them apart
     numbered = [
-        protocols.Document(d.task, sum(e.task == d.task for e in repeated[:n]), d.row_number, d.row, d.requests)
+        protocols.Document(
+            d.part_name, sum(e.part_name == d.part_name for e in repeated[:n]), d.row_index, d.row, d.requests
+        )
         for n, d in enumerate(repeated)
     ]
-    numbered.sort(key=lambda d: d.task)
+    numbered.sort(key=lambda d: d.part_name)
     outcome = run_documents(NumberedAnswers(), task, protocol, numbered)
-    assert [(q.task, q.index, q.row) for q in outcome.questions] == [(d.task, d.index, d.row_number) for d in numbered]
-    assert score_calls == [(d.task, d.index) for d in numbered]
+    assert [(q.task, q.index, q.row) for q in outcome.questions] == [
+        (d.part_name, d.document_index, d.row_index) for d in numbered
+    ]
+    assert score_calls == [(d.part_name, d.document_index) for d in numbered]
     values = [answer for question in outcome.questions for answer in question.answers]
     count = sum(len(d.requests) for d in numbered)
     assert values == ([f"#### {n}" for n in range(count)] if task.generates else [-float(n) for n in range(count)])

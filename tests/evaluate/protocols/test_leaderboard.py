@@ -21,7 +21,9 @@ def first(name, rows, pool=(), index=0):
 
 
 def sent(document):
-    return [(r.context, r.continuation if r.continuation is not None else list(r.until)) for r in document.requests]
+    return [
+        (r.context, r.continuation if r.continuation is not None else list(r.stop_strings)) for r in document.requests
+    ]
 
 
 def answers(*values):
@@ -58,7 +60,7 @@ def test_mmlu_has_preamble_first_five_and_letters():
     context = "The following are multiple choice questions (with answers) about us foreign policy.\n\n"
     context += "".join(f"q{i}\nA. w\nB. x\nC. y\nD. z\nAnswer: {'ABCD'[i % 4]}\n\n" for i in range(5))
     context += "Last?\nA. w\nB. x\nC. y\nD. z\nAnswer:"
-    assert document.task == "mmlu_us_foreign_policy"
+    assert document.part_name == "mmlu_us_foreign_policy"
     assert sent(document) == [(context, f" {letter}") for letter in "ABCD"]
 
 

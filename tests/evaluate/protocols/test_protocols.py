@@ -8,7 +8,7 @@ from encoded_records import encode_record
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
-from orca_bench.evaluate.request_encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding, cut
+from orca_bench.evaluate.request_encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding, cut_at_stop_strings
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.train.record_files import Record
 
@@ -50,7 +50,7 @@ def test_order_and_draws_come_from_one_generator_seeded_42(mini):
         context = "".join(task.example(row) + "\n\n" for row in few_shot_examples) + task.question(
             rows.evaluation_rows[number]
         )
-        assert document.row_number == number
+        assert document.row_index == number
         assert document.requests[0].context == prompt.render("S", context)
 
 
@@ -61,7 +61,7 @@ def test_a_limit_takes_the_first_of_the_order(mini):
 
 def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
     mmlu_documents = documents(mini, "mmlu", 3)
-    assert [d.task for d in mmlu_documents] == [
+    assert [d.part_name for d in mmlu_documents] == [
         f"mmlu_{s}" for s in ("elementary_mathematics", "formal_logic", "global_facts") for _ in range(3)
     ]
     dev = [
@@ -83,10 +83,13 @@ def test_what_evaluation_scores_is_what_training_would_train_on(mini, tokenizer,
             record = Record("S", instruction, "", request.continuation or "x")
             trained, prompt_length = encode_record(record, tokenizer, 10**6)
             if request.continuation is None:
-                assert rule.encode_prompt(request.context, request.fixed_prefix).ids == trained[:prompt_length]
+                assert (
+                    rule.encode_prompt(request.context, request.fixed_prefix_characters).token_ids
+                    == trained[:prompt_length]
+                )
             else:
-                pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
-                assert pair.ids == trained[:-1] and pair.start == prompt_length  # all but EOS
+                pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
+                assert pair.token_ids == trained[:-1] and pair.scored_start == prompt_length  # all but EOS
 
 
 # What breaks tokenizers: spaces that meet, markers, special tokens spelled out, headers, other scripts, bytes without a piece.
@@ -123,8 +126,8 @@ def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentence
             context = prompt.render(system, instruction, input)
             if tokenizer.encode(response):
                 pair = rule.encode_pair(context, response)
-                assert (pair.ids, pair.start) == (trained[:-1], prompt_length), (context, response)
-            assert rule.encode_prompt(context).ids == trained[:prompt_length]
+                assert (pair.token_ids, pair.scored_start) == (trained[:-1], prompt_length), (context, response)
+            assert rule.encode_prompt(context).token_ids == trained[:prompt_length]
 
 
 def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
@@ -140,7 +143,7 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
             fields = row["instruction"], row.get("context", ""), row["response"]
             trained, prompt_length = encode_record(Record("S", *fields), tokenizer, 10**6)
             pair = rule.encode_pair(prompt.render("S", fields[0], fields[1]), fields[2])
-            assert (pair.ids, pair.start) == (trained[:-1], prompt_length)
+            assert (pair.token_ids, pair.scored_start) == (trained[:-1], prompt_length)
             checked += 1
     assert checked > 400
 
@@ -148,11 +151,11 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
 def test_a_context_too_long_keeps_its_head_and_its_end(mini, tokenizer):
     request = documents(mini, "arc_challenge", 1, system="Be brief.")[0].requests[0]
     rule = OrcaEncoding(tokenizer, 80)
-    pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix)
-    text = tokenizer.decode(pair.ids[: pair.start])
-    assert len(pair.ids) == 81
+    pair = rule.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
+    text = tokenizer.decode(pair.token_ids[: pair.scored_start])
+    assert len(pair.token_ids) == 81
     assert text.startswith(prompt.fixed_prefix("Be brief.")) and text.endswith("\n\n### Response:\n")
-    assert rule.shortened_contexts == 1
+    assert rule.shortened_context_count == 1
 
 
 PAIRS = [("Question: a b\nAnswer:", " yes"), ("one two ", "three"), ("x  ", " y  z"), ("a\n", "b"), ("wor", "d s")]
@@ -167,17 +170,17 @@ def test_encoding_together_splits_as_lm_evals_hf_class(tiny_model, tokenizer, ru
     for context, continuation in PAIRS:
         context_ids, continuation_ids = theirs._encode_pair(context, continuation)
         pair = ours.encode_pair(context, continuation)
-        assert (pair.ids, pair.start) == (context_ids + continuation_ids, len(context_ids))
+        assert (pair.token_ids, pair.scored_start) == (context_ids + continuation_ids, len(context_ids))
 
 
 def test_the_leaderboard_has_no_bos_and_an_empty_context_is_eos(tokenizer):
     rule = LeaderboardEncoding(tokenizer, 1024)
     assert (
-        tokenizer.bos_id not in rule.encode_pair("a", " b").ids
-        and tokenizer.bos_id not in rule.encode_prompt("a b").ids
+        tokenizer.bos_id not in rule.encode_pair("a", " b").token_ids
+        and tokenizer.bos_id not in rule.encode_prompt("a b").token_ids
     )
     pair = rule.encode_pair("", "word")
-    assert (pair.ids, pair.start) == ([tokenizer.eos_id, *tokenizer.encode("word")], 1)
+    assert (pair.token_ids, pair.scored_start) == ([tokenizer.eos_id, *tokenizer.encode("word")], 1)
 
 
 def test_the_leaderboard_cuts_from_the_left_and_throws_as_many_tokens_of_the_answer_away(tokenizer):
@@ -185,13 +188,16 @@ def test_the_leaderboard_cuts_from_the_left_and_throws_as_many_tokens_of_the_ans
     context = "the cat saw the dog. " * 60
     ids = tokenizer.encode(context)
     start = rule.encode_prompt(context)
-    assert (start.ids, start.discard) == (ids[-44:], len(ids) - 44)
+    assert (start.token_ids, start.discarded_token_count) == (ids[-44:], len(ids) - 44)
     pair = rule.encode_pair(context, "it ran")
-    assert len(pair.ids) == 301 and pair.ids[: pair.start] == tokenizer.encode(context.rstrip())[-pair.start :]
-    assert rule.shortened_contexts == 2
+    assert (
+        len(pair.token_ids) == 301
+        and pair.token_ids[: pair.scored_start] == tokenizer.encode(context.rstrip())[-pair.scored_start :]
+    )
+    assert rule.shortened_context_count == 2
     short = rule.encode_prompt("the cat")
-    assert (short.ids, short.discard) == (tokenizer.encode("the cat"), 0)
-    assert OrcaEncoding(tokenizer, 300).encode_prompt(context).discard == 0
+    assert (short.token_ids, short.discarded_token_count) == (tokenizer.encode("the cat"), 0)
+    assert OrcaEncoding(tokenizer, 300).encode_prompt(context).discarded_token_count == 0
 
 
 def test_the_leaderboard_looks_for_a_stop_string_in_the_last_tokens_only(tokenizer):
@@ -217,16 +223,16 @@ def test_a_continuation_that_cannot_be_scored_is_refused(tokenizer):
 
 def test_each_protocol_has_its_window(tokenizer):
     windows = {
-        name: request_encoding.encoding_for(name, tokenizer, 4096).max_length
+        name: request_encoding.encoding_of_protocol(name, tokenizer, 4096).window_tokens
         for name in ("orca", "leaderboard", "plain")
     }
     assert windows == {"orca": 2048, "leaderboard": 4096, "plain": 4096}
-    assert request_encoding.encoding_for("orca", tokenizer, 1024).max_length == 1024
+    assert request_encoding.encoding_of_protocol("orca", tokenizer, 1024).window_tokens == 1024
 
 
 def test_a_text_is_cut_at_each_stop_in_turn():
-    assert cut("a b. c\nd", ["\n", "."]) == "a b"
-    assert cut("abc", []) == "abc"
+    assert cut_at_stop_strings("a b. c\nd", ["\n", "."]) == "a b"
+    assert cut_at_stop_strings("abc", []) == "abc"
 
 
 def test_rows_that_are_missing_or_wrong_are_named(tmp_path):

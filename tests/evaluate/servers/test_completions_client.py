@@ -45,9 +45,12 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
 ):
     url, server = served(fault, window)
     with open_engine(EngineConfig("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
-        assert started.window == min(1024, window or 1024) and started.model["engine"]["window"] == window
-        rule = request_encoding.encoding_for("leaderboard", started.tokenizer, started.window)
-        rule.limit_pair_length(started.max_pair_ids)
+        assert (
+            started.window_tokens == min(1024, window or 1024)
+            and started.model_description["engine"]["window"] == window
+        )
+        rule = request_encoding.encoding_of_protocol("leaderboard", started.tokenizer, started.window_tokens)
+        rule.limit_pair_length(started.max_pair_tokens)
         pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
@@ -57,17 +60,19 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
 
 def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
     _, tokenizer = tree_engine.load(str(tiny_model))
-    here, there = (request_encoding.encoding_for("leaderboard", tokenizer, 100) for _ in range(2))
+    here, there = (request_encoding.encoding_of_protocol("leaderboard", tokenizer, 100) for _ in range(2))
     there.limit_pair_length(99)
     for count in range(1, 120):
         one, other = here.encode_pair("a " * count, "b"), there.encode_pair("a " * count, "b")
-        assert other.ids == one.ids[-99:] and len(one.ids) <= 101
-    differing = sum(here.encode_pair("a " * n, "b").ids != there.encode_pair("a " * n, "b").ids for n in range(1, 120))
-    assert there.narrowed_contexts == 2 * differing > 0 and here.narrowed_contexts == 0
-    roomy = request_encoding.encoding_for("leaderboard", tokenizer, 100)
+        assert other.token_ids == one.token_ids[-99:] and len(one.token_ids) <= 101
+    differing = sum(
+        here.encode_pair("a " * n, "b").token_ids != there.encode_pair("a " * n, "b").token_ids for n in range(1, 120)
+    )
+    assert there.server_shortened_context_count == 2 * differing > 0 and here.server_shortened_context_count == 0
+    roomy = request_encoding.encoding_of_protocol("leaderboard", tokenizer, 100)
     roomy.limit_pair_length(4095)
     roomy.encode_pair("a " * 120, "b")
-    assert roomy.narrowed_contexts == 0 and roomy.shortened_contexts == 1
+    assert roomy.server_shortened_context_count == 0 and roomy.shortened_context_count == 1
 
 
 def test_a_narrow_server_finishes_tasks_and_the_result_says_what_it_cost(served, tiny_model, mini, command):

@@ -46,7 +46,7 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served,
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_texts_are_those_of_the_engine_here(connect, served, tiny_model, name):
     own, tokenizer = tree_engine.load(str(tiny_model))
-    rule = request_encoding.encoding_for(name, tokenizer, 1024)
+    rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     starts = [
         GenerationPrompt(tokenizer.encode(f"Where does the {animal} live?"), 12, n)
         for n, animal in enumerate(["frog", "bee"])
@@ -178,7 +178,7 @@ def vllm(tmp_path, monkeypatch):
 
 def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
     vllm()
-    lines, config = [], EngineConfig("vllm", tensor_parallel=2, concurrency=2)
+    lines, config = [], EngineConfig("vllm", tensor_parallel_size=2, max_concurrent_requests=2)
     with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
         assert started.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
         url = started.engine.base_url
