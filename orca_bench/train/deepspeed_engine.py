@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
+from orca_bench.train import operator_locks
 from orca_bench.train.run_folder import LATEST_FILE_NAME, newest_checkpoint
 
 if TYPE_CHECKING:
@@ -60,6 +62,10 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     import deepspeed
     import torch
 
+    # One process of the machine removes them; the others wait until it has.
+    observation_s = operator_locks.OBSERVATION_S if launcher_environment.local_rank() == 0 else math.inf
+    for lock in operator_locks.remove_abandoned_locks(operator_locks.extensions_folder(), observation_s):
+        print(f"removed {lock}, which a killed training had left", file=sys.stderr)
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
     world_size = torch.distributed.get_world_size()
     if world_size != recipe.train.processes:
