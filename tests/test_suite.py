@@ -37,7 +37,11 @@ def test_each_task_has_a_module_of_its_name_and_no_module_is_left_over():
 def test_each_task_has_choices_or_texts_with_the_rules_of_both_protocols():
     assert all(isinstance(task, ChoiceTask) != isinstance(task, GenerationTask) for task in SUITE)
     for task in GENERATION_TASKS:
-        assert task.leaderboard_rules.stops and task.orca_rules.stops and task.orca_rules.scoring
+        assert (
+            task.leaderboard_text_rules.stop_strings
+            and task.orca_text_rules.stop_strings
+            and task.orca_text_rules.scoring_description
+        )
         for name in (*protocols.REQUEST_PROTOCOLS, "plain"):
             assert protocols.default_token_limits(name)[task.name] > 0
 

@@ -58,17 +58,17 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     from orca_bench.evaluate import benchmark_rows
     from orca_bench.results.models import OTHER_ROWS
 
-    splits = list(benchmark_rows.survey(mini.resolve_benchmarks(folder, runs) or folder))
+    splits = list(benchmark_rows.survey_splits(mini.resolve_benchmarks(folder, runs) or folder))
     if as_json:
         entries = [
             {
-                "task": split.task,
+                "task": split.task_name,
                 "split": split.split,
                 "status": split.status,
-                "rows": split.rows,
-                "full": split.full_size,
+                "rows": split.row_count,
+                "full": split.full_row_count,
                 "sha256": split.sha256,
-                "note": split.note,
+                "note": split.error_text,
             }
             for split in splits
         ]
@@ -76,8 +76,8 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     else:
         for split in splits:
             console.print(
-                f"{split.task} {split.split}: {split.status}, {split.rows:,} of {split.full_size:,} rows, "
-                f"{split.sha256 or split.note}"
+                f"{split.task_name} {split.split}: {split.status}, {split.row_count:,} of {split.full_row_count:,} rows, "
+                f"{split.sha256 or split.error_text}"
             )
     return 1 if any(split.status in (OTHER_ROWS, "missing") for split in splits) else 0
 

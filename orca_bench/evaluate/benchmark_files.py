@@ -20,54 +20,78 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate.tasks.task import Task
 
 
-def files_of_split(benchmarks: Path, task: Task, split: str) -> list[Path]:
+def files_of_split(benchmarks_folder: Path, task: Task, split_name: str) -> list[Path]:
     """The files of a split; raises UserError where there are none, where some are missing, and where there are two sets."""
-    files_by_location: dict[tuple[Path, str], list[Path]] = {}
-    for folder in _folders(benchmarks, task):
-        for file in _data_files(folder):
-            if row_files.stem(file) == split:
-                file_name = "" if row_files.is_part(file) else file.name
-                files_by_location.setdefault((folder, file_name), []).append(file)
-        if split_files := _data_files(folder / split):
-            files_by_location[folder / split, ""] = split_files
-    if not files_by_location:
-        present_names = sorted({file.name for folder in _folders(benchmarks, task) for file in _data_files(folder)})
+    files_by_folder_and_name: dict[tuple[Path, str], list[Path]] = {}
+    for data_folder in _task_folders(benchmarks_folder, task):
+        for data_file in _data_files(data_folder):
+            if row_files.stem(data_file) == split_name:
+                whole_file_name = "" if row_files.is_part(data_file) else data_file.name
+                files_by_folder_and_name.setdefault((data_folder, whole_file_name), []).append(data_file)
+        if split_files := _data_files(data_folder / split_name):
+            files_by_folder_and_name[data_folder / split_name, ""] = split_files
+    if not files_by_folder_and_name:
+        present_file_names = sorted(
+            {
+                data_file.name
+                for data_folder in _task_folders(benchmarks_folder, task)
+                for data_file in _data_files(data_folder)
+            }
+        )
         raise UserError(
-            f"the split '{split}' of {task.name} is missing",
-            where=benchmarks / task.name / f"{split}.jsonl.gz",
-            hint=f"present: {', '.join(present_names)}"
-            if present_names
+            f"the split '{split_name}' of {task.name} is missing",
+            where=benchmarks_folder / task.name / f"{split_name}.jsonl.gz",
+            hint=f"present: {', '.join(present_file_names)}"
+            if present_file_names
             else "expected DIR/TASK/SPLIT.jsonl.gz or the hub's own files",
         )
-    if len(files_by_location) > 1:
+    if len(files_by_folder_and_name) > 1:
         first_paths = ", ".join(
-            str(location_files[0].relative_to(benchmarks)) for location_files in files_by_location.values()
+            str(location_files[0].relative_to(benchmarks_folder))
+            for location_files in files_by_folder_and_name.values()
         )
         raise UserError(
-            f"the split '{split}' of {task.name} is there more than once ({first_paths})",
-            where=benchmarks,
+            f"the split '{split_name}' of {task.name} is there more than once ({first_paths})",
+            where=benchmarks_folder,
             hint="keep one",
         )
-    return row_files.in_order(next(iter(files_by_location.values())))
+    return row_files.in_order(next(iter(files_by_folder_and_name.values())))
 
 
-def has_rows(benchmarks: Path, task: Task) -> bool:
+def has_task_folder(benchmarks_folder: Path, task: Task) -> bool:
     """Whether there is a folder that may have the files of a task."""
-    return bool(_folders(benchmarks, task))
+    return bool(_task_folders(benchmarks_folder, task))
 
 
-def _folders(benchmarks: Path, task: Task) -> list[Path]:
+def _task_folders(benchmarks_folder: Path, task: Task) -> list[Path]:
     """Where the files of a task may lie, each folder once whatever it is called."""
-    repository_id, configuration = task.facts.hub_dataset
+    repository_id, configuration_name = task.facts.hub_dataset
     owner, _, repository_name = repository_id.rpartition("/")
-    root_folders = [benchmarks / task.name, benchmarks / owner / repository_name, benchmarks / repository_name]
-    root_folders += sorted((benchmarks / f"datasets--{owner}--{repository_name}" / "snapshots").glob("*"))
-    subfolders = ["", "data", "default", *([configuration, f"{configuration}/data"] if configuration else [])]
-    folders = (root / subfolder for root in root_folders for subfolder in subfolders)
-    return list({folder.resolve(): folder for folder in reversed(list(folders)) if folder.is_dir()}.values())[::-1]
+    root_folders = [
+        benchmarks_folder / task.name,
+        benchmarks_folder / owner / repository_name,
+        benchmarks_folder / repository_name,
+    ]
+    root_folders += sorted((benchmarks_folder / f"datasets--{owner}--{repository_name}" / "snapshots").glob("*"))
+    subfolders = [
+        "",
+        "data",
+        "default",
+        *([configuration_name, f"{configuration_name}/data"] if configuration_name else []),
+    ]
+    candidate_folders = (root_folder / subfolder for root_folder in root_folders for subfolder in subfolders)
+    return list(
+        {
+            data_folder.resolve(): data_folder
+            for data_folder in reversed(list(candidate_folders))
+            if data_folder.is_dir()
+        }.values()
+    )[::-1]
 
 
-def _data_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _data_files(data_folder: Path) -> list[Path]:
+    if not data_folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.is_file() and row_files.has_ending(file))
+    return sorted(
+        data_file for data_file in data_folder.iterdir() if data_file.is_file() and row_files.has_ending(data_file)
+    )

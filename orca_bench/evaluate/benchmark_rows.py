@@ -15,123 +15,136 @@ from typing import Any
 
 from orca_bench import hub, row_files
 from orca_bench.errors import UserError, nearest
-from orca_bench.evaluate.benchmark_files import files_of_split, has_rows
+from orca_bench.evaluate.benchmark_files import files_of_split, has_task_folder
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
 from orca_bench.files import read_json
 from orca_bench.results.models import OTHER_ROWS, TRUE_ROWS, UNVERIFIED_ROWS, Result
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
-SUITE_FILE = "suite.json"
+SUITE_FILE_NAME = "suite.json"
 
 
 @dataclass(frozen=True)
 class BenchmarkRows:
     """The rows of one task: those that are evaluated, those that few-shot examples come from, and each split's hash.
 
-    `commit` is the hub's, where they come from it.
+    `hub_commit` is the hub's, where they come from it.
     """
 
     evaluation_rows: list[Row]
     few_shot_pool: list[Row]
-    hashes: dict[str, str]
-    commit: hub.Commit | None = None
+    hashes_by_split: dict[str, str]
+    hub_commit: hub.Commit | None = None
 
 
-def row_statuses(task: Task, rows: BenchmarkRows) -> dict[str, str]:
+def row_statuses_by_split(task: Task, task_rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
-    row_counts = {task.split: len(rows.evaluation_rows)} | (
-        {task.few_shot_split: len(rows.few_shot_pool)} if task.few_shot_split else {}
+    row_counts_by_split = {task.split: len(task_rows.evaluation_rows)} | (
+        {task.few_shot_split: len(task_rows.few_shot_pool)} if task.few_shot_split else {}
     )
     return {
-        split: _row_status(task, split, row_count, rows.hashes.get(split)) for split, row_count in row_counts.items()
+        split: _row_status(task, split, row_count, task_rows.hashes_by_split.get(split))
+        for split, row_count in row_counts_by_split.items()
     }
 
 
-def _row_status(task: Task, split: str, row_count: int, digest: str | None) -> str:
+def _row_status(task: Task, split: str, row_count: int, rows_sha256: str | None) -> str:
     if row_count != task.facts.sizes[split]:
         return OTHER_ROWS
     true_hash = task.facts.true_rows.get(split)
-    return UNVERIFIED_ROWS if true_hash is None else TRUE_ROWS if digest == true_hash else OTHER_ROWS
+    return UNVERIFIED_ROWS if true_hash is None else TRUE_ROWS if rows_sha256 == true_hash else OTHER_ROWS
 
 
 @dataclass(frozen=True)
 class SplitStatus:
-    """What `survey` says of one split: how many rows it has and has in full, its hash and status, or why it cannot be read."""
+    """What `survey_splits` says of one split: its rows here and in full, its hash and status, or why it cannot be read."""
 
-    task: str
+    task_name: str
     split: str
     status: str
-    rows: int
-    full_size: int
+    row_count: int
+    full_row_count: int
     sha256: str | None = None
-    note: str | None = None
+    error_text: str | None = None
 
 
-def survey(benchmarks: Path) -> Iterator[SplitStatus]:
+def survey_splits(benchmarks_folder: Path) -> Iterator[SplitStatus]:
     """Every split of the suite in a benchmarks directory; one that is missing or cannot be read has the status `missing`."""
-    suite(benchmarks)
+    read_suite(benchmarks_folder)
     for task in SUITE:
         try:
-            rows = load(task, benchmarks)
+            task_rows = load_task_rows(task, benchmarks_folder)
         except UserError as error:
-            yield SplitStatus(task.name, task.split, "missing", 0, task.facts.full_size, note=str(error))
+            yield SplitStatus(task.name, task.split, "missing", 0, task.facts.full_size, error_text=str(error))
             continue
-        row_counts = {task.split: len(rows.evaluation_rows), task.few_shot_split: len(rows.few_shot_pool)}
-        for split, status in row_statuses(task, rows).items():
-            yield SplitStatus(task.name, split, status, row_counts[split], task.facts.sizes[split], rows.hashes[split])
+        row_counts_by_split = {
+            task.split: len(task_rows.evaluation_rows),
+            task.few_shot_split: len(task_rows.few_shot_pool),
+        }
+        for split, status in row_statuses_by_split(task, task_rows).items():
+            yield SplitStatus(
+                task.name,
+                split,
+                status,
+                row_counts_by_split[split],
+                task.facts.sizes[split],
+                task_rows.hashes_by_split[split],
+            )
 
 
 @dataclass(frozen=True)
 class Suite:
     """Which benchmark suite the rows are: its name, and whether its scores may stand beside the leaderboard's."""
 
-    name: str
-    comparable: bool
-    note: str = ""
+    suite_name: str
+    is_comparable: bool
+    suite_note: str = ""
 
 
-#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`row_statuses`).
-LEADERBOARD = Suite("open-llm-leaderboard-v1", True)
+#: The seven tasks. Whether the rows are the leaderboard's own is said by task and split (`row_statuses_by_split`).
+LEADERBOARD_SUITE = Suite("open-llm-leaderboard-v1", True)
 
 
-def suite(benchmarks: Path | None) -> Suite:
+def read_suite(benchmarks_folder: Path | None) -> Suite:
     """What a benchmarks directory says it is; raises UserError where there is no such directory."""
-    if benchmarks is None:
-        return LEADERBOARD
-    if not benchmarks.is_dir():
-        raise UserError("no such benchmarks directory", where=benchmarks, hint="expected DIR/TASK/SPLIT.jsonl.gz")
-    description_file = benchmarks / SUITE_FILE
+    if benchmarks_folder is None:
+        return LEADERBOARD_SUITE
+    if not benchmarks_folder.is_dir():
+        raise UserError(
+            "no such benchmarks directory", where=benchmarks_folder, hint="expected DIR/TASK/SPLIT.jsonl.gz"
+        )
+    description_file = benchmarks_folder / SUITE_FILE_NAME
     if not description_file.is_file():
-        return LEADERBOARD
+        return LEADERBOARD_SUITE
     description = read_json(description_file)
     if not isinstance(description, dict) or "name" not in description:
         raise UserError("not a suite description", where=description_file, hint='expected {"name": …, "note": …}')
     return Suite(str(description["name"]), False, str(description.get("note", "")))
 
 
-def tasks_of_suite(benchmarks: Path | None, tasks: Sequence[Task]) -> list[Task]:
+def tasks_of_suite(benchmarks_folder: Path | None, tasks: Sequence[Task]) -> list[Task]:
     """Those of `tasks` that a suite of its own has rows for; all of them of the leaderboard's suite, which must be whole.
 
     Raises UserError where there is no such directory.
     """
-    if benchmarks is None or suite(benchmarks).comparable:
+    if benchmarks_folder is None or read_suite(benchmarks_folder).is_comparable:
         return list(tasks)
-    return [task for task in tasks if has_rows(benchmarks, task)] or list(tasks)
+    return [task for task in tasks if has_task_folder(benchmarks_folder, task)] or list(tasks)
 
 
-def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> BenchmarkRows:
+def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str | None = None) -> BenchmarkRows:
     """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed.
 
-    `revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
+    `hub_revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
     """
     rows_by_split: dict[str, list[Row]] = {}
     hashes_by_split: dict[str, str] = {}
-    commit = hub.resolve(task.facts.hub_dataset[0], revision, "dataset") if benchmarks is None else None
+    hub_commit = hub.resolve(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
     for split in filter(None, (task.split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.split else task.check
         rows_by_split[split], hashes_by_split[split] = _check_rows(
-            task, _located_rows(task, split, benchmarks, commit), check_row
+            task, _rows_with_places(task, split, benchmarks_folder, hub_commit), check_row
         )
     few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(few_shot_pool) < task.shots:
@@ -139,67 +152,67 @@ def load(task: Task, benchmarks: Path | None, revision: str | None = None) -> Be
             f"{len(few_shot_pool)} rows, and {task.shots} examples are drawn from it",
             where=f"{task.name} split {task.few_shot_split}",
         )
-    return BenchmarkRows(rows_by_split[task.split], few_shot_pool, hashes_by_split, commit)
+    return BenchmarkRows(rows_by_split[task.split], few_shot_pool, hashes_by_split, hub_commit)
 
 
-def load_again(result: Result, task: Task, benchmarks: Path | None) -> BenchmarkRows:
+def reload_result_rows(result: Result, task: Task, benchmarks_folder: Path | None) -> BenchmarkRows:
     """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
-    return load(task, benchmarks, result.data_commits.get(task.name))
+    return load_task_rows(task, benchmarks_folder, result.data_commits.get(task.name))
 
 
-def _located_rows(
-    task: Task, split: str, benchmarks: Path | None, commit: hub.Commit | None
+def _rows_with_places(
+    task: Task, split: str, benchmarks_folder: Path | None, hub_commit: hub.Commit | None
 ) -> Iterable[tuple[str, Row]]:
     """(where, row) of a split: from the hub at a commit, or from a folder."""
-    if commit is not None:
-        return _from_hub(task, split, commit)
-    if benchmarks is None:
+    if hub_commit is not None:
+        return _rows_of_hub(task, split, hub_commit)
+    if benchmarks_folder is None:
         raise ValueError("neither a folder nor a commit of the hub")
-    return _from_directory(task, split, benchmarks)
+    return _rows_of_folder(task, split, benchmarks_folder)
 
 
-def _from_directory(task: Task, split: str, benchmarks: Path) -> Iterable[tuple[str, Row]]:
-    for file in files_of_split(benchmarks, task, split):
-        yield from row_files.read(file)
+def _rows_of_folder(task: Task, split: str, benchmarks_folder: Path) -> Iterable[tuple[str, Row]]:
+    for rows_file in files_of_split(benchmarks_folder, task, split):
+        yield from row_files.read(rows_file)
 
 
-def _from_hub(task: Task, split: str, commit: hub.Commit) -> Iterable[tuple[str, Row]]:
+def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit) -> Iterable[tuple[str, Row]]:
     repository_name, configuration = task.facts.hub_dataset
-    for index, row in enumerate(hub.load_rows(commit, configuration, split)):
+    for index, row in enumerate(hub.load_rows(hub_commit, configuration, split)):
         yield f"{repository_name} {split} row {index}", row
 
 
 def _check_rows(
-    task: Task, located_rows: Iterable[tuple[str, Row]], check_row: Callable[[Row], None]
+    task: Task, rows_with_places: Iterable[tuple[str, Row]], check_row: Callable[[Row], None]
 ) -> tuple[list[Row], str]:
     """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""
-    checked_rows, digest = [], hashlib.sha256()
-    for where, row in located_rows:
-        for column, expected_type in task.columns.items():
+    checked_rows, rows_digest = [], hashlib.sha256()
+    for row_place, row in rows_with_places:
+        for column, expected_type in task.column_types.items():
             if column not in row:
                 hint = nearest(column, row) or f"columns here: {', '.join(row)}"
-                raise UserError(f"no column '{column}', which {task.name} needs", where=where, hint=hint)
+                raise UserError(f"no column '{column}', which {task.name} needs", where=row_place, hint=hint)
             if not isinstance(row[column], expected_type):
-                raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=where)
+                raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=row_place)
         try:
             check_row(row)
-            row_json = identity(task, row)
+            row_json = row_identity_json(task, row)
         except UnicodeEncodeError:
-            raise UserError("a text with a lone surrogate, which no encoding can hold", where=where) from None
+            raise UserError("a text with a lone surrogate, which no encoding can hold", where=row_place) from None
         except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=where) from None
-        digest.update(row_json + b"\n")
+            raise UserError(f"not a row of {task.name} ({type(error).__name__}: {error})", where=row_place) from None
+        rows_digest.update(row_json + b"\n")
         checked_rows.append(row)
-    return checked_rows, digest.hexdigest()
+    return checked_rows, rows_digest.hexdigest()
 
 
-def identity(task: Task, row: Row) -> bytes:
+def row_identity_json(task: Task, row: Row) -> bytes:
     """What a task reads of a row, as canonical JSON; the SHA-256 of these lines in order is the hash of a split.
 
     Columns that the task does not read do not count, nor do line ends (copies of one data set differ in them) and whether a
     whole number is written as 1 or 1.0.
     """
-    column_values = {column: _normalize_value(row[column]) for column in task.columns}
+    column_values = {column: _normalize_value(row[column]) for column in task.column_types}
     return json.dumps(column_values, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 

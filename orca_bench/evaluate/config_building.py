@@ -150,7 +150,7 @@ def _select_tasks_with_rows(
         if task_names.strip() == "all"
         else requested_tasks
     )
-    benchmark_rows.suite(benchmarks_folder)
+    benchmark_rows.read_suite(benchmarks_folder)
     if missing_titles := [task.title for task in requested_tasks if task not in selected_tasks]:
         show_message(f"{benchmarks_folder} has no rows of {', '.join(missing_titles)}: not evaluated")
     return selected_tasks
@@ -225,7 +225,7 @@ def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) ->
 
 def token_limits_by_task(limit_texts: Sequence[str]) -> dict[str, int]:
     """The most new tokens of some `TASK=N`; raises UserError for another task and for what is no positive number."""
-    generation_task_names = [task.name for task in SUITE if task.generates]
+    generation_task_names = [task.name for task in SUITE if task.generates_text]
     max_new_tokens_by_task: dict[str, int] = {}
     for limit_text in limit_texts:
         task_name, _, token_count_text = limit_text.partition("=")

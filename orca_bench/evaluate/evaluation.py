@@ -102,9 +102,11 @@ def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     if config.engine_config.engine_name == "hf":
         model_folder.check(config.model_source.folder)
     tokenizers.load(config.model_source.folder)
-    suite = benchmark_rows.suite(config.benchmarks_folder)
+    suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows = {
-        task.name: benchmark_rows.load(task, config.benchmarks_folder, config.dataset_revisions_by_task.get(task.name))
+        task.name: benchmark_rows.load_task_rows(
+            task, config.benchmarks_folder, config.dataset_revisions_by_task.get(task.name)
+        )
         for task in config.tasks
     }
     for path in config.result_paths_by_protocol.values():
@@ -119,7 +121,7 @@ def _open_engine(
 ) -> Iterator[engine_choice.LoadedEngine]:
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.share_processor(process_count)
-    needs_scores = any(not task.generates for task in config.tasks)
+    needs_scores = any(not task.generates_text for task in config.tasks)
     folder = config.model_source.folder
     with engine_choice.open_engine(
         config.engine_config, folder, config.model_name, config.dtype, display.message, needs_scores

@@ -46,7 +46,9 @@ class RequestSelection:
 
     def task_rows(self, task: Task) -> benchmark_rows.BenchmarkRows:
         """The rows of one of its tasks."""
-        return benchmark_rows.load(task, self.benchmarks_folder, self.dataset_revisions_by_task.get(task.name))
+        return benchmark_rows.load_task_rows(
+            task, self.benchmarks_folder, self.dataset_revisions_by_task.get(task.name)
+        )
 
 
 def write_requests(
@@ -60,7 +62,7 @@ def write_requests(
     With `tokenizer_folder`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
     before anything is written.
     """
-    benchmark_rows.suite(selection.benchmarks_folder)
+    benchmark_rows.read_suite(selection.benchmarks_folder)
     rows_by_task = {task.name: selection.task_rows(task) for task in selection.tasks}
     encoding = None
     if tokenizer_folder is not None:
@@ -107,7 +109,7 @@ def score_answers(
             where=answers_path,
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
-    suite = benchmark_rows.suite(selection.benchmarks_folder)
+    suite = benchmark_rows.read_suite(selection.benchmarks_folder)
     protocol = protocols.protocol_by_name(
         selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task
     )
@@ -120,7 +122,7 @@ def score_answers(
     result = result_building.start_result(suite, protocol, selection.question_limit, {"name": model_name, "path": None})
     result.answers = AnswersFile(path=str(answers_path), sha256=sha256(answers_path), notes=answer_file.notes)
     make_folder(result_path.parent)
-    output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes for task in tasks})
+    output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes_by_split for task in tasks})
     for note in output.notes:
         show_message(note)
     questions: list[Question] = []

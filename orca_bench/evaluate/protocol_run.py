@@ -112,9 +112,9 @@ class ProtocolRun:
             outcome.questions,
             outcome.requests_sha256,
             tokens_sha256=model.tokens_sha256,
-            shortened=model.shortened_context_count,
-            narrowed=model.server_shortened_context_count or None,
-            seconds=round(time.time() - start_time, 1),
+            shortened_context_count=model.shortened_context_count,
+            server_shortened_context_count=model.server_shortened_context_count or None,
+            elapsed_seconds=round(time.time() - start_time, 1),
         )
         self.output.write(self.result, [*earlier_questions, *outcome.questions])
         self.display.end(task, entry)
@@ -162,7 +162,7 @@ def open_run(
     for task in config.tasks:
         if protocol_name == Plain.name:
             harness_facts(task)  # raises before the first task is evaluated
-        if task.generates:
+        if task.generates_text:
             encoding.check_max_new_tokens(
                 protocol.max_new_tokens_by_task[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
@@ -180,7 +180,9 @@ def open_run(
         if cache.note:
             display.message(cache.note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
-        output = ResultOutput(result_path, result, {task.name: inputs.rows[task.name].hashes for task in config.tasks})
+        output = ResultOutput(
+            result_path, result, {task.name: inputs.rows[task.name].hashes_by_split for task in config.tasks}
+        )
         for note in output.notes:
             display.message(note)
         yield ProtocolRun(config, inputs, display, protocol, result, output, harness_model)

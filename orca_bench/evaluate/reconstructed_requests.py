@@ -45,7 +45,7 @@ def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[RequestLo
     for task in SUITE:
         if task.name not in result.tasks:
             continue
-        rows = benchmark_rows.load_again(result, task, benchmarks)
+        rows = benchmark_rows.reload_result_rows(result, task, benchmarks)
         documents = protocol.documents(task, rows, result.limit)
         if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
             notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from orca_bench import __version__
-from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses
+from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses_by_split
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results.hashing import sha256_of_all_requests, sha256_of_json
@@ -37,19 +37,21 @@ _RECORDED_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "senten
 _T = TypeVar("_T")
 
 
-def start_result(suite: Suite, protocol: Protocol, limit: int | None, model: Mapping[str, Any]) -> Result:
-    """A result without tasks, of which none is ordered. `model` describes what answers: at least `library_name`."""
+def start_result(
+    suite: Suite, protocol: Protocol, question_limit: int | None, model_fields: Mapping[str, Any]
+) -> Result:
+    """A result without tasks, of which none is ordered. `model_fields` describes what answers: at least `name`."""
     library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _RECORDED_LIBRARIES}
     return Result(
         format=RESULT_FORMAT,
         complete=False,
         order=[],
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        suite=SuiteDescription(name=suite.name, comparable=suite.comparable, note=suite.note),
+        suite=SuiteDescription(name=suite.suite_name, comparable=suite.is_comparable, note=suite.suite_note),
         protocol=ProtocolDescription.model_validate(protocol.describe()),
         requests_sha256=sha256_of_json([]),
-        limit=limit,
-        model=ModelDescription.model_validate(model),
+        limit=question_limit,
+        model=ModelDescription.model_validate(model_fields),
         tasks={},
         averages={},
         data_hashes={},
@@ -67,27 +69,33 @@ def add_task_result(
     questions: Sequence[Question],
     requests_sha256: str,
     tokens_sha256: str | None = None,
-    shortened: int | None = None,
-    narrowed: int | None = None,
-    seconds: float | None = None,
+    shortened_context_count: int | None = None,
+    server_shortened_context_count: int | None = None,
+    elapsed_seconds: float | None = None,
 ) -> TaskResult:
     """Put a task's scored questions into a result; returns the task's entry.
 
-    `shortened` counts contexts that were cut to the model's window, `narrowed` those that a server's window cut further.
+    `shortened_context_count` counts contexts that were cut to the model's window, `server_shortened_context_count` those that a
+    server's window cut further.
     """
     entry = summarize_task(task.facts, questions)
     entry.rows, entry.requests_sha256 = len(rows.evaluation_rows), requests_sha256
-    measurements = {"tokens_sha256": tokens_sha256, "shortened": shortened, "narrowed": narrowed, "seconds": seconds}
-    for field_name, measured_value in measurements.items():
+    measured_values_by_field = {
+        "tokens_sha256": tokens_sha256,
+        "shortened": shortened_context_count,
+        "narrowed": server_shortened_context_count,
+        "seconds": elapsed_seconds,
+    }
+    for field_name, measured_value in measured_values_by_field.items():
         if measured_value is not None:
             setattr(entry, field_name, measured_value)
     if result.suite.comparable:
-        entry.row_check = row_statuses(task, rows)
+        entry.row_check = row_statuses_by_split(task, rows)
     entry.warnings = warnings(protocol, task, entry, rows)
     result.tasks = _in_suite_order(result.tasks | {task.name: entry})
-    result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes})
-    if rows.commit is not None:
-        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.commit.sha})
+    result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes_by_split})
+    if rows.hub_commit is not None:
+        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.hub_commit.sha})
     result.lm_eval = _in_suite_order(result.lm_eval)
     result.averages = compute_averages(result.tasks)
     result.requests_sha256 = sha256_of_all_requests(result)
@@ -105,7 +113,7 @@ def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkR
         *protocol.warnings(task),
         *_discard_warning(entry),
         *_token_limit_warning(entry, protocol.max_new_tokens_by_task.get(task.name)),
-        *_narrowed_warning(entry),
+        *_server_shortened_warning(entry),
         *_row_warnings(task, entry.row_check or {}, rows),
     ]
 
@@ -127,7 +135,7 @@ def _token_limit_warning(entry: TaskResult, max_new_tokens: int | None) -> list[
     ]
 
 
-def _narrowed_warning(entry: TaskResult) -> list[str]:
+def _server_shortened_warning(entry: TaskResult) -> list[str]:
     if not entry.narrowed:
         return []
     return [

@@ -42,9 +42,9 @@ def question_of(
         "index": index,
         "row": row_number,
         "prediction": score.prediction,
-        "gold": score.gold,
-        "score": 1.0 if 1 < score.value < _MAX_ROUNDED_SCORE else score.value,
-        **score.extra,
+        "gold": score.gold_answer,
+        "score": 1.0 if 1 < score.metric_value < _MAX_ROUNDED_SCORE else score.metric_value,
+        **score.extra_fields,
         "answers": [answer.logprob_or_text for answer in answers],
         **{
             flag_name: flag_values

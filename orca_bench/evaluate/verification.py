@@ -40,7 +40,7 @@ def verify(
     recomputed_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
         progress(index, len(result.tasks))
-        rows = benchmark_rows.load_again(result, task, benchmarks) if with_rows else None
+        rows = benchmark_rows.reload_result_rows(result, task, benchmarks) if with_rows else None
         findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, recomputed_paths)
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
@@ -48,7 +48,7 @@ def verify(
     if result.protocol.name in protocols.REQUEST_PROTOCOLS:
         findings.append(_check_protocol(result, recomputed_paths))
     if with_rows:
-        findings.append(_check_suite(result, benchmark_rows.suite(benchmarks)))
+        findings.append(_check_suite(result, benchmark_rows.read_suite(benchmarks)))
         recomputed_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
     return [*findings, *consistency.check_coverage(result, recomputed_paths)]
 
@@ -88,7 +88,7 @@ def _check_task(
         questions = rescored_task.questions
         findings += [*rescored_task.findings, _check_warnings(result, task, rows)]
         recomputed_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
-        if task.generates:  # its token limit stands in the hash of its requests
+        if task.generates_text:  # its token limit stands in the hash of its requests
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
             recomputed_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
     findings.append(consistency.check_value(result, task.facts, questions, recomputed_paths))
@@ -108,7 +108,9 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_path
     }
     recorded_hashes = result.row_hashes_by_split(task.name) or {}
     differing_splits = [
-        split for split in {**recorded_hashes, **rows.hashes} if recorded_hashes.get(split) != rows.hashes.get(split)
+        split
+        for split in {**recorded_hashes, **rows.hashes_by_split}
+        if recorded_hashes.get(split) != rows.hashes_by_split.get(split)
     ]
     if differing_splits:
         return Finding(
@@ -116,10 +118,10 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_path
         )
     if entry.rows != len(rows.evaluation_rows):
         return Finding(check_name, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
-    row_status = benchmark_rows.row_statuses(task, rows) if result.suite.comparable else None
+    row_status = benchmark_rows.row_statuses_by_split(task, rows) if result.suite.comparable else None
     if entry.row_check != row_status:
         return Finding(check_name, False, f"{entry.row_check} in the result, {row_status} by the rows")
-    hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in rows.hashes.items())
+    hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in rows.hashes_by_split.items())
     return Finding(
         check_name,
         True,
@@ -170,9 +172,9 @@ def _check_protocol(result: Result, recomputed_paths: set[FieldPath]) -> Finding
 def _check_suite(result: Result, suite: Suite) -> Finding:
     recorded_suite = result.suite
     is_same = (recorded_suite.name, recorded_suite.comparable, recorded_suite.note or "") == (
-        suite.name,
-        suite.comparable,
-        suite.note,
+        suite.suite_name,
+        suite.is_comparable,
+        suite.suite_note,
     )
-    detail = suite.name if is_same else f"{recorded_suite.name} in the result, {suite.name} by the rows"
+    detail = suite.suite_name if is_same else f"{recorded_suite.name} in the result, {suite.suite_name} by the rows"
     return Finding("suite", is_same, detail)

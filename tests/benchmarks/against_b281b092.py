@@ -112,7 +112,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     from orca_bench.evaluate.tasks import select
 
     evaluator, modules = their_harness(checkout)
-    rows = {task.name: benchmark_rows.load(task, benchmarks) for task in select(names)}
+    rows = {task.name: benchmark_rows.load_task_rows(task, benchmarks) for task in select(names)}
     splits = {
         task.name: {
             task.split: rows[task.name].evaluation_rows,
@@ -129,7 +129,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
             task_of[document.part_name] = task
     right_answers = {}  # a third of the texts are right, so that scores above 0 are compared too
     for name, of_task in documents.items():
-        for document in of_task[::3] if task_of[name].generates else ():
+        for document in of_task[::3] if task_of[name].generates_text else ():
             right_answers[document.requests[0].context] = task_of[name].target(document.row)
     counts: dict[str, int] = {}
     for name, theirs in their_tasks(modules, splits):
@@ -161,7 +161,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
             for theirs_, ours in zip(requests, document.requests, strict=True):
                 context, second = theirs_.args
                 assert context == ours.context, f"{place}: context"
-                if task.generates:
+                if task.generates_text:
                     assert second == {"until": list(ours.stop_strings)}, f"{place}: stops"
                     value = right_answers.get(context, answer_of(context, None))
                 else:
@@ -214,7 +214,7 @@ def compare_model(
     protocol = protocols.Leaderboard()
     ours: dict[protocols.Request, protocols.Answer] = {}
     for task in select(names):
-        documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), limit)
+        documents = protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks), limit)
         rule = request_encoding.LeaderboardEncoding(tokenizer, length)
         questions = run_documents(HarnessModel(engine, rule), task, protocol, documents).questions
         for document, question in zip(documents, questions, strict=True):

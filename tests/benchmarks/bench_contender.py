@@ -24,7 +24,7 @@ def requests_of(benchmarks: Path, scale: float) -> dict[str, list[tuple[str, str
     requests = {}
     for task in select(",".join(DOCUMENTS)):
         limit = max(2, round(DOCUMENTS[task.name] * scale))
-        documents = protocols.Leaderboard().documents(task, benchmark_rows.load(task, benchmarks), limit)
+        documents = protocols.Leaderboard().documents(task, benchmark_rows.load_task_rows(task, benchmarks), limit)
         if task.name == "mmlu":
             subjects = sorted({document.part_name for document in documents})[:SUBJECTS]
             documents = [document for document in documents if document.part_name in subjects]
@@ -43,7 +43,7 @@ def prompts_of(benchmarks: Path, scale: float, protocol: str) -> dict[str, list]
         task.name: [
             document.requests[0]
             for document in named.documents(
-                task, benchmark_rows.load(task, benchmarks), max(2, round(GENERATED[task.name] * scale))
+                task, benchmark_rows.load_task_rows(task, benchmarks), max(2, round(GENERATED[task.name] * scale))
             )
         ]
         for task in select(",".join(GENERATED))

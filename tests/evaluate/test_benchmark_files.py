@@ -68,8 +68,11 @@ def test_each_layout_of_the_hub_gives_the_rows_and_hashes_of_json_lines(few, tmp
     for name, task in TASKS.items():
         write(tmp_path / "ours", few, name, "TASK/SPLIT.jsonl.gz", "jsonl", "gzip")
         write(tmp_path / "hub", few, name, layout)
-        ours, hub = benchmark_rows.load(task, tmp_path / "ours"), benchmark_rows.load(task, tmp_path / "hub")
-        assert ours.hashes == hub.hashes
+        ours, hub = (
+            benchmark_rows.load_task_rows(task, tmp_path / "ours"),
+            benchmark_rows.load_task_rows(task, tmp_path / "hub"),
+        )
+        assert ours.hashes_by_split == hub.hashes_by_split
         if name != "drop":  # the copy at hand has columns of its own where rows of one type are needed
             assert ours.evaluation_rows == hub.evaluation_rows and ours.few_shot_pool == hub.few_shot_pool
 
@@ -90,7 +93,7 @@ def test_every_kind_of_file_gives_the_same_hashes(few, tmp_path, ending, contain
     for name in ("arc_challenge", "mmlu", "gsm8k"):
         write(tmp_path / "ours", few, name, "TASK/SPLIT.jsonl.gz", "jsonl", "gzip")
         write(tmp_path / "theirs", few, name, f"TASK/SPLIT.{ending}", container, packing)
-        assert benchmark_rows.load(TASKS[name], tmp_path / "ours") == benchmark_rows.load(
+        assert benchmark_rows.load_task_rows(TASKS[name], tmp_path / "ours") == benchmark_rows.load_task_rows(
             TASKS[name], tmp_path / "theirs"
         )
 
@@ -102,7 +105,9 @@ def test_save_to_disk_is_read(few, tmp_path):
     splits = {split: datasets.Dataset.from_list(part) for split, part in few["arc_challenge"].items()}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "disk" / "arc_challenge", num_shards={"test": 3, "train": 1})
     task = TASKS["arc_challenge"]
-    assert benchmark_rows.load(task, tmp_path / "disk") == benchmark_rows.load(task, tmp_path / "ours")
+    assert benchmark_rows.load_task_rows(task, tmp_path / "disk") == benchmark_rows.load_task_rows(
+        task, tmp_path / "ours"
+    )
 
 
 def test_parts_are_joined_in_order_and_a_missing_one_is_named(few, tmp_path):
@@ -113,16 +118,16 @@ def test_parts_are_joined_in_order_and_a_missing_one_is_named(few, tmp_path):
     for number in range(4):
         part = CONTAINERS["parquet"](whole[number * 10 : number * 10 + 10])
         (folder / f"test-{number:05d}-of-00004.parquet").write_bytes(part)
-    assert benchmark_rows.load(TASKS["gsm8k"], tmp_path).evaluation_rows == whole
+    assert benchmark_rows.load_task_rows(TASKS["gsm8k"], tmp_path).evaluation_rows == whole
     (folder / "test-00001-of-00004.parquet").unlink()
     with pytest.raises(UserError, match="part 00001 of 4 of 'test' is missing"):
-        benchmark_rows.load(TASKS["gsm8k"], tmp_path)
+        benchmark_rows.load_task_rows(TASKS["gsm8k"], tmp_path)
 
 
 def test_another_configuration_is_not_taken_for_the_one_that_is_asked(few, tmp_path):
     write(tmp_path, few, "arc_challenge", "REPO/ARC-Easy/SPLIT-00000-of-00001.parquet")
     with pytest.raises(UserError, match="the split 'test' of arc_challenge is missing"):
-        benchmark_rows.load(TASKS["arc_challenge"], tmp_path)
+        benchmark_rows.load_task_rows(TASKS["arc_challenge"], tmp_path)
 
 
 def test_a_split_that_is_there_twice_is_refused(few, tmp_path):
@@ -131,9 +136,9 @@ def test_a_split_that_is_there_twice_is_refused(few, tmp_path):
         (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(tmp_path / "gsm8k" / "test.parquet", tmp_path / other)
         with pytest.raises(UserError, match="the split 'test' of gsm8k is there more than once"):
-            benchmark_rows.load(TASKS["gsm8k"], tmp_path)
+            benchmark_rows.load_task_rows(TASKS["gsm8k"], tmp_path)
         (tmp_path / other).unlink()
-    benchmark_rows.load(TASKS["gsm8k"], tmp_path)
+    benchmark_rows.load_task_rows(TASKS["gsm8k"], tmp_path)
 
 
 def test_a_wrong_row_is_said_by_its_place_in_the_file(few, tmp_path):
@@ -144,4 +149,4 @@ def test_a_wrong_row_is_said_by_its_place_in_the_file(few, tmp_path):
         "TASK/SPLIT.parquet",
     )
     with pytest.raises(UserError, match="test.parquet row 3: column 'answer' is a NoneType"):
-        benchmark_rows.load(TASKS["gsm8k"], tmp_path)
+        benchmark_rows.load_task_rows(TASKS["gsm8k"], tmp_path)

@@ -18,9 +18,9 @@ def read(path):
 
 
 def checked(folder, name):
-    """What `row_statuses` says of a benchmarks directory's task."""
+    """What `row_statuses_by_split` says of a benchmarks directory's task."""
     task = BY_NAME[name]
-    return benchmark_rows.row_statuses(task, benchmark_rows.load(task, folder))
+    return benchmark_rows.row_statuses_by_split(task, benchmark_rows.load_task_rows(task, folder))
 
 
 def laid_out(folder, name, **splits):

@@ -42,7 +42,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
     protocol = protocols.Orca(system_message(5))
     assert list(result["tasks"]) == [task.name for task in SUITE]
     for task in SUITE:
-        entry, rows = result["tasks"][task.name], benchmark_rows.load(task, mini["mini:benchmarks"])
+        entry, rows = result["tasks"][task.name], benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
         documents = protocol.documents(task, rows, 8)
         assert {name: entry[name] for name in ("title", "metric", "shots", "n", "rows", "full_size")} == {
             "title": task.title,
@@ -60,8 +60,8 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
             else:
                 encoding.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
         assert entry["shortened"] == encoding.shortened_context_count
-        assert result["data_hashes"][task.name] == rows.hashes
-        assert set(rows.hashes) == set(filter(None, (task.split, task.few_shot_split)))
+        assert result["data_hashes"][task.name] == rows.hashes_by_split
+        assert set(rows.hashes_by_split) == set(filter(None, (task.split, task.few_shot_split)))
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     identity = result["model"]["identity"]
     assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights(model)
@@ -109,10 +109,10 @@ def test_every_choice_question_is_what_plain_transformers_says(evaluated, tiny_m
     tokenizer = tokenizers.load(tiny_model)
     checked = 0
     for task in SUITE:
-        if task.generates:
+        if task.generates_text:
             continue
         documents = protocols.Orca(system_message(5)).documents(
-            task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8
+            task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8
         )
         mine = [q for q in questions if q["task"].startswith(task.name)]
         for document, question in zip(documents, mine, strict=True):
@@ -139,7 +139,9 @@ def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mi
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
     tokenizer = tokenizers.load(tiny_model)
     task = next(t for t in SUITE if t.name == "drop")
-    documents = protocols.Orca(system_message(5)).documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)
+    documents = protocols.Orca(system_message(5)).documents(
+        task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8
+    )
     mine = [q for q in questions if q["task"] == "drop"]
     for document, question in list(zip(documents, mine, strict=True))[:3]:
         prompt_ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(document.requests[0].context)]])
@@ -194,7 +196,7 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
     manager = TaskManager(include_defaults=False)  # the default one reads thousands of files
     theirs = HFLM(pretrained=str(tiny_model), device="cpu", dtype="float32", batch_size=1, add_bos_token=True)
     for task in SUITE:
-        rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+        rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
         parts = list(plain_protocol.harness_parts(task, rows))
         loaded = plain_protocol.load_harness_tasks(task, parts)
         results = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=2, bootstrap_iters=0, task_manager=manager)[
@@ -259,7 +261,9 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
     plain = hugging_face.load_transformers_tokenizer(tmp_path)
     texts = []
     for task in SUITE:
-        for document in protocols.Orca("S").documents(task, benchmark_rows.load(task, shared / "benchmarks"), 3):
+        for document in protocols.Orca("S").documents(
+            task, benchmark_rows.load_task_rows(task, shared / "benchmarks"), 3
+        ):
             texts += [t for r in document.requests for t in (r.context, r.continuation) if t]
     for name in ("alpaca", "dolly"):
         examples = list(instructions.read(shared / "instructions" / name / "train.jsonl.gz"))

@@ -58,7 +58,7 @@ def test_a_protocol_is_made_again_from_what_a_result_says():
 
 def test_the_token_limit_belongs_to_the_hash_of_the_requests_where_it_is_not_the_leaderboards(mini):
     task = BY_NAME["gsm8k"]
-    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
     digests = [
         request_files.requests_sha256(protocols.protocol_by_name(name, "S", limits).documents(task, rows, 5))
         for name, limits in (
@@ -165,10 +165,10 @@ def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, 
 def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_path):
     """A result of version 1 stays readable: its values and requests are checked, its scores are taken as they are."""
     task = BY_NAME["gsm8k"]
-    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
     first = protocols.protocol_by_name("orca", "S", {"gsm8k": 256})
     result = result_building.start_result(
-        benchmark_rows.suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None}
+        benchmark_rows.read_suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None}
     )
     result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, rows, 3)

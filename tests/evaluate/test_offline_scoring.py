@@ -54,7 +54,9 @@ def test_requests_are_all_that_the_protocol_sends_in_order(orca, mini, protocol)
     lines = request_lines(orca, mini, protocol)
     protocol_object = protocols.protocol_by_name(protocol, BY_SYSTEM)
     documents = [
-        d for t in SUITE for d in protocol_object.documents(t, benchmark_rows.load(t, mini["mini:benchmarks"]), 3)
+        d
+        for t in SUITE
+        for d in protocol_object.documents(t, benchmark_rows.load_task_rows(t, mini["mini:benchmarks"]), 3)
     ]
     assert lines == list(request_files.request_lines(documents))
     keys = {"task", "index", "request", "context"}

@@ -19,7 +19,7 @@ def test_the_same_files_each_time(mini, tmp_path):
 def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
     questions = {}
     for task in SUITE:
-        rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+        rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
         questions[task.name] = [task.question(row) for row in rows.evaluation_rows]
     for record in mini_records:
         task = record["source"].removeprefix("mini/")
@@ -28,7 +28,8 @@ def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
             continue  # told apart by the row below
         assert last not in questions[task], record
     sentences = {
-        row["sentence"] for row in benchmark_rows.load(winogrande.TASK, mini["mini:benchmarks"]).evaluation_rows
+        row["sentence"]
+        for row in benchmark_rows.load_task_rows(winogrande.TASK, mini["mini:benchmarks"]).evaluation_rows
     }
     for record in mini_records:
         if record["source"] == "mini/winogrande":
@@ -39,7 +40,9 @@ def test_no_question_that_is_asked_is_trained_on(mini, mini_records):
 
 def test_rows_have_the_schemas_of_the_seven_data_sets(mini):
     for task in SUITE:
-        rows = benchmark_rows.load(task, mini["mini:benchmarks"])  # raises where a column or its type is wrong
+        rows = benchmark_rows.load_task_rows(
+            task, mini["mini:benchmarks"]
+        )  # raises where a column or its type is wrong
         assert len(rows.evaluation_rows) >= 100
         assert len({json.dumps(row, sort_keys=True) for row in rows.evaluation_rows}) == len(rows.evaluation_rows)
 

@@ -75,4 +75,4 @@ def test_benchmark_rows_of_other_types_and_without_columns(tmp_path, benchmark_r
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(data.draw(mutations.damaged_tree(benchmark_rows[task.name, split]))))
     with contextlib.suppress(UserError):
-        rows.load(task, tmp_path)
+        rows.load_task_rows(task, tmp_path)

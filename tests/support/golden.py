@@ -37,7 +37,7 @@ WINDOW = 2048
 
 def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict:
     """The hashes and the score of one task under one protocol."""
-    documents = protocol.documents(task, benchmark_rows.load(task, benchmarks), None)
+    documents = protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks), None)
     scores = [_score(protocol, task, document) for document in documents]
     return {
         "requests": sum(len(document.requests) for document in documents),
@@ -66,11 +66,11 @@ def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding
 
 def _score(protocol: Protocol, task: Task, document: Document) -> float:
     """The score of fixed answers to a question; every third text is the reference answer, so that texts score above 0."""
-    if task.generates and document.document_index % 3 == 0:
+    if task.generates_text and document.document_index % 3 == 0:
         answers = [Answer(task.target(document.row))]
     else:
         answers = [Answer(answer_of(request.context, request.continuation)) for request in document.requests]
-    return protocol.score(task, document, answers).value
+    return protocol.score(task, document, answers).metric_value
 
 
 def main() -> None:

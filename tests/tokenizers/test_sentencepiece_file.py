@@ -80,7 +80,9 @@ def test_every_record_and_request_of_the_mini_suite_has_the_same_ids(mini, mini_
     texts = [prompt.render(r["system"], r["instruction"], r["input"]) for r in mini_records]
     texts += [r["response"] for r in mini_records]
     for task in SUITE:
-        documents = protocols.Orca("S").documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 20)
+        documents = protocols.Orca("S").documents(
+            task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 20
+        )
         texts += [t for d in documents for r in d.requests for t in (r.context, r.continuation) if t]
     assert tokenizers.first_disagreement(truth, plain, texts) is None
 

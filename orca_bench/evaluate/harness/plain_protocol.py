@@ -97,7 +97,7 @@ def run_plain(
         for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
             questions.append(question_of_sample(task, harness_part, sample))
             requests += [list(arguments) for arguments in sample["arguments"]]
-    if task.generates and max_new_tokens != MAX_NEW_TOKENS:
+    if task.generates_text and max_new_tokens != MAX_NEW_TOKENS:
         requests.append(max_new_tokens)
     return TaskOutcome(questions, sha256_of_json(requests), without_samples(harness_result))
 
@@ -198,7 +198,7 @@ def question_of_sample(task: Task, harness_part: HarnessPart, sample: Mapping[st
 def _score(task: Task, row: Row, harness_score: float, sample: Mapping[str, Any], answers: Sequence[Answer]) -> Score:
     if isinstance(task, ChoiceTask):
         our_score = task.score(row, [answer.log_probability for answer in answers])
-        return Score(harness_score, our_score.prediction, our_score.gold, {})
+        return Score(harness_score, our_score.prediction, our_score.gold_answer, {})
     return Score(harness_score, sample["filtered_resps"][0], sample["target"], {})
 
 

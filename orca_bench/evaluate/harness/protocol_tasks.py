@@ -59,7 +59,9 @@ def protocol_tasks(
         harness_task
         for task in select(names)
         for harness_task in as_harness_tasks(
-            task, request_protocol, request_protocol.documents(task, benchmark_rows.load(task, benchmarks), limit)
+            task,
+            request_protocol,
+            request_protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks), limit),
         )
     ]
 
@@ -82,13 +84,13 @@ class ProtocolTask(HarnessTask):
         """`documents` are of one part of the task, in order."""
         # Not lm_eval 0.4.13's own __init__: it takes no configuration (it puts a mapping into the field `task`) and warns of
         # texts without options. tests/evaluate/harness/test_protocol_tasks.py fails when it does.
-        self.OUTPUT_TYPE = "generate_until" if task.generates else "multiple_choice"
+        self.OUTPUT_TYPE = "generate_until" if task.generates_text else "multiple_choice"
         self.VERSION = protocol.version
         self._config = TaskConfig(
             task=documents[0].part_name,
             output_type=self.OUTPUT_TYPE,
             num_fewshot=task.shots,
-            generation_kwargs=generation_options(documents[0].requests[0]) if task.generates else None,
+            generation_kwargs=generation_options(documents[0].requests[0]) if task.generates_text else None,
             metadata={"version": protocol.version, "protocol": protocol.name},
         )
         self._filters = [build_filter_ensemble("none", [["take_first", None]])]

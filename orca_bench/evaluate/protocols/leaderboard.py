@@ -32,7 +32,7 @@ class Leaderboard:
     name, version = "leaderboard", 1
     #: The most tokens of a text, by task.
     DEFAULT_MAX_NEW_TOKENS_BY_TASK: Mapping[str, int] = {
-        task.name: task.leaderboard_rules.max_new_tokens for task in GENERATION_TASKS
+        task.name: task.leaderboard_text_rules.default_max_new_tokens for task in GENERATION_TASKS
     }
 
     def __init__(self, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})):
@@ -58,7 +58,7 @@ class Leaderboard:
 
     def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         if isinstance(task, GenerationTask):
-            stop_strings = task.leaderboard_rules.stops
+            stop_strings = task.leaderboard_text_rules.stop_strings
             yield Request(
                 preceding_text + task.question(row),
                 stop_strings=stop_strings,
@@ -80,9 +80,14 @@ class Leaderboard:
         if answers[0].full_text is None:
             return score
         full_score = task.harness_score(document.row, answers[0].full_text)
-        return Score(score.value, score.prediction, score.gold, {**score.extra, "whole_score": full_score.value})
+        return Score(
+            score.metric_value,
+            score.prediction,
+            score.gold_answer,
+            {**score.extra_fields, "whole_score": full_score.metric_value},
+        )
 
     def warnings(self, task: Task) -> list[str]:
         """The warning that belongs to the numbers of a task whose answers are cut early."""
-        warning = task.leaderboard_rules.warning if isinstance(task, GenerationTask) else ""
+        warning = task.leaderboard_text_rules.reader_warning if isinstance(task, GenerationTask) else ""
         return [warning] if warning else []

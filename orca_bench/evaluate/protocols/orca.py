@@ -34,7 +34,7 @@ class Orca:
     name, version = "orca", 2
     #: The most tokens of a text, by task.
     DEFAULT_MAX_NEW_TOKENS_BY_TASK: Mapping[str, int] = {
-        task.name: task.orca_rules.max_new_tokens for task in GENERATION_TASKS
+        task.name: task.orca_text_rules.default_max_new_tokens for task in GENERATION_TASKS
     }
 
     def __init__(self, system_text: str, other_max_new_tokens_by_task: Mapping[str, int] = MappingProxyType({})):
@@ -53,7 +53,7 @@ class Orca:
             "system": self.system_text,
             "tokens": "BOS + prompt + response, tokenized separately",
             "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
-            "scoring": {task.name: task.orca_rules.scoring for task in GENERATION_TASKS},
+            "scoring": {task.name: task.orca_text_rules.scoring_description for task in GENERATION_TASKS},
         }
 
     def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
@@ -66,7 +66,7 @@ class Orca:
             # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.
             yield Request(
                 prompt.render(self.system_text, preceding_text + task.question(row)),
-                stop_strings=(*prompt.TURN_HEADERS, *task.orca_rules.stops),
+                stop_strings=(*prompt.TURN_HEADERS, *task.orca_text_rules.stop_strings),
                 fixed_prefix_characters=fixed_prefix_characters,
                 max_new_tokens=self.max_new_tokens_by_task[task.name],
             )

@@ -8,7 +8,7 @@ class ArcChallenge(NormalizedChoiceTask):
     """Science questions of grades 3 to 9 with three to five choices."""
 
     facts = suite.ARC_CHALLENGE
-    columns = {"question": str, "choices": dict, "answerKey": str}
+    column_types = {"question": str, "choices": dict, "answerKey": str}
 
     def question(self, row: Row) -> str:
         """The question between `Question:` and `Answer:`."""

@@ -24,15 +24,16 @@ class Drop(GenerationTask):
     """Questions about a passage, whose answer is a number, some spans of text, or a date."""
 
     facts = suite.DROP
-    columns = {"passage": str, "question": str, "answer": dict, "validated_answers": dict}
-    leaderboard_rules = TextRules(
-        stops=(".",),  # b281b092, tasks/drop.py
+    column_types = {"passage": str, "question": str, "answer": dict, "validated_answers": dict}
+    leaderboard_text_rules = TextRules(
+        stop_strings=(".",),  # b281b092, tasks/drop.py
         # In the words of results/reported/, so that a table says them once.
-        warning="scored on the text before the first full stop: 12.25 becomes 12; the leaderboard later withdrew DROP",
+        reader_warning="scored on the text before the first full stop: 12.25 becomes 12; the leaderboard later withdrew DROP",
     )
-    orca_rules = TextRules(
-        stops=("\n",),  # an answer is one line
-        scoring="F1, the better of the text as one span and as a list; punctuation at the ends of words does not count",
+    orca_text_rules = TextRules(
+        stop_strings=("\n",),  # an answer is one line
+        scoring_description="F1, the better of the text as one span and as a list; punctuation at the ends of words does not "
+        "count",
     )
 
     def question(self, row: Row) -> str:

@@ -19,17 +19,17 @@ class Gsm8k(GenerationTask):
     """Word problems of primary school, whose answer is a number."""
 
     facts = suite.GSM8K
-    columns = {"question": str, "answer": str}
-    leaderboard_rules = TextRules(
-        stops=(":", "Question:", "Question"),  # b281b092, tasks/gsm8k.py
+    column_types = {"question": str, "answer": str}
+    leaderboard_text_rules = TextRules(
+        stop_strings=(":", "Question:", "Question"),  # b281b092, tasks/gsm8k.py
         # In the words of results/reported/, so that a table says them once.
-        warning="scored on the text before the first colon: a model that writes 'Answer:' or 'Step 1:' is cut off before its "
-        "answer",
+        reader_warning="scored on the text before the first colon: a model that writes 'Answer:' or 'Step 1:' is cut off "
+        "before its answer",
     )
-    orca_rules = TextRules(
-        stops=("\n\nQuestion:",),
-        max_new_tokens=512,
-        scoring="numbers by value: behind ####, else 'answer is', \\boxed, bold, the last equation, the last number",
+    orca_text_rules = TextRules(
+        stop_strings=("\n\nQuestion:",),
+        default_max_new_tokens=512,
+        scoring_description="numbers by value: behind ####, else 'answer is', \\boxed, bold, the last equation, the last number",
     )
 
     def question(self, row: Row) -> str:

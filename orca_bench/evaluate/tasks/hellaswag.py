@@ -17,7 +17,7 @@ class HellaSwag(NormalizedChoiceTask):
     """The most likely ending, of four, of a description of an activity."""
 
     facts = suite.HELLASWAG
-    columns = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
+    column_types = {"activity_label": str, "ctx_a": str, "ctx_b": str, "endings": list, "label": (str, int)}
 
     def question(self, row: Row) -> str:
         """The activity and the context."""

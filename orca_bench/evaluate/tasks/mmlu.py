@@ -15,7 +15,7 @@ class Mmlu(ChoiceTask):
     """Exam questions with four choices, of which the model gives the letter."""
 
     facts = suite.MMLU
-    columns = {"question": str, "subject": str, "choices": list, "answer": int}
+    column_types = {"question": str, "subject": str, "choices": list, "answer": int}
 
     def description(self, row: Row) -> str:
         """The preamble of the subject."""

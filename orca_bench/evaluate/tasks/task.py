@@ -24,30 +24,31 @@ HIDDEN_ANSWERS_HINT = "; a split whose answers are hidden cannot be scored"
 
 @dataclass(frozen=True)
 class Score:
-    """The score of one question: `value` in 0…1 under the task's metric, the model's prediction, and what is right.
+    """The score of one question: `metric_value` in 0…1 under the task's metric, the model's prediction, and what is right.
 
-    `value` is never NaN. Of a task with choices, `prediction` is the index of one; `gold` is one or several. `extra` has
-    further facts of the question by name, as a file of questions has them (another metric, the rule that applied).
+    `metric_value` is never NaN. Of a task with choices, `prediction` is the index of one; `gold_answer` is one or several.
+    `extra_fields` has further facts of the question by name, as a file of questions has them (another metric, the rule that
+    applied).
     """
 
-    value: float
+    metric_value: float
     prediction: int | str | None
-    gold: int | str | None | Sequence[int] | Sequence[Sequence[str]]
-    extra: dict[str, float | str]
+    gold_answer: int | str | None | Sequence[int] | Sequence[Sequence[str]]
+    extra_fields: dict[str, float | str]
 
 
 @dataclass(frozen=True)
 class TextRules:
     """How one protocol generates and scores a task's texts.
 
-    A text ends at a string of `stops` and has at most `max_new_tokens` tokens. `scoring` says in words how it is scored,
-    `warning` what a reader of the number must know; empty where the protocol says nothing.
+    A text ends at a string of `stop_strings` and has at most `default_max_new_tokens` tokens. `scoring_description` says in
+    words how it is scored, `reader_warning` what a reader of the number must know; empty where the protocol says nothing.
     """
 
-    stops: tuple[str, ...]
-    max_new_tokens: int = 256  # b281b092, models/huggingface.py, max_gen_toks
-    scoring: str = ""
-    warning: str = ""
+    stop_strings: tuple[str, ...]
+    default_max_new_tokens: int = 256  # b281b092, models/huggingface.py, max_gen_toks
+    scoring_description: str = ""
+    reader_warning: str = ""
 
 
 class Task(ABC):
@@ -58,9 +59,9 @@ class Task(ABC):
 
     facts: TaskFacts
     #: The columns that the task reads, with the types that their values may have.
-    columns: dict[str, type | tuple[type, ...]]
+    column_types: dict[str, type | tuple[type, ...]]
     #: Whether answers are texts.
-    generates = False
+    generates_text = False
 
     @property
     def name(self) -> str:
@@ -187,8 +188,8 @@ class NormalizedChoiceTask(ChoiceTask):
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """As `ChoiceTask.score`, with `acc` in `extra`."""
         score = super().score(row, log_probabilities)
-        acc = float(super().best(row, log_probabilities) == score.gold)
-        return Score(score.value, score.prediction, score.gold, {"acc": acc})
+        acc = float(super().best(row, log_probabilities) == score.gold_answer)
+        return Score(score.metric_value, score.prediction, score.gold_answer, {"acc": acc})
 
     def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
         """The index of the pair with the highest log-probability a character, the first of equals."""
@@ -205,11 +206,11 @@ class NormalizedChoiceTask(ChoiceTask):
 class GenerationTask(Task):
     """A task whose answer is a text that the model writes."""
 
-    generates = True
+    generates_text = True
     #: The leaderboard's stop strings, and its warning. EOS ends a text besides.
-    leaderboard_rules: TextRules
+    leaderboard_text_rules: TextRules
     #: Those of protocol `orca`, which adds the headers of the prompt's turns to the stop strings.
-    orca_rules: TextRules
+    orca_text_rules: TextRules
 
     @abstractmethod
     def score_text(self, row: Row, text: str) -> Score:

@@ -39,7 +39,7 @@ class TruthfulQa(ChoiceTask):
     """Questions that some people answer wrongly, with true and false answers to choose from."""
 
     facts = suite.TRUTHFUL_QA
-    columns = {"question": str, "mc1_targets": dict, "mc2_targets": dict}
+    column_types = {"question": str, "mc1_targets": dict, "mc2_targets": dict}
 
     def question(self, row: Row) -> str:
         """The preset question-answer pairs and the question."""
@@ -72,7 +72,7 @@ class TruthfulQa(ChoiceTask):
         mc1_count = len(row["mc1_targets"]["choices"])
         score = self.score(row, log_probabilities[mc1_count:])
         mc1 = float(max(range(mc1_count), key=lambda i: (log_probabilities[i], -i)) == 0)
-        return Score(score.value, score.prediction, score.gold, score.extra | {"mc1": mc1})
+        return Score(score.metric_value, score.prediction, score.gold_answer, score.extra_fields | {"mc1": mc1})
 
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """mc2: the share of probability that the true choices have among all.

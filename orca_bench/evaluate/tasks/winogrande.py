@@ -12,7 +12,7 @@ class Winogrande(ChoiceTask):
     """A sentence with a blank that one of two options fills."""
 
     facts = suite.WINOGRANDE
-    columns = {"sentence": str, "option1": str, "option2": str, "answer": str}
+    column_types = {"sentence": str, "option1": str, "option2": str, "answer": str}
 
     def question(self, row: Row) -> str:
         """The sentence up to the blank, with the right option in it."""

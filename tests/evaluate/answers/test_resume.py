@@ -151,7 +151,7 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     engine, tokenizer = tree_engine.load(str(tiny_model))
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
-    documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 8)
+    documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8)
     rule = request_encoding.encoding_of_protocol("orca", tokenizer, 1024)
     fed = {  # what only one request is fed
         (d.document_index, n): set(rule.encode_pair(r.context, r.continuation).token_ids[:-1])

@@ -66,7 +66,7 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
     engine, tokenizer = tree_engine.load(str(tiny_model))
     (task,) = select(name)
     protocol = protocols.protocol_by_name("leaderboard", "")
-    documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 6)
+    documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 6)
     lm = HarnessModel(
         engine,
         request_encoding.encoding_of_protocol("leaderboard", tokenizer, 1024),

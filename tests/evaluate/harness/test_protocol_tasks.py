@@ -29,7 +29,7 @@ def score_calls(monkeypatch):
 def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini, score_calls, name):
     (task,) = select(name)
     protocol = protocols.protocol_by_name("orca", "S")
-    documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 3)
+    documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 3)
     repeated = [*documents, *documents]  # the same strings twice: only their places tell them apart
     numbered = [
         protocols.Document(
@@ -45,8 +45,8 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
     assert score_calls == [(d.part_name, d.document_index) for d in numbered]
     values = [answer for question in outcome.questions for answer in question.answers]
     count = sum(len(d.requests) for d in numbered)
-    assert values == ([f"#### {n}" for n in range(count)] if task.generates else [-float(n) for n in range(count)])
-    if task.generates:
+    assert values == ([f"#### {n}" for n in range(count)] if task.generates_text else [-float(n) for n in range(count)])
+    if task.generates_text:
         assert [q.ran_out[0] for q in outcome.questions] == [n % 2 == 0 for n in range(count)]
     scores = [question.score for question in outcome.questions]
     reported = [
@@ -61,7 +61,7 @@ def test_each_question_is_scored_once_from_the_answers_to_its_own_requests(mini,
 def test_the_instances_of_a_task_are_those_that_lm_eval_hands_to_the_model(mini):
     (task,) = select("mmlu")
     protocol = protocols.protocol_by_name("leaderboard", "")
-    documents = protocol.documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), 2)
+    documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 2)
     handed = []
 
     class Recorder(NumberedAnswers):

@@ -117,7 +117,7 @@ def test_generation_stops_as_the_harness_stopped():
 def test_acc_norm_divides_by_characters_and_never_takes_an_empty_choice():
     document = first("arc_challenge", [arc("q", ["aaaa", "", "bb"], "A")], [arc("q", ["a"], "A")] * 25)
     score = PROTOCOL.score(BY_NAME["arc_challenge"], document, answers(-4.0, -0.1, -3.0))
-    assert (score.value, score.prediction, score.extra) == (1.0, 0, {"acc": 0.0})
+    assert (score.metric_value, score.prediction, score.extra_fields) == (1.0, 0, {"acc": 0.0})
     tie = PROTOCOL.score(BY_NAME["arc_challenge"], document, answers(-4.0, -9.0, -2.0))
     assert tie.prediction == 0  # of equals, the first
 
@@ -128,14 +128,14 @@ def test_gsm8k_wants_the_mark_and_the_very_characters():
         "gsm8k", [{"question": "q", "answer": "x\n#### 1,012"}], [{"question": "", "answer": "#### 1"}] * 5
     )
     values = {"so #### 1012": 1.0, "#### 1,012 or": 1.0, "#### 1012.": 0.0, "it is 1012": 0.0, "####1012": 0.0, "": 0.0}
-    assert {text: PROTOCOL.score(task, document, answers(text)).value for text in values} == values
+    assert {text: PROTOCOL.score(task, document, answers(text)).metric_value for text in values} == values
 
 
 def test_what_was_thrown_away_is_scored_beside():
     task = BY_NAME["gsm8k"]
     document = first("gsm8k", [{"question": "q", "answer": "#### 5"}], [{"question": "", "answer": "#### 1"}] * 5)
     score = PROTOCOL.score(task, document, [Answer("thus", full_text="#### 5 thus")])
-    assert (score.value, score.extra["whole_score"]) == (0.0, 1.0)
+    assert (score.metric_value, score.extra_fields["whole_score"]) == (0.0, 1.0)
 
 
 def test_mc1_and_mc2():
@@ -146,7 +146,7 @@ def test_mc1_and_mc2():
     }
     score = PROTOCOL.score(BY_NAME["truthful_qa"], first("truthful_qa", [row]), answers(-1.0, -2.0, -1.0, -3.0, -2.0))
     weights = [0.36787944117144233, 0.049787068367863944, 0.1353352832366127]
-    assert score.value == pytest.approx(sum(weights[:2]) / sum(weights)) and score.extra == {"mc1": 1.0}
+    assert score.metric_value == pytest.approx(sum(weights[:2]) / sum(weights)) and score.extra_fields == {"mc1": 1.0}
 
 
 def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions():

@@ -22,7 +22,7 @@ def tokenizer(tiny_model):
 
 def documents(mini, name, limit=None, system="S"):
     task = BY_NAME[name]
-    return protocols.Orca(system).documents(task, benchmark_rows.load(task, mini["mini:benchmarks"]), limit)
+    return protocols.Orca(system).documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), limit)
 
 
 @pytest.mark.parametrize("value", ["-1.5", True, None])
@@ -41,7 +41,7 @@ def test_what_is_no_string_is_no_generated_text(value):
 
 def test_order_and_draws_come_from_one_generator_seeded_42(mini):
     task = BY_NAME["arc_challenge"]
-    rows = benchmark_rows.load(task, mini["mini:benchmarks"])
+    rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
     generator = random.Random(42)
     order = list(range(len(rows.evaluation_rows)))
     generator.shuffle(order)
@@ -66,7 +66,7 @@ def test_mmlu_has_a_task_a_subject_with_its_first_five_examples(mini):
     ]
     dev = [
         r
-        for r in benchmark_rows.load(BY_NAME["mmlu"], mini["mini:benchmarks"]).few_shot_pool
+        for r in benchmark_rows.load_task_rows(BY_NAME["mmlu"], mini["mini:benchmarks"]).few_shot_pool
         if r["subject"] == "formal_logic"
     ]
     context = mmlu_documents[3].requests[0].context
@@ -238,31 +238,31 @@ def test_a_text_is_cut_at_each_stop_in_turn():
 def test_rows_that_are_missing_or_wrong_are_named(tmp_path):
     task = BY_NAME["gsm8k"]
     with pytest.raises(UserError, match="no such benchmarks directory"):
-        benchmark_rows.suite(tmp_path / "absent")
+        benchmark_rows.read_suite(tmp_path / "absent")
     with pytest.raises(UserError, match="the split 'test' of gsm8k is missing"):
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
     folder = tmp_path / "gsm8k"
     folder.mkdir()
     (folder / "test.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n')
     with pytest.raises(
         UserError, match="the split 'train' of gsm8k is missing; present: test.jsonl|present: test.jsonl"
     ):
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
     (folder / "train.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n')
     with pytest.raises(UserError, match="1 rows, and 5 examples"):
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
     (folder / "test.jsonl").write_text('{"question": "q", "answer": "#### 1"}\n{"question": "q", "anser": "a"}\n')
     with pytest.raises(UserError, match=r"test.jsonl:2: no column 'answer'.*did you mean 'anser'"):
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
     (folder / "test.jsonl").write_text('{"question": "q", "answer": 3}\n')
     with pytest.raises(UserError, match="column 'answer' is a int"):
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
 
 
 def test_the_mini_suite_says_that_it_is_not_the_leaderboard(mini):
-    suite = benchmark_rows.suite(mini["mini:benchmarks"])
-    assert suite.name == "mini" and not suite.comparable
-    assert benchmark_rows.suite(None).comparable
+    suite = benchmark_rows.read_suite(mini["mini:benchmarks"])
+    assert suite.suite_name == "mini" and not suite.is_comparable
+    assert benchmark_rows.read_suite(None).is_comparable
 
 
 def test_tokenizer_of_the_model_is_sentencepiece(tokenizer):

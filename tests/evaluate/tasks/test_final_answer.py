@@ -55,7 +55,7 @@ def check_numbers(gold_rows):
                 minus=commas.replace("-", "\u2212"),
                 x=row["answer"].rpartition("\n####")[0],
             )
-            if GSM8K.score_text(row, text).value != 1.0:
+            if GSM8K.score_text(row, text).metric_value != 1.0:
                 wrong.append(text)
         assert not wrong, (name, len(wrong), wrong[:3])
 
@@ -66,7 +66,7 @@ def test_every_gold_number_of_gsm8k_is_right_in_twelve_forms(shared):
 
 
 def test_every_gold_number_of_the_mini_suite_is_right_in_twelve_forms(mini):
-    check_numbers(benchmark_rows.load(GSM8K, mini["mini:benchmarks"]).evaluation_rows)
+    check_numbers(benchmark_rows.load_task_rows(GSM8K, mini["mini:benchmarks"]).evaluation_rows)
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_the_number_that_a_text_gives_as_its_answer(text, number, rule):
 def test_numbers_are_compared_by_value_and_wrong_ones_are_wrong():
     row = {"question": "", "answer": "x\n#### 1,800"}
     for text in ("1800", "1,800.00", "1 800", "3600/2", "$1,800"):
-        assert GSM8K.score_text(row, f"The answer is {text}").value == 1.0, text
+        assert GSM8K.score_text(row, f"The answer is {text}").metric_value == 1.0, text
     for text in ("180", "18", "-1800", "1800.5", "1800/7", "1/0", "1" * 6000):
-        assert GSM8K.score_text(row, f"The answer is {text}").value == 0.0, text[:10]
+        assert GSM8K.score_text(row, f"The answer is {text}").metric_value == 0.0, text[:10]
     assert not equal_numbers("1" * 6000, "1" * 6000)
 
 
@@ -127,8 +127,8 @@ def test_the_leaderboard_keeps_its_slips():
     row = {"question": "", "answer": "x\n#### 18"}
     document = Document("gsm8k", 0, 0, row, ())
     texts = ("#### 18", "#### 18.00", "#### $18", "The answer is 18.", "#### 1 800")
-    assert [Leaderboard().score(GSM8K, document, [Answer(text)]).value for text in texts] == [1, 0, 0, 0, 0]
-    assert [Orca("").score(GSM8K, document, [Answer(text)]).value for text in texts] == [1, 1, 1, 1, 0]
+    assert [Leaderboard().score(GSM8K, document, [Answer(text)]).metric_value for text in texts] == [1, 0, 0, 0, 0]
+    assert [Orca("").score(GSM8K, document, [Answer(text)]).metric_value for text in texts] == [1, 1, 1, 1, 0]
 
 
 # --- DROP -----------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_every_gold_answer_of_drop_is_right_in_twelve_forms(shared):
 
 
 def test_every_gold_answer_of_the_mini_suite_is_right_in_twelve_forms(mini):
-    check_spans(benchmark_rows.load(DROP, mini["mini:benchmarks"]).evaluation_rows)
+    check_spans(benchmark_rows.load_task_rows(DROP, mini["mini:benchmarks"]).evaluation_rows)
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_the_leaderboard_takes_a_text_for_one_span():
     row = {"passage": "", "question": "", "answer": {"number": "12.25", "date": empty, "spans": []}}
     row["validated_answers"] = {"number": [], "date": [], "spans": []}
     document = Document("drop", 0, 0, row, ())
-    assert Leaderboard().score(DROP, document, [Answer("12.25.")]).value == 0.0
-    assert Orca("").score(DROP, document, [Answer("12.25.")]).value == 1.0
+    assert Leaderboard().score(DROP, document, [Answer("12.25.")]).metric_value == 0.0
+    assert Orca("").score(DROP, document, [Answer("12.25.")]).metric_value == 1.0
 
 
 def test_only_what_stands_behind_answer_is_counts():
@@ -266,7 +266,7 @@ def test_a_row_whose_right_answer_is_missing_is_refused_by_line(tmp_path, name, 
     file = tmp_path / name / f"{task.split}.jsonl"
     file.write_text("".join(line + "\n" for line in lines))
     with pytest.raises(UserError) as refused:
-        benchmark_rows.load(task, tmp_path)
+        benchmark_rows.load_task_rows(task, tmp_path)
     assert f"{file}:{len(lines)}" in str(refused.value.where) and message in refused.value.what
 
 

@@ -32,7 +32,7 @@ def test_arc_reads_numbered_keys_and_normalizes_by_characters():
     assert task.example(ARC) == "Question: Q?\nAnswer: b"
     assert task.pairs(ARC) == [("Question: Q?\nAnswer:", " " + c) for c in ("aa", "b", "cccc")]
     assert task.score(ARC, [-4.0, -3.0, -7.0]).prediction == 2  # -2, -3, -1.75 a character
-    assert task.score(ARC, [-4.0, -1.0, -7.0]).value == 1.0
+    assert task.score(ARC, [-4.0, -1.0, -7.0]).metric_value == 1.0
 
 
 def test_hellaswag_takes_wikihows_marks_out():
@@ -60,8 +60,8 @@ def test_mc2_is_the_true_choices_share_and_does_not_underflow():
     row = {"question": "Q", "mc2_targets": {"choices": ["a", "b", "c"], "labels": [1, 1, 0]}}
     task = BY_NAME["truthful_qa"]
     weights = [math.exp(x) for x in (-1.0, -2.0, -0.5)]
-    assert task.score(row, [-1.0, -2.0, -0.5]).value == pytest.approx(sum(weights[:2]) / sum(weights))
-    assert task.score(row, [-2001.0, -2002.0, -2000.5]).value == pytest.approx(sum(weights[:2]) / sum(weights))
+    assert task.score(row, [-1.0, -2.0, -0.5]).metric_value == pytest.approx(sum(weights[:2]) / sum(weights))
+    assert task.score(row, [-2001.0, -2002.0, -2000.5]).metric_value == pytest.approx(sum(weights[:2]) / sum(weights))
 
 
 def test_gsm8k_removes_commas():
@@ -103,8 +103,8 @@ def test_drop_takes_the_best_of_the_gold_answers():
         "validated_answers": {"number": ["", ""], "date": [date, date | {"year": "1999"}], "spans": [["two men"], []]},
     }
     assert drop.gold_answers(row) == [("7",), ("two men",), ("1999",)]
-    assert BY_NAME["drop"].score_text(row, "two men").value == 1.0
-    assert BY_NAME["drop"].score_text(row, "nobody").value == 0.0
+    assert BY_NAME["drop"].score_text(row, "two men").metric_value == 1.0
+    assert BY_NAME["drop"].score_text(row, "nobody").metric_value == 0.0
 
 
 def test_tasks_are_selected_by_name_alias_or_all():

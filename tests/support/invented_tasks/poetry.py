@@ -8,7 +8,7 @@ class Poetry(ChoiceTask):
     """Lines with two choices for the next one."""
 
     facts = suite.BY_NAME["poetry"]
-    columns = {"line": str, "poet": str, "next": list, "answer": int}
+    column_types = {"line": str, "poet": str, "next": list, "answer": int}
 
     def question(self, row: Row) -> str:
         """The line."""

@@ -8,9 +8,9 @@ class Riddles(GenerationTask):
     """Riddles whose answer is one word."""
 
     facts = suite.BY_NAME["riddles"]
-    columns = {"riddle": str, "answer": str}
-    leaderboard_rules = TextRules(stops=("\n",), max_new_tokens=16)
-    orca_rules = TextRules(stops=("\n",), max_new_tokens=32, scoring="the word")
+    column_types = {"riddle": str, "answer": str}
+    leaderboard_text_rules = TextRules(stop_strings=("\n",), default_max_new_tokens=16)
+    orca_text_rules = TextRules(stop_strings=("\n",), default_max_new_tokens=32, scoring_description="the word")
 
     def question(self, row: Row) -> str:
         """The riddle."""
