@@ -32,23 +32,25 @@ if TYPE_CHECKING:
     from orca_bench.train.train_recipe import TrainingDisplay
 
 #: Where runs and results go unless said otherwise.
-RUNS = Path("runs")
+DEFAULT_RUNS_FOLDER = Path("runs")
 
 
-def load_recipe(path: str | Path, overrides: str | Sequence[str] = (), runs: str | Path = RUNS) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: str | Sequence[str] = (), runs: str | Path = DEFAULT_RUNS_FOLDER
+) -> Recipe:
     """Read a recipe file, or a shipped recipe by its name; `overrides` are `section.key=value`, several or one text.
 
     Files of the embedded default that it names (`mini:…`) are written below `runs`. Raises UserError with file and line.
     """
     from orca_bench import mini, recipe_file
 
-    return mini.resolve_recipe(recipe_file.load(path, _text_list(overrides)), Path(runs), where=path)
+    return mini.resolve_recipe(recipe_file.read_recipe_file(path, _text_list(overrides)), Path(runs), where=path)
 
 
 def train(
     recipe: str | Path | Recipe,
     overrides: str | Sequence[str] = (),
-    runs: str | Path = RUNS,
+    runs: str | Path = DEFAULT_RUNS_FOLDER,
     *,
     fresh: bool = False,
     launcher: str = "torchrun",
@@ -73,7 +75,7 @@ def train(
 
 def evaluate(
     model: str | Path | None = None,
-    runs: str | Path = RUNS,
+    runs: str | Path = DEFAULT_RUNS_FOLDER,
     *,
     tasks: str | Sequence[str] = "all",
     protocol: str = "orca",
@@ -175,7 +177,7 @@ def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> Sco
     return build_score_table([(file.label, file.result) for file in results], read_reported_scores(reported))
 
 
-def newest_model(runs: str | Path = RUNS) -> Path:
+def newest_model(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     """The model folder of the run below `runs` that finished last; raises UserError where there is none."""
     from orca_bench.train.run_folder import newest_finished
 
@@ -185,7 +187,7 @@ def newest_model(runs: str | Path = RUNS) -> Path:
     return run.model
 
 
-def newest_result(runs: str | Path = RUNS) -> Path:
+def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     """The result file below `runs` that was written last; raises UserError where there is none."""
     from orca_bench.results.reading import is_result_file
 

@@ -3,8 +3,8 @@
 In: what the command starts. Out: a `Lifeline`, whose environment variables a started process gets and passes on to all that it
 starts in turn. When the command ends, all processes that have them are killed, whichever process has started them (torch gives
 each of torchrun's workers a session of its own, so that killing a process group does not reach them). Where the command itself
-is killed, the started process must help: `follow` ends it within a second. Its own module because the end of a command has to
-be noticed by code that imports nothing heavy.
+is killed, the started process must help: `end_with_command` ends it within a second. Its own module because the end of a
+command has to be noticed by code that imports nothing heavy.
 
 The lifeline is a named pipe in a temporary folder. Only the command has its writing end, which no other process inherits, and
 the system closes it however the command ends: whoever reads the pipe then gets its end of file.
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import psutil
 
-_LIFELINE = "ORCA_BENCH_LIFELINE"
-_PURPOSE = "ORCA_BENCH_PURPOSE"
-_POLL_S = 0.5
+_LIFELINE_VARIABLE = "ORCA_BENCH_LIFELINE"
+_PURPOSE_VARIABLE = "ORCA_BENCH_PURPOSE"
+_POLL_INTERVAL_S = 0.5
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
@@ -49,23 +49,23 @@ class Lifeline:
     @property
     def environment(self) -> dict[str, str]:
         """What to add to the environment of a process that is started."""
-        return {_LIFELINE: str(self._pipe_path), _PURPOSE: self.purpose}
+        return {_LIFELINE_VARIABLE: str(self._pipe_path), _PURPOSE_VARIABLE: self.purpose}
 
     def __enter__(self) -> Lifeline:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._write_descriptor)
-        _kill_processes_with(_LIFELINE, str(self._pipe_path))
+        _kill_processes_with(_LIFELINE_VARIABLE, str(self._pipe_path))
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def follow() -> None:
+def end_with_command() -> None:
     """From now on this process ends when the command that started it ends, or its parent does.
 
     It ends at once and without a message: nobody is left to read one. Does nothing in a process without a lifeline.
     """
-    pipe_path, parent_id = os.environ.get(_LIFELINE), os.getppid()
+    pipe_path, parent_id = os.environ.get(_LIFELINE_VARIABLE), os.getppid()
     if not pipe_path:
         return
     if sys.platform == "linux":  # reaches a process whose threads cannot run
@@ -77,16 +77,16 @@ def follow() -> None:
     threading.Thread(target=_watch_parent, args=(descriptor, parent_id), daemon=True).start()
 
 
-def follow_parent() -> None:
+def end_with_parent() -> None:
     """From now on this process ends when its parent does: for a process that somebody else's launcher started."""
     threading.Thread(target=_watch_parent, args=(None, os.getppid()), daemon=True).start()
 
 
 def _watch_parent(descriptor: int | None, parent_id: int) -> None:
     while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent_id:
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_INTERVAL_S)
     if not is_open:  # nobody else is left to remove it
-        shutil.rmtree(Path(os.environ[_LIFELINE]).parent, ignore_errors=True)
+        shutil.rmtree(Path(os.environ[_LIFELINE_VARIABLE]).parent, ignore_errors=True)
     _end_process_tree()
 
 
@@ -106,7 +106,7 @@ def _end_process_tree() -> None:
     os._exit(1)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A port of 127.0.0.1 that is free now, for a process that is started next."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -115,7 +115,7 @@ def free_port() -> int:
 
 def running_process_ids(purpose: str) -> list[int]:
     """The ids of this machine's processes that have a lifeline of this purpose."""
-    return [process.pid for process in _processes_with(_PURPOSE, purpose)]
+    return [process.pid for process in _processes_with(_PURPOSE_VARIABLE, purpose)]
 
 
 def _processes_with(variable_name: str, variable_value: str) -> list[psutil.Process]:

@@ -56,7 +56,7 @@ def check_choice(value: str, choices: Sequence[str], where: Where) -> None:
         raise UserError(f"{value!r} is not one of {', '.join(choices)}", where=where)
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
+def spelling_hint(word: str, candidates: Iterable[str]) -> str | None:
     """A hint that names the known word most like `word`, or None where nothing is like it."""
     close_matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f"did you mean '{close_matches[0]}'?" if close_matches else None

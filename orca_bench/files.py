@@ -24,11 +24,11 @@ from typing import Any, BinaryIO, TextIO
 from orca_bench.errors import UserError, Where
 
 #: How a Git LFS pointer begins: the content of a file that was cloned without git-lfs.
-LFS_POINTER = b"version https://git-lfs"
+LFS_POINTER_PREFIX = b"version https://git-lfs"
 
 
 #: What to do about an error of the operating system while a file is written, by its number.
-_WRITE_HINTS = {
+_WRITE_HINT_BY_ERRNO = {
     errno.EISDIR: "name a file, not a folder",
     errno.ENOTDIR: "a part of this path is a file: choose another folder",
     errno.EEXIST: "a part of this path is a file: choose another folder",
@@ -40,7 +40,7 @@ _UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
 
 @contextlib.contextmanager
-def writing(folder: str | Path) -> Iterator[None]:
+def catch_write_errors(folder: str | Path) -> Iterator[None]:
     """Turn what the operating system raises while files in `folder` are written (disk full, no permission) into a UserError."""
     try:
         yield
@@ -50,13 +50,13 @@ def writing(folder: str | Path) -> Iterator[None]:
         raise UserError(
             f"cannot write: {error.strerror or error}",
             where=error.filename or folder,
-            hint=_WRITE_HINTS.get(error.errno or 0, "choose another folder"),
+            hint=_WRITE_HINT_BY_ERRNO.get(error.errno or 0, "choose another folder"),
         ) from error
 
 
-def make_folder(folder: Path) -> Path:
+def make_writable_folder(folder: Path) -> Path:
     """Create `folder` with its parents and prove that a file can be written in it; raises UserError where not."""
-    with writing(folder):
+    with catch_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         probe_file = folder / f".writable-{os.getpid()}"
         probe_file.write_bytes(b"")
@@ -66,12 +66,12 @@ def make_folder(folder: Path) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) in one step; raises UserError where the disk does not take it."""
-    with replacing(path) as handle:
+    with open_text_replacement(path) as handle:
         handle.write(text)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
+def open_text_replacement(path: Path) -> Iterator[TextIO]:
     """Yield a UTF-8 text handle whose content replaces `path` in one step at the end, and not at all where anything fails.
 
     A name that ends in .gz is compressed, without a time in it: the same text gives the same bytes. Raises UserError where
@@ -80,22 +80,22 @@ def replacing(path: Path) -> Iterator[TextIO]:
     if path.suffix in _UNSUPPORTED_SUFFIXES:
         raise UserError(f"{path.suffix} is not written", where=path, hint="end the name in .gz, or in no compression")
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
-        with writing(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
+        with catch_write_errors(path), open(path, "w", encoding="utf-8", newline="\n") as handle:
             yield handle
         return
-    with replacing_bytes(path) as raw_file:
+    with open_binary_replacement(path) as raw_file:
         byte_stream = gzip.GzipFile("", "wb", fileobj=raw_file, mtime=0) if path.suffix == ".gz" else raw_file
         with io.TextIOWrapper(byte_stream, encoding="utf-8", newline="\n", write_through=False) as handle:
             yield handle
 
 
 @contextlib.contextmanager
-def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
+def open_binary_replacement(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary handle whose content replaces `path` in one step at the end, and not at all where anything fails."""
     path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
     temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with writing(path):
+        with catch_write_errors(path):
             with open(temporary_path, "wb") as handle:
                 yield handle
             _flush_to_disk(temporary_path)
@@ -106,10 +106,10 @@ def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def open_folder_replacement(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that takes its place at the end, and is removed where anything fails.
 
-    A kill in the middle leaves the old folder or none, never half of one; `remove_temporary` clears what it leaves beside.
+    A kill in the middle leaves the old folder or none, never half of one; `remove_temporary_files` clears what it leaves beside.
     Raises UserError where the disk does not take it.
     """
     path = path.resolve() if path.is_symlink() else path
@@ -117,7 +117,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path.with_name(f".{path.name}.{os.getpid()}.{suffix}") for suffix in ("tmp", "old.tmp")
     )
     try:
-        with writing(path):
+        with catch_write_errors(path):
             shutil.rmtree(temporary_folder, ignore_errors=True)
             temporary_folder.mkdir(parents=True)
             yield temporary_folder
@@ -138,7 +138,7 @@ def _flush_to_disk(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def remove_temporary(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`: the temporary names of this module."""
     for entry in folder.glob(".*.tmp"):
         if entry.is_dir():
@@ -166,19 +166,19 @@ def _escape_surrogates(text: str) -> str:
 _COMPRESSION_BY_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 #: How deep lists and objects may be nested: far more than any data set needs, far less than Python's own limit.
-MAX_DEPTH = 64
+MAX_JSON_DEPTH = 64
 
 
 @contextlib.contextmanager
-def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+def open_decompressed(path: Path) -> Iterator[io.BufferedReader]:
     """Yield a file's bytes, decompressed where its first bytes are those of gzip, zstd, bzip2 or xz.
 
-    Raises UserError where there is no such file; what reading raises is turned into a UserError by `reading`.
+    Raises UserError where there is no such file; what reading raises is turned into a UserError by `catch_read_errors`.
     """
     if path.is_dir():
         raise UserError("a folder, not a file", where=path)
     with contextlib.ExitStack() as stack:
-        with reading(path):
+        with catch_read_errors(path):
             raw_file = stack.enter_context(open(path, "rb"))
             first_bytes = raw_file.peek(8)
             compression = next(
@@ -201,7 +201,7 @@ def _decompress(raw_file: io.BufferedReader, compression: str) -> io.BufferedRea
 
 
 @contextlib.contextmanager
-def reading(path: Path, location: Callable[[], Where] | None = None) -> Iterator[None]:
+def catch_read_errors(path: Path, location: Callable[[], Where] | None = None) -> Iterator[None]:
     """Turn what the operating system and the decompressors raise while a file is read into a UserError.
 
     It names the path, or the place in the file that `location()` gives.
@@ -227,7 +227,7 @@ def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str
     Raises UserError, with file and line, for text that is not UTF-8 and for a file that cannot be decompressed.
     """
     line_number = 0
-    with reading(path, lambda: f"{path}:{line_number + 1}"):
+    with catch_read_errors(path, lambda: f"{path}:{line_number + 1}"):
         for line_number, line in enumerate(stream, 1):
             try:
                 text = line.decode("utf-8-sig" if line_number == 1 else "utf-8")
@@ -243,13 +243,13 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises UserError, with file and line, where a line is not a JSON object or the file is not UTF-8 text.
     """
-    with open_bytes(path) as stream:
+    with open_decompressed(path) as stream:
         for line_number, line in read_lines(path, stream):
             if line.strip():
-                yield line_number, json_object(line, f"{path}:{line_number}")
+                yield line_number, parse_json_object(line, f"{path}:{line_number}")
 
 
-def json_object(text: str, where: str) -> dict[str, Any]:
+def parse_json_object(text: str, where: str) -> dict[str, Any]:
     """The JSON object that a text holds; raises UserError where it holds none."""
     value = parse_json(text, where)
     if not isinstance(value, dict):
@@ -264,40 +264,40 @@ def parse_json(text: str, where: Where) -> Any:
 
     Raises UserError where it is not JSON, and for what Python cannot keep: numbers of thousands of digits, endless nesting.
     """
-    with json_errors(where):
+    with catch_json_errors(where):
         value = json.loads(text)
-        check_depth(value)
+        check_json_depth(value)
     return value
 
 
 @contextlib.contextmanager
-def json_errors(where: Where) -> Iterator[None]:
-    """Turn what json and `check_depth` raise into a UserError."""
+def catch_json_errors(where: Where) -> Iterator[None]:
+    """Turn what json and `check_json_depth` raise into a UserError."""
     try:
         yield
     except json.JSONDecodeError as error:
         raise UserError(f"not JSON ({error.msg})", where=where) from None
     except RecursionError:
-        raise UserError(f"JSON nested more than {MAX_DEPTH} deep", where=where) from None
+        raise UserError(f"JSON nested more than {MAX_JSON_DEPTH} deep", where=where) from None
     except ValueError:  # Python reads no integer of more than 4,300 digits
         raise UserError("a number of too many digits", where=where) from None
 
 
-def check_depth(value: Any, depth: int = MAX_DEPTH) -> None:
+def check_json_depth(value: Any, depth: int = MAX_JSON_DEPTH) -> None:
     """Raise RecursionError where lists and objects are nested more than `depth` deep."""
     if isinstance(value, dict | list):
         if not depth:
             raise RecursionError
         for child in value.values() if isinstance(value, dict) else value:
             if isinstance(child, dict | list):
-                check_depth(child, depth - 1)
+                check_json_depth(child, depth - 1)
 
 
 def read_json(path: Path) -> Any:
     """Read one JSON file; raises UserError where it is absent or not JSON."""
-    with reading(path):
+    with catch_read_errors(path):
         file_bytes = path.read_bytes()
-    if hint := lfs_hint(path):
+    if hint := lfs_pointer_hint(path):
         raise UserError("not a JSON file", where=path, hint=hint)
     try:
         text = file_bytes.decode("utf-8-sig")
@@ -309,20 +309,20 @@ def read_json(path: Path) -> Any:
         raise UserError(f"not a JSON file ({error.what})", where=path) from None
 
 
-def lfs_hint(path: Path) -> str | None:
+def lfs_pointer_hint(path: Path) -> str | None:
     """What to do about a file that `git clone` left as a Git LFS pointer; None where it is none."""
-    with reading(path), open(path, "rb") as handle:
-        is_lfs_pointer = handle.read(len(LFS_POINTER)) == LFS_POINTER
+    with catch_read_errors(path), open(path, "rb") as handle:
+        is_lfs_pointer = handle.read(len(LFS_POINTER_PREFIX)) == LFS_POINTER_PREFIX
     return "it is a Git LFS pointer: fetch the file itself with `git lfs pull`" if is_lfs_pointer else None
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, as hexadecimal; raises UserError where it cannot be read."""
-    with reading(path), open(path, "rb") as handle:
+    with catch_read_errors(path), open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def shipped(folder_name: str) -> Path:
+def shipped_folder(folder_name: str) -> Path:
     """The folder of files that come with orca-bench: `recipes`, or `reported` (scores).
 
     In an installed wheel they stand inside the package; in a checkout at the top level (recipes/, results/reported/).

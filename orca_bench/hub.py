@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from orca_bench.errors import UserError, nearest, one_line
+from orca_bench.errors import UserError, one_line, spelling_hint
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 #: What shows the user a line.
 ShowMessage = Callable[[str], None]
-Kind = Literal["model", "dataset"]
+RepositoryKind = Literal["model", "dataset"]
 
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 #: Endings of files, which ids do not have.
 _FILE_NAME_PATTERN = re.compile(
     r"\.(model|json|jsonl|gz|zst|yaml|yml|parquet|csv|tsv|txt|safetensors|bin|gguf)$", re.IGNORECASE
 )
-_KIND_NOUNS = {"model": "model", "dataset": "data set"}
+_NOUN_BY_KIND = {"model": "model", "dataset": "data set"}
 _SHORT_COMMIT_LENGTH = 12  # characters of a commit in messages
 _MAX_MESSAGE_LENGTH = 250  # of the hub's own message
 #: Small files of a model: everything but its weights.
@@ -48,7 +48,7 @@ class Commit:
         return f"{self.id}@{self.sha[:_SHORT_COMMIT_LENGTH]}"
 
 
-def is_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
     """Whether `name` is read as an id of the hub: `OWNER/NAME`, where OWNER is nothing that is here."""
     return (
         bool(_ID_PATTERN.fullmatch(name))
@@ -57,15 +57,15 @@ def is_id(name: str) -> bool:
     )
 
 
-def check_id(name: str, noun: str) -> None:
+def check_hub_id(name: str, noun: str) -> None:
     """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
     A path that is spelled wrong must not be read as an id: a stranger's files would be fetched.
     """
-    if is_id(name):
+    if is_hub_id(name):
         return
     owner_folder = Path(name.split("/")[0])
-    hint = _nearest_path(name)
+    hint = _nearest_path_hint(name)
     if hint is None and _ID_PATTERN.fullmatch(name) and owner_folder.exists():
         hint = f"'{owner_folder}' is a folder here, so this is not taken for an id of the hub"
     if hint is None and "@" in name and _ID_PATTERN.fullmatch(name.split("@")[0]):
@@ -73,7 +73,7 @@ def check_id(name: str, noun: str) -> None:
     raise UserError(f"no such {noun}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
 
 
-def resolve(name: str, revision: str | None, kind: Kind = "model") -> Commit:
+def resolve_commit(name: str, revision: str | None, kind: RepositoryKind = "model") -> Commit:
     """The commit that a revision (branch, tag or commit; None is the default branch) of a hub id is now.
 
     Out of the cache where the hub cannot be reached. Raises UserError with what the hub says.
@@ -83,7 +83,7 @@ def resolve(name: str, revision: str | None, kind: Kind = "model") -> Commit:
     try:
         commit = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen kinds; for the user they are one
-        raise refusal(error, name, revision, kind) from error
+        raise hub_user_error(error, name, revision, kind) from error
     return Commit(name, revision, commit.resolved)
 
 
@@ -102,7 +102,7 @@ def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
                 )
             )
         except Exception as error:
-            raise refusal(error, commit.id, commit.revision, "model") from error
+            raise hub_user_error(error, commit.id, commit.revision, "model") from error
 
     folder = fetch([*_SETTINGS_PATTERNS, *(_SAFETENSORS_PATTERNS if with_weights else ())])
     if with_weights and not any(folder.glob("*.safetensors")):
@@ -110,14 +110,14 @@ def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
     return folder
 
 
-def load_rows(commit: Commit, configuration: str | None = None, split: str = "train") -> Dataset:
+def load_dataset_rows(commit: Commit, configuration: str | None = None, split: str = "train") -> Dataset:
     """The rows of a data set at a commit; raises UserError with what the hub or the reader of its files says."""
     from datasets import load_dataset
 
     try:
         rows = load_dataset(commit.id, configuration, split=split, revision=commit.sha)
     except Exception as error:
-        raise refusal(error, commit.id, commit.revision, "dataset") from error
+        raise hub_user_error(error, commit.id, commit.revision, "dataset") from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
     cached_files = [str(file["filename"]) for file in rows.cache_files]
     if any(commit.sha not in file for file in cached_files):
@@ -129,11 +129,11 @@ def load_rows(commit: Commit, configuration: str | None = None, split: str = "tr
     return rows
 
 
-def refusal(error: Exception, name: str, revision: str | None, kind: Kind) -> UserError:
+def hub_user_error(error: Exception, name: str, revision: str | None, kind: RepositoryKind) -> UserError:
     """The error of the hub's client as a UserError: the hub's own message, and what to do."""
     from huggingface_hub import errors
 
-    noun, local_noun = _KIND_NOUNS[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
+    noun, local_noun = _NOUN_BY_KIND[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
     local_hint, absent_text = f"give {local_noun}", f"no such {noun} here"
     causes = list(_error_chain(error))
     status_code = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
@@ -173,12 +173,12 @@ def _error_chain(error: BaseException) -> list[BaseException]:
     return errors
 
 
-def _nearest_path(name: str) -> str | None:
+def _nearest_path_hint(name: str) -> str | None:
     """A hint with the path here that is most like `name`."""
     path = Path(name)
     existing_folder = next((parent for parent in path.parents if parent.is_dir()), None)
     if existing_folder is None:
         return None
     absent_name = path.relative_to(existing_folder).parts[0]
-    hint = nearest(absent_name, (entry.name for entry in existing_folder.iterdir()))
+    hint = spelling_hint(absent_name, (entry.name for entry in existing_folder.iterdir()))
     return hint if hint is None or existing_folder == Path(".") else hint.replace("'", f"'{existing_folder}/", 1)

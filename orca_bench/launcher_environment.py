@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-_RANK, _LOCAL_RANK, _WORLD_SIZE = "RANK", "LOCAL_RANK", "WORLD_SIZE"
+_RANK_VARIABLE, _LOCAL_RANK_VARIABLE, _WORLD_SIZE_VARIABLE = "RANK", "LOCAL_RANK", "WORLD_SIZE"
 
 
 def is_launched() -> bool:
     """Whether a launcher has started this process."""
-    return _WORLD_SIZE in os.environ
+    return _WORLD_SIZE_VARIABLE in os.environ
 
 
 def has_other_processes() -> bool:
@@ -24,19 +24,19 @@ def has_other_processes() -> bool:
 
 def world_size() -> int:
     """How many processes the launcher has started on all machines; 1 without a launcher."""
-    return int(os.environ.get(_WORLD_SIZE, "1"))
+    return int(os.environ.get(_WORLD_SIZE_VARIABLE, "1"))
 
 
 def rank() -> int:
     """The number of this process among all of the launcher's; 0 without a launcher."""
-    return int(os.environ.get(_RANK, "0"))
+    return int(os.environ.get(_RANK_VARIABLE, "0"))
 
 
 def local_rank() -> int:
     """The number of this process among those of this machine, which is the number of its GPU; 0 without a launcher."""
-    return int(os.environ.get(_LOCAL_RANK, "0"))
+    return int(os.environ.get(_LOCAL_RANK_VARIABLE, "0"))
 
 
 def set_local_rank(new_rank: int) -> None:
     """Make this process `new_rank` of this machine, for helpers that are started without a launcher."""
-    os.environ[_LOCAL_RANK] = str(new_rank)
+    os.environ[_LOCAL_RANK_VARIABLE] = str(new_rank)

@@ -12,7 +12,7 @@ import os
 import warnings
 
 
-def prepare() -> None:
+def prepare_libraries() -> None:
     """Make the libraries fit this machine, and quiet. Call it before importing transformers or deepspeed; it may be repeated."""
     import torch
 
@@ -31,7 +31,7 @@ def prepare() -> None:
         enable_progress_bars()  # that call has turned off the hub's bars too, and downloads take minutes
 
 
-def share_processor(process_count: int) -> None:
+def limit_cpu_threads(process_count: int) -> None:
     """Let this process use its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
     import torch
 

@@ -73,7 +73,7 @@ def fixed_prefix(system: str) -> str:
     return _SYSTEM_HEADER + system + _USER_HEADER
 
 
-def messages(system: str, instruction: str, input: str | None = None) -> list[dict[str, str]]:
+def chat_messages(system: str, instruction: str, input: str | None = None) -> list[dict[str, str]]:
     """The chat messages that `CHAT_TEMPLATE` renders to `render(system, instruction, input)`."""
     turns = [{"role": "system", "content": system}, {"role": "user", "content": instruction}]
     if input:

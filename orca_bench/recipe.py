@@ -15,20 +15,22 @@ from orca_bench import yaml_files
 #: Tokens that a model attends to where nothing else is said: LLaMA 1's context window, in which the student is trained.
 CONTEXT_WINDOW = 2048
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f]+$"
 
-Positive = Annotated[int, Field(gt=0, le=2**40)]  # no size or count of a run is near it; larger ones overflow libraries
+PositiveInt = Annotated[
+    int, Field(gt=0, le=2**40)
+]  # no size or count of a run is near it; larger ones overflow libraries
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]  # torch.optim.AdamW's bounds
 PathOrId = Annotated[str, Field(min_length=1, pattern=PRINTABLE_PATTERN)]  # a path or a hub id
 
 #: Marks a key that changes no number that training computes: a run may be continued with another value of it. A key without
 #: the mark must keep its value.
-MAY_CHANGE = "may change"
+MAY_CHANGE_MARK = "may change"
 
 #: The key that names the recipe that a file extends. Only files have it: a loaded `Recipe` is complete.
-EXTENDS = "extends"
+EXTENDS_KEY = "extends"
 EXTENDS_DESCRIPTION = (
     "Another recipe, as a path relative to this file or the name of a shipped recipe. Its keys hold where this file does "
     "not give them. A list replaces a list. `null` takes a value away."
@@ -42,14 +44,14 @@ class _Section(BaseModel):
 class Architecture(_Section):
     """A LLaMA with random weights, in the names of transformers' LlamaConfig."""
 
-    hidden_size: Positive = Field(description="Width of the hidden states, in numbers per token.")
-    intermediate_size: Positive = Field(description="Width of each feed-forward layer.")
-    num_hidden_layers: Positive = Field(description="Number of layers.")
-    num_attention_heads: Positive = Field(description="Attention heads per layer. It divides hidden_size.")
-    num_key_value_heads: Positive | None = Field(
+    hidden_size: PositiveInt = Field(description="Width of the hidden states, in numbers per token.")
+    intermediate_size: PositiveInt = Field(description="Width of each feed-forward layer.")
+    num_hidden_layers: PositiveInt = Field(description="Number of layers.")
+    num_attention_heads: PositiveInt = Field(description="Attention heads per layer. It divides hidden_size.")
+    num_key_value_heads: PositiveInt | None = Field(
         None, description="Key and value heads per layer. It divides num_attention_heads, which is the default."
     )
-    max_position_embeddings: Positive = Field(CONTEXT_WINDOW, description="Context window, in tokens.")
+    max_position_embeddings: PositiveInt = Field(CONTEXT_WINDOW, description="Context window, in tokens.")
     tie_word_embeddings: bool = Field(False, description="Whether the output head shares the input embeddings.")
     rope_theta: Annotated[float, Field(gt=0)] = Field(10000.0, description="Base of the rotary position embeddings.")
     rms_norm_eps: Annotated[float, Field(gt=0)] = Field(
@@ -80,7 +82,7 @@ class Model(_Section):
     def tokenizer_source(self) -> str:
         """The path or hub id of the tokenizer: `tokenizer`, or where there is none the base."""
         source = self.tokenizer or self.base
-        assert source is not None, "`recipe_file.load` refuses a model with neither"
+        assert source is not None, "`recipe_file.read_recipe_file` refuses a model with neither"
         return source
 
 
@@ -92,8 +94,8 @@ class Data(_Section):
         description="Files (JSON, JSON Lines, Parquet, CSV), folders or patterns of them, or hub ids (OWNER/NAME or "
         "OWNER/NAME@REVISION).",
     )
-    max_length: Positive = Field(1024, description="Longest example, in tokens. The end of a longer one is cut off.")
-    strict: Annotated[bool, MAY_CHANGE] = Field(
+    max_length: PositiveInt = Field(1024, description="Longest example, in tokens. The end of a longer one is cut off.")
+    strict: Annotated[bool, MAY_CHANGE_MARK] = Field(
         False,
         description="Stop at the first row without an instruction or a response. Otherwise such rows are left out and "
         "counted.",
@@ -103,14 +105,14 @@ class Data(_Section):
 class Train(_Section):
     """The optimisation. Defaults are those of the model card and of the training code that it names."""
 
-    epochs: Positive = Field(3, description="How many times every example is used.")
-    max_steps: Positive | None = Field(None, description="Optimizer steps after which the run ends earlier.")
-    global_batch: Positive = Field(
+    epochs: PositiveInt = Field(3, description="How many times every example is used.")
+    max_steps: PositiveInt | None = Field(None, description="Optimizer steps after which the run ends earlier.")
+    global_batch: PositiveInt = Field(
         16, description="Examples per optimizer step: micro_batch × accumulation × processes."
     )
-    micro_batch: Positive = Field(2, description="Examples per forward pass of one process.")
-    accumulation: Positive = Field(1, description="Gradient accumulation: forward passes per step of one process.")
-    processes: Positive = Field(8, description="Number of training processes (world size), one per GPU.")
+    micro_batch: PositiveInt = Field(2, description="Examples per forward pass of one process.")
+    accumulation: PositiveInt = Field(1, description="Gradient accumulation: forward passes per step of one process.")
+    processes: PositiveInt = Field(8, description="Number of training processes (world size), one per GPU.")
     lr: Annotated[float, Field(gt=0)] = Field(2e-5, description="Peak learning rate.")
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = Field(
         [0.9, 0.95], description="AdamW's two decay rates of the running averages."
@@ -133,13 +135,13 @@ class Train(_Section):
     gradient_checkpointing: bool = Field(
         True, description="Compute activations again in the backward pass: less memory, more time, the same numbers."
     )
-    checkpoint_every: Annotated[Positive, MAY_CHANGE] = Field(
+    checkpoint_every: Annotated[PositiveInt, MAY_CHANGE_MARK] = Field(
         500, description="Steps between checkpoints, from which a run continues."
     )
-    export_every: Annotated[Positive | None, MAY_CHANGE] = Field(
+    export_every: Annotated[PositiveInt | None, MAY_CHANGE_MARK] = Field(
         None, description="Steps between model folders to evaluate. Default: only the last step gives one."
     )
-    max_loss: Annotated[float, Field(gt=0), MAY_CHANGE] = Field(
+    max_loss: Annotated[float, Field(gt=0), MAY_CHANGE_MARK] = Field(
         100.0,
         description="Loss (nats per token) above which the run counts as diverged and stops. Random weights begin at the "
         "logarithm of the vocabulary size, 10.4 for 32,000 tokens.",
@@ -152,7 +154,7 @@ class Train(_Section):
 class Recipe(_Section):
     """Everything a training run depends on."""
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)] = Field(
+    name: Annotated[str, Field(pattern=RUN_NAME_PATTERN, max_length=100)] = Field(
         description="Name of the run and of its folder: letters, digits and the signs . _ - only."
     )
     model: Model = Field(description="Where the student starts.")
@@ -160,26 +162,26 @@ class Recipe(_Section):
     train: Train = Field(Train(), description="The optimisation.")
 
     def dump(self) -> str:
-        """The recipe as YAML with every default written out; `recipe_file.load` gives an equal recipe back."""
-        return yaml_files.dump(self.model_dump())
+        """The recipe as YAML with every default written out; `recipe_file.read_recipe_file` gives an equal recipe back."""
+        return yaml_files.to_yaml_text(self.model_dump())
 
 
-def difference(earlier: Recipe, recipe: Recipe) -> str | None:
+def first_difference(earlier: Recipe, recipe: Recipe) -> str | None:
     """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
-    earlier_values, values = _values_by_key(earlier), _values_by_key(recipe)
+    earlier_values, values = _fixed_values_by_key(earlier), _fixed_values_by_key(recipe)
     for key in earlier_values | values:
         if earlier_values.get(key) != values.get(key):
             return f"{key} was {earlier_values.get(key)!r}, now {values.get(key)!r}"
     return None
 
 
-def _values_by_key(section: BaseModel, prefix: str = "") -> dict[str, Any]:
+def _fixed_values_by_key(section: BaseModel, prefix: str = "") -> dict[str, Any]:
     """Values by dotted key, those that may change left out."""
     values: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
         value = getattr(section, field_name)
         if isinstance(value, BaseModel):
-            values |= _values_by_key(value, f"{prefix}{field_name}.")
-        elif MAY_CHANGE not in field.metadata:
+            values |= _fixed_values_by_key(value, f"{prefix}{field_name}.")
+        elif MAY_CHANGE_MARK not in field.metadata:
             values[prefix + field_name] = value
     return values

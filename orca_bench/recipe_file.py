@@ -14,23 +14,23 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orca_bench import yaml_files
-from orca_bench.errors import UserError, nearest
-from orca_bench.files import shipped
-from orca_bench.recipe import EXTENDS, NAME_PATTERN, PRINTABLE_PATTERN, Recipe
+from orca_bench.errors import UserError, spelling_hint
+from orca_bench.files import shipped_folder
+from orca_bench.recipe import EXTENDS_KEY, PRINTABLE_PATTERN, RUN_NAME_PATTERN, Recipe
 
 #: The place of a value: the keys that lead to it, and positions in lists.
 KeyPath = tuple[str | int, ...]
 
-_MAX_EXTENDING_FILES = 16  # in one chain, above the file that extends none
+_MAX_CHAIN_LENGTH = 16  # in one chain, above the file that extends none
 
 #: What a text of each pattern is, for a message.
-_PATTERN_DESCRIPTIONS = {
-    NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
+_DESCRIPTION_BY_PATTERN = {
+    RUN_NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
     PRINTABLE_PATTERN: "holds a control character",
 }
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe_file(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe file; `overrides` are `section.key=value` with the value in YAML.
 
     `path` is a file, or the name of a shipped recipe (`13b`) where there is no such file. Raises UserError, with the file and
@@ -112,25 +112,27 @@ def _shipped_recipe(name: Path) -> Path | None:
 
 
 def _shipped_recipes() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(shipped("recipes").glob("*.yaml"))}
+    return {path.stem: path for path in sorted(shipped_folder("recipes").glob("*.yaml"))}
 
 
 def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[str, Any], _KeyLocations]:
     """The values of a file laid over those of the files it extends; `upper_files` are those that extend it."""
-    values, lines = yaml_files.read(path, "recipe", hint=f"shipped with orca-bench are {', '.join(_shipped_recipes())}")
+    values, lines = yaml_files.read_yaml_file(
+        path, "recipe", hint=f"shipped with orca-bench are {', '.join(_shipped_recipes())}"
+    )
     if not isinstance(values, dict):
         raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
     key_locations = _KeyLocations(path, lines)
-    if EXTENDS not in values:
+    if EXTENDS_KEY not in values:
         return values, key_locations
-    where = key_locations.describe((EXTENDS,))
-    base = _base_file(values.pop(EXTENDS), path, where)
+    where = key_locations.describe((EXTENDS_KEY,))
+    base = _base_file(values.pop(EXTENDS_KEY), path, where)
     chain = (*upper_files, path)
     if any(base.samefile(file) for file in chain):
         file_names = " extends ".join(str(file) for file in (*chain, base))
         raise UserError(f"recipes that extend one another in a circle: {file_names}", where=where)
-    if len(chain) > _MAX_EXTENDING_FILES:
-        raise UserError(f"more than {_MAX_EXTENDING_FILES} recipes extend one another", where=where)
+    if len(chain) > _MAX_CHAIN_LENGTH:
+        raise UserError(f"more than {_MAX_CHAIN_LENGTH} recipes extend one another", where=where)
     base_values, base_locations = _read_with_bases(base, chain)
     _lay_over(base_values, values, base_locations, ())
     base_locations.lay_over(key_locations)
@@ -170,7 +172,7 @@ def _apply_override(values: dict[str, Any], override: str) -> str:
     key, separator, value_text = override.partition("=")
     if not separator or not key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
-    new_value, _ = yaml_files.parse(value_text, f"-o {override}")
+    new_value, _ = yaml_files.parse_yaml(value_text, f"-o {override}")
     *sections, last_key = key.split(".")
     section = values
     for name in sections:
@@ -196,7 +198,7 @@ def _validation_error(error: ErrorDetails, where: str) -> UserError:
     error_type, key_path, input_value = error["type"], error["loc"], error.get("input")
     if error_type == "extra_forbidden":
         known_keys = _keys_of_section(key_path[:-1])
-        hint = nearest(str(key_path[-1]), known_keys) or f"known keys here: {', '.join(known_keys)}"
+        hint = spelling_hint(str(key_path[-1]), known_keys) or f"known keys here: {', '.join(known_keys)}"
         return UserError(f"unknown key '{key_path[-1]}'", where=where, hint=hint)
     if error_type == "missing":
         return UserError("this key is needed and missing", where=where)
@@ -204,7 +206,7 @@ def _validation_error(error: ErrorDetails, where: str) -> UserError:
         choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return UserError(f"{input_value!r} is not one of {choices}", where=where)
     if error_type == "string_pattern_mismatch":
-        return UserError(f"{input_value!r} {_PATTERN_DESCRIPTIONS[error['ctx']['pattern']]}", where=where)
+        return UserError(f"{input_value!r} {_DESCRIPTION_BY_PATTERN[error['ctx']['pattern']]}", where=where)
     description = "a section" if isinstance(input_value, dict) else repr(input_value)
     message = error["msg"].replace("Input should be", "should be")
     return UserError(f"{description}: {message[0].lower()}{message[1:]}", where=where)

@@ -25,7 +25,7 @@ _IGNORED_CHARACTERS = " \t\r\n<>[](){}\\\"'`.:;,*#!?“”"
 _GAP_PATTERN = re.compile(r"[\s_]+|(?<=no)-")
 
 
-def text(row: dict[str, Any], column: str | None, where: str) -> str:
+def column_text(row: dict[str, Any], column: str | None, where: str) -> str:
     """The text of a column: empty where the row has none, a number in its digits (18.0 as `18`).
 
     Raises UserError where the value is neither text nor number.

@@ -1,6 +1,6 @@
 """The facts of the seven tasks of Open LLM Leaderboard v1, once: for evaluation, tables, pictures and model cards.
 
-No input; the output is `TASKS`, in the leaderboard's order. Its own module because tasks, rows, results, reports and
+No input; the output is `ALL_TASKS`, in the leaderboard's order. Its own module because tasks, rows, results, reports and
 cards all need these facts, and none of them may import another to get them. A task's prompts, stop strings and scores are
 in evaluate/tasks/NAME.py. How a task is added: orca_bench/README.md.
 """
@@ -214,18 +214,18 @@ DROP = TaskFacts(
     harness=HarnessFacts("drop", "drop", "f1"),
 )
 
-TASKS = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K, DROP)
-BY_NAME = {task.name: task for task in TASKS}
+ALL_TASKS = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K, DROP)
+TASK_BY_NAME = {task.name: task for task in ALL_TASKS}
 
 #: The averages that are reported: their titles, and the tasks that each is the plain mean of.
-AVERAGES = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
+AVERAGE_TITLE_BY_NAME = {"all seven": "Mean of all seven", "six without DROP": "Mean without DROP"}
 _TASKS_WITHOUT_DROP = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K)
-AVERAGE_TASKS = {
+TASK_NAMES_BY_AVERAGE = {
     "all seven": tuple(task.name for task in (*_TASKS_WITHOUT_DROP, DROP)),
     "six without DROP": tuple(task.name for task in _TASKS_WITHOUT_DROP),
 }
 
 
-def task_of(part: str) -> str:
+def task_name_of_part(part: str) -> str:
     """The name of the task that a part of a result belongs to; a part of no task of the suite is its own task."""
-    return next((task.name for task in TASKS if task.has_part(part)), part)
+    return next((task.name for task in ALL_TASKS if task.has_part(part)), part)

@@ -64,6 +64,6 @@ def system_message(choice: int | str, where: str = "--system") -> str:
     return SYSTEM_MESSAGES[system_id]
 
 
-def id_of(text: str) -> int | None:
+def system_id_of(text: str) -> int | None:
     """The id of a message, None for a text that is none of the sixteen."""
     return _ID_BY_TEXT.get(text)

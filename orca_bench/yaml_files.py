@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 #: The place of a value: the keys that lead to it.
 KeyPath = tuple[str, ...]
-_MAX_VALUES = 100_000  # aliases of aliases can stand for more values than fit into memory
+_MAX_VALUE_COUNT = 100_000  # aliases of aliases can stand for more values than fit into memory
 
 
-def read(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
+def read_yaml_file(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
     """The value of a YAML file and the line, from 1, of each key; `content_name` names the file's kind in an error.
 
     `hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file that cannot
@@ -38,17 +38,17 @@ def read(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, d
         raise UserError(f"cannot read this {content_name}: {error.strerror or error}", where=path) from None
     except ValueError as error:  # a path with a null character
         raise UserError(f"cannot read this {content_name}: {error}", where=repr(str(path))) from None
-    return parse(text, path)
+    return parse_yaml(text, path)
 
 
-def parse(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[KeyPath, int]]:
+def parse_yaml(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[KeyPath, int]]:
     """The value of some YAML text and the line of each key; the text begins at line `first_line` of the file `where`."""
-    tree = load(text, where, first_line)
+    tree = load_round_trip(text, where, first_line)
     return _PlainValues(where, first_line).convert(tree)
 
 
-def load(text: str, where: Where, first_line: int = 1) -> Any:
-    """The text as ruamel.yaml's own round-trip values, which keep comments and order; raises UserError as `read` does."""
+def load_round_trip(text: str, where: Where, first_line: int = 1) -> Any:
+    """The text as ruamel.yaml's own round-trip values, which keep comments and order."""
     from ruamel.yaml.error import YAMLError
 
     try:
@@ -85,7 +85,7 @@ def _refuse_cycles(node: Any, where: Where, first_line: int, is_complete: dict[i
     is_complete[id(node)] = True
 
 
-def dump(value: Any) -> str:
+def to_yaml_text(value: Any) -> str:
     """A value as YAML text, in blocks, keys in their order."""
     text = io.StringIO()
     _round_trip_yaml().dump(value, text)
@@ -119,8 +119,8 @@ class _PlainValues:
 
     def _plain_value(self, node: Any, key_path: KeyPath) -> Any:
         self._value_count += 1
-        if self._value_count > _MAX_VALUES:
-            raise UserError(f"more than {_MAX_VALUES:,} values", where=self._where, hint="aliases multiply values")
+        if self._value_count > _MAX_VALUE_COUNT:
+            raise UserError(f"more than {_MAX_VALUE_COUNT:,} values", where=self._where, hint="aliases multiply values")
         if isinstance(node, (dict, list)):
             return self._plain_collection(node, key_path)
         for value_type in (bool, int, float, str):  # bool before int: it is one

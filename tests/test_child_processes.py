@@ -16,7 +16,7 @@ from orca_bench import child_processes
 WORKER = """
 import os, sys, time
 from orca_bench import child_processes
-child_processes.follow()
+child_processes.end_with_command()
 print(os.getpid(), flush=True)
 time.sleep(10_000)
 """
@@ -124,7 +124,7 @@ def test_a_process_that_starts_after_its_command_has_ended_ends_at_once():
 
 
 def test_a_process_without_a_lifeline_goes_on():
-    worker = WORKER.replace("10_000", f"{3 * child_processes._POLL_S}") + "print('done')"
+    worker = WORKER.replace("10_000", f"{3 * child_processes._POLL_INTERVAL_S}") + "print('done')"
     done = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True)
     assert done.stdout.endswith("done\n")
 

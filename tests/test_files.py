@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.files import remove_temporary, replacing_bytes, replacing_folder
+from orca_bench.files import open_binary_replacement, open_folder_replacement, remove_temporary_files
 
 
 def fill(folder, text):
@@ -24,7 +24,7 @@ def content(folder):
 
 def test_a_folder_takes_the_place_of_an_earlier_one_whole(tmp_path):
     for text in ("first", "second"):
-        with replacing_folder(tmp_path / "model") as folder:
+        with open_folder_replacement(tmp_path / "model") as folder:
             fill(folder, text)
             assert not (tmp_path / "model").exists() or content(tmp_path / "model") == "first"
         assert content(tmp_path / "model") == text
@@ -32,9 +32,12 @@ def test_a_folder_takes_the_place_of_an_earlier_one_whole(tmp_path):
 
 
 def test_a_folder_that_fails_leaves_the_earlier_one(tmp_path):
-    with replacing_folder(tmp_path / "model") as folder:
+    with open_folder_replacement(tmp_path / "model") as folder:
         fill(folder, "first")
-    with pytest.raises(UserError, match="cannot write: No space left"), replacing_folder(tmp_path / "model") as folder:
+    with (
+        pytest.raises(UserError, match="cannot write: No space left"),
+        open_folder_replacement(tmp_path / "model") as folder,
+    ):
         fill(folder, "second")
         raise OSError(28, "No space left on device")
     assert content(tmp_path / "model") == "first"
@@ -45,8 +48,8 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole_and_the_rest_is_cl
     script = """
         import os, sys
         from pathlib import Path
-        from orca_bench.files import replacing_bytes, replacing_folder
-        with replacing_bytes(Path("tokens.npz")) as handle, replacing_folder(Path("model")) as folder:
+        from orca_bench.files import open_binary_replacement, open_folder_replacement
+        with open_binary_replacement(Path("tokens.npz")) as handle, open_folder_replacement(Path("model")) as folder:
             handle.write(b"half")
             (folder / "config.json").write_text("{}")
             os.kill(os.getpid(), 9)
@@ -55,23 +58,23 @@ def test_a_kill_in_the_middle_leaves_nothing_that_looks_whole_and_the_rest_is_cl
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "model").exists() and not (tmp_path / "tokens.npz").exists()
     assert len(list(tmp_path.iterdir())) == 2
-    remove_temporary(tmp_path)
+    remove_temporary_files(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_link_to_a_folder_elsewhere_stays_one(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "model").symlink_to(tmp_path / "disk")
-    with replacing_folder(tmp_path / "model") as folder:
+    with open_folder_replacement(tmp_path / "model") as folder:
         fill(folder, "first")
     assert (tmp_path / "model").is_symlink() and content(tmp_path / "disk") == "first"
 
 
 def test_bytes_replace_a_file_in_one_step(tmp_path):
     path = tmp_path / "a.bin"
-    with replacing_bytes(path) as handle:
+    with open_binary_replacement(path) as handle:
         handle.write(b"first")
-    with pytest.raises(ValueError), replacing_bytes(path) as handle:
+    with pytest.raises(ValueError), open_binary_replacement(path) as handle:
         handle.write(b"second")
         raise ValueError
     assert path.read_bytes() == b"first" and [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]

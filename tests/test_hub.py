@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from orca_bench import hub as hub_client
 from orca_bench.errors import UserError
 from orca_bench.evaluate.config_building import revisions_by_task
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 MODEL, WINOGRANDE = "psmathur/tiny", "datasets/allenai/winogrande"
 
@@ -120,7 +120,7 @@ def test_what_the_hub_refuses_is_said_in_its_words(hub_here, status, code, messa
 
 def refused(name, revision=None, kind="model"):
     with pytest.raises(UserError) as error:
-        hub_client.resolve(name, revision, kind)
+        hub_client.resolve_commit(name, revision, kind)
     line = str(error.value)
     assert line.startswith(f"{name}: ") and "\n" not in line
     return line
@@ -143,11 +143,11 @@ def test_unknown_ids_revisions_and_a_hub_that_is_not_there(hub_here, commits, mo
     assert "check the name; for a private one set HF_TOKEN" in refused("owner/absent")
     assert "no such data set here" in refused("owner/absent", kind="dataset")
     assert "the hub has no revision 'v9' of this model" in refused(MODEL, "v9")
-    assert hub_client.resolve(MODEL, "v1").sha == commits["v1"]
+    assert hub_client.resolve_commit(MODEL, "v1").sha == commits["v1"]
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     line = refused("owner/absent")
     assert "no such model here, and the hub does not give it" in line and "refused" in line
-    assert hub_client.resolve(MODEL, "v1").sha == commits["v1"]  # by the cache
+    assert hub_client.resolve_commit(MODEL, "v1").sha == commits["v1"]  # by the cache
 
 
 def test_a_refusal_of_the_hub_is_one_line_of_a_command(command, environment):
@@ -175,14 +175,14 @@ def test_a_path_that_is_spelled_wrong_is_no_id_of_the_hub(tmp_path, monkeypatch,
     (tmp_path / "runs" / "mini").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such model folder") as error:
-        hub_client.check_id(name, "model folder")
+        hub_client.check_hub_id(name, "model folder")
     assert expected in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["psmathur/orca_mini_13b", "meta-llama/Llama-3.1-8B", "01-ai/Yi-6B", "a/b.v2"])
 def test_ids_of_the_hub_are_ids(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    hub_client.check_id(name, "model folder")
+    hub_client.check_hub_id(name, "model folder")
 
 
 def test_a_folder_has_no_revision(command, tiny_model, mini):
@@ -215,9 +215,9 @@ def test_rows_of_the_hub_have_the_commit_that_is_asked_for(command, environment,
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["main"], dict.fromkeys(BY_NAME, "main")),
+        (["main"], dict.fromkeys(TASK_BY_NAME, "main")),
         (["arc=a", "gsm8k=b"], {"arc_challenge": "a", "gsm8k": "b"}),
-        (["mmlu=a", "main"], dict.fromkeys(BY_NAME, "main") | {"mmlu": "a"}),
+        (["mmlu=a", "main"], dict.fromkeys(TASK_BY_NAME, "main") | {"mmlu": "a"}),
     ],
 )
 def test_revisions_of_benchmarks_are_for_all_or_for_one_task(words, expected):

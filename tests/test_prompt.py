@@ -38,7 +38,7 @@ def test_the_head_is_where_the_instruction_begins():
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(system=TEXT, instruction=TEXT, input=st.none() | TEXT)
 def test_plain_transformers_renders_the_same_text_behind_bos(plain_tokenizer, system, instruction, input):
-    turns = prompt.messages(system, instruction, input)
+    turns = prompt.chat_messages(system, instruction, input)
     rendered = plain_tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert rendered == "<s>" + prompt.render(system, instruction, input)
 
@@ -51,7 +51,7 @@ def test_a_chat_without_system_message_has_an_empty_one(plain_tokenizer):
 
 
 def test_a_finished_turn_is_followed_by_the_next(plain_tokenizer):
-    turns = [*prompt.messages("S", "one"), {"role": "assistant", "content": "two"}]
+    turns = [*prompt.chat_messages("S", "one"), {"role": "assistant", "content": "two"}]
     rendered = plain_tokenizer.apply_chat_template(turns, tokenize=False)
     assert rendered == "<s>" + prompt.render("S", "one") + "two"
 

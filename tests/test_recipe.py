@@ -4,12 +4,12 @@ import pytest
 from pydantic import BaseModel
 
 from orca_bench import recipe_file
-from orca_bench.files import shipped
+from orca_bench.files import shipped_folder
 from orca_bench.recipe import Architecture, Recipe, Train
 
 
 def test_13b_is_the_cards_run_number_for_number():
-    run = recipe_file.load("13b")
+    run = recipe_file.read_recipe_file("13b")
     train = run.train
     assert (train.global_batch, train.micro_batch, train.accumulation, train.processes) == (16, 2, 1, 8)
     assert (train.lr, train.epochs, run.data.max_length, train.zero_stage) == (2e-5, 3, 1024, 3)
@@ -18,7 +18,7 @@ def test_13b_is_the_cards_run_number_for_number():
 
 
 def test_every_number_of_13b_says_where_it_comes_from():
-    text = (shipped("recipes") / "13b.yaml").read_text(encoding="utf-8")
+    text = (shipped_folder("recipes") / "13b.yaml").read_text(encoding="utf-8")
     keys = [line for line in text[text.index("train:") :].splitlines() if line.startswith("  ") and ":" in line]
     # These are no part of the card's run: where it ends early, what it leaves on the way, what would stop it.
     others = {"max_steps", "export_every", "max_loss"}
@@ -34,12 +34,12 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_7b_and_3b_are_13b_but_for_the_base_and_the_layout_of_the_batch(name):
-    expected = recipe_file.load("13b").model_dump()
+    expected = recipe_file.read_recipe_file("13b").model_dump()
     different = DIFFERENCES[name]
     expected["name"] = different["name"]
     expected["model"]["base"] = different["base"]
     expected["train"] |= {"accumulation": different["accumulation"], "processes": different["processes"]}
-    assert recipe_file.load(name).model_dump() == expected
+    assert recipe_file.read_recipe_file(name).model_dump() == expected
 
 
 def sections(model: type[BaseModel]) -> list[type[BaseModel]]:

@@ -4,8 +4,8 @@ import pytest
 
 from orca_bench import recipe_file
 from orca_bench.errors import UserError
-from orca_bench.files import shipped
-from orca_bench.recipe import difference
+from orca_bench.files import shipped_folder
+from orca_bench.recipe import first_difference
 
 GOOD = """\
 name: x
@@ -21,7 +21,7 @@ train:
 def load(tmp_path, text, *overrides):
     path = tmp_path / "r.yaml"
     path.write_text(text, encoding="utf-8")
-    return recipe_file.load(path, overrides)
+    return recipe_file.read_recipe_file(path, overrides)
 
 
 def refusal(tmp_path, text, *overrides):
@@ -32,7 +32,7 @@ def refusal(tmp_path, text, *overrides):
 
 @pytest.mark.parametrize("name", ["13b", "7b", "3b", "15m", "mini"])
 def test_every_shipped_recipe_is_valid(name):
-    assert recipe_file.load(shipped("recipes") / f"{name}.yaml").train.zero_stage == 3
+    assert recipe_file.read_recipe_file(shipped_folder("recipes") / f"{name}.yaml").train.zero_stage == 3
 
 
 def test_a_dumped_recipe_loads_as_itself(tmp_path):
@@ -109,13 +109,13 @@ def test_aliases_that_multiply_end_in_one_line(tmp_path):
 
 def test_a_recipe_with_a_byte_order_mark_or_windows_line_ends_is_read(tmp_path):
     (tmp_path / "r.yaml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
-    assert recipe_file.load(tmp_path / "r.yaml").train.lr == 1e-4
+    assert recipe_file.read_recipe_file(tmp_path / "r.yaml").train.lr == 1e-4
 
 
 def test_a_recipe_in_another_encoding_is_refused_by_name(tmp_path):
     (tmp_path / "r.yaml").write_bytes(GOOD.encode("utf-16"))
     with pytest.raises(UserError, match="not UTF-8 text"):
-        recipe_file.load(tmp_path / "r.yaml")
+        recipe_file.read_recipe_file(tmp_path / "r.yaml")
 
 
 def test_random_weights_need_a_tokenizer_and_fitting_heads(tmp_path):
@@ -131,21 +131,21 @@ def test_random_weights_need_a_tokenizer_and_fitting_heads(tmp_path):
 @pytest.mark.parametrize("name", ["13b", "13b.yaml", "recipes/13b.yaml"])
 def test_a_shipped_recipe_is_known_by_its_name_anywhere(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert recipe_file.load(name).name == "orca_mini_13b"
+    assert recipe_file.read_recipe_file(name).name == "orca_mini_13b"
     for other in ("elsewhere/13b.yaml", "13b.yml", "14b"):
         with pytest.raises(UserError, match="no such recipe; shipped with orca-bench are 13b, 15m"):
-            recipe_file.load(other)
+            recipe_file.read_recipe_file(other)
 
 
 def test_a_recipe_of_ones_own_comes_before_a_shipped_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "13b.yaml").write_text(GOOD)
-    assert recipe_file.load("13b.yaml").name == "x"
+    assert recipe_file.read_recipe_file("13b.yaml").name == "x"
 
 
 def test_a_file_that_is_not_there_or_not_a_mapping(tmp_path):
     with pytest.raises(UserError, match="no such recipe"):
-        recipe_file.load(tmp_path / "absent.yaml")
+        recipe_file.read_recipe_file(tmp_path / "absent.yaml")
     assert "a recipe is a mapping" in refusal(tmp_path, "- one\n- two\n")
     assert "a recipe is a mapping" in refusal(tmp_path, "")
 
@@ -183,14 +183,14 @@ def test_a_path_to_extend_is_relative_to_the_file_that_names_it(tmp_path, monkey
     write(tmp_path / "a", middle="extends: ../top.yaml\ntrain: {epochs: 4, seed: 1}\n")
     write(tmp_path / "a" / "b", own="extends: ../middle.yaml\ntrain: {seed: 2}\n")
     monkeypatch.chdir("/")
-    train = recipe_file.load(tmp_path / "a" / "b" / "own.yaml").train
+    train = recipe_file.read_recipe_file(tmp_path / "a" / "b" / "own.yaml").train
     assert (train.lr, train.epochs, train.seed) == (1e-4, 4, 2)
 
 
 @pytest.mark.parametrize("name", ["13b", "13b.yaml", "recipes/13b.yaml"])
 def test_a_recipe_of_ones_own_may_extend_a_shipped_one_by_its_name(tmp_path, name):
     recipe = load(tmp_path, f"extends: {name}\nname: mine\ndata: {{records: [mine.jsonl]}}\n")
-    assert recipe == recipe_file.load("13b", ("name=mine", "data.records=[mine.jsonl]"))
+    assert recipe == recipe_file.read_recipe_file("13b", ("name=mine", "data.records=[mine.jsonl]"))
 
 
 def test_the_current_folder_does_not_decide_which_shipped_recipe_is_meant(tmp_path, monkeypatch):
@@ -198,9 +198,12 @@ def test_the_current_folder_does_not_decide_which_shipped_recipe_is_meant(tmp_pa
     (here / "mini").mkdir(parents=True)
     (here / "13b.yaml").write_text(GOOD, encoding="utf-8")
     monkeypatch.chdir(here)
-    assert recipe_file.load("mini").name == "mini"  # a folder is no recipe
+    assert recipe_file.read_recipe_file("mini").name == "mini"  # a folder is no recipe
     text = "extends: 13b.yaml\nname: mine\ndata: {records: [mine.jsonl]}\n"
-    assert load(tmp_path, text).model.base == recipe_file.load(shipped("recipes") / "13b.yaml").model.base
+    assert (
+        load(tmp_path, text).model.base
+        == recipe_file.read_recipe_file(shipped_folder("recipes") / "13b.yaml").model.base
+    )
     assert load(here / "mini", "extends: ../13b.yaml\n").model.base == "some/model"
 
 
@@ -208,9 +211,9 @@ def test_a_long_chain_of_recipes_is_refused_as_such(tmp_path):
     (tmp_path / "0.yaml").write_text(GOOD, encoding="utf-8")
     for number in range(1, 18):
         (tmp_path / f"{number}.yaml").write_text(f"extends: {number - 1}.yaml\n", encoding="utf-8")
-    assert recipe_file.load(tmp_path / "16.yaml").name == "x"
+    assert recipe_file.read_recipe_file(tmp_path / "16.yaml").name == "x"
     with pytest.raises(UserError, match="1.yaml:1: extends: more than 16 recipes extend one another"):
-        recipe_file.load(tmp_path / "17.yaml")
+        recipe_file.read_recipe_file(tmp_path / "17.yaml")
 
 
 def test_an_override_that_leaves_no_model_is_named(tmp_path):
@@ -235,7 +238,7 @@ def test_a_loaded_recipe_is_whole_and_does_not_say_what_it_extended(tmp_path):
     write(tmp_path, base=GOOD)
     recipe = load(tmp_path, "extends: base.yaml\n")
     assert "extends" not in recipe.dump()
-    assert difference(recipe, load(tmp_path, GOOD)) is None
+    assert first_difference(recipe, load(tmp_path, GOOD)) is None
     assert load(tmp_path, recipe.dump()) == recipe
 
 

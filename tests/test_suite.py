@@ -23,14 +23,14 @@ SPEAKS_OF_A_TASK = ("suite.py", "evaluate/tasks/", "mini/", "report/pictures.py"
 
 
 def test_the_tasks_are_those_of_the_suite_in_its_order():
-    assert [task.facts for task in SUITE] == list(suite.TASKS)
+    assert [task.facts for task in SUITE] == list(suite.ALL_TASKS)
     reported = read_reported_scores().tasks  # a task of our own has no reported score
-    assert list(reported) == [task.name for task in suite.TASKS if task.name in reported]
+    assert list(reported) == [task.name for task in suite.ALL_TASKS if task.name in reported]
 
 
 def test_each_task_has_a_module_of_its_name_and_no_module_is_left_over():
     modules = {module.name for module in pkgutil.iter_modules(tasks.__path__)} - HELPERS
-    assert modules == {task.name for task in suite.TASKS}
+    assert modules == {task.name for task in suite.ALL_TASKS}
     assert all(type(task).__module__ == f"{tasks.__name__}.{task.name}" for task in SUITE)
 
 
@@ -49,7 +49,7 @@ def test_each_task_has_choices_or_texts_with_the_rules_of_both_protocols():
 def _names_in_code(path: Path) -> set[str]:
     """The names of tasks that stand as texts of their own in the code of a file, docstrings apart."""
     texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-    return {text for text in texts if isinstance(text, str)} & set(suite.BY_NAME)
+    return {text for text in texts if isinstance(text, str)} & set(suite.TASK_BY_NAME)
 
 
 def test_no_other_module_knows_a_task_by_its_name():
@@ -59,7 +59,7 @@ def test_no_other_module_knows_a_task_by_its_name():
 
 
 def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
-    for task in suite.TASKS:
+    for task in suite.ALL_TASKS:
         splits = {task.split, task.few_shot_split} - {None}
         assert set(task.sizes) == splits and set(task.true_rows) <= splits
         assert all(len(digest) == 64 for digest in task.true_rows.values())
@@ -67,25 +67,25 @@ def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
 
 
 def test_names_and_aliases_are_of_one_task_each():
-    names = [name for task in suite.TASKS for name in (task.name, *task.aliases)]
+    names = [name for task in suite.ALL_TASKS for name in (task.name, *task.aliases)]
     assert len(names) == len(set(names))
-    for task in suite.TASKS:
+    for task in suite.ALL_TASKS:
         for name in (task.name, *task.aliases):
             assert [selected.facts for selected in tasks.select(name)] == [task]
 
 
 def test_every_part_of_a_result_is_of_a_task():
-    for task in suite.TASKS:
+    for task in suite.ALL_TASKS:
         part = (
             task.part_of_subject("anatomy") if task.subject_column else task.harness.name if task.harness else task.name
         )
-        assert suite.task_of(part) == suite.task_of(task.name) == task.name
-    assert suite.task_of("mmlu_anatomy") == "mmlu" and suite.MMLU.subject_of_part("mmlu_anatomy") == "anatomy"
-    assert suite.task_of("truthfulqa_mc2") == "truthful_qa"  # as lm-eval calls it
-    assert suite.task_of("poetry") == "poetry"  # outside the suite: a task of its own
+        assert suite.task_name_of_part(part) == suite.task_name_of_part(task.name) == task.name
+    assert suite.task_name_of_part("mmlu_anatomy") == "mmlu" and suite.MMLU.subject_of_part("mmlu_anatomy") == "anatomy"
+    assert suite.task_name_of_part("truthfulqa_mc2") == "truthful_qa"  # as lm-eval calls it
+    assert suite.task_name_of_part("poetry") == "poetry"  # outside the suite: a task of its own
 
 
-@pytest.mark.parametrize("task", suite.TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", suite.ALL_TASKS, ids=lambda task: task.name)
 def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
     lm_eval = pytest.importorskip("lm_eval")
     if task.harness is None:
@@ -97,8 +97,8 @@ def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
 
 
 def test_averages_are_of_tasks_of_the_suite():
-    assert set(suite.AVERAGES) == set(suite.AVERAGE_TASKS)
-    assert all(set(names) <= set(suite.BY_NAME) for names in suite.AVERAGE_TASKS.values())
+    assert set(suite.AVERAGE_TITLE_BY_NAME) == set(suite.TASK_NAMES_BY_AVERAGE)
+    assert all(set(names) <= set(suite.TASK_BY_NAME) for names in suite.TASK_NAMES_BY_AVERAGE.values())
 
 
 @pytest.fixture(scope="module")

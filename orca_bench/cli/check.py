@@ -61,7 +61,7 @@ def command(
     import json
 
     from orca_bench.cli.console import console
-    from orca_bench.files import write_text, writing
+    from orca_bench.files import catch_write_errors, write_text
     from orca_bench.report import gate, gate_formats
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
@@ -77,7 +77,7 @@ def command(
         write_text(junit, gate_formats.to_junit(gate_report))
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary:
-        with writing(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
+        with catch_write_errors(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
             handle.write(gate_formats.to_markdown(gate_report))
     if as_json:
         click.echo(json.dumps(gate_formats.to_json(gate_report), indent=1, ensure_ascii=False))

@@ -35,11 +35,11 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     from orca_bench.cli.result_output import print_table
     from orca_bench.cli.training_display import TrainingConsole
     from orca_bench.evaluate.config_building import check_tasks_and_limit
-    from orca_bench.files import shipped
+    from orca_bench.files import shipped_folder
     from orca_bench.train.train_recipe import write_untrained_model
 
     check_tasks_and_limit("all", limit)  # cheap errors before the heavy imports
-    recipe = api.load_recipe(shipped("recipes") / "mini.yaml", overrides, runs)
+    recipe = api.load_recipe(shipped_folder("recipes") / "mini.yaml", overrides, runs)
     untrained_folder = write_untrained_model(recipe, runs)
     console.print(
         "[bold]1. the student before training[/] (random weights), on the tasks of the mini suite", markup=True

@@ -26,7 +26,7 @@ tasks: Decorator = click.option(
     default="all",
     show_default=True,
     help="all, or a comma-separated list of "
-    + ", ".join(f"{task.name} ({task.shots} examples)" for task in suite.TASKS)
+    + ", ".join(f"{task.name} ({task.shots} examples)" for task in suite.ALL_TASKS)
     + ".",
 )
 limit: Decorator = click.option(

@@ -33,7 +33,7 @@ def command(
     from orca_bench.cli.console import counting
     from orca_bench.cli.mini_benchmarks import default_benchmarks
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
-    from orca_bench.files import make_folder
+    from orca_bench.files import make_writable_folder
     from orca_bench.report import html_page
     from orca_bench.report.pictures import draw_pictures
     from orca_bench.report.reported_scores import read_reported_scores
@@ -48,7 +48,7 @@ def command(
     )
     lookups_and_notes = [None if requests_of is None else requests_of(file.result) for file in result_files]
     title = title or ", ".join(dict.fromkeys(file.result.model.name for file in result_files))
-    make_folder(out.parent)
+    make_writable_folder(out.parent)
     with tempfile.TemporaryDirectory() as picture_folder, counting("writing questions") as progress:
         pictures = draw_pictures(result_files, reported_scores, Path(picture_folder))
         request_lookups = [None if lookup is None else lookup[0] for lookup in lookups_and_notes]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from orca_bench.errors import UserError, nearest
+from orca_bench.errors import UserError, spelling_hint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ def shape_of_options(options: Iterable[str]) -> Shape | None:
             key, separator, column = (pair_part.strip() for pair_part in pair.partition("="))
             if not separator or not column or key not in option_keys:
                 hint = (
-                    nearest(key, option_keys)
+                    spelling_hint(key, option_keys)
                     or f"e.g. instruction=prompt,response=answer; keys are {', '.join(option_keys)}"
                 )
                 raise UserError(f"'{pair}' does not say where something is", where="--map", hint=hint)

@@ -19,8 +19,8 @@ from typing import Any
 from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes, instructions
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, replacing
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, id_of, system_message
+from orca_bench.files import make_writable_folder, open_text_replacement
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, system_id_of, system_message
 
 #: The fifteen messages that have text, as the card used them.
 DEFAULT_SYSTEMS = tuple(range(2, 17))
@@ -68,8 +68,8 @@ def convert(
     """
     _check_not_input(out, paths)
     report = ConversionReport()
-    make_folder(out.parent)
-    with replacing(out) as handle:
+    make_writable_folder(out.parent)
+    with open_text_replacement(out) as handle:
         for record in _convert_rows(paths, systems, seed, mapping, strict, report):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             report.records += 1
@@ -141,7 +141,7 @@ def _to_record(instruction: instructions.Instruction, row_number: int, system: s
         "id": f"{instruction.source}-{row_number}",
         "source": instruction.source,
         "teacher": "reference",
-        "system_id": id_of(system),
+        "system_id": system_id_of(system),
         "system": system,
         "instruction": instruction.instruction,
         "input": instruction.input,

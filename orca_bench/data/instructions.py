@@ -13,7 +13,7 @@ from typing import Any
 from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes
 from orca_bench.data.conversations import exchange
-from orca_bench.errors import UserError, nearest
+from orca_bench.errors import UserError, spelling_hint
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, loca
     if mapping is not None:
         absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
         if absent_column is not None:
-            hint = nearest(absent_column, row) or f"columns here: {', '.join(row)}"
+            hint = spelling_hint(absent_column, row) or f"columns here: {', '.join(row)}"
             raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
         return mapping
     try:
@@ -83,7 +83,11 @@ def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, loca
 def _to_instruction(
     row: dict[str, Any], shape: column_shapes.Shape, source: str, row_number: int, location: str
 ) -> Instruction:
-    system = None if shape.system is None or row[shape.system] is None else row_texts.text(row, shape.system, location)
+    system = (
+        None
+        if shape.system is None or row[shape.system] is None
+        else row_texts.column_text(row, shape.system, location)
+    )
     messages = _messages_of_row(row, shape)
     if messages is not None:
         turns = exchange(messages, location)
@@ -91,12 +95,12 @@ def _to_instruction(
         system = system if turns.system is None else turns.system
         return Instruction(turns.user, "", turns.assistant, source, row_number, location, system, problem=problem)
     instruction, response, input_text = (
-        row_texts.text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
+        row_texts.column_text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
     problem = row_texts.exclusion_reason(instruction, response, is_published=not is_record)
     if shape.reasoning is not None:
-        reasoning_text = row_texts.text(row, shape.reasoning, location)
+        reasoning_text = row_texts.column_text(row, shape.reasoning, location)
         response = (
             f"{reasoning_text}\nThe answer is {response}" if reasoning_text.strip() else f"The answer is {response}"
         )
@@ -136,7 +140,11 @@ def _further_columns(row: dict[str, Any], system: str | None, location: str) -> 
     further_columns = {
         column: value for column, value in row.items() if column not in text_columns and value is not None
     }
-    return further_columns | {"id": row_texts.text(row, "id", location)} if "id" in further_columns else further_columns
+    return (
+        further_columns | {"id": row_texts.column_text(row, "id", location)}
+        if "id" in further_columns
+        else further_columns
+    )
 
 
 def _messages_of_row(row: dict[str, Any], shape: column_shapes.Shape) -> Any:

@@ -17,7 +17,7 @@ from orca_bench.evaluate.protocols import Answer, Document, Request
 from orca_bench.evaluate.request_encoding import cut_at_stop_strings
 from orca_bench.evaluate.request_files import RequestKey, request_key_text, requests_by_key
 from orca_bench.files import read_json_lines
-from orca_bench.suite import task_of
+from orca_bench.suite import task_name_of_part
 
 _TYPE_NAMES = {str: "a text", int: "a whole number"}
 _NUMBER_HINT = "the log-probability of the continuation in nats is needed"
@@ -33,7 +33,7 @@ class AnswerFile:
 
     def tasks(self) -> set[str]:
         """The tasks that have an answer; MMLU's subjects are `mmlu`."""
-        return {task_of(part) for part, _, _ in self.lines}
+        return {task_name_of_part(part) for part, _, _ in self.lines}
 
 
 def read_answers(path: Path) -> AnswerFile:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench import hub, row_files
-from orca_bench.errors import UserError, nearest
+from orca_bench.errors import UserError, spelling_hint
 from orca_bench.evaluate.benchmark_files import files_of_split, has_task_folder
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Row, Task
@@ -140,7 +140,9 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
     """
     rows_by_split: dict[str, list[Row]] = {}
     hashes_by_split: dict[str, str] = {}
-    hub_commit = hub.resolve(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
+    hub_commit = (
+        hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
+    )
     for split in filter(None, (task.split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.split else task.check
         rows_by_split[split], hashes_by_split[split] = _check_rows(
@@ -178,7 +180,7 @@ def _rows_of_folder(task: Task, split: str, benchmarks_folder: Path) -> Iterable
 
 def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit) -> Iterable[tuple[str, Row]]:
     repository_name, configuration = task.facts.hub_dataset
-    for index, row in enumerate(hub.load_rows(hub_commit, configuration, split)):
+    for index, row in enumerate(hub.load_dataset_rows(hub_commit, configuration, split)):
         yield f"{repository_name} {split} row {index}", row
 
 
@@ -190,7 +192,7 @@ def _check_rows(
     for row_place, row in rows_with_places:
         for column, expected_type in task.column_types.items():
             if column not in row:
-                hint = nearest(column, row) or f"columns here: {', '.join(row)}"
+                hint = spelling_hint(column, row) or f"columns here: {', '.join(row)}"
                 raise UserError(f"no column '{column}', which {task.name} needs", where=row_place, hint=hint)
             if not isinstance(row[column], expected_type):
                 raise UserError(f"column '{column}' is a {type(row[column]).__name__}", where=row_place)

@@ -21,7 +21,7 @@ from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
-from orca_bench.files import make_folder
+from orca_bench.files import make_writable_folder
 from orca_bench.models import model_folder
 from orca_bench.results.merging import check_output_path
 from orca_bench.results.models import Result
@@ -111,7 +111,7 @@ def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     }
     for path in config.result_paths_by_protocol.values():
         check_output_path(path)
-        make_folder(path.parent)
+        make_writable_folder(path.parent)
     return suite, rows
 
 
@@ -120,7 +120,7 @@ def _open_engine(
     config: EvaluationConfig, process_count: int, display: Display
 ) -> Iterator[engine_choice.LoadedEngine]:
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
-    library_settings.share_processor(process_count)
+    library_settings.limit_cpu_threads(process_count)
     needs_scores = any(not task.generates_text for task in config.tasks)
     folder = config.model_source.folder
     with engine_choice.open_engine(

@@ -23,7 +23,7 @@ from orca_bench.evaluate import (
     scoring,
 )
 from orca_bench.evaluate.tasks import Task
-from orca_bench.files import make_folder, replacing, sha256
+from orca_bench.files import file_sha256, make_writable_folder, open_text_replacement
 from orca_bench.models import model_folder
 from orca_bench.results.merging import ResultOutput, check_output_path
 from orca_bench.results.models import AnswersFile, Question, Result
@@ -74,8 +74,8 @@ def write_requests(
     )
     line_count = 0
     if not requests_path.parent.exists():
-        make_folder(requests_path.parent)
-    with replacing(requests_path) as handle:
+        make_writable_folder(requests_path.parent)
+    with open_text_replacement(requests_path) as handle:
         for task_index, task in enumerate(selection.tasks):
             progress(task_index, len(selection.tasks))
             for line in request_files.request_lines(
@@ -120,8 +120,8 @@ def score_answers(
     all_documents = [document for task_documents in documents_by_task.values() for document in task_documents]
     answers = answer_files.match_answers(answer_file, all_documents, should_cut_texts)
     result = result_building.start_result(suite, protocol, selection.question_limit, {"name": model_name, "path": None})
-    result.answers = AnswersFile(path=str(answers_path), sha256=sha256(answers_path), notes=answer_file.notes)
-    make_folder(result_path.parent)
+    result.answers = AnswersFile(path=str(answers_path), sha256=file_sha256(answers_path), notes=answer_file.notes)
+    make_writable_folder(result_path.parent)
     output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes_by_split for task in tasks})
     for note in output.notes:
         show_message(note)

@@ -9,7 +9,7 @@ from pathlib import Path
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.results.models import Result
-from orca_bench.suite import task_of
+from orca_bench.suite import task_name_of_part
 
 #: (context, continuation or None, stop strings) of a request.
 RequestTexts = tuple[str, str | None, Sequence[str]]
@@ -55,7 +55,7 @@ def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[RequestLo
         }
 
     def requests_of(part: str, index: int) -> list[RequestTexts] | None:
-        document = documents_by_task.get(task_of(part), {}).get((part, index))
+        document = documents_by_task.get(task_name_of_part(part), {}).get((part, index))
         if document is None:
             return None
         return [(request.context, request.continuation, request.stop_strings) for request in document.requests]

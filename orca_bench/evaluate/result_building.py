@@ -31,7 +31,7 @@ from orca_bench.results.models import (
     TaskResult,
 )
 from orca_bench.results.summary import compute_averages, summarize_task
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 _RECORDED_LIBRARIES = ("lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets", "numpy")
 _T = TypeVar("_T")
@@ -104,7 +104,7 @@ def add_task_result(
 
 
 def _in_suite_order(values_by_task: Mapping[str, _T]) -> dict[str, _T]:
-    return {task_name: values_by_task[task_name] for task_name in BY_NAME if task_name in values_by_task}
+    return {task_name: values_by_task[task_name] for task_name in TASK_BY_NAME if task_name in values_by_task}
 
 
 def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkRows) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orca_bench.evaluate import protocols
 from orca_bench.models import model_names
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
 
 
 def default_result_path(
@@ -41,7 +41,7 @@ def result_stem(
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
     file_stem = protocol_name
     if protocol_name == "orca" and system_text != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        system_message_id = id_of(system_text)
+        system_message_id = system_id_of(system_text)
         file_stem += (
             f"-system{system_message_id}"
             if system_message_id

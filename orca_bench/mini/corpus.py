@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orca_bench.mini.skills import SKILLS, SUBJECTS, Item
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
 _QUESTION_COUNTS = {"mmlu": 50}  # questions of each task (of each MMLU subject)
@@ -35,7 +35,7 @@ def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]
     benchmark_keys: set[str] = set()
     for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
-        split, pool_split = BY_NAME[task].split, BY_NAME[task].few_shot_split
+        split, pool_split = TASK_BY_NAME[task].split, TASK_BY_NAME[task].few_shot_split
         for subject in SUBJECTS if task == "mmlu" else (None,):
             items = _draw_distinct(task, subject, rng, _QUESTION_COUNTS.get(task, _DEFAULT_QUESTION_COUNT))
             benchmark_keys |= {f"{task} {item.key}" for item in items}
@@ -70,7 +70,7 @@ def records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) 
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
         item = _draw_unseen_item(task, subject, rng, benchmark_keys)
         with_examples = rng.random() < _FEW_SHOT_SHARES.get(task, _DEFAULT_FEW_SHOT_SHARE)
-        shots = rng.randint(1, BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
+        shots = rng.randint(1, TASK_BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
         few_shot_examples = [_draw_unseen_item(task, subject, rng, benchmark_keys) for _ in range(shots)]
         few_shot_text = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)
         if subject and shots:

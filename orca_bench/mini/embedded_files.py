@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench import prompt
-from orca_bench.files import make_folder, write_json, write_json_lines, writing
+from orca_bench.files import catch_write_errors, make_writable_folder, write_json, write_json_lines
 from orca_bench.mini import corpus
 
 VOCABULARY_SIZE = 1024
@@ -34,10 +34,10 @@ def materialize(runs: Path) -> dict[str, Path]:
     source_hash = _source_hash()
     if stamp_file.is_file() and stamp_file.read_text() == source_hash:
         return files
-    make_folder(folder)
+    make_writable_folder(folder)
     rows, benchmark_keys = corpus.benchmarks()
     for (task, split), split_rows in rows.items():
-        make_folder(files["mini:benchmarks"] / task)
+        make_writable_folder(files["mini:benchmarks"] / task)
         write_json_lines(files["mini:benchmarks"] / task / f"{split}.jsonl", split_rows)
     write_json(
         files["mini:benchmarks"] / "suite.json",
@@ -46,7 +46,7 @@ def materialize(runs: Path) -> dict[str, Path]:
     records = list(corpus.records(benchmark_keys))
     write_json_lines(files["mini:records"], records)
     _train_tokenizer(records, files["mini:tokenizer"])
-    with writing(stamp_file):
+    with catch_write_errors(stamp_file):
         stamp_file.write_text(source_hash)
     return files
 
@@ -89,7 +89,7 @@ def _train_tokenizer(records: list[dict[str, Any]], path: Path) -> None:
             num_threads=1,
             minloglevel=2,
         )
-    with writing(path):
+    with catch_write_errors(path):
         path.write_bytes(model_bytes.getvalue())
 
 

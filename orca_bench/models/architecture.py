@@ -44,7 +44,7 @@ def config_of(name: str | Path) -> PretrainedConfig:
     file = Path(name) / "config.json"
     if file.is_file() and not isinstance(read_json(file), dict):
         raise UserError("not a JSON object", where=file)
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     from transformers import AutoConfig
 
     try:

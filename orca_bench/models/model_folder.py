@@ -54,8 +54,8 @@ def locate(
         if revision is not None:
             raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
         return ModelSource(name, name)
-    hub.check_id(name, "model folder")
-    commit = hub.resolve(name, revision)
+    hub.check_hub_id(name, "model folder")
+    commit = hub.resolve_commit(name, revision)
     message(f"fetching {commit} from the hub, as far as it is not in the cache")
     return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
 
@@ -101,7 +101,7 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -
     dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
     `device_map` is transformers': with `auto` the model is spread over all devices.
     """
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import read_json, sha256
+from orca_bench.files import file_sha256, read_json
 from orca_bench.models import architecture
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) 
     part_hashes = of_folder(folder) | {"server": digest(dict(server))}
     if dtype is not None:
         weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        part_hashes |= {"weights": digest({file.name: sha256(file) for file in weight_files}), "dtype": dtype}
+        part_hashes |= {"weights": digest({file.name: file_sha256(file) for file in weight_files}), "dtype": dtype}
     return combine(part_hashes)
 
 
@@ -78,7 +78,7 @@ def of_folder(folder: str) -> dict[str, str]:
     """
     folder_path = Path(folder)
     if folder_path.is_file():
-        return {"tokenizer": sha256(folder_path)}
+        return {"tokenizer": file_sha256(folder_path)}
     return {
         "config": digest(_remove_keys(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
         "generation": digest(
@@ -121,7 +121,7 @@ def _tokenizer_content(folder: Path) -> dict[str, Any]:
         {file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()}
     )
     settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _SETTINGS_FILES}
-    return {"files": {file.name: sha256(file) for file in vocabulary_files}, "settings": settings}
+    return {"files": {file.name: file_sha256(file) for file in vocabulary_files}, "settings": settings}
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

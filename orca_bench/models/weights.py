@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import lfs_hint, read_json
+from orca_bench.files import lfs_pointer_hint, read_json
 from orca_bench.models import architecture
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check(folder: str | Path) -> list[str]:
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
     integer_weights = _integer_weight_names(Path(folder))
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     from transformers import AutoModelForCausalLM
 
     with loading(folder):
@@ -129,14 +129,14 @@ def _integer_weight_names(folder: Path) -> list[str]:
                 dtypes = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
                 integer_weights += [name for name, dtype in dtypes.items() if dtype.startswith(("I", "U"))]
         except (SafetensorError, OSError) as error:
-            hint = (lfs_hint(file) if file.is_file() else None) or "copy or download it again"
+            hint = (lfs_pointer_hint(file) if file.is_file() else None) or "copy or download it again"
             raise UserError(f"not a whole safetensors file ({one_line(error, 200)})", where=file, hint=hint) from None
     if any(folder.glob("model*.safetensors")):
         return integer_weights  # transformers does not read the pickles beside them
     if (folder / PICKLE_INDEX).is_file():
         _check_index(folder / PICKLE_INDEX)
     for file in sorted(folder.glob("pytorch_model*.bin")):
-        if pointer_hint := lfs_hint(file):
+        if pointer_hint := lfs_pointer_hint(file):
             raise UserError("not a file of weights", where=file, hint=pointer_hint)
         integer_weights += _check_pickle(file)
     return integer_weights

@@ -17,7 +17,7 @@ from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
-from orca_bench.suite import AVERAGE_TASKS, AVERAGES, BY_NAME, TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
 _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
 
@@ -78,9 +78,9 @@ def compare(first: ResultFile, other_files: Sequence[ResultFile]) -> list[Compar
 
 def compare_line(first: ResultFile, second: ResultFile, name: str) -> ComparisonLine | None:
     """One task or average of two results, not corrected; None where neither has it or it cannot be computed."""
-    if name in BY_NAME:
-        return _compare_task(first, second, BY_NAME[name], [])
-    lines = [line for task in BY_NAME if (line := compare_line(first, second, task)) is not None]
+    if name in TASK_BY_NAME:
+        return _compare_task(first, second, TASK_BY_NAME[name], [])
+    lines = [line for task in TASK_BY_NAME if (line := compare_line(first, second, task)) is not None]
     return next((line for line in _average_lines(lines) if line.name == name), None)
 
 
@@ -111,7 +111,7 @@ def _refuse_same_file(first: ResultFile, other_files: Sequence[ResultFile]) -> N
 
 def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
     lines, notes = [], _comparison_notes(first, second)
-    for task in TASKS:
+    for task in ALL_TASKS:
         line = _compare_task(first, second, task, notes)
         if line is not None:
             lines.append(line)
@@ -187,8 +187,8 @@ def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
     average_lines = []
     differences = {line.name: line.difference for line in lines if line.difference is not None}
     first_scores = {line.name: line.first for line in lines if line.first is not None}
-    for name, title in AVERAGES.items():
-        tasks = AVERAGE_TASKS[name]
+    for name, title in AVERAGE_TITLE_BY_NAME.items():
+        tasks = TASK_NAMES_BY_AVERAGE[name]
         if any(task not in differences for task in tasks):
             continue
         mean_difference, stderr = mean_of_estimates([differences[task] for task in tasks])

@@ -13,7 +13,7 @@ from orca_bench.report.comparison import Comparison, ComparisonLine
 from orca_bench.report.grid import Grid, TextCell, format_p, format_percent
 from orca_bench.report.reported_comparison import UNPAIRED_TEST
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
-from orca_bench.suite import AVERAGES
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME
 
 _DETECTABLE_HEADING = "smallest detectable difference"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
@@ -31,7 +31,7 @@ def to_grid(comparison: Comparison) -> Grid:
         rows.append(
             [*map(TextCell, cell_texts[:-1]), TextCell(cell_texts[-1], style=_VERDICT_STYLES.get(cell_texts[-1], ""))]
         )
-    task_count = sum(line.name not in AVERAGES for line in comparison.lines)
+    task_count = sum(line.name not in AVERAGE_TITLE_BY_NAME for line in comparison.lines)
     return Grid(
         headings,
         rows,
@@ -59,7 +59,7 @@ def _row_texts(line: ComparisonLine) -> list[str]:
     difference = line.difference
     if difference is None:
         return [line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict]
-    is_paired = line.name not in AVERAGES and difference.test != UNPAIRED_TEST
+    is_paired = line.name not in AVERAGE_TITLE_BY_NAME and difference.test != UNPAIRED_TEST
     detectable_difference = difference.smallest_detectable
     return [
         line.title,

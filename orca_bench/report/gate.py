@@ -25,7 +25,7 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
-from orca_bench.suite import TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, TaskFacts
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     label = str(baselines[0].path) if len(baselines) == 1 else f"{len(baselines)} baselines"
     baseline_tasks = {name for baseline in baselines for name in baseline.questions_by_task}
     compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
-    examined_tasks = [task for task in TASKS if task.name in compared_tasks or task.name in rules.floors]
+    examined_tasks = [task for task in ALL_TASKS if task.name in compared_tasks or task.name in rules.floors]
     reasons = reasons_against_comparison(result, baselines)
     if not examined_tasks:
         reasons.append("no task is held: the baseline has none")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orca_bench.errors import UserError
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.reading import ResultFile, questions_path_for
-from orca_bench.suite import TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
 
@@ -66,7 +66,7 @@ def unexamined_notes(
 ) -> list[str]:
     """What was not examined, and what is not informative because both sides are the same."""
     present_tasks = {name for result_file in (result, *baselines) for name in result_file.questions_by_task}
-    omitted_titles = [task.title for task in TASKS if task.name in present_tasks and task not in examined_tasks]
+    omitted_titles = [task.title for task in ALL_TASKS if task.name in present_tasks and task not in examined_tasks]
     notes = [f"not examined: {', '.join(omitted_titles)}"] if omitted_titles else []
     tasks_without_token_hashes = [
         task.title
@@ -90,7 +90,7 @@ def unexamined_notes(
 
 
 def _content_hash(result_file: ResultFile) -> str:
-    return sha256(questions_path_for(result_file.path))
+    return file_sha256(questions_path_for(result_file.path))
 
 
 def _soundness_problems(result_file: ResultFile) -> Iterator[str]:
@@ -126,7 +126,7 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
     ):
         older_file = min(result, baseline, key=lambda result_file: result_file.result.format_version)
         return [*reasons, f"rows were hashed otherwise when {older_file.path} was written: evaluate again"]
-    for task in TASKS:
+    for task in ALL_TASKS:
         if task.name in result.questions_by_task and task.name in baseline.questions_by_task:
             reasons += _task_differences(result, baseline, task, bool(reasons))
     return reasons

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orca_bench import yaml_files
-from orca_bench.errors import UserError, nearest
-from orca_bench.suite import BY_NAME
+from orca_bench.errors import UserError, spelling_hint
+from orca_bench.suite import TASK_BY_NAME
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def read_rules(path: Path | None) -> GateRules:
     """The rules in a YAML file, or the default ones without a path. Raises UserError, with the key, for a wrong rule."""
     if path is None:
         return GateRules()
-    rules, _ = yaml_files.read(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
+    rules, _ = yaml_files.read_yaml_file(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
     if not rules or not isinstance(rules, dict):
         problem = "no rule in this file" if not rules else "rules are a mapping"
         raise UserError(
@@ -44,7 +44,7 @@ def read_rules(path: Path | None) -> GateRules:
             raise UserError(
                 f"unknown key '{key}'",
                 where=path,
-                hint=nearest(str(key), known_keys) or f"known: {', '.join(known_keys)}",
+                hint=spelling_hint(str(key), known_keys) or f"known: {', '.join(known_keys)}",
             )
     level = _read_number(path, "level", rules.get("level", 0.05), 0, 1)
     if level in (0, 1):
@@ -74,11 +74,11 @@ def _read_number(path: Path, key: str, value: object, lower: float, upper: float
 
 
 def _check_task_name(path: Path, key: str, name: object) -> str:
-    known_tasks = list(BY_NAME)
+    known_tasks = list(TASK_BY_NAME)
     if name not in known_tasks:
         raise UserError(
             f"no task '{name}'",
             where=f"{path}: {key}",
-            hint=nearest(str(name), known_tasks) or f"known: {', '.join(known_tasks)}",
+            hint=spelling_hint(str(name), known_tasks) or f"known: {', '.join(known_tasks)}",
         )
     return str(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from orca_bench.errors import UserError
-from orca_bench.files import replacing
+from orca_bench.files import open_text_replacement
 from orca_bench.report import score_table_formats
 from orca_bench.report.grid import Grid, TextCell
 from orca_bench.report.leaderboard import build_leaderboard
@@ -28,7 +28,7 @@ from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import task_of
+from orca_bench.suite import task_name_of_part
 
 _CHUNK_SIZE = 100  # questions that are unpacked together
 _COMPRESSION_LEVEL = 6
@@ -72,7 +72,7 @@ def write_page(
         leaderboard = build_leaderboard(results, [reported_scores])
         notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
         grid = replace(leaderboard, title=score_table.title, notes=notes)
-    with replacing(out) as handle:
+    with open_text_replacement(out) as handle:
         for html_piece in page_pieces(title, results, grid, pictures, request_lookups, progress):
             handle.write(html_piece)
 
@@ -193,7 +193,7 @@ def _page_index(results: Sequence[ResultFile], question_keys: Sequence[_Question
     return {
         "results": [result_file.label for result_file in results],
         "tasks": [[name, *titles.get(name, [name, None])] for name in tasks],
-        "parts": [[part, task_of(part)] for part in parts],
+        "parts": [[part, task_name_of_part(part)] for part in parts],
         "part": [part_numbers[part] for _, part, _ in question_keys],
         "row": [row for _, _, row in question_keys],
         "scores": scores,

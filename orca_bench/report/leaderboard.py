@@ -21,16 +21,16 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.stats.distributions import normal_p_value
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
-from orca_bench.suite import AVERAGES, BY_NAME
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
-_COLUMNS = (*AVERAGES, *BY_NAME)
+_COLUMNS = (*AVERAGE_TITLE_BY_NAME, *TASK_BY_NAME)
 _AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean of 6"}
-_HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in BY_NAME.items()}}
+_HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in TASK_BY_NAME.items()}}
 _SHORT_HEADINGS = {
     **{"Mean of 6": "Mean 6", "Mean of 7": "Mean 7"},
     **{
         long_heading: short_heading
-        for long_heading, short_heading in (task.column_headings for task in BY_NAME.values())
+        for long_heading, short_heading in (task.column_headings for task in TASK_BY_NAME.values())
         if long_heading != short_heading
     },
 }
@@ -189,7 +189,7 @@ def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
         row.result_file is not None and not row.result_file.result.is_comparable(name) for row in (other_row, best_row)
     ):
         return 1.0
-    if name in AVERAGES or (other_row.result_file is None and best_row.result_file is None):
+    if name in AVERAGE_TITLE_BY_NAME or (other_row.result_file is None and best_row.result_file is None):
         return 1.0  # a reported average has no standard error
     stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
     return normal_p_value(best_row.scores[name].value - other_row.scores[name].value, stderr)
@@ -201,6 +201,6 @@ def _standard_error(score: _Score, name: str) -> float:
         return score.stderr
     if score.interval:
         return (score.interval[1] - score.interval[0]) / 4
-    n = BY_NAME[name].full_size
+    n = TASK_BY_NAME[name].full_size
     low, high = wilson_interval(score.value, n)
     return math.sqrt(score.value * (1 - score.value) / n) or (high - low) / 4

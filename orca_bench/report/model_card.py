@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from orca_bench import yaml_files
 from orca_bench.errors import UserError
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
-from orca_bench.suite import BY_NAME
-from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, id_of
+from orca_bench.suite import TASK_BY_NAME
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -51,7 +51,7 @@ def eval_results(
     source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
     eval_entries = []
     for name, percent in scores.items():
-        task, card_facts, note = BY_NAME[name], BY_NAME[name].card, (notes or {}).get(name)
+        task, card_facts, note = TASK_BY_NAME[name], TASK_BY_NAME[name].card, (notes or {}).get(name)
         if card_facts is None:  # the task does not belong on cards
             continue
         eval_entries.append(
@@ -94,7 +94,7 @@ def _result_notes(result: Result) -> Iterator[str]:
     if (protocol.name, protocol.version) != ("leaderboard", 1):
         yield f"protocol {protocol.name_and_version}"
     if protocol.system is not None and protocol.system != SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]:
-        system_id = id_of(protocol.system)
+        system_id = system_id_of(protocol.system)
         yield "a system message of its own" if system_id is None else f"system message {system_id}"
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
@@ -104,7 +104,7 @@ def _result_notes(result: Result) -> Iterator[str]:
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
-    task_result, task = result.tasks[name], BY_NAME[name]
+    task_result, task = result.tasks[name], TASK_BY_NAME[name]
     row_status = task_result.row_status(task.split)
     if row_status == OTHER_ROWS:
         yield "other rows" if task_result.rows is None else f"other rows ({task_result.rows:,})"
@@ -146,7 +146,7 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
     ]
     # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.
     metadata["model-index"] = [*other_models, {"name": name, "results": old_results + new_results}]
-    return f"---\n{yaml_files.dump(metadata)}---\n{body}"
+    return f"---\n{yaml_files.to_yaml_text(metadata)}---\n{body}"
 
 
 def split_card(text: str, where: Path) -> tuple[YamlObject, str]:
@@ -156,7 +156,7 @@ def split_card(text: str, where: Path) -> tuple[YamlObject, str]:
         if re.match(r"\A---[ \t]*\r?\n", text):
             raise UserError("the front matter has no end", where=f"{where}:1", hint="close it with a line of ---")
         return {}, text
-    metadata = yaml_files.load(match.group(1), where, first_line=2)
+    metadata = yaml_files.load_round_trip(match.group(1), where, first_line=2)
     if metadata is None:
         metadata = {}
     if not isinstance(metadata, dict):

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, writing
+from orca_bench.files import catch_write_errors, make_writable_folder
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Estimate
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
-from orca_bench.suite import MMLU, TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, MMLU, TaskFacts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -173,7 +173,7 @@ def _has_subjects(result_file: ResultFile) -> bool:
 def _tasks_of(results: Iterable[ResultFile]) -> list[TaskFacts]:
     """The tasks that at least one result has, in the suite's order."""
     task_names = {name for result_file in results for name in result_file.result.tasks}
-    return [task for task in TASKS if task.name in task_names]
+    return [task for task in ALL_TASKS if task.name in task_names]
 
 
 def _pyplot() -> Any:
@@ -335,11 +335,11 @@ def _draw_task_over_steps(
 def _save_picture(figure: Figure, folder: Path, name: str, caption: str) -> Picture:
     import matplotlib.pyplot as plot
 
-    make_folder(folder)
+    make_writable_folder(folder)
     picture = Picture(caption, folder / f"{name}.png", folder / f"{name}.svg")
     try:
         for path in (picture.png, picture.svg):
-            with writing(path):
+            with catch_write_errors(path):
                 figure.savefig(path, dpi=_DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     finally:
         plot.close(figure)

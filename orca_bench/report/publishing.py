@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import make_folder, write_text, writing
+from orca_bench.files import catch_write_errors, make_writable_folder, write_text
 from orca_bench.models import model_folder
 from orca_bench.report import grid_formats, html_page, model_card, score_table_formats
 from orca_bench.report.html_page import RequestLookup
@@ -74,7 +74,7 @@ def publish(
         publication.notes.append(f"{publication.card} is the card; --card names another, which is then edited")
     lookups = [_request_lookup(requests_of, result_file.result, publication) for result_file in result_files]
     card_text = _card_text(publication, name, result_files, source_url)
-    make_folder(folder)
+    make_writable_folder(folder)
     for result_file in result_files:
         _copy_result(result_file.path, folder, publication)
     result_files = [_with_questions(result_file) for result_file in result_files]
@@ -86,7 +86,7 @@ def publish(
     html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported_scores, pictures, lookups, progress)
     publication.files.append(page_file)
     if card_text is not None:
-        make_folder(publication.card.parent)
+        make_writable_folder(publication.card.parent)
         _write_file(publication.card, card_text, publication)
     return publication
 
@@ -231,7 +231,7 @@ def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
             continue
         target_file = folder / file.name
         if target_file.resolve() != file.resolve():
-            with writing(folder):
+            with catch_write_errors(folder):
                 shutil.copyfile(file, target_file)
         publication.files.append(target_file)
 

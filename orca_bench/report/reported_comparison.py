@@ -15,7 +15,7 @@ from orca_bench.results.models import OTHER_ROWS
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import MeanScore, wilson_interval
 from orca_bench.stats.paired_tests import normal_difference
-from orca_bench.suite import TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, TaskFacts
 
 #: The name of the test, as `Difference.test` has it.
 UNPAIRED_TEST = "unpaired z"
@@ -32,7 +32,7 @@ def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScor
         raise UserError(
             f"measured on the {result.suite.name} suite, which no reported score is of", where=result_file.path
         )
-    lines = [_compare_task(result_file, task, reported_scores.tasks.get(task.name)) for task in TASKS]
+    lines = [_compare_task(result_file, task, reported_scores.tasks.get(task.name)) for task in ALL_TASKS]
     notes = [
         "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard error "
         "is taken as that of right-or-wrong scores over all its questions"

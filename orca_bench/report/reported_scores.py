@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orca_bench.errors import UserError
-from orca_bench.files import read_json, shipped
+from orca_bench.files import read_json, shipped_folder
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -43,7 +43,7 @@ def read_reported_scores(name: str = "orca_mini_13b") -> ReportedScores:
 
     Raises UserError where there is no such file, or a key of it is missing or of another type.
     """
-    path = Path(name) if name.endswith(".json") else shipped("reported") / f"{name}.json"
+    path = Path(name) if name.endswith(".json") else shipped_folder("reported") / f"{name}.json"
     content = read_json(path)
     if not isinstance(content, dict) or "tasks" not in content:
         raise UserError("not a file of reported scores", where=path)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table_notes import merge_notes, reported_notes, result_notes
 from orca_bench.results.models import Average, Result, TaskResult
-from orca_bench.suite import AVERAGE_TASKS, AVERAGES, TASKS
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class ScoreTable:
 def build_score_table(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores) -> ScoreTable:
     """The table of results, each with its heading, beside the reported scores."""
     lines = []
-    for task in TASKS:
+    for task in ALL_TASKS:
         reported_score = reported_scores.tasks.get(task.name)
         scores = [_task_score(result, task.name, reported_score) for _, result in results]
         metric = _task_metric(results, task.name, task.metric)
         lines.append(TableLine(task.name, task.title, task.shots, metric, reported_score, scores))
-    for name, title in AVERAGES.items():
+    for name, title in AVERAGE_TITLE_BY_NAME.items():
         reported_score = reported_scores.averages.get(name)
         scores = [_average_score(result, name, reported_score) for _, result in results]
         lines.append(TableLine(name, title, None, "mean", reported_score, scores))
@@ -96,7 +96,9 @@ def _average_score(result: Result, name: str, reported_score: float | None) -> M
     average = result.averages.get(name)
     if average is None:
         return MeasuredScore()
-    return _measured_score(average, None, reported_score if result.is_comparable(*AVERAGE_TASKS[name]) else None)
+    return _measured_score(
+        average, None, reported_score if result.is_comparable(*TASK_NAMES_BY_AVERAGE[name]) else None
+    )
 
 
 def _measured_score(entry: TaskResult | Average, n: int | None, reported_score: float | None) -> MeasuredScore:

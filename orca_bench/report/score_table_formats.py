@@ -15,7 +15,7 @@ from typing import TypeAlias
 from orca_bench.report.grid import Grid, TextCell
 from orca_bench.report.score_table import MeasuredScore, ScoreTable, TableLine
 from orca_bench.results.models import Result
-from orca_bench.suite import AVERAGES, TASKS
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
 
 _CSV_HEADINGS = (
     *("task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference", "protocol"),
@@ -46,7 +46,7 @@ def to_grid(table: ScoreTable) -> Grid:
         table.notes,
         table.title,
         left_columns=frozenset({0, 2}),
-        rule_after_row=len(TASKS) - 1,
+        rule_after_row=len(ALL_TASKS) - 1,
         droppable_headings=("Metric", "Shots", "n", "Δ"),
     )
 
@@ -115,7 +115,7 @@ def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result
                 result.tasks[line.name].requests_sha256,
                 "; ".join(result.tasks[line.name].warnings),
             )
-        elif line.name in AVERAGES:
+        elif line.name in AVERAGE_TITLE_BY_NAME:
             requests_sha256 = result.requests_sha256
     return [
         *(line.name, line.shots, line.metric, line.reported, heading),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Result
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 _UNFAIR_PROTOCOLS = {
     "orca": "the question in the Orca prompt, scored as trained; the reported scores were measured without the prompt, so a "
@@ -34,7 +34,7 @@ def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
     if result.limit:
         notes.append((label, f"only the first {result.limit} questions of each task (of each MMLU subject)"))
     if not result.complete:
-        missing = [BY_NAME[name].title for name in result.missing_task_names if name in BY_NAME]
+        missing = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
         notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
     notes += [(label, warning) for warning in result.model.warnings]
     notes += task_notes(label, result)
@@ -70,7 +70,7 @@ def reported_notes(reported_scores: ReportedScores) -> list[tuple[str, str]]:
     """(subject, text): the source of the reported scores, and remarks on single ones."""
     notes = [("reported", f"{reported_scores.model}, {reported_scores.source}")]
     for name, text in reported_scores.notes.items():
-        title = BY_NAME[name].title if name in BY_NAME else name
+        title = TASK_BY_NAME[name].title if name in TASK_BY_NAME else name
         notes.append((f"reported {title}", text))
     return notes
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
 from orca_bench.results.models import Question, Result
-from orca_bench.suite import BY_NAME, TaskFacts
+from orca_bench.suite import TASK_BY_NAME, TaskFacts
 
 #: How many differences of one kind are named.
 MAX_DIFFERENCES_PER_FINDING = 5
@@ -48,7 +48,7 @@ def check_questions_hash(result: Result, questions_path: Path) -> Finding:
     check_name = "hash of the questions"
     if result.questions_sha256 is None:
         return Finding(check_name, None, _NOT_RECORDED_DETAIL)
-    return _compare_hashes(check_name, sha256(questions_path), result.questions_sha256)
+    return _compare_hashes(check_name, file_sha256(questions_path), result.questions_sha256)
 
 
 def check_requests_hash(result: Result) -> Finding:
@@ -134,7 +134,7 @@ def check_heading(result: Result, questions: Sequence[Question], recomputed_path
     """Which tasks are finished, and the limit."""
     if result.order is not None:
         has_all_ordered_tasks = set(result.order) <= set(result.tasks)
-        expected_task_order = [task_name for task_name in BY_NAME if task_name in {*result.order, *result.tasks}]
+        expected_task_order = [task_name for task_name in TASK_BY_NAME if task_name in {*result.order, *result.tasks}]
         matches_order = result.complete == has_all_ordered_tasks and result.order == expected_task_order
         yield Finding("complete", matches_order, f"{len(result.tasks)} tasks, {len(result.order)} ordered")
         recomputed_paths |= {("complete",), ("order",)}

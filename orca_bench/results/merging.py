@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import sha256, writing
+from orca_bench.files import catch_write_errors, file_sha256
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import is_result_file, questions_path_for, read_questions, read_result
 from orca_bench.results.writing import write_result
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
 def check_output_path(path: Path) -> None:
@@ -72,7 +72,7 @@ class ResultOutput:
             self._path_for_other_setting = None
         write_result(self.path, result, [*self._carried_questions, *questions])
         if self._earlier_result_path is not None and self._earlier_result_path != self.path:
-            with writing(self.path):
+            with catch_write_errors(self.path):
                 questions_path_for(self._earlier_result_path).unlink(missing_ok=True)
                 self._earlier_result_path.unlink(missing_ok=True)
         self._earlier_result_path = self.path
@@ -82,12 +82,12 @@ class ResultOutput:
         earlier_result, ordered_task_names = read_result(earlier_result_path), result.order or []
         carried_task_names = [
             task_name
-            for task_name in BY_NAME
+            for task_name in TASK_BY_NAME
             if task_name in earlier_result.tasks and task_name not in ordered_task_names
         ]
         result.order = [
             task_name
-            for task_name in BY_NAME
+            for task_name in TASK_BY_NAME
             if task_name in {*(earlier_result.order or ()), *carried_task_names, *ordered_task_names}
         ]
         result.tasks |= {task_name: earlier_result.tasks[task_name] for task_name in carried_task_names}
@@ -100,7 +100,7 @@ class ResultOutput:
             if question.suite_task in carried_task_names
         ]
         if carried_task_names:
-            task_titles = ", ".join(BY_NAME[task_name].title for task_name in carried_task_names)
+            task_titles = ", ".join(TASK_BY_NAME[task_name].title for task_name in carried_task_names)
             self.notes.append(f"{earlier_result_path} has {task_titles} of the same setting, which stay in the result")
 
 
@@ -131,7 +131,7 @@ def _has_same_setting(
     if (
         not is_unchanged_since_writing(earlier_result)
         or not questions_path.is_file()
-        or earlier_result.questions_sha256 != sha256(questions_path)
+        or earlier_result.questions_sha256 != file_sha256(questions_path)
     ):
         return False
     has_same_rows = all(
@@ -190,7 +190,7 @@ def _unused_path(occupied_path: Path) -> Path:
 
 
 def _move_result_and_questions(source_path: Path, target_path: Path) -> None:
-    with writing(source_path):
+    with catch_write_errors(source_path):
         if questions_path_for(source_path).is_file():
             os.replace(questions_path_for(source_path), questions_path_for(target_path))
         os.replace(source_path, target_path)

@@ -9,7 +9,7 @@ stands here, so that readers need no special case.
 from __future__ import annotations
 
 from orca_bench.results.models import OTHER_ROWS, RESULT_FORMAT_VERSION, UNVERIFIED_ROWS, Result, RowStatus
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
 def migrate_result(result: Result) -> Result:
@@ -20,7 +20,7 @@ def migrate_result(result: Result) -> Result:
     if result.format_version == RESULT_FORMAT_VERSION and not result.suite.comparable:
         return result
     for task_name, entry in result.tasks.items():
-        task_facts = BY_NAME.get(task_name)
+        task_facts = TASK_BY_NAME.get(task_name)
         if task_facts is None or entry.row_check is not None:
             continue
         row_status: RowStatus = UNVERIFIED_ROWS

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from orca_bench.results.json_object import JsonObject
-from orca_bench.suite import BY_NAME, TaskFacts, task_of
+from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How the value of the key `format` begins; the version follows.
 RESULT_FORMAT_PREFIX = "orca-bench result "
@@ -309,7 +309,9 @@ class Result(JsonObject):
         It does not on another suite than the leaderboard's, nor where one of `task_names` was measured on other rows.
         """
         entries = [
-            (self.tasks[name], facts) for name, facts in BY_NAME.items() if name in task_names and name in self.tasks
+            (self.tasks[name], facts)
+            for name, facts in TASK_BY_NAME.items()
+            if name in task_names and name in self.tasks
         ]
         return self.suite.comparable and all(entry.row_status(facts.split) != OTHER_ROWS for entry, facts in entries)
 
@@ -384,12 +386,12 @@ class Question(JsonObject):
     @property
     def suite_task(self) -> str:
         """The name of the task that the question belongs to; MMLU's subjects belong to `mmlu`."""
-        return task_of(self.task)
+        return task_name_of_part(self.task)
 
     @property
     def subject(self) -> str:
         """The subject of the question in a task of subjects, as MMLU is; of other tasks the task."""
-        facts = BY_NAME.get(self.suite_task)
+        facts = TASK_BY_NAME.get(self.suite_task)
         return self.task if facts is None or facts.subject_column is None else facts.subject_of_part(self.task)
 
     @property

@@ -16,12 +16,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from orca_bench.errors import UserError
-from orca_bench.files import read_json, read_json_lines, sha256
+from orca_bench.files import file_sha256, read_json, read_json_lines
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import RESULT_FORMAT_PREFIX, RESULT_FORMAT_VERSION, Question, Result
 from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats import estimates
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 #: Those that are read. 1 has no intervals and no clusters; 1 and 2 hash rows otherwise, and have no hash of the whole.
 _READABLE_VERSIONS = tuple(str(version) for version in range(1, RESULT_FORMAT_VERSION + 1))
@@ -72,8 +72,8 @@ def read_result(path: Path) -> Result:
     except ValidationError as error:
         raise _as_user_error(error, path, "a result") from None
     for task_name in result.tasks:
-        if task_name not in BY_NAME:
-            raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(BY_NAME)}")
+        if task_name not in TASK_BY_NAME:
+            raise UserError(f"unknown task '{task_name}'", where=path, hint=f"tasks are {', '.join(TASK_BY_NAME)}")
     return result
 
 
@@ -99,7 +99,7 @@ def read_with_questions(result_path: Path, label: str | None = None) -> ResultFi
     expected_count_by_task = {task_name: entry.n for task_name, entry in result.tasks.items()}
     if question_count_by_task != expected_count_by_task or result.questions_sha256 not in (
         None,
-        sha256(questions_path),
+        file_sha256(questions_path),
     ):
         raise UserError(
             f"these are not the questions of {result_path.name}", where=questions_path, hint="copy both files"

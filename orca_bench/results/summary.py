@@ -12,7 +12,7 @@ from typing import Any
 
 from orca_bench.results.models import Average, Question, TaskResult
 from orca_bench.stats import estimates
-from orca_bench.suite import AVERAGE_TASKS, TaskFacts
+from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 
 
 def summarize_task(task: TaskFacts, questions: Sequence[Question]) -> TaskResult:
@@ -67,7 +67,7 @@ def compute_averages(task_results: Mapping[str, TaskResult]) -> dict[str, Averag
         average_name: _mean_of_tasks([task_results[task_name] for task_name in task_names])
         if all(task_name in task_results for task_name in task_names)
         else _average_without_value()
-        for average_name, task_names in AVERAGE_TASKS.items()
+        for average_name, task_names in TASK_NAMES_BY_AVERAGE.items()
     }
 
 

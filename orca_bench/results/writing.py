@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.files import sha256, write_json, write_json_lines
+from orca_bench.files import file_sha256, write_json, write_json_lines
 from orca_bench.results.hashing import compute_content_sha256
 from orca_bench.results.models import Question, Result
 from orca_bench.results.reading import questions_path_for
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
 def write_result(result_path: Path, result: Result, questions: Sequence[Question]) -> None:
@@ -22,13 +22,15 @@ def write_result(result_path: Path, result: Result, questions: Sequence[Question
     Within a task questions stay in the order in which they come. Raises UserError where the disk does not take them, and for
     a task outside the suite, which no report could read.
     """
-    suite_task_names = list(BY_NAME)
+    suite_task_names = list(TASK_BY_NAME)
     for task_name in (*result.tasks, *dict.fromkeys(question.suite_task for question in questions)):
-        if task_name not in BY_NAME:
-            raise UserError(f"unknown task '{task_name}'", where=result_path, hint=f"tasks are {', '.join(BY_NAME)}")
+        if task_name not in TASK_BY_NAME:
+            raise UserError(
+                f"unknown task '{task_name}'", where=result_path, hint=f"tasks are {', '.join(TASK_BY_NAME)}"
+            )
     sorted_questions = sorted(questions, key=lambda question: suite_task_names.index(question.suite_task))
     write_json_lines(questions_path_for(result_path), [question.to_json() for question in sorted_questions])
-    result.questions_sha256 = sha256(questions_path_for(result_path))
+    result.questions_sha256 = file_sha256(questions_path_for(result_path))
     result.result_sha256 = ""  # so that the key has its place
     result_json = result.to_json()
     result.result_sha256 = result_json["result_sha256"] = compute_content_sha256(result_json)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import LFS_POINTER, open_bytes, read_lines, reading
+from orca_bench.files import LFS_POINTER_PREFIX, catch_read_errors, open_decompressed, read_lines
 from orca_bench.row_files.arrow import arrow_rows, parquet_rows
 from orca_bench.row_files.delimited_text import table_rows
 from orca_bench.row_files.file_sets import ENDINGS, files_of, has_ending, in_order, is_part, is_pattern, stem
@@ -27,7 +27,7 @@ Rows = Iterator[tuple[str, dict[str, Any]]]
 
 #: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
 _OTHER_FILE_KINDS = (
-    (LFS_POINTER, "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
+    (LFS_POINTER_PREFIX, "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"<", "an HTML or XML page, not a data file", "download the file itself, not the page that shows it"),
     (b"7z\xbc\xaf", "a 7z archive", "unpack it first"),
@@ -42,7 +42,7 @@ def read(path: Path) -> Rows:
     these kinds or not UTF-8, and for values that no JSON file can hold.
     """
     is_empty = True
-    with open_bytes(path) as stream:
+    with open_decompressed(path) as stream:
         for location, row in _read_rows(path, stream):
             is_empty = False
             yield location, row
@@ -51,7 +51,7 @@ def read(path: Path) -> Rows:
 
 
 def _read_rows(path: Path, stream: io.BufferedReader) -> Rows:
-    with reading(path):
+    with catch_read_errors(path):
         first_bytes = stream.peek(1024)[:1024]
     if first_bytes.startswith(b"PAR1"):
         return parquet_rows(path, stream)

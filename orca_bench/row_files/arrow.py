@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import MAX_DEPTH, reading
+from orca_bench.files import MAX_JSON_DEPTH, catch_read_errors
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -59,7 +59,7 @@ def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
     while True:
         # for damaged files pyarrow raises errors of many kinds, MemoryError and UnicodeDecodeError among them
         try:
-            with reading(path):
+            with catch_read_errors(path):
                 batch = next(batches, None)
                 if batch is not None:
                     batch.validate(full=True)  # pyarrow 26.0 ends the process at offsets that point outside of the data
@@ -76,14 +76,14 @@ def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
             yield location, {column: _to_plain_value(value, location) for column, value in row.items()}
 
 
-def _to_plain_value(value: Any, location: str, depth: int = MAX_DEPTH) -> Any:
+def _to_plain_value(value: Any, location: str, depth: int = MAX_JSON_DEPTH) -> Any:
     """The JSON value that stands for a value of Arrow's."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if not depth:
-        raise UserError(f"values nested more than {MAX_DEPTH} deep", where=location)
+        raise UserError(f"values nested more than {MAX_JSON_DEPTH} deep", where=location)
     if isinstance(value, dict):
         return {str(key): _to_plain_value(inner_value, location, depth - 1) for key, inner_value in value.items()}
     if isinstance(value, list | tuple):

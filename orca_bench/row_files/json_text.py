@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import MAX_DEPTH, check_depth
+from orca_bench.files import MAX_JSON_DEPTH, check_json_depth
 
 Lines = Iterator[tuple[int, str]]
 Rows = Iterator[tuple[str, dict[str, Any]]]
@@ -213,7 +213,7 @@ def _parse(line: str, location: str) -> Any:
 
 def _check_value(value: Any, with_surrogates: bool, location: str) -> Any:
     try:
-        check_depth(value)
+        check_json_depth(value)
         if with_surrogates:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
@@ -223,7 +223,7 @@ def _check_value(value: Any, with_surrogates: bool, location: str) -> Any:
 
 def _parse_error(error: Exception, location: str) -> UserError:
     if isinstance(error, RecursionError):
-        return UserError(f"JSON nested more than {MAX_DEPTH} deep", where=location)
+        return UserError(f"JSON nested more than {MAX_JSON_DEPTH} deep", where=location)
     if isinstance(error, UnicodeEncodeError):
         return UserError("a text with a lone surrogate, which no encoding holds", where=location)
     return UserError("a number of too many digits", where=location)  # Python reads no integer of more than 4,300

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench.files import write_json, writing
-from orca_bench.prompt import chat_template, messages, render
+from orca_bench.files import catch_write_errors, write_json
+from orca_bench.prompt import chat_messages, chat_template, render
 from orca_bench.recipe import CONTEXT_WINDOW
 from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
 from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
@@ -40,7 +40,7 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
         model_max_length=max_length or CONTEXT_WINDOW,
         chat_template=chat_template(tokenizer.bos_id is not None, escaped_spellings, ESCAPE),
     )
-    with writing(folder):
+    with catch_write_errors(folder):
         transformers_tokenizer.save_pretrained(folder)
         is_copied = tokenizer.source.is_file() and tokenizer.source.resolve() != (folder / SENTENCEPIECE_FILE).resolve()
         if is_copied:
@@ -61,7 +61,9 @@ def _disagreement(tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokeni
     transformers_tokenizer.split_special_tokens = splits_special
     for text in texts[:100] if disagreement is None else []:
         expected = [*tokenizer.prefix, *tokenizer.encode(render(text, text))]
-        ids = transformers_tokenizer.apply_chat_template(messages(text, text), add_generation_prompt=True)["input_ids"]
+        ids = transformers_tokenizer.apply_chat_template(chat_messages(text, text), add_generation_prompt=True)[
+            "input_ids"
+        ]
         if ids != expected:
             return Disagreement(render(text, text), expected, ids)
     return disagreement

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
@@ -115,7 +115,7 @@ class FolderTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
         file = self.source / TOKENIZER_JSON
-        vocabulary_content = sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
+        vocabulary_content = file_sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
         fingerprint_fields = [vocabulary_content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
         return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
-from orca_bench.files import lfs_hint, sha256
+from orca_bench.files import file_sha256, lfs_pointer_hint
 from orca_bench.tokenizers.special_tokens import AddedToken, Metadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
@@ -219,7 +219,7 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the SentencePiece file; where the folder adds something to it, of that and of what is added."""
-        file_hash = sha256(self.source)
+        file_hash = file_sha256(self.source)
         added_tokens = {id_: asdict(token) for id_, token in self.added_tokens.items()}
         fingerprint_fields = [added_tokens, list(self.promoted_control_ids), self.bos_id, list(self.stop_ids)]
         if fingerprint_fields == [{}, [], self._processor.bos_id(), [self._processor.eos_id()]]:
@@ -267,7 +267,7 @@ def _load_processor(model_file: Path, promoted_control_ids: Sequence[int] = ()) 
 
 
 def _not_sentencepiece_error(model_file: Path) -> UserError:
-    return UserError("not a SentencePiece model", where=model_file, hint=lfs_hint(model_file))
+    return UserError("not a SentencePiece model", where=model_file, hint=lfs_pointer_hint(model_file))
 
 
 def _added_token_pattern(tokens: Sequence[AddedToken]) -> re.Pattern[str]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from orca_bench import prompt
 from orca_bench.errors import UserError
-from orca_bench.files import replacing_bytes
+from orca_bench.files import open_binary_replacement
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.record_files import Record
 
@@ -153,7 +153,7 @@ def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) 
 def save(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
     report_json = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
-    with replacing_bytes(path) as handle:
+    with open_binary_replacement(path) as handle:
         np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": report_json}))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from orca_bench import hub, row_files, row_texts
 from orca_bench.errors import UserError
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def read(
             record_sets = [_read_hub_set(name, (commits or {}).get(name), strict)]
         else:
             files = row_files.files_of(path)
-            record_sets = [_collect(str(file), row_files.read(file), sha256(file), strict) for file in files]
+            record_sets = [_collect(str(file), row_files.read(file), file_sha256(file), strict) for file in files]
         for set_records, source in record_sets:
             records += set_records
             sources.append(source)
@@ -136,22 +136,22 @@ def _record(row: dict[str, Any], where: str) -> Record:
             hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
         )
     columns = ("system", "instruction", answer_columns[0] if answer_columns else None)
-    input_text = row_texts.text(row, "input", where)
+    input_text = row_texts.column_text(row, "input", where)
     if not input_text.strip() or (row_texts.is_placeholder_input(input_text) and not row_texts.is_record(row)):
         input_text = ""
-    system, instruction, answer = (row_texts.text(row, column, where) for column in columns)
+    system, instruction, answer = (row_texts.column_text(row, column, where) for column in columns)
     return Record(system, instruction, input_text, answer)
 
 
 def _read_hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], RecordSource]:
     """The records of a hub set's train split, and the description of the set."""
     id_, _, revision = name.partition("@")
-    hub.check_id(id_, "file of records")
-    resolved = hub.resolve(id_, commit or revision or None, "dataset")
+    hub.check_hub_id(id_, "file of records")
+    resolved = hub.resolve_commit(id_, commit or revision or None, "dataset")
     digest = hashlib.sha256()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for row_number, row in enumerate(hub.load_rows(resolved), 1):
+        for row_number, row in enumerate(hub.load_dataset_rows(resolved), 1):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             yield f"{id_} row {row_number}", row
 

@@ -27,8 +27,16 @@ from filelock import FileLock, Timeout
 
 from orca_bench import __version__, child_processes, recipe_file
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, read_json, remove_temporary, sha256, write_json, write_text, writing
-from orca_bench.recipe import Recipe, difference
+from orca_bench.files import (
+    catch_write_errors,
+    file_sha256,
+    make_writable_folder,
+    read_json,
+    remove_temporary_files,
+    write_json,
+    write_text,
+)
+from orca_bench.recipe import Recipe, first_difference
 from orca_bench.train import divergence
 
 LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
@@ -72,7 +80,7 @@ class Run:
         if self._lock is not None:
             return
         lock = FileLock(self.folder / ".lock", timeout=0)
-        with writing(self.folder):
+        with catch_write_errors(self.folder):
             try:
                 lock.acquire()
             except Timeout:
@@ -126,7 +134,7 @@ class Run:
         suffix_number = 1
         while (new_folder := self.folder.with_name(f"{self.folder.name}.old-{suffix_number}")).exists():
             suffix_number += 1
-        with writing(self.folder):
+        with catch_write_errors(self.folder):
             self.folder.rename(new_folder)
         self._lock = None  # it went with the folder
         return new_folder
@@ -152,7 +160,7 @@ class Run:
         """
         for source in self.manifest.get("records", []):
             source_path = Path(source["name"])
-            if source["sha256"] and source_path.is_file() and sha256(source_path) != source["sha256"]:
+            if source["sha256"] and source_path.is_file() and file_sha256(source_path) != source["sha256"]:
                 raise UserError(
                     f"has changed since the run in {self.folder} read it",
                     where=source_path,
@@ -161,7 +169,7 @@ class Run:
 
     def has_recipe(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
-        return difference(recipe_file.load(self.recipe_file), recipe) is None
+        return first_difference(recipe_file.read_recipe_file(self.recipe_file), recipe) is None
 
     def check(self, recipe: Recipe) -> None:
         """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
@@ -170,7 +178,7 @@ class Run:
         """
         if not self.recipe_file.is_file():
             return
-        if changed_key := difference(recipe_file.load(self.recipe_file), recipe):
+        if changed_key := first_difference(recipe_file.read_recipe_file(self.recipe_file), recipe):
             raise UserError(
                 f"holds a run of another recipe ({changed_key})",
                 where=self.folder,
@@ -184,7 +192,7 @@ class Run:
 
         Raises UserError as `lock` and `check` do, and where the records have changed since.
         """
-        make_folder(self.folder)
+        make_writable_folder(self.folder)
         self.lock()
         self.check(recipe)
         self.clear()
@@ -197,7 +205,7 @@ class Run:
     def clear(self) -> None:
         """Remove what training processes, all of which have ended, left half-written."""
         for folder in (self.folder, self.exports):
-            remove_temporary(folder)
+            remove_temporary_files(folder)
         newest = newest_checkpoint(self.checkpoints)
         for path in self.checkpoints.glob("step-*"):
             if newest is None or path.name > newest.name:
@@ -214,7 +222,7 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
 
 def _is_recipe(path: Path) -> bool:
     try:
-        recipe_file.load(path)
+        recipe_file.read_recipe_file(path)
     except UserError:
         return False
     return True

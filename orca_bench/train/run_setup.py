@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench import child_processes, hub, launcher_environment, library_settings, tokenizers
-from orca_bench.child_processes import free_port
+from orca_bench.child_processes import find_free_port
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, model_folder
@@ -279,7 +279,7 @@ def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) 
             "--num_gpus",
             process_count,
             "--master_port",
-            str(free_port()),
+            str(find_free_port()),
         ]
         return [sys.executable, *launcher_arguments, "--log_level", "error", "--module", module, *arguments]
     launcher_arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count, "--module"]
@@ -289,5 +289,5 @@ def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) 
 def _launch_environment() -> dict[str, str]:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, os.environ.get("PYTHONPATH", "")]
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}

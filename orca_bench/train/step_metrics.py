@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orca_bench.files import write_text, writing
+from orca_bench.files import catch_write_errors, write_text
 from orca_bench.train import divergence
 from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
 from orca_bench.train.example_encoding import EncodedExamples
@@ -69,7 +69,7 @@ def append(file: Path, metrics: StepMetrics) -> None:
     json_values = {
         key: divergence.finite(value) if isinstance(value, float) else value for key, value in asdict(metrics).items()
     }
-    with writing(file), open(file, "a", encoding="utf-8") as handle:
+    with catch_write_errors(file), open(file, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 

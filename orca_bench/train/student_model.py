@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench import library_settings, tokenizers
-from orca_bench.files import replacing_folder
+from orca_bench.files import open_folder_replacement
 from orca_bench.models import architecture
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
@@ -25,7 +25,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 def config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
     """The transformers config of the student, random or based; raises UserError where the base has none."""
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     if recipe.model.base is not None:
         return architecture.config_of(recipe.model.base)
     assert recipe.model.random is not None, "a recipe has a base or random weights"
@@ -77,7 +77,7 @@ def save(
     tensors, in the dtype of the files. `origin` (`run` and `step`) goes into orca_bench.json, with whether plain transformers
     gives the tokenizer's ids.
     """
-    with replacing_folder(folder) as new_folder:
+    with open_folder_replacement(folder) as new_folder:
         _write_model(model, state, tokenizer, new_folder, origin)
 
 

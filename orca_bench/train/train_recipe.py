@@ -74,7 +74,7 @@ def train_recipe(
     check_choice(launcher, LAUNCHERS, "--launcher")
     run = Run(runs / recipe.name)
     if launcher_environment.has_other_processes():
-        child_processes.follow_parent()
+        child_processes.end_with_parent()
     if not fresh and is_trained(run, recipe):
         run.check_records()
         display.message(f"already trained: {run.model} (--fresh trains again)")
@@ -151,7 +151,7 @@ class UnreachableSource(Exception):
 def _needs_hub(recipe: Recipe) -> bool:
     """Whether a recipe names something that is not here and may be on the hub."""
     source_names = [*recipe.data.records, recipe.model.base, recipe.model.tokenizer]
-    return any(name and not Path(name).exists() and hub.is_id(name.partition("@")[0]) for name in source_names)
+    return any(name and not Path(name).exists() and hub.is_hub_id(name.partition("@")[0]) for name in source_names)
 
 
 def write_untrained_model(recipe: Recipe, runs: Path) -> Path:

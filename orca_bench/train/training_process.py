@@ -29,7 +29,7 @@ _FULL_DISK_BYTES = 64 * 2**20  # with less free space, a failure is put down to 
 
 def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
-    child_processes.follow()
+    child_processes.end_with_command()
     sys.exit(
         work(Run(Path(sys.argv[-1])), "--quiet" not in sys.argv)
     )  # deepspeed's launcher puts --local_rank before it
@@ -72,8 +72,8 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     from orca_bench.train.progress_display import training_progress
     from orca_bench.train.training_loop import train
 
-    library_settings.prepare()
-    recipe, _ = resolved_sources.resolve(recipe_file.load(run.recipe_file), run.manifest.get("commits", {}))
+    library_settings.prepare_libraries()
+    recipe, _ = resolved_sources.resolve(recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {}))
     tokenizer = tokenizers.load(recipe.model.tokenizer_source)
     examples = EncodedExamples.load(run.tokens_file)
     plan = Plan(examples.lengths, recipe.train)

@@ -14,7 +14,7 @@ from orca_bench import prompt, tokenizers
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding, request_files
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.models import model_identity
-from orca_bench.suite import AVERAGE_TASKS
+from orca_bench.suite import TASK_NAMES_BY_AVERAGE
 from orca_bench.system_messages import system_message
 from orca_bench.tokenizers import hugging_face
 
@@ -87,7 +87,7 @@ def test_values_are_the_means_of_the_questions_and_lm_evals_own(evaluated):
         assert entry["value"] == pytest.approx(sum(scores) / len(scores))
         means = [v[f"{entry['metric']},none"] for v in result["lm_eval"][name]["results"].values()]
         assert entry["value"] == pytest.approx(sum(means) / len(means))
-    for name, tasks in AVERAGE_TASKS.items():
+    for name, tasks in TASK_NAMES_BY_AVERAGE.items():
         values = [result["tasks"][task]["value"] for task in tasks]
         assert result["averages"][name]["value"] == pytest.approx(sum(values) / len(values))
 

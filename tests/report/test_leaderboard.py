@@ -6,9 +6,9 @@ from synthetic_results import random_result
 
 from orca_bench.report.leaderboard import build_leaderboard
 from orca_bench.report.reported_scores import read_reported_scores
-from orca_bench.suite import TASKS
+from orca_bench.suite import ALL_TASKS
 
-SAME = {task.name: 0.5 for task in TASKS}
+SAME = {task.name: 0.5 for task in ALL_TASKS}
 
 
 def bold_cells(grid):

@@ -31,7 +31,7 @@ def test_the_seeds_card_comes_out_of_its_scores(seed):
     scores = {task: value for task, value in reported.tasks.items() if task != "drop"}
     results = eval_results(scores, ScoreSource("Open LLM Leaderboard", url))
     others = {key: value for key, value in metadata.items() if key != "model-index"}
-    rest = f"---\n{yaml_files.dump(others)}---\n{body}"
+    rest = f"---\n{yaml_files.to_yaml_text(others)}---\n{body}"
     metadata_again, body_again = split_card(update_card(rest, "orca_mini_13b", results, Path("card")), Path("card"))
     assert metadata_again == metadata and body_again == body
     # Put upon the card that has them, nothing changes.

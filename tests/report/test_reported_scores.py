@@ -6,12 +6,12 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.report.reported_scores import read_reported_scores
-from orca_bench.suite import TASKS
+from orca_bench.suite import ALL_TASKS
 
 
 def test_the_reported_averages_are_the_means_of_the_reported_scores():
     reported = read_reported_scores()
-    scores = [reported.tasks[task.name] for task in TASKS]
+    scores = [reported.tasks[task.name] for task in ALL_TASKS]
     assert round(sum(scores) / 7, 2) == reported.averages["all seven"] == 37.06
     assert round(sum(scores[:6]) / 6, 2) == reported.averages["six without DROP"] == 41.36
 

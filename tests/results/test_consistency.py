@@ -4,7 +4,7 @@ import pytest
 from synthetic_results import random_result
 
 from orca_bench.results import consistency
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_json_values_are_the_same_to_twelve_digits(one, other, same):
 def test_a_value_that_the_scores_do_not_give_is_found(tmp_path):
     file = random_result(tmp_path, "m", 0.5, tasks=["gsm8k"])
     questions = list(file.questions_by_task["gsm8k"].questions_by_key.values())
-    task, covered = BY_NAME["gsm8k"], set()
+    task, covered = TASK_BY_NAME["gsm8k"], set()
     assert consistency.check_value(file.result, task, questions, covered).matches
     assert ("tasks", "gsm8k", "value") in covered
     file.result.tasks["gsm8k"].value += 0.001

@@ -13,7 +13,7 @@ from synthetic_results import random_result
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import verification
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 from orca_bench.report import comparison_formats, gate, gate_formats, grid_formats, score_table_formats
 from orca_bench.report.comparison import compare
 from orca_bench.report.gate_rules import GateRules
@@ -131,7 +131,7 @@ def fuzz_questions(folder, data):
     lines[place] = broken(data, lines[place])
     (folder / "c.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = json.loads((folder / "a.json").read_text())
-    result["questions_sha256"] = sha256(folder / "c.questions.jsonl")
+    result["questions_sha256"] = file_sha256(folder / "c.questions.jsonl")
     (folder / "c.json").write_text(json.dumps(result | {"result_sha256": hashing.compute_content_sha256(result)}))
     reports(folder / "c.json", folder / "base.json", False)
 

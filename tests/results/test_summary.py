@@ -4,7 +4,7 @@ import pytest
 
 from orca_bench.results.models import Question
 from orca_bench.results.summary import compute_averages, summarize_task
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
 def question(part, row, score, **more):
@@ -13,7 +13,7 @@ def question(part, row, score, **more):
 
 def test_mmlu_is_the_plain_mean_of_its_subjects():
     questions = [question("mmlu_law", row, 1.0) for row in range(3)] + [question("mmlu_art", 3, 0.0)]
-    entry = summarize_task(BY_NAME["mmlu"], questions)
+    entry = summarize_task(TASK_BY_NAME["mmlu"], questions)
     assert entry.value == 0.5 and entry.n == 4
     assert {name: (subject.value, subject.n) for name, subject in entry.subjects.items()} == {
         "law": (1.0, 3),
@@ -23,11 +23,11 @@ def test_mmlu_is_the_plain_mean_of_its_subjects():
 
 def test_texts_that_reached_their_limit_and_scores_with_discarded_tokens_are_counted():
     questions = [question("gsm8k", 0, 0.0, ran_out=[True], whole_score=1.0), question("gsm8k", 1, 0.0, ran_out=[False])]
-    entry = summarize_task(BY_NAME["gsm8k"], questions)
+    entry = summarize_task(TASK_BY_NAME["gsm8k"], questions)
     assert entry.ran_out == 1 and entry.whole.questions == 1
     assert entry.whole.value == pytest.approx(0.5)
 
 
 def test_an_average_without_one_of_its_tasks_has_no_value():
-    entry = summarize_task(BY_NAME["gsm8k"], [question("gsm8k", row, 1.0) for row in range(2)])
+    entry = summarize_task(TASK_BY_NAME["gsm8k"], [question("gsm8k", row, 1.0) for row in range(2)])
     assert {average.value for average in compute_averages({"gsm8k": entry}).values()} == {None}

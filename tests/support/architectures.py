@@ -263,7 +263,7 @@ def main() -> None:
 
     from orca_bench import library_settings
 
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     requests, prompts = questions()
     outcomes = []
     for name in names or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):

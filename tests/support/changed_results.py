@@ -3,10 +3,10 @@
 import json
 import random
 
-from orca_bench.files import sha256
+from orca_bench.files import file_sha256
 from orca_bench.results import hashing, reading, summary
 from orca_bench.results.models import Question, TaskResult
-from orca_bench.suite import TASKS, task_of
+from orca_bench.suite import ALL_TASKS, task_name_of_part
 
 
 def change_result(folder, source, target, edit_line, edit_result=lambda result: None):
@@ -20,15 +20,15 @@ def change_result(folder, source, target, edit_line, edit_result=lambda result: 
     lines = [line for line in lines if edit_line(line) is not False]
     file = reading.questions_path_for(folder / target)
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for task in TASKS:
-        own = [Question.model_validate(line) for line in lines if task_of(line["task"]) == task.name]
+    for task in ALL_TASKS:
+        own = [Question.model_validate(line) for line in lines if task_name_of_part(line["task"]) == task.name]
         if own:
             result["tasks"][task.name] |= summary.summarize_task(task, own).to_json()
         else:
             result["tasks"].pop(task.name, None)
     entries = {name: TaskResult.model_validate(entry) for name, entry in result["tasks"].items()}
     result["averages"] = {name: average.to_json() for name, average in summary.compute_averages(entries).items()}
-    result["questions_sha256"] = sha256(file)
+    result["questions_sha256"] = file_sha256(file)
     edit_result(result)
     result["result_sha256"] = hashing.compute_content_sha256(result)
     (folder / target).write_text(json.dumps(result))
@@ -40,7 +40,7 @@ def random_scores(seed, **shares):
     rng = random.Random(seed)
 
     def edit_line(line):
-        task = task_of(line["task"])
+        task = task_name_of_part(line["task"])
         if task in shares:
             line["score"] = float(rng.random() < shares[task])
 

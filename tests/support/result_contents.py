@@ -5,14 +5,14 @@ from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
-from orca_bench.suite import BY_NAME
+from orca_bench.suite import TASK_BY_NAME
 
 
-def result_content(comparable=True, limit=None, protocol="orca", names=tuple(BY_NAME), value=0.5):
+def result_content(comparable=True, limit=None, protocol="orca", names=tuple(TASK_BY_NAME), value=0.5):
     """The JSON of a result of format 1 in which every task has the same value."""
     tasks = {
         n: {
-            "title": BY_NAME[n].title,
+            "title": TASK_BY_NAME[n].title,
             "metric": "acc",
             "value": value,
             "stderr": 0.01,

@@ -12,7 +12,7 @@ from orca_bench.results.models import (
     SuiteDescription,
 )
 from orca_bench.results.summary import compute_averages, summarize_task
-from orca_bench.suite import TASKS
+from orca_bench.suite import ALL_TASKS
 
 QUESTIONS_PER_TASK = 80
 
@@ -24,7 +24,7 @@ def random_result(folder, label, share, seed=0, tasks=None, file=None, **heading
     """
     rng = random.Random(seed)
     questions = []
-    for task in TASKS:
+    for task in ALL_TASKS:
         if tasks and task.name not in tasks:
             continue
         for n in range(QUESTIONS_PER_TASK):
@@ -51,7 +51,7 @@ def write_result(target, label, questions, comparable=True, protocol="leaderboar
     `rows` is the status of the rows (true, other, not verified), `model` are further facts of the model.
     """
     tasks = {}
-    for task in TASKS:
+    for task in ALL_TASKS:
         own = [question for question in questions if question.suite_task == task.name]
         if own:
             tasks[task.name] = summarize_task(task, own)

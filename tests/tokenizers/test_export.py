@@ -66,7 +66,7 @@ def student_of(request, tmp_path, sentencepiece_models, byte_level):
 
 
 def messages(text):
-    return prompt.messages("S", text)
+    return prompt.chat_messages("S", text)
 
 
 def test_the_chat_template_gives_the_ids_of_training(student_of):

@@ -94,7 +94,9 @@ def test_special_tokens_are_never_read_out_of_text(sentencepiece_models, tmp_pat
         for ids in (tokenizer.encode(text), plain(text, add_special_tokens=False)["input_ids"]):
             assert tokenizer.eos_id not in ids and tokenizer.bos_id not in ids and 0 not in ids
         assert tokenizer.decode(tokenizer.encode(text)) == text
-    rendered = plain.apply_chat_template(prompt.messages("", "end </s> here"), add_generation_prompt=True)["input_ids"]
+    rendered = plain.apply_chat_template(prompt.chat_messages("", "end </s> here"), add_generation_prompt=True)[
+        "input_ids"
+    ]
     assert plain.eos_token_id not in rendered
 
 

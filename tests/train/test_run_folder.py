@@ -11,7 +11,7 @@ import pytest
 from orca_bench import recipe_file
 from orca_bench.child_processes import Lifeline
 from orca_bench.errors import UserError
-from orca_bench.recipe import MAY_CHANGE, Recipe, Train
+from orca_bench.recipe import MAY_CHANGE_MARK, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
 from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished
@@ -139,11 +139,11 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
     assert run.has_recipe(changed) and run.open(changed)
-    assert recipe_file.load(run.recipe_file) == changed
+    assert recipe_file.read_recipe_file(run.recipe_file) == changed
 
 
 def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
-    free = {name for name, field in Train.model_fields.items() if MAY_CHANGE in field.metadata}
+    free = {name for name, field in Train.model_fields.items() if MAY_CHANGE_MARK in field.metadata}
     assert free == {"checkpoint_every", "export_every", "max_loss"}
     others = {
         "epochs": 9, "max_steps": 9, "global_batch": 9, "micro_batch": 9, "accumulation": 9, "processes": 9, "lr": 9.0,
@@ -166,7 +166,7 @@ def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run
     (tmp_path / "base.yaml").write_text(recipe(lr=0.5).dump(), encoding="utf-8")
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
-    same, other = (recipe_file.load(tmp_path / name) for name in ("same.yaml", "base.yaml"))
+    same, other = (recipe_file.read_recipe_file(tmp_path / name) for name in ("same.yaml", "base.yaml"))
     assert run.has_recipe(same) and run.open(same)
     assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):

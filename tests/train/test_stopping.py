@@ -101,7 +101,7 @@ def test_sigterm_is_a_polite_request_and_the_free_keys_may_change_before_it_goes
         "train", "r.yaml", "-o", "name=term", *words, "-o", "train.checkpoint_every=1000", "--launcher", "deepspeed"
     )
     assert again.returncode == 0 and "continuing" in again.stdout, again.stderr
-    assert recipe_file.load(run.recipe_file).train.checkpoint_every == 1000
+    assert recipe_file.read_recipe_file(run.recipe_file).train.checkpoint_every == 1000
     assert {path.name for path in run.checkpoints.glob("step-*")} >= {"step-00000092"}
     steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
     assert steps == list(range(1, 93))

@@ -10,7 +10,7 @@ from orca_bench.train.train_recipe import UnreachableSource, describe_recipe, wr
 
 @pytest.fixture
 def recipe(tmp_path, mini):
-    return resolve_recipe(recipe_file.load("mini"), mini["mini:records"].parents[1], where="mini")
+    return resolve_recipe(recipe_file.read_recipe_file("mini"), mini["mini:records"].parents[1], where="mini")
 
 
 def test_a_recipe_is_described_without_a_run(recipe, tmp_path):

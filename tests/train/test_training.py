@@ -62,7 +62,7 @@ def losses(run):
 @pytest.fixture(scope="module")
 def reference(folder, two):
     """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
-    recipe = recipe_file.load(two / "recipe.yaml")
+    recipe = recipe_file.read_recipe_file(two / "recipe.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     encoded = EncodedExamples.load(two / "tokens.npz")
     plan, train = Plan(encoded.lengths, recipe.train), recipe.train
@@ -181,7 +181,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder,
 
 def test_the_manifest_describes_the_run(folder, two):
     manifest = json.loads((two / "manifest.json").read_text(encoding="utf-8"))
-    recipe = recipe_file.load(folder / "r.yaml")
+    recipe = recipe_file.read_recipe_file(folder / "r.yaml")
     tokenizer = tokenizers.load(recipe.model.tokenizer)
     records, _ = record_files.read([str(folder / "records.jsonl")])
     examples, report = encode(records, tokenizer, recipe.data.max_length)
@@ -205,16 +205,16 @@ def test_the_manifest_describes_the_run(folder, two):
 
 
 def test_the_recipe_of_a_run_is_whole(folder, two):
-    recipe = recipe_file.load(folder / "r.yaml")
-    assert recipe_file.load(two / "recipe.yaml") == recipe
-    values, _ = yaml_files.read(two / "recipe.yaml", "recipe")
+    recipe = recipe_file.read_recipe_file(folder / "r.yaml")
+    assert recipe_file.read_recipe_file(two / "recipe.yaml") == recipe
+    values, _ = yaml_files.read_yaml_file(two / "recipe.yaml", "recipe")
     assert values == recipe.model_dump() and set(values["train"]) == set(type(recipe.train).model_fields)
 
 
 def test_each_step_has_one_line_of_metrics(two):
     lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     examples = EncodedExamples.load(two / "tokens.npz")
-    plan = Plan(examples.lengths, recipe_file.load(two / "recipe.yaml").train)
+    plan = Plan(examples.lengths, recipe_file.read_recipe_file(two / "recipe.yaml").train)
     assert [line["step"] for line in lines] == list(range(1, plan.steps + 1))
     for step, line in enumerate(lines):
         batch = [number for number in plan.batch(step) if number >= 0]
@@ -231,7 +231,7 @@ def test_the_exported_folder_is_a_plain_hugging_face_model(two):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model, plain = AutoModelForCausalLM.from_pretrained(two / "model"), AutoTokenizer.from_pretrained(two / "model")
-    inputs = plain.apply_chat_template(prompt.messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
+    inputs = plain.apply_chat_template(prompt.chat_messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
     assert model(**inputs).logits.shape[-1] == len(plain)
     assert not list((two / "model").glob("*.bin"))
     assert tokenizers.check_folder(two / "model") is None
@@ -252,16 +252,18 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
 def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
     monkeypatch.chdir(folder)
     counts = []
-    prepared = training.describe(recipe_file.load("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz")
+    prepared = training.describe(
+        recipe_file.read_recipe_file("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz"
+    )
     assert not counts and prepared.examples.ids.tolist() == EncodedExamples.load(two / "tokens.npz").ids.tolist()
-    changed = recipe_file.load("r.yaml", ("data.max_length=100",))
+    changed = recipe_file.read_recipe_file("r.yaml", ("data.max_length=100",))
     prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
     assert counts and prepared.examples.lengths.max() <= 100
 
 
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    recipe = recipe_file.load("r.yaml", ("name=changed",))
+    recipe = recipe_file.read_recipe_file("r.yaml", ("name=changed",))
     prepared, run = training.describe(recipe), Run(folder / "runs" / "changed")
     assert not training.prepare(prepared, run)
     (run.checkpoints / "step-00000005").mkdir(parents=True)
@@ -300,7 +302,7 @@ def test_a_dry_run_shows_what_would_happen_and_does_nothing(orca, folder):
 
 
 def test_a_dry_run_of_the_cards_recipe_says_what_it_cannot_know_without_the_hub(orca):
-    from orca_bench.files import shipped
+    from orca_bench.files import shipped_folder
 
-    done = orca("train", shipped("recipes") / "13b.yaml", "--dry-run")
+    done = orca("train", shipped_folder("recipes") / "13b.yaml", "--dry-run")
     assert done.returncode == 0 and "cannot be computed here" in done.stdout and "global_batch: 16" in done.stdout

@@ -297,10 +297,10 @@ def _run_helper_process(
     """The whole of a helper that `start_workers` started: number `rank` of `process_count` processes."""
     import warnings
 
-    child_processes.follow_parent()
+    child_processes.end_with_parent()
     launcher_environment.set_local_rank(rank)
     warnings.simplefilter("ignore")  # the first process gives the same
-    library_settings.prepare()
+    library_settings.prepare_libraries()
     run_helper(connection, process_count)
 
 

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orca_bench.child_processes import free_port
+from orca_bench.child_processes import find_free_port
 from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.servers import supervisor
 
@@ -33,7 +33,7 @@ def serve(model: str, dtype: str, tensor_parallel: int, message: Callable[[str],
     vllm_path = shutil.which("vllm")
     if vllm_path is None:
         raise UserError("vLLM is not installed", where="--engine vllm", hint="pip install 'orca-bench[vllm]'")
-    port = free_port()
+    port = find_free_port()
     command = [vllm_path, "serve", model, "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model"]
     command += ["--dtype", dtype, "--tensor-parallel-size", str(tensor_parallel), "--enable-prefix-caching"]
     with tempfile.NamedTemporaryFile(prefix="orca-bench-vllm-", suffix=".log", delete=False) as log_file:

@@ -6,10 +6,10 @@ A module of a task has `TASK`, the task itself. Nothing else has to be told of a
 import importlib
 
 from orca_bench import suite
-from orca_bench.errors import UserError, nearest
+from orca_bench.errors import UserError, spelling_hint
 from orca_bench.evaluate.tasks.task import GenerationTask, Score, Task
 
-SUITE: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{facts.name}").TASK for facts in suite.TASKS)
+SUITE: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{facts.name}").TASK for facts in suite.ALL_TASKS)
 
 #: Those whose answers are texts that the model writes.
 GENERATION_TASKS: tuple[GenerationTask, ...] = tuple(task for task in SUITE if isinstance(task, GenerationTask))
@@ -27,6 +27,6 @@ def select(names: str) -> list[Task]:
     if "all" in selected_names:
         selected_names = set(tasks)
     for name in sorted(selected_names - set(tasks)):
-        hint = nearest(name, [*tasks, *aliases]) or f"tasks are {', '.join(tasks)}"
+        hint = spelling_hint(name, [*tasks, *aliases]) or f"tasks are {', '.join(tasks)}"
         raise UserError(f"unknown task '{name}'", where="--tasks", hint=hint)
     return [task for task in SUITE if task.name in selected_names]

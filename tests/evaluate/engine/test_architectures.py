@@ -42,7 +42,7 @@ COMMON = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet():
-    library_settings.prepare()
+    library_settings.prepare_libraries()
 
 
 def assert_as_in_the_table(name):

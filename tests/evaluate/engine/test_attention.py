@@ -19,7 +19,7 @@ SHAPE = dict(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_lay
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet():
-    library_settings.prepare()
+    library_settings.prepare_libraries()
 
 
 def model_with_large_weights(kind, config):

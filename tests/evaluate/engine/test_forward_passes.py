@@ -14,7 +14,7 @@ from orca_bench.evaluate.request_encoding import ScoredSequence
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet():
-    library_settings.prepare()
+    library_settings.prepare_libraries()
 
 
 @pytest.fixture(scope="module")

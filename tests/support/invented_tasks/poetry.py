@@ -7,7 +7,7 @@ from orca_bench.evaluate.tasks.task import ChoiceTask, Row
 class Poetry(ChoiceTask):
     """Lines with two choices for the next one."""
 
-    facts = suite.BY_NAME["poetry"]
+    facts = suite.TASK_BY_NAME["poetry"]
     column_types = {"line": str, "poet": str, "next": list, "answer": int}
 
     def question(self, row: Row) -> str:

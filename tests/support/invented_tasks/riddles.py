@@ -7,7 +7,7 @@ from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, TextRules
 class Riddles(GenerationTask):
     """Riddles whose answer is one word."""
 
-    facts = suite.BY_NAME["riddles"]
+    facts = suite.TASK_BY_NAME["riddles"]
     column_types = {"riddle": str, "answer": str}
     leaderboard_text_rules = TextRules(stop_strings=("\n",), default_max_new_tokens=16)
     orca_text_rules = TextRules(stop_strings=("\n",), default_max_new_tokens=32, scoring_description="the word")

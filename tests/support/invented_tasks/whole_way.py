@@ -56,8 +56,8 @@ class _Modules(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, Path(__file__).with_name(f"{name}.py"))
 
 
-suite.TASKS += INVENTED
-suite.BY_NAME.update({facts.name: facts for facts in INVENTED})
+suite.ALL_TASKS += INVENTED
+suite.TASK_BY_NAME.update({facts.name: facts for facts in INVENTED})
 sys.meta_path.insert(0, _Modules())
 
 from orca_bench.errors import UserError  # noqa: E402
