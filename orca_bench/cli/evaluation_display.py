@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from orca_bench.cli.console import progress_console
 from orca_bench.evaluate.answers.portions import SCORES, Call
-from orca_bench.evaluate.answers.workload import Clock, Workload
+from orca_bench.evaluate.answers.workload import CompletionClock, Workload
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.tasks import Task
@@ -42,7 +42,7 @@ class EvaluationDisplay:
         self._close_event = threading.Event()
         self._counting_bar: TaskID | None = None
         self._task_bar: TaskID | None = None
-        self._clock: Clock | None = None
+        self._clock: CompletionClock | None = None
         self._protocol = self._title = self._unit = self._request_kind = self._saving_text = ""
         self._tokens_per_unit = 1.0  # a unit is a token that is scored, or a text that is generated
         self._remaining_units = 0.0  # of the task
@@ -72,7 +72,7 @@ class EvaluationDisplay:
         """Everything is counted: this is to be computed in all."""
         if self._counting_bar is not None:
             self._progress.update(self._counting_bar, visible=False)
-        self._clock = Clock(workload)
+        self._clock = CompletionClock(workload)
         self.message(workload.sentence())
 
     def begin(self, task: Task, protocol: str) -> None:
@@ -84,15 +84,20 @@ class EvaluationDisplay:
     def plan(self, call: Call) -> None:
         """These requests of the task are computed now."""
         bar, clock = self._bar_and_clock()
-        self._request_kind = call.kind
-        is_scored = call.kind == SCORES
-        self._unit, unit_count = ("tokens", call.tokens) if is_scored else ("texts", call.count)
-        self._tokens_per_unit, self._remaining_units = call.tokens / unit_count if unit_count else 0, unit_count
+        self._request_kind = call.answer_kind
+        is_scored = call.answer_kind == SCORES
+        self._unit, unit_count = ("tokens", call.computed_token_count) if is_scored else ("texts", call.request_count)
+        self._tokens_per_unit, self._remaining_units = (
+            call.computed_token_count / unit_count if unit_count else 0,
+            unit_count,
+        )
         if is_scored and unit_count:
-            self._saving_text = f"{unit_count:,} tokens computed of {call.fed_tokens:,}"
-        self._progress.update(bar, saving=f"1 in {call.fed_tokens / unit_count:.1f}" if self._saving_text else "")
+            self._saving_text = f"{unit_count:,} tokens computed of {call.fed_token_count:,}"
+        self._progress.update(bar, saving=f"1 in {call.fed_token_count / unit_count:.1f}" if self._saving_text else "")
         self._progress.reset(bar, start=True, total=unit_count)
-        clock.begin(call.kind, call.tokens, is_counted=self._protocol not in clock.uncounted)
+        clock.begin(
+            call.answer_kind, call.computed_token_count, is_counted=self._protocol not in clock.uncounted_protocols
+        )
         self._advance_bar(bar, 0)
 
     def advance(self, count: int) -> None:
@@ -122,7 +127,7 @@ class EvaluationDisplay:
             f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n} questions, {duration_s:.0f} s{saving_text}"
         )
 
-    def _bar_and_clock(self) -> tuple[TaskID, Clock]:
+    def _bar_and_clock(self) -> tuple[TaskID, CompletionClock]:
         """The bar of the task and the clock; an evaluation calls `expect` and `begin` first."""
         assert self._task_bar is not None and self._clock is not None
         return self._task_bar, self._clock
@@ -137,7 +142,7 @@ class EvaluationDisplay:
 
     def _end_sentence(self, prefix: str) -> str:
         """When all tasks will be done, after the text `prefix`; empty until enough was computed to tell."""
-        if self._clock is None or self._clock.seconds_worked < self._estimate_after_s:
+        if self._clock is None or self._clock.computing_seconds < self._estimate_after_s:
             return ""
         sentence = self._clock.sentence()
         return prefix + sentence if sentence else ""
@@ -153,7 +158,9 @@ class EvaluationDisplay:
             if clock is not None and self._task_bar is not None:
                 remaining_text = f"{_short_count(max(0, self._remaining_units))} {self._unit} left"
                 rate_text = (
-                    f", {_short_count(clock.done / clock.seconds_worked)} tokens/s" if clock.seconds_worked else ""
+                    f", {_short_count(clock.computed_tokens / clock.computing_seconds)} tokens/s"
+                    if clock.computing_seconds
+                    else ""
                 )
                 self.message(
                     f"{self._protocol} {self._title}: {remaining_text}{rate_text}{self._end_sentence('; all tasks: ')}"

@@ -62,7 +62,7 @@ def _run_protocols(
 ) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
     with _open_engine(config, workers.process_count, display) as engine, contextlib.ExitStack() as stack:
-        workers.message = display.message
+        workers.show_message = display.message
         if deadline is not None:
             workers.is_expired = lambda: time.monotonic() > deadline
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
@@ -94,7 +94,7 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
             protocol_name: request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
             for protocol_name in config.result_paths_by_protocol
         }
-        work_sharing.answer(connection, lambda work_item: compute(engine.engine, encodings, work_item))
+        work_sharing.answer_work_items(connection, lambda work_item: compute(engine.engine, encodings, work_item))
 
 
 def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:

@@ -32,7 +32,7 @@ from orca_bench.models import model_folder, weights
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
-#: The file, beside the results, that keeps answers as they are computed.
+#: The file, beside the results, that caches answers as they are computed.
 ANSWERS_FILE_NAME = "answers.sqlite"
 
 
@@ -69,7 +69,7 @@ class ProtocolRun:
         the request named.
         """
         if isinstance(self.protocol, Plain):
-            workload.uncounted.append(self.protocol.name)
+            workload.uncounted_protocols.append(self.protocol.name)
             return
         for task in self.config.tasks:
             self.display.count(task, self.protocol.name)
@@ -82,8 +82,8 @@ class ProtocolRun:
                     where=self.config.engine_config.engine_name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
-            workload.total_tokens[call.kind] += call.tokens
-            workload.cached_tokens[call.kind] += self.model.cached_tokens(call)
+            workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
+            workload.cached_tokens_by_kind[call.answer_kind] += self.model.cached_tokens(call)
             self.calls[task.name] = call
 
     def run(self) -> Result:
@@ -119,15 +119,15 @@ class ProtocolRun:
         self.output.write(self.result, [*earlier_questions, *outcome.questions])
         self.display.end(task, entry)
         if model.cached_answer_count and model.cache is not None:
-            answer_count, cache_path = model.cached_answer_count, model.cache.path
-            self.display.message(f"{task.title}: {answer_count} answers were kept by an earlier run in {cache_path}")
+            answer_count, cache_path = model.cached_answer_count, model.cache.database_path
+            self.display.message(f"{task.title}: {answer_count} answers were cached by an earlier run in {cache_path}")
         return outcome.questions
 
     def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
         """The task's scored questions, through lm-eval's evaluator."""
         if isinstance(self.protocol, Plain):
             max_new_tokens = self.protocol.max_new_tokens_by_task.get(task.name, MAX_NEW_TOKENS)
-            self.model.begin(max_new_tokens=max_new_tokens)
+            self.model.begin(default_max_new_tokens=max_new_tokens)
             return run_plain(self.model, task, rows, self.config.question_limit, max_new_tokens)
         self.model.begin(self.calls.pop(task.name, None))
         # Made again and not kept since `count`: the strings of all tasks take gigabytes, their ids much less.
@@ -138,7 +138,7 @@ class ProtocolRun:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
         protocol_name = self.protocol.name
         finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
-        location = f", kept in {self.output.path}" if finished_tasks else ""
+        location = f", stored in {self.output.path}" if finished_tasks else ""
         cause_text = " by --max-time" if isinstance(reason, OutOfTime) else ""
         return Interrupted(
             f"stopped{cause_text} after {finished_tasks or 'no task'} of protocol {protocol_name}{location}; "
@@ -177,8 +177,8 @@ def open_run(
         engine.probe_log_probability,
     )
     with contextlib.closing(cache):
-        if cache.note:
-            display.message(cache.note)
+        if cache.journal_note:
+            display.message(cache.journal_note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
         output = ResultOutput(
             result_path, result, {task.name: inputs.rows[task.name].hashes_by_split for task in config.tasks}

@@ -1,4 +1,4 @@
-"""A result and the rows in, the very requests that were sent out: for readers of a result, which keeps answers only."""
+"""A result and the rows in, the very requests that were sent out: for readers of a result, which stores answers only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A result's questions and the benchmark's rows in, the same questions scored anew out, with what differs.
 
 The requests are made again by the protocol's rules, their hash is compared, and each question is scored again from the answers
-that the result keeps. Its own module because it is the part of verification that runs a protocol.
+that the result stores. Its own module because it is the part of verification that runs a protocol.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def rescore(
     if result.protocol.version != protocol.version:
         detail = (
             f"scored by version {result.protocol.version} of {protocol.name}, which is no longer scored here: taken as "
-            "they are kept"
+            "they are stored"
         )
         findings = [requests_finding, Finding(f"{task.title}: scores", None, detail)]
         return RescoredTask(findings, [question for _, question in numbered_questions])
@@ -74,7 +74,7 @@ def rescore(
 
 
 def answers_of(question: Question) -> list[Answer]:
-    """The answers that a question keeps, one for each of its requests."""
+    """The stored answers of a question, one for each of its requests."""
     unknown_values = [None] * len(question.answers)
     answer_fields = (
         question.greedy or unknown_values,
@@ -111,7 +111,7 @@ def _difference(question: Question, rescored_question: Question) -> str | None:
     for key in dict.fromkeys([*score_keys, "cluster"]):
         rescored_value = rescored_json.get(key)
         if not is_equal_json(rescored_value, recorded_json.get(key)):
-            return f"{key} {recorded_json.get(key)!r:.60} kept, {rescored_value!r:.60} by its answers"
+            return f"{key} {recorded_json.get(key)!r:.60} stored, {rescored_value!r:.60} by its answers"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A result in, an answer to "do its kept answers give these scores?" out: every number computed again from what is kept.
+"""A result in, an answer to "do its stored answers give these scores?" out: every number computed again from what is stored.
 
 From the answers of each question, by the protocol's own rules and the benchmark's rows, come the scores (rescoring.py); from
 the scores the values, errors and averages (results/consistency.py); and warnings, rows and hashes are compared. What cannot be
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 def verify(
     path: Path, benchmarks: Path | None, with_rows: bool = True, progress: Progress = lambda n, total: None
 ) -> list[Finding]:
-    """Recompute a result; `benchmarks` are the rows, None for the hub. Without rows, scores are taken as they are kept.
+    """Recompute a result; `benchmarks` are the rows, None for the hub. Without rows, scores are taken as they are stored.
 
     Raises UserError where the files cannot be read, or the rows cannot be had.
     """
@@ -75,7 +75,7 @@ def _check_task(
     rows: BenchmarkRows | None,
     recomputed_paths: set[FieldPath],
 ) -> list[Finding]:
-    """All findings of one task; without `rows` its scores are taken as they are kept."""
+    """All findings of one task; without `rows` its scores are taken as they are stored."""
     findings, questions = [], [question for _, question in numbered_questions]
     is_plain = result.protocol.name == "plain"
     if rows is not None:

@@ -15,4 +15,4 @@ def test_each_question_is_written_as_json_once_for_a_comparison(monkeypatch):
     question = Question(task="gsm8k", index=0, row=0, prediction="1", gold="1", score=1.0, answers=["1"])
     assert rescoring._difference(question, question) is None and len(calls) == 2
     other = Question(task="gsm8k", index=0, row=0, prediction="2", gold="1", score=0.0, answers=["1"])
-    assert rescoring._difference(question, other) == "prediction '1' kept, '2' by its answers"
+    assert rescoring._difference(question, other) == "prediction '1' stored, '2' by its answers"

@@ -193,7 +193,7 @@ def test_answers_of_another_rope_are_not_used_again(command, folder, mini):
     first = command("eval", *words, "--out", "first.json")
     assert first.returncode == 0, first.stderr
     again = command("eval", *words, "--out", "again.json")
-    assert "answers were kept by an earlier run" in again.stderr
+    assert "answers were cached by an earlier run" in again.stderr
     rope = json.loads((folder / "config.json").read_text())["rope_parameters"]
     edit(folder / "config.json", {"rope_parameters": rope | {"rope_theta": 500.0}})
     other_rope = command("eval", *words, "--out", "other.json")

@@ -31,16 +31,16 @@ Json = Any
 
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
 KEY_FORMAT = "orca-bench answers 3"
-_CREATE_STATEMENTS = (
+_CREATE_TABLE_STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
 )
-_RETRY_S = 0.02
+_RETRY_INTERVAL_S = 0.02
 _PROBE_TOLERANCE_NATS = (
     0.05  # of one model's answers to one question, asked alone: the noise of 16-bit arithmetic is below it
 )
 #: How the names of file systems begin whose files may be open on several machines, or that map no shared memory.
-_NETWORK_FILE_SYSTEMS: tuple[str, ...] = (
+_NETWORK_FILE_SYSTEM_PREFIXES: tuple[str, ...] = (
     *("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "panfs", "vboxsf"),
     *("virtiofs", "ocfs2", "gfs2", "orangefs", "davfs"),
 )
@@ -54,80 +54,85 @@ class Partition(Protocol):
 
 
 class AnswerCache:
-    """The portions in the file `path`, for one identity: a JSON value of all that answers depend on besides the requests.
+    """The portions in a SQLite file, for one identity: a JSON value of all that answers depend on besides the requests.
 
-    A `fresh` cache returns no answers. `probe` is the log-probability in nats of a fixed request to a model whose weights are not
-    known; it belongs to the identity, up to the noise of 16-bit arithmetic. `note` is a sentence for the user that says why the
-    file is written more slowly than usual, None where it is not. `partitions` are the mounted file systems, as psutil lists
-    them. A process waits `wait_s` seconds for another that is writing. Every method raises UserError where the file is not such
-    a cache, is damaged or locked, or the disk does not take an answer; nothing is deleted.
+    With `ignores_cached_answers` it returns no answers. `probe_log_probability` is the log-probability in nats of a fixed
+    request to a model whose weights are not known; it belongs to the identity, up to the noise of 16-bit arithmetic.
+    `journal_note` is a sentence for the user that says why the file is written more slowly than usual, None where it is not.
+    `partitions` are the mounted file systems, as psutil lists them. A process waits `max_lock_wait_s` seconds for another that
+    is writing. Every method raises UserError where the file is not such a cache, is damaged or locked, or the disk does not
+    take an answer; nothing is deleted.
     """
 
     def __init__(
         self,
-        path: Path,
-        identity: Json,
-        fresh: bool = False,
-        probe: float | None = None,
+        database_path: Path,
+        cache_identity: Json,
+        ignores_cached_answers: bool = False,
+        probe_log_probability: float | None = None,
         partitions: Sequence[Partition] | None = None,
-        wait_s: float = 60,
+        max_lock_wait_s: float = 60,
     ):
-        self.path, self.fresh, self._wait_s = path, fresh, wait_s
-        self._identity = json.dumps([KEY_FORMAT, identity], sort_keys=True).encode()
+        self.database_path, self.ignores_cached_answers, self._max_lock_wait_s = (
+            database_path,
+            ignores_cached_answers,
+            max_lock_wait_s,
+        )
+        self._identity_json = json.dumps([KEY_FORMAT, cache_identity], sort_keys=True).encode()
         with self._explain_errors():
-            self._database = sqlite3.connect(path, timeout=wait_s, isolation_level=None)
-            self.note = self._prepare_database(file_system(path, partitions))
-        if probe is not None:
-            self._identity += json.dumps(self._nearest_probe(probe)).encode()
+            self._database = sqlite3.connect(database_path, timeout=max_lock_wait_s, isolation_level=None)
+            self.journal_note = self._prepare_database(file_system_type(database_path, partitions))
+        if probe_log_probability is not None:
+            self._identity_json += json.dumps(self._nearest_probe(probe_log_probability)).encode()
 
-    def _prepare_database(self, file_system_name: str | None) -> str | None:
+    def _prepare_database(self, file_system_type_name: str | None) -> str | None:
         """Choose the journal and make the tables; returns why WAL mode cannot be had, None where it can.
 
         SQLite gives up at once, whatever its timeout, where two processes change the journal of a new file at one time
-        (SQLITE_BUSY, seen in 3.40): so this is tried again until `wait_s` is over.
+        (SQLITE_BUSY, seen in 3.40): so this is tried again until `max_lock_wait_s` is over.
         """
-        deadline = time.monotonic() + self._wait_s
+        deadline_s = time.monotonic() + self._max_lock_wait_s
         while True:
             try:
-                note = self._choose_journal(file_system_name)
+                journal_note = self._choose_journal(file_system_type_name)
                 # A kill loses nothing; a power cut the last portions.
                 self._database.execute("PRAGMA synchronous=NORMAL")
-                for create_statement in _CREATE_STATEMENTS:
+                for create_statement in _CREATE_TABLE_STATEMENTS:
                     self._database.execute(create_statement)
-                return note
+                return journal_note
             except sqlite3.OperationalError as error:
-                if not _is_busy(error) or time.monotonic() >= deadline:
+                if not _is_busy(error) or time.monotonic() >= deadline_s:
                     raise
-            time.sleep(_RETRY_S)
+            time.sleep(_RETRY_INTERVAL_S)
 
-    def _choose_journal(self, file_system_name: str | None) -> str | None:
+    def _choose_journal(self, file_system_type_name: str | None) -> str | None:
         """Set WAL mode where it can be had, else a rollback journal; returns why not."""
-        reason = f"it lies on a {file_system_name} file system"
-        if not (file_system_name or "").startswith(_NETWORK_FILE_SYSTEMS):
+        no_wal_reason = f"it lies on a {file_system_type_name} file system"
+        if not (file_system_type_name or "").startswith(_NETWORK_FILE_SYSTEM_PREFIXES):
             if self._set_journal_mode("WAL") == "wal":
                 return None
-            reason = "SQLite has no WAL mode there"
+            no_wal_reason = "SQLite has no WAL mode there"
         self._set_journal_mode("DELETE")
-        return f"{self.path} is kept with a rollback journal, because {reason}: each portion waits for the disk"
+        return f"{self.database_path} is written with a rollback journal, because {no_wal_reason}: portions wait for the disk"
 
     def _set_journal_mode(self, journal_mode: str) -> str:
         return self._database.execute(f"PRAGMA journal_mode={journal_mode}").fetchone()[0]
 
-    def _nearest_probe(self, probe: float) -> float:
-        """The cached probe that differs from `probe` by noise only; `probe` itself where there is none yet."""
-        identity_digest = hashlib.sha256(self._identity).digest()
+    def _nearest_probe(self, log_probability: float) -> float:
+        """The cached probe that differs from `log_probability` by noise only; that itself where there is none yet."""
+        identity_digest = hashlib.sha256(self._identity_json).digest()
         with self._explain_errors():
             sql_query = "SELECT value FROM probes WHERE identity = ? AND abs(value - ?) <= ? ORDER BY abs(value - ?)"
-            nearest_record = self._database.execute(
-                sql_query, (identity_digest, probe, _PROBE_TOLERANCE_NATS, probe)
+            nearest_probe_record = self._database.execute(
+                sql_query, (identity_digest, log_probability, _PROBE_TOLERANCE_NATS, log_probability)
             ).fetchone()
-            if nearest_record is None:
-                self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (identity_digest, probe))
-        return probe if nearest_record is None else nearest_record[0]
+            if nearest_probe_record is None:
+                self._database.execute("INSERT OR IGNORE INTO probes VALUES (?, ?)", (identity_digest, log_probability))
+        return log_probability if nearest_probe_record is None else nearest_probe_record[0]
 
     def has(self, portion_key: Json) -> bool:
         """Whether a portion's answers are cached; `portion_key` is the hash of its requests, `Portion.key`."""
-        if self.fresh:
+        if self.ignores_cached_answers:
             return False
         with self._explain_errors():
             sql_query = "SELECT 1 FROM portions WHERE key = ?"
@@ -135,18 +140,18 @@ class AnswerCache:
 
     def get(self, portion_key: Json) -> list[Any] | None:
         """The answers to a portion, None where they are not cached; `portion_key` as in `has`."""
-        if self.fresh:
+        if self.ignores_cached_answers:
             return None
         with self._explain_errors():
             sql_query = "SELECT answers FROM portions WHERE key = ?"
-            record = self._database.execute(sql_query, (self._database_key(portion_key),)).fetchone()
-            return None if record is None else json.loads(record[0])
+            cache_record = self._database.execute(sql_query, (self._database_key(portion_key),)).fetchone()
+            return None if cache_record is None else json.loads(cache_record[0])
 
     def put(self, portion_key: Json, answers: list[Any]) -> None:
         """Write the answers to a portion; `portion_key` as in `has`."""
-        record = (self._database_key(portion_key), json.dumps(answers))
+        cache_record = (self._database_key(portion_key), json.dumps(answers))
         with self._explain_errors():
-            self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", record)
+            self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", cache_record)
 
     def close(self) -> None:
         """Close the file."""
@@ -154,7 +159,7 @@ class AnswerCache:
             self._database.close()
 
     def _database_key(self, portion_key: Json) -> bytes:
-        return hashlib.sha256(self._identity + json.dumps(portion_key).encode()).digest()
+        return hashlib.sha256(self._identity_json + json.dumps(portion_key).encode()).digest()
 
     @contextlib.contextmanager
     def _explain_errors(self) -> Iterator[None]:
@@ -162,13 +167,15 @@ class AnswerCache:
         try:
             yield
         except sqlite3.Error as error:
-            problem, hint = _problem_and_hint(error, self.path, self._wait_s)
-            raise UserError(problem, where=self.path, hint=hint) from error
+            problem, hint = _explain_sqlite_error(error, self.database_path, self._max_lock_wait_s)
+            raise UserError(problem, where=self.database_path, hint=hint) from error
         except (ValueError, TypeError) as error:  # the file has an answer that is not JSON text
-            raise UserError("the kept answers are damaged", where=self.path, hint=_move_hint(self.path)) from error
+            raise UserError(
+                "the cached answers are damaged", where=self.database_path, hint=_move_hint(self.database_path)
+            ) from error
 
 
-def file_system(path: Path, partitions: Sequence[Partition] | None = None) -> str | None:
+def file_system_type(path: Path, partitions: Sequence[Partition] | None = None) -> str | None:
     """The name of the file system that a path lies on; None where that is not known."""
     if partitions is None:
         try:
@@ -190,18 +197,18 @@ def _is_busy(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorname", None) or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
-def _problem_and_hint(error: sqlite3.Error, path: Path, wait_s: float) -> tuple[str, str]:
+def _explain_sqlite_error(error: sqlite3.Error, database_path: Path, max_lock_wait_s: float) -> tuple[str, str]:
     """What is wrong, and what would help."""
     error_name = getattr(error, "sqlite_errorname", None) or ""
     if _is_busy(error):
-        problem = f"another process has been writing the kept answers for {wait_s:.0f} s"
+        problem = f"another process has been writing the cached answers for {max_lock_wait_s:.0f} s"
         return problem, "wait until it has ended, or write the result to another folder with --out"
     if error_name.startswith("SQLITE_NOTADB"):
-        return "this is not a file of kept answers", _move_hint(path)
+        return "this is not a file of cached answers", _move_hint(database_path)
     if error_name.startswith(("SQLITE_CORRUPT", "SQLITE_ERROR")):
-        return f"the kept answers are damaged ({error})", _move_hint(path)
-    return f"cannot keep answers: {error}", "free space, make the folder writable, or choose another one with --out"
+        return f"the cached answers are damaged ({error})", _move_hint(database_path)
+    return f"cannot cache answers: {error}", "free space, make the folder writable, or choose another one with --out"
 
 
-def _move_hint(path: Path) -> str:
-    return f"move it away (mv {path.name} {path.name}.damaged), and its answers are computed again"
+def _move_hint(database_path: Path) -> str:
+    return f"move it away (mv {database_path.name} {database_path.name}.damaged), and its answers are computed again"

@@ -21,7 +21,7 @@ from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequenc
 
 #: Tokens of the prefix tree that are computed, and cached, together. What two portions share is computed in both: with a
 #: prefix of 2,000 tokens 6 % of it all at the worst.
-PORTION_TOKENS = 32_768
+SCORING_PORTION_TOKENS = 32_768
 #: The same for generation, where each prompt counts the tokens that its answer may have too. Towards the end of a portion
 #: there is nothing left to fill the batch with, so portions are not small.
 GENERATION_PORTION_TOKENS = 65_536
@@ -33,37 +33,37 @@ SCORES, TEXTS = "log-likelihoods", "texts"
 class Portion:
     """Some requests in lexicographic order of their ids.
 
-    `request_indices` are their indices in the call. `token_count` is how many tokens are to be computed, answers of full length
-    included. Of the ids of request i the first `shared_prefix_lengths[i]` are those of the request before it, and `new_ids[i]`
-    (int32) follow. `parameters` are what a request is besides its ids: [start] if it is scored, [max_new_tokens, discard, stops]
-    if a text is generated.
+    `request_indices` are their indices in the call. `computed_token_count` is how many tokens are to be computed, answers of
+    full length included. Of the ids of request i the first `shared_prefix_lengths[i]` are those of the request before it, and
+    `new_token_ids[i]` (int32) follow. `request_parameters` are what a request is besides its ids: [start] if it is scored,
+    [max_new_tokens, discard, stops] if a text is generated.
     """
 
     request_indices: list[int]
-    token_count: int
+    computed_token_count: int
     shared_prefix_lengths: list[int]
-    new_ids: list[npt.NDArray[np.int32]]
-    parameters: list[list[Any]]
+    new_token_ids: list[npt.NDArray[np.int32]]
+    request_parameters: list[list[Any]]
 
     def requests(self) -> list[list[Any]]:
         """[ids, …] of each request, with its parameters: a JSON value."""
-        request_values: list[list[Any]] = []
+        requests_json: list[list[Any]] = []
         token_ids: list[int] = []
-        for shared_length, new_ids, parameters in zip(
-            self.shared_prefix_lengths, self.new_ids, self.parameters, strict=True
+        for shared_prefix_length, new_token_ids, parameters in zip(
+            self.shared_prefix_lengths, self.new_token_ids, self.request_parameters, strict=True
         ):
-            token_ids = token_ids[:shared_length] + new_ids.tolist()
-            request_values.append([token_ids, *parameters])
-        return request_values
+            token_ids = token_ids[:shared_prefix_length] + new_token_ids.tolist()
+            requests_json.append([token_ids, *parameters])
+        return requests_json
 
     def key(self) -> str:
         """A SHA-256 over all of its requests."""
         digest = hashlib.sha256()
-        for shared_length, new_ids, parameters in zip(
-            self.shared_prefix_lengths, self.new_ids, self.parameters, strict=True
+        for shared_prefix_length, new_token_ids, parameters in zip(
+            self.shared_prefix_lengths, self.new_token_ids, self.request_parameters, strict=True
         ):
-            lengths = np.asarray([shared_length, len(new_ids)], dtype="<i4")
-            digest.update(lengths.tobytes() + new_ids.astype("<i4").tobytes())
+            lengths = np.asarray([shared_prefix_length, len(new_token_ids)], dtype="<i4")
+            digest.update(lengths.tobytes() + new_token_ids.astype("<i4").tobytes())
             digest.update(json.dumps(parameters).encode())
         return digest.hexdigest()
 
@@ -72,48 +72,52 @@ class Portion:
 class Call:
     """The requests of one call of the harness, all of one kind (SCORES or TEXTS), in portions.
 
-    `count` is how many requests, `fed_tokens` how many tokens these have in all, `shortened_context_count` how many contexts
-    lost tokens to fit, `server_shortened_context_count` how many lost some to a server's smaller window alone. `sha256` is a
-    hash of all ids that are fed, in the order of the call, each sequence after its length and the place where its scored part
-    begins (or its most new tokens). `requests_hash` is Python's hash of the requests as strings, in order, valid in this
-    process only; None where only ids are known.
+    `request_count` is how many requests, `fed_token_count` how many tokens these have in all, `shortened_context_count` how
+    many contexts lost tokens to fit, `server_shortened_context_count` how many lost some to a server's smaller window alone.
+    `token_ids_sha256` is a hash of all ids that are fed, in the order of the call, each sequence after its length and the place
+    where its scored part begins (or its most new tokens). `requests_hash` is Python's hash of the requests as strings, in
+    order, valid in this process only; None where only ids are known.
     """
 
-    kind: str
+    answer_kind: str
     portions: list[Portion]
-    count: int
-    fed_tokens: int
+    request_count: int
+    fed_token_count: int
     shortened_context_count: int
     server_shortened_context_count: int
-    sha256: str
+    token_ids_sha256: str
     requests_hash: int | None = None
 
     @property
-    def tokens(self) -> int:
+    def computed_token_count(self) -> int:
         """How many tokens are to be computed; of texts, at most."""
-        return sum(portion.token_count for portion in self.portions)
+        return sum(portion.computed_token_count for portion in self.portions)
 
     @property
     def discards_tokens(self) -> bool:
         """Whether the first tokens of any text are discarded."""
-        return self.kind == TEXTS and any(discard for portion in self.portions for _, discard, _ in portion.parameters)
+        return self.answer_kind == TEXTS and any(
+            discard for portion in self.portions for _, discard, _ in portion.request_parameters
+        )
 
 
 def scoring_call(
     sequences: Sequence[ScoredSequence], shortened_context_count: int, server_shortened_context_count: int = 0
 ) -> Call:
     """The portions of pairs whose continuations are scored."""
-    portions = _portions(sequences, [[sequence.scored_start] for sequence in sequences], PORTION_TOKENS)
-    fed_tokens = sum(len(sequence.token_ids) - 1 for sequence in sequences)
-    ids_sha256 = _token_ids_sha256((sequence.token_ids, sequence.scored_start) for sequence in sequences)
+    portions = _divide_into_portions(
+        sequences, [[sequence.scored_start] for sequence in sequences], SCORING_PORTION_TOKENS
+    )
+    fed_token_count = sum(len(sequence.token_ids) - 1 for sequence in sequences)
+    token_ids_sha256 = _token_ids_sha256((sequence.token_ids, sequence.scored_start) for sequence in sequences)
     return Call(
         SCORES,
         portions,
         len(sequences),
-        fed_tokens,
+        fed_token_count,
         shortened_context_count,
         server_shortened_context_count,
-        ids_sha256,
+        token_ids_sha256,
     )
 
 
@@ -123,43 +127,49 @@ def generation_call(
     """The portions of contexts after which texts are generated."""
     # The tree leaves out the last id, which is not fed.
     sequences = [ScoredSequence([*prompt.token_ids, 0], len(prompt.token_ids)) for prompt in prompts]
-    max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
+    most_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
     prompt_parameters = [
         [prompt.max_new_tokens, prompt.discarded_token_count, list(stop_strings)]
         for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
-    portions = _portions(
-        sequences, prompt_parameters, GENERATION_PORTION_TOKENS, extra_tokens=max_new_tokens, omitted_token_count=1
+    portions = _divide_into_portions(
+        sequences,
+        prompt_parameters,
+        GENERATION_PORTION_TOKENS,
+        extra_tokens_per_request=most_new_tokens,
+        omitted_last_tokens=1,
     )
-    fed_tokens = sum(len(prompt.token_ids) for prompt in prompts)
-    ids_sha256 = _token_ids_sha256((prompt.token_ids, prompt.max_new_tokens) for prompt in prompts)
-    return Call(TEXTS, portions, len(prompts), fed_tokens, shortened_context_count, 0, ids_sha256)
+    fed_token_count = sum(len(prompt.token_ids) for prompt in prompts)
+    token_ids_sha256 = _token_ids_sha256((prompt.token_ids, prompt.max_new_tokens) for prompt in prompts)
+    return Call(TEXTS, portions, len(prompts), fed_token_count, shortened_context_count, 0, token_ids_sha256)
 
 
-def _portions(
+def _divide_into_portions(
     sequences: Sequence[ScoredSequence],
-    parameters: Sequence[list[Any]],
-    portion_tokens: int,
-    extra_tokens: int = 0,
-    omitted_token_count: int = 0,
+    parameters_by_request: Sequence[list[Any]],
+    tokens_per_portion: int,
+    extra_tokens_per_request: int = 0,
+    omitted_last_tokens: int = 0,
 ) -> list[Portion]:
-    """The portions of some sequences, of which the last `omitted_token_count` ids are no part of the request."""
+    """The portions of some sequences, of which the last `omitted_last_tokens` ids are no part of the request."""
     portions = []
-    for sequence_group in prefix_tree.groups(sequences, portion_tokens, extra_tokens):
-        new_ids = []
-        for index, shared_length in zip(
+    for sequence_group in prefix_tree.groups(sequences, tokens_per_portion, extra_tokens_per_request):
+        new_token_ids = []
+        for index, shared_prefix_length in zip(
             sequence_group.sequence_indices, sequence_group.shared_prefix_lengths, strict=True
         ):
-            ids = sequences[index].token_ids
-            new_ids.append(np.asarray(ids[shared_length : len(ids) - omitted_token_count], dtype=np.int32))
-        group_parameters = [parameters[index] for index in sequence_group.sequence_indices]
+            token_ids = sequences[index].token_ids
+            new_token_ids.append(
+                np.asarray(token_ids[shared_prefix_length : len(token_ids) - omitted_last_tokens], dtype=np.int32)
+            )
+        portion_parameters = [parameters_by_request[index] for index in sequence_group.sequence_indices]
         portions.append(
             Portion(
                 sequence_group.sequence_indices,
                 sequence_group.tokens,
                 sequence_group.shared_prefix_lengths,
-                new_ids,
-                group_parameters,
+                new_token_ids,
+                portion_parameters,
             )
         )
     return portions

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from torch.distributed import Store
 
-_HELPER_TIMEOUT = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
-_POLL_S = 0.02
-_EXIT_S = 30.0  # how long a helper that closed its connection may take to end
+_HELPER_WAIT_TIMEOUT = datetime.timedelta(days=2)  # helpers wait while the first process loads, counts and scores
+_POLL_INTERVAL_S = 0.02
+_HELPER_EXIT_TIMEOUT_S = 30.0  # how long a helper that closed its connection may take to end
 
 #: What a helper needs to compute some answers: a JSON value.
 WorkItem = list[Any]
@@ -54,22 +54,22 @@ class Work(Protocol):
     def __len__(self) -> int:
         """How many."""
 
-    def cached(self, index: int) -> Answers | None:
+    def cached(self, item_index: int) -> Answers | None:
         """The answers to an item that an earlier run has cached; None where there are none."""
 
-    def work_item(self, index: int) -> WorkItem:
+    def work_item(self, item_index: int) -> WorkItem:
         """What a helper needs to compute an item."""
 
-    def compute(self, index: int) -> Answers:
+    def compute(self, item_index: int) -> Answers:
         """Compute an item in this process; raises UserError, as `name_error` gives it."""
 
-    def save(self, index: int, answers: Answers) -> None:
+    def save(self, item_index: int, answers: Answers) -> None:
         """Called with the answers to an item that was computed in this process."""
 
-    def receive(self, index: int, answers: Answers) -> None:
+    def receive(self, item_index: int, answers: Answers) -> None:
         """Called with the answers to an item that a helper has computed."""
 
-    def name_error(self, index: int, error: UserError) -> UserError:
+    def name_error(self, item_index: int, error: UserError) -> UserError:
         """A helper's error about an item, with the request named that it is about."""
 
 
@@ -80,11 +80,11 @@ class Helper:
     connection: Connection
     process: SpawnProcess | None = None
 
-    def ending(self) -> str:
+    def ending_phrase(self) -> str:
         """How its process ended, as the predicate of a sentence."""
         if self.process is None:
             return "ended"
-        self.process.join(_EXIT_S)
+        self.process.join(_HELPER_EXIT_TIMEOUT_S)
         exit_code = self.process.exitcode
         return (
             f"was ended by signal {-exit_code}"
@@ -96,9 +96,9 @@ class Helper:
 class WorkerPool:
     """The first process and its helpers, of which there may be none.
 
-    `message` is called with a sentence for the user about a helper that has ended or failed. `is_expired` says whether no further
-    item is to be begun. `has_begun` is whether an item was computed: each command computes one at least, so that a command with a
-    short time limit that is repeated comes to an end.
+    `show_message` is called with a sentence for the user about a helper that has ended or failed. `is_expired` says whether no
+    further item is to be begun. `has_computed_item` is whether an item was computed: each command computes one at least, so
+    that a command with a short time limit that is repeated comes to an end.
     """
 
     def __init__(self, helpers: Sequence[Helper] = ()):
@@ -106,9 +106,9 @@ class WorkerPool:
         self.process_count = 1  # processes, this one included, also where some have ended
         for helper in helpers:
             self.add(helper)
-        self.message: Callable[[str], None] = lambda line: None
+        self.show_message: Callable[[str], None] = lambda line: None
         self.is_expired: Callable[[], bool] = lambda: False
-        self.has_begun = False
+        self.has_computed_item = False
         self._threads: list[threading.Thread] = []
 
     def add(self, helper: Helper) -> None:
@@ -128,7 +128,7 @@ class WorkerPool:
         A thread that is still inside a library when Python ends may abort the process (torch 2.13 with Python 3.11).
         """
         for thread in self._threads:
-            thread.join(_EXIT_S)
+            thread.join(_HELPER_EXIT_TIMEOUT_S)
 
     def share(self, work: Work) -> list[Answers]:
         """The answers to all items, in order.
@@ -136,80 +136,80 @@ class WorkerPool:
         Where a helper ends or fails, the others do its share. Raises the error of an item, and OutOfTime once `is_expired`, when
         the items that were begun have been answered; the pool's first item is computed even then.
         """
-        return _Share(self, work).answers()
+        return _SharedComputation(self, work).answers()
 
 
-class _Share:
+class _SharedComputation:
     """One call of `share`: the items that wait, the helpers at work, the answers so far."""
 
     def __init__(self, workers: WorkerPool, work: Work):
         self._workers, self._work = workers, work
-        self._answers = {i: answers for i in range(len(work)) if (answers := work.cached(i)) is not None}
-        self._waiting_indices = deque(i for i in range(len(work)) if i not in self._answers)
+        self._answers_by_index = {i: answers for i in range(len(work)) if (answers := work.cached(i)) is not None}
+        self._waiting_item_indices = deque(i for i in range(len(work)) if i not in self._answers_by_index)
         #: (helper, number of the item or None where the helper gets no more, reply or None where the helper has ended)
-        self._replies: SimpleQueue[tuple[Helper, int | None, dict[str, Any] | None]] = SimpleQueue()
+        self._reply_queue: SimpleQueue[tuple[Helper, int | None, dict[str, Any] | None]] = SimpleQueue()
         # The last item is always computed here.
-        self._active_helpers = set(workers.helpers[: max(0, len(self._waiting_indices) - 1)])
+        self._active_helpers = set(workers.helpers[: max(0, len(self._waiting_item_indices) - 1)])
 
     def answers(self) -> list[Answers]:
         self._stop_where_expired()
         for helper in self._active_helpers:
             self._workers.start_thread(self._send_items, helper)
-        while len(self._answers) < len(self._work):
+        while len(self._answers_by_index) < len(self._work):
             self._stop_where_expired()
-            index = self._next_index()
-            if index is not None:
-                answers = self._work.compute(index)
-                self._work.save(index, answers)
-                self._answers[index] = answers
+            item_index = self._next_index()
+            if item_index is not None:
+                answers = self._work.compute(item_index)
+                self._work.save(item_index, answers)
+                self._answers_by_index[item_index] = answers
             elif self._active_helpers:
-                self._receive(*self._replies.get())
+                self._take_reply(*self._reply_queue.get())
             else:
                 raise OutOfTime
-            self._workers.has_begun = True
-            while not self._replies.empty():
-                self._receive(*self._replies.get())
-        return [self._answers[index] for index in range(len(self._work))]
+            self._workers.has_computed_item = True
+            while not self._reply_queue.empty():
+                self._take_reply(*self._reply_queue.get())
+        return [self._answers_by_index[item_index] for item_index in range(len(self._work))]
 
     def _stop_where_expired(self) -> None:
-        if self._workers.has_begun and self._workers.is_expired():
-            self._waiting_indices.clear()
+        if self._workers.has_computed_item and self._workers.is_expired():
+            self._waiting_item_indices.clear()
 
     def _next_index(self) -> int | None:
         """The next item for the caller, a thread of this process; None where none waits."""
         with contextlib.suppress(IndexError):
-            return self._waiting_indices.popleft()
+            return self._waiting_item_indices.popleft()
         return None
 
     def _send_items(self, helper: Helper) -> None:
         """In a thread: send a helper item after item, each when it has answered the one before."""
-        while (index := self._next_index()) is not None:
+        while (item_index := self._next_index()) is not None:
             try:
-                helper.connection.send(self._work.work_item(index))
+                helper.connection.send(self._work.work_item(item_index))
                 reply = helper.connection.recv()
             except (OSError, EOFError):
                 reply = None
-            self._replies.put((helper, index, reply))
+            self._reply_queue.put((helper, item_index, reply))
             if reply is None or "answers" not in reply:
                 break
-        self._replies.put((helper, None, None))
+        self._reply_queue.put((helper, None, None))
 
-    def _receive(self, helper: Helper, index: int | None, reply: dict[str, Any] | None) -> None:
-        if index is None:
+    def _take_reply(self, helper: Helper, item_index: int | None, reply: dict[str, Any] | None) -> None:
+        if item_index is None:
             self._active_helpers.remove(helper)
         elif reply is not None and "answers" in reply:
-            self._answers[index] = reply["answers"]
-            self._work.receive(index, reply["answers"])
+            self._answers_by_index[item_index] = reply["answers"]
+            self._work.receive(item_index, reply["answers"])
         elif reply is not None and "error" in reply:
-            raise self._work.name_error(index, _to_error(reply["error"]))
+            raise self._work.name_error(item_index, _error_from_fields(reply["error"]))
         else:
-            self._waiting_indices.appendleft(index)
+            self._waiting_item_indices.appendleft(item_index)
             self._workers.helpers.remove(helper)
-            ending_text = helper.ending() if reply is None else f"failed ({reply['failure']})"
-            self._workers.message(f"a helper process {ending_text}; the others do its share")
+            helper_ending = helper.ending_phrase() if reply is None else f"failed ({reply['failure']})"
+            self._workers.show_message(f"a helper process {helper_ending}; the others do its share")
 
 
-def answer(connection: Connection, compute: Callable[[WorkItem], Answers]) -> None:
+def answer_work_items(connection: Connection, compute: Callable[[WorkItem], Answers]) -> None:
     """In a helper: answer the items that come over a connection, until it closes or None comes."""
     with contextlib.suppress(OSError, EOFError):
         while (work_item := connection.recv()) is not None:
@@ -232,7 +232,7 @@ def reply_with_errors(connection: Connection) -> Iterator[None]:
         connection.send({"failure": f"{type(error).__name__}: {one_line(error, 300)}"})
 
 
-def _to_error(error_fields: list[Any]) -> UserError:
+def _error_from_fields(error_fields: list[Any]) -> UserError:
     problem, location, hint, request_index, invalid_value = error_fields
     return (
         UserError(problem, where=location, hint=hint)
@@ -255,27 +255,27 @@ def start_workers(process_count: int, run_helper: Callable[[Connection, int], No
         return
     import multiprocessing
 
-    context = multiprocessing.get_context("spawn")  # torch's threads and devices do not survive a fork
-    processes: list[SpawnProcess] = []
-    pool = WorkerPool()
+    spawn_context = multiprocessing.get_context("spawn")  # torch's threads and devices do not survive a fork
+    helper_processes: list[SpawnProcess] = []
+    worker_pool = WorkerPool()
     try:
         with _without_interrupts():
             for rank in range(1, process_count):
-                parent_end, child_end = context.Pipe()
-                process = context.Process(
+                parent_end, child_end = spawn_context.Pipe()
+                process = spawn_context.Process(
                     target=_run_helper_process, args=(rank, process_count, child_end, run_helper), daemon=True
                 )
                 process.start()
-                processes.append(process)
+                helper_processes.append(process)
                 child_end.close()  # so that the connection closes with the helper
-                pool.add(Helper(parent_end, process))
-        yield pool
+                worker_pool.add(Helper(parent_end, process))
+        yield worker_pool
     finally:
-        for process in processes:
+        for process in helper_processes:
             process.kill()
-        for process in processes:
+        for process in helper_processes:
             process.join()
-        pool.join_threads()
+        worker_pool.join_threads()
 
 
 @contextlib.contextmanager
@@ -307,29 +307,29 @@ def _run_helper_process(
 # --- helpers that a launcher started --------------------------------------------------------------------------------
 
 
-class Mailbox:
+class StoreConnection:
     """A connection of two processes through a torch store: values as JSON, under numbered keys."""
 
     def __init__(self, store: Store, outgoing_name: str, incoming_name: str):
         self._store, self._outgoing_name, self._incoming_name = store, outgoing_name, incoming_name
-        self._outgoing_count = self._incoming_count = 0
+        self._sent_count = self._received_count = 0
         self._is_closed = False
 
     def send(self, json_value: Any) -> None:
         """Send a value; raises ConnectionError where the store's process has ended."""
-        self._outgoing_count += 1
+        self._sent_count += 1
         with _as_connection_error():
-            self._store.set(f"orca-bench/{self._outgoing_name}/{self._outgoing_count}", json.dumps(json_value))
+            self._store.set(f"orca-bench/{self._outgoing_name}/{self._sent_count}", json.dumps(json_value))
 
     def recv(self) -> Any:
         """Wait for a value; raises ConnectionError where the store's process has ended, or after `close`."""
-        self._incoming_count += 1
-        key = f"orca-bench/{self._incoming_name}/{self._incoming_count}"
+        self._received_count += 1
+        key = f"orca-bench/{self._incoming_name}/{self._received_count}"
         with _as_connection_error():
             while not self._store.check([key]):
                 if self._is_closed:
                     raise ConnectionError("the connection was closed here")
-                time.sleep(_POLL_S)
+                time.sleep(_POLL_INTERVAL_S)
             json_value = json.loads(self._store.get(key))
             self._store.delete_key(key)
         return json_value
@@ -356,19 +356,20 @@ def launched_workers() -> Iterator[tuple[WorkerPool | None, Connection | None, i
     """
     from torch.distributed import rendezvous
 
-    store, rank, process_count = next(rendezvous("env://", timeout=_HELPER_TIMEOUT))
+    store, rank, process_count = next(rendezvous("env://", timeout=_HELPER_WAIT_TIMEOUT))
     if rank:
-        yield None, Mailbox(store, f"{rank}/answers", f"{rank}/pieces"), process_count
+        yield None, StoreConnection(store, f"{rank}/answers", f"{rank}/pieces"), process_count
         return
-    mailboxes = [
-        Mailbox(store, f"{helper_rank}/pieces", f"{helper_rank}/answers") for helper_rank in range(1, process_count)
+    store_connections = [
+        StoreConnection(store, f"{helper_rank}/pieces", f"{helper_rank}/answers")
+        for helper_rank in range(1, process_count)
     ]
-    pool = WorkerPool([Helper(mailbox) for mailbox in mailboxes])
+    worker_pool = WorkerPool([Helper(store_connection) for store_connection in store_connections])
     try:
-        yield pool, None, process_count
+        yield worker_pool, None, process_count
     finally:
-        for mailbox in mailboxes:
+        for store_connection in store_connections:
             with contextlib.suppress(OSError):
-                mailbox.send(None)
-            mailbox.close()
-        pool.join_threads()
+                store_connection.send(None)
+            store_connection.close()
+        worker_pool.join_threads()

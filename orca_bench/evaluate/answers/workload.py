@@ -18,119 +18,121 @@ from orca_bench.evaluate.answers.portions import SCORES, TEXTS
 class Workload:
     """Tokens by kind, SCORES or TEXTS.
 
-    `total_tokens` are all; of texts as many as these may have at most. `cached_tokens` are those that an earlier run has
-    computed. `uncounted` names the protocols whose requests are known only when they are sent.
+    `total_tokens_by_kind` are all; of texts as many as these may have at most. `cached_tokens_by_kind` are those that an
+    earlier run has computed. `uncounted_protocols` names the protocols whose requests are known only when they are sent.
     """
 
-    total_tokens: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
-    cached_tokens: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
-    uncounted: list[str] = field(default_factory=list)
+    total_tokens_by_kind: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
+    cached_tokens_by_kind: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
+    uncounted_protocols: list[str] = field(default_factory=list)
 
     def sentence(self) -> str:
         """What is to be computed, for the user."""
-        phrases = []
-        for answer_kind, qualifier in ((SCORES, ""), (TEXTS, "at most ")):
-            if remaining_tokens := self.total_tokens[answer_kind] - self.cached_tokens[answer_kind]:
-                phrases.append(f"{qualifier}{remaining_tokens:,} tokens of {answer_kind}")
-        cached_count = sum(self.cached_tokens.values())
-        if not phrases and (cached_count or not self.uncounted):
-            phrases.append("nothing")
-        if cached_count:
-            phrases.append(f"{cached_count:,} tokens are kept by an earlier run")
-        counted_phrases = [", ".join(phrases)] if phrases else []
+        counted_parts = []
+        for answer_kind, quantifier in ((SCORES, ""), (TEXTS, "at most ")):
+            if remaining_tokens := self.total_tokens_by_kind[answer_kind] - self.cached_tokens_by_kind[answer_kind]:
+                counted_parts.append(f"{quantifier}{remaining_tokens:,} tokens of {answer_kind}")
+        cached_token_count = sum(self.cached_tokens_by_kind.values())
+        if not counted_parts and (cached_token_count or not self.uncounted_protocols):
+            counted_parts.append("nothing")
+        if cached_token_count:
+            counted_parts.append(f"{cached_token_count:,} tokens were cached by an earlier run")
+        counted_phrases = [", ".join(counted_parts)] if counted_parts else []
         return "to compute: " + "; ".join(
-            counted_phrases + [f"{protocol_name}, counted task by task" for protocol_name in self.uncounted]
+            counted_phrases + [f"{protocol_name}, counted task by task" for protocol_name in self.uncounted_protocols]
         )
 
 
-class Clock:
+class CompletionClock:
     """When the work will end, from the time that its tokens took so far.
 
-    `clock` returns seconds, and may be another clock in a test. Only time in which something was computed counts.
+    `read_clock_s` returns seconds, and may be another clock in a test. Only time in which something was computed counts.
     `tokens_left` are the tokens that are still to be computed, by kind.
     """
 
-    def __init__(self, workload: Workload, clock: Callable[[], float] = time.monotonic):
-        self._clock, self.uncounted = clock, workload.uncounted
-        self.tokens_left: dict[str, float] = {
-            answer_kind: workload.total_tokens[answer_kind] - workload.cached_tokens[answer_kind]
-            for answer_kind in workload.total_tokens
+    def __init__(self, workload: Workload, read_clock_s: Callable[[], float] = time.monotonic):
+        self._read_clock_s, self.uncounted_protocols = read_clock_s, workload.uncounted_protocols
+        self.remaining_tokens_by_kind: dict[str, float] = {
+            answer_kind: workload.total_tokens_by_kind[answer_kind] - workload.cached_tokens_by_kind[answer_kind]
+            for answer_kind in workload.total_tokens_by_kind
         }
-        self._cached_tokens: dict[str, float] = dict(workload.cached_tokens)
-        self._done_tokens = dict.fromkeys(self.tokens_left, 0.0)
-        self._seconds_by_kind = dict.fromkeys(self.tokens_left, 0.0)
-        self._last_time = clock()
+        self._unskipped_cached_tokens_by_kind: dict[str, float] = dict(workload.cached_tokens_by_kind)
+        self._computed_tokens_by_kind = dict.fromkeys(self.remaining_tokens_by_kind, 0.0)
+        self._seconds_by_kind = dict.fromkeys(self.remaining_tokens_by_kind, 0.0)
+        self._last_time_s = read_clock_s()
 
-    def begin(self, answer_kind: str, tokens: int, is_counted: bool = True) -> None:
+    def begin(self, answer_kind: str, token_count: int, is_counted: bool = True) -> None:
         """A call begins, and with it the time that counts; a call that was not counted before adds its tokens."""
-        self._last_time = self._clock()
+        self._last_time_s = self._read_clock_s()
         if not is_counted:
-            self.tokens_left[answer_kind] += tokens
+            self.remaining_tokens_by_kind[answer_kind] += token_count
 
-    def advance(self, answer_kind: str, tokens: float) -> None:
+    def advance(self, answer_kind: str, token_count: float) -> None:
         """So many tokens were computed since the call of a method before this one."""
-        current_time = self._clock()
-        self._seconds_by_kind[answer_kind] += current_time - self._last_time
-        self._last_time = current_time
-        self._done_tokens[answer_kind] += tokens
-        self.tokens_left[answer_kind] = max(0, self.tokens_left[answer_kind] - tokens)
+        current_time_s = self._read_clock_s()
+        self._seconds_by_kind[answer_kind] += current_time_s - self._last_time_s
+        self._last_time_s = current_time_s
+        self._computed_tokens_by_kind[answer_kind] += token_count
+        self.remaining_tokens_by_kind[answer_kind] = max(0, self.remaining_tokens_by_kind[answer_kind] - token_count)
 
-    def skip(self, answer_kind: str, tokens: float) -> None:
+    def skip(self, answer_kind: str, token_count: float) -> None:
         """So many tokens came from the cache; those that were not counted as cached are left no more."""
-        self._last_time = self._clock()
-        cached_tokens = min(self._cached_tokens[answer_kind], tokens)
-        self._cached_tokens[answer_kind] -= cached_tokens
-        self.tokens_left[answer_kind] = max(0, self.tokens_left[answer_kind] - (tokens - cached_tokens))
+        self._last_time_s = self._read_clock_s()
+        cached_token_count = min(self._unskipped_cached_tokens_by_kind[answer_kind], token_count)
+        self._unskipped_cached_tokens_by_kind[answer_kind] -= cached_token_count
+        self.remaining_tokens_by_kind[answer_kind] = max(
+            0, self.remaining_tokens_by_kind[answer_kind] - (token_count - cached_token_count)
+        )
 
     @property
-    def seconds_worked(self) -> float:
+    def computing_seconds(self) -> float:
         """Seconds of computing so far."""
         return sum(self._seconds_by_kind.values())
 
     @property
-    def done(self) -> float:
+    def computed_tokens(self) -> float:
         """Tokens computed so far."""
-        return sum(self._done_tokens.values())
+        return sum(self._computed_tokens_by_kind.values())
 
-    def seconds_left(self) -> float | None:
+    def remaining_seconds(self) -> float | None:
         """Seconds until everything is computed; None where nothing was timed yet."""
-        seconds_per_token = {
-            answer_kind: self._seconds_by_kind[answer_kind] / self._done_tokens[answer_kind]
-            for answer_kind in self.tokens_left
-            if self._done_tokens[answer_kind]
+        seconds_per_token_by_kind = {
+            answer_kind: self._seconds_by_kind[answer_kind] / self._computed_tokens_by_kind[answer_kind]
+            for answer_kind in self.remaining_tokens_by_kind
+            if self._computed_tokens_by_kind[answer_kind]
         }
-        if not seconds_per_token:
+        if not seconds_per_token_by_kind:
             return None
-        slowest_seconds = max(seconds_per_token.values())
+        slowest_seconds_per_token = max(seconds_per_token_by_kind.values())
         # A call that takes long has been at work since the last token was counted.
-        waiting_seconds = self._clock() - self._last_time
+        seconds_since_last_token = self._read_clock_s() - self._last_time_s
         return max(
             0.0,
             sum(
-                remaining_tokens * seconds_per_token.get(answer_kind, slowest_seconds)
-                for answer_kind, remaining_tokens in self.tokens_left.items()
+                remaining_tokens * seconds_per_token_by_kind.get(answer_kind, slowest_seconds_per_token)
+                for answer_kind, remaining_tokens in self.remaining_tokens_by_kind.items()
             )
-            - waiting_seconds,
+            - seconds_since_last_token,
         )
 
     def sentence(self) -> str | None:
         """When it will end, by the clock and in how long; None where nothing was timed yet."""
-        seconds = self.seconds_left()
-        if seconds is None:
+        remaining_seconds = self.remaining_seconds()
+        if remaining_seconds is None:
             return None
-        end_time = time.localtime(time.time() + seconds)
-        date_text = "" if seconds < 12 * 3600 else time.strftime("%Y-%m-%d ", end_time)
-        return f"ends about {date_text}{time.strftime('%H:%M', end_time)}, in {duration(seconds)}"
+        end_time = time.localtime(time.time() + remaining_seconds)
+        date_text = "" if remaining_seconds < 12 * 3600 else time.strftime("%Y-%m-%d ", end_time)
+        return f"ends about {date_text}{time.strftime('%H:%M', end_time)}, in {duration_text(remaining_seconds)}"
 
 
-def duration(seconds: float) -> str:
+def duration_text(duration_s: float) -> str:
     """A length of time in one or two units: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    whole_minutes = round(seconds / 60)
-    if whole_minutes < 60:
-        return f"{whole_minutes} min"
-    whole_hours, whole_minutes = divmod(whole_minutes, 60)
-    if whole_hours < 48:
-        return f"{whole_hours} h {whole_minutes} min"
-    return f"{whole_hours // 24} d {whole_hours % 24} h"
+    if duration_s < 90:
+        return f"{duration_s:.0f} s"
+    minutes = round(duration_s / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

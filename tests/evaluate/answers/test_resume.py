@@ -64,7 +64,7 @@ def test_killed_at_any_instant_it_goes_on_and_ends_in_the_same_bytes(orca, undis
         assert cached_portions(folder) > before or process.returncode == 0
         before = cached_portions(folder)
     done = orca(*words(tiny_model, mini, "killed/r.json"))
-    assert done.returncode == 0 and "answers were kept by an earlier run in killed/answers.sqlite" in done.stderr
+    assert done.returncode == 0 and "answers were cached by an earlier run in killed/answers.sqlite" in done.stderr
     assert but_for_time(folder / "r.json") == but_for_time(undisturbed)
     assert cached_portions(folder) == cached_portions(undisturbed.parent)
 
@@ -92,7 +92,7 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     def reused(order):
         listener = Listener()
         evaluation.evaluate(order, listener)
-        return any("answers were kept by an earlier run" in line for line in listener.lines)
+        return any("answers were cached by an earlier run" in line for line in listener.lines)
 
     other = tmp_path / "model"
     shutil.copytree(tiny_model, other)

@@ -18,7 +18,7 @@ from waiting import PATIENCE_S, eventually
 
 from orca_bench.errors import NotFinite, OutOfTime, UserError
 from orca_bench.evaluate.answers import work_sharing
-from orca_bench.evaluate.answers.work_sharing import Helper, Mailbox, WorkerPool
+from orca_bench.evaluate.answers.work_sharing import Helper, StoreConnection, WorkerPool
 
 
 class Squares:
@@ -71,7 +71,7 @@ def slow_square(item):
 def helper(compute=square):
     """A helper in a thread, at the other end of a pipe."""
     here, there = multiprocessing.Pipe()
-    threading.Thread(target=work_sharing.answer, args=(there, compute), daemon=True).start()
+    threading.Thread(target=work_sharing.answer_work_items, args=(there, compute), daemon=True).start()
     return Helper(here)
 
 
@@ -131,9 +131,9 @@ def test_a_request_that_is_not_finite_keeps_its_number_on_the_way():
         raise NotFinite(7, float("nan"))
 
     here, there = multiprocessing.Pipe()
-    threading.Thread(target=work_sharing.answer, args=(there, compute), daemon=True).start()
+    threading.Thread(target=work_sharing.answer_work_items, args=(there, compute), daemon=True).start()
     here.send([1])
-    error = work_sharing._to_error(here.recv()["error"])
+    error = work_sharing._error_from_fields(here.recv()["error"])
     assert isinstance(error, NotFinite) and error.number == 7
 
 
@@ -150,7 +150,7 @@ def test_a_helper_that_fails_otherwise_is_reported_and_its_share_is_done_by_the_
 
     pool = WorkerPool([helper(fail), helper(compute)])
     lines = []
-    pool.message = lines.append
+    pool.show_message = lines.append
     assert pool.share(Squares(8, compute=compute)) == squares(8)
     assert lines == ["a helper process failed (ValueError: a device is lost); the others do its share"]
     assert len(pool.helpers) == 1 and pool.share(Squares(3)) == squares(3)
@@ -182,7 +182,7 @@ def test_the_share_of_a_helper_that_died_is_done_by_the_others(code, ending):
 
     pool = WorkerPool([Helper(here, process), helper(compute_later)])
     lines = []
-    pool.message = lines.append
+    pool.show_message = lines.append
     assert pool.share(Squares(12, compute=compute)) == squares(12)
     assert lines == [f"a helper process {ending}; the others do its share"]
 
@@ -211,8 +211,8 @@ def test_out_of_time_what_was_begun_is_saved_and_each_command_computes_something
 def test_a_launchers_store_carries_items_and_answers_and_ends_with_its_process():
     store = TCPStore("127.0.0.1", 0, 2, is_master=True, wait_for_workers=False)
     other = TCPStore("127.0.0.1", store.port, 2, is_master=False)
-    here, there = Mailbox(store, "1/pieces", "1/answers"), Mailbox(other, "1/answers", "1/pieces")
-    thread = threading.Thread(target=work_sharing.answer, args=(there, square))
+    here, there = StoreConnection(store, "1/pieces", "1/answers"), StoreConnection(other, "1/answers", "1/pieces")
+    thread = threading.Thread(target=work_sharing.answer_work_items, args=(there, square))
     thread.start()
     assert WorkerPool([Helper(here)]).share(Squares(6, compute=slow_square)) == squares(6)
     here.send(None)

@@ -13,7 +13,7 @@ from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
 from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
-from orca_bench.evaluate.answers.workload import Clock, Workload, duration
+from orca_bench.evaluate.answers.workload import CompletionClock, Workload, duration_text
 from orca_bench.evaluate.display import SilentDisplay
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.harness.language_model import HarnessModel
@@ -35,13 +35,13 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
     assert [[pairs[n].token_ids, pairs[n].scored_start] for n in numbers] == requests
-    assert call.tokens == prefix_tree.distinct_tokens(pairs) and call.fed_tokens == sum(
+    assert call.computed_token_count == prefix_tree.distinct_tokens(pairs) and call.fed_token_count == sum(
         len(pair.token_ids) - 1 for pair in pairs
     )
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.generation_call(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
-    assert portion.token_count == 3 + 3 * 5 and call.discards_tokens
+    assert portion.computed_token_count == 3 + 3 * 5 and call.discards_tokens
     rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
     assert portion.requests() == [rest[number] for number in portion.request_indices]
 
@@ -73,57 +73,57 @@ def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, t
         AnswerCache(tmp_path / "a.sqlite", 0),
     )
     planned = []
-    lm.progress = type("Progress", (SilentDisplay,), {"plan": lambda self, call: planned.append(call)})()
+    lm.answer_progress = type("Progress", (SilentDisplay,), {"plan": lambda self, call: planned.append(call)})()
     call = lm.prepare(instances_of(task, protocol, documents))
     assert lm.cached_tokens(call) == 0
     lm.begin(call)
     run_documents(lm, task, protocol, documents)
     assert planned == [call] and planned[0] is call  # not encoded twice
-    assert lm.cached_tokens(call) == call.tokens > 0
+    assert lm.cached_tokens(call) == call.computed_token_count > 0
 
 
 def test_the_end_is_told_from_the_time_that_each_kind_took():
     now = [100.0]
-    clock = Clock(Workload({SCORES: 1000, TEXTS: 300}, {SCORES: 200, TEXTS: 0}), lambda: now[0])
-    assert clock.sentence() is None and clock.seconds_left() is None
+    clock = CompletionClock(Workload({SCORES: 1000, TEXTS: 300}, {SCORES: 200, TEXTS: 0}), lambda: now[0])
+    assert clock.sentence() is None and clock.remaining_seconds() is None
     now[0] += 50  # loading
     clock.begin(SCORES, 1000)
     clock.skip(SCORES, 200)
     now[0] += 10
     clock.advance(SCORES, 400)
-    assert clock.seconds_worked == 10 and clock.seconds_left() == pytest.approx(
+    assert clock.computing_seconds == 10 and clock.remaining_seconds() == pytest.approx(
         400 / 40 + 300 / 40
     )  # texts not yet timed
     now[0] += 5  # a step that takes long
-    assert clock.seconds_left() == pytest.approx(12.5)
+    assert clock.remaining_seconds() == pytest.approx(12.5)
     now[0] += 5
     clock.advance(SCORES, 400)
     clock.begin(TEXTS, 300)
     now[0] += 60
     clock.advance(TEXTS, 100)
-    assert clock.seconds_left() == pytest.approx(120)
+    assert clock.remaining_seconds() == pytest.approx(120)
     assert re.fullmatch(r"ends about \d\d:\d\d, in 2 min", clock.sentence())
 
 
 def test_what_was_not_counted_or_kept_meanwhile_is_taken_in_when_it_comes():
-    clock = Clock(Workload(uncounted=["plain"]), lambda: 0.0)
+    clock = CompletionClock(Workload(uncounted_protocols=["plain"]), lambda: 0.0)
     clock.begin(SCORES, 500, is_counted=False)
     clock.skip(SCORES, 100)
-    assert clock.tokens_left[SCORES] == 400
-    clock = Clock(Workload({SCORES: 500, TEXTS: 0}, {SCORES: 50, TEXTS: 0}), lambda: 0.0)
+    assert clock.remaining_tokens_by_kind[SCORES] == 400
+    clock = CompletionClock(Workload({SCORES: 500, TEXTS: 0}, {SCORES: 50, TEXTS: 0}), lambda: 0.0)
     clock.skip(SCORES, 150)  # another process has kept 100 more
-    assert clock.tokens_left[SCORES] == 350
+    assert clock.remaining_tokens_by_kind[SCORES] == 350
 
 
 def test_sentences_are_for_people():
     assert Workload().sentence() == "to compute: nothing"
-    assert Workload(uncounted=["plain"]).sentence() == "to compute: plain, counted task by task"
+    assert Workload(uncounted_protocols=["plain"]).sentence() == "to compute: plain, counted task by task"
     work = Workload({SCORES: 12_000, TEXTS: 900}, {SCORES: 2_000, TEXTS: 0}, ["plain"])
     assert work.sentence() == (
-        "to compute: 10,000 tokens of log-likelihoods, at most 900 tokens of texts, 2,000 tokens are kept by an earlier run; "
+        "to compute: 10,000 tokens of log-likelihoods, at most 900 tokens of texts, 2,000 tokens were cached by an earlier run; "
         "plain, counted task by task"
     )
-    assert [duration(s) for s in (5, 600, 7260, 200_000)] == ["5 s", "10 min", "2 h 1 min", "2 d 7 h"]
+    assert [duration_text(s) for s in (5, 600, 7260, 200_000)] == ["5 s", "10 min", "2 h 1 min", "2 d 7 h"]
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_l
     with EvaluationDisplay(line_interval_s=0.1, estimate_after_s=0.05) as display:
         display.count(task, "orca")
         wait_for(1, "^counting tokens: MMLU as orca asks it$")
-        display.expect(Workload({SCORES: 2 * call.tokens, TEXTS: 0}))
+        display.expect(Workload({SCORES: 2 * call.computed_token_count, TEXTS: 0}))
         display.begin(task, "orca")
         display.plan(call)
         wait_for(2, r"MMLU: 4\.9k tokens left$")  # nothing was timed yet
-        display.advance(call.tokens // 2)
+        display.advance(call.computed_token_count // 2)
         wait_for(2, r"MMLU: 2\.45k tokens left, .*; all tasks: ends about \d\d:\d\d, in \d+ s")
-    assert f"to compute: {2 * call.tokens:,} tokens of log-likelihoods" in lines
+    assert f"to compute: {2 * call.computed_token_count:,} tokens of log-likelihoods" in lines
 
 
 def test_out_of_time_it_ends_cleanly_and_the_same_command_goes_on(tiny_model, mini, command):
@@ -185,9 +185,9 @@ def test_out_of_time_it_ends_cleanly_and_the_same_command_goes_on(tiny_model, mi
     assert "interrupted: stopped by --max-time after " in stopped.stderr
     assert "the same command goes on from there" in stopped.stderr
     rest = command(*eval_, "--out", "parts/r.json", "--max-time", "1h")
-    assert rest.returncode == 0 and re.search(r"[\d,]+ tokens are kept by an earlier run", rest.stderr)
+    assert rest.returncode == 0 and re.search(r"[\d,]+ tokens were cached by an earlier run", rest.stderr)
     again = command(*eval_, "--out", "parts/r.json")
-    assert again.returncode == 0 and re.search(r"^to compute: nothing, [\d,]+ tokens are kept", again.stderr, re.M)
+    assert again.returncode == 0 and re.search(r"^to compute: nothing, [\d,]+ tokens were cached", again.stderr, re.M)
     one, other = (json.loads((command.folder / name / "r.json").read_text()) for name in ("whole", "parts"))
     assert one["questions_sha256"] == other["questions_sha256"] and other["complete"]
     assert "is not a length of time" in command.refused(*eval_, "--max-time", "soon")

@@ -98,7 +98,7 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
         assert mine.tasks[task].value == pytest.approx(entry.value, abs=1e-6)
     before = len(server.requests)
     _, lines = run("api", EngineConfig("api", base_url=url))
-    assert any("answers were kept by an earlier run" in line for line in lines)
+    assert any("answers were cached by an earlier run" in line for line in lines)
     assert len(server.requests) == before + CHECK
 
 
