@@ -63,9 +63,9 @@ def train(
     """
     from orca_bench.train import train_recipe
 
-    loaded = load_recipe(recipe, overrides, runs) if isinstance(recipe, str | Path) else recipe
+    loaded_recipe = load_recipe(recipe, overrides, runs) if isinstance(recipe, str | Path) else recipe
     return train_recipe.train_recipe(
-        loaded,
+        loaded_recipe,
         Path(runs),
         fresh=fresh,
         launcher=launcher,
@@ -174,7 +174,9 @@ def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> Sco
     from orca_bench.report.reported_scores import read_reported_scores
     from orca_bench.report.score_table import build_score_table
 
-    return build_score_table([(file.label, file.result) for file in results], read_reported_scores(reported))
+    return build_score_table(
+        [(result_file.label, result_file.result) for result_file in results], read_reported_scores(reported)
+    )
 
 
 def newest_model(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
@@ -191,10 +193,10 @@ def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     """The result file below `runs` that was written last; raises UserError where there is none."""
     from orca_bench.results.reading import is_result_file
 
-    files = [path for path in Path(runs).glob("*/results/**/*.json") if is_result_file(path)]
-    if not files:
+    result_paths = [path for path in Path(runs).glob("*/results/**/*.json") if is_result_file(path)]
+    if not result_paths:
         raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
-    return max(files, key=lambda path: path.stat().st_mtime)
+    return max(result_paths, key=lambda path: path.stat().st_mtime)
 
 
 def _text_list(text_or_texts: str | Sequence[str]) -> list[str]:

@@ -82,18 +82,18 @@ def end_with_parent() -> None:
     threading.Thread(target=_watch_parent, args=(None, os.getppid()), daemon=True).start()
 
 
-def _watch_parent(descriptor: int | None, parent_id: int) -> None:
-    while (is_open := descriptor is None or _is_open(descriptor)) and os.getppid() == parent_id:
+def _watch_parent(pipe_descriptor: int | None, parent_id: int) -> None:
+    while (is_open := pipe_descriptor is None or _is_open(pipe_descriptor)) and os.getppid() == parent_id:
         time.sleep(_POLL_INTERVAL_S)
     if not is_open:  # nobody else is left to remove it
         shutil.rmtree(Path(os.environ[_LIFELINE_VARIABLE]).parent, ignore_errors=True)
     _end_process_tree()
 
 
-def _is_open(descriptor: int) -> bool:
+def _is_open(pipe_descriptor: int) -> bool:
     """Whether the command still has the other end of the pipe. It never writes, so there is nothing to read or the end."""
     try:
-        return os.read(descriptor, 1) != b""
+        return os.read(pipe_descriptor, 1) != b""
     except BlockingIOError:
         return True
 
@@ -131,8 +131,8 @@ def _processes_with(variable_name: str, variable_value: str) -> list[psutil.Proc
 def _kill_processes_with(variable_name: str, variable_value: str, timeout_s: float = 5.0) -> None:
     """Kill all processes that have the variable, until none is left after `timeout_s` seconds: one may be starting another."""
     deadline_s = time.monotonic() + timeout_s
-    while (processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline_s:
-        for process in processes:
+    while (remaining_processes := _processes_with(variable_name, variable_value)) and time.monotonic() < deadline_s:
+        for process in remaining_processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(processes, timeout=0.5)
+        psutil.wait_procs(remaining_processes, timeout=0.5)

@@ -21,20 +21,20 @@ class UserError(Exception):
     `what` says what is wrong, `where` is the file, line or key, and `hint` says what would be right.
     """
 
-    def __init__(self, what: str, *, where: Where | None = None, hint: str | None = None) -> None:
-        self.what, self.where, self.hint = what, where, hint
-        line = f"{where}: {what}" if where is not None else what
+    def __init__(self, problem: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        self.what, self.where, self.hint = problem, where, hint
+        message = f"{where}: {problem}" if where is not None else problem
         if hint:
-            line = f"{line}; {hint}"
-        super().__init__(one_line(line))
+            message = f"{message}; {hint}"
+        super().__init__(one_line(message))
 
 
 class NotFinite(UserError):
     """A model gave NaN or infinity to the request of this number."""
 
-    def __init__(self, number: int, value: float):
-        self.number, self.value = number, value
-        super().__init__(f"the model gave {value} to request {number}", hint="its weights are broken")
+    def __init__(self, request_number: int, value: float):
+        self.number, self.value = request_number, value
+        super().__init__(f"the model gave {value} to request {request_number}", hint="its weights are broken")
 
 
 class OutOfTime(Exception):
@@ -45,18 +45,18 @@ class Interrupted(Exception):
     """The user pressed Ctrl-C; `str()` says what was finished and where it lies. Exit code 130."""
 
 
-def one_line(value: Any, length: int | None = None) -> str:
-    """What a library raised or logged as one line, at most `length` characters of it."""
-    return " ".join(str(value).split())[:length]
+def one_line(error_or_text: Any, max_length: int | None = None) -> str:
+    """What a library raised or logged as one line, at most `max_length` characters of it."""
+    return " ".join(str(error_or_text).split())[:max_length]
 
 
-def check_choice(value: str, choices: Sequence[str], where: Where) -> None:
+def check_choice(chosen_value: str, choices: Sequence[str], where: Where) -> None:
     """Raise UserError where a value is none of the choices; `where` is its option."""
-    if value not in choices:
-        raise UserError(f"{value!r} is not one of {', '.join(choices)}", where=where)
+    if chosen_value not in choices:
+        raise UserError(f"{chosen_value!r} is not one of {', '.join(choices)}", where=where)
 
 
-def spelling_hint(word: str, candidates: Iterable[str]) -> str | None:
+def spelling_hint(word: str, known_words: Iterable[str]) -> str | None:
     """A hint that names the known word most like `word`, or None where nothing is like it."""
-    close_matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    close_matches = difflib.get_close_matches(word, list(known_words), n=1, cutoff=0.5)
     return f"did you mean '{close_matches[0]}'?" if close_matches else None

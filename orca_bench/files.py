@@ -40,8 +40,8 @@ _UNSUPPORTED_SUFFIXES = (".bz2", ".xz", ".zst", ".zip")
 
 
 @contextlib.contextmanager
-def catch_write_errors(folder: str | Path) -> Iterator[None]:
-    """Turn what the operating system raises while files in `folder` are written (disk full, no permission) into a UserError."""
+def catch_write_errors(file_or_folder: str | Path) -> Iterator[None]:
+    """Turn what the operating system raises while files are written (disk full, no permission) into a UserError."""
     try:
         yield
     except BrokenPipeError:  # the program that reads the pipe has ended: no error of this one
@@ -49,7 +49,7 @@ def catch_write_errors(folder: str | Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write: {error.strerror or error}",
-            where=error.filename or folder,
+            where=error.filename or file_or_folder,
             hint=_WRITE_HINT_BY_ERRNO.get(error.errno or 0, "choose another folder"),
         ) from error
 
@@ -58,9 +58,9 @@ def make_writable_folder(folder: Path) -> Path:
     """Create `folder` with its parents and prove that a file can be written in it; raises UserError where not."""
     with catch_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        probe_file = folder / f".writable-{os.getpid()}"
-        probe_file.write_bytes(b"")
-        probe_file.unlink()
+        write_probe_path = folder / f".writable-{os.getpid()}"
+        write_probe_path.write_bytes(b"")
+        write_probe_path.unlink()
     return folder
 
 
@@ -121,9 +121,9 @@ def open_folder_replacement(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary_folder, ignore_errors=True)
             temporary_folder.mkdir(parents=True)
             yield temporary_folder
-            for file in temporary_folder.rglob("*"):
-                if file.is_file():
-                    _flush_to_disk(file)
+            for written_path in temporary_folder.rglob("*"):
+                if written_path.is_file():
+                    _flush_to_disk(written_path)
             if path.exists():
                 os.replace(path, previous_folder)
             os.replace(temporary_folder, path)
@@ -132,34 +132,37 @@ def open_folder_replacement(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary_folder, ignore_errors=True)
 
 
-def _flush_to_disk(file: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     """Wait until the disk has the file's bytes, so that its new name never stands for fewer, not after a power cut either."""
-    with open(file, "rb") as handle:
+    with open(path, "rb") as handle:
         os.fsync(handle.fileno())
 
 
 def remove_temporary_files(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder`: the temporary names of this module."""
-    for entry in folder.glob(".*.tmp"):
-        if entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
+    for temporary_path in folder.glob(".*.tmp"):
+        if temporary_path.is_dir():
+            shutil.rmtree(temporary_path, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            temporary_path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value` as indented JSON in one step."""
-    write_text(path, _escape_surrogates(json.dumps(value, indent=1, ensure_ascii=False, default=str)) + "\n")
+def write_json(path: Path, json_value: Any) -> None:
+    """Replace `path` by `json_value` as indented JSON in one step."""
+    write_text(path, _escape_surrogates(json.dumps(json_value, indent=1, ensure_ascii=False, default=str)) + "\n")
 
 
-def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_json_lines(path: Path, json_objects: list[dict[str, Any]]) -> None:
     """Replace `path` by one JSON object a line in one step."""
-    write_text(path, "".join(_escape_surrogates(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows))
+    write_text(
+        path,
+        "".join(_escape_surrogates(json.dumps(json_object, ensure_ascii=False)) + "\n" for json_object in json_objects),
+    )
 
 
-def _escape_surrogates(text: str) -> str:
+def _escape_surrogates(json_text: str) -> str:
     """JSON in which half a surrogate pair, which UTF-8 cannot hold, is the escape that JSON has for it."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return json_text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 #: How compressed files begin, so that a file's name need not say what it is.
@@ -185,23 +188,23 @@ def open_decompressed(path: Path) -> Iterator[io.BufferedReader]:
                 (compression for magic, compression in _COMPRESSION_BY_MAGIC.items() if first_bytes.startswith(magic)),
                 None,
             )
-            stream = _decompress(raw_file, compression) if compression else raw_file
-        yield stream
+            byte_stream = _decompress(raw_file, compression) if compression else raw_file
+        yield byte_stream
 
 
 def _decompress(raw_file: io.BufferedReader, compression: str) -> io.BufferedReader:
-    buffer_size = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
+    buffer_bytes = 1 << 20  # Python reads lines of a buffer of this size in C, of GzipFile itself in Python
     if compression == "gzip":
-        return io.BufferedReader(gzip.GzipFile(fileobj=raw_file), buffer_size)
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw_file), buffer_bytes)
     if compression == "zstd":
         import pyarrow
 
-        return io.BufferedReader(pyarrow.CompressedInputStream(raw_file, "zstd"), buffer_size)
-    return io.BufferedReader(bz2.BZ2File(raw_file) if compression == "bzip2" else lzma.LZMAFile(raw_file), buffer_size)
+        return io.BufferedReader(pyarrow.CompressedInputStream(raw_file, "zstd"), buffer_bytes)
+    return io.BufferedReader(bz2.BZ2File(raw_file) if compression == "bzip2" else lzma.LZMAFile(raw_file), buffer_bytes)
 
 
 @contextlib.contextmanager
-def catch_read_errors(path: Path, location: Callable[[], Where] | None = None) -> Iterator[None]:
+def catch_read_errors(path: Path, current_location: Callable[[], Where] | None = None) -> Iterator[None]:
     """Turn what the operating system and the decompressors raise while a file is read into a UserError.
 
     It names the path, or the place in the file that `location()` gives.
@@ -211,31 +214,31 @@ def catch_read_errors(path: Path, location: Callable[[], Where] | None = None) -
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        is_system_error = (
+        has_error_number = (
             isinstance(error, OSError) and error.errno is not None
         )  # a library's error about the content has none
         raise UserError(
-            f"cannot read: {error.strerror if isinstance(error, OSError) and is_system_error else error}",
-            where=location() if location else path,
-            hint=None if is_system_error else "the file is cut off or damaged",
+            f"cannot read: {error.strerror if isinstance(error, OSError) and has_error_number else error}",
+            where=current_location() if current_location else path,
+            hint=None if has_error_number else "the file is cut off or damaged",
         ) from None
 
 
-def read_lines(path: Path, stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, byte_stream: io.BufferedReader) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text) of UTF-8 text, with or without a byte order mark; lines end at \\n alone.
 
     Raises UserError, with file and line, for text that is not UTF-8 and for a file that cannot be decompressed.
     """
     line_number = 0
     with catch_read_errors(path, lambda: f"{path}:{line_number + 1}"):
-        for line_number, line in enumerate(stream, 1):
+        for line_number, line_bytes in enumerate(byte_stream, 1):
             try:
-                text = line.decode("utf-8-sig" if line_number == 1 else "utf-8")
+                line_text = line_bytes.decode("utf-8-sig" if line_number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise UserError(
                     "not UTF-8 text", where=f"{path}:{line_number}", hint="save the file as UTF-8"
                 ) from None
-            yield line_number, text
+            yield line_number, line_text
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -243,31 +246,31 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises UserError, with file and line, where a line is not a JSON object or the file is not UTF-8 text.
     """
-    with open_decompressed(path) as stream:
-        for line_number, line in read_lines(path, stream):
-            if line.strip():
-                yield line_number, parse_json_object(line, f"{path}:{line_number}")
+    with open_decompressed(path) as byte_stream:
+        for line_number, line_text in read_lines(path, byte_stream):
+            if line_text.strip():
+                yield line_number, parse_json_object(line_text, f"{path}:{line_number}")
 
 
-def parse_json_object(text: str, where: str) -> dict[str, Any]:
+def parse_json_object(json_text: str, where: str) -> dict[str, Any]:
     """The JSON object that a text holds; raises UserError where it holds none."""
-    value = parse_json(text, where)
-    if not isinstance(value, dict):
+    json_value = parse_json(json_text, where)
+    if not isinstance(json_value, dict):
         raise UserError(
-            f"a {type(value).__name__}, not a JSON object", where=where, hint="each line must be one JSON object"
+            f"a {type(json_value).__name__}, not a JSON object", where=where, hint="each line must be one JSON object"
         )
-    return value
+    return json_value
 
 
-def parse_json(text: str, where: Where) -> Any:
+def parse_json(json_text: str, where: Where) -> Any:
     """The value of a JSON text.
 
     Raises UserError where it is not JSON, and for what Python cannot keep: numbers of thousands of digits, endless nesting.
     """
     with catch_json_errors(where):
-        value = json.loads(text)
-        check_json_depth(value)
-    return value
+        json_value = json.loads(json_text)
+        check_json_depth(json_value)
+    return json_value
 
 
 @contextlib.contextmanager
@@ -283,14 +286,14 @@ def catch_json_errors(where: Where) -> Iterator[None]:
         raise UserError("a number of too many digits", where=where) from None
 
 
-def check_json_depth(value: Any, depth: int = MAX_JSON_DEPTH) -> None:
-    """Raise RecursionError where lists and objects are nested more than `depth` deep."""
-    if isinstance(value, dict | list):
-        if not depth:
+def check_json_depth(json_value: Any, remaining_depth: int = MAX_JSON_DEPTH) -> None:
+    """Raise RecursionError where lists and objects are nested more than `remaining_depth` deep."""
+    if isinstance(json_value, dict | list):
+        if not remaining_depth:
             raise RecursionError
-        for child in value.values() if isinstance(value, dict) else value:
-            if isinstance(child, dict | list):
-                check_json_depth(child, depth - 1)
+        for nested_value in json_value.values() if isinstance(json_value, dict) else json_value:
+            if isinstance(nested_value, dict | list):
+                check_json_depth(nested_value, remaining_depth - 1)
 
 
 def read_json(path: Path) -> Any:
@@ -300,11 +303,11 @@ def read_json(path: Path) -> Any:
     if hint := lfs_pointer_hint(path):
         raise UserError("not a JSON file", where=path, hint=hint)
     try:
-        text = file_bytes.decode("utf-8-sig")
+        json_text = file_bytes.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not a JSON file ({error})", where=path) from None
     try:
-        return parse_json(text, path)
+        return parse_json(json_text, path)
     except UserError as error:
         raise UserError(f"not a JSON file ({error.what})", where=path) from None
 

@@ -48,32 +48,34 @@ class Commit:
         return f"{self.id}@{self.sha[:_SHORT_COMMIT_LENGTH]}"
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` is read as an id of the hub: `OWNER/NAME`, where OWNER is nothing that is here."""
+def is_hub_id(path_or_id: str) -> bool:
+    """Whether `path_or_id` is read as an id of the hub: `OWNER/NAME`, where OWNER is nothing that is here."""
     return (
-        bool(_ID_PATTERN.fullmatch(name))
-        and not _FILE_NAME_PATTERN.search(name)
-        and not Path(name.split("/")[0]).exists()
+        bool(_ID_PATTERN.fullmatch(path_or_id))
+        and not _FILE_NAME_PATTERN.search(path_or_id)
+        and not Path(path_or_id.split("/")[0]).exists()
     )
 
 
-def check_hub_id(name: str, noun: str) -> None:
-    """Raise UserError where `name` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
+def check_hub_id(path_or_id: str, expected_noun: str) -> None:
+    """Raise UserError where `path_or_id` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 
     A path that is spelled wrong must not be read as an id: a stranger's files would be fetched.
     """
-    if is_hub_id(name):
+    if is_hub_id(path_or_id):
         return
-    owner_folder = Path(name.split("/")[0])
-    hint = _nearest_path_hint(name)
-    if hint is None and _ID_PATTERN.fullmatch(name) and owner_folder.exists():
+    owner_folder = Path(path_or_id.split("/")[0])
+    hint = _nearest_path_hint(path_or_id)
+    if hint is None and _ID_PATTERN.fullmatch(path_or_id) and owner_folder.exists():
         hint = f"'{owner_folder}' is a folder here, so this is not taken for an id of the hub"
-    if hint is None and "@" in name and _ID_PATTERN.fullmatch(name.split("@")[0]):
+    if hint is None and "@" in path_or_id and _ID_PATTERN.fullmatch(path_or_id.split("@")[0]):
         hint = "a revision is given by --revision, or in a recipe by model.revision"
-    raise UserError(f"no such {noun}", where=name, hint=hint or "give a path, or OWNER/NAME for one of the hub")
+    raise UserError(
+        f"no such {expected_noun}", where=path_or_id, hint=hint or "give a path, or OWNER/NAME for one of the hub"
+    )
 
 
-def resolve_commit(name: str, revision: str | None, kind: RepositoryKind = "model") -> Commit:
+def resolve_commit(repository_id: str, revision: str | None, repository_kind: RepositoryKind = "model") -> Commit:
     """The commit that a revision (branch, tag or commit; None is the default branch) of a hub id is now.
 
     Out of the cache where the hub cannot be reached. Raises UserError with what the hub says.
@@ -81,33 +83,33 @@ def resolve_commit(name: str, revision: str | None, kind: RepositoryKind = "mode
     from huggingface_hub import HfApi
 
     try:
-        commit = HfApi().resolve_revision(name, repo_type=kind, revision=revision)
+        resolved_revision = HfApi().resolve_revision(repository_id, repo_type=repository_kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen kinds; for the user they are one
-        raise hub_user_error(error, name, revision, kind) from error
-    return Commit(name, revision, commit.resolved)
+        raise hub_user_error(error, repository_id, revision, repository_kind) from error
+    return Commit(repository_id, revision, resolved_revision.resolved)
 
 
 def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
     """The folder of a model at a commit, in the hub's cache; without weights only its small files are fetched."""
     from huggingface_hub import snapshot_download
 
-    def fetch(patterns: Sequence[str]) -> Path:
+    def fetch(file_patterns: Sequence[str]) -> Path:
         try:
             return Path(
                 snapshot_download(
                     commit.id,
                     revision=commit.sha,
-                    allow_patterns=list(patterns),
+                    allow_patterns=list(file_patterns),
                     ignore_patterns=list(_IGNORED_PATTERNS),
                 )
             )
         except Exception as error:
             raise hub_user_error(error, commit.id, commit.revision, "model") from error
 
-    folder = fetch([*_SETTINGS_PATTERNS, *(_SAFETENSORS_PATTERNS if with_weights else ())])
-    if with_weights and not any(folder.glob("*.safetensors")):
-        folder = fetch([*_SETTINGS_PATTERNS, *_PICKLE_PATTERNS])
-    return folder
+    model_folder = fetch([*_SETTINGS_PATTERNS, *(_SAFETENSORS_PATTERNS if with_weights else ())])
+    if with_weights and not any(model_folder.glob("*.safetensors")):
+        model_folder = fetch([*_SETTINGS_PATTERNS, *_PICKLE_PATTERNS])
+    return model_folder
 
 
 def load_dataset_rows(commit: Commit, configuration: str | None = None, split: str = "train") -> Dataset:
@@ -119,8 +121,8 @@ def load_dataset_rows(commit: Commit, configuration: str | None = None, split: s
     except Exception as error:
         raise hub_user_error(error, commit.id, commit.revision, "dataset") from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
-    cached_files = [str(file["filename"]) for file in rows.cache_files]
-    if any(commit.sha not in file for file in cached_files):
+    cached_files = [str(cached_path["filename"]) for cached_path in rows.cache_files]
+    if any(commit.sha not in cached_path for cached_path in cached_files):
         raise UserError(
             f"the cache holds another commit than {commit.sha} of this data set, and the hub does not answer",
             where=commit.id,
@@ -129,56 +131,65 @@ def load_dataset_rows(commit: Commit, configuration: str | None = None, split: s
     return rows
 
 
-def hub_user_error(error: Exception, name: str, revision: str | None, kind: RepositoryKind) -> UserError:
+def hub_user_error(
+    error: Exception, repository_id: str, revision: str | None, repository_kind: RepositoryKind
+) -> UserError:
     """The error of the hub's client as a UserError: the hub's own message, and what to do."""
     from huggingface_hub import errors
 
-    noun, local_noun = _NOUN_BY_KIND[kind], "a file or folder of rows" if kind == "dataset" else "the path of a folder"
-    local_hint, absent_text = f"give {local_noun}", f"no such {noun} here"
-    causes = list(_error_chain(error))
-    status_code = next((c.response.status_code for c in causes if isinstance(c, errors.HfHubHTTPError)), None)
-    server_message = next((text for cause in causes if (text := getattr(cause, "server_message", None))), None)
+    repository_noun, local_source_noun = (
+        _NOUN_BY_KIND[repository_kind],
+        "a file or folder of rows" if repository_kind == "dataset" else "the path of a folder",
+    )
+    local_hint, absent_text = f"give {local_source_noun}", f"no such {repository_noun} here"
+    error_chain = list(_error_chain(error))
+    status_code = next((c.response.status_code for c in error_chain if isinstance(c, errors.HfHubHTTPError)), None)
+    server_message = next((text for cause in error_chain if (text := getattr(cause, "server_message", None))), None)
     server_text = f": {one_line(server_message, _MAX_MESSAGE_LENGTH)}" if server_message else ""
-    if any(isinstance(cause, errors.GatedRepoError) for cause in causes):
+    if any(isinstance(cause, errors.GatedRepoError) for cause in error_chain):
         return UserError(
-            f"the hub gives this {noun} only to whom its owners admitted{server_text}",
-            where=name,
+            f"the hub gives this {repository_noun} only to whom its owners admitted{server_text}",
+            where=repository_id,
             hint="ask for access on its page and set HF_TOKEN",
         )
-    if any(isinstance(cause, errors.RevisionNotFoundError) for cause in causes):
-        return UserError(f"the hub has no revision '{revision}' of this {noun}{server_text}", where=name)
+    if any(isinstance(cause, errors.RevisionNotFoundError) for cause in error_chain):
+        return UserError(
+            f"the hub has no revision '{revision}' of this {repository_noun}{server_text}", where=repository_id
+        )
     if status_code in (401, 403, 404):
         return UserError(
-            f"{absent_text}, and the hub shows no such {noun} (HTTP {status_code}{server_text})",
-            where=name,
+            f"{absent_text}, and the hub shows no such {repository_noun} (HTTP {status_code}{server_text})",
+            where=repository_id,
             hint=f"check the name; for a private one set HF_TOKEN; or {local_hint}",
         )
-    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in causes):
+    if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in error_chain):
         return UserError(
             f"{absent_text}, nor in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it",
-            where=name,
+            where=repository_id,
             hint=local_hint,
         )
     # A refused connection says more than the error that it led to.
-    cause = causes[-1] if isinstance(causes[-1], OSError) else error
+    cause = error_chain[-1] if isinstance(error_chain[-1], OSError) else error
     reason = one_line(cause, _MAX_MESSAGE_LENGTH) if status_code is None else f"HTTP {status_code}{server_text}"
-    return UserError(f"{absent_text}, and the hub does not give it ({reason})", where=name, hint=local_hint)
+    return UserError(f"{absent_text}, and the hub does not give it ({reason})", where=repository_id, hint=local_hint)
 
 
 def _error_chain(error: BaseException) -> list[BaseException]:
     """An error and those that it was raised from, the first one last."""
-    errors = [error]
-    while (next_error := errors[-1].__cause__ or errors[-1].__context__) is not None and next_error not in errors:
-        errors.append(next_error)
-    return errors
+    error_chain = [error]
+    while (
+        next_error := error_chain[-1].__cause__ or error_chain[-1].__context__
+    ) is not None and next_error not in error_chain:
+        error_chain.append(next_error)
+    return error_chain
 
 
-def _nearest_path_hint(name: str) -> str | None:
-    """A hint with the path here that is most like `name`."""
-    path = Path(name)
-    existing_folder = next((parent for parent in path.parents if parent.is_dir()), None)
+def _nearest_path_hint(absent_path_text: str) -> str | None:
+    """A hint with the path here that is most like `absent_path_text`."""
+    absent_path = Path(absent_path_text)
+    existing_folder = next((parent for parent in absent_path.parents if parent.is_dir()), None)
     if existing_folder is None:
         return None
-    absent_name = path.relative_to(existing_folder).parts[0]
+    absent_name = absent_path.relative_to(existing_folder).parts[0]
     hint = spelling_hint(absent_name, (entry.name for entry in existing_folder.iterdir()))
     return hint if hint is None or existing_folder == Path(".") else hint.replace("'", f"'{existing_folder}/", 1)

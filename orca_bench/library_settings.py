@@ -31,12 +31,12 @@ def prepare_libraries() -> None:
         enable_progress_bars()  # that call has turned off the hub's bars too, and downloads take minutes
 
 
-def limit_cpu_threads(process_count: int) -> None:
+def limit_cpu_threads(local_process_count: int) -> None:
     """Let this process use its share of a CPU's cores, where there is no GPU and the user has not set OMP_NUM_THREADS."""
     import torch
 
-    if process_count > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, core_count() // process_count))
+    if local_process_count > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, core_count() // local_process_count))
 
 
 def core_count() -> int:

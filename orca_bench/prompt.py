@@ -42,22 +42,22 @@ CHAT_TEMPLATE = (
 )
 
 
-def chat_template(bos: bool, special_tokens: Sequence[str] = (), escape: str = "") -> str:
+def chat_template(begins_with_bos: bool, special_tokens: Sequence[str] = (), escape_character: str = "") -> str:
     """The chat template of an exported model: `CHAT_TEMPLATE`, after BOS where the model has one.
 
     transformers, vLLM and others encode what a template renders without adding special tokens, so that BOS must be in it.
-    Of `special_tokens` that a message spells out, `escape` parts the first character from the rest.
+    Of `special_tokens` that a message spells out, `escape_character` parts the first character from the rest.
     """
-    template = ("{{- bos_token -}}" if bos else "") + CHAT_TEMPLATE
+    template_text = ("{{- bos_token -}}" if begins_with_bos else "") + CHAT_TEMPLATE
     if not special_tokens:
-        return template
-    macro = (
+        return template_text
+    escape_macro = (
         "{%- macro plain(text) -%}{%- set ns = namespace(text=text) -%}"
         f"{{%- for token in {json.dumps(list(special_tokens), ensure_ascii=False)} -%}}"
-        f"{{%- set ns.text = ns.text.replace(token, token[0] + '{escape}' + token[1:]) -%}}{{%- endfor -%}}"
+        f"{{%- set ns.text = ns.text.replace(token, token[0] + '{escape_character}' + token[1:]) -%}}{{%- endfor -%}}"
         "{{- ns.text -}}{%- endmacro -%}"
     )
-    return macro + template.replace("message['content']", "plain(message['content'])")
+    return escape_macro + template_text.replace("message['content']", "plain(message['content'])")
 
 
 def render(system: str, instruction: str, input: str | None = None) -> str:

@@ -81,9 +81,9 @@ class Model(_Section):
     @property
     def tokenizer_source(self) -> str:
         """The path or hub id of the tokenizer: `tokenizer`, or where there is none the base."""
-        source = self.tokenizer or self.base
-        assert source is not None, "`recipe_file.read_recipe_file` refuses a model with neither"
-        return source
+        path_or_id = self.tokenizer or self.base
+        assert path_or_id is not None, "`recipe_file.read_recipe_file` refuses a model with neither"
+        return path_or_id
 
 
 class Data(_Section):
@@ -161,27 +161,27 @@ class Recipe(_Section):
     data: Data = Field(description="The records to train on.")
     train: Train = Field(Train(), description="The optimisation.")
 
-    def dump(self) -> str:
+    def to_yaml(self) -> str:
         """The recipe as YAML with every default written out; `recipe_file.read_recipe_file` gives an equal recipe back."""
         return yaml_files.to_yaml_text(self.model_dump())
 
 
-def first_difference(earlier: Recipe, recipe: Recipe) -> str | None:
+def first_difference(earlier_recipe: Recipe, new_recipe: Recipe) -> str | None:
     """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
-    earlier_values, values = _fixed_values_by_key(earlier), _fixed_values_by_key(recipe)
-    for key in earlier_values | values:
-        if earlier_values.get(key) != values.get(key):
-            return f"{key} was {earlier_values.get(key)!r}, now {values.get(key)!r}"
+    earlier_values, new_values = _fixed_values_by_key(earlier_recipe), _fixed_values_by_key(new_recipe)
+    for key in earlier_values | new_values:
+        if earlier_values.get(key) != new_values.get(key):
+            return f"{key} was {earlier_values.get(key)!r}, now {new_values.get(key)!r}"
     return None
 
 
-def _fixed_values_by_key(section: BaseModel, prefix: str = "") -> dict[str, Any]:
+def _fixed_values_by_key(section: BaseModel, key_prefix: str = "") -> dict[str, Any]:
     """Values by dotted key, those that may change left out."""
-    values: dict[str, Any] = {}
+    value_by_key: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
         value = getattr(section, field_name)
         if isinstance(value, BaseModel):
-            values |= _fixed_values_by_key(value, f"{prefix}{field_name}.")
+            value_by_key |= _fixed_values_by_key(value, f"{key_prefix}{field_name}.")
         elif MAY_CHANGE_MARK not in field.metadata:
-            values[prefix + field_name] = value
-    return values
+            value_by_key[key_prefix + field_name] = value
+    return value_by_key

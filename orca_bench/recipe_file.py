@@ -30,23 +30,23 @@ _DESCRIPTION_BY_PATTERN = {
 }
 
 
-def read_recipe_file(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe file; `overrides` are `section.key=value` with the value in YAML.
 
-    `path` is a file, or the name of a shipped recipe (`13b`) where there is no such file. Raises UserError, with the file and
-    line that hold the value, for a file that is absent or not YAML, for files that extend one another in a circle or in a
-    chain of more than 16, for unknown keys and wrong types, and for batch numbers that do not multiply.
+    `file_or_name` is a file, or the name of a shipped recipe (`13b`) where there is no such file. Raises UserError, with the
+    file and line that hold the value, for a file that is absent or not YAML, for files that extend one another in a circle or
+    in a chain of more than 16, for unknown keys and wrong types, and for batch numbers that do not multiply.
     """
-    path = _existing_or_shipped(Path(path))
-    values, key_locations = _read_with_bases(path, ())
+    file_or_name = _existing_or_shipped(Path(file_or_name))
+    recipe_values, key_locations = _read_with_bases(file_or_name, ())
     for override in overrides:
-        key = _apply_override(values, override)
-        key_locations.note(tuple(key.split(".")), f"-o {override}")
+        dotted_key = _apply_override(recipe_values, override)
+        key_locations.note(tuple(dotted_key.split(".")), f"-o {override}")
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = Recipe.model_validate(recipe_values)
     except ValidationError as error:
-        details = _most_specific_error(error.errors())
-        raise _validation_error(details, key_locations.describe(details["loc"])) from None
+        first_error = _most_specific_error(error.errors())
+        raise _validation_error(first_error, key_locations.describe(first_error["loc"])) from None
     _check_model(recipe, key_locations)
     _check_batch(recipe, key_locations)
     _check_offload(recipe, key_locations)
@@ -59,131 +59,146 @@ class _KeyLocations:
     Files and overrides are numbered in the order in which they are laid over one another, the base first.
     """
 
-    def __init__(self, path: Path, lines: Mapping[yaml_files.KeyPath, int]):
+    def __init__(self, path: Path, line_by_key: Mapping[yaml_files.KeyPath, int]):
         self._path = path
         self._layer_index = 0
-        self._locations: dict[KeyPath, tuple[int, str]] = {key: (0, f"{path}:{line}") for key, line in lines.items()}
+        self._layer_and_location_by_key: dict[KeyPath, tuple[int, str]] = {
+            key: (0, f"{path}:{line}") for key, line in line_by_key.items()
+        }
 
-    def lay_over(self, upper: _KeyLocations) -> None:
-        """Add the places of a file that extends this one; of two, that of `upper` counts."""
+    def lay_over(self, upper_locations: _KeyLocations) -> None:
+        """Add the places of a file that extends this one; of two, that of `upper_locations` counts."""
         self._layer_index += 1
-        self._path = upper._path
-        self._locations |= {
-            key_path: (self._layer_index, file_location) for key_path, (_, file_location) in upper._locations.items()
+        self._path = upper_locations._path
+        self._layer_and_location_by_key |= {
+            key_path: (self._layer_index, file_location)
+            for key_path, (_, file_location) in upper_locations._layer_and_location_by_key.items()
         }
 
     def note(self, key_path: KeyPath, file_location: str) -> None:
         """Add an override; it removes the places of the keys it replaces."""
         self._layer_index += 1
         self.forget(key_path)
-        self._locations[key_path] = (self._layer_index, file_location)
+        self._layer_and_location_by_key[key_path] = (self._layer_index, file_location)
 
     def forget(self, key_path: KeyPath) -> None:
         """Remove the places of a value, and of all values inside it, because another value replaces them."""
-        self._locations = {key: entry for key, entry in self._locations.items() if key[: len(key_path)] != key_path}
+        self._layer_and_location_by_key = {
+            key: entry for key, entry in self._layer_and_location_by_key.items() if key[: len(key_path)] != key_path
+        }
 
-    def describe(self, *locations: KeyPath) -> str:
+    def describe(self, *key_paths: KeyPath) -> str:
         """The place and dotted key of one of these values: of that written last; a default has the place of its section."""
-        key_path = max(locations, key=lambda key_path: (key_path in self._locations, self._nearest_entry(key_path)[0]))
+        key_path = max(
+            key_paths,
+            key=lambda key_path: (key_path in self._layer_and_location_by_key, self._nearest_entry(key_path)[0]),
+        )
         dotted_key = ".".join(str(key_part) for key_part in key_path if not isinstance(key_part, int))
         file_location = self._nearest_entry(key_path)[1]
         return f"{file_location}: {dotted_key}" if dotted_key else file_location
 
     def _nearest_entry(self, key_path: KeyPath) -> tuple[int, str]:
-        prefixes = (key_path[:length] for length in range(len(key_path), 0, -1))
+        key_path_prefixes = (key_path[:length] for length in range(len(key_path), 0, -1))
         return next(
-            (self._locations[prefix] for prefix in prefixes if prefix in self._locations), (-1, str(self._path))
+            (
+                self._layer_and_location_by_key[prefix]
+                for prefix in key_path_prefixes
+                if prefix in self._layer_and_location_by_key
+            ),
+            (-1, str(self._path)),
         )
 
 
 # --- reading files ---------------------------------------------------------------------------------------------------
 
 
-def _existing_or_shipped(path: Path) -> Path:
+def _existing_or_shipped(file_or_name: Path) -> Path:
     """The path itself; where there is no such file, the shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names."""
-    recipe = _shipped_recipe(path)
-    return path if recipe is None or path.is_file() else recipe
+    shipped_recipe = _find_shipped_recipe(file_or_name)
+    return file_or_name if shipped_recipe is None or file_or_name.is_file() else shipped_recipe
 
 
-def _shipped_recipe(name: Path) -> Path | None:
+def _find_shipped_recipe(name: Path) -> Path | None:
     """The shipped recipe that `13b`, `13b.yaml` or `recipes/13b.yaml` names, None where it names none."""
-    is_name = name.suffix in ("", ".yaml") and str(name.parent) in (".", "recipes")
-    return _shipped_recipes().get(name.name.removesuffix(".yaml")) if is_name else None
+    may_be_shipped_name = name.suffix in ("", ".yaml") and str(name.parent) in (".", "recipes")
+    return _shipped_recipe_by_name().get(name.name.removesuffix(".yaml")) if may_be_shipped_name else None
 
 
-def _shipped_recipes() -> dict[str, Path]:
+def _shipped_recipe_by_name() -> dict[str, Path]:
     return {path.stem: path for path in sorted(shipped_folder("recipes").glob("*.yaml"))}
 
 
-def _read_with_bases(path: Path, upper_files: tuple[Path, ...]) -> tuple[dict[str, Any], _KeyLocations]:
-    """The values of a file laid over those of the files it extends; `upper_files` are those that extend it."""
-    values, lines = yaml_files.read_yaml_file(
-        path, "recipe", hint=f"shipped with orca-bench are {', '.join(_shipped_recipes())}"
+def _read_with_bases(path: Path, extending_files: tuple[Path, ...]) -> tuple[dict[str, Any], _KeyLocations]:
+    """The values of a file laid over those of the files it extends; `extending_files` are those that extend it."""
+    recipe_values, line_by_key = yaml_files.read_yaml_file(
+        path, "recipe", missing_file_hint=f"shipped with orca-bench are {', '.join(_shipped_recipe_by_name())}"
     )
-    if not isinstance(values, dict):
+    if not isinstance(recipe_values, dict):
         raise UserError("a recipe is a mapping with the keys name, model, data and train", where=path)
-    key_locations = _KeyLocations(path, lines)
-    if EXTENDS_KEY not in values:
-        return values, key_locations
-    where = key_locations.describe((EXTENDS_KEY,))
-    base = _base_file(values.pop(EXTENDS_KEY), path, where)
-    chain = (*upper_files, path)
-    if any(base.samefile(file) for file in chain):
-        file_names = " extends ".join(str(file) for file in (*chain, base))
-        raise UserError(f"recipes that extend one another in a circle: {file_names}", where=where)
-    if len(chain) > _MAX_CHAIN_LENGTH:
-        raise UserError(f"more than {_MAX_CHAIN_LENGTH} recipes extend one another", where=where)
-    base_values, base_locations = _read_with_bases(base, chain)
-    _lay_over(base_values, values, base_locations, ())
+    key_locations = _KeyLocations(path, line_by_key)
+    if EXTENDS_KEY not in recipe_values:
+        return recipe_values, key_locations
+    extends_location = key_locations.describe((EXTENDS_KEY,))
+    base_path = _base_file(recipe_values.pop(EXTENDS_KEY), path, extends_location)
+    file_chain = (*extending_files, path)
+    if any(base_path.samefile(file) for file in file_chain):
+        file_names = " extends ".join(str(file) for file in (*file_chain, base_path))
+        raise UserError(f"recipes that extend one another in a circle: {file_names}", where=extends_location)
+    if len(file_chain) > _MAX_CHAIN_LENGTH:
+        raise UserError(f"more than {_MAX_CHAIN_LENGTH} recipes extend one another", where=extends_location)
+    base_values, base_locations = _read_with_bases(base_path, file_chain)
+    _lay_over(base_values, recipe_values, base_locations, ())
     base_locations.lay_over(key_locations)
     return base_values, base_locations
 
 
-def _base_file(name: Any, path: Path, where: str) -> Path:
-    """The file that the recipe at `path` extends: relative to it, or a shipped one."""
-    if not isinstance(name, str) or not name:
-        raise UserError("should be the path of one recipe", where=where, hint="e.g. extends: 13b.yaml")
+def _base_file(extends_value: Any, extending_path: Path, extends_location: str) -> Path:
+    """The file that the recipe at `extending_path` extends: relative to it, or a shipped one."""
+    if not isinstance(extends_value, str) or not extends_value:
+        raise UserError("should be the path of one recipe", where=extends_location, hint="e.g. extends: 13b.yaml")
     try:
-        sibling_file = path.parent / name
-        base = (
-            sibling_file if sibling_file.is_file() else _shipped_recipe(Path(name))
+        sibling_file = extending_path.parent / extends_value
+        base_path = (
+            sibling_file if sibling_file.is_file() else _find_shipped_recipe(Path(extends_value))
         )  # never a file of the current folder
-        if base is not None:
-            return base
+        if base_path is not None:
+            return base_path
     except (OSError, ValueError):  # too long a path, no permission, a null character
         pass
-    hint = f"a path is relative to {path.parent}/; shipped with orca-bench are {', '.join(_shipped_recipes())}"
-    raise UserError(f"no such recipe '{name}'", where=where, hint=hint)
+    hint = f"a path is relative to {extending_path.parent}/; shipped with orca-bench are {', '.join(_shipped_recipe_by_name())}"
+    raise UserError(f"no such recipe '{extends_value}'", where=extends_location, hint=hint)
 
 
-def _lay_over(base: dict[str, Any], upper: dict[str, Any], base_locations: _KeyLocations, key_path: KeyPath) -> None:
-    """Put the values of `upper` into `base`, mapping by mapping; any other value replaces the whole one in its place."""
-    for key, upper_value in upper.items():
-        base_value = base.get(key)
+def _lay_over(
+    base_values: dict[str, Any], upper_values: dict[str, Any], base_locations: _KeyLocations, key_path: KeyPath
+) -> None:
+    """Put the values of one mapping into another, key by key; any other value replaces the whole one in its place."""
+    for key, upper_value in upper_values.items():
+        base_value = base_values.get(key)
         if isinstance(base_value, dict) and isinstance(upper_value, dict):
             _lay_over(base_value, upper_value, base_locations, (*key_path, key))
         else:
-            base[key] = upper_value
+            base_values[key] = upper_value
             base_locations.forget((*key_path, key))
 
 
-def _apply_override(values: dict[str, Any], override: str) -> str:
+def _apply_override(recipe_values: dict[str, Any], override: str) -> str:
     """Set one value as `override` says; returns its dotted key."""
-    key, separator, value_text = override.partition("=")
-    if not separator or not key:
+    dotted_key, separator, value_text = override.partition("=")
+    if not separator or not dotted_key:
         raise UserError("an override is section.key=value", where=f"-o {override}", hint="e.g. -o train.lr=1e-5")
     new_value, _ = yaml_files.parse_yaml(value_text, f"-o {override}")
-    *sections, last_key = key.split(".")
-    section = values
-    for name in sections:
-        subsection = section.get(name)
+    *section_names, last_key = dotted_key.split(".")
+    section = recipe_values
+    for section_name in section_names:
+        subsection = section.get(section_name)
         if subsection is None:
-            subsection = section[name] = {}
+            subsection = section[section_name] = {}
         if not isinstance(subsection, dict):
-            raise UserError(f"'{name}' is not a section", where=f"-o {override}")
+            raise UserError(f"'{section_name}' is not a section", where=f"-o {override}")
         section = subsection
     section[last_key] = new_value
-    return key
+    return dotted_key
 
 
 # --- what is wrong with a value ---------------------------------------------------------------------------------------
@@ -194,22 +209,22 @@ def _most_specific_error(errors: Sequence[ErrorDetails]) -> ErrorDetails:
     return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
 
 
-def _validation_error(error: ErrorDetails, where: str) -> UserError:
+def _validation_error(error: ErrorDetails, file_location: str) -> UserError:
     error_type, key_path, input_value = error["type"], error["loc"], error.get("input")
     if error_type == "extra_forbidden":
         known_keys = _keys_of_section(key_path[:-1])
         hint = spelling_hint(str(key_path[-1]), known_keys) or f"known keys here: {', '.join(known_keys)}"
-        return UserError(f"unknown key '{key_path[-1]}'", where=where, hint=hint)
+        return UserError(f"unknown key '{key_path[-1]}'", where=file_location, hint=hint)
     if error_type == "missing":
-        return UserError("this key is needed and missing", where=where)
+        return UserError("this key is needed and missing", where=file_location)
     if error_type == "literal_error":
         choices = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return UserError(f"{input_value!r} is not one of {choices}", where=where)
+        return UserError(f"{input_value!r} is not one of {choices}", where=file_location)
     if error_type == "string_pattern_mismatch":
-        return UserError(f"{input_value!r} {_DESCRIPTION_BY_PATTERN[error['ctx']['pattern']]}", where=where)
+        return UserError(f"{input_value!r} {_DESCRIPTION_BY_PATTERN[error['ctx']['pattern']]}", where=file_location)
     description = "a section" if isinstance(input_value, dict) else repr(input_value)
     message = error["msg"].replace("Input should be", "should be")
-    return UserError(f"{description}: {message[0].lower()}{message[1:]}", where=where)
+    return UserError(f"{description}: {message[0].lower()}{message[1:]}", where=file_location)
 
 
 def _keys_of_section(key_path: KeyPath) -> list[str]:
@@ -241,26 +256,26 @@ def _check_model(recipe: Recipe, key_locations: _KeyLocations) -> None:
             "random weights need a tokenizer: a folder or a SentencePiece file",
             where=key_locations.describe(("model",)),
         )
-    shape = model.random
-    heads = shape.num_attention_heads
-    if shape.hidden_size % heads:
+    architecture = model.random
+    head_count = architecture.num_attention_heads
+    if architecture.hidden_size % head_count:
         raise UserError(
-            f"hidden_size {shape.hidden_size} is not a multiple of num_attention_heads {heads}",
+            f"hidden_size {architecture.hidden_size} is not a multiple of num_attention_heads {head_count}",
             where=key_locations.describe(("model", "random", "hidden_size")),
         )
-    if shape.num_key_value_heads and heads % shape.num_key_value_heads:
+    if architecture.num_key_value_heads and head_count % architecture.num_key_value_heads:
         raise UserError(
-            f"num_attention_heads {heads} is not a multiple of num_key_value_heads {shape.num_key_value_heads}",
+            f"num_attention_heads {head_count} is not a multiple of num_key_value_heads {architecture.num_key_value_heads}",
             where=key_locations.describe(("model", "random", "num_key_value_heads")),
         )
-    if (shape.hidden_size // heads) % 2:
+    if (architecture.hidden_size // head_count) % 2:
         raise UserError(
-            f"heads of {shape.hidden_size // heads} numbers: rotary embeddings need an even number",
+            f"heads of {architecture.hidden_size // head_count} numbers: rotary embeddings need an even number",
             where=key_locations.describe(("model", "random", "num_attention_heads")),
         )
-    if recipe.data.max_length > shape.max_position_embeddings:
+    if recipe.data.max_length > architecture.max_position_embeddings:
         raise UserError(
-            f"max_length {recipe.data.max_length} is more than max_position_embeddings {shape.max_position_embeddings}",
+            f"max_length {recipe.data.max_length} is more than max_position_embeddings {architecture.max_position_embeddings}",
             where=key_locations.describe(("data", "max_length")),
         )
 
@@ -268,21 +283,21 @@ def _check_model(recipe: Recipe, key_locations: _KeyLocations) -> None:
 def _check_batch(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError where global_batch is not the product of its parts, with one number that would make it so."""
     train = recipe.train
-    product = train.micro_batch * train.accumulation * train.processes
-    if product == train.global_batch:
+    batch_product = train.micro_batch * train.accumulation * train.processes
+    if batch_product == train.global_batch:
         return
-    per_accumulation = train.micro_batch * train.processes
-    per_micro_batch = train.accumulation * train.processes
-    if train.global_batch % per_accumulation == 0:
-        suggestion = f"set accumulation to {train.global_batch // per_accumulation}"
-    elif train.global_batch % per_micro_batch == 0:
-        suggestion = f"set micro_batch to {train.global_batch // per_micro_batch}"
+    batch_without_accumulation = train.micro_batch * train.processes
+    batch_without_micro_batch = train.accumulation * train.processes
+    if train.global_batch % batch_without_accumulation == 0:
+        suggestion = f"set accumulation to {train.global_batch // batch_without_accumulation}"
+    elif train.global_batch % batch_without_micro_batch == 0:
+        suggestion = f"set micro_batch to {train.global_batch // batch_without_micro_batch}"
     else:
-        suggestion = f"set global_batch to {product}"
+        suggestion = f"set global_batch to {batch_product}"
     batch_keys = ("global_batch", "micro_batch", "accumulation", "processes")
     raise UserError(
         f"global_batch {train.global_batch} is not micro_batch {train.micro_batch} × accumulation "
-        f"{train.accumulation} × processes {train.processes} = {product}",
+        f"{train.accumulation} × processes {train.processes} = {batch_product}",
         where=key_locations.describe(*(("train", key) for key in batch_keys)),
         hint=suggestion,
     )

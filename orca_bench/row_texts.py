@@ -11,7 +11,8 @@ from typing import Any
 
 from orca_bench.errors import UserError
 
-#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_normalize` returns them.
+#: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_normalize_placeholder` returns
+#: them.
 PLACEHOLDER_INPUTS = frozenset(
     ("no input", "noinput", "no input required", "no input needed", "no input necessary", "input not required")
     + ("none", "n/a", "na", "nan", "null", "nil", "not applicable")
@@ -30,33 +31,33 @@ def column_text(row: dict[str, Any], column: str | None, where: str) -> str:
 
     Raises UserError where the value is neither text nor number.
     """
-    cell = row.get(column) if column is not None else None
-    if cell is None:
+    cell_value = row.get(column) if column is not None else None
+    if cell_value is None:
         return ""
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return str(cell)
-    raise UserError(f"'{column}' is a {type(cell).__name__}, not a text", where=where)
+    if isinstance(cell_value, str):
+        return cell_value
+    if isinstance(cell_value, float) and cell_value.is_integer():
+        cell_value = int(cell_value)
+    if isinstance(cell_value, int | float) and not isinstance(cell_value, bool):
+        return str(cell_value)
+    raise UserError(f"'{column}' is a {type(cell_value).__name__}, not a text", where=where)
 
 
-def is_placeholder_input(value: str) -> bool:
+def is_placeholder_input(input_text: str) -> bool:
     """Whether an input is a placeholder for no input, such as `N/A`."""
-    return len(value) < 40 and _normalize(value) in PLACEHOLDER_INPUTS
+    return len(input_text) < 40 and _normalize_placeholder(input_text) in PLACEHOLDER_INPUTS
 
 
-def is_placeholder_output(value: str) -> bool:
+def is_placeholder_output(output_text: str) -> bool:
     """Whether an output says that there is none, such as `<nooutput>`."""
-    return len(value) < 40 and _normalize(value) in PLACEHOLDER_OUTPUTS
+    return len(output_text) < 40 and _normalize_placeholder(output_text) in PLACEHOLDER_OUTPUTS
 
 
-def _normalize(value: str) -> str:
-    return _GAP_PATTERN.sub(" ", value.strip(_IGNORED_CHARACTERS).casefold())
+def _normalize_placeholder(cell_text: str) -> str:
+    return _GAP_PATTERN.sub(" ", cell_text.strip(_IGNORED_CHARACTERS).casefold())
 
 
-def exclusion_reason(instruction: str, response: str, is_published: bool = True) -> str:
+def exclusion_reason(instruction: str, response: str, is_published_row: bool = True) -> str:
     """Why a row is left out, e.g. `without an answer`; empty if it is kept.
 
     Placeholders are recognised in published rows only, not in records: those were checked when they were written.
@@ -65,12 +66,12 @@ def exclusion_reason(instruction: str, response: str, is_published: bool = True)
         return "without an instruction"
     if not response.strip():
         return "without an answer"
-    return "with a placeholder for an answer" if is_published and is_placeholder_output(response) else ""
+    return "with a placeholder for an answer" if is_published_row and is_placeholder_output(response) else ""
 
 
-def rows_phrase(count: int, reason: str) -> str:
+def rows_phrase(row_count: int, reason: str) -> str:
     """A number of rows and the reason why they are left out, e.g. `3 rows without an answer`."""
-    return f"{count:,} {'row' if count == 1 else 'rows'} {reason}"
+    return f"{row_count:,} {'row' if row_count == 1 else 'rows'} {reason}"
 
 
 def is_record(row: dict[str, Any]) -> bool:

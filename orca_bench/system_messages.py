@@ -48,22 +48,26 @@ _ID_BY_TEXT = {text: number for number, text in SYSTEM_MESSAGES.items()}
 DEFAULT_SYSTEM_ID = 5
 
 
-def system_message(choice: int | str, where: str = "--system") -> str:
-    """The text of message `choice`: an id from 1 to 16 (or the same as digits), or any other text, unchanged.
+def system_message(id_or_text: int | str, option: str = "--system") -> str:
+    """The text of message `id_or_text`: an id from 1 to 16 (or the same as digits), or any other text, unchanged.
 
-    Raises UserError, which names the option `where`, for other numbers.
+    Raises UserError, which names the option `option`, for other numbers.
     """
-    text = str(choice).strip()
-    if not text.isdecimal():
-        return str(choice)
-    system_id = int(text[-4:]) if text[:-4].strip("0") == "" else 0  # int() refuses more than 4,300 digits
+    stripped_choice = str(id_or_text).strip()
+    if not stripped_choice.isdecimal():
+        return str(id_or_text)
+    system_id = (
+        int(stripped_choice[-4:]) if stripped_choice[:-4].strip("0") == "" else 0
+    )  # int() refuses more than 4,300 digits
     if system_id not in SYSTEM_MESSAGES:
         raise UserError(
-            f"{text[:20]} is not an id of the Orca paper's system messages", where=where, hint="ids run from 1 to 16"
+            f"{stripped_choice[:20]} is not an id of the Orca paper's system messages",
+            where=option,
+            hint="ids run from 1 to 16",
         )
     return SYSTEM_MESSAGES[system_id]
 
 
-def system_id_of(text: str) -> int | None:
+def system_id_of(system_text: str) -> int | None:
     """The id of a message, None for a text that is none of the sixteen."""
-    return _ID_BY_TEXT.get(text)
+    return _ID_BY_TEXT.get(system_text)

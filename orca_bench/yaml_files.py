@@ -22,38 +22,40 @@ KeyPath = tuple[str, ...]
 _MAX_VALUE_COUNT = 100_000  # aliases of aliases can stand for more values than fit into memory
 
 
-def read_yaml_file(path: Path, content_name: str, hint: str | None = None) -> tuple[Any, dict[KeyPath, int]]:
+def read_yaml_file(
+    path: Path, content_name: str, missing_file_hint: str | None = None
+) -> tuple[Any, dict[KeyPath, int]]:
     """The value of a YAML file and the line, from 1, of each key; `content_name` names the file's kind in an error.
 
-    `hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file that cannot
-    be read and for text that is no YAML.
+    `missing_file_hint` says what would be right where there is no such file. Raises UserError, with file and line, for a file
+    that cannot be read and for text that is no YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        yaml_text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"no such {content_name}", where=path, hint=hint) from None
+        raise UserError(f"no such {content_name}", where=path, hint=missing_file_hint) from None
     except UnicodeDecodeError as error:
         raise UserError(f"not UTF-8 text ({error.reason})", where=path, hint="save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"cannot read this {content_name}: {error.strerror or error}", where=path) from None
     except ValueError as error:  # a path with a null character
         raise UserError(f"cannot read this {content_name}: {error}", where=repr(str(path))) from None
-    return parse_yaml(text, path)
+    return parse_yaml(yaml_text, path)
 
 
-def parse_yaml(text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[KeyPath, int]]:
+def parse_yaml(yaml_text: str, where: Where, first_line: int = 1) -> tuple[Any, dict[KeyPath, int]]:
     """The value of some YAML text and the line of each key; the text begins at line `first_line` of the file `where`."""
-    tree = load_round_trip(text, where, first_line)
-    return _PlainValues(where, first_line).convert(tree)
+    round_trip_tree = load_round_trip(yaml_text, where, first_line)
+    return _PlainValues(where, first_line).convert(round_trip_tree)
 
 
-def load_round_trip(text: str, where: Where, first_line: int = 1) -> Any:
+def load_round_trip(yaml_text: str, where: Where, first_line: int = 1) -> Any:
     """The text as ruamel.yaml's own round-trip values, which keep comments and order."""
     from ruamel.yaml.error import YAMLError
 
     try:
-        _refuse_cycles(_round_trip_yaml().compose(text), where, first_line, {})
-        return _round_trip_yaml().load(text)
+        _refuse_cycles(_round_trip_yaml().compose(yaml_text), where, first_line, {})
+        return _round_trip_yaml().load(yaml_text)
     except UserError:
         raise
     except YAMLError as error:
@@ -67,39 +69,39 @@ def load_round_trip(text: str, where: Where, first_line: int = 1) -> Any:
         raise UserError(f"not YAML: {str(error) or type(error).__name__}", where=where) from None
 
 
-def _refuse_cycles(node: Any, where: Where, first_line: int, is_complete: dict[int, bool]) -> None:
+def _refuse_cycles(node: Any, where: Where, first_line: int, is_walked_by_id: dict[int, bool]) -> None:
     """Raise UserError where a node contains itself: ruamel.yaml 0.19.1 builds such a mapping, and of a list makes None.
 
-    `is_complete` says of each node's id whether the walk below it is over, so that each node is walked once.
+    `is_walked_by_id` says of each node's id whether the walk below it is over, so that each node is walked once.
     """
     if node is None or isinstance(node.value, str) or not node.value:
         return
-    if id(node) in is_complete:
-        if not is_complete[id(node)]:
+    if id(node) in is_walked_by_id:
+        if not is_walked_by_id[id(node)]:
             raise UserError("an alias that contains itself", where=f"{where}:{node.start_mark.line + first_line}")
         return
-    is_complete[id(node)] = False
+    is_walked_by_id[id(node)] = False
     for child in node.value:
         for node_part in child if isinstance(child, tuple) else (child,):
-            _refuse_cycles(node_part, where, first_line, is_complete)
-    is_complete[id(node)] = True
+            _refuse_cycles(node_part, where, first_line, is_walked_by_id)
+    is_walked_by_id[id(node)] = True
 
 
 def to_yaml_text(value: Any) -> str:
     """A value as YAML text, in blocks, keys in their order."""
-    text = io.StringIO()
-    _round_trip_yaml().dump(value, text)
-    return text.getvalue()
+    text_buffer = io.StringIO()
+    _round_trip_yaml().dump(value, text_buffer)
+    return text_buffer.getvalue()
 
 
 def _round_trip_yaml() -> YAML:
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="rt")
-    yaml.width = 10_000
-    yaml.allow_unicode = True
-    yaml.preserve_quotes = True
-    return yaml
+    round_trip_yaml = YAML(typ="rt")
+    round_trip_yaml.width = 10_000
+    round_trip_yaml.allow_unicode = True
+    round_trip_yaml.preserve_quotes = True
+    return round_trip_yaml
 
 
 class _PlainValues:
@@ -107,13 +109,13 @@ class _PlainValues:
 
     def __init__(self, where: Where, first_line: int):
         self._where, self._first_line = where, first_line
-        self._lines: dict[KeyPath, int] = {}
+        self._line_by_key: dict[KeyPath, int] = {}
         self._value_count = 0
 
-    def convert(self, tree: Any) -> tuple[Any, dict[KeyPath, int]]:
+    def convert(self, round_trip_tree: Any) -> tuple[Any, dict[KeyPath, int]]:
         """The tree as plain values, and the line of each key."""
         try:
-            return self._plain_value(tree, ()), self._lines
+            return self._plain_value(round_trip_tree, ()), self._line_by_key
         except RecursionError:
             raise UserError("nested too deeply", where=self._where) from None
 
@@ -151,11 +153,12 @@ class _PlainValues:
     def _note_line(self, node: dict[Any, Any], key: str, key_path: KeyPath) -> None:
         line_marks = getattr(node, "lc", None)
         if line_marks is not None and line_marks.data and key in line_marks.data:
-            self._lines[key_path] = line_marks.data[key][0] + self._first_line
+            self._line_by_key[key_path] = line_marks.data[key][0] + self._first_line
 
     def _file_location(self, key_path: KeyPath) -> str:
-        line = next(
-            (self._lines[key_path[:n]] for n in range(len(key_path), 0, -1) if key_path[:n] in self._lines), None
+        line_number = next(
+            (self._line_by_key[key_path[:n]] for n in range(len(key_path), 0, -1) if key_path[:n] in self._line_by_key),
+            None,
         )
-        file_location = str(self._where) if line is None else f"{self._where}:{line}"
+        file_location = str(self._where) if line_number is None else f"{self._where}:{line_number}"
         return f"{file_location}: {'.'.join(key_path)}" if key_path else file_location

@@ -237,9 +237,9 @@ def test_an_extended_recipe_need_not_be_whole(tmp_path):
 def test_a_loaded_recipe_is_whole_and_does_not_say_what_it_extended(tmp_path):
     write(tmp_path, base=GOOD)
     recipe = load(tmp_path, "extends: base.yaml\n")
-    assert "extends" not in recipe.dump()
+    assert "extends" not in recipe.to_yaml()
     assert first_difference(recipe, load(tmp_path, GOOD)) is None
-    assert load(tmp_path, recipe.dump()) == recipe
+    assert load(tmp_path, recipe.to_yaml()) == recipe
 
 
 def test_overrides_are_laid_on_top_of_what_is_extended(tmp_path):

@@ -114,7 +114,7 @@ def _parse_system_ids(text: str) -> list[int]:
                 f"'{range_text}' is not an id or a range of ids", where="--systems", hint="e.g. 5 or 2,3,7-9"
             )
         for bound in bounds:
-            system_message(bound, where="--systems")
+            system_message(bound, option="--systems")
         ids += range(int(first), int(last or first) + 1)
     if not ids:
         raise UserError(f"'{text}' names no system message", where="--systems", hint="e.g. 5 or 2,3,7-9")

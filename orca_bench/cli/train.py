@@ -65,7 +65,7 @@ def _print_plan(recipe: Recipe) -> None:
 
     display = TrainingConsole()
     console.print("the resolved recipe:\n")
-    console.print(recipe.dump())
+    console.print(recipe.to_yaml())
     try:
         prepared = describe_recipe(recipe, display)
     except UnreachableSource as error:

@@ -98,7 +98,7 @@ def _to_instruction(
         row_texts.column_text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
-    problem = row_texts.exclusion_reason(instruction, response, is_published=not is_record)
+    problem = row_texts.exclusion_reason(instruction, response, is_published_row=not is_record)
     if shape.reasoning is not None:
         reasoning_text = row_texts.column_text(row, shape.reasoning, location)
         response = (

@@ -32,7 +32,9 @@ def read_rules(path: Path | None) -> GateRules:
     """The rules in a YAML file, or the default ones without a path. Raises UserError, with the key, for a wrong rule."""
     if path is None:
         return GateRules()
-    rules, _ = yaml_files.read_yaml_file(path, "rules", hint="rules are a YAML file; see orca-bench check --help")
+    rules, _ = yaml_files.read_yaml_file(
+        path, "rules", missing_file_hint="rules are a YAML file; see orca-bench check --help"
+    )
     if not rules or not isinstance(rules, dict):
         problem = "no rule in this file" if not rules else "rules are a mapping"
         raise UserError(

@@ -101,7 +101,7 @@ def _collect(
     for location, row in rows:
         record = _record(row, location)
         exclusion_reason = row_texts.exclusion_reason(
-            record.instruction, record.response, is_published=not row_texts.is_record(row)
+            record.instruction, record.response, is_published_row=not row_texts.is_record(row)
         )
         if exclusion_reason and strict:
             raise UserError(f"data.strict allows no rows {exclusion_reason}", where=location)

@@ -196,7 +196,7 @@ class Run:
         self.lock()
         self.check(recipe)
         self.clear()
-        write_text(self.recipe_file, recipe.dump())
+        write_text(self.recipe_file, recipe.to_yaml())
         is_continued = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
         if is_continued:
             self.check_records()

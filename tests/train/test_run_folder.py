@@ -163,7 +163,7 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
 
 
 def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run, tmp_path):
-    (tmp_path / "base.yaml").write_text(recipe(lr=0.5).dump(), encoding="utf-8")
+    (tmp_path / "base.yaml").write_text(recipe(lr=0.5).to_yaml(), encoding="utf-8")
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
     same, other = (recipe_file.read_recipe_file(tmp_path / name) for name in ("same.yaml", "base.yaml"))
