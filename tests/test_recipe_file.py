@@ -37,7 +37,7 @@ def test_every_shipped_recipe_is_valid(name):
 
 def test_a_dumped_recipe_loads_as_itself(tmp_path):
     first = load(tmp_path, GOOD)
-    assert load(tmp_path, first.dump()) == first
+    assert load(tmp_path, first.to_yaml()) == first
 
 
 def test_overrides_replace_values_and_create_sections(tmp_path):
