@@ -107,16 +107,20 @@ def _load_local_engine(
     """The engine in this process."""
     from orca_bench.evaluate.engine import tree_engine
 
-    engine, tokenizer = tree_engine.load(folder, dtype, config.device_map)
+    engine, tokenizer = tree_engine.load_engine(folder, dtype, config.device_map)
     try:
         engine.choose_path()
     except NotFinite:
         raise UserError("the model gives NaN or infinity", where=folder, hint="its weights are broken") from None
     except UserError as error:
         raise UserError(error.what, where=folder, hint=error.hint) from None
-    if note := engine.note:
+    if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")
-    computation = {"attention": engine.attention, "path": engine.path, "tree_limit": engine.tree_limit}
+    computation = {
+        "attention": engine.attention_method,
+        "path": engine.computation_path,
+        "tree_limit": engine.max_tree_tokens,
+    }
     identity_fields = model_identity.of_loaded(engine.model, folder, engine.device, computation)
     model_description = {
         "path": folder,
@@ -127,7 +131,7 @@ def _load_local_engine(
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
-        "engine": {"name": "hf", "processes": config.process_count, **engine.description},
+        "engine": {"name": "hf", "processes": config.process_count, **engine.path_description},
     }
     return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), model_description, identity_fields)
 

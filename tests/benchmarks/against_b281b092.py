@@ -209,7 +209,7 @@ def compare_model(
     from orca_bench.evaluate.tasks import select
     from orca_bench.models.architecture import window as window_of
 
-    engine, tokenizer = tree_engine.load(str(model))
+    engine, tokenizer = tree_engine.load_engine(str(model))
     length = window or window_of(engine.model.config)
     protocol = protocols.Leaderboard()
     ours: dict[protocols.Request, protocols.Answer] = {}

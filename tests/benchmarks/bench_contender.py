@@ -57,7 +57,7 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
         from orca_bench.evaluate.engine import tree_engine
         from orca_bench.evaluate.harness.language_model import HarnessModel
 
-        engine, tokenizer = tree_engine.load(str(model), dtype)
+        engine, tokenizer = tree_engine.load_engine(str(model), dtype)
         encoding = request_encoding.encoding_of_protocol(protocol, tokenizer, 2048)
         return HarnessModel(engine, encoding), engine.model, encoding
     from lm_eval.models.huggingface import HFLM
@@ -110,7 +110,7 @@ def _score(lm: Any, encoding: Any, task: str, pairs: list) -> dict[str, Any]:
     if encoding is not None:
         sequences = [encoding.encode_pair(*pair[:2]) for pair in pairs]
         record |= {
-            "distinct": prefix_tree.distinct_tokens(sequences),
+            "distinct": prefix_tree.count_distinct_tokens(sequences),
             "sent": sum(len(s.token_ids) - 1 for s in sequences),
         }
     return record

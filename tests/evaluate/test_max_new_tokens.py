@@ -92,7 +92,7 @@ def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_aske
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_the_engine_says_whether_a_text_reached_its_token_limit(tiny_model, name):
-    own, tokenizer = tree_engine.load(str(tiny_model))
+    own, tokenizer = tree_engine.load_engine(str(tiny_model))
     rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
     ids = own.generate_ids([start], lambda number, ids: False, 12)[0]

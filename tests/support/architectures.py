@@ -185,16 +185,20 @@ def try_out(name: str, requests, prompts) -> Outcome:
         return Outcome(name, "not built", _line(error))
     began = time.perf_counter()
     try:
-        engine = TreeEngine(model, batch_tokens=64, cache_tokens=600)
+        engine = TreeEngine(model, max_batch_tokens=64, max_cache_tokens=600)
         engine.choose_path()
         problem = differences(engine, requests, prompts)
     except UserError as error:
         return Outcome(name, "refused", error.what)
     seconds = time.perf_counter() - began
-    path = engine.path if engine.tree_limit in (None, 0) else f"{engine.path}, plain beyond {engine.tree_limit} tokens"
+    path = (
+        engine.computation_path
+        if engine.max_tree_tokens in (None, 0)
+        else f"{engine.computation_path}, plain beyond {engine.max_tree_tokens} tokens"
+    )
     if problem:
         return Outcome(name, "differs", f"{path}: {problem}", seconds)
-    return Outcome(name, path, engine.reason or "", seconds)
+    return Outcome(name, path, engine.plain_path_reason or "", seconds)
 
 
 def differences(engine, requests, prompts) -> str | None:

@@ -153,7 +153,7 @@ def _divide_into_portions(
 ) -> list[Portion]:
     """The portions of some sequences, of which the last `omitted_last_tokens` ids are no part of the request."""
     portions = []
-    for sequence_group in prefix_tree.groups(sequences, tokens_per_portion, extra_tokens_per_request):
+    for sequence_group in prefix_tree.group_sequences(sequences, tokens_per_portion, extra_tokens_per_request):
         new_token_ids = []
         for index, shared_prefix_length in zip(
             sequence_group.sequence_indices, sequence_group.shared_prefix_lengths, strict=True
@@ -166,7 +166,7 @@ def _divide_into_portions(
         portions.append(
             Portion(
                 sequence_group.sequence_indices,
-                sequence_group.tokens,
+                sequence_group.token_count,
                 sequence_group.shared_prefix_lengths,
                 new_token_ids,
                 portion_parameters,

@@ -1,9 +1,9 @@
 """How a pattern of attention is put into a model of transformers: the attention function that all its layers then call.
 
-A model and an `AttentionPattern` come in; inside `attending` every layer of the model attends as the pattern says. The function
-is registered with transformers as one more attention implementation, so that any model whose attention goes through that
-interface can be used. What a layer asks for that is not known here raises `Unfit`. Its own module because it knows transformers
-and no tree.
+A model and an `AttentionPattern` come in; inside `use_attention_pattern` every layer of the model attends as the pattern says.
+The function is registered with transformers as one more attention implementation, so that any model whose attention goes
+through that interface can be used. What a layer asks for that is not known here raises `UnfitForTree`. Its own module because
+it knows transformers and no tree.
 """
 
 from __future__ import annotations
@@ -19,38 +19,46 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 
 ATTENTION_NAME = "orca_bench_tree"
 #: What models pass to their attention that changes no number here: dropout is 0 outside training, and the mask has the window.
-_IGNORED_OPTIONS = {"dropout", "sliding_window", "position_ids", "cache_position", "use_cache", "position_embeddings"}
+_IGNORED_OPTION_NAMES = {
+    "dropout",
+    "sliding_window",
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "position_embeddings",
+}
 
 #: transformers' (masking_utils) rule of a mask: whether, by batch, head, query and key indices, a query attends to a key.
 MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class Unfit(Exception):
+class UnfitForTree(Exception):
     """A model's attention cannot be computed in a tree; `str()` is the reason, to follow "because"."""
 
 
 class AttentionOptions(NamedTuple):
     """How one layer attends.
 
-    `scaling` is the factor of its scores (None: 1/sqrt(head size)), `softcap` the bound of a tanh over them, `sinks` [heads] a
-    logit for each head that takes weight without a value, `window` to how many tokens each token attends, itself among them
-    (None: to all before it).
+    `score_scaling` is the factor of its scores (None: 1/sqrt(head size)), `softcap` the bound of a tanh over them, `sinks`
+    [heads] a logit for each head that takes weight without a value, `window_tokens` to how many tokens each token attends,
+    itself among them (None: to all before it).
     """
 
-    scaling: float | None = None
+    score_scaling: float | None = None
     softcap: float | None = None
     sinks: torch.Tensor | None = None
-    window: int | None = None
+    window_tokens: int | None = None
 
 
 class AttentionPattern:
     """To which keys each query of one forward pass attends.
 
-    `windows` has the sliding window of each mask that the model makes, in order. `layer_count` is how many layers have attended.
+    `window_tokens_by_mask` has the sliding window of each mask that the model makes, in order. `attended_layer_count` is how
+    many layers have attended.
     """
 
-    def __init__(self, windows: Sequence[int | None] = (None,)):
-        self._windows_by_mask, self._mask_count, self.layer_count = windows, 0, 0
+    def __init__(self, window_tokens_by_mask: Sequence[int | None] = (None,)):
+        self._window_tokens_by_mask, self._mask_count, self.attended_layer_count = window_tokens_by_mask, 0, 0
 
     def attend(
         self, layer_index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: AttentionOptions
@@ -63,31 +71,31 @@ class AttentionPattern:
         self._mask_count += 1
         return torch.zeros(1, dtype=torch.bool, device=device).expand(self._mask_count, 1, 1, 1)
 
-    def window(self, mask: torch.Tensor | None) -> int | None:
-        """The sliding window of a layer that gets this mask; raises Unfit where the mask is the model's own work."""
+    def window_tokens(self, mask: torch.Tensor | None) -> int | None:
+        """The sliding window of a layer that gets this mask; raises UnfitForTree where the mask is the model's own work."""
         if mask is None:
             return None
         if mask.dtype != torch.bool or tuple(mask.shape[1:]) != (1, 1, 1) or not len(mask) <= self._mask_count:
-            raise Unfit("it adds a mask of its own to its attention")
-        window = self._windows_by_mask[len(mask) - 1]
-        if window == 0:
-            raise Unfit("its attention skips tokens")
-        return window
+            raise UnfitForTree("it adds a mask of its own to its attention")
+        window_tokens = self._window_tokens_by_mask[len(mask) - 1]
+        if window_tokens == 0:
+            raise UnfitForTree("its attention skips tokens")
+        return window_tokens
 
 
 _CURRENT_PATTERN: ContextVar[AttentionPattern | None] = ContextVar("pattern", default=None)
 
 
 @contextmanager
-def attending(config: PretrainedConfig, pattern: AttentionPattern) -> Iterator[None]:
+def use_attention_pattern(config: PretrainedConfig, pattern: AttentionPattern) -> Iterator[None]:
     """Inside the block, let the model of this configuration attend as `pattern` says."""
-    original_implementation, reset_token = config._attn_implementation, _CURRENT_PATTERN.set(pattern)
+    original_implementation_name, context_reset_token = config._attn_implementation, _CURRENT_PATTERN.set(pattern)
     config._attn_implementation = ATTENTION_NAME
     try:
         yield
     finally:
-        config._attn_implementation = original_implementation
-        _CURRENT_PATTERN.reset(reset_token)
+        config._attn_implementation = original_implementation_name
+        _CURRENT_PATTERN.reset(context_reset_token)
 
 
 def attend_layer(
@@ -104,19 +112,19 @@ def attend_layer(
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for each layer, with its parameters' names; the output is [batch, tokens, heads, head size].
 
-    Raises Unfit where the layer's attention is not causal, or has an option that is not known here.
+    Raises UnfitForTree where the layer's attention is not causal, or has an option that is not known here.
     """
     pattern = _CURRENT_PATTERN.get()
     if pattern is None:
         raise RuntimeError(f"the attention {ATTENTION_NAME} is used outside of `attending`")
     for option_name, option_value in options.items():
-        is_off = option_value is None or (isinstance(option_value, (bool, int, float)) and not option_value)
-        if not is_off and option_name not in _IGNORED_OPTIONS:
-            raise Unfit(f"its attention takes {option_name}")
+        is_option_off = option_value is None or (isinstance(option_value, (bool, int, float)) and not option_value)
+        if not is_option_off and option_name not in _IGNORED_OPTION_NAMES:
+            raise UnfitForTree(f"its attention takes {option_name}")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
-        raise Unfit("its attention is not causal")
-    layer_options = AttentionOptions(scaling, softcap, s_aux, pattern.window(attention_mask))
-    layer_index, pattern.layer_count = pattern.layer_count, pattern.layer_count + 1
+        raise UnfitForTree("its attention is not causal")
+    layer_options = AttentionOptions(scaling, softcap, s_aux, pattern.window_tokens(attention_mask))
+    layer_index, pattern.attended_layer_count = pattern.attended_layer_count, pattern.attended_layer_count + 1
     output = pattern.attend(layer_index, query, key, value, layer_options)
     return output.transpose(1, 2).contiguous(), None
 
@@ -133,26 +141,28 @@ AttentionInterface.register(ATTENTION_NAME, attend_layer)
 AttentionMaskInterface.register(ATTENTION_NAME, _make_mask)
 
 
-def attention(
+def masked_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     options: AttentionOptions,
     mask: torch.Tensor | None = None,
-    causal: bool = False,
+    is_causal: bool = False,
 ) -> torch.Tensor:
-    """Attention under a mask [..., queries, keys], true or 0 where a key is attended to; with `causal`, under none but that.
+    """Attention under a mask [..., queries, keys], true or 0 where a key is attended to; with `is_causal`, under none but that.
 
     query is [batch, heads, queries, head size], key and value are [batch, heads, keys, head size]. With a cap or sinks it is
     computed as transformers' eager functions for Gemma 2 and gpt-oss do it.
     """
     if options.softcap is None and options.sinks is None:
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, scale=options.scaling)
-    scaling = query.shape[-1] ** -0.5 if options.scaling is None else options.scaling
-    attention_scores = (query @ key.transpose(-1, -2)) * scaling
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=is_causal, scale=options.score_scaling
+        )
+    score_scaling = query.shape[-1] ** -0.5 if options.score_scaling is None else options.score_scaling
+    attention_scores = (query @ key.transpose(-1, -2)) * score_scaling
     if options.softcap is not None:
         attention_scores = torch.tanh(attention_scores / options.softcap) * options.softcap
-    if causal:
+    if is_causal:
         mask = torch.ones(attention_scores.shape[-2:], dtype=torch.bool, device=attention_scores.device).tril()
     if mask is not None:
         attention_scores = (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 IsFinished = Callable[[int, list[int]], bool]
 
 
-class NotANumber(Exception):
+class NonFiniteLogit(Exception):
     """The model gave NaN or infinity while it continued the prompt of this number."""
 
     def __init__(self, prompt_index: int, logit: float):
@@ -36,44 +36,46 @@ class NotANumber(Exception):
 
 
 @dataclass
-class _Sequence:
+class _OpenSequence:
     """The prompt's number and the continuation so far of the sequence in a slot."""
 
     prompt_index: int
-    token_ids: list[int] = field(default_factory=list)
+    continuation_ids: list[int] = field(default_factory=list)
 
 
 class Generation:
-    """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `cache_tokens` in the slots.
+    """The greedy continuation of some prompts, at most `max_new_tokens` each, with at most `max_cache_tokens` in the slots.
 
-    `batch_tokens` is the size of a batch of the prefix tree. `continuations` has the ids of each prompt's continuation that is
-    complete so far, by number.
+    `max_batch_tokens` is the size of a batch of the prefix tree. `continuations` has the ids of each prompt's continuation that
+    is complete so far, by number.
     """
 
     def __init__(
         self,
-        forward: TreeForward,
-        prompts: Sequence[Sequence[int]],
+        tree_forward: TreeForward,
+        prompt_ids: Sequence[Sequence[int]],
         is_finished: IsFinished,
         max_new_tokens: int,
-        batch_tokens: int,
-        cache_tokens: int,
+        max_batch_tokens: int,
+        max_cache_tokens: int,
     ):
-        self._forward, self._prompts, self._is_finished, self._batch_tokens = (
-            forward,
-            prompts,
+        self._tree_forward, self._prompt_ids, self._is_finished, self._max_batch_tokens = (
+            tree_forward,
+            prompt_ids,
             is_finished,
-            batch_tokens,
+            max_batch_tokens,
         )
-        slot_capacity = max(map(len, prompts)) + max_new_tokens
-        slot_count = max(1, min(cache_tokens // slot_capacity, len(prompts)))
-        self._slots = CacheSlots(slot_count, slot_capacity, one_by_one=forward.attention == "runs")
+        tokens_per_slot = max(map(len, prompt_ids)) + max_new_tokens
+        slot_count = max(1, min(max_cache_tokens // tokens_per_slot, len(prompt_ids)))
+        self._slots = CacheSlots(
+            slot_count, tokens_per_slot, attends_slot_by_slot=tree_forward.attention_method == "runs"
+        )
         self._cached_path = CachedPath()
-        self._open_sequences: list[_Sequence] = []  # by slot
+        self._open_sequences: list[_OpenSequence] = []  # by slot
         self.continuations: dict[int, list[int]] = {}
 
     def run(self) -> Iterator[int]:
-        """Continue all prompts to their ends; yields how many have just ended. Raises NotANumber."""
+        """Continue all prompts to their ends; yields how many have just ended. Raises NonFiniteLogit."""
         for batch, next_cached_indices in self._batches():
             while self._slots.slot_count - len(self._open_sequences) < len(batch.ended_paths):
                 yield from self._step()
@@ -84,56 +86,65 @@ class Generation:
     def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
         """The batches of the prompts' tree, each with the indices that the batch after it needs."""
         # A sequence's last token is not fed: after each prompt comes a token that only fills its position.
-        sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompts]
+        sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompt_ids]
         # A batch waits until all that end in it have slots, so few may; but of short prompts several fill a batch.
         max_ended_paths = max(1, self._slots.slot_count // 8)
-        return prefix_tree.with_next_cached(prefix_tree.batches(sequences, self._batch_tokens, max_ended_paths))
+        return prefix_tree.with_next_cached_indices(
+            prefix_tree.tree_batches(sequences, self._max_batch_tokens, max_ended_paths)
+        )
 
     def _begin_prompts(self, batch: TreeBatch, next_cached_indices: list[int]) -> Iterator[int]:
         """Compute a batch of prompts; those that end in it get slots and their first token."""
         first_slot = len(self._open_sequences)
-        slot_paths = [(first_slot + i, ended_path.indices) for i, ended_path in enumerate(batch.ended_paths)]
-        hidden_states, self._cached_path = self._forward.compute_batch(
+        slot_paths = [(first_slot + i, ended_path.path_indices) for i, ended_path in enumerate(batch.ended_paths)]
+        hidden_states, self._cached_path = self._tree_forward.compute_batch(
             batch, self._cached_path, next_cached_indices, self._slots, slot_paths
         )
         if not batch.ended_paths:
             return
-        self._open_sequences += [_Sequence(ended_path.sequence_index) for ended_path in batch.ended_paths]
-        last_indices = torch.tensor(
-            [ended_path.indices[-1] for ended_path in batch.ended_paths], device=hidden_states.device
+        self._open_sequences += [_OpenSequence(ended_path.sequence_index) for ended_path in batch.ended_paths]
+        last_token_indices = torch.tensor(
+            [ended_path.path_indices[-1] for ended_path in batch.ended_paths], device=hidden_states.device
         )
-        yield from self._append(first_slot, hidden_states.index_select(0, last_indices))
+        yield from self._append(first_slot, hidden_states.index_select(0, last_token_indices))
 
     def _step(self) -> Iterator[int]:
         """Compute one more token of every open sequence."""
-        attention = StepAttention(
-            self._slots, len(self._open_sequences), self._forward.device, self._forward.layout.windows
+        step_attention = StepAttention(
+            self._slots,
+            len(self._open_sequences),
+            self._tree_forward.device,
+            self._tree_forward.layout.window_tokens_by_mask,
         )
-        last_ids = torch.tensor(
-            [[sequence.token_ids[-1]] for sequence in self._open_sequences], device=self._forward.device
+        last_token_ids = torch.tensor(
+            [[sequence.continuation_ids[-1]] for sequence in self._open_sequences], device=self._tree_forward.device
         )
-        positions = torch.tensor([[position] for position in attention.positions], device=self._forward.device)
-        yield from self._append(0, self._forward.last_hidden(last_ids, positions, attention)[:, -1])
+        token_positions = torch.tensor(
+            [[position] for position in step_attention.positions], device=self._tree_forward.device
+        )
+        yield from self._append(
+            0, self._tree_forward.last_hidden(last_token_ids, token_positions, step_attention)[:, -1]
+        )
 
     def _append(self, first_slot: int, hidden_states: torch.Tensor) -> Iterator[int]:
         """Append the likeliest token to the sequences of the slots from `first_slot` on; those that are finished leave.
 
         `hidden_states` is [sequences, hidden size].
         """
-        logits, token_ids = self._forward.logits(hidden_states).max(dim=-1)
+        logits, next_token_ids = self._tree_forward.logits(hidden_states).max(dim=-1)
         for sequence, token_id, logit in zip(
-            self._open_sequences[first_slot:], token_ids.tolist(), logits.tolist(), strict=True
+            self._open_sequences[first_slot:], next_token_ids.tolist(), logits.tolist(), strict=True
         ):
             if not math.isfinite(logit):
-                raise NotANumber(sequence.prompt_index, logit)
-            sequence.token_ids.append(token_id)
+                raise NonFiniteLogit(sequence.prompt_index, logit)
+            sequence.continuation_ids.append(token_id)
         finished_slots = [
             slot
             for slot in range(first_slot, len(self._open_sequences))
-            if self._is_finished(self._open_sequences[slot].prompt_index, self._open_sequences[slot].token_ids)
+            if self._is_finished(self._open_sequences[slot].prompt_index, self._open_sequences[slot].continuation_ids)
         ]
         for slot in reversed(finished_slots):  # from the back, so that what moves into a slot is not itself finished
-            self.continuations[self._open_sequences[slot].prompt_index] = self._open_sequences[slot].token_ids
+            self.continuations[self._open_sequences[slot].prompt_index] = self._open_sequences[slot].continuation_ids
             moved_sequence = self._open_sequences.pop()
             if slot < len(self._open_sequences):
                 self._open_sequences[slot] = moved_sequence

@@ -25,12 +25,12 @@ from transformers import (
 )
 
 from orca_bench.errors import NotFinite, UserError, one_line
-from orca_bench.evaluate.engine.batched_generation import IsFinished, NotANumber
+from orca_bench.evaluate.engine.batched_generation import IsFinished, NonFiniteLogit
 from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models import architecture
 
-_OUT_OF_MEMORY = "the model needs a larger device, or --device-map auto to be spread over several"
+_OUT_OF_MEMORY_HINT = "the model needs a larger device, or --device-map auto to be spread over several"
 
 
 class PlainPasses:
@@ -39,7 +39,7 @@ class PlainPasses:
     def __init__(self, model: PreTrainedModel, device: torch.device):
         self.model, self.device = model, device
         self.use_cache = True
-        self._output_head = _OutputHeadTrimmer(model)
+        self._output_head_trimmer = _OutputHeadTrimmer(model)
         self._rotary_modules = [module for module in model.modules() if hasattr(module, "original_max_seq_len")]
 
     def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> Iterator[dict[int, LogLikelihood]]:
@@ -47,86 +47,92 @@ class PlainPasses:
 
         Raises NotFinite, with the number of the sequence, and UserError where the memory is too small for one pass.
         """
-        for group_indices in _group_by_fed_ids(sequences):
-            fed_ids = sequences[group_indices[0]].token_ids[:-1]
-            first_scored = min(sequences[index].scored_start for index in group_indices)
-            logprobs = self.log_probabilities(fed_ids, first_scored - 1)
-            best_ids = logprobs.argmax(dim=-1).tolist()
+        for group_sequence_indices in _group_by_fed_token_ids(sequences):
+            fed_token_ids = sequences[group_sequence_indices[0]].token_ids[:-1]
+            first_scored_position = min(
+                sequences[sequence_index].scored_start for sequence_index in group_sequence_indices
+            )
+            logprobs = self.log_probabilities(fed_token_ids, first_scored_position - 1)
+            greedy_token_ids = logprobs.argmax(dim=-1).tolist()
             answers = {}
-            for index in group_indices:
-                sequence = sequences[index]
-                positions = range(sequence.scored_start - first_scored, len(sequence.token_ids) - first_scored)
+            for sequence_index in group_sequence_indices:
+                sequence = sequences[sequence_index]
+                positions = range(
+                    sequence.scored_start - first_scored_position, len(sequence.token_ids) - first_scored_position
+                )
                 target_ids = sequence.token_ids[sequence.scored_start :]
                 log_probability = float(logprobs[positions, target_ids].double().sum())
                 if not math.isfinite(log_probability):
-                    raise NotFinite(index, log_probability)
-                answers[index] = LogLikelihood(
-                    log_probability, [best_ids[position] for position in positions] == target_ids
+                    raise NotFinite(sequence_index, log_probability)
+                answers[sequence_index] = LogLikelihood(
+                    log_probability, [greedy_token_ids[position] for position in positions] == target_ids
                 )
             yield answers
 
-    def log_probabilities(self, ids: list[int], first_position: int = 0, trimmed: bool = True) -> torch.Tensor:
+    def log_probabilities(
+        self, token_ids: list[int], first_position: int = 0, trims_output_head: bool = True
+    ) -> torch.Tensor:
         """The log-probabilities after each of the ids from `first_position` on, nats.
 
         They are float32 [tokens - first_position, vocabulary].
 
-        With `trimmed` only those positions go through the output head, where the model has one of its own.
+        With `trims_output_head` only those positions go through the output head, where the model has one of its own.
         """
-        self._reset_rotary(len(ids))
-        trimming = self._output_head.trim_before(first_position if trimmed else 0)
-        with _explain_full_memory(len(ids)), trimming:
-            logits = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0]
-            return logits[len(logits) - (len(ids) - first_position) :].float().log_softmax(dim=-1)
+        self._reset_rotary(len(token_ids))
+        trimming = self._output_head_trimmer.trim_before(first_position if trims_output_head else 0)
+        with _explain_full_memory(len(token_ids)), trimming:
+            logits = self.model(input_ids=torch.tensor([token_ids], device=self.device), use_cache=False).logits[0]
+            return logits[len(logits) - (len(token_ids) - first_position) :].float().log_softmax(dim=-1)
 
     def generate_ids(
-        self, prompt: Sequence[int], index: int, is_finished: IsFinished, max_new_tokens: int
+        self, prompt_ids: Sequence[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
     ) -> list[int]:
         """Greedy continuation ids of one prompt, at most `max_new_tokens`; see `TreeEngine.generate_ids`.
 
         Raises NotFinite and UserError as `log_likelihoods`.
         """
-        self._reset_rotary(len(prompt) + max_new_tokens)
+        self._reset_rotary(len(prompt_ids) + max_new_tokens)
         generate_continuation = self._generate_with_cache if self.use_cache else self._generate_without_cache
-        with _explain_full_memory(len(prompt) + max_new_tokens):
-            return generate_continuation(list(prompt), index, is_finished, max_new_tokens)
+        with _explain_full_memory(len(prompt_ids) + max_new_tokens):
+            return generate_continuation(list(prompt_ids), prompt_index, is_finished, max_new_tokens)
 
     def _generate_with_cache(
-        self, prompt: list[int], index: int, is_finished: IsFinished, max_new_tokens: int
+        self, prompt_ids: list[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
     ) -> list[int]:
         """By transformers' own `generate`, which knows the cache of every model."""
-        ids = torch.tensor([prompt], device=self.device)
+        token_ids = torch.tensor([prompt_ids], device=self.device)
         # What a folder's generation_config.json says of sampling, penalties and stops is none of the greedy continuation.
         original_config = getattr(self.model, "generation_config", None)
         self.model.generation_config = GenerationConfig()
         try:
             output = self.model.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
+                input_ids=token_ids,
+                attention_mask=torch.ones_like(token_ids),
                 generation_config=GenerationConfig(
                     do_sample=False, max_new_tokens=max_new_tokens, use_cache=True, pad_token_id=0
                 ),
-                logits_processor=LogitsProcessorList([_RequireFiniteLogits(index)]),
-                stopping_criteria=StoppingCriteriaList([_StopWhenComplete(index, len(prompt), is_finished)]),
+                logits_processor=LogitsProcessorList([_RequireFiniteLogits(prompt_index)]),
+                stopping_criteria=StoppingCriteriaList([_StopWhenComplete(prompt_index, len(prompt_ids), is_finished)]),
             )
-        except NotANumber as error:
+        except NonFiniteLogit as error:
             raise NotFinite(error.prompt_index, error.logit) from None
         finally:
             self.model.generation_config = original_config
-        return output[0, len(prompt) :].tolist()
+        return output[0, len(prompt_ids) :].tolist()
 
     def _generate_without_cache(
-        self, prompt: list[int], index: int, is_finished: IsFinished, max_new_tokens: int
+        self, prompt_ids: list[int], prompt_index: int, is_finished: IsFinished, max_new_tokens: int
     ) -> list[int]:
-        new_ids: list[int] = []
-        while len(new_ids) < max_new_tokens:
-            logprobs = self.log_probabilities(prompt + new_ids, len(prompt) + len(new_ids) - 1)
+        new_token_ids: list[int] = []
+        while len(new_token_ids) < max_new_tokens:
+            logprobs = self.log_probabilities(prompt_ids + new_token_ids, len(prompt_ids) + len(new_token_ids) - 1)
             highest_logprob, token_id = logprobs[0].max(dim=-1)
             if not math.isfinite(float(highest_logprob)):
-                raise NotFinite(index, float(highest_logprob))
-            new_ids.append(int(token_id))
-            if is_finished(index, new_ids):
+                raise NotFinite(prompt_index, float(highest_logprob))
+            new_token_ids.append(int(token_id))
+            if is_finished(prompt_index, new_token_ids):
                 break
-        return new_ids
+        return new_token_ids
 
     def _reset_rotary(self, input_length: int) -> None:
         """Bring rotary frequencies that grew with an earlier input back to those of a short one.
@@ -152,13 +158,15 @@ class PlainPasses:
         Raises UserError where the model is not one that predicts each token from those before it.
         """
         generator = np.random.default_rng(0)
-        first_ids, other_ids = (
+        first_random_ids, other_random_ids = (
             generator.integers(0, architecture.vocabulary_size(self.model), 24).tolist() for _ in range(2)
         )
         try:
-            first_logprobs = self.log_probabilities(first_ids, trimmed=False)
-            changed_logprobs = self.log_probabilities(first_ids[:16] + other_ids[16:], trimmed=False)
-            trimmed_logprobs = self.log_probabilities(first_ids, 10)
+            first_logprobs = self.log_probabilities(first_random_ids, trims_output_head=False)
+            changed_logprobs = self.log_probabilities(
+                first_random_ids[:16] + other_random_ids[16:], trims_output_head=False
+            )
+            trimmed_logprobs = self.log_probabilities(first_random_ids, 10)
         except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # whatever a model raises that needs more than ids
@@ -176,18 +184,18 @@ class PlainPasses:
             trimmed_logprobs.shape != first_logprobs[10:].shape
             or float((trimmed_logprobs - first_logprobs[10:]).abs().max()) > tolerance
         ):
-            self._output_head = _OutputHeadTrimmer(None)
-        self.use_cache = self._cache_agrees(first_ids, tolerance)
+            self._output_head_trimmer = _OutputHeadTrimmer(None)
+        self.use_cache = self._cache_agrees(first_random_ids, tolerance)
 
-    def _cache_agrees(self, prompt: list[int], tolerance: float) -> bool:
+    def _cache_agrees(self, prompt_ids: list[int], tolerance: float) -> bool:
         try:
-            new_ids = self._generate_with_cache(prompt, 0, lambda index, ids: False, 5)
+            new_token_ids = self._generate_with_cache(prompt_ids, 0, lambda sequence_index, token_ids: False, 5)
         except NotFinite:
             raise
         except Exception:  # whatever `generate` of a model raises: it is generated without
             return False
-        logprobs = self.log_probabilities([*prompt, *new_ids[:-1]], len(prompt) - 1)
-        logprob_gaps = logprobs.max(dim=-1).values - logprobs[range(len(new_ids)), new_ids]
+        logprobs = self.log_probabilities([*prompt_ids, *new_token_ids[:-1]], len(prompt_ids) - 1)
+        logprob_gaps = logprobs.max(dim=-1).values - logprobs[range(len(new_token_ids)), new_token_ids]
         return float(logprob_gaps.max()) <= tolerance
 
 
@@ -216,14 +224,14 @@ class _OutputHeadTrimmer:
 
 
 class _RequireFiniteLogits(LogitsProcessor):
-    """Raises NotANumber where the likeliest token has no finite logit."""
+    """Raises NonFiniteLogit where the likeliest token has no finite logit."""
 
     def __init__(self, prompt_index: int):
         self._prompt_index = prompt_index
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if not math.isfinite(highest_logit := float(scores.max())):
-            raise NotANumber(self._prompt_index, highest_logit)
+            raise NonFiniteLogit(self._prompt_index, highest_logit)
         return scores
 
 
@@ -238,22 +246,22 @@ class _StopWhenComplete(StoppingCriteria):
         return torch.tensor([is_complete], device=input_ids.device)
 
 
-def _group_by_fed_ids(sequences: Sequence[ScoredSequence]) -> Iterator[list[int]]:
+def _group_by_fed_token_ids(sequences: Sequence[ScoredSequence]) -> Iterator[list[int]]:
     """The numbers of the sequences of which the same tokens are fed, such as those of four choices of one token each.
 
     A sequence that is the beginning of another is fed alone all the same: a model may depend on the length (top-k with ties,
     for one).
     """
-    indices_by_fed_ids: dict[tuple[int, ...], list[int]] = {}
-    for index, sequence in enumerate(sequences):
-        indices_by_fed_ids.setdefault(tuple(sequence.token_ids[:-1]), []).append(index)
-    yield from indices_by_fed_ids.values()
+    indices_by_fed_token_ids: dict[tuple[int, ...], list[int]] = {}
+    for sequence_index, sequence in enumerate(sequences):
+        indices_by_fed_token_ids.setdefault(tuple(sequence.token_ids[:-1]), []).append(sequence_index)
+    yield from indices_by_fed_token_ids.values()
 
 
 @contextmanager
-def _explain_full_memory(tokens: int) -> Iterator[None]:
+def _explain_full_memory(token_count: int) -> Iterator[None]:
     """Raise UserError where the memory is too small for a sequence of so many tokens."""
     try:
         yield
     except torch.OutOfMemoryError:
-        raise UserError(f"out of memory with one sequence of {tokens} tokens", hint=_OUT_OF_MEMORY) from None
+        raise UserError(f"out of memory with one sequence of {token_count} tokens", hint=_OUT_OF_MEMORY_HINT) from None

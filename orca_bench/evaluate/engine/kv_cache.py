@@ -12,42 +12,49 @@ import torch
 class CachedPath:
     """The current path of a prefix tree.
 
-    `keys` and `values` by layer, [1, heads, tokens, head size]; `hidden_states`, the last hidden states, [tokens, hidden].
+    `keys_by_layer` and `values_by_layer` by layer, [1, heads, tokens, head size]; `hidden_states`, the last hidden states,
+    [tokens, hidden].
     """
 
     def __init__(self) -> None:
-        self.keys: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = {}
+        self.keys_by_layer: dict[int, torch.Tensor] = {}
+        self.values_by_layer: dict[int, torch.Tensor] = {}
         self.hidden_states: torch.Tensor | None = None
 
 
 class CacheSlots:
-    """Keys and values of up to `slot_count` sequences of up to `capacity` tokens, by layer [count, heads, capacity, head size].
+    """Keys and values of up to `slot_count` sequences, by layer [slots, heads, `tokens_per_slot`, head size].
 
-    `lengths` has how many tokens of each slot are filled. With `one_by_one` the queries of a step attend slot by slot, each to
-    as many tokens as its sequence has, which was the faster on CPUs; else all at once under a mask.
+    `token_counts_by_slot` has how many tokens of each slot are filled. With `attends_slot_by_slot` the queries of a step attend
+    slot by slot, each to as many tokens as its sequence has, which was the faster on CPUs; else all at once under a mask.
     """
 
-    def __init__(self, slot_count: int, capacity: int, one_by_one: bool):
-        self.slot_count, self.capacity, self.one_by_one = slot_count, capacity, one_by_one
-        self.keys: dict[int, torch.Tensor] = {}
-        self.values: dict[int, torch.Tensor] = {}
-        self.lengths = [0] * slot_count
+    def __init__(self, slot_count: int, tokens_per_slot: int, attends_slot_by_slot: bool):
+        self.slot_count, self.tokens_per_slot, self.attends_slot_by_slot = (
+            slot_count,
+            tokens_per_slot,
+            attends_slot_by_slot,
+        )
+        self.keys_by_layer: dict[int, torch.Tensor] = {}
+        self.values_by_layer: dict[int, torch.Tensor] = {}
+        self.token_counts_by_slot = [0] * slot_count
 
-    def of_layer(self, layer_index: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def layer_keys_and_values(
+        self, layer_index: int, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values) of a layer; allocated like `key` and `value`, [batch, heads, tokens, head size], at its first use."""
-        if layer_index not in self.keys:
-            for tensors_by_layer, template in ((self.keys, key), (self.values, value)):
+        if layer_index not in self.keys_by_layer:
+            for tensors_by_layer, template in ((self.keys_by_layer, key), (self.values_by_layer, value)):
                 # What a mask hides is still multiplied, by zero, and so must not be the NaN of fresh memory.
-                allocate = template.new_empty if self.one_by_one else template.new_zeros
+                allocate = template.new_empty if self.attends_slot_by_slot else template.new_zeros
                 tensors_by_layer[layer_index] = allocate(
-                    (self.slot_count, template.shape[1], self.capacity, template.shape[3])
+                    (self.slot_count, template.shape[1], self.tokens_per_slot, template.shape[3])
                 )
-        return self.keys[layer_index], self.values[layer_index]
+        return self.keys_by_layer[layer_index], self.values_by_layer[layer_index]
 
     def copy_slot(self, source_slot: int, target_slot: int) -> None:
         """Copy the sequence of one slot into another."""
-        length = self.lengths[target_slot] = self.lengths[source_slot]
-        for tensors_by_layer in (self.keys, self.values):
+        token_count = self.token_counts_by_slot[target_slot] = self.token_counts_by_slot[source_slot]
+        for tensors_by_layer in (self.keys_by_layer, self.values_by_layer):
             for tensor in tensors_by_layer.values():
-                tensor[target_slot, :, :length] = tensor[source_slot, :, :length]
+                tensor[target_slot, :, :token_count] = tensor[source_slot, :, :token_count]

@@ -14,35 +14,40 @@ from transformers import PreTrainedModel
 from orca_bench.recipe import CONTEXT_WINDOW
 
 #: The most new tokens in one batch of the prefix tree. Larger batches were no faster on CPUs; not measured on GPUs.
-MAX_BATCH_TOKENS = {"cpu": 1024, "gpu": 4096}
+MAX_BATCH_TOKENS_BY_DEVICE = {"cpu": 1024, "gpu": 4096}
 #: The most tokens of prompts and answers that generation keeps.
-MAX_CACHE_TOKENS = {"cpu": 65_536, "gpu": 262_144}
+MAX_CACHE_TOKENS_BY_DEVICE = {"cpu": 65_536, "gpu": 262_144}
 _MIN_BATCH_TOKENS, _MIN_CACHE_TOKENS = 64, 2048
 # Shares of the free memory; the rest is for the output head, the allocator's gaps, and other programs.
-_BATCH_MEMORY_SHARE, _CACHE_MEMORY_SHARE = 0.15, 0.4
+_BATCH_SHARE_OF_MEMORY, _CACHE_SHARE_OF_MEMORY = 0.15, 0.4
 
 
-def batch_tokens(model: PreTrainedModel, hidden_size: int, cache_bytes: int) -> int:
+def max_batch_tokens(model: PreTrainedModel, hidden_size: int, cache_bytes_per_token: int) -> int:
     """New tokens in one batch, whose activations, keys and values fit a share of the free memory.
 
-    `hidden_size` is the size of the hidden state, `cache_bytes` what the keys and values of one token take in all layers.
+    `hidden_size` is the size of the hidden state, `cache_bytes_per_token` what the keys and values of one token take in all
+    layers.
     """
     intermediate_size = getattr(model.config.get_text_config(), "intermediate_size", None)
     intermediate_size = intermediate_size if isinstance(intermediate_size, int) else 4 * hidden_size
     # Of one layer about eight tensors as wide as the hidden state and three as the inner one live at once.
-    activation_bytes = (8 * hidden_size + 3 * intermediate_size) * model.dtype.itemsize
-    mask_bytes = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
+    activation_bytes_per_token = (8 * hidden_size + 3 * intermediate_size) * model.dtype.itemsize
+    mask_bytes_per_token = 4 * CONTEXT_WINDOW  # a float for each of the tokens that a token may attend to
     return _bounded_power_of_two(
-        _BATCH_MEMORY_SHARE * free_bytes(model) / (activation_bytes + cache_bytes + mask_bytes),
+        _BATCH_SHARE_OF_MEMORY
+        * free_bytes(model)
+        / (activation_bytes_per_token + cache_bytes_per_token + mask_bytes_per_token),
         _MIN_BATCH_TOKENS,
-        MAX_BATCH_TOKENS[_device_kind(model)],
+        MAX_BATCH_TOKENS_BY_DEVICE[_device_kind(model)],
     )
 
 
-def cache_tokens(model: PreTrainedModel, cache_bytes: int) -> int:
-    """Tokens whose keys and values, `cache_bytes` a token, generation may keep in a share of the free memory."""
+def max_cache_tokens(model: PreTrainedModel, cache_bytes_per_token: int) -> int:
+    """Tokens whose keys and values, `cache_bytes_per_token` a token, generation may keep in a share of the free memory."""
     return _bounded_power_of_two(
-        _CACHE_MEMORY_SHARE * free_bytes(model) / cache_bytes, _MIN_CACHE_TOKENS, MAX_CACHE_TOKENS[_device_kind(model)]
+        _CACHE_SHARE_OF_MEMORY * free_bytes(model) / cache_bytes_per_token,
+        _MIN_CACHE_TOKENS,
+        MAX_CACHE_TOKENS_BY_DEVICE[_device_kind(model)],
     )
 
 
@@ -58,6 +63,6 @@ def _device_kind(model: PreTrainedModel) -> str:
     return "gpu" if any(parameter.device.type == "cuda" for parameter in model.parameters()) else "cpu"
 
 
-def _bounded_power_of_two(token_count: float, minimum: int, maximum: int) -> int:
+def _bounded_power_of_two(token_count: float, min_tokens: int, max_tokens: int) -> int:
     """The largest power of two that is at most `token_count`, within bounds."""
-    return max(minimum, min(maximum, 1 << max(0, int(token_count).bit_length() - 1)))
+    return max(min_tokens, min(max_tokens, 1 << max(0, int(token_count).bit_length() - 1)))

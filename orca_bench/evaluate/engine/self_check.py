@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from orca_bench.errors import NotFinite
 from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.engine.attention_interface import Unfit
+from orca_bench.evaluate.engine.attention_interface import UnfitForTree
 from orca_bench.evaluate.engine.batched_generation import IsFinished
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
@@ -27,10 +27,10 @@ from orca_bench.evaluate.engine_interface import LogLikelihood
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models import architecture
 
-_SIBLING_TOLERANCE = (
+_SIBLING_TOLERANCE_UNITS = (
     8  # units of rounding of the largest hidden value: what experts that are given other tokens beside may cause
 )
-_POSITION_TOLERANCE = 0.25  # of the largest hidden value: more than the rounding of passes of another size
+_POSITION_TOLERANCE_SHARE = 0.25  # of the largest hidden value: more than the rounding of passes of another size
 
 
 class CheckedEngine(Protocol):
@@ -38,9 +38,9 @@ class CheckedEngine(Protocol):
 
     model: PreTrainedModel
     plain_passes: PlainPasses
-    forward: TreeForward
-    batch_tokens: int
-    cache_tokens: int
+    tree_forward: TreeForward
+    max_batch_tokens: int
+    max_cache_tokens: int
 
     def log_likelihoods(self, sequences: Sequence[ScoredSequence]) -> list[LogLikelihood]:
         """See `TreeEngine`."""
@@ -51,109 +51,131 @@ class CheckedEngine(Protocol):
         """See `TreeEngine`."""
 
 
-def check(engine: CheckedEngine, tolerance: float) -> float:
+def check_tree_engine(engine: CheckedEngine, tolerance_nats: float) -> float:
     """The largest difference, in nats a token, between the tree's answers and plain forward passes.
 
-    Raises Unfit where it is more than `tolerance`, or a token depends on others than its ancestors.
+    Raises UnfitForTree where it is more than `tolerance_nats`, or a token depends on others than its ancestors.
     """
     generator = np.random.default_rng(0)
     vocabulary_size = architecture.vocabulary_size(engine.model)
-    prefix, *tails = (generator.integers(0, vocabulary_size, n).tolist() for n in (12, 1, 3, 5, 2))
-    original_sizes = engine.batch_tokens, engine.cache_tokens
-    engine.batch_tokens, engine.cache_tokens = (
+    prefix_ids, *tail_ids = (generator.integers(0, vocabulary_size, id_count).tolist() for id_count in (12, 1, 3, 5, 2))
+    original_token_limits = engine.max_batch_tokens, engine.max_cache_tokens
+    engine.max_batch_tokens, engine.max_cache_tokens = (
         7,
         50,
     )  # several batches, so that the cached path is checked too; two slots
     try:
-        largest_difference = max(_check_scores(engine, prefix, tails), _check_texts(engine, prefix, tails))
+        largest_difference_nats = max(
+            _check_scores(engine, prefix_ids, tail_ids), _check_texts(engine, prefix_ids, tail_ids)
+        )
     except NotFinite:  # so is the model, or what the tree makes of it
-        largest_difference = math.nan
+        largest_difference_nats = math.nan
     finally:
-        engine.batch_tokens, engine.cache_tokens = original_sizes
-    if not largest_difference <= tolerance:
-        raise Unfit(
-            f"in a tree its answers differ from those of plain forward passes by {largest_difference:.2g} nats a token"
+        engine.max_batch_tokens, engine.max_cache_tokens = original_token_limits
+    if not largest_difference_nats <= tolerance_nats:
+        raise UnfitForTree(
+            f"in a tree its answers differ from those of plain forward passes by {largest_difference_nats:.2g} nats a token"
         )
     # No id that may be padding's, whose embedding is zero: a root of it has no gradient.
     _check_branches(
-        engine, *(generator.integers(vocabulary_size // 4, vocabulary_size // 2, n).tolist() for n in (12, 40, 40, 6))
+        engine,
+        *(
+            generator.integers(vocabulary_size // 4, vocabulary_size // 2, id_count).tolist()
+            for id_count in (12, 40, 40, 6)
+        ),
     )
-    return largest_difference
+    return largest_difference_nats
 
 
-def _check_scores(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
-    sequences = [ScoredSequence(prefix + tail, len(prefix)) for tail in tails] + [ScoredSequence(tails[2], 1)]
-    largest_difference = 0.0
+def _check_scores(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
+    sequences = [ScoredSequence(prefix_ids + ids, len(prefix_ids)) for ids in tail_ids] + [
+        ScoredSequence(tail_ids[2], 1)
+    ]
+    largest_difference_nats = 0.0
     for sequence, (tree_logprob, _) in zip(sequences, engine.log_likelihoods(sequences), strict=True):
-        logprobs = engine.plain_passes.log_probabilities(sequence.token_ids[:-1], trimmed=False)
+        logprobs = engine.plain_passes.log_probabilities(sequence.token_ids[:-1], trims_output_head=False)
         plain_logprob = logprobs[
             range(sequence.scored_start - 1, len(sequence.token_ids) - 1), sequence.token_ids[sequence.scored_start :]
         ].sum()
-        largest_difference = max(
-            largest_difference,
+        largest_difference_nats = max(
+            largest_difference_nats,
             abs(float(plain_logprob) - tree_logprob) / (len(sequence.token_ids) - sequence.scored_start),
         )
-    return largest_difference
+    return largest_difference_nats
 
 
-def _check_texts(engine: CheckedEngine, prefix: list[int], tails: list[list[int]]) -> float:
+def _check_texts(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
     """How far the generated tokens are below the likeliest: two that are as likely may change places."""
-    prompts = [prefix + tail for tail in tails]
-    largest_difference = 0.0
-    for prompt_index, new_ids in enumerate(
+    prompts = [prefix_ids + ids for ids in tail_ids]
+    largest_difference_nats = 0.0
+    for prompt_index, new_token_ids in enumerate(
         engine.generate_ids(prompts, lambda prompt_index, ids: len(ids) > prompt_index, 4)
     ):
-        logprobs = engine.plain_passes.log_probabilities(prompts[prompt_index] + new_ids[:-1], trimmed=False)[
-            -len(new_ids) :
-        ]
-        largest_difference = max(
-            largest_difference, float((logprobs.max(dim=-1).values - logprobs[range(len(new_ids)), new_ids]).max())
+        logprobs = engine.plain_passes.log_probabilities(
+            prompts[prompt_index] + new_token_ids[:-1], trims_output_head=False
+        )[-len(new_token_ids) :]
+        largest_difference_nats = max(
+            largest_difference_nats,
+            float((logprobs.max(dim=-1).values - logprobs[range(len(new_token_ids)), new_token_ids]).max()),
         )
-    return largest_difference
+    return largest_difference_nats
 
 
 def _check_branches(
-    engine: CheckedEngine, prefix: list[int], sibling: list[int], other_sibling: list[int], branch: list[int]
+    engine: CheckedEngine,
+    prefix_ids: list[int],
+    sibling_ids: list[int],
+    other_sibling_ids: list[int],
+    branch_ids: list[int],
 ) -> None:
-    """Raise Unfit where a branch is not the same beside one branch, beside another, and alone.
+    """Raise UnfitForTree where a branch is not the same beside one branch, beside another, and alone.
 
     Low precision hides small errors from a comparison of log-probabilities. Here nothing differs but what must not matter: the
     tokens of the other branch, then the place in the batch. What leaks through embeddings shows as a gradient, which is exactly
     zero where there is no way from one token to another.
     """
-    sibling[0] = other_sibling[0] = branch[0] - 1  # the branch comes after them in the batch
-    batch = _batch(prefix, sibling, branch)
-    expected_hidden = _last_hidden(engine, batch, len(branch))
-    largest_value = float(expected_hidden.abs().max())
+    sibling_ids[0] = other_sibling_ids[0] = branch_ids[0] - 1  # the branch comes after them in the batch
+    batch = _batch(prefix_ids, sibling_ids, branch_ids)
+    expected_hidden_states = _last_hidden_states(engine, batch, len(branch_ids))
+    largest_hidden_value = float(expected_hidden_states.abs().max())
     sibling_difference = float(
-        (expected_hidden - _last_hidden(engine, _batch(prefix, other_sibling, branch), len(branch))).abs().max()
+        (
+            expected_hidden_states
+            - _last_hidden_states(engine, _batch(prefix_ids, other_sibling_ids, branch_ids), len(branch_ids))
+        )
+        .abs()
+        .max()
     )
     position_difference = float(
-        (expected_hidden - _last_hidden(engine, _batch(prefix, branch), len(branch))).abs().max()
+        (expected_hidden_states - _last_hidden_states(engine, _batch(prefix_ids, branch_ids), len(branch_ids)))
+        .abs()
+        .max()
     )
     rounding_unit = torch.finfo(engine.model.dtype).eps
     if not (
-        sibling_difference <= _SIBLING_TOLERANCE * rounding_unit * largest_value
-        and position_difference <= _POSITION_TOLERANCE * largest_value
+        sibling_difference <= _SIBLING_TOLERANCE_UNITS * rounding_unit * largest_hidden_value
+        and position_difference <= _POSITION_TOLERANCE_SHARE * largest_hidden_value
     ):
-        raise Unfit("a token is changed by tokens that it must not see, or by its place in the batch")
+        raise UnfitForTree("a token is changed by tokens that it must not see, or by its place in the batch")
     # Offloaded weights would all stay in memory for the gradient.
     if all(parameter.device.type != "meta" for parameter in engine.model.parameters()):
-        _check_gradient(engine, batch, slice(len(prefix), len(prefix) + len(sibling)), len(branch))
+        _check_gradient(engine, batch, slice(len(prefix_ids), len(prefix_ids) + len(sibling_ids)), len(branch_ids))
 
 
-def _batch(prefix: list[int], *tails: list[int]) -> TreeBatch:
-    (batch,) = prefix_tree.batches([ScoredSequence([*prefix, *tail, 0], len(prefix)) for tail in tails], 1000)
+def _batch(prefix_ids: list[int], *tail_ids: list[int]) -> TreeBatch:
+    (batch,) = prefix_tree.tree_batches(
+        [ScoredSequence([*prefix_ids, *ids, 0], len(prefix_ids)) for ids in tail_ids], 1000
+    )
     return batch
 
 
-def _last_hidden(engine: CheckedEngine, batch: TreeBatch, token_count: int) -> torch.Tensor:
+def _last_hidden_states(engine: CheckedEngine, batch: TreeBatch, token_count: int) -> torch.Tensor:
     """The last hidden states of the last `token_count` tokens of a batch, float32 [token_count, hidden size]."""
-    return engine.forward.compute_batch(batch, CachedPath(), [])[0][-token_count:].float()
+    return engine.tree_forward.compute_batch(batch, CachedPath(), [])[0][-token_count:].float()
 
 
 def _check_gradient(engine: CheckedEngine, batch: TreeBatch, sibling_slice: slice, token_count: int) -> None:
-    """Raise Unfit where the last `token_count` tokens of a batch depend on the embeddings of `sibling_slice`, no ancestors."""
+    """Raise UnfitForTree where the last `token_count` tokens depend on the embeddings of `sibling_slice`, no ancestors."""
     embeddings: list[torch.Tensor] = []
 
     def replace_embeddings(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -163,9 +185,9 @@ def _check_gradient(engine: CheckedEngine, batch: TreeBatch, sibling_slice: slic
     hook = engine.model.get_input_embeddings().register_forward_hook(replace_embeddings)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            last_hidden = _last_hidden(engine, batch, token_count)
-            (gradient,) = torch.autograd.grad(last_hidden.square().sum(), embeddings[:1])
+            last_hidden_states = _last_hidden_states(engine, batch, token_count)
+            (gradient,) = torch.autograd.grad(last_hidden_states.square().sum(), embeddings[:1])
     finally:
         hook.remove()
     if bool(gradient[0, sibling_slice].any()):
-        raise Unfit("a token is changed by tokens that it must not see")
+        raise UnfitForTree("a token is changed by tokens that it must not see")

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import memory_budget, prefix_tree, self_check
-from orca_bench.evaluate.engine.attention_interface import Unfit
-from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished, NotANumber
+from orca_bench.evaluate.engine.attention_interface import UnfitForTree
+from orca_bench.evaluate.engine.batched_generation import Generation, IsFinished, NonFiniteLogit
 from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
@@ -31,72 +31,77 @@ from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, Sco
 from orca_bench.models import model_folder
 from orca_bench.tokenizers import Tokenizer
 
-_MIN_BATCH_TOKENS = 32  # a batch that is smaller than this is given up
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check`
+_MIN_HALVED_BATCH_TOKENS = 32  # a batch that is smaller than this is given up
+_TOLERANCE_NATS_BY_DTYPE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check_tree`
 
 
 class TreeEngine:
     """An `Engine` over a causal language model on one device, or spread over several.
 
-    At most `batch_tokens` new tokens are computed at once, and `cache_tokens` kept for generation; by default both are derived
-    from the memory that is free. `attention` is one of tree_attention.METHODS. `path` is "tree" or "plain", `reason` why not the
-    tree, and `tree_limit` the number of tokens up to which sequences are computed in it (None: all).
+    At most `max_batch_tokens` new tokens are computed at once, and `max_cache_tokens` kept for generation; by default both are
+    derived from the memory that is free. `attention_method` is one of tree_attention.ATTENTION_METHODS. `computation_path` is
+    "tree" or "plain", `plain_path_reason` why not the tree, and `max_tree_tokens` the number of tokens up to which sequences
+    are computed in it (None: all).
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        batch_tokens: int | None = None,
-        attention: str | None = None,
-        cache_tokens: int | None = None,
+        max_batch_tokens: int | None = None,
+        attention_method: str | None = None,
+        max_cache_tokens: int | None = None,
     ):
         self.model = model.eval()
         self.device = _device(model)
-        self.attention = attention or ("runs" if self.device.type == "cpu" else "mask")
+        self.attention_method = attention_method or ("runs" if self.device.type == "cpu" else "mask")
         self.plain_passes = PlainPasses(model, self.device)
-        self.path = "tree"
-        self.reason: str | None = None
-        self.tree_limit: int | None = None
+        self.computation_path = "tree"
+        self.plain_path_reason: str | None = None
+        self.max_tree_tokens: int | None = None
         # Without a tree neither is used.
-        self.batch_tokens, self.cache_tokens = batch_tokens or 0, cache_tokens or 0
+        self.max_batch_tokens, self.max_cache_tokens = max_batch_tokens or 0, max_cache_tokens or 0
         try:
-            self.forward = TreeForward(model, self.device, self.attention)
-            layout = self.forward.layout
-            self.tree_limit = layout.tree_limit
-            self.batch_tokens = batch_tokens or memory_budget.batch_tokens(
-                model, layout.hidden_size, layout.cache_bytes
+            self.tree_forward = TreeForward(model, self.device, self.attention_method)
+            layout = self.tree_forward.layout
+            self.max_tree_tokens = layout.max_tree_tokens
+            self.max_batch_tokens = max_batch_tokens or memory_budget.max_batch_tokens(
+                model, layout.hidden_size, layout.cache_bytes_per_token
             )
-            self.cache_tokens = cache_tokens or memory_budget.cache_tokens(model, layout.cache_bytes)
+            self.max_cache_tokens = max_cache_tokens or memory_budget.max_cache_tokens(
+                model, layout.cache_bytes_per_token
+            )
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a model raises that was not made for this
             self._leave_tree(error)
 
     def _leave_tree(self, error: Exception) -> None:
-        reason = str(error) if isinstance(error, Unfit) else f"its code raises {type(error).__name__} in a tree"
-        self.path, self.reason, self.tree_limit = "plain", reason, 0
+        reason = str(error) if isinstance(error, UnfitForTree) else f"its code raises {type(error).__name__} in a tree"
+        self.computation_path, self.plain_path_reason, self.max_tree_tokens = "plain", reason, 0
 
     @property
-    def description(self) -> dict[str, str | int]:
+    def path_description(self) -> dict[str, str | int]:
         """What a result says of the path: `path`, and where they apply `reason` and `tree_limit` in tokens."""
-        path_fields = {"path": self.path, "reason": self.reason, "tree_limit": self.tree_limit or None}
+        path_fields = {
+            "path": self.computation_path,
+            "reason": self.plain_path_reason,
+            "tree_limit": self.max_tree_tokens or None,
+        }
         return {key: field_value for key, field_value in path_fields.items() if field_value is not None}
 
     @property
-    def note(self) -> str | None:
+    def plain_path_note(self) -> str | None:
         """A sentence for the user where not everything is computed in the tree."""
-        if self.path == "plain":
+        if self.computation_path == "plain":
             cache_note = "" if self.plain_passes.use_cache else "; texts are generated without a cache"
-            return f"answers are computed by plain forward passes, which is slower, because {self.reason}{cache_note}"
-        if self.tree_limit is not None:
-            return (
-                f"requests of more than {self.tree_limit} tokens are computed by plain forward passes, which is slower"
-            )
+            return f"answers are computed by plain forward passes, which is slower, because {self.plain_path_reason}{cache_note}"
+        if self.max_tree_tokens is not None:
+            return f"requests of more than {self.max_tree_tokens} tokens are computed by plain forward passes, which is slower"
         return None
 
-    def _fits_tree(self, tokens: int) -> bool:
+    def _fits_tree(self, fed_token_count: int) -> bool:
         """Whether a sequence of which so many tokens are fed is computed in the tree."""
-        return self.tree_limit is None or tokens <= self.tree_limit
+        return self.max_tree_tokens is None or fed_token_count <= self.max_tree_tokens
 
     # --- log-likelihoods ------------------------------------------------------------------------------------------
 
@@ -109,56 +114,58 @@ class TreeEngine:
         Where the memory is full the engine goes on with batches of half the size. Raises NotFinite, with the number of the
         sequence, where a log-probability is not a finite number, and UserError where the memory is too small for any batch.
         """
-        answers: dict[int, LogLikelihood] = {}
+        answers_by_index: dict[int, LogLikelihood] = {}
         tree_indices = [
             index for index, sequence in enumerate(sequences) if self._fits_tree(len(sequence.token_ids) - 1)
         ]
-        while remaining_indices := [index for index in tree_indices if index not in answers]:
+        while remaining_indices := [index for index in tree_indices if index not in answers_by_index]:
             try:
                 for batch_answers, token_count in self._answers_by_batch(sequences, remaining_indices):
-                    answers |= batch_answers
+                    answers_by_index |= batch_answers
                     progress(token_count)
             except torch.OutOfMemoryError:
                 self._halve_memory()
-        plain_indices = [index for index in range(len(sequences)) if index not in answers]
-        answers |= self._answers_by_plain_passes(sequences, plain_indices, progress)
-        return [answers[index] for index in range(len(sequences))]
+        plain_indices = [index for index in range(len(sequences)) if index not in answers_by_index]
+        answers_by_index |= self._answers_by_plain_passes(sequences, plain_indices, progress)
+        return [answers_by_index[index] for index in range(len(sequences))]
 
     def _answers_by_batch(
         self, sequences: Sequence[ScoredSequence], sequence_indices: Sequence[int]
     ) -> Iterator[tuple[dict[int, LogLikelihood], int]]:
         """For each batch of the sequences of these numbers, (the answers that it completes, by number; its tokens)."""
-        partial_answers: dict[int, LogLikelihood] = {}
-        path = CachedPath()
-        batches = prefix_tree.batches([sequences[index] for index in sequence_indices], self.batch_tokens)
-        for batch, next_cached_indices in prefix_tree.with_next_cached(batches):
-            hidden_states, path = self.forward.compute_batch(batch, path, next_cached_indices)
-            answers: dict[int, LogLikelihood] = {}
+        partial_answers_by_index: dict[int, LogLikelihood] = {}
+        cached_path = CachedPath()
+        batches = prefix_tree.tree_batches([sequences[index] for index in sequence_indices], self.max_batch_tokens)
+        for batch, next_cached_indices in prefix_tree.with_next_cached_indices(batches):
+            hidden_states, cached_path = self.tree_forward.compute_batch(batch, cached_path, next_cached_indices)
+            answers_by_index: dict[int, LogLikelihood] = {}
             for position, score, is_complete in self._scores(batch, hidden_states):
                 index = sequence_indices[position]
-                partial_answer = partial_answers.pop(index, LogLikelihood(0.0, True))
+                partial_answer = partial_answers_by_index.pop(index, LogLikelihood(0.0, True))
                 answer = LogLikelihood(
                     partial_answer.log_probability + score.log_probability, partial_answer.is_greedy and score.is_greedy
                 )
                 if not math.isfinite(answer.log_probability):
                     raise NotFinite(index, answer.log_probability)
-                (answers if is_complete else partial_answers)[index] = answer
-            yield answers, len(batch.token_ids)
+                (answers_by_index if is_complete else partial_answers_by_index)[index] = answer
+            yield answers_by_index, len(batch.token_ids)
 
     def _scores(self, batch: TreeBatch, hidden_states: torch.Tensor) -> Iterator[tuple[int, LogLikelihood, bool]]:
         """(number of the sequence, score of its targets, whether it is complete) of each sequence with targets in a batch."""
-        if not batch.targets:
+        if not batch.scored_targets:
             return
-        target_indices = np.concatenate([sequence_targets.indices for sequence_targets in batch.targets]).astype(
+        preceding_indices = np.concatenate(
+            [sequence_targets.preceding_indices for sequence_targets in batch.scored_targets]
+        ).astype(np.int64)
+        target_ids = np.concatenate([sequence_targets.target_ids for sequence_targets in batch.scored_targets]).astype(
             np.int64
         )
-        token_ids = np.concatenate([sequence_targets.token_ids for sequence_targets in batch.targets]).astype(np.int64)
-        target_logprobs, greedy_flags = self.forward.score(
-            hidden_states, torch.from_numpy(target_indices), torch.from_numpy(token_ids)
+        target_logprobs, greedy_flags = self.tree_forward.score(
+            hidden_states, torch.from_numpy(preceding_indices), torch.from_numpy(target_ids)
         )
         target_start = 0
-        for sequence_targets in batch.targets:
-            target_end = target_start + len(sequence_targets.token_ids)
+        for sequence_targets in batch.scored_targets:
+            target_end = target_start + len(sequence_targets.target_ids)
             score = LogLikelihood(
                 float(target_logprobs[target_start:target_end].sum()), bool(greedy_flags[target_start:target_end].all())
             )
@@ -169,29 +176,29 @@ class TreeEngine:
         self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], progress: Progress
     ) -> Mapping[int, LogLikelihood]:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
-        answers: dict[int, LogLikelihood] = {}
+        answers_by_index: dict[int, LogLikelihood] = {}
         tree_sequences = [sequence for index, sequence in enumerate(sequences) if index not in set(plain_indices)]
-        token_count = prefix_tree.distinct_tokens(sequences) - prefix_tree.distinct_tokens(tree_sequences)
-        reported_tokens = 0
+        token_count = prefix_tree.count_distinct_tokens(sequences) - prefix_tree.count_distinct_tokens(tree_sequences)
+        reported_token_count = 0
         try:
             for group_answers in self.plain_passes.log_likelihoods([sequences[index] for index in plain_indices]):
-                answers |= {plain_indices[index]: answer for index, answer in group_answers.items()}
-                done_tokens = token_count * len(answers) // len(plain_indices)
-                progress(done_tokens - reported_tokens)
-                reported_tokens = done_tokens
+                answers_by_index |= {plain_indices[index]: answer for index, answer in group_answers.items()}
+                done_token_count = token_count * len(answers_by_index) // len(plain_indices)
+                progress(done_token_count - reported_token_count)
+                reported_token_count = done_token_count
         except NotFinite as error:
             raise NotFinite(plain_indices[error.number], error.value) from None
-        return answers
+        return answers_by_index
 
     def _halve_memory(self) -> None:
         """Go on with half the memory; raises UserError where little is left to halve."""
-        if self.batch_tokens <= _MIN_BATCH_TOKENS:
+        if self.max_batch_tokens <= _MIN_HALVED_BATCH_TOKENS:
             raise UserError(
-                f"out of memory with {self.batch_tokens} tokens at once",
+                f"out of memory with {self.max_batch_tokens} tokens at once",
                 hint="the model needs a larger device, or --device-map auto to be spread over several",
             ) from None
-        self.batch_tokens //= 2
-        self.cache_tokens //= 2
+        self.max_batch_tokens //= 2
+        self.max_cache_tokens //= 2
         torch.cuda.empty_cache()
 
     # --- generation -----------------------------------------------------------------------------------------------
@@ -205,8 +212,10 @@ class TreeEngine:
     ) -> list[GeneratedText]:
         """The greedy text after each prompt, in order; see `Engine` and `generate_ids`."""
 
-        def is_finished(index: int, ids: list[int]) -> bool:
-            return len(ids) >= prompts[index].max_new_tokens or encoding.is_finished(ids, stops_by_prompt[index])
+        def is_finished(index: int, continuation_ids: list[int]) -> bool:
+            return len(continuation_ids) >= prompts[index].max_new_tokens or encoding.is_finished(
+                continuation_ids, stops_by_prompt[index]
+            )
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
         continuations = self.generate_ids(
@@ -214,11 +223,11 @@ class TreeEngine:
         )
         return [
             GeneratedText(
-                encoding.text(ids[prompt.discarded_token_count :], stop_strings),
-                encoding.text(ids, stop_strings) if prompt.discarded_token_count else None,
-                not encoding.is_complete(ids, stop_strings),
+                encoding.text(continuation_ids[prompt.discarded_token_count :], stop_strings),
+                encoding.text(continuation_ids, stop_strings) if prompt.discarded_token_count else None,
+                not encoding.is_complete(continuation_ids, stop_strings),
             )
-            for ids, prompt, stop_strings in zip(continuations, prompts, stops_by_prompt, strict=True)
+            for continuation_ids, prompt, stop_strings in zip(continuations, prompts, stops_by_prompt, strict=True)
         ]
 
     @torch.inference_mode()
@@ -231,44 +240,48 @@ class TreeEngine:
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `max_new_tokens`.
 
-        `is_finished(index, ids)` says after each token whether the continuation of that prompt is complete; `progress(n)` is
-        called with the number of prompts just answered. Where the memory is full the engine goes on with half as many at once.
-        Raises NotFinite, with the number of the prompt, where its logits are not finite, and UserError as `log_likelihoods`.
+        `is_finished(index, continuation_ids)` says after each token whether the continuation of that prompt is complete;
+        `progress(n)` is called with the number of prompts just answered. Where the memory is full the engine goes on with half
+        as many at once. Raises NotFinite, with the number of the prompt, where its logits are not finite, and UserError as
+        `log_likelihoods`.
         """
-        answers: dict[int, list[int]] = {}
+        answers_by_index: dict[int, list[int]] = {}
 
-        def is_complete(index: int, ids: list[int]) -> bool:
-            return len(ids) >= max_new_tokens or is_finished(index, ids)
+        def is_complete(index: int, continuation_ids: list[int]) -> bool:
+            return len(continuation_ids) >= max_new_tokens or is_finished(index, continuation_ids)
 
         tree_indices = [
             index for index, prompt in enumerate(prompts) if self._fits_tree(len(prompt) + max_new_tokens - 1)
         ]
-        while remaining_indices := [index for index in tree_indices if index not in answers]:
+        while remaining_indices := [index for index in tree_indices if index not in answers_by_index]:
             memory_is_full = False
             generation = Generation(
-                self.forward,
+                self.tree_forward,
                 [prompts[index] for index in remaining_indices],
-                functools.partial(_complete_at, remaining_indices, is_complete),
+                functools.partial(_is_complete_at, remaining_indices, is_complete),
                 max_new_tokens,
-                self.batch_tokens,
-                self.cache_tokens,
+                self.max_batch_tokens,
+                self.max_cache_tokens,
             )
             try:
                 for prompt_count in generation.run():
                     progress(prompt_count)
-            except NotANumber as error:
+            except NonFiniteLogit as error:
                 raise NotFinite(remaining_indices[error.prompt_index], error.logit) from None
             except torch.OutOfMemoryError:
                 memory_is_full = True
-            answers |= {remaining_indices[position]: ids for position, ids in generation.continuations.items()}
+            answers_by_index |= {
+                remaining_indices[position]: continuation_ids
+                for position, continuation_ids in generation.continuations.items()
+            }
             del generation  # and with it the memory of its slots
             if memory_is_full:
                 self._halve_memory()
         for index, prompt in enumerate(prompts):
-            if index not in answers:
-                answers[index] = self.plain_passes.generate_ids(prompt, index, is_complete, max_new_tokens)
+            if index not in answers_by_index:
+                answers_by_index[index] = self.plain_passes.generate_ids(prompt, index, is_complete, max_new_tokens)
                 progress(1)
-        return [answers[index] for index in range(len(prompts))]
+        return [answers_by_index[index] for index in range(len(prompts))]
 
     # --- the check ------------------------------------------------------------------------------------------------
 
@@ -278,35 +291,37 @@ class TreeEngine:
 
         Raises UserError where the model cannot be evaluated at all, and NotFinite where it gives NaN or infinity.
         """
-        if self.path == "tree":
+        if self.computation_path == "tree":
             try:
-                self.check()
+                self.check_tree()
             except (UserError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # whatever a model raises that was not made for this
                 self._leave_tree(error)
-        if self.tree_limit is not None:
-            self.plain_passes.check_and_choose_cache(self._tolerance)
+        if self.max_tree_tokens is not None:
+            self.plain_passes.check_and_choose_cache(self._tolerance_nats)
 
     @property
-    def _tolerance(self) -> float:
-        return _TOLERANCE[self.model.dtype]
+    def _tolerance_nats(self) -> float:
+        return _TOLERANCE_NATS_BY_DTYPE[self.model.dtype]
 
     @torch.inference_mode()
-    def check(self) -> float:
+    def check_tree(self) -> float:
         """Compare the tree with plain forward passes on small inputs; returns the largest difference in nats a token.
 
-        Raises Unfit where a tree does not fit the model; see `self_check`.
+        Raises UnfitForTree where a tree does not fit the model; see `self_check`.
         """
-        return self_check.check(self, self._tolerance)
+        return self_check.check_tree_engine(self, self._tolerance_nats)
 
 
-def _complete_at(indices: Sequence[int], is_complete: IsFinished, position: int, ids: list[int]) -> bool:
+def _is_complete_at(
+    indices: Sequence[int], is_complete: IsFinished, position: int, continuation_ids: list[int]
+) -> bool:
     """`is_complete` for the prompt whose number stands at `position`."""
-    return is_complete(indices[position], ids)
+    return is_complete(indices[position], continuation_ids)
 
 
-def load(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, Tokenizer]:
+def load_engine(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, Tokenizer]:
     """The engine and tokenizer of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
 
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.

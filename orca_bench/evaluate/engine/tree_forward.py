@@ -13,12 +13,12 @@ import torch
 from transformers import PreTrainedModel
 
 from orca_bench.evaluate.engine import attention_layers
-from orca_bench.evaluate.engine.attention_interface import AttentionPattern, attending
+from orca_bench.evaluate.engine.attention_interface import AttentionPattern, use_attention_pattern
 from orca_bench.evaluate.engine.kv_cache import CachedPath, CacheSlots
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_attention import TreeAttention
 
-_HEAD_POSITIONS = 256  # that go through the output head at once: bounds [positions, vocabulary] in memory
+_HEAD_POSITIONS_AT_ONCE = 256  # that go through the output head at once: bounds [positions, vocabulary] in memory
 
 
 def _raise_not_run(**_: Any) -> None:
@@ -26,14 +26,14 @@ def _raise_not_run(**_: Any) -> None:
 
 
 class TreeForward:
-    """A model whose passes attend in a prefix tree; `attention` is one of tree_attention.METHODS.
+    """A model whose passes attend in a prefix tree; `attention_method` is one of tree_attention.ATTENTION_METHODS.
 
-    `layout` is how its layers attend. Raises Unfit where a tree cannot follow that.
+    `layout` is how its layers attend. Raises UnfitForTree where a tree cannot follow that.
     """
 
-    def __init__(self, model: PreTrainedModel, device: torch.device, attention: str):
-        self.model, self.device, self.attention = model, device, attention
-        self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.layout_of(model)
+    def __init__(self, model: PreTrainedModel, device: torch.device, attention_method: str):
+        self.model, self.device, self.attention_method = model, device, attention_method
+        self.decoder, self.layout = attention_layers.decoder_of(model), attention_layers.probe_layout(model)
         self._output_type: Callable[..., Any] = _raise_not_run
 
     def compute_batch(
@@ -50,27 +50,35 @@ class TreeForward:
         path), are copied into `slots`.
         """
         pattern = TreeAttention(
-            batch, cached_path, next_cached_indices, self.attention, self.device, self.model.dtype, self.layout.windows
+            batch,
+            cached_path,
+            next_cached_indices,
+            self.attention_method,
+            self.device,
+            self.model.dtype,
+            self.layout.window_tokens_by_mask,
         )
         if slots is not None and slot_paths:
             pattern.fill_slots(slots, slot_paths)
-        ids = torch.tensor([batch.token_ids], device=self.device)
-        hidden_states = self.last_hidden(ids, torch.tensor([batch.depths], device=self.device), pattern)[0]
+        token_ids = torch.tensor([batch.token_ids], device=self.device)
+        hidden_states = self.last_hidden(token_ids, torch.tensor([batch.token_depths], device=self.device), pattern)[0]
         if cached_path.hidden_states is not None:
             hidden_states = torch.cat([cached_path.hidden_states, hidden_states])
         if next_cached_indices:
-            pattern.next_path.hidden_states = hidden_states.index_select(
+            pattern.next_cached_path.hidden_states = hidden_states.index_select(
                 0, pattern.next_cached_indices.to(hidden_states.device)
             )
-        return hidden_states, pattern.next_path
+        return hidden_states, pattern.next_cached_path
 
-    def last_hidden(self, ids: torch.Tensor, positions: torch.Tensor, pattern: AttentionPattern) -> torch.Tensor:
+    def last_hidden(
+        self, token_ids: torch.Tensor, token_positions: torch.Tensor, pattern: AttentionPattern
+    ) -> torch.Tensor:
         """The last hidden states, [batch, tokens, hidden size], of ids and positions, [batch, tokens], under a pattern."""
-        with attending(self.decoder.config, pattern):
-            output = self.decoder(input_ids=ids, position_ids=positions, use_cache=False)
-        if pattern.layer_count != self.layout.layer_count:
+        with use_attention_pattern(self.decoder.config, pattern):
+            output = self.decoder(input_ids=token_ids, position_ids=token_positions, use_cache=False)
+        if pattern.attended_layer_count != self.layout.layer_count:
             raise RuntimeError(
-                f"this model attended {pattern.layer_count} times, and {self.layout.layer_count} times before"
+                f"this model attended {pattern.attended_layer_count} times, and {self.layout.layer_count} times before"
             )
         self._output_type = type(output)
         return output.last_hidden_state
@@ -83,8 +91,8 @@ class TreeForward:
         original_forward = self.decoder.__dict__.get("forward")
         self.decoder.forward = lambda *_, **__: self._output_type(last_hidden_state=hidden_states[None])
         try:
-            ids = torch.zeros((1, len(hidden_states)), dtype=torch.long, device=self.device)
-            return self.model(input_ids=ids, use_cache=False).logits[0]
+            token_ids = torch.zeros((1, len(hidden_states)), dtype=torch.long, device=self.device)
+            return self.model(input_ids=token_ids, use_cache=False).logits[0]
         finally:
             if original_forward is None:
                 del self.decoder.forward
@@ -92,27 +100,32 @@ class TreeForward:
                 self.decoder.forward = original_forward
 
     def score(
-        self, hidden_states: torch.Tensor, indices: torch.Tensor, targets: torch.Tensor
+        self, hidden_states: torch.Tensor, preceding_indices: torch.Tensor, target_ids: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probability (float64 [targets], nats) and greedy flag (bool [targets]) of each target token after its index.
 
-        `hidden_states` is [tokens, hidden size], `indices` and `targets` are int64 [targets]; each distinct index is computed
-        once.
+        `hidden_states` is [tokens, hidden size], `preceding_indices` and `target_ids` are int64 [targets]; each distinct index
+        is computed once.
         """
-        distinct_indices, distinct_positions = torch.unique(indices, return_inverse=True)
-        logprobs = torch.empty(len(indices), dtype=torch.float64)
-        greedy_flags = torch.empty(len(indices), dtype=torch.bool)
-        for chunk_start in range(0, len(distinct_indices), _HEAD_POSITIONS):
-            chunk_indices = distinct_indices[chunk_start : chunk_start + _HEAD_POSITIONS].to(hidden_states.device)
-            logits = self.logits(hidden_states[chunk_indices]).float()
+        distinct_preceding_indices, positions_among_distinct = torch.unique(preceding_indices, return_inverse=True)
+        logprobs = torch.empty(len(preceding_indices), dtype=torch.float64)
+        greedy_flags = torch.empty(len(preceding_indices), dtype=torch.bool)
+        for chunk_start in range(0, len(distinct_preceding_indices), _HEAD_POSITIONS_AT_ONCE):
+            chunk_hidden_indices = distinct_preceding_indices[chunk_start : chunk_start + _HEAD_POSITIONS_AT_ONCE].to(
+                hidden_states.device
+            )
+            logits = self.logits(hidden_states[chunk_hidden_indices]).float()
             chunk_targets = (
-                ((distinct_positions >= chunk_start) & (distinct_positions < chunk_start + _HEAD_POSITIONS))
+                (
+                    (positions_among_distinct >= chunk_start)
+                    & (positions_among_distinct < chunk_start + _HEAD_POSITIONS_AT_ONCE)
+                )
                 .nonzero()
                 .squeeze(1)
             )
-            chunk_positions = (distinct_positions[chunk_targets] - chunk_start).to(logits.device)
-            token_ids = targets[chunk_targets].to(logits.device)
-            target_logprobs = logits[chunk_positions, token_ids] - logits.logsumexp(dim=-1)[chunk_positions]
+            chunk_positions = (positions_among_distinct[chunk_targets] - chunk_start).to(logits.device)
+            chunk_target_ids = target_ids[chunk_targets].to(logits.device)
+            target_logprobs = logits[chunk_positions, chunk_target_ids] - logits.logsumexp(dim=-1)[chunk_positions]
             logprobs[chunk_targets] = target_logprobs.double().cpu()
-            greedy_flags[chunk_targets] = (logits.argmax(dim=-1)[chunk_positions] == token_ids).cpu()
+            greedy_flags[chunk_targets] = (logits.argmax(dim=-1)[chunk_positions] == chunk_target_ids).cpu()
         return logprobs, greedy_flags

@@ -115,7 +115,7 @@ class ServerEngine:
     ) -> list[LogLikelihood]:
         """See `Engine`; sent in the order of their ids, so that a server with a prefix cache can use it."""
         sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].token_ids)
-        token_counts = prefix_tree.new_tokens([sequences[index] for index in sorted_indices])
+        token_counts = prefix_tree.count_new_tokens([sequences[index] for index in sorted_indices])
         answers = self._answer_all(
             sorted_indices, lambda index: self._log_likelihood(index, sequences[index]), token_counts, progress
         )

@@ -148,7 +148,7 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
 
-    engine, tokenizer = tree_engine.load(str(tiny_model))
+    engine, tokenizer = tree_engine.load_engine(str(tiny_model))
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
     documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8)

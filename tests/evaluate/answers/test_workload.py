@@ -35,7 +35,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     requests = [request for portion in call.portions for request in portion.requests()]
     assert sorted(numbers) == list(range(5))
     assert [[pairs[n].token_ids, pairs[n].scored_start] for n in numbers] == requests
-    assert call.computed_token_count == prefix_tree.distinct_tokens(pairs) and call.fed_token_count == sum(
+    assert call.computed_token_count == prefix_tree.count_distinct_tokens(pairs) and call.fed_token_count == sum(
         len(pair.token_ids) - 1 for pair in pairs
     )
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
@@ -63,7 +63,7 @@ def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
 
 @pytest.mark.parametrize("name", ["hellaswag", "drop"])
 def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, tmp_path, name):
-    engine, tokenizer = tree_engine.load(str(tiny_model))
+    engine, tokenizer = tree_engine.load_engine(str(tiny_model))
     (task,) = select(name)
     protocol = protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 6)

@@ -95,14 +95,16 @@ def test_the_table_has_every_causal_architecture_of_transformers():
 @pytest.mark.parametrize("name", ["falcon_h1", "jamba", "lfm2_moe", "nemotron_h", "zaya", "zamba"])
 def test_a_recurrent_layer_beside_attention_is_noticed_where_rounding_would_hide_it(name):
     """In bfloat16 log-probabilities may differ by a quarter of a nat, which is more than these layers change in tiny models."""
-    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, cache_tokens=600)
+    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), max_batch_tokens=64, max_cache_tokens=600)
     engine.choose_path()
-    assert engine.path == "plain"
+    assert engine.computation_path == "plain"
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral", "gemma2", "gpt_oss", "gpt_neox"])
-@pytest.mark.parametrize("kind", tree_attention.METHODS)
+@pytest.mark.parametrize("kind", tree_attention.ATTENTION_METHODS)
 def test_bfloat16_does_not_drive_a_model_out_of_the_tree(name, kind):
-    engine = TreeEngine(tiny_model_of(name).to(torch.bfloat16), batch_tokens=64, cache_tokens=600, attention=kind)
+    engine = TreeEngine(
+        tiny_model_of(name).to(torch.bfloat16), max_batch_tokens=64, max_cache_tokens=600, attention_method=kind
+    )
     engine.choose_path()
-    assert engine.path == "tree", engine.reason
+    assert engine.computation_path == "tree", engine.plain_path_reason

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from orca_bench import library_settings
 from orca_bench.evaluate.engine import attention_interface, prefix_tree, tree_attention
-from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, Unfit
+from orca_bench.evaluate.engine.attention_interface import AttentionOptions, AttentionPattern, UnfitForTree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.request_encoding import ScoredSequence
 
@@ -48,7 +48,7 @@ def test_what_an_attention_takes_is_computed(option):
     added = torch.zeros(6, 6).masked_fill(~visible, float("-inf"))
     for mask, causal in ((visible, False), (added, False), (None, True)):
         assert torch.allclose(
-            attention_interface.attention(query, key, value, options, mask, causal), wanted, atol=1e-5
+            attention_interface.masked_attention(query, key, value, options, mask, causal), wanted, atol=1e-5
         )
 
 
@@ -56,12 +56,18 @@ def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
     pattern = AttentionPattern()
     module, heads = torch.nn.Module(), torch.ones(1, 2, 3, 4)
     config = LlamaConfig(**SHAPE)
-    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="takes bias_of_heads"):
+    with (
+        attention_interface.use_attention_pattern(config, pattern),
+        pytest.raises(UnfitForTree, match="takes bias_of_heads"),
+    ):
         attention_interface.attend_layer(module, heads, heads, heads, None, bias_of_heads=torch.ones(2))
     module.is_causal = False
-    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="not causal"):
+    with attention_interface.use_attention_pattern(config, pattern), pytest.raises(UnfitForTree, match="not causal"):
         attention_interface.attend_layer(module, heads, heads, heads, None)
-    with attention_interface.attending(config, pattern), pytest.raises(Unfit, match="mask of its own"):
+    with (
+        attention_interface.use_attention_pattern(config, pattern),
+        pytest.raises(UnfitForTree, match="mask of its own"),
+    ):
         attention_interface.attend_layer(
             torch.nn.Module(), heads, heads, heads, torch.ones(1, 1, 3, 3, dtype=torch.bool)
         )
@@ -70,7 +76,7 @@ def test_an_attention_that_takes_something_unknown_is_left_to_the_model():
 # --- windows --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", tree_attention.METHODS)
+@pytest.mark.parametrize("kind", tree_attention.ATTENTION_METHODS)
 @pytest.mark.parametrize(("budget", "cache_tokens"), [(5, 1), (40, 400), (2048, 100_000)])
 def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, budget, cache_tokens):
     model = model_with_large_weights(
@@ -78,20 +84,23 @@ def test_a_sliding_window_narrower_than_the_input_is_exact_in_the_tree(kind, bud
     )
     engine = TreeEngine(model, budget, kind, cache_tokens)
     engine.choose_path()
-    assert engine.path == "tree" and engine.forward.layout.windows == (7,)
+    assert engine.computation_path == "tree" and engine.tree_forward.layout.window_tokens_by_mask == (7,)
     assert architectures.differences(engine, *architectures.questions(90, longest=70)) is None
 
 
 def test_a_window_that_is_never_reached_by_the_check_is_known_from_the_model():
     model = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=4096))
-    assert TreeEngine(model).forward.layout.windows == (4096,)
-    assert TreeEngine(LlamaForCausalLM(LlamaConfig(**SHAPE))).forward.layout.windows == (None,)
+    assert TreeEngine(model).tree_forward.layout.window_tokens_by_mask == (4096,)
+    assert TreeEngine(LlamaForCausalLM(LlamaConfig(**SHAPE))).tree_forward.layout.window_tokens_by_mask == (None,)
 
 
 def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypatch):
-    engine = TreeEngine(tiny_model_of("llama4_text"), batch_tokens=64, cache_tokens=600)
+    engine = TreeEngine(tiny_model_of("llama4_text"), max_batch_tokens=64, max_cache_tokens=600)
     engine.choose_path()
-    assert (engine.path, engine.tree_limit) == ("tree", 32) and "more than 32 tokens" in engine.note
+    assert (engine.computation_path, engine.max_tree_tokens) == (
+        "tree",
+        32,
+    ) and "more than 32 tokens" in engine.plain_path_note
     alone, whole = [], engine.plain_passes.log_probabilities
     monkeypatch.setattr(
         engine.plain_passes, "log_probabilities", lambda ids, *more: alone.append(len(ids)) or whole(ids, *more)
@@ -101,7 +110,7 @@ def test_beyond_blocks_of_attention_only_long_requests_go_the_plain_way(monkeypa
     assert architectures.differences(engine, requests, prompts) is None
     engine.log_likelihoods(requests, counts.append)
     assert alone and min(alone) > 32
-    assert sum(counts) == prefix_tree.distinct_tokens(requests)
+    assert sum(counts) == prefix_tree.count_distinct_tokens(requests)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
@@ -112,7 +121,7 @@ def test_rotary_frequencies_that_depend_on_the_whole_input_are_those_of_each_req
     model = model_with_large_weights(LlamaForCausalLM, config)
     engine = TreeEngine(model)
     engine.choose_path()
-    assert engine.path == "tree" and engine.tree_limit == 39
+    assert engine.computation_path == "tree" and engine.max_tree_tokens == 39
     draw = random.Random(1)
     requests = [
         ScoredSequence([draw.randrange(90) for _ in range(length)], 3) for length in (120, 30, 60, 41, 40, 39, 80, 20)

@@ -21,7 +21,7 @@ def _quiet():
 def plain_engine():
     engine = TreeEngine(tiny_model_of("falcon"))
     engine.choose_path()
-    assert engine.path == "plain" and engine.plain_passes.use_cache
+    assert engine.computation_path == "plain" and engine.plain_passes.use_cache
     return engine
 
 
@@ -30,7 +30,7 @@ def test_progress_of_plain_passes_adds_up_to_the_tree_that_was_announced(plain_e
     counts, texts = [], []
     plain_engine.log_likelihoods(requests, counts.append)
     plain_engine.generate_ids(prompts, lambda number, ids: False, 3, texts.append)
-    assert sum(counts) == prefix_tree.distinct_tokens(requests) and sum(texts) == len(prompts)
+    assert sum(counts) == prefix_tree.count_distinct_tokens(requests) and sum(texts) == len(prompts)
 
 
 def test_requests_that_feed_the_same_share_a_pass(plain_engine, monkeypatch):

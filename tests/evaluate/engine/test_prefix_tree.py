@@ -23,15 +23,15 @@ def walk(sequences, budget):
     """What an engine would compute: (prefixes in order, tokens a batch, scored targets by sequence, complete sequences)."""
     computed, sizes, targets_of, complete = [], [], {}, []
     path: list[tuple] = []  # the prefix that each index stands for
-    for batch in prefix_tree.batches(sequences, budget):
+    for batch in prefix_tree.tree_batches(sequences, budget):
         path = [path[index] for index in batch.cached_indices]
         mask, prefixes = tree_attention.tree_mask(batch, "cpu").numpy(), list(path)
-        for i, (token, depth) in enumerate(zip(batch.token_ids, batch.depths, strict=True)):
+        for i, (token, depth) in enumerate(zip(batch.token_ids, batch.token_depths, strict=True)):
             ancestors = np.flatnonzero(mask[i])[:-1]
             assert len(ancestors) == depth and np.flatnonzero(mask[i])[-1] == len(batch.cached_indices) + i
             prefixes.append((prefixes[ancestors[-1]] if depth else ()) + (token,))
             assert [prefixes[a] for a in ancestors] == [prefixes[-1][: n + 1] for n in range(depth)]
-        for number, indices, token_ids, done in batch.targets:
+        for number, indices, token_ids, done in batch.scored_targets:
             targets = targets_of.setdefault(number, [])
             targets += [(prefixes[i], t) for i, t in zip(indices, token_ids, strict=True)]
             complete += [number] * done
@@ -47,7 +47,7 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
     sequences = random_sequences(60, seed)
     computed, sizes, scored, complete = walk(sequences, budget)
     prefixes = {tuple(s.token_ids[:n]) for s in sequences for n in range(1, len(s.token_ids))}
-    assert len(computed) == len(prefixes) == prefix_tree.distinct_tokens(sequences) and set(computed) == prefixes
+    assert len(computed) == len(prefixes) == prefix_tree.count_distinct_tokens(sequences) and set(computed) == prefixes
     assert max(sizes) <= budget and all(size == budget for size in sizes[:-1])
     for number, sequence in enumerate(sequences):
         assert scored[number] == [
@@ -59,19 +59,21 @@ def test_each_distinct_prefix_is_computed_once_and_each_token_scored_behind_its_
 
 def test_only_the_path_that_the_next_batch_needs_is_cached():
     sequences = [ScoredSequence([1, 2, 3, 4, 9], 4), ScoredSequence([1, 2, 3, 5, 9], 4), ScoredSequence([7, 8, 9], 2)]
-    assert [len(batch.cached_indices) for batch in prefix_tree.batches(sequences, 4)] == [0, 3]
+    assert [len(batch.cached_indices) for batch in prefix_tree.tree_batches(sequences, 4)] == [0, 3]
 
 
 @pytest.mark.parametrize("tokens", [1, 30, 10_000])
 def test_groups_hold_every_sequence_once_and_are_trees_of_their_own(tokens):
     sequences = random_sequences(80, 1)
-    groups = prefix_tree.groups(sequences, tokens)
+    groups = prefix_tree.group_sequences(sequences, tokens)
     assert sorted(number for group in groups for number in group.sequence_indices) == list(range(len(sequences)))
     for group in groups:
-        assert group.tokens == prefix_tree.distinct_tokens([sequences[number] for number in group.sequence_indices])
-        assert group.tokens < tokens + max(len(s.token_ids) for s in sequences)
+        assert group.token_count == prefix_tree.count_distinct_tokens(
+            [sequences[number] for number in group.sequence_indices]
+        )
+        assert group.token_count < tokens + max(len(s.token_ids) for s in sequences)
     assert (len(groups) == 1) == (tokens == 10_000)
 
 
 def test_no_sequences_make_no_batches():
-    assert list(prefix_tree.batches([], 8)) == []
+    assert list(prefix_tree.tree_batches([], 8)) == []

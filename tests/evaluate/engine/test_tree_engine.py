@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.engine import prefix_tree, tree_attention
-from orca_bench.evaluate.engine.attention_interface import Unfit
+from orca_bench.evaluate.engine.attention_interface import UnfitForTree
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
 from orca_bench.evaluate.engine.tree_forward import TreeForward
 from orca_bench.evaluate.request_encoding import ScoredSequence
@@ -41,7 +41,7 @@ def random_sequences(model, count, seed=0):
     return sequences + sequences[:5]
 
 
-@pytest.mark.parametrize("kind", tree_attention.METHODS)
+@pytest.mark.parametrize("kind", tree_attention.ATTENTION_METHODS)
 @pytest.mark.parametrize("budget", [1, 8, 100, 2048])
 def test_log_probabilities_of_the_tree_are_the_plain_ones(model, budget, kind):
     sequences = random_sequences(model, 120)
@@ -66,54 +66,54 @@ def test_a_greedy_continuation_is_flagged(model):
 
 def test_progress_counts_every_token_of_the_tree(model):
     counts, sequences = [], random_sequences(model, 50)
-    TreeEngine(model, batch_tokens=64).log_likelihoods(sequences, counts.append)
-    assert sum(counts) == prefix_tree.distinct_tokens(sequences)
+    TreeEngine(model, max_batch_tokens=64).log_likelihoods(sequences, counts.append)
+    assert sum(counts) == prefix_tree.count_distinct_tokens(sequences)
 
 
 def test_the_start_up_check_passes_here_and_catches_a_tree_that_is_ignored(model, monkeypatch):
-    for kind in tree_attention.METHODS:
-        assert TreeEngine(model, attention=kind).check() < 1e-4
+    for kind in tree_attention.ATTENTION_METHODS:
+        assert TreeEngine(model, attention_method=kind).check_tree() < 1e-4
 
     def attend_to_all(tree, layer, query, key, value, options):
         """Plain causal attention over the batch, whatever the tree says."""
         return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=options.scaling
+            query, key, value, is_causal=True, scale=options.score_scaling
         )
 
     with monkeypatch.context() as patched:
         patched.setattr(tree_attention.TreeAttention, "attend", attend_to_all)
-        with pytest.raises(Unfit, match="differ"):
-            TreeEngine(model).check()
+        with pytest.raises(UnfitForTree, match="differ"):
+            TreeEngine(model).check_tree()
 
     def attend_to_itself(step, layer, query, key, value, options):
         """Each new token attends to itself alone."""
         return value
 
     monkeypatch.setattr(tree_attention.StepAttention, "attend", attend_to_itself)
-    with pytest.raises(Unfit, match="differ"):
-        TreeEngine(model).check()
+    with pytest.raises(UnfitForTree, match="differ"):
+        TreeEngine(model).check_tree()
 
 
 def test_scoring_leaves_the_models_own_attention_in_place(model):
     before = model.config._attn_implementation
-    TreeEngine(model).check()
+    TreeEngine(model).check_tree()
     assert model.config._attn_implementation == before
 
 
 def test_out_of_memory_halves_the_batch_and_loses_no_answer(model, monkeypatch):
     sequences = random_sequences(model, 60)
     expected = TreeEngine(model).log_likelihoods(sequences)
-    engine, counts, compute_batch = TreeEngine(model, batch_tokens=128), [], TreeForward.compute_batch
+    engine, counts, compute_batch = TreeEngine(model, max_batch_tokens=128), [], TreeForward.compute_batch
 
     def run_out_of_memory(self, batch, path, keep, *more):
-        if engine.batch_tokens > 64 and len(counts) == 2:  # the third batch is one too many
+        if engine.max_batch_tokens > 64 and len(counts) == 2:  # the third batch is one too many
             raise torch.OutOfMemoryError("as a GPU would")
         return compute_batch(self, batch, path, keep, *more)
 
     monkeypatch.setattr(TreeForward, "compute_batch", run_out_of_memory)
     answers = engine.log_likelihoods(sequences, counts.append)
-    assert engine.batch_tokens == 64 and counts[:2] == [128, 128] and max(counts[2:]) == 64
-    assert sum(counts) < 1.5 * prefix_tree.distinct_tokens(
+    assert engine.max_batch_tokens == 64 and counts[:2] == [128, 128] and max(counts[2:]) == 64
+    assert sum(counts) < 1.5 * prefix_tree.count_distinct_tokens(
         sequences
     )  # what the first batches answered was not computed again
     for (logprob, greedy), (expected_logprob, expected_greedy) in zip(answers, expected, strict=True):
@@ -138,7 +138,7 @@ def alone(model, prompt, length):
     return out[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("kind", tree_attention.METHODS)
+@pytest.mark.parametrize("kind", tree_attention.ATTENTION_METHODS)
 @pytest.mark.parametrize("cache_tokens", [1, 250, 100_000])
 def test_greedy_generation_is_one_at_a_time_generation(model, kind, cache_tokens):
     """Answers of unequal length, prompts that share beginnings, some equal; slots for one, a few, and all."""
@@ -151,7 +151,7 @@ def test_greedy_generation_is_one_at_a_time_generation(model, kind, cache_tokens
     prompts += [prompts[3], prompts[3], stem]
     lengths = [rng.randint(1, 30) for _ in prompts]
     counts = []
-    engine = TreeEngine(model, batch_tokens=50, attention=kind, cache_tokens=cache_tokens)
+    engine = TreeEngine(model, max_batch_tokens=50, attention_method=kind, max_cache_tokens=cache_tokens)
     continuations = engine.generate_ids(
         prompts, lambda n, ids: ids[-1] == 2 or len(ids) == lengths[n], 30, counts.append
     )
@@ -172,7 +172,7 @@ def test_a_finished_sequence_leaves_at_once_and_the_next_one_takes_its_place(mod
     monkeypatch.setattr(TreeForward, "last_hidden", count)
     prompts = [[1, 5 + n] for n in range(6)]
     lengths = [12, 3, 3, 3, 3, 3]
-    TreeEngine(model, cache_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == lengths[n], 12)
+    TreeEngine(model, max_cache_tokens=30).generate_ids(prompts, lambda n, ids: len(ids) == lengths[n], 12)
     # 17 further tokens of the short ones' 5 × 2 and the long one's 11: together they take the long one's steps alone.
     assert sum(sizes) == 11 + 5 * 2 and len(sizes) == 11
 
@@ -186,14 +186,18 @@ def test_shared_prefixes_of_prompts_are_computed_once(model, monkeypatch):
 
     monkeypatch.setattr(TreeForward, "compute_batch", count)
     stem = list(range(3, 43))
-    TreeEngine(model, batch_tokens=16).generate_ids([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
+    TreeEngine(model, max_batch_tokens=16).generate_ids([[*stem, n] for n in range(50, 60)], lambda n, ids: True, 4)
     assert sum(fed) == len(stem) + 10
 
 
 def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, monkeypatch):
     prompts = [[1, 5 + n, 9] for n in range(8)]
     expected = TreeEngine(model).generate_ids(prompts, lambda n, ids: False, 10)
-    engine, calls, last_hidden = TreeEngine(model, batch_tokens=64, cache_tokens=60), [], TreeForward.last_hidden
+    engine, calls, last_hidden = (
+        TreeEngine(model, max_batch_tokens=64, max_cache_tokens=60),
+        [],
+        TreeForward.last_hidden,
+    )
 
     def run_out_of_memory(self, ids, positions, pattern):
         calls.append(1)
@@ -204,7 +208,7 @@ def test_generation_out_of_memory_goes_on_with_half_and_loses_no_answer(model, m
     monkeypatch.setattr(TreeForward, "last_hidden", run_out_of_memory)
     counts = []
     assert engine.generate_ids(prompts, lambda n, ids: False, 10, counts.append) == expected
-    assert engine.cache_tokens == 30 and sum(counts) == 8
+    assert engine.max_cache_tokens == 30 and sum(counts) == 8
 
 
 def test_a_prompt_that_gives_nan_is_named(model):
@@ -230,9 +234,9 @@ def test_grouped_heads_and_other_families_give_the_plain_answers():
         Qwen3ForCausalLM(Qwen3Config(**shape, num_key_value_heads=1)),
     ):
         other = other.eval()
-        for kind in tree_attention.METHODS:
-            engine = TreeEngine(other, batch_tokens=32, attention=kind, cache_tokens=90)
-            assert engine.check() < 1e-4
+        for kind in tree_attention.ATTENTION_METHODS:
+            engine = TreeEngine(other, max_batch_tokens=32, attention_method=kind, max_cache_tokens=90)
+            assert engine.check_tree() < 1e-4
             prompts = [[1, 5, 9, n] for n in range(10, 16)]
             continuations = engine.generate_ids(prompts, lambda n, ids: False, 6)
             assert continuations == [alone(other, prompt, 6) for prompt in prompts]

@@ -54,12 +54,12 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
         pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
-    own, _ = tree_engine.load(str(tiny_model))
+    own, _ = tree_engine.load_engine(str(tiny_model))
     assert [value for value, _ in answers] == pytest.approx([v for v, _ in own.log_likelihoods(pairs)], abs=1e-3)
 
 
 def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
-    _, tokenizer = tree_engine.load(str(tiny_model))
+    _, tokenizer = tree_engine.load_engine(str(tiny_model))
     here, there = (request_encoding.encoding_of_protocol("leaderboard", tokenizer, 100) for _ in range(2))
     there.limit_pair_length(99)
     for count in range(1, 120):

@@ -29,7 +29,7 @@ CHECK = 5  # requests of the check at the start
 
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served, tiny_model):
-    own, tokenizer = tree_engine.load(str(tiny_model))
+    own, tokenizer = tree_engine.load_engine(str(tiny_model))
     continuation = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
     sequences = [ScoredSequence([1, 5, 9, n], 3) for n in range(10, 16)] + [
         ScoredSequence([1, 5, 9, *continuation], 3),
@@ -40,12 +40,12 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served,
     for mine, theirs in zip(answers, own.log_likelihoods(sequences), strict=True):
         assert mine[0] == pytest.approx(theirs[0], abs=1e-4) and mine[1] == theirs[1]
     assert [greedy for _, greedy in answers].count(True) >= 1
-    assert sum(counts) == prefix_tree.distinct_tokens(sequences)
+    assert sum(counts) == prefix_tree.count_distinct_tokens(sequences)
 
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_texts_are_those_of_the_engine_here(connect, served, tiny_model, name):
-    own, tokenizer = tree_engine.load(str(tiny_model))
+    own, tokenizer = tree_engine.load_engine(str(tiny_model))
     rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     starts = [
         GenerationPrompt(tokenizer.encode(f"Where does the {animal} live?"), 12, n)
