@@ -1,4 +1,4 @@
-"""Results in, paired differences out: is the second better than the first, task by task, and in all?
+"""Results in, paired differences out: is one result better than the base, task by task, and in all?
 
 The same questions are compared, so that what is common to both, how hard a question is, falls out (Miller 2024, arXiv
 2411.00640, section 4). Its own module because `compare`, the gate and the leaderboard rest on the same differences; the
@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
+from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
-from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference
+from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference, smallest_detectable
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
 _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
@@ -24,24 +25,32 @@ _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
 
 @dataclass(frozen=True)
 class ComparisonLine:
-    """One task or average: both values and their difference, fractions of 1; `adjusted` is the p corrected by Holm.
+    """One task or average: the scores of base and other, and other minus base; fractions of 1.
 
-    `difference` is None where nothing could be compared, and `note` says why.
+    `corrected_p` is the p corrected by Holm. `smallest_detectable` is the smallest true difference that the line would have
+    shown four times in five, with this correction; None where it is unknown. `difference` is None where nothing could be
+    compared, and `note` says why.
     """
 
     name: str
     title: str
     metric: str
-    first: float | None = None
-    second: float | None = None
+    base_score: float | None = None
+    other_score: float | None = None
     difference: Difference | None = None
-    adjusted: float | None = None
+    corrected_p: float | None = None
+    smallest_detectable: float | None = None
     note: str | None = None
 
     @property
     def p(self) -> float | None:
         """The corrected p, or the p of the line alone where none was corrected; None where nothing was compared."""
-        return self.difference.p if self.adjusted is None and self.difference is not None else self.adjusted
+        return self.difference.p if self.corrected_p is None and self.difference is not None else self.corrected_p
+
+    @property
+    def is_average(self) -> bool:
+        """Whether the line is a mean of tasks."""
+        return self.name not in TASK_BY_NAME
 
     @property
     def verdict(self) -> str:
@@ -55,44 +64,51 @@ class ComparisonLine:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result headed `second` against the one headed `first`: a line for each task and average, and notes."""
+    """The result headed `other_label` against the one headed `base_label`: a line for each task and average, and notes.
 
-    first: str
-    second: str
+    `is_paired` says whether the questions of both are known. `protocols` are those of base and other, where they differ.
+    """
+
+    base_label: str
+    other_label: str
     lines: list[ComparisonLine]
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    is_paired: bool = True
+    protocols: tuple[str, str] | None = None
 
     def line(self, name: str) -> ComparisonLine | None:
         """The line of a task or average."""
         return next((line for line in self.lines if line.name == name), None)
 
 
-def compare(first: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
-    """Each of the others against the first; all tests of the call are corrected together by Holm.
+def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
+    """Each of the others against the base; all tests of the call are corrected together by Holm.
 
     Raises UserError where a file stands twice, and where two results have no task, or too few questions, in common.
     """
-    _refuse_same_file(first, other_files)
-    return correct_together([_compare_pair(first, other_file) for other_file in other_files])
+    _refuse_same_file(base, other_files)
+    return correct_together([_compare_pair(base, other_file) for other_file in other_files])
 
 
-def compare_line(first: ResultFile, second: ResultFile, name: str) -> ComparisonLine | None:
+def compare_line(base: ResultFile, other: ResultFile, name: str) -> ComparisonLine | None:
     """One task or average of two results, not corrected; None where neither has it or it cannot be computed."""
     if name in TASK_BY_NAME:
-        return _compare_task(first, second, TASK_BY_NAME[name], [])
-    lines = [line for task in TASK_BY_NAME if (line := compare_line(first, second, task)) is not None]
+        return _compare_task(base, other, TASK_BY_NAME[name], [])
+    lines = [line for task in TASK_BY_NAME if (line := compare_line(base, other, task)) is not None]
     return next((line for line in _average_lines(lines) if line.name == name), None)
 
 
 def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with their p corrected by Holm over all lines of all of them: each line with a verdict is one test."""
     ps = [line.difference.p for comparison in comparisons for line in comparison.lines if line.difference is not None]
-    adjusted_ps = iter(correct_by_holm(ps))
+    corrected_ps = correct_by_holm(ps)
+    open_test_count = sum(corrected_p >= SIGNIFICANCE_LEVEL for corrected_p in corrected_ps)
+    remaining_ps = iter(corrected_ps)
     return [
         replace(
             comparison,
             lines=[
-                line if line.difference is None else replace(line, adjusted=next(adjusted_ps))
+                line if line.difference is None else _correct_line(line, next(remaining_ps), open_test_count)
                 for line in comparison.lines
             ],
         )
@@ -100,8 +116,20 @@ def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def _refuse_same_file(first: ResultFile, other_files: Sequence[ResultFile]) -> None:
-    paths = {first.path.resolve(): "it is the first result itself"}
+def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int) -> ComparisonLine:
+    """The line with its corrected p, and what it would have shown.
+
+    Holm tests the smallest of the p that are left at the level divided by their number, so a line that shows nothing would
+    have been tested at the level divided by the number of lines that show nothing, itself among them.
+    """
+    stderr = None if line.difference is None else line.difference.stderr
+    test_count = open_test_count + (corrected_p < SIGNIFICANCE_LEVEL)
+    detectable = smallest_detectable(stderr, SIGNIFICANCE_LEVEL / test_count) if stderr else None
+    return replace(line, corrected_p=corrected_p, smallest_detectable=detectable)
+
+
+def _refuse_same_file(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
+    paths = {base.path.resolve(): "it is the first result itself"}
     for other_file in other_files:
         path = other_file.path.resolve()
         if path in paths:
@@ -109,84 +137,93 @@ def _refuse_same_file(first: ResultFile, other_files: Sequence[ResultFile]) -> N
         paths[path] = "it is named twice"
 
 
-def _compare_pair(first: ResultFile, second: ResultFile) -> Comparison:
-    lines, notes = [], _comparison_notes(first, second)
+def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+    lines, notes = [], _comparison_notes(base, other)
     for task in ALL_TASKS:
-        line = _compare_task(first, second, task, notes)
+        line = _compare_task(base, other, task, notes)
         if line is not None:
             lines.append(line)
     if not any(line.difference for line in lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
-        raise UserError(f"nothing to compare with {first.path} ({reasons})", where=second.path)
-    return Comparison(first.label, second.label, lines + _average_lines(lines), notes)
+        raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
+    protocols = None if base.result.protocol == other.result.protocol else _protocol_names(base, other)
+    return Comparison(base.label, other.label, lines + _average_lines(lines), notes, protocols=protocols)
 
 
-def _comparison_notes(first: ResultFile, second: ResultFile) -> list[str]:
+def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
     notes = []
-    protocols = [result_file.result.protocol for result_file in (first, second)]
-    if protocols[0] != protocols[1]:
-        protocol_names = [protocol.name_and_version for protocol in protocols]
-        if protocol_names[0] == protocol_names[1]:
-            protocol_names = [
-                f"{name} ({protocol.system or protocol.max_length})"
-                for name, protocol in zip(protocol_names, protocols, strict=True)
-            ]
-        notes.append(f"protocols {protocol_names[0]} and {protocol_names[1]}: a difference mixes model and protocol")
-    notes += [f"{result_file.label}: unfinished" for result_file in (first, second) if not result_file.result.complete]
-    if first.result.questions_sha256 is not None and first.result.questions_sha256 == second.result.questions_sha256:
-        notes.append(f"the questions and answers of {first.path} and {second.path} are the same, byte for byte")
+    if base.result.protocol != other.result.protocol:
+        base_protocol, other_protocol = _protocol_names(base, other)
+        text = f"protocols {base_protocol} and {other_protocol}: a difference mixes model and protocol"
+        notes.append(Note(text, "warning"))
+    notes += [
+        Note("unfinished", "warning", (NotedNumber(result_file.label),))
+        for result_file in (base, other)
+        if not result_file.result.complete
+    ]
+    if base.result.questions_sha256 is not None and base.result.questions_sha256 == other.result.questions_sha256:
+        text = f"the questions and answers of {base.path} and {other.path} are the same, byte for byte"
+        notes.append(Note(text, "warning"))
     return notes
 
 
-def _compare_task(first: ResultFile, second: ResultFile, task: TaskFacts, notes: list[str]) -> ComparisonLine | None:
+def _protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str]:
+    """The protocols of both, with what tells them apart where name and version do not."""
+    base_protocol, other_protocol = base.result.protocol, other.result.protocol
+    if base_protocol.name_and_version != other_protocol.name_and_version:
+        return base_protocol.name_and_version, other_protocol.name_and_version
+    return (
+        f"{base_protocol.name_and_version} ({base_protocol.system or base_protocol.max_length})",
+        f"{other_protocol.name_and_version} ({other_protocol.system or other_protocol.max_length})",
+    )
+
+
+def _compare_task(base: ResultFile, other: ResultFile, task: TaskFacts, notes: list[Note]) -> ComparisonLine | None:
     """The line of a task, or None where neither result has it; a note on questions that are not in both is added."""
     name, title, metric = task.name, task.title, task.metric
-    if name not in first.questions_by_task and name not in second.questions_by_task:
+    if name not in base.questions_by_task and name not in other.questions_by_task:
         return None
-    for result_file in (first, second):
+    for result_file in (base, other):
         if name not in result_file.questions_by_task:
             return ComparisonLine(name, title, metric, note=f"not in {result_file.label}")
-    if first.result.evaluation_row_hash(task) != second.result.evaluation_row_hash(task):
+    if base.result.evaluation_row_hash(task) != other.result.evaluation_row_hash(task):
         return ComparisonLine(name, title, metric, note="other rows")
-    first_questions, second_questions = (
-        first.questions_by_task[name].questions_by_key,
-        second.questions_by_task[name].questions_by_key,
-    )
-    common_keys = [key for key in first_questions if key in second_questions]
-    smaller_count = min(len(first_questions), len(second_questions))
+    base_questions = base.questions_by_task[name].questions_by_key
+    other_questions = other.questions_by_task[name].questions_by_key
+    common_keys = [key for key in base_questions if key in other_questions]
+    smaller_count = min(len(base_questions), len(other_questions))
     if len(common_keys) < _SMALLEST_COMMON_SHARE * smaller_count or not common_keys:
         return ComparisonLine(name, title, metric, note=f"{len(common_keys)} questions in common, of {smaller_count}")
-    if len(common_keys) < max(len(first_questions), len(second_questions)):
-        notes.append(
-            f"{title}: {len(common_keys):,} questions in common, of {len(first_questions):,} and {len(second_questions):,}"
-        )
+    if len(common_keys) < max(len(base_questions), len(other_questions)):
+        text = f"{len(common_keys):,} questions in common, of {len(base_questions):,} and {len(other_questions):,}"
+        notes.append(Note(text, "remark", (NotedNumber("", name),)))
     subjects = [subject for subject, _ in common_keys] if task.subject_column else None
     return _compare_questions(
-        task, [first_questions[key] for key in common_keys], [second_questions[key] for key in common_keys], subjects
+        task, [base_questions[key] for key in common_keys], [other_questions[key] for key in common_keys], subjects
     )
 
 
 def _compare_questions(
     task: TaskFacts,
-    first_questions: Sequence[Question],
-    second_questions: Sequence[Question],
+    base_questions: Sequence[Question],
+    other_questions: Sequence[Question],
     strata: Sequence[str] | None,
 ) -> ComparisonLine:
-    """The line of a task's questions [questions], as the first and the second result have them; `strata` [questions]."""
-    first_scores, second_scores = (
-        [question.score for question in first_questions],
-        [question.score for question in second_questions],
+    """The line of a task's questions [questions], as the base and the other result have them; `strata` [questions]."""
+    base_question_scores = [question.score for question in base_questions]
+    other_question_scores = [question.score for question in other_questions]
+    difference = paired_difference(
+        base_question_scores, other_question_scores, cluster_labels_of(base_questions), strata
     )
-    difference = paired_difference(first_scores, second_scores, cluster_labels_of(first_questions), strata)
-    first_value = estimate_mean(first_scores, stratum_labels=strata).value
-    return ComparisonLine(task.name, task.title, task.metric, first_value, first_value + difference.value, difference)
+    base_score = estimate_mean(base_question_scores, stratum_labels=strata).value
+    return ComparisonLine(task.name, task.title, task.metric, base_score, base_score + difference.value, difference)
 
 
 def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
     """The lines of the two averages, where all their tasks were compared."""
     average_lines = []
     differences = {line.name: line.difference for line in lines if line.difference is not None}
-    first_scores = {line.name: line.first for line in lines if line.first is not None}
+    base_scores = {line.name: line.base_score for line in lines if line.base_score is not None}
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         tasks = TASK_NAMES_BY_AVERAGE[name]
         if any(task not in differences for task in tasks):
@@ -196,8 +233,8 @@ def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
             continue
         question_count = sum(differences[task].n for task in tasks)
         difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
-        first_average = sum(first_scores[task] for task in tasks) / len(tasks)
+        base_average = sum(base_scores[task] for task in tasks) / len(tasks)
         average_lines.append(
-            ComparisonLine(name, title, "mean", first_average, first_average + mean_difference, difference)
+            ComparisonLine(name, title, "mean", base_average, base_average + mean_difference, difference)
         )
     return average_lines

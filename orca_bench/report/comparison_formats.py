@@ -11,6 +11,7 @@ from typing import Any
 
 from orca_bench.report.comparison import Comparison, ComparisonLine
 from orca_bench.report.grid import Grid, TextCell, format_p, format_percent
+from orca_bench.report.notes import note_line
 from orca_bench.report.reported_comparison import UNPAIRED_TEST
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME
@@ -22,7 +23,7 @@ _VERDICT_STYLES = {"better": "green", "worse": "red"}
 def to_grid(comparison: Comparison) -> Grid:
     """The grid of a comparison, percent, with a line below the tasks and what the columns mean in its notes."""
     headings = [
-        *("Task", comparison.first, comparison.second, "Δ", "95 % interval", "p (Holm)", _DETECTABLE_HEADING),
+        *("Task", comparison.base_label, comparison.other_label, "Δ", "95 % interval", "p (Holm)", _DETECTABLE_HEADING),
         *("↑", "↓", "n", "verdict"),
     ]
     rows = []
@@ -38,7 +39,7 @@ def to_grid(comparison: Comparison) -> Grid:
         _legend(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after_row=task_count - 1,
-        droppable_headings=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.first),
+        droppable_headings=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.base_label),
     )
 
 
@@ -46,10 +47,10 @@ def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
     """All facts of some comparisons, fractions of 1."""
     return [
         {
-            "first": comparison.first,
-            "second": comparison.second,
+            "first": comparison.base_label,
+            "second": comparison.other_label,
             "lines": [_line_json(line) for line in comparison.lines],
-            "notes": comparison.notes,
+            "notes": _note_lines(comparison),
         }
         for comparison in comparisons
     ]
@@ -60,11 +61,11 @@ def _row_texts(line: ComparisonLine) -> list[str]:
     if difference is None:
         return [line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict]
     is_paired = line.name not in AVERAGE_TITLE_BY_NAME and difference.test != UNPAIRED_TEST
-    detectable_difference = difference.smallest_detectable
+    detectable_difference = line.smallest_detectable
     return [
         line.title,
-        format_percent(line.first),
-        format_percent(line.second),
+        format_percent(line.base_score),
+        format_percent(line.other_score),
         format_percent(difference.value, signed=True),
         f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}",
         "–" if line.p is None else format_p(line.p),
@@ -83,17 +84,33 @@ def _legend(comparison: Comparison) -> list[str]:
         "" if test_names == [UNPAIRED_TEST] else ", on the same questions; ↑ ↓ questions whose score rose, fell"
     )
     return [
-        f"Δ is {comparison.second} minus {comparison.first}, in points{pairing_text}",
+        f"Δ is {comparison.other_label} minus {comparison.base_label}, in points{pairing_text}",
         f"p by {', '.join(test_names)}; corrected by Holm over all lines that are compared; better or worse: "
         f"p < {SIGNIFICANCE_LEVEL}",
         "95 % interval: of each line alone, not corrected",
         f"{_DETECTABLE_HEADING}: the smallest true difference that a comparison of this size shows four times in five",
-        *comparison.notes,
+        *_note_lines(comparison),
     ]
 
 
+def _note_lines(comparison: Comparison) -> list[str]:
+    titles = {line.name: line.title for line in comparison.lines}
+    return [note_line(note, titles) for note in comparison.notes]
+
+
 def _line_json(line: ComparisonLine) -> dict[str, Any]:
-    line_values = dataclasses.asdict(line) | {"verdict": line.verdict}
-    if line.difference is not None:
-        line_values["difference"]["smallest"] = line_values["difference"].pop("smallest_detectable")
-    return line_values
+    difference = None if line.difference is None else dataclasses.asdict(line.difference)
+    if difference is not None:
+        difference["smallest"] = difference.pop("smallest_detectable")
+    return {
+        "name": line.name,
+        "title": line.title,
+        "metric": line.metric,
+        "first": line.base_score,
+        "second": line.other_score,
+        "difference": difference,
+        "adjusted": line.corrected_p,
+        "smallest_corrected": line.smallest_detectable,
+        "note": line.note,
+        "verdict": line.verdict,
+    }

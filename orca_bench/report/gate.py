@@ -146,9 +146,9 @@ def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[
 
 
 def _as_task_line(line: ComparisonLine) -> _TaskLine | None:
-    if line.first is None or line.second is None or line.difference is None:
+    if line.base_score is None or line.other_score is None or line.difference is None:
         return None
-    return _TaskLine(line.first, line.second, line.difference)
+    return _TaskLine(line.base_score, line.other_score, line.difference)
 
 
 def _closest_line(lines: Sequence[_TaskLine], mean: float) -> _TaskLine:

@@ -136,12 +136,12 @@ def normal_difference(
     )
 
 
-def smallest_detectable(stderr: float) -> float:
-    """The smallest true difference that a two-sided test at 5 % detects with a power of 80 %: 2.8 standard errors.
+def smallest_detectable(stderr: float, significance_level: float = 0.05) -> float:
+    """The smallest true difference that a two-sided test detects with a power of 80 %: at 5 %, 2.8 standard errors.
 
     Miller 2024, section 5.
     """
-    return (two_sided_quantile(None) + normal_quantile(_DETECTION_POWER)) * stderr
+    return (normal_quantile(1 - significance_level / 2) + normal_quantile(_DETECTION_POWER)) * stderr
 
 
 def mcnemar_p_value(better_count: int, worse_count: int) -> float:

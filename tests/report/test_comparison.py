@@ -71,7 +71,7 @@ def test_one_question_and_all_right_have_no_empty_interval(in_results_folder):
         comparison = compare(reading.read_with_questions(folder / name), [reading.read_with_questions(copy)])[0]
         differences = [line.difference for line in comparison.lines if line.difference]
         assert differences and all(difference.low < 0 < difference.high for difference in differences)
-        assert "byte for byte" in comparison.notes[-1]
+        assert "byte for byte" in comparison.notes[-1].text
     output = in_results_folder("table", "right.json").stdout
     assert "± 0.00" not in output and "[" in output
 

@@ -1,0 +1,320 @@
+"""Results and comparisons in, one plain sentence out: what was found, and what could have been found.
+
+Every report begins with such a sentence. It says "better" and "worse" only of differences that are significant after correction,
+and "no difference is shown" only together with the smallest difference that would have been shown (the smallest detectable
+difference: four times in five). Results of different suites or protocols are never ranked together. Its own module because
+table, comparison, page, card and published folder say the same of the same results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orca_bench.errors import UserError
+from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.reported_comparison import compare_with_reported, score_interval
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.models import Result
+from orca_bench.results.reading import ResultFile
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
+
+_MOST_NAMED_TASKS = 3
+
+
+def comparison_sentence(comparison: Comparison) -> str:
+    """What a comparison shows of its other result against its base, and how large a difference it would have shown."""
+    tasks = [line for line in comparison.lines if not line.is_average]
+    compared = [line for line in tasks if line.difference is not None]
+    if not compared:
+        reasons = "; ".join(dict.fromkeys(f"{line.title}: {line.verdict}" for line in tasks)) or "no task is in both"
+        return f"{comparison.other_label} and {comparison.base_label} cannot be compared ({reasons})."
+    sentences = [_verdict_sentence(comparison, compared)]
+    if comparison.is_paired:
+        sentences += _not_compared_sentences(tasks)
+    if comparison.protocols is not None:
+        base_protocol, other_protocol = comparison.protocols
+        sentences.append(
+            f"The protocols differ ({other_protocol}, {base_protocol}), and so a difference may be the protocol's."
+        )
+    if not comparison.is_paired:
+        sentences.append(
+            "Of reported scores only the numbers are known, so the comparison is not by question, and weaker."
+        )
+    return " ".join(sentences)
+
+
+def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
+    """What several comparisons with one base show: which results are better and worse than it, and on how many tasks."""
+    if len(comparisons) == 1:
+        return comparison_sentence(comparisons[0])
+    by_verdict: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        verdict, task_counts = _overall_verdict(comparison)
+        by_verdict.setdefault(verdict, []).append(f"{comparison.other_label}{task_counts}")
+    base_label = comparisons[0].base_label
+    phrases = {
+        "better": f"better than {base_label} on some tasks and worse on none: {{}}",
+        "worse": f"worse than {base_label} on some tasks and better on none: {{}}",
+        "mixed": "better on some and worse on others: {}",
+        "none": "no difference shown: {}",
+        "not compared": "not comparable: {}",
+    }
+    texts = [text.format(_join(by_verdict[verdict])) for verdict, text in phrases.items() if verdict in by_verdict]
+    sentence = "; ".join(texts)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def scores_sentence(results: Sequence[ResultFile], reported_scores: ReportedScores | None = None) -> str:
+    """What some results show, of whatever suites and protocols; `label` heads each.
+
+    Two results of one suite and protocol are compared, if their questions are there; one result stands against the reported
+    scores, if it may; results of several suites or protocols are described, not ranked.
+    """
+    if not results:
+        return (
+            "" if reported_scores is None else f"The reported scores of {reported_scores.name}; nothing was measured."
+        )
+    settings = {(result.suite.name, result.protocol.name) for result in (file.result for file in results)}
+    if len(settings) > 1:
+        return _several_settings_sentence(results)
+    if len(results) == 1:
+        return " ".join(filter(None, [_single_sentence(results[0]), _reported_sentence(results[0], reported_scores)]))
+    if len(results) == 2:
+        lower, higher = sorted(results, key=lambda file: _mean_value(file.result))
+        comparison = _try_compare(lower, higher)
+        if comparison is not None:
+            return comparison_sentence(comparison)
+    return _many_sentence(results)
+
+
+def points(fraction: float) -> str:
+    """A difference, a fraction of 1, in points: whole from ten on, else with one decimal."""
+    size = 100 * abs(fraction)
+    return f"{size:.0f}" if size >= 9.95 else f"{size:.1f}"
+
+
+def _verdict_sentence(comparison: Comparison, compared: Sequence[ComparisonLine]) -> str:
+    base = comparison.base_label if comparison.is_paired else f"the {comparison.base_label}"
+    other = comparison.other_label
+    better, worse, open_lines = (
+        [line for line in compared if line.verdict == verdict] for verdict in ("better", "worse", "no difference shown")
+    )
+    mean_text = _mean_text(comparison, better, worse)
+    if not better and not worse:
+        where = f"on {compared[0].title}" if len(compared) == 1 else f"on any of {len(compared)} tasks"
+        sentence = (
+            f"no difference between {other} and {base} is shown {where} ({_detectable_text(open_lines)}){mean_text}."
+        )
+        return sentence[0].upper() + sentence[1:]
+    clauses = []
+    if better:
+        clauses.append(f"better than {base} on {_tasks_text(better, len(compared))}")
+    if worse:
+        than_text = "" if better else f" than {base}"
+        clauses.append(f"worse{than_text} on {_tasks_text(worse, len(compared), is_first=not better)}")
+    sentence = f"{other} is {' and '.join(clauses)}"
+    if len(compared) == 1:
+        sentence += f" ({_difference_text(compared[0])})"
+    if open_lines:
+        rest = (
+            _join([line.title for line in open_lines])
+            if len(open_lines) <= _MOST_NAMED_TASKS
+            else f"the other {len(open_lines)}"
+        )
+        sentence += f"; on {rest} no difference is shown ({_detectable_text(open_lines)})"
+    return f"{sentence}{mean_text}."
+
+
+def _tasks_text(lines: Sequence[ComparisonLine], compared_count: int, is_first: bool = True) -> str:
+    """The tasks by name where they are few, and how many of those compared, if it is not said yet."""
+    if len(lines) == compared_count:
+        return f"all {compared_count} tasks" if compared_count > 1 else lines[0].title
+    names_text = _join([line.title for line in lines])
+    count_text = f"{len(lines)} of {compared_count} tasks" if is_first else f"{len(lines)}"
+    if len(lines) > _MOST_NAMED_TASKS or (is_first and len(lines) + _MOST_NAMED_TASKS >= compared_count > 4):
+        return count_text
+    return f"{names_text} ({count_text})" if is_first else names_text
+
+
+def _difference_text(line: ComparisonLine) -> str:
+    difference = line.difference
+    assert difference is not None
+    return f"{100 * difference.value:+.1f} points, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+
+
+def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
+    """How large a difference the lines would have shown, by task where they are few."""
+    sizes = [line.smallest_detectable for line in lines]
+    known_sizes = [size for size in sizes if size is not None and size < 1]
+    if not known_sizes or any(line.difference is not None and line.difference.n < 2 for line in lines):
+        return (
+            "with so few questions none could have been" if _has_few_questions(lines) else "both have the same scores"
+        )
+    if len(lines) == 1:
+        return f"{points(known_sizes[0])} points would have been"
+    smallest, largest = points(min(known_sizes)), points(max(known_sizes))
+    if len(lines) <= _MOST_NAMED_TASKS and len(known_sizes) == len(lines) and smallest != largest:
+        return f"{_join([points(size) for size in known_sizes])} points would have been"
+    return f"{smallest if smallest == largest else f'{smallest} to {largest}'} points would have been"
+
+
+def _has_few_questions(lines: Sequence[ComparisonLine]) -> bool:
+    return any(line.difference is not None and line.difference.clusters < 6 for line in lines)
+
+
+def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: Sequence[ComparisonLine]) -> str:
+    """What the mean over the tasks adds to the verdicts on tasks; empty where it says the same, or there is none."""
+    line = next((line for line in comparison.lines if line.is_average and line.difference is not None), None)
+    if (
+        line is None
+        or (line.verdict == "better" and better and not worse)
+        or (line.verdict == "worse" and worse and not better)
+    ):
+        return ""
+    mean_title = line.title[0].lower() + line.title[1:]
+    if line.verdict == "no difference shown":
+        size = (
+            "" if line.smallest_detectable is None else f" ({points(line.smallest_detectable)} points would have been)"
+        )
+        return f"; in the {mean_title} none is shown{size}" if better or worse else f", nor in the {mean_title}{size}"
+    conjunction = "; in" if better or worse else ", but in"
+    return f"{conjunction} the {mean_title} {comparison.other_label} is {line.verdict} ({_difference_text(line)})"
+
+
+def _not_compared_sentences(tasks: Sequence[ComparisonLine]) -> list[str]:
+    lines = [line for line in tasks if line.difference is None]
+    if not lines:
+        return []
+    if len(lines) > _MOST_NAMED_TASKS:
+        return [f"{len(lines)} tasks were not compared ({'; '.join(dict.fromkeys(line.verdict for line in lines))})."]
+    verb = "was" if len(lines) == 1 else "were"
+    names = _join([line.title for line in lines])
+    return [f"{names} {verb} not compared ({'; '.join(dict.fromkeys(line.verdict for line in lines))})."]
+
+
+def _overall_verdict(comparison: Comparison) -> tuple[str, str]:
+    """(better, worse, mixed, none or not compared; on how many tasks) of one comparison among several."""
+    compared = [line for line in comparison.lines if not line.is_average and line.difference is not None]
+    better, worse = (sum(line.verdict == verdict for line in compared) for verdict in ("better", "worse"))
+    if not compared:
+        return "not compared", ""
+    if better and worse:
+        return "mixed", f" ({better} and {worse} of {len(compared)})"
+    if better or worse:
+        return "better" if better else "worse", f" ({better or worse} of {len(compared)})"
+    return "none", ""
+
+
+def _single_sentence(result_file: ResultFile) -> str:
+    result = result_file.result
+    tasks = [result.tasks[task.name] for task in ALL_TASKS if task.name in result.tasks]
+    if not tasks:
+        return f"{result_file.label} has no finished task ({_setting_text(result)})."
+    question_count = sum(task.n for task in tasks)
+    counted = f"{question_count:,} question{'s' if question_count != 1 else ''}"
+    if len(tasks) == 1:
+        score_text = f"{100 * tasks[0].value:.1f} % on {tasks[0].title}"
+        if tasks[0].n > 1:
+            low, high = (100 * bound for bound in score_interval(tasks[0]))
+            return (
+                f"{result_file.label} scores {score_text} ({_setting_text(result)}, {counted}); "
+                f"the true score lies between {low:.1f} and {high:.1f} (95 % interval)."
+            )
+        return (
+            f"{result_file.label} scores {score_text} ({_setting_text(result)}, {counted}): too few to conclude from."
+        )
+    mean_name, mean = next(
+        ((AVERAGE_TITLE_BY_NAME[name], each) for name, each in result.averages.items() if each.value is not None),
+        ("", None),
+    )
+    mean_text = (
+        f"scores {100 * mean.value:.1f} % in the {mean_name[0].lower()}{mean_name[1:]}"
+        if mean is not None and mean.value is not None
+        else f"has scores on {len(tasks)} tasks"
+    )
+    return f"{result_file.label} {mean_text} ({_setting_text(result)}, {counted}){_precision_text(result)}."
+
+
+def _precision_text(result: Result) -> str:
+    """How precisely the scores of a result are known: half the width of their intervals."""
+    half_widths = [(high - low) / 2 for low, high in map(score_interval, result.tasks.values())]
+    smallest, largest = points(min(half_widths)), points(max(half_widths))
+    size = smallest if smallest == largest else f"{smallest} to {largest}"
+    return f"; each task's score is known to within {size} points (95 % interval)"
+
+
+def _reported_sentence(result_file: ResultFile, reported_scores: ReportedScores | None) -> str:
+    if reported_scores is None or not result_file.result.suite.comparable:
+        return ""
+    comparison = compare_with_reported(result_file, reported_scores)
+    return comparison_sentence(comparison) if any(line.difference for line in comparison.lines) else ""
+
+
+def _try_compare(base: ResultFile, other: ResultFile) -> Comparison | None:
+    """The comparison of two results, or None where their questions are not there or have nothing in common."""
+    if not base.questions_by_task or not other.questions_by_task:
+        return None
+    try:
+        return compare(base, [other])[0]
+    except UserError:
+        return None
+
+
+def _many_sentence(results: Sequence[ResultFile]) -> str:
+    """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
+    setting_text = _setting_text(results[0].result)
+    ranked = sorted(results, key=lambda file: -_mean_value(file.result))
+    best = ranked[0]
+    if _mean_value(best.result) < 0 or any(set(file.result.tasks) != set(best.result.tasks) for file in results):
+        return f"{len(results)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
+    comparisons = correct_together(
+        [comparison for file in ranked[1:] if (comparison := _try_compare(best, file)) is not None]
+    )
+    beaten = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
+    undecided = [file.label for file in ranked[1:] if file.label not in beaten]
+    head = f"Of {len(results)} results ({setting_text}) {best.label} has the highest mean"
+    if len(best.result.tasks) == 1:
+        head = f"{head.removesuffix('mean')}score"
+    if not undecided:
+        return f"{head}, and is shown to be better than each of the others."
+    if not beaten and len(results) > 2:
+        return f"{head}, but is not shown to be better than any of the others."
+    rest = _join(undecided) if len(undecided) <= _MOST_NAMED_TASKS else f"{len(undecided)} of the others"
+    return f"{head}{';' if beaten else ', but'} it is not shown to be better than {rest}."
+
+
+def _is_worse_over_all(comparison: Comparison) -> bool:
+    """Whether the other result is worse than the base in the mean, or, without a mean, on some tasks and better on none."""
+    averages = [line for line in comparison.lines if line.is_average]
+    return any(line.verdict == "worse" for line in averages) if averages else _overall_verdict(comparison)[0] == "worse"
+
+
+def _mean_value(result: Result) -> float:
+    """The mean over the tasks that there are, -1 for none."""
+    values = [task.value for name, task in result.tasks.items() if name in TASK_BY_NAME]
+    return math.fsum(values) / len(values) if values else -1.0
+
+
+def _several_settings_sentence(results: Sequence[ResultFile]) -> str:
+    suites = list(dict.fromkeys(file.result.suite.name for file in results))
+    protocols = list(dict.fromkeys(file.result.protocol.name for file in results))
+    kinds = []
+    if len(suites) > 1:
+        kinds.append(f"suites ({_join(suites)})")
+    if len(protocols) > 1:
+        kinds.append(f"protocols ({_join(protocols)})")
+    return (
+        f"{len(results)} results of different {' and '.join(kinds)}: their scores are numbers of different kinds, and are "
+        "ranked only within each."
+    )
+
+
+def _setting_text(result: Result) -> str:
+    limit_text = f", first {result.limit} rows of each task" if result.limit else ""
+    return f"suite {result.suite.name}, protocol {result.protocol.name}{limit_text}"
+
+
+def _join(texts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"

@@ -1,0 +1,117 @@
+"""The sentence that each report begins with: what it claims, what it does not claim, and what it would have found."""
+
+import dataclasses
+
+import pytest
+from result_contents import result_content
+
+from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.conclusions import comparison_sentence, comparisons_sentence, scores_sentence
+from orca_bench.report.reported_comparison import compare_with_reported
+from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.results import reading
+from orca_bench.results.migration import migrate_result
+from orca_bench.results.models import Result
+from orca_bench.results.reading import ResultFile
+from orca_bench.stats.paired_tests import paired_difference
+from orca_bench.suite import TASK_BY_NAME
+
+
+def line(name, rose, fell, n=100):
+    """A line of a task of which `rose` questions of `n` became right and `fell` wrong."""
+    base_scores = [0] * rose + [1] * fell + [0] * (n - rose - fell)
+    other_scores = [1] * rose + [0] * fell + [0] * (n - rose - fell)
+    difference = paired_difference(base_scores, other_scores)
+    return ComparisonLine(name, TASK_BY_NAME[name].title, "acc", fell / n, rose / n, difference)
+
+
+def sentence(*lines, **options):
+    """The sentence of a comparison of `new` with `old`."""
+    return comparison_sentence(correct_together([Comparison("old", "new", list(lines), **options)])[0])
+
+
+def a_result(label, **options):
+    """A small result without questions."""
+    return ResultFile(None, label, migrate_result(Result.from_file_content(result_content(**options))))
+
+
+def test_better_and_worse_are_said_of_significant_differences_and_the_rest_could_have_been_shown():
+    text = sentence(line("hellaswag", 60, 0), line("arc_challenge", 50, 2), line("mmlu", 5, 7))
+    assert text.startswith("new is better than old on HellaSwag and ARC-Challenge (2 of 3 tasks); ")
+    assert "on MMLU no difference is shown (" in text and text.endswith("points would have been).")
+    assert sentence(line("hellaswag", 60, 0)).startswith(
+        "new is better than old on HellaSwag (+60.0 points, 95 % interval "
+    )
+    mixed = sentence(line("hellaswag", 60, 0), line("winogrande", 0, 60))
+    assert mixed == "new is better than old on HellaSwag (1 of 2 tasks) and worse on Winogrande."
+
+
+def test_without_a_significant_difference_nothing_is_claimed():
+    text = sentence(line("hellaswag", 6, 4), line("mmlu", 5, 7))
+    assert text.startswith("No difference between new and old is shown on any of 2 tasks (")
+    assert "better" not in text and "worse" not in text
+
+
+def test_what_would_have_been_shown_is_of_the_corrected_test():
+    alone = correct_together([Comparison("old", "new", [line("mmlu", 5, 7)])])[0].lines[0]
+    of_seven = correct_together([Comparison("old", "new", [line(name, 5, 7) for name in TASK_BY_NAME])])[0].lines[0]
+    assert alone.smallest_detectable == pytest.approx(alone.difference.smallest_detectable)
+    assert of_seven.smallest_detectable == pytest.approx(
+        alone.smallest_detectable * (2.690 + 0.842) / (1.960 + 0.842), rel=1e-3
+    )
+
+
+def test_one_question_shows_nothing_and_says_so():
+    assert "with so few questions none could have been" in sentence(line("mmlu", 1, 0, n=1))
+    one = a_result("m", names=["mmlu"])
+    one.result.tasks["mmlu"].n = 1
+    assert "1 question): too few to conclude from" in scores_sentence([one])
+
+
+def test_tasks_that_cannot_be_compared_are_named_with_the_reason():
+    other_rows = ComparisonLine("drop", "DROP", "f1", note="other rows")
+    assert sentence(line("hellaswag", 60, 0), other_rows).endswith(" DROP was not compared (other rows).")
+    assert sentence(other_rows) == "new and old cannot be compared (DROP: other rows)."
+
+
+def test_a_difference_of_protocols_and_a_comparison_without_pairs_are_said():
+    assert "a difference may be the protocol's" in sentence(
+        line("mmlu", 60, 0), protocols=("orca v2", "leaderboard v1")
+    )
+    text = comparison_sentence(compare_with_reported(a_result("m", value=0.9), read_reported_scores()))
+    assert text.startswith("m is better than the reported orca_mini_13b on all 7 tasks.") and "weaker" in text
+
+
+def test_one_result_is_said_with_its_setting_and_how_exactly_it_is_known():
+    text = scores_sentence([a_result("m", limit=20, comparable=False)], read_reported_scores())
+    assert (
+        "m scores 50.0 % in the mean of all seven (suite mini, protocol orca, first 20 rows of each task, 700" in text
+    )
+    assert "reported" not in text
+    assert "interval" in scores_sentence([a_result("m", names=["mmlu"])])
+    assert "no finished task" in scores_sentence([a_result("m", names=[])])
+
+
+def test_different_suites_and_protocols_are_never_ranked():
+    text = scores_sentence([a_result("a"), a_result("b", value=0.9, comparable=False), a_result("c", protocol="plain")])
+    assert "different suites (open-llm-leaderboard-v1 and mini) and protocols (orca and plain)" in text
+    assert "best" not in text and "highest" not in text and "better" not in text
+
+
+def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_shown(in_results_folder):
+    folder = in_results_folder.folder
+    good, bad = (reading.read_with_questions(folder / f"{name}.json", name) for name in ("good", "bad"))
+    assert scores_sentence([good, bad]).startswith(
+        "good is better than bad on HellaSwag (1 of 7 tasks); on the other 6 "
+    )
+    twin = dataclasses.replace(good, label="twin")
+    text = scores_sentence([bad, good, twin])
+    assert "good has the highest mean; it is not shown to be better than twin." in text
+    assert "not shown to be better than any of the others" in scores_sentence(
+        [a_result("x"), a_result("y"), a_result("z")]
+    )
+    assert "not all of them of the same tasks" in scores_sentence(
+        [good, twin, a_result("x", comparable=False, names=["mmlu"])]
+    )
+    several = comparisons_sentence(compare(good, [bad, reading.read_with_questions(folder / "a.json", "a")]))
+    assert several.startswith("Worse than good on some tasks and better on none: ")
