@@ -191,12 +191,9 @@ def newest_model(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
 
 def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     """The result file below `runs` that was written last; raises UserError where there is none."""
-    from orca_bench.results.reading import is_result_file
+    from orca_bench.results import result_lookup
 
-    result_paths = [path for path in Path(runs).glob("*/results/**/*.json") if is_result_file(path)]
-    if not result_paths:
-        raise UserError(f"no result below {runs}", where="RESULT", hint="orca-bench eval writes one")
-    return max(result_paths, key=lambda path: path.stat().st_mtime)
+    return result_lookup.newest_result(Path(runs))
 
 
 def _text_list(text_or_texts: str | Sequence[str]) -> list[str]:

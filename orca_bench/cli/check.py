@@ -8,17 +8,20 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import single_group
 
 
 @click.command("check")
-@click.argument("result", type=options.PATH)
+@click.argument("result", type=options.RESULT)
 @click.option(
     "--baseline",
     "baselines",
     multiple=True,
     required=True,
-    type=options.PATH,
-    help="The result to compare it with; repeat it for runs of one recipe with other seeds (five show more than two).",
+    type=options.RESULT,
+    metavar="RESULT",
+    help="The result to compare it with, or a folder of several; may be repeated. Several are runs of one recipe with other "
+    "seeds (five show more than two).",
 )
 @click.option("--rules", type=options.PATH, help="YAML file of the rules: level, smallest_loss, floors, tasks.")
 @click.option("--summary", type=options.PATH, help="Write a summary in Markdown to this file.")
@@ -29,16 +32,20 @@ from orca_bench.cli import options
     help="Print GitHub's ::error lines.  [default: where GITHUB_ACTIONS is true]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON on standard output.")
+@options.runs
 def command(
-    result: Path,
-    baselines: tuple[Path, ...],
+    result: str,
+    baselines: tuple[str, ...],
     rules: Path | None,
     summary: Path | None,
     junit: Path | None,
     annotations: bool | None,
     as_json: bool,
+    runs: Path,
 ) -> int:
     """Fail (exit 1) where RESULT is worse than its baseline: a gate for CI.
+
+    RESULT and the baselines are names of runs, folders or result files.
 
     A task fails if its loss is significant (paired on the same questions, corrected over the tasks) and at least
     `smallest_loss` points, or if its score is below a floor. Results of another protocol, other rows or another limit,
@@ -48,7 +55,8 @@ def command(
     to the job's page.
 
     \b
-      orca-bench check runs/mini/results/orca.json --baseline results/baselines/mini-0.json
+      orca-bench check mini --baseline mini-untrained
+      orca-bench check runs/mini/results/orca.json --baseline results/baselines
       orca-bench check new.json --baseline old.json --rules gate.yaml --summary gate.md --junit gate.xml
 
     \b
@@ -66,9 +74,10 @@ def command(
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
 
+    group = single_group(result, baselines, runs)
     gate_report = gate.check(
-        reading.read_with_questions(result),
-        [reading.read_with_questions(path) for path in baselines],
+        reading.read_with_questions(group.base_path),
+        [reading.read_with_questions(path) for path in group.other_paths],
         read_rules(rules),
     )
     if summary:

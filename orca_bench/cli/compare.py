@@ -8,12 +8,13 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import pair_results
 from orca_bench.errors import UserError
 
 
 @click.command("compare")
-@click.argument("first", type=options.PATH)
-@click.argument("others", nargs=-1, type=options.PATH)
+@click.argument("first", type=options.RESULT)
+@click.argument("others", nargs=-1, type=options.RESULT)
 @click.option(
     "--reported", help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file."
 )
@@ -25,8 +26,12 @@ from orca_bench.errors import UserError
     show_default=True,
     help="terminal and markdown are in percent; json in fractions of 1.",
 )
-def command(first: Path, others: tuple[Path, ...], reported: str | None, form: str) -> None:
+@options.runs
+def command(first: str, others: tuple[str, ...], reported: str | None, form: str, runs: Path) -> None:
     """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
+
+    FIRST and OTHERS are names of runs, folders or result files; runs with results of several protocols are compared protocol
+    by protocol.
 
     FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),
@@ -35,8 +40,8 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
     and weaker.
 
     \b
-      orca-bench compare runs/a/results/orca.json runs/b/results/orca.json
-      orca-bench compare runs/a/results/leaderboard.json --reported orca_mini_13b
+      orca-bench compare mini-untrained mini
+      orca-bench compare runs/mine/results/leaderboard.json --reported orca_mini_13b
     """
     if not others and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
@@ -47,10 +52,12 @@ def command(first: Path, others: tuple[Path, ...], reported: str | None, form: s
     from orca_bench.report.result_selection import result_labels
     from orca_bench.results import reading
 
-    paths = [first, *others]
-    labels = result_labels([reading.read_result(path) for path in paths])
-    results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
-    comparisons = api.compare(*results, reported=reported)
+    comparisons = []
+    for group in pair_results(first, others, runs):
+        paths = [group.base_path, *group.other_paths]
+        labels = result_labels([reading.read_result(path) for path in paths])
+        results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
+        comparisons += api.compare(*results, reported=reported)
     if form == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return

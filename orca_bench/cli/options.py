@@ -14,6 +14,8 @@ from orca_bench import suite
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PATH = click.Path(path_type=Path)
+#: The type of what names results: runs' names, folders, result files (cli/result_words.py turns them into files).
+RESULT = click.STRING
 
 system: Decorator = click.option(
     "--system",

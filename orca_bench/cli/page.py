@@ -8,25 +8,27 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_results
 
 
 @click.command("page")
-@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.argument("results", nargs=-1, required=True, type=options.RESULT)
 @click.option("--out", type=options.PATH, default="page.html", show_default=True, help="The page to write.")
 @click.option("--title", help="The title of the page.  [default: the models' names]")
 @options.reported
 @options.result_benchmarks
 @options.runs
 def command(
-    results: tuple[Path, ...], out: Path, title: str | None, reported: str, benchmarks: Path | None, runs: Path
+    results: tuple[str, ...], out: Path, title: str | None, reported: str, benchmarks: Path | None, runs: Path
 ) -> None:
     """Write one HTML page of RESULTS, of any models: table, pictures, warnings, and a viewer of every question.
 
-    RESULTS are files, or folders whose results are all used. The page needs no server and no network. Its viewer lists the
-    questions that one result has right and another wrong, and shows the exact request and answer of each.
+    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used. The page needs no server
+    and no network. Its viewer lists the questions that one result has right and another wrong, and shows the exact request
+    and answer of each.
 
     \b
-      orca-bench page runs/mine/results
+      orca-bench page mini-untrained mini
       orca-bench page early.json late.json --benchmarks path/to/benchmarks --out early-late.html
     """
     from orca_bench import mini
@@ -37,12 +39,11 @@ def command(
     from orca_bench.report import html_page
     from orca_bench.report.pictures import draw_pictures
     from orca_bench.report.reported_scores import read_reported_scores
-    from orca_bench.report.result_selection import select_results
 
     reported_scores = read_reported_scores(reported)
-    selection = select_results(results).with_questions()
+    selection = select_results(results, runs).with_questions()
     result_files = selection.results
-    benchmarks_folder = default_benchmarks([file.path for file in result_files], benchmarks)
+    benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
     requests_of = (
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
     )

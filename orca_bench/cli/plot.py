@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_results
 
 
 @click.command("plot")
-@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.argument("results", nargs=-1, required=True, type=options.RESULT)
 @click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to.")
 @options.reported
 @click.option("--over-steps", is_flag=True, help="Draw only the scores of one run's checkpoints over its steps.")
@@ -18,23 +19,25 @@ from orca_bench.cli import options
     "--steps",
     help="The step of each RESULT: 100,200,400.  [default: the step stored in the result, else in its file name]",
 )
-def command(results: tuple[Path, ...], out: Path, reported: str, over_steps: bool, steps: str | None) -> None:
-    """Draw RESULTS, which are files or folders of them, as PNG and SVG.
+@options.runs
+def command(
+    results: tuple[str, ...], out: Path, reported: str, over_steps: bool, steps: str | None, runs: Path
+) -> None:
+    """Draw RESULTS, which are names of runs, folders or result files, as PNG and SVG.
 
     Three pictures are drawn. `scores` has all tasks with 95 % intervals, reported scores and chance. `mmlu` has the subjects of
     the first RESULT, sorted by score. `steps` has each task over the steps of a run, if the results are of its checkpoints;
     with --over-steps it is the only picture.
 
     \b
-      orca-bench plot runs/mine/results
-      orca-bench plot runs/mine/results/leaderboard.json runs/mine/results/orca.json
+      orca-bench plot mini
+      orca-bench plot mine/leaderboard mine/orca
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
     from orca_bench.report import pictures
     from orca_bench.report.reported_scores import read_reported_scores
-    from orca_bench.report.result_selection import select_results
 
-    selection = select_results(results)
+    selection = select_results(results, runs)
     if over_steps or steps:
         drawings = [pictures.draw_steps(selection.results, _step_numbers(steps), out)]
     else:

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_results
 
 
 @click.command("publish")
-@click.argument("results", nargs=-1, required=True, type=options.PATH)
+@click.argument("results", nargs=-1, required=True, type=options.RESULT)
 @click.option("--out", type=options.PATH, default="results", show_default=True, help="The folder of published results.")
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
@@ -24,7 +25,7 @@ from orca_bench.cli import options
 @options.runs
 @click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
 def command(
-    results: tuple[Path, ...],
+    results: tuple[str, ...],
     out: Path,
     name: str | None,
     card: Path | None,
@@ -36,6 +37,8 @@ def command(
 ) -> None:
     """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
 
+    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used.
+
     OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one
     file with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
     `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that exists
@@ -44,8 +47,8 @@ def command(
     the mini suite.
 
     \b
-      orca-bench publish runs/mine/results/leaderboard.json runs/mine/results/orca.json
-      orca-bench publish runs/mine/results/leaderboard.json --push me/my_model
+      orca-bench publish mine
+      orca-bench publish mine/leaderboard --push me/my_model
     """
     from orca_bench import mini
     from orca_bench.cli.console import counting
@@ -53,15 +56,16 @@ def command(
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.report import publishing
 
-    benchmarks_folder = default_benchmarks(results, benchmarks)
+    selection = select_results(results, runs)
+    benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
     requests_of = (
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
     )
     with counting("writing questions") as progress:
-        publication = publishing.publish(results, out, name, card, source_url, reported, requests_of, progress)
+        publication = publishing.publish(selection.paths, out, name, card, source_url, reported, requests_of, progress)
     for path in publication.files:
         click.echo(path)
-    for note in publication.notes:
+    for note in [*selection.notes, *publication.notes]:
         click.echo(f"note: {note}", err=True)
     if push:
         click.echo(publishing.upload_card(publication.card, push))

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_results
 from orca_bench.errors import UserError
 
 _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
 
 
 @click.command("table")
-@click.argument("results", nargs=-1, type=options.PATH)
+@click.argument("results", nargs=-1, type=options.RESULT)
 @options.reported
 @click.option(
     "--layout",
@@ -32,26 +33,25 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     help="csv and json are not rounded, and always use `--layout tasks`.",
 )
 @options.runs
-def command(results: tuple[Path, ...], reported: str, layout: str, form: str, runs: Path) -> None:
-    """Show RESULT files beside the reported scores, with difference, standard error and n.
+def command(results: tuple[str, ...], reported: str, layout: str, form: str, runs: Path) -> None:
+    """Show RESULTS beside the reported scores, with difference, standard error and n.
 
-    RESULT is a result file, or a folder whose results are all used; one in a folder that cannot be read is named and left
-    out. The default is the newest result below runs/. Notes below the table name protocols, limits and suites that make a
-    comparison unfair. `--layout models` is the leaderboard's layout; the best number of a column is bold only if it is
-    significantly best.
+    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used, and one that cannot be read
+    is named and left out. The default is the newest result below runs/. Notes below the table name protocols, limits and
+    suites that make a comparison unfair. `--layout models` is the leaderboard's layout; the best number of a column is bold
+    only if it is significantly best.
 
     \b
       orca-bench table
-      orca-bench table runs/a/results/orca.json runs/b/results/orca.json --format markdown
+      orca-bench table mini-untrained mini --format markdown
       orca-bench table runs/ --layout models --format latex
     """
     from orca_bench import api
     from orca_bench.report import grid_formats, score_table_formats
     from orca_bench.report.leaderboard import build_leaderboard
     from orca_bench.report.reported_scores import read_reported_scores
-    from orca_bench.report.result_selection import select_results
 
-    selection = select_results(results or [api.newest_result(runs)])
+    selection = select_results(results, runs)
     reported_scores = read_reported_scores(reported)
     is_for_programs = form in ("csv", "json")
     if layout == "models" and is_for_programs:

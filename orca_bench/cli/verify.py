@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_single_result
 from orca_bench.errors import UserError
 
 
 @click.command("verify")
-@click.argument("result", required=False, type=options.PATH)
+@click.argument("result", required=False, type=options.RESULT)
 @click.option(
     "--benchmarks",
     type=options.PATH,
@@ -28,9 +29,11 @@ from orca_bench.errors import UserError
 @options.runs
 @options.as_json
 def command(
-    result: Path | None, benchmarks: Path | None, no_rescore: bool, check_rows: Path | None, runs: Path, as_json: bool
+    result: str | None, benchmarks: Path | None, no_rescore: bool, check_rows: Path | None, runs: Path, as_json: bool
 ) -> int:
     """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
+
+    RESULT is the name of a run, a folder or a result file.
 
     The requests are rebuilt from the rows and their hash is compared; each question is scored again from its answers; values,
     standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions,
@@ -41,12 +44,12 @@ def command(
     leaderboard. The hash of a split covers the columns that its task reads, in order; line ends do not count.
 
     \b
-      orca-bench verify runs/mini/results/orca.json
+      orca-bench verify mini
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
       orca-bench verify --check-rows path/to/benchmarks
     """
     if result is not None and check_rows is None:
-        return _verify_result(result, benchmarks, no_rescore, runs, as_json)
+        return _verify_result(select_single_result(result, runs), benchmarks, no_rescore, runs, as_json)
     if result is None and check_rows is not None:
         return _check_rows(check_rows, runs, as_json)
     raise UserError("one of RESULT and --check-rows is needed", where="verify")

@@ -1,7 +1,8 @@
-"""Paths of results and of folders in, results with headings out; a broken result in a folder is left out and named.
+"""Words for results in (a run, a folder, a file), results with headings out; a broken result in a folder is left out and named.
 
 A result that is named itself must be readable, so that no report silently lacks it; where a folder is searched, one broken file
-does not hide the others. Its own module because `table`, `plot` and `page` select results alike.
+does not hide the others. Its own module because `table`, `plot`, `page` and `publish` select results alike; what a word may be
+is decided in results/result_lookup.py.
 """
 
 from __future__ import annotations
@@ -14,23 +15,31 @@ from orca_bench.errors import UserError
 from orca_bench.results import reading
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.result_lookup import look_up_results
 
 
 @dataclass(frozen=True)
 class Selection:
     """Results with headings; `skipped_errors` has the error of each result in a folder that cannot be read.
 
-    `explicit_paths` are the paths that the user named, not found in a folder.
+    `explicit_paths` are those of the results that the user named one by one. `word_notes` say how a word was understood that
+    could have meant something else.
     """
 
     results: list[ResultFile]
     skipped_errors: list[UserError]
     explicit_paths: frozenset[Path]
+    word_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
-        """A line for each result that was left out."""
-        return [f"left out: {error}" for error in self.skipped_errors]
+        """A line for each word that could have meant something else, and for each result that was left out."""
+        return [*self.word_notes, *(f"left out: {error}" for error in self.skipped_errors)]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the results."""
+        return [result_file.path for result_file in self.results]
 
     def with_questions(self, required: bool = True) -> Selection:
         """The same results with their questions; where these are not `required`, a result may lack its file of questions.
@@ -42,16 +51,21 @@ class Selection:
             has_questions = reading.questions_path_for(path).is_file()
             return reading.read_with_questions(path) if required or has_questions else _read_without_questions(path)
 
-        return _select([result.path for result in self.results], load, self.skipped_errors, self.explicit_paths)
+        selection = _select(self.paths, load, self.skipped_errors, self.explicit_paths)
+        return replace(selection, word_notes=self.word_notes)
 
 
-def select_results(paths: Sequence[Path]) -> Selection:
-    """The results that are named, and all those below the folders that are named; without their questions.
+def select_results(words: Sequence[str | Path], runs_folder: Path = Path("runs")) -> Selection:
+    """The results that runs' names, folders and files name, each once; without their questions.
 
-    Raises UserError for a named result that cannot be read, for a folder without results, and where no result remains.
+    A `Path` is never a run's name. Raises UserError for a word that names nothing, for a named result that cannot be read,
+    for a folder without results, and where no result remains.
     """
-    explicit_paths = frozenset(path for path in paths if not path.is_dir())
-    return _select(reading.find_result_files(paths), _read_without_questions, [], explicit_paths)
+    named_results = [look_up_results(word, runs_folder) for word in words]
+    paths = list(dict.fromkeys(path for named in named_results for path in named.paths))
+    explicit_paths = frozenset(path for named in named_results if named.folder is None for path in named.paths)
+    selection = _select(paths, _read_without_questions, [], explicit_paths)
+    return replace(selection, word_notes=tuple(named.note for named in named_results if named.note is not None))
 
 
 def result_labels(results: Sequence[Result]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,21 +144,6 @@ def _as_user_error(error: ValidationError, file_or_line: str | Path, file_kind: 
         where=file_or_line,
         hint="evaluate again",
     )
-
-
-def find_result_files(files_and_folders: Sequence[Path]) -> list[Path]:
-    """The result files of these paths, each once; of a folder all below it. Raises UserError for a folder without one."""
-    all_result_paths: list[Path] = []
-    for file_or_folder in files_and_folders:
-        result_paths_below = (
-            sorted(json_path for json_path in file_or_folder.rglob("*.json") if is_result_file(json_path))
-            if file_or_folder.is_dir()
-            else [file_or_folder]
-        )
-        if not result_paths_below:
-            raise UserError("no result in this folder", where=file_or_folder, hint="orca-bench eval writes them")
-        all_result_paths += result_paths_below
-    return list(dict.fromkeys(all_result_paths))
 
 
 def is_result_file(path: Path) -> bool:

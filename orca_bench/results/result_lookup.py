@@ -1,0 +1,180 @@
+"""What a user types for a result in, the result files that it names out: a run, a folder, or a file.
+
+A word that names a run is the run's name below the folder of runs (`mini`, `me/model`), or one of its results
+(`mini/orca`); anything else is a path. Its own module because every command that reads results takes the same words, and the
+Python interface too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.models.model_names import folder_name
+from orca_bench.results import reading
+
+#: Where a published copy of a run's results goes, beside the folder `results` of the run.
+PUBLISHED_FOLDER_NAME = "published"
+#: The end of the name of a result that made room for another one of other settings (merging.py).
+_REPLACED_STEM_PATTERN = re.compile(r"(.+)-[0-9a-f]{8}")
+_MAX_NAMES_IN_HINT = 8
+
+
+@dataclass(frozen=True)
+class NamedResults:
+    """The result files that one word names, at least one; `folder` is the folder that they were looked for in.
+
+    `folder` is None for a word that names a single file. `note` is what the user should know of how the word was understood.
+    """
+
+    word: str
+    paths: tuple[Path, ...]
+    folder: Path | None = None
+    note: str | None = None
+
+    @property
+    def main_paths(self) -> tuple[Path, ...]:
+        """Those that the folder is about: without results of a run's exports and without ones that others replaced.
+
+        Of a folder these are the results highest up in it.
+        """
+        current_paths = [path for path in self.paths if not _is_replaced(path)] or list(self.paths)
+        least_depth = min(len(path.parts) for path in current_paths)
+        return tuple(path for path in current_paths if len(path.parts) == least_depth)
+
+
+def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
+    """The results of a run's name, of a folder (a run's or any other) or of a result file.
+
+    A run's name stands before a file or folder of that name in the working directory, and the note says so; a path (`./mini`,
+    `mini/`, a Path) is never a run's name. Raises UserError, in one line with what is there, where a word names nothing and
+    where a folder has no result. A file is not read.
+    """
+    text = str(word)
+    if not text.strip():
+        raise UserError("an empty name of a result", where="RESULT", hint="is a variable unset?")
+    path = Path(text)
+    run_folder = None if isinstance(word, Path) else _run_folder(text, runs_folder)
+    if run_folder is not None and (paths := _results_below(run_folder)):
+        note = None
+        if path.exists() and not os.path.samefile(path, run_folder):
+            note = f"{text} is the run {run_folder}; write ./{text} for what is here"
+        return NamedResults(text, paths, run_folder, note)
+    if path.is_dir():
+        if paths := _results_below(path):
+            return NamedResults(text, paths, path)
+        raise UserError("no result in this folder", where=text, hint="orca-bench eval writes them")
+    if path.exists():
+        return NamedResults(text, (path,))
+    if run_folder is not None:
+        raise UserError(f"the run {run_folder} has no result", hint="orca-bench eval writes one")
+    if not isinstance(word, Path) and (result_path := _result_of_run(text, runs_folder)) is not None:
+        return NamedResults(text, (result_path,))
+    raise _unknown_word_error(text, path, runs_folder)
+
+
+def single_result(named_results: NamedResults, runs_folder: Path) -> Path:
+    """The one result that a word names; raises UserError, with the names of all, where it names several."""
+    paths = named_results.main_paths
+    if len(paths) > 1:
+        names = ", ".join(result_name(path, runs_folder) for path in paths[:_MAX_NAMES_IN_HINT])
+        etc = "" if len(paths) <= _MAX_NAMES_IN_HINT else ", …"
+        raise UserError(f"{len(paths)} results, and one is needed", where=named_results.word, hint=f"name {names}{etc}")
+    return paths[0]
+
+
+def result_name(path: Path, runs_folder: Path) -> str:
+    """The shortest name of a result file that `look_up_results` takes: RUN/STEM below the folder of runs, else its path."""
+    try:
+        parts = path.relative_to(runs_folder).with_suffix("").parts
+    except ValueError:
+        return str(path)
+    return "/".join((parts[0], *parts[2:])) if len(parts) > 2 and parts[1] == "results" else str(path)
+
+
+def newest_result(runs_folder: Path) -> Path:
+    """The result file below the folder of runs that was written last; raises UserError where there is none."""
+    paths = [path for path in runs_folder.glob("*/results/**/*.json") if reading.is_result_file(path)]
+    if not paths:
+        raise UserError(f"no result below {runs_folder}", where="RESULT", hint="orca-bench eval writes one")
+    return max(paths, key=lambda path: path.stat().st_mtime)
+
+
+def run_names(runs_folder: Path) -> list[str]:
+    """The names of the runs that have a folder of results."""
+    return sorted(folder.parent.name for folder in runs_folder.glob("*/results") if folder.is_dir())
+
+
+def _run_folder(text: str, runs_folder: Path) -> Path | None:
+    """The folder of the run of this name; None for a path and for a name that no run has."""
+    if text.endswith(("/", ".json")) or text.startswith((".", "/", "~")):
+        return None
+    folder = runs_folder / folder_name(text)
+    is_run = (folder / "results").is_dir() or (folder / "manifest.json").is_file()
+    return folder if is_run else None
+
+
+def _result_of_run(text: str, runs_folder: Path) -> Path | None:
+    """The result file of RUN/STEM, as `mini/orca` or `mini/step-100/orca`; None where there is none."""
+    parts = text.removesuffix(".json").split("/")
+    for name_length in (1, 2):  # the name of a model of the hub has one slash
+        name, stem = "/".join(parts[:name_length]), "/".join(parts[name_length:])
+        if stem and ".." not in parts:
+            path = runs_folder / folder_name(name) / "results" / f"{stem}.json"
+            if path.is_file():
+                return path
+    return None
+
+
+def _results_below(folder: Path) -> tuple[Path, ...]:
+    """The result files of a run's folder (those in its `results`), or all below any other folder; published copies left out."""
+    search_folder = folder / "results" if (folder / "results").is_dir() else folder
+    return tuple(
+        sorted(
+            path
+            for path in search_folder.rglob("*.json")
+            if not _is_published_copy(path, search_folder) and reading.is_result_file(path)
+        )
+    )
+
+
+def _is_published_copy(path: Path, search_folder: Path) -> bool:
+    """Whether a file below a folder lies in the `published` of a run."""
+    return any(
+        parent.name == PUBLISHED_FOLDER_NAME and (parent.parent / "results").is_dir()
+        for parent in path.parents
+        if parent.is_relative_to(search_folder) and parent != search_folder
+    )
+
+
+def _is_replaced(path: Path) -> bool:
+    """Whether a result made room for the one that now has its name."""
+    match = _REPLACED_STEM_PATTERN.fullmatch(path.stem)
+    return match is not None and path.with_name(f"{match[1]}{path.suffix}").is_file()
+
+
+def _unknown_word_error(text: str, path: Path, runs_folder: Path) -> UserError:
+    """The error of a word that names nothing: the nearest names, and which there are."""
+    names = run_names(runs_folder)
+    if text.endswith(".json") or path.parent.is_dir() and path.parent != Path("."):
+        neighbours = [entry.name for entry in path.parent.glob("*") if entry.is_dir() or entry.suffix == ".json"]
+        hint = _did_you_mean(path.name, neighbours, str(path.parent) + os.sep if path.parent != Path(".") else "")
+        return UserError("no such file" if text.endswith(".json") else "no such file or folder", where=text, hint=hint)
+    local_names = [entry.name for entry in Path().glob("*") if entry.is_dir() or entry.suffix == ".json"]
+    hint = _did_you_mean(text, [*names, *(name for name in local_names if not name.startswith("."))], "")
+    existing_names = f"runs in {runs_folder}: {', '.join(names[:_MAX_NAMES_IN_HINT])}" if names else None
+    if names[_MAX_NAMES_IN_HINT:]:
+        existing_names = f"{existing_names}, …"
+    hints = [each for each in (hint, existing_names or f"{runs_folder} has no run with results") if each]
+    return UserError("no such run, folder or file", where=text, hint="; ".join(hints))
+
+
+def _did_you_mean(word: str, candidates: Iterable[str], prefix: str) -> str | None:
+    """A hint with the known names most like a word, or None where nothing is like it."""
+    close_matches = difflib.get_close_matches(word, [*dict.fromkeys(candidates)], n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(prefix + match for match in close_matches)}?" if close_matches else None

@@ -1,0 +1,74 @@
+"""A run's name, its folder, its results and a result file, wherever a command reads results."""
+
+import shutil
+
+import pytest
+from synthetic_results import random_result
+
+
+@pytest.fixture(scope="module")
+def in_runs(tmp_path_factory, command_in):
+    """The command in a folder with runs `old` and `new`, each with results of two protocols."""
+    folder = tmp_path_factory.mktemp("runs_by_name")
+    for name, share in (("old", 0.2), ("new", 0.8)):
+        results = folder / "runs" / name / "results"
+        results.mkdir(parents=True)
+        for protocol in ("orca", "leaderboard"):
+            random_result(results, name, share, tasks=["gsm8k"], file=f"{protocol}.json", protocol=protocol)
+    return command_in(folder)
+
+
+@pytest.mark.parametrize("word", ["old", "runs/old", "runs/old/results", "old/orca", "runs/old/results/orca.json"])
+@pytest.mark.parametrize("words", [("table",), ("plot",), ("page",), ("publish",)])
+def test_every_report_takes_every_word_for_a_result(in_runs, words, word):
+    done = in_runs(*words, word)
+    assert done.returncode == 0, done.stderr
+    for folder in ("plots", "results", "page.html"):
+        path = in_runs.folder / folder
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def test_compare_pairs_two_runs_by_protocol(in_runs):
+    done = in_runs("compare", "old", "new", "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| GSM8K |") == 2
+    assert in_runs("compare", "old/orca", "new", "--format", "markdown").stdout.count("| GSM8K |") == 1
+
+
+def test_one_result_is_needed_where_one_is_judged(in_runs):
+    for words in (("verify", "old"), ("check", "old", "--baseline", "new")):
+        assert "2 results, and one is needed; name old/leaderboard" in in_runs.refused(*words)
+    assert "runs/old/results/orca.json" in in_runs("check", "new/orca", "--baseline", "old").stdout
+    assert in_runs("verify", "new/orca", "--no-rescore").returncode == 0
+
+
+@pytest.mark.parametrize("command_name", ["table", "plot", "page", "publish", "compare", "check", "verify"])
+def test_a_name_that_no_run_has_is_refused_with_the_nearest(in_runs, command_name):
+    options = ["--baseline", "new"] if command_name == "check" else ["new"] if command_name == "compare" else []
+    line = in_runs.refused(command_name, "odl", *options)
+    assert line == "error: odl: no such run, folder or file; did you mean old?; runs in runs: new, old"
+
+
+def test_runs_elsewhere_are_named_with_their_folder(in_runs):
+    (in_runs.folder / "runs").rename(in_runs.folder / "elsewhere")
+    try:
+        assert in_runs("table", "old", "--runs", "elsewhere").returncode == 0
+        assert "no such run" in in_runs.refused("table", "old")
+    finally:
+        (in_runs.folder / "elsewhere").rename(in_runs.folder / "runs")
+
+
+def test_what_is_taken_by_default_is_named_on_standard_error(in_runs):
+    done = in_runs("table", "--format", "json")
+    assert done.stderr.startswith("result: runs/") and done.stderr.endswith(".json (the newest)\n")
+    assert done.stdout.startswith(("[", "{"))
+
+
+def test_a_word_that_could_mean_a_folder_here_is_explained(in_runs):
+    random_result(in_runs.folder, "x", 0.5, tasks=["gsm8k"])
+    (in_runs.folder / "old").mkdir()
+    try:
+        for words in (("table", "old"), ("compare", "old", "new")):
+            assert "note: old is the run runs/old; write ./old for what is here" in in_runs(*words).stderr
+    finally:
+        (in_runs.folder / "old").rmdir()
