@@ -159,7 +159,7 @@ def byte_fallback(tmp_path_factory, sentencepiece_models):
     from orca_bench import tokenizers
 
     folder = tmp_path_factory.mktemp("byte_fallback")
-    tokenizers.export(tokenizers.load(sentencepiece_models["llama"]), folder)
+    tokenizers.export_tokenizer(tokenizers.load_tokenizer(sentencepiece_models["llama"]), folder)
     (folder / "tokenizer.model").unlink()
     return folder
 
@@ -184,7 +184,7 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
         model=Model(random=Architecture(**options), tokenizer=str(tokenizer_file)),
         data=Data(records=["x"], max_length=256),
     )
-    tokenizer = tokenizers.load(tokenizer_file)
+    tokenizer = tokenizers.load_tokenizer(tokenizer_file)
     model = student_model.random_model(student_model.config(recipe, tokenizer), seed=1)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -72,7 +72,7 @@ def convert(
 
     ids = None if systems is None else _parse_system_ids(systems)
     with counting("converting") as progress:
-        conversion_report = conversion.convert(
+        conversion_report = conversion.convert_to_records(
             list(files),
             out,
             ids,

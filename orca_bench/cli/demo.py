@@ -59,7 +59,7 @@ def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
     from orca_bench.cli.interrupts import interruptible
 
     with interruptible(), EvaluationDisplay() as display:
-        return api.evaluate(model, runs, benchmarks=mini.BENCHMARKS, limit=limit, display=display)["orca"]
+        return api.evaluate(model, runs, benchmarks=mini.EMBEDDED_BENCHMARKS, limit=limit, display=display)["orca"]
 
 
 def _example_question(runs: Path) -> str:

@@ -84,13 +84,13 @@ def command(
 
     from orca_bench import api
     from orca_bench.cli.console import progress_message
-    from orca_bench.models.model_folder import locate
+    from orca_bench.models.model_folder import locate_model
     from orca_bench.serve.sampling import Sampling
     from orca_bench.serve.text_generation import Generator
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    model_source = locate(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
+    model_source = locate_model(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
     generator = Generator(model_source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for text in generator.answer(system_text, instruction, input_text, sampling):

@@ -15,5 +15,5 @@ def default_benchmarks(results: Sequence[Path], benchmarks: Path | None) -> Path
     Raises UserError for a file that is not a result.
     """
     if benchmarks is None and all(read_result(path).suite.name == "mini" for path in results):
-        return mini.BENCHMARKS
+        return mini.EMBEDDED_BENCHMARKS
     return benchmarks

@@ -81,9 +81,9 @@ def command(
     )
 
     from orca_bench.evaluate import offline_scoring
-    from orca_bench.models.model_folder import locate
+    from orca_bench.models.model_folder import locate_model
 
-    folder = locate(model, revision, progress_message, with_weights=False).folder if model else None
+    folder = locate_model(model, revision, progress_message, with_weights=False).folder if model else None
     with counting("requests, by task") as progress:
         request_count = offline_scoring.write_requests(selection, out, folder, progress)
     click.echo(f"{request_count:,} requests of protocol {protocol}: {out}", err=True)

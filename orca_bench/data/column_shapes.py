@@ -15,7 +15,7 @@ from orca_bench.errors import UserError, spelling_hint
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class ColumnShape:
     """Which column of a row holds what; None where there is no such column.
 
     `turns` holds a list of messages, `reasoning` the steps before the response. `assigns_system` says that a row without a
@@ -36,27 +36,29 @@ class Shape:
     @property
     def columns(self) -> frozenset[str]:
         """The columns that the shape names."""
-        return frozenset(column for field, column in dataclasses.asdict(self).items() if field in FIELDS and column)
+        return frozenset(
+            column for field, column in dataclasses.asdict(self).items() if field in SHAPE_FIELDS and column
+        )
 
 
 #: What a column can hold, in the words of `--map`; `messages` is `turns`.
-FIELDS = ("instruction", "response", "input", "system", "reasoning", "turns")
+SHAPE_FIELDS = ("instruction", "response", "input", "system", "reasoning", "turns")
 
 #: A row is of a shape where it has all of its columns; other columns do no harm, but for those in `_QUESTION_COLUMNS`.
-SHAPES = (
-    Shape("Alpaca, WizardLM, Orca sets", "instruction", "output", assigns_system=True),
-    Shape("Dolly", "instruction", "response", "context", assigns_system=True),
-    Shape("records", "instruction", "response"),
-    Shape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", assigns_system=True),
-    Shape("GSM8K", "question", "answer", assigns_system=True, response_mark="####"),
-    Shape("FLAN", "inputs", "targets", assigns_system=True),
-    Shape("OpenOrca", "question", "response"),
-    Shape("prompts", "prompt", "completion"),
-    Shape("prompts", "prompt", "response"),
-    Shape("instructions", "instruction", "completion"),
-    Shape("instructions", "instruction", "answer"),
-    Shape("chat", turns="messages"),
-    Shape("ShareGPT", turns="conversations"),
+KNOWN_COLUMN_SHAPES = (
+    ColumnShape("Alpaca, WizardLM, Orca sets", "instruction", "output", assigns_system=True),
+    ColumnShape("Dolly", "instruction", "response", "context", assigns_system=True),
+    ColumnShape("records", "instruction", "response"),
+    ColumnShape("FLAN's chain of thought", "question", "answer", reasoning="chain_of_thought", assigns_system=True),
+    ColumnShape("GSM8K", "question", "answer", assigns_system=True, response_mark="####"),
+    ColumnShape("FLAN", "inputs", "targets", assigns_system=True),
+    ColumnShape("OpenOrca", "question", "response"),
+    ColumnShape("prompts", "prompt", "completion"),
+    ColumnShape("prompts", "prompt", "response"),
+    ColumnShape("instructions", "instruction", "completion"),
+    ColumnShape("instructions", "instruction", "answer"),
+    ColumnShape("chat", turns="messages"),
+    ColumnShape("ShareGPT", turns="conversations"),
 )
 
 #: Columns that any shape may have beside its own.
@@ -66,17 +68,19 @@ _SYSTEM_COLUMNS = ("system", "system_prompt", "system_message")
 #: Columns that belong to a question: a row with one of them cannot be read as an instruction without it.
 _QUESTION_COLUMNS = ("choices", "options", "passage", "document", "paragraph", "article", "endings")
 
-_MAP_HINT = "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"
+_MAP_OPTION_HINT = (
+    "say which columns to read: --map instruction=COLUMN,response=COLUMN (and input=, system=, messages=)"
+)
 
 
 @functools.lru_cache(maxsize=1024)
-def shape_of_columns(columns: tuple[str, ...]) -> Shape:
+def shape_of_columns(columns: tuple[str, ...]) -> ColumnShape:
     """The shape of a row with these columns, whose case does not matter; its columns are named as in the row.
 
     Raises UserError, without a place, for columns of no known shape and of more than one.
     """
     column_names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
-    fitting_shapes = [shape for shape in SHAPES if shape.columns <= set(column_names)]
+    fitting_shapes = [shape for shape in KNOWN_COLUMN_SHAPES if shape.columns <= set(column_names)]
     fitting_shapes = [
         shape
         for shape in fitting_shapes
@@ -85,36 +89,38 @@ def shape_of_columns(columns: tuple[str, ...]) -> Shape:
     if not fitting_shapes:
         raise UserError(
             f"columns {', '.join(columns) or '(none)'} are those of no known instruction set",
-            hint=f"{_MAP_HINT}; orca-bench data convert --help has the known ones",
+            hint=f"{_MAP_OPTION_HINT}; orca-bench data convert --help has the known ones",
         )
     if len(fitting_shapes) > 1:
         shape_descriptions = " or ".join(
             f"{', '.join(sorted(shape.columns))} ({shape.name})" for shape in fitting_shapes
         )
-        raise UserError(f"columns can be read as {shape_descriptions}", hint=_MAP_HINT)
+        raise UserError(f"columns can be read as {shape_descriptions}", hint=_MAP_OPTION_HINT)
     shape = fitting_shapes[0]
     question_column = next((column for column in _QUESTION_COLUMNS if column in column_names), None)
     if question_column:
-        raise UserError(f"column '{question_column}' would be left out of the instruction", hint=_MAP_HINT)
+        raise UserError(f"column '{question_column}' would be left out of the instruction", hint=_MAP_OPTION_HINT)
     optional_columns = {
         "input": _only_present_column(_INPUT_COLUMNS, column_names, shape),
         "system": _only_present_column(_SYSTEM_COLUMNS, column_names, shape),
     }
-    shape_columns = {field: column_names[column] for field in FIELDS if (column := getattr(shape, field))}
+    shape_columns = {field: column_names[column] for field in SHAPE_FIELDS if (column := getattr(shape, field))}
     columns_by_field: dict[str, Any] = {
         field: column for field, column in optional_columns.items() if column
     } | shape_columns
     return dataclasses.replace(shape, **columns_by_field)
 
 
-def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: Shape) -> str | None:
+def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: ColumnShape) -> str | None:
     present_columns = [names[column] for column in columns if column in names and column not in shape.columns]
     if len(present_columns) > 1:
-        raise UserError(f"columns {' and '.join(present_columns)} can be read as one and the same", hint=_MAP_HINT)
+        raise UserError(
+            f"columns {' and '.join(present_columns)} can be read as one and the same", hint=_MAP_OPTION_HINT
+        )
     return present_columns[0] if present_columns else None
 
 
-def shape_of_options(options: Iterable[str]) -> Shape | None:
+def shape_of_options(options: Iterable[str]) -> ColumnShape | None:
     """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
 
     Raises UserError where it is not such a list.
@@ -138,4 +144,4 @@ def shape_of_options(options: Iterable[str]) -> Shape | None:
         raise UserError("instruction and response are needed", where="--map", hint="instruction=COLUMN,response=COLUMN")
     if "turns" in columns_by_field and set(columns_by_field) & {"instruction", "response", "input"}:
         raise UserError("messages hold instruction and response already", where="--map")
-    return Shape("--map", **columns_by_field)
+    return ColumnShape("--map", **columns_by_field)

@@ -11,12 +11,12 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.files import parse_json
 
-_ROLE_NAMES = {
+_NAMES_BY_ROLE = {
     "system": ("system", "developer"),
     "user": ("user", "human", "prompter", "instruction"),
     "assistant": ("assistant", "gpt", "chatgpt", "model", "bot", "bing", "bard", "output"),
 }
-_ROLE_BY_NAME = {name: role for role, names in _ROLE_NAMES.items() for name in names}
+_ROLE_BY_NAME = {name: role for role, names in _NAMES_BY_ROLE.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Exchange:
     problem: str = ""
 
 
-def exchange(messages: Any, where: str) -> Exchange:
+def exchange_of_messages(messages: Any, where: str) -> Exchange:
     """The exchange of a conversation of an optional system message, one question and one answer.
 
     Raises UserError where `messages` is not a list of messages.
@@ -43,7 +43,7 @@ def exchange(messages: Any, where: str) -> Exchange:
     system_texts = [text for role, text, _ in turns if role == "system"]
     roles = [role for role, _, _ in turns if role != "system"]
     if not problem and roles != ["user", "assistant"]:
-        problem = _order_problem(roles)
+        problem = _role_order_problem(roles)
     if not problem and (len(system_texts) > 1 or (system_texts and turns[0][0] != "system")):
         problem = "with a system message between the turns"
     if problem:
@@ -52,7 +52,7 @@ def exchange(messages: Any, where: str) -> Exchange:
     return Exchange(system_texts[0] if system_texts else None, user, assistant)
 
 
-def _order_problem(roles: list[str]) -> str:
+def _role_order_problem(roles: list[str]) -> str:
     if not roles:
         return "without messages"
     if roles == ["user"]:

@@ -23,7 +23,7 @@ from orca_bench.files import make_writable_folder, open_text_replacement
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, system_id_of, system_message
 
 #: The fifteen messages that have text, as the card used them.
-DEFAULT_SYSTEMS = tuple(range(2, 17))
+DEFAULT_SYSTEM_IDS = tuple(range(2, 17))
 
 
 @dataclass
@@ -51,22 +51,22 @@ class ConversionReport:
         self.first_left_out.setdefault(reason, location)
 
 
-def convert(
+def convert_to_records(
     paths: Sequence[Path],
     out: Path,
     systems: Sequence[int] | None = None,
     seed: int = 0,
-    mapping: column_shapes.Shape | None = None,
+    mapping: column_shapes.ColumnShape | None = None,
     strict: bool = False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ConversionReport:
     """Write the records of all files to `out`.
 
     `systems` are the ids of the messages to assign to rows without a system message, whatever set they are of; None assigns
-    one of `DEFAULT_SYSTEMS` to rows of published sets and message 5 to all others. Raises UserError where no record is left, and
-    with `strict` at the first row that would be left out; also where `out` is one of the files.
+    one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record is left,
+    and with `strict` at the first row that would be left out; also where `out` is one of the files.
     """
-    _check_not_input(out, paths)
+    _check_output_is_not_input(out, paths)
     report = ConversionReport()
     make_writable_folder(out.parent)
     with open_text_replacement(out) as handle:
@@ -82,9 +82,9 @@ def convert(
     return report
 
 
-def _check_not_input(out: Path, paths: Sequence[Path]) -> None:
+def _check_output_is_not_input(out: Path, paths: Sequence[Path]) -> None:
     """Raise UserError where `out` is one of the files that are read: it would be replaced, or its records doubled."""
-    if out.exists() and any(out.samefile(file) for path in paths for file in row_files.files_of(path)):
+    if out.exists() and any(out.samefile(file) for path in paths for file in row_files.data_files_of(path)):
         raise UserError(
             "is one of the files to convert", where=f"--out {out}", hint="write the records to another file"
         )
@@ -94,14 +94,14 @@ def _convert_rows(
     paths: Sequence[Path],
     systems: Sequence[int] | None,
     seed: int,
-    mapping: column_shapes.Shape | None,
+    mapping: column_shapes.ColumnShape | None,
     strict: bool,
     report: ConversionReport,
 ) -> Iterator[dict[str, Any]]:
     row_counts: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
     record_ids: set[str] = set()
     for path in paths:
-        for instruction in instructions.read(path, mapping):
+        for instruction in instructions.read_instructions(path, mapping):
             row_counts[instruction.source] += 1
             if instruction.problem:
                 if strict:
@@ -113,7 +113,7 @@ def _convert_rows(
                 instruction, row_counts[instruction.source], _system_text(instruction, systems, seed, report)
             )
             if record["id"] in record_ids:
-                record["id"] = _new_id(record["id"], record_ids)
+                record["id"] = _unused_record_id(record["id"], record_ids)
                 report.new_ids += 1
             record_ids.add(record["id"])
             yield record
@@ -132,7 +132,7 @@ def _system_text(
     report.assigned_systems += 1
     hash_input = "\0".join((str(seed), instruction.instruction, instruction.input, instruction.reference))
     text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
-    system_ids = DEFAULT_SYSTEMS if systems is None else systems
+    system_ids = DEFAULT_SYSTEM_IDS if systems is None else systems
     return system_message(system_ids[text_hash % len(system_ids)])
 
 
@@ -149,7 +149,7 @@ def _to_record(instruction: instructions.Instruction, row_number: int, system: s
     } | instruction.further_columns
 
 
-def _new_id(record_id: str, record_ids: set[str]) -> str:
+def _unused_record_id(record_id: str, record_ids: set[str]) -> str:
     """An id like `record_id` that is not among `record_ids`."""
     suffix_number = 2
     while f"{record_id}-{suffix_number}" in record_ids:

@@ -12,7 +12,7 @@ from typing import Any
 
 from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes
-from orca_bench.data.conversations import exchange
+from orca_bench.data.conversations import exchange_of_messages
 from orca_bench.errors import UserError, spelling_hint
 
 
@@ -39,32 +39,47 @@ class Instruction:
     further_columns: dict[str, Any] = field(default_factory=dict)
 
 
-def read(path: Path, mapping: column_shapes.Shape | None = None) -> Iterator[Instruction]:
+def read_instructions(path: Path, mapping: column_shapes.ColumnShape | None = None) -> Iterator[Instruction]:
     """The instructions of a file, of the files in a folder, or of those that a pattern matches; rows counted from 1.
 
     `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
-    rows of an unknown shape and what `row_files.read` cannot read.
+    rows of an unknown shape and what `row_files.read_rows` cannot read.
     """
-    row_number, source = 0, source_of(path)
-    for file in row_files.files_of(path):
-        for location, row in row_files.read(file):
+    row_number, source = 0, source_name_of(path)
+    for file in row_files.data_files_of(path):
+        for location, row in row_files.read_rows(file):
             row_number += 1
             yield _to_instruction(row, _shape_of_row(row, mapping, location), source, row_number, location)
 
 
-def source_of(path: Path) -> str:
+def source_name_of(path: Path) -> str:
     """The source name of the records of a path: its name, or that of a folder above it where it is generic (`train`)."""
     path = path.absolute()
-    candidate_names = [row_files.stem(path), *(parent.name for parent in path.parents)]
+    candidate_names = [row_files.data_file_stem(path), *(parent.name for parent in path.parents)]
     return next(
-        (name for name in candidate_names if name and name.lower() not in _GENERIC_NAMES and "*" not in name), "rows"
+        (name for name in candidate_names if name and name.lower() not in _GENERIC_SOURCE_NAMES and "*" not in name),
+        "rows",
     )
 
 
-_GENERIC_NAMES = ("train", "test", "validation", "data", "default", "main", "all", "plain_text", "0000", ".", "..")
+_GENERIC_SOURCE_NAMES = (
+    "train",
+    "test",
+    "validation",
+    "data",
+    "default",
+    "main",
+    "all",
+    "plain_text",
+    "0000",
+    ".",
+    "..",
+)
 
 
-def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, location: str) -> column_shapes.Shape:
+def _shape_of_row(
+    row: dict[str, Any], mapping: column_shapes.ColumnShape | None, location: str
+) -> column_shapes.ColumnShape:
     if mapping is not None:
         absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
         if absent_column is not None:
@@ -81,7 +96,7 @@ def _shape_of_row(row: dict[str, Any], mapping: column_shapes.Shape | None, loca
 
 
 def _to_instruction(
-    row: dict[str, Any], shape: column_shapes.Shape, source: str, row_number: int, location: str
+    row: dict[str, Any], shape: column_shapes.ColumnShape, source: str, row_number: int, location: str
 ) -> Instruction:
     system = (
         None
@@ -90,7 +105,7 @@ def _to_instruction(
     )
     messages = _messages_of_row(row, shape)
     if messages is not None:
-        turns = exchange(messages, location)
+        turns = exchange_of_messages(messages, location)
         problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
         system = system if turns.system is None else turns.system
         return Instruction(turns.user, "", turns.assistant, source, row_number, location, system, problem=problem)
@@ -147,7 +162,7 @@ def _further_columns(row: dict[str, Any], system: str | None, location: str) -> 
     )
 
 
-def _messages_of_row(row: dict[str, Any], shape: column_shapes.Shape) -> Any:
+def _messages_of_row(row: dict[str, Any], shape: column_shapes.ColumnShape) -> Any:
     """The value of a row that holds a conversation; None for a row of texts."""
     if shape.turns is not None:
         return [] if row[shape.turns] is None else row[shape.turns]

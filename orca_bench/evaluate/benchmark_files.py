@@ -25,8 +25,8 @@ def files_of_split(benchmarks_folder: Path, task: Task, split_name: str) -> list
     files_by_folder_and_name: dict[tuple[Path, str], list[Path]] = {}
     for data_folder in _task_folders(benchmarks_folder, task):
         for data_file in _data_files(data_folder):
-            if row_files.stem(data_file) == split_name:
-                whole_file_name = "" if row_files.is_part(data_file) else data_file.name
+            if row_files.data_file_stem(data_file) == split_name:
+                whole_file_name = "" if row_files.is_shard(data_file) else data_file.name
                 files_by_folder_and_name.setdefault((data_folder, whole_file_name), []).append(data_file)
         if split_files := _data_files(data_folder / split_name):
             files_by_folder_and_name[data_folder / split_name, ""] = split_files
@@ -55,7 +55,7 @@ def files_of_split(benchmarks_folder: Path, task: Task, split_name: str) -> list
             where=benchmarks_folder,
             hint="keep one",
         )
-    return row_files.in_order(next(iter(files_by_folder_and_name.values())))
+    return row_files.in_natural_order(next(iter(files_by_folder_and_name.values())))
 
 
 def has_task_folder(benchmarks_folder: Path, task: Task) -> bool:
@@ -93,5 +93,7 @@ def _data_files(data_folder: Path) -> list[Path]:
     if not data_folder.is_dir():
         return []
     return sorted(
-        data_file for data_file in data_folder.iterdir() if data_file.is_file() and row_files.has_ending(data_file)
+        data_file
+        for data_file in data_folder.iterdir()
+        if data_file.is_file() and row_files.has_data_file_ending(data_file)
     )

@@ -175,7 +175,7 @@ def _rows_with_places(
 
 def _rows_of_folder(task: Task, split: str, benchmarks_folder: Path) -> Iterable[tuple[str, Row]]:
     for rows_file in files_of_split(benchmarks_folder, task, split):
-        yield from row_files.read(rows_file)
+        yield from row_files.read_rows(rows_file)
 
 
 def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit) -> Iterable[tuple[str, Row]]:

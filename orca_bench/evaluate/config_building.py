@@ -66,15 +66,15 @@ def evaluation_config(
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.result_names import default_result_path
-    from orca_bench.models.model_folder import locate
-    from orca_bench.models.model_names import check_name, name_of
+    from orca_bench.models.model_folder import locate_model
+    from orca_bench.models.model_names import check_model_name, model_name_of
 
-    name, engine = None if name is None else check_name(name), engine or EngineConfig()
+    name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
     selected_tasks = _select_tasks_with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
     is_server = engine.engine_name == "api"
-    model_source = locate(model_folder_or_id, revision, message, with_weights=not is_server)
+    model_source = locate_model(model_folder_or_id, revision, message, with_weights=not is_server)
     if name is None:
-        name = _served_name(engine) if is_server else name_of(model_source.folder, model_source.commit)
+        name = _served_name(engine) if is_server else model_name_of(model_source.folder, model_source.commit)
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {

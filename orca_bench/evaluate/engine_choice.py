@@ -81,7 +81,7 @@ def open_engine(
     from orca_bench.evaluate.servers import vllm
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-    tokenizer = tokenizers.load(model_folder_path)
+    tokenizer = tokenizers.load_tokenizer(model_folder_path)
     with contextlib.ExitStack() as exit_stack:
         server_url = config.base_url or ""
         if config.engine_name == "vllm":
@@ -121,7 +121,7 @@ def _load_local_engine(
         "path": engine.computation_path,
         "tree_limit": engine.max_tree_tokens,
     }
-    identity_fields = model_identity.of_loaded(engine.model, folder, engine.device, computation)
+    identity_fields = model_identity.loaded_model_identity(engine.model, folder, engine.device, computation)
     model_description = {
         "path": folder,
         "name": model_name,
@@ -133,7 +133,9 @@ def _load_local_engine(
         "device": str(engine.device),
         "engine": {"name": "hf", "processes": config.process_count, **engine.path_description},
     }
-    return LoadedEngine(engine, tokenizer, architecture.window(engine.model.config), model_description, identity_fields)
+    return LoadedEngine(
+        engine, tokenizer, architecture.context_window_tokens(engine.model.config), model_description, identity_fields
+    )
 
 
 def _check_server(
@@ -152,7 +154,7 @@ def _check_server(
         server_fields["base_url"] = engine.base_url
     window = _smaller_window(folder, engine.window)
     probe_fields = {} if probe.text is None else {"probe_text": probe.text}
-    identity_fields = model_identity.of_server(
+    identity_fields = model_identity.server_model_identity(
         server_fields | {"sampling": engine.sampling} | probe_fields,
         folder,
         dtype if config.engine_name == "vllm" else None,
@@ -183,7 +185,7 @@ def _check_server(
 def _smaller_window(folder: str, server_window: int | None) -> int:
     """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
     try:
-        window = model_folder.window_of(folder)
+        window = model_folder.window_tokens_of(folder)
     except UserError:
         if server_window is None:
             raise

@@ -100,8 +100,8 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
 def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine_config.engine_name == "hf":
-        model_folder.check(config.model_source.folder)
-    tokenizers.load(config.model_source.folder)
+        model_folder.check_model_folder(config.model_source.folder)
+    tokenizers.load_tokenizer(config.model_source.folder)
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows = {
         task.name: benchmark_rows.load_task_rows(
@@ -126,10 +126,10 @@ def _open_engine(
     with engine_choice.open_engine(
         config.engine_config, folder, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:
-        tokenizer_disagreement = tokenizers.check_folder(folder)
+        tokenizer_disagreement = tokenizers.find_folder_disagreement(folder)
         if tokenizer_disagreement is not None:
-            display.message(f"{config.model_name}: {tokenizers.explain(tokenizer_disagreement)}")
-        engine.model_description.update(config.model_source.describe() | model_folder.origin(folder))
+            display.message(f"{config.model_name}: {tokenizers.explain_disagreement(tokenizer_disagreement)}")
+        engine.model_description.update(config.model_source.describe() | model_folder.training_origin(folder))
         engine.model_description["tokenizer_note"] = (
             None if tokenizer_disagreement is None else str(tokenizer_disagreement)
         )

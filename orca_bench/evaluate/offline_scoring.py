@@ -67,7 +67,9 @@ def write_requests(
     encoding = None
     if tokenizer_folder is not None:
         encoding = request_encoding.encoding_of_protocol(
-            selection.protocol_name, tokenizers.load(tokenizer_folder), model_folder.window_of(tokenizer_folder)
+            selection.protocol_name,
+            tokenizers.load_tokenizer(tokenizer_folder),
+            model_folder.window_tokens_of(tokenizer_folder),
         )
     protocol = protocols.protocol_by_name(
         selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task

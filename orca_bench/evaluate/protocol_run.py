@@ -198,7 +198,9 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
 def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
-    if config.engine_config.engine_name != "api" and (unused_names := weights.check(config.model_source.folder)):
+    if config.engine_config.engine_name != "api" and (
+        unused_names := weights.check_weights(config.model_source.folder)
+    ):
         ellipsis = ", …" if len(unused_names) > 3 else ""
         warnings.append(
             f"the model has no place for some weights of its folder: {', '.join(unused_names[:3])}{ellipsis}"

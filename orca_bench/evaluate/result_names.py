@@ -24,10 +24,10 @@ def default_result_path(
     """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs_folder`."""
     file_stem, run_folder = (
         result_stem(protocol_name, question_limit, system_text, max_new_tokens_by_task),
-        model_names.run_of(model_folder_path),
+        model_names.run_folder_of_model(model_folder_path),
     )
-    if run_folder is None or model_name != model_names.name_of(model_folder_path):
-        return runs_folder / model_names.folder_name(model_name) / "results" / f"{file_stem}.json"
+    if run_folder is None or model_name != model_names.model_name_of(model_folder_path):
+        return runs_folder / model_names.results_folder_name(model_name) / "results" / f"{file_stem}.json"
     resolved_model_path = Path(model_folder_path).resolve()
     results_folder = Path(os.path.relpath(run_folder)) / "results"
     return (

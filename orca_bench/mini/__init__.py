@@ -6,6 +6,6 @@ suite is marked `mini` wherever it is shown.
 """
 
 from orca_bench.mini.embedded_files import materialize
-from orca_bench.mini.embedded_names import BENCHMARKS, resolve_benchmarks, resolve_recipe
+from orca_bench.mini.embedded_names import EMBEDDED_BENCHMARKS, resolve_benchmarks, resolve_recipe
 
-__all__ = ["BENCHMARKS", "materialize", "resolve_benchmarks", "resolve_recipe"]
+__all__ = ["EMBEDDED_BENCHMARKS", "materialize", "resolve_benchmarks", "resolve_recipe"]

@@ -14,22 +14,22 @@ from orca_bench.mini.skills import SKILLS, SUBJECTS, Item
 from orca_bench.suite import TASK_BY_NAME
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
-_QUESTION_COUNTS = {"mmlu": 50}  # questions of each task (of each MMLU subject)
+_QUESTION_COUNT_BY_TASK = {"mmlu": 50}  # questions of each task (of each MMLU subject)
 _DEFAULT_QUESTION_COUNT = 120
-_POOL_SIZE = 40
+_FEW_SHOT_POOL_SIZE = 40
 #: The most examples put before a question of a task that evaluation puts none before; of another, as many as there.
 _DEFAULT_MAX_SHOTS = 4
 #: The share of records with examples before the question: less where examples are many, for they cost the time.
-_FEW_SHOT_SHARES = {"arc_challenge": 0.15, "hellaswag": 0.2, "winogrande": 0.6}
+_FEW_SHOT_SHARE_BY_TASK = {"arc_challenge": 0.15, "hellaswag": 0.2, "winogrande": 0.6}
 _DEFAULT_FEW_SHOT_SHARE = 0.35
 #: How much of each skill the records hold: facts must be met often, what comes next is soon learned.
-_TASK_WEIGHTS = {"arc_challenge": 4, "mmlu": 1, "truthful_qa": 3, "gsm8k": 3}
+_RECORD_WEIGHT_BY_TASK = {"arc_challenge": 4, "mmlu": 1, "truthful_qa": 3, "gsm8k": 3}
 #: The shortest system messages: a small student spends its few minutes on the questions.
 _SYSTEM_IDS = (1, 5, 16)
 RECORD_COUNT = 5800
 
 
-def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[str]]:
+def generate_benchmark_rows(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[str]]:
     """Rows by (task, split), and the keys of the benchmark's questions, which training must not use."""
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     benchmark_keys: set[str] = set()
@@ -37,11 +37,11 @@ def benchmarks(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]
         rng = random.Random(f"mini {seed} {task}")
         split, pool_split = TASK_BY_NAME[task].split, TASK_BY_NAME[task].few_shot_split
         for subject in SUBJECTS if task == "mmlu" else (None,):
-            items = _draw_distinct(task, subject, rng, _QUESTION_COUNTS.get(task, _DEFAULT_QUESTION_COUNT))
+            items = _draw_distinct(task, subject, rng, _QUESTION_COUNT_BY_TASK.get(task, _DEFAULT_QUESTION_COUNT))
             benchmark_keys |= {f"{task} {item.key}" for item in items}
             rows.setdefault((task, split), []).extend(item.row for item in items)
             if pool_split is not None:
-                pool_items = _draw_distinct(task, subject, rng, 5 if subject else _POOL_SIZE)
+                pool_items = _draw_distinct(task, subject, rng, 5 if subject else _FEW_SHOT_POOL_SIZE)
                 rows.setdefault((task, pool_split), []).extend(item.row for item in pool_items)
     return rows, benchmark_keys
 
@@ -61,15 +61,15 @@ def _draw_distinct(task: str, subject: str | None, rng: random.Random, count: in
     return list(items.values())
 
 
-def records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) -> Iterator[dict[str, Any]]:
+def generate_records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) -> Iterator[dict[str, Any]]:
     """Explain-tuned records: system, instruction, input, response; none asks a question of the benchmark."""
     rng = random.Random(f"mini records {seed}")
-    tasks = [task for task in SKILLS for _ in range(_TASK_WEIGHTS.get(task, 2))]
+    tasks = [task for task in SKILLS for _ in range(_RECORD_WEIGHT_BY_TASK.get(task, 2))]
     for index in range(count):
         task = tasks[index % len(tasks)]
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
         item = _draw_unseen_item(task, subject, rng, benchmark_keys)
-        with_examples = rng.random() < _FEW_SHOT_SHARES.get(task, _DEFAULT_FEW_SHOT_SHARE)
+        with_examples = rng.random() < _FEW_SHOT_SHARE_BY_TASK.get(task, _DEFAULT_FEW_SHOT_SHARE)
         shots = rng.randint(1, TASK_BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
         few_shot_examples = [_draw_unseen_item(task, subject, rng, benchmark_keys) for _ in range(shots)]
         few_shot_text = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)

@@ -13,8 +13,8 @@ from orca_bench.mini.embedded_files import materialize
 from orca_bench.recipe import Recipe
 
 #: How the name of an embedded file begins. Alone, it names the embedded benchmark rows.
-PREFIX = "mini:"
-BENCHMARKS = Path(PREFIX)
+EMBEDDED_NAME_PREFIX = "mini:"
+EMBEDDED_BENCHMARKS = Path(EMBEDDED_NAME_PREFIX)
 
 
 def resolve_recipe(recipe: Recipe, runs: Path, where: Where) -> Recipe:
@@ -24,12 +24,12 @@ def resolve_recipe(recipe: Recipe, runs: Path, where: Where) -> Recipe:
     that is no embedded file.
     """
     tokenizer, records = recipe.model.tokenizer, recipe.data.records
-    if not any(name.startswith(PREFIX) for name in (tokenizer or "", *records)):
+    if not any(name.startswith(EMBEDDED_NAME_PREFIX) for name in (tokenizer or "", *records)):
         return recipe
     files = materialize(runs)
 
     def resolve(name: str) -> str:
-        if not name.startswith(PREFIX):
+        if not name.startswith(EMBEDDED_NAME_PREFIX):
             return name
         if name not in files:
             raise UserError(f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(files)}")
@@ -42,6 +42,6 @@ def resolve_recipe(recipe: Recipe, runs: Path, where: Where) -> Recipe:
 
 def resolve_benchmarks(benchmarks: Path | None, runs: Path) -> Path | None:
     """The folder of benchmark rows that an option names: `mini:` is written below `runs`; None, for the hub, stays None."""
-    if benchmarks is None or benchmarks != BENCHMARKS:
+    if benchmarks is None or benchmarks != EMBEDDED_BENCHMARKS:
         return benchmarks
     return materialize(runs)["mini:benchmarks"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
 _NON_TEXT_MODEL_TYPES = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
 #: Encoders that transformers does not list among the masked language models.
-_FURTHER_ENCODER_TYPES = ("bert-generation",)
+_UNLISTED_ENCODER_TYPES = ("bert-generation",)
 #: Models that draft tokens for another model and need its hidden states.
 _DRAFT_MODEL_TYPES = ("gemma4_assistant", "gemma4_unified_assistant")
 #: Names of the context window in configurations of transformers 5.23, the most usual first.
@@ -39,7 +39,7 @@ _PADDED_POSITION_MODEL_TYPES = (
 Model = TypeVar("Model")
 
 
-def config_of(name: str | Path) -> PretrainedConfig:
+def load_config(name: str | Path) -> PretrainedConfig:
     """The configuration of a folder, with which its model is to be loaded; raises UserError where there is none."""
     file = Path(name) / "config.json"
     if file.is_file() and not isinstance(read_json(file), dict):
@@ -72,7 +72,7 @@ def _drop_pad_beyond_vocabulary(config: PretrainedConfig) -> None:
             sub_config.pad_token_id = pad_id if 0 <= pad_id < vocab_size else None
 
 
-def refusal(config: PretrainedConfig) -> str | None:
+def unsupported_reason(config: PretrainedConfig) -> str | None:
     """Why a model of this configuration cannot be evaluated here, as far as the configuration tells; None where it can."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -93,21 +93,21 @@ def refusal(config: PretrainedConfig) -> str | None:
         return f"{model_type} drafts for another model, whose hidden states it needs"
     if model_type == "reformer":
         return "reformer's hashed attention depends on chance and on the length of the input"
-    encoder_types = (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *_FURTHER_ENCODER_TYPES)
+    encoder_types = (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *_UNLISTED_ENCODER_TYPES)
     if model_type in encoder_types and model_type != "xlm" and not getattr(config, "is_decoder", False):
         return f"{model_type} is an encoder, unless its config.json says is_decoder"
     return None
 
 
-def window(config: PretrainedConfig) -> int:
+def context_window_tokens(config: PretrainedConfig) -> int:
     """The context window in tokens of a configuration; 2,048 where it names none (ALiBi, recurrent models).
 
     Raises UserError where it names one without a token.
     """
-    return configured_window(config) or CONTEXT_WINDOW
+    return configured_window_tokens(config) or CONTEXT_WINDOW
 
 
-def configured_window(config: PretrainedConfig) -> int | None:
+def configured_window_tokens(config: PretrainedConfig) -> int | None:
     """The context window in tokens that a configuration names; None where it names none.
 
     Raises UserError where that is no positive number.
@@ -135,7 +135,7 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return min(model.config.get_text_config(decoder=True).vocab_size, len(model.get_input_embeddings().weight))
 
 
-def with_attention(load: Callable[[str], Model]) -> Model:
+def load_with_attention(load: Callable[[str], Model]) -> Model:
     """What `load(implementation)` gives with sdpa, or with eager attention where the model has no other."""
     try:
         return load("sdpa")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 #: The largest `step` that is believed: that of a result file (results/models.py).
-MAX_STEP = 10**12
+MAX_TRAINING_STEP = 10**12
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ModelSource:
         return {"path": self.name, "revision": self.commit.revision, "commit": self.commit.sha}
 
 
-def locate(
+def locate_model(
     name: str,
     revision: str | None = None,
     message: hub.ShowMessage = lambda line: None,
@@ -60,10 +60,10 @@ def locate(
     return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
 
 
-def check(name: str) -> list[str]:
+def check_model_folder(name: str) -> list[str]:
     """Raise UserError where a folder holds no whole model, or a path leads to nothing; returns the weights that are not used.
 
-    See `weights.check`.
+    See `weights.check_weights`.
     """
     folder = Path(name)
     if folder.is_file():
@@ -84,18 +84,20 @@ def check(name: str) -> list[str]:
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
         raise UserError("no weights (*.safetensors) in this model folder", where=name)
     check_architecture(name)
-    return weights.check(name)
+    return weights.check_weights(name)
 
 
 def check_architecture(name: str) -> None:
     """Raise UserError where the configuration of a folder is no causal text model's, or has no context window."""
-    config = architecture.config_of(name)
-    if reason := architecture.refusal(config):
+    config = architecture.load_config(name)
+    if reason := architecture.unsupported_reason(config):
         raise UserError(f"{reason}; only causal language models of text can be used", where=name)
-    architecture.window(config)
+    architecture.context_window_tokens(config)
 
 
-def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -> tuple[PreTrainedModel, Tokenizer]:
+def load_model_and_tokenizer(
+    name: str, dtype: str, gpu_dtype: str, device_map: str | None = None
+) -> tuple[PreTrainedModel, Tokenizer]:
     """(model in evaluation mode, tokenizer); on a GPU where there is one, of several that of LOCAL_RANK.
 
     dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
@@ -105,16 +107,16 @@ def load(name: str, dtype: str, gpu_dtype: str, device_map: str | None = None) -
     import torch
     from transformers import AutoModelForCausalLM
 
-    check(name)
-    tokenizer = tokenizers.load(name)
+    check_model_folder(name)
+    tokenizer = tokenizers.load_tokenizer(name)
     on_gpu = torch.cuda.is_available()
     dtype_name = (gpu_dtype if on_gpu else "float32") if dtype == "auto" else dtype
     placement_options = {} if device_map is None else {"device_map": device_map}
     load_options = {"dtype": dtype_name if dtype_name == "auto" else getattr(torch, dtype_name), **placement_options}
-    with weights.loading(name):
-        model = architecture.with_attention(
+    with weights.catch_loading_errors(name):
+        model = architecture.load_with_attention(
             lambda attention: AutoModelForCausalLM.from_pretrained(
-                name, config=architecture.config_of(name), attn_implementation=attention, **load_options
+                name, config=architecture.load_config(name), attn_implementation=attention, **load_options
             )
         )
     if (vocabulary_size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
@@ -141,7 +143,7 @@ def _target_device(on_gpu: bool) -> str:
     return f"cuda:{local_rank}"
 
 
-def origin(name: str) -> dict[str, str | int]:
+def training_origin(name: str) -> dict[str, str | int]:
     """The `run` that a model folder comes from and the `step` after which it was written; empty for another model folder.
 
     The folder may come from anywhere: a value that no run writes is left out.
@@ -154,7 +156,7 @@ def origin(name: str) -> dict[str, str | int]:
     run, step = export_metadata.get("run"), export_metadata.get("step")
     if isinstance(run, str):
         origin["run"] = run
-    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_STEP:
+    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_TRAINING_STEP:
         origin["step"] = step
     return origin
 
@@ -176,6 +178,6 @@ def has_own_prompt(folder: str) -> bool:
     return any(not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in templates)
 
 
-def window_of(name: str) -> int:
+def window_tokens_of(name: str) -> int:
     """The context window in tokens of a model folder, from its config.json alone; raises UserError where there is none."""
-    return architecture.window(architecture.config_of(name))
+    return architecture.context_window_tokens(architecture.load_config(name))

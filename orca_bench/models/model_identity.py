@@ -38,40 +38,42 @@ _VOCABULARY_PATTERNS = (
     "spiece.model",
     "tekken.json",
 )
-_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_TOKENIZER_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
-def of_loaded(model: PreTrainedModel, folder: str, device: torch.device, engine: Mapping[str, Any]) -> dict[str, str]:
-    """The identity of a model of this process, as `combine` gives it.
+def loaded_model_identity(
+    model: PreTrainedModel, folder: str, device: torch.device, engine: Mapping[str, Any]
+) -> dict[str, str]:
+    """The identity of a model of this process, as `combine_part_hashes` gives it.
 
     `engine` says how it is computed (which path, which attention), since that decides how sums are rounded.
     """
-    return combine(
-        of_folder(folder)
+    return combine_part_hashes(
+        folder_part_hashes(folder)
         | {
-            "weights": weights(model),
+            "weights": weights_sha256(model),
             "class": type(model).__name__,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": device.type,
-            "engine": digest(dict(engine) | {"implementation": model.config._attn_implementation}),
+            "engine": json_sha256(dict(engine) | {"implementation": model.config._attn_implementation}),
         }
     )
 
 
-def of_server(server: Mapping[str, Any], folder: str, dtype: str | None = None) -> dict[str, str]:
+def server_model_identity(server: Mapping[str, Any], folder: str, dtype: str | None = None) -> dict[str, str]:
     """The identity of a model that a server runs; `server` says which server and which model of it.
 
     With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.
     """
-    part_hashes = of_folder(folder) | {"server": digest(dict(server))}
+    part_hashes = folder_part_hashes(folder) | {"server": json_sha256(dict(server))}
     if dtype is not None:
         weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        part_hashes |= {"weights": digest({file.name: file_sha256(file) for file in weight_files}), "dtype": dtype}
-    return combine(part_hashes)
+        part_hashes |= {"weights": json_sha256({file.name: file_sha256(file) for file in weight_files}), "dtype": dtype}
+    return combine_part_hashes(part_hashes)
 
 
-def of_folder(folder: str) -> dict[str, str]:
+def folder_part_hashes(folder: str) -> dict[str, str]:
     """The parts of an identity that a folder's small files decide: config, generation and tokenizer, each a SHA-256.
 
     The config is the one that transformers makes of config.json, defaults filled in. `folder` may also be a tokenizer file.
@@ -80,20 +82,20 @@ def of_folder(folder: str) -> dict[str, str]:
     if folder_path.is_file():
         return {"tokenizer": file_sha256(folder_path)}
     return {
-        "config": digest(_remove_keys(architecture.config_of(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
-        "generation": digest(
+        "config": json_sha256(_remove_keys(architecture.load_config(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
+        "generation": json_sha256(
             _remove_keys(_read_settings(folder_path / "generation_config.json"), COSMETIC_GENERATION_KEYS)
         ),
-        "tokenizer": digest(_tokenizer_content(folder_path)),
+        "tokenizer": json_sha256(_tokenizer_content(folder_path)),
     }
 
 
-def combine(parts: Mapping[str, str]) -> dict[str, str]:
+def combine_part_hashes(parts: Mapping[str, str]) -> dict[str, str]:
     """The parts with `sha256`, one hash over all of them."""
-    return {"sha256": digest(dict(parts)), **parts}
+    return {"sha256": json_sha256(dict(parts)), **parts}
 
 
-def weights(model: PreTrainedModel) -> str:
+def weights_sha256(model: PreTrainedModel) -> str:
     """A SHA-256 over the weights' names, shapes, dtypes and bytes: the same for the same weights, wherever they lie."""
     import torch
 
@@ -104,12 +106,12 @@ def weights(model: PreTrainedModel) -> str:
     return weights_hash.hexdigest()
 
 
-def digest(value: Any) -> str:
+def json_sha256(value: Any) -> str:
     """The SHA-256 of a JSON value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differences(identity: Mapping[str, str], other_identity: Mapping[str, str]) -> list[str]:
+def differing_parts(identity: Mapping[str, str], other_identity: Mapping[str, str]) -> list[str]:
     """The names of the parts in which two identities differ."""
     return sorted(
         name for name in {*identity, *other_identity} - {"sha256"} if identity.get(name) != other_identity.get(name)
@@ -120,7 +122,9 @@ def _tokenizer_content(folder: Path) -> dict[str, Any]:
     vocabulary_files = sorted(
         {file for pattern in _VOCABULARY_PATTERNS for file in folder.glob(pattern) if file.is_file()}
     )
-    settings = {name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _SETTINGS_FILES}
+    settings = {
+        name: _remove_keys(_read_settings(folder / name), COSMETIC_TOKENIZER_KEYS) for name in _TOKENIZER_SETTINGS_FILES
+    }
     return {"files": {file.name: file_sha256(file) for file in vocabulary_files}, "settings": settings}
 
 

@@ -21,10 +21,10 @@ _GENERIC_NAME_PATTERN = re.compile(
 #: The hub's cache: models--OWNER--NAME/snapshots/COMMIT.
 _HUB_CACHE_PATTERN = re.compile(r"models--(.+?)--(.+)")
 _MAX_NAME_BYTES = 120  # bytes; file systems take 255 of one name
-_NAME_PATTERN = re.compile(r"[\w][\w.@+/ -]*")
+_MODEL_NAME_PATTERN = re.compile(r"[\w][\w.@+/ -]*")
 
 
-def name_of(folder: str, commit: Commit | None = None) -> str:
+def model_name_of(folder: str, commit: Commit | None = None) -> str:
     """A name for a model: the id and, where one was given, the revision of one from the hub; else a name by its folder.
 
     A run's model is named after the run (NAME for NAME/model, NAME-step-N for NAME/exports/step-N), a folder with a generic name
@@ -33,7 +33,7 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
     if commit is not None:
         return commit.id if commit.revision is None else f"{commit.id}@{commit.revision}"
     path = Path(folder).resolve()
-    if run := run_of(folder):
+    if run := run_folder_of_model(folder):
         return run.name if path.parent == run else f"{run.name}-{path.name}"
     cache_match = _HUB_CACHE_PATTERN.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
     if cache_match:
@@ -51,9 +51,9 @@ def name_of(folder: str, commit: Commit | None = None) -> str:
     return "-".join(name_parts)
 
 
-def check_name(name: str) -> str:
+def check_model_name(name: str) -> str:
     """The name itself; raises UserError where it cannot be the name of a folder."""
-    if not _NAME_PATTERN.fullmatch(name) or ".." in name:
+    if not _MODEL_NAME_PATTERN.fullmatch(name) or ".." in name:
         raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
     if len(name.encode()) > _MAX_NAME_BYTES:
         raise UserError(
@@ -62,12 +62,12 @@ def check_name(name: str) -> str:
     return name
 
 
-def folder_name(name: str) -> str:
+def results_folder_name(name: str) -> str:
     """The name as one folder's: OWNER--NAME for OWNER/NAME."""
     return name.replace("/", "--")
 
 
-def run_of(model: str) -> Path | None:
+def run_folder_of_model(model: str) -> Path | None:
     """The run whose model, or one of whose exports, a folder is."""
     folder = Path(model).resolve()
     run = folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None

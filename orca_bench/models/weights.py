@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
-_MAX_NAMES_IN_MESSAGE = 3  # names of weights in one message
+SAFETENSORS_INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
+_MAX_WEIGHT_NAMES_IN_MESSAGE = 3  # names of weights in one message
 #: What wrappers put into the names of weights, by the library that does it.
-_WRAPPER_LIBRARIES = {
+_LIBRARY_BY_WRAPPER = {
     "_orig_mod": "torch.compile",
     "module": "DataParallel or DeepSpeed",
     "_fsdp_wrapped_module": "FSDP",
@@ -42,7 +42,7 @@ _BUFFER_PATTERN = re.compile(
 )
 
 
-def check(folder: str | Path) -> list[str]:
+def check_weights(folder: str | Path) -> list[str]:
     """Refuse a folder whose weights are incomplete, of another shape or of another model; returns the names of unused ones.
 
     Unused are weights of parts that a causal language model does not have, such as a value head or an image encoder.
@@ -53,10 +53,10 @@ def check(folder: str | Path) -> list[str]:
     library_settings.prepare_libraries()
     from transformers import AutoModelForCausalLM
 
-    with loading(folder):
+    with catch_loading_errors(folder):
         model, loading_report = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=architecture.config_of(folder),
+            config=architecture.load_config(folder),
             device_map="meta",
             output_loading_info=True,
             ignore_mismatched_sizes=True,
@@ -65,8 +65,8 @@ def check(folder: str | Path) -> list[str]:
     _check_shapes(loading_report["mismatched_keys"], folder)
     if missing_names:
         raise UserError(
-            f"the files lack {_count_text(missing_names)} of the model "
-            f"({_names_text(missing_names)}), which would be random numbers",
+            f"the files lack {_weight_count_text(missing_names)} of the model "
+            f"({_weight_names_text(missing_names)}), which would be random numbers",
             where=folder,
             hint=_mismatch_reason(missing_names, unexpected),
         )
@@ -76,8 +76,8 @@ def check(folder: str | Path) -> list[str]:
     misplaced_names = [name for name in surplus_names if _belongs_to_model(name, model)]
     if misplaced_names:
         raise UserError(
-            f"the files hold {_count_text(misplaced_names)} without a place in the model of config.json "
-            f"({_names_text(misplaced_names)})",
+            f"the files hold {_weight_count_text(misplaced_names)} without a place in the model of config.json "
+            f"({_weight_names_text(misplaced_names)})",
             where=folder,
             hint=_mismatch_reason([], misplaced_names)
             or "config.json is another model's, or says fewer layers or no biases",
@@ -87,7 +87,7 @@ def check(folder: str | Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def loading(folder: str | Path) -> Iterator[None]:
+def catch_loading_errors(folder: str | Path) -> Iterator[None]:
     """A block around transformers' loading: its own report is hidden, and whatever it raises becomes a UserError."""
     messages: list[str] = []
 
@@ -116,11 +116,13 @@ def _integer_weight_names(folder: Path) -> list[str]:
     from safetensors import SafetensorError, safe_open
 
     shards = sorted(folder.glob("model-*-of-*.safetensors"))
-    if (folder / INDEX).is_file():
-        _check_index(folder / INDEX)
+    if (folder / SAFETENSORS_INDEX).is_file():
+        _check_index(folder / SAFETENSORS_INDEX)
     elif shards and not (folder / "model.safetensors").is_file():
         raise UserError(
-            f"shards of weights ({shards[0].name}, …) without their index {INDEX}", where=folder, hint="copy it too"
+            f"shards of weights ({shards[0].name}, …) without their index {SAFETENSORS_INDEX}",
+            where=folder,
+            hint="copy it too",
         )
     integer_weights: list[str] = []
     for file in sorted(folder.glob("model*.safetensors")):
@@ -174,7 +176,7 @@ def _check_index(index: Path) -> None:
     if absent_files:
         raise UserError(
             f"of {len(set(file_by_weight.values()))} files of weights {len(absent_files)} are absent "
-            f"({_names_text(absent_files)})",
+            f"({_weight_names_text(absent_files)})",
             where=index.parent,
             hint="copy the folder again",
         )
@@ -197,7 +199,7 @@ def _check_numbers(integer_weights: list[str], folder: str | Path, model: PreTra
     ]
     if wrong_weights:
         raise UserError(
-            f"{_count_text(wrong_weights)} in the files are integers ({_names_text(wrong_weights)}), "
+            f"{_weight_count_text(wrong_weights)} in the files are integers ({_weight_names_text(wrong_weights)}), "
             f"and config.json names no quantization",
             where=folder,
             hint="config.json has lost its quantization_config, or the files were not saved by transformers",
@@ -212,7 +214,7 @@ def _check_shapes(shape_mismatches: Iterable[tuple[str, torch.Size, torch.Size]]
     ]
     if differences:
         raise UserError(
-            f"{_count_text(differences)} of another shape than config.json says: {_names_text(differences)}",
+            f"{_weight_count_text(differences)} of another shape than config.json says: {_weight_names_text(differences)}",
             where=folder,
             hint="config.json and weights are of two models",
         )
@@ -240,7 +242,7 @@ def _mismatch_reason(missing_names: list[str], surplus_names: list[str]) -> str 
     """Why names do not fit, and what to do about it; None where the names do not tell."""
     if any(_ADAPTER_PATTERN.search(name) for name in surplus_names):
         return "an adapter was not merged: use peft's merge_and_unload() and save_pretrained()"
-    for wrapper, library in _WRAPPER_LIBRARIES.items():
+    for wrapper, library in _LIBRARY_BY_WRAPPER.items():
         wrapped_names = [name for name in surplus_names if wrapper in name.split(".")]
         if wrapped_names and (
             not missing_names or any(_remove_wrappers(name) in missing_names for name in wrapped_names)
@@ -260,7 +262,7 @@ def _mismatch_reason(missing_names: list[str], surplus_names: list[str]) -> str 
 
 
 def _remove_wrappers(name: str) -> str:
-    return ".".join(module_name for module_name in name.split(".") if module_name not in _WRAPPER_LIBRARIES)
+    return ".".join(module_name for module_name in name.split(".") if module_name not in _LIBRARY_BY_WRAPPER)
 
 
 def _conversion_error(messages: list[str]) -> str | None:
@@ -268,13 +270,17 @@ def _conversion_error(messages: list[str]) -> str | None:
     lines = [line for text in messages for line in text.splitlines() if "| CONVERSION" in line]
     weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
     return (
-        f"the files lack parts of {_count_text(weight_names)} ({_names_text(weight_names)})" if weight_names else None
+        f"the files lack parts of {_weight_count_text(weight_names)} ({_weight_names_text(weight_names)})"
+        if weight_names
+        else None
     )
 
 
-def _count_text(names: list[str]) -> str:
+def _weight_count_text(names: list[str]) -> str:
     return "1 weight" if len(names) == 1 else f"{len(names)} weights"
 
 
-def _names_text(names: list[str]) -> str:
-    return ", ".join(names[:_MAX_NAMES_IN_MESSAGE]) + (", …" if len(names) > _MAX_NAMES_IN_MESSAGE else "")
+def _weight_names_text(names: list[str]) -> str:
+    return ", ".join(names[:_MAX_WEIGHT_NAMES_IN_MESSAGE]) + (
+        ", …" if len(names) > _MAX_WEIGHT_NAMES_IN_MESSAGE else ""
+    )

@@ -179,7 +179,7 @@ def _run_model_folder(result_file: ResultFile) -> Path | None:
         return None
     if (folder / "README.md").resolve().parent != folder:  # a link to a card elsewhere
         return None
-    origin = model_folder.origin(str(folder))
+    origin = model_folder.training_origin(str(folder))
     return model if (origin.get("run"), origin.get("step")) == (model_description.run, model_description.step) else None
 
 

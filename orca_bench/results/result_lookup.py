@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.models.model_names import folder_name
+from orca_bench.models.model_names import results_folder_name
 from orca_bench.results import reading
 
 #: Where a published copy of a run's results goes, beside the folder `results` of the run.
@@ -114,7 +114,7 @@ def _run_folder(text: str, runs_folder: Path) -> Path | None:
     """The folder of the run of this name; None for a path and for a name that no run has."""
     if text.endswith(("/", ".json")) or text.startswith((".", "/", "~")):
         return None
-    folder = runs_folder / folder_name(text)
+    folder = runs_folder / results_folder_name(text)
     is_run = (folder / "results").is_dir() or (folder / "manifest.json").is_file()
     return folder if is_run else None
 
@@ -125,7 +125,7 @@ def _result_of_run(text: str, runs_folder: Path) -> Path | None:
     for name_length in (1, 2):  # the name of a model of the hub has one slash
         name, stem = "/".join(parts[:name_length]), "/".join(parts[name_length:])
         if stem and ".." not in parts:
-            path = runs_folder / folder_name(name) / "results" / f"{stem}.json"
+            path = runs_folder / results_folder_name(name) / "results" / f"{stem}.json"
             if path.is_file():
                 return path
     return None

@@ -18,15 +18,32 @@ from orca_bench.errors import UserError
 from orca_bench.files import LFS_POINTER_PREFIX, catch_read_errors, open_decompressed, read_lines
 from orca_bench.row_files.arrow import arrow_rows, parquet_rows
 from orca_bench.row_files.delimited_text import table_rows
-from orca_bench.row_files.file_sets import ENDINGS, files_of, has_ending, in_order, is_part, is_pattern, stem
+from orca_bench.row_files.file_sets import (
+    DATA_FILE_ENDINGS,
+    data_file_stem,
+    data_files_of,
+    has_data_file_ending,
+    in_natural_order,
+    is_path_pattern,
+    is_shard,
+)
 from orca_bench.row_files.json_text import array_rows, object_rows
 
-__all__ = ["ENDINGS", "files_of", "has_ending", "in_order", "is_part", "is_pattern", "read", "stem"]
+__all__ = [
+    "DATA_FILE_ENDINGS",
+    "data_file_stem",
+    "data_files_of",
+    "has_data_file_ending",
+    "in_natural_order",
+    "is_path_pattern",
+    "is_shard",
+    "read_rows",
+]
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
+LocatedRows = Iterator[tuple[str, dict[str, Any]]]
 
 #: What is no data file though people have it under a data file's name: how it begins, what it is, what to do.
-_OTHER_FILE_KINDS = (
+_REFUSED_FILE_KINDS = (
     (LFS_POINTER_PREFIX, "a Git LFS pointer, not the file itself", "fetch it with: git lfs pull"),
     (b"PK\x03\x04", "a zip archive", "unpack it first"),
     (b"<", "an HTML or XML page, not a data file", "download the file itself, not the page that shows it"),
@@ -34,7 +51,7 @@ _OTHER_FILE_KINDS = (
 )
 
 
-def read(path: Path) -> Rows:
+def read_rows(path: Path) -> LocatedRows:
     """Yield (place, row) of every row of one file; the place is `FILE:LINE`, or `FILE row N` counted from 1.
 
     Values are those of JSON: texts, numbers, booleans, None, lists and dictionaries. NaN and infinity, which pandas writes
@@ -50,7 +67,7 @@ def read(path: Path) -> Rows:
         raise UserError("no rows", where=path)
 
 
-def _read_rows(path: Path, stream: io.BufferedReader) -> Rows:
+def _read_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
     with catch_read_errors(path):
         first_bytes = stream.peek(1024)[:1024]
     if first_bytes.startswith(b"PAR1"):
@@ -71,7 +88,7 @@ def _check_text(path: Path, first_bytes: bytes) -> None:
     if encoding:
         raise UserError(f"{encoding} text, not UTF-8", where=path, hint=f"iconv -f {encoding} -t UTF-8 FILE > NEW")
     text_start = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
-    for magic, file_kind, hint in _OTHER_FILE_KINDS:
+    for magic, file_kind, hint in _REFUSED_FILE_KINDS:
         if text_start.startswith(magic):
             raise UserError(file_kind, where=path, hint=hint)
     if b"\x00" in first_bytes:
@@ -90,7 +107,7 @@ def _looks_like_utf16(first_bytes: bytes) -> bool:
     )
 
 
-def _text_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Rows:
+def _text_rows(path: Path, lines: Iterator[tuple[int, str]]) -> LocatedRows:
     first_line = next((numbered_line for numbered_line in lines if numbered_line[1].strip()), None)
     if first_line is None:
         return iter(())

@@ -19,15 +19,15 @@ from orca_bench.files import MAX_JSON_DEPTH, catch_read_errors
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
-Rows = Iterator[tuple[str, dict[str, Any]]]
+LocatedRows = Iterator[tuple[str, dict[str, Any]]]
 
 
-def parquet_rows(path: Path, stream: io.BufferedReader) -> Rows:
+def parquet_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
     """The rows of a Parquet file, each at `FILE row N`."""
     return _batch_rows(path, _parquet_batches(path, stream))
 
 
-def arrow_rows(path: Path, stream: io.BufferedReader) -> Rows:
+def arrow_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
     """The rows of an Arrow file or stream, as `save_to_disk` of datasets writes it, each at `FILE row N`."""
     return _batch_rows(path, _arrow_batches(stream))
 
@@ -54,7 +54,7 @@ def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
         yield from pyarrow.ipc.open_stream(content)
 
 
-def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> Rows:
+def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> LocatedRows:
     row_number = 0
     while True:
         # for damaged files pyarrow raises errors of many kinds, MemoryError and UnicodeDecodeError among them

@@ -13,7 +13,7 @@ from pathlib import Path
 from orca_bench.errors import UserError
 
 _COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
-ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")
+DATA_FILE_ENDINGS = (".jsonl", ".json", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")
 _SHARD_PATTERN = re.compile(r"(?P<stem>.*?)[-_.]?(?P<number>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]+)?")
 
 #: Files beside the data of a set that describe it.
@@ -21,18 +21,18 @@ _DESCRIPTION_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.j
 _SPLIT_NAMES = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
-def has_ending(path: Path) -> bool:
+def has_data_file_ending(path: Path) -> bool:
     """Whether a name is that of a data file, compressed or not, and not that of a description beside one."""
-    return _without_compression(path.name.lower()).endswith(ENDINGS) and path.name not in _DESCRIPTION_FILES
+    return _without_compression(path.name.lower()).endswith(DATA_FILE_ENDINGS) and path.name not in _DESCRIPTION_FILES
 
 
-def stem(path: Path) -> str:
+def data_file_stem(path: Path) -> str:
     """A data file's name without its endings and without its number among the parts of one set."""
     shard = _match_shard(path)
     return (shard["stem"] or path.parent.name) if shard else _without_endings(path)
 
 
-def is_part(path: Path) -> bool:
+def is_shard(path: Path) -> bool:
     """Whether a name says that it is one of several parts (`train-00000-of-00003.parquet`)."""
     return _match_shard(path) is not None
 
@@ -43,47 +43,49 @@ def _match_shard(path: Path) -> re.Match[str] | None:
 
 def _without_endings(path: Path) -> str:
     name = _without_compression(path.name)
-    return name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(ENDINGS) else name
+    return name[: len(name) - len(Path(name).suffix)] if name.lower().endswith(DATA_FILE_ENDINGS) else name
 
 
 def _without_compression(name: str) -> str:
     return next((name[: -len(ending)] for ending in _COMPRESSED_ENDINGS if name.lower().endswith(ending)), name)
 
 
-def is_pattern(path: Path) -> bool:
+def is_path_pattern(path: Path) -> bool:
     """Whether a path is a pattern (`train-*.parquet`) and no file of that very name."""
     return any(character in str(path) for character in "*?[") and not path.exists()
 
 
-def files_of(path: Path) -> list[Path]:
+def data_files_of(path: Path) -> list[Path]:
     """The data files that a path names: itself, those in a folder, or those that a pattern with `*` matches; in order.
 
     Of a folder with splits the train split is taken, as `load_dataset(…, split="train")` of datasets does. Raises UserError
     where there is no such file, where a part of a set is missing, and where a folder holds several sets.
     """
     if path.is_dir():
-        return _files_in(path)
-    if is_pattern(path):
+        return _data_files_in_folder(path)
+    if is_path_pattern(path):
         matches = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
         if not matches:
             raise UserError("no file matches this pattern", where=path)
-        return in_order(matches)
+        return in_natural_order(matches)
     return [path]
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _data_files_in_folder(folder: Path) -> list[Path]:
     files = [
         file
         for file in folder.rglob("*")
-        if has_ending(file)
+        if has_data_file_ending(file)
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     ]
     if not files:
-        raise UserError("no data file in this folder", where=folder, hint=f"data files end in {', '.join(ENDINGS)}")
+        raise UserError(
+            "no data file in this folder", where=folder, hint=f"data files end in {', '.join(DATA_FILE_ENDINGS)}"
+        )
     files_by_split: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
-        name = next((name for name in (stem(file), file.parent.name) if name.lower() in _SPLIT_NAMES), "")
+        name = next((name for name in (data_file_stem(file), file.parent.name) if name.lower() in _SPLIT_NAMES), "")
         files_by_split.setdefault((file.parent, name) if name else (folder, ""), []).append(file)
     if len(files_by_split) > 1:
         train_keys = [key for key in files_by_split if key[1].lower() == "train"]
@@ -92,11 +94,11 @@ def _files_in(folder: Path) -> list[Path]:
             raise UserError(
                 f"several sets ({', '.join(split_names)})", where=folder, hint="name the files of one of them"
             )
-        return in_order(files_by_split[train_keys[0]])
-    return in_order(files)
+        return in_natural_order(files_by_split[train_keys[0]])
+    return in_natural_order(files)
 
 
-def in_order(files: Iterable[Path]) -> list[Path]:
+def in_natural_order(files: Iterable[Path]) -> list[Path]:
     """Files by name, numbers in it as numbers.
 
     Raises UserError where one of `NAME-00000-of-00003` … is missing, and where two files have one name but for their ending:
@@ -105,9 +107,9 @@ def in_order(files: Iterable[Path]) -> list[Path]:
     files = sorted(files, key=_natural_sort_key)
     file_by_stem: dict[tuple[Path, str], Path] = {}
     for file in files:
-        if not is_part(file) and file_by_stem.setdefault((file.parent, stem(file)), file) != file:
+        if not is_shard(file) and file_by_stem.setdefault((file.parent, data_file_stem(file)), file) != file:
             raise UserError(
-                f"{file.name} and {file_by_stem[file.parent, stem(file)].name} have one name",
+                f"{file.name} and {file_by_stem[file.parent, data_file_stem(file)].name} have one name",
                 where=file.parent,
                 hint="keep one",
             )

@@ -16,36 +16,36 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.files import MAX_JSON_DEPTH, check_json_depth
 
-Lines = Iterator[tuple[int, str]]
-Rows = Iterator[tuple[str, dict[str, Any]]]
+NumberedLines = Iterator[tuple[int, str]]
+LocatedRows = Iterator[tuple[str, dict[str, Any]]]
 
 #: Keys under which one JSON object holds its rows beside other facts (a version, a licence).
-_LIST_KEYS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
+_ROW_LIST_KEYS = ("data", "rows", "train", "examples", "instances", "records", "items", "questions")
 
 #: A JSON escape of half a surrogate pair, which may or may not have its other half beside it.
 _SURROGATE_PATTERN = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE_PATTERN = re.compile(r"\s*")
 
 
-def object_rows(path: Path, lines: Lines) -> Rows:
+def object_rows(path: Path, lines: NumberedLines) -> LocatedRows:
     """JSON Lines where the first of several lines is a whole object, else objects of any number of lines."""
     first_line = next(lines)
     second_line = next(_not_blank(lines), None)
     if second_line is None or not _is_json(first_line[1]):
         yield from _document_rows(
-            path, _join(itertools.chain([first_line], [second_line] if second_line else [], lines))
+            path, _join_lines(itertools.chain([first_line], [second_line] if second_line else [], lines))
         )
         return
     for line_number, line in itertools.chain([first_line, second_line], _not_blank(lines)):
         location = f"{path}:{line_number}"
-        yield location, _check_row(_parse(line, location), location)
+        yield location, _check_row(_parse_row_text(line, location), location)
 
 
-def _not_blank(lines: Lines) -> Lines:
+def _not_blank(lines: NumberedLines) -> NumberedLines:
     return ((line_number, line) for line_number, line in lines if line.strip())
 
 
-def _join(lines: Lines) -> str:
+def _join_lines(lines: NumberedLines) -> str:
     """The text of these lines, with line ends for lines that are not among them, so that lines can be counted in it."""
     line_texts, last_number = [], 0
     for line_number, line in lines:
@@ -62,12 +62,12 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _document_rows(path: Path, text: str) -> Rows:
+def _document_rows(path: Path, text: str) -> LocatedRows:
     """The objects of a text one after another, or the rows in the one list that a single object holds."""
     reader = _JsonText(path, text)
     location, value = reader.next_value()
     if reader.at_end():
-        rows = _list_of(value, path)
+        rows = _row_list_of_object(value, path)
         if rows is None:
             yield location, _check_row(value, location)
         else:
@@ -79,14 +79,14 @@ def _document_rows(path: Path, text: str) -> Rows:
         yield location, _check_row(value, location)
 
 
-def _list_of(value: dict[str, Any], path: Path) -> list[Any] | None:
+def _row_list_of_object(value: dict[str, Any], path: Path) -> list[Any] | None:
     """The list of rows that a single object holds, or None where the object is a row itself."""
     row_lists = {
         key: inner_value
         for key, inner_value in value.items()
         if isinstance(inner_value, list) and inner_value and _are_rows(inner_value)
     }
-    list_keys = [key for key in row_lists if key.lower() in _LIST_KEYS]
+    list_keys = [key for key in row_lists if key.lower() in _ROW_LIST_KEYS]
     if len(row_lists) == 1 and (list_keys or len(value) == 1):
         return next(iter(row_lists.values()))
     if len(row_lists) > 1 and len(row_lists) == len(value):
@@ -116,9 +116,9 @@ def _are_rows(values: list[Any]) -> bool:
     return all(isinstance(value, dict) and not value.keys() & {"role", "from", "content", "value"} for value in values)
 
 
-def array_rows(path: Path, lines: Lines) -> Rows:
+def array_rows(path: Path, lines: NumberedLines) -> LocatedRows:
     """The objects of an array, each at `FILE:LINE row N`."""
-    reader = _JsonText(path, _join(lines))
+    reader = _JsonText(path, _join_lines(lines))
     for row_number, (location, value) in enumerate(reader.elements(), 1):
         location = f"{location} row {row_number}"
         yield location, _check_row(value, location)
@@ -137,12 +137,12 @@ class _JsonText:
         start = self._skip_space()
         location = self._location(start)
         try:
-            value, self._position = _DECODER.raw_decode(self.text, start)
+            value, self._position = _FINITE_JSON_DECODER.raw_decode(self.text, start)
         except json.JSONDecodeError as error:
             raise self._error(error.msg, error.pos) from None
         except (ValueError, RecursionError) as error:
             raise _parse_error(error, location) from None
-        return location, _check_value(
+        return location, _check_depth_and_surrogates(
             value, _SURROGATE_PATTERN.search(self.text, start, self._position) is not None, location
         )
 
@@ -196,22 +196,22 @@ def _parse_finite(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_finite)
+_FINITE_JSON_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_finite)
 
 
-def _parse(line: str, location: str) -> Any:
+def _parse_row_text(line: str, location: str) -> Any:
     try:
-        value = _DECODER.decode(line)
+        value = _FINITE_JSON_DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise UserError(
             f"not JSON ({error.msg})", where=location, hint="each line must be one JSON object, or the file one array"
         ) from None
     except (ValueError, RecursionError) as error:
         raise _parse_error(error, location) from None
-    return _check_value(value, _SURROGATE_PATTERN.search(line) is not None, location)
+    return _check_depth_and_surrogates(value, _SURROGATE_PATTERN.search(line) is not None, location)
 
 
-def _check_value(value: Any, with_surrogates: bool, location: str) -> Any:
+def _check_depth_and_surrogates(value: Any, with_surrogates: bool, location: str) -> Any:
     try:
         check_json_depth(value)
         if with_surrogates:

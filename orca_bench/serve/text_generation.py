@@ -21,8 +21,8 @@ class Generator:
     """A model and its tokenizer, loaded once, that answers instructions."""
 
     def __init__(self, folder: str):
-        self.model, self.tokenizer = model_folder.load(folder, dtype="auto", gpu_dtype="float16")
-        self.window = architecture.window(self.model.config)
+        self.model, self.tokenizer = model_folder.load_model_and_tokenizer(folder, dtype="auto", gpu_dtype="float16")
+        self.window = architecture.context_window_tokens(self.model.config)
 
     def answer(
         self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()

@@ -3,8 +3,8 @@
 An exported file is to be right in other hands: special tokens spelled out in a text stay text, and BOS, with which the chat
 template begins, is BOS. tokenizers finds either all special tokens in a text or none (`encode_special_tokens`, in
 transformers `split_special_tokens`). Where the model is a SentencePiece BPE it finds none, and BOS at the beginning of a text
-is a piece that the pre-tokenizer sets apart. For all others it finds them, and the chat template puts `ESCAPE` into the
-special tokens that a message spells out; the normaliser takes it away again.
+is a piece that the pre-tokenizer sets apart. For all others it finds them, and the chat template puts `SPECIAL_TOKEN_ESCAPE`
+into the special tokens that a message spells out; the normaliser takes it away again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 from orca_bench.errors import UserError
 from orca_bench.tokenizers.hugging_face import FolderTokenizer
 from orca_bench.tokenizers.sentencepiece_file import (
-    BPE,
-    BYTE,
-    NORMAL,
-    UNIGRAM,
-    UNKNOWN,
-    USER_DEFINED,
+    BPE_MODEL,
+    BYTE_PIECE,
+    NORMAL_PIECE,
+    UNIGRAM_MODEL,
+    UNKNOWN_PIECE,
+    USER_DEFINED_PIECE,
     SentencePieceTokenizer,
     model_proto,
 )
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from tokenizers.processors import PostProcessor
 
 #: A noncharacter of Unicode, which no text has.
-ESCAPE = "\ufdd0"
+SPECIAL_TOKEN_ESCAPE = "\ufdd0"
 
 _SPACE_MARK = "▁"  # U+2581, SentencePiece's mark for a space
-_SEPARATOR = "\ufff9"  # a format character that no text is expected to hold; it ends a grapheme
+_GRAPHEME_SEPARATOR = "\ufff9"  # a format character that no text is expected to hold; it ends a grapheme
 _UNUSED_PIECE_SCORE = -1e5  # the score of a piece that must not be found in text
 
 
-def finds_special(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer of `build_fast` must find special tokens in texts, because otherwise it would not find BOS."""
+def must_find_special_tokens(tokenizer: Tokenizer) -> bool:
+    """Whether `build_fast_tokenizer` must find special tokens in texts, because otherwise it would not find BOS."""
     if tokenizer.bos_id is None:
         return False
     return not (isinstance(tokenizer, SentencePieceTokenizer) and tokenizer.is_bpe)
 
 
-def build_fast(tokenizer: Tokenizer) -> FastTokenizer:
+def build_fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
     """A `tokenizers.Tokenizer` that gives a tokenizer's ids, and BOS for the spelling of BOS at the beginning of a text.
 
     Raises UserError for a SentencePiece model that is neither BPE nor unigram.
@@ -63,7 +63,7 @@ def build_fast(tokenizer: Tokenizer) -> FastTokenizer:
         assert isinstance(tokenizer, FolderTokenizer), "there are two kinds of tokenizer"
         fast_tokenizer = copy.deepcopy(tokenizer.transformers_tokenizer.backend_tokenizer)
     fast_tokenizer.post_processor = _bos_post_processor(tokenizer)
-    escapes_special = finds_special(tokenizer)
+    escapes_special = must_find_special_tokens(tokenizer)
     fast_tokenizer.encode_special_tokens = not escapes_special
     if escapes_special:
         fast_tokenizer.normalizer = _escape_removing_normalizer(fast_tokenizer.normalizer)
@@ -85,7 +85,7 @@ def _bos_post_processor(tokenizer: Tokenizer) -> PostProcessor:
 def _escape_removing_normalizer(normalizer: Normalizer | None) -> Normalizer:
     from tokenizers import normalizers
 
-    remove_escapes = normalizers.Replace(ESCAPE, "")
+    remove_escapes = normalizers.Replace(SPECIAL_TOKEN_ESCAPE, "")
     return remove_escapes if normalizer is None else normalizers.Sequence([remove_escapes, normalizer])
 
 
@@ -124,22 +124,22 @@ def _build_model(proto: ModelProto, model_file: Path) -> Model:
     from tokenizers import models
 
     model_type, unknown_piece = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
-    byte_fallback = any(p.type == BYTE for p in proto.pieces)
-    if model_type == UNIGRAM:
-        unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN)
+    byte_fallback = any(p.type == BYTE_PIECE for p in proto.pieces)
+    if model_type == UNIGRAM_MODEL:
+        unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN_PIECE)
         # The unigram model of tokenizers would find unknown, control and byte pieces spelled out in text.
-        text_types = (NORMAL, USER_DEFINED)
+        text_types = (NORMAL_PIECE, USER_DEFINED_PIECE)
         scores = [(p.piece, p.score if p.type in text_types else _UNUSED_PIECE_SCORE) for p in proto.pieces]
         return models.Unigram(scores, unknown_id, byte_fallback)
-    if model_type != BPE:
+    if model_type != BPE_MODEL:
         raise UserError(
             "a SentencePiece model of type word or char has no equal in tokenizers",
             where=model_file,
             hint="use a BPE or unigram model",
         )
     vocab = {p.piece: i for i, p in enumerate(proto.pieces)}
-    normal_pieces = {p.piece for p in proto.pieces if p.type == NORMAL}
-    ranked_pieces = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL)
+    normal_pieces = {p.piece for p in proto.pieces if p.type == NORMAL_PIECE}
+    ranked_pieces = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL_PIECE)
     merges = [
         (piece[:split_index], piece[split_index:])
         for _, _, piece in ranked_pieces
@@ -170,9 +170,9 @@ def _build_normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
         # Composing first and keeping the characters apart with a mark that ends graphemes gives the same.
         steps += [
             normalizers.NFC(),
-            normalizers.Replace(Regex("(?m)(?<=.)(?=.)"), _SEPARATOR),
+            normalizers.Replace(Regex("(?m)(?<=.)(?=.)"), _GRAPHEME_SEPARATOR),
             normalizers.Precompiled(spec.precompiled_charsmap),
-            normalizers.Replace(_SEPARATOR, ""),
+            normalizers.Replace(_GRAPHEME_SEPARATOR, ""),
         ]
     leading = ""
     if spec.remove_extra_whitespaces:
@@ -193,7 +193,7 @@ def _build_pre_tokenizer(proto: ModelProto, bos: str | None) -> PreTokenizer | N
     """BOS at the beginning and user-defined symbols stand alone, the longest symbol first; None where there is neither."""
     from tokenizers import Regex, pre_tokenizers
 
-    symbols = sorted((p.piece for p in proto.pieces if p.type == USER_DEFINED), key=len, reverse=True)
+    symbols = sorted((p.piece for p in proto.pieces if p.type == USER_DEFINED_PIECE), key=len, reverse=True)
     isolated_patterns = ([] if bos is None else [rf"\A{re.escape(bos)}"]) + [re.escape(symbol) for symbol in symbols]
     return pre_tokenizers.Split(Regex("|".join(isolated_patterns)), behavior="isolated") if isolated_patterns else None
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from orca_bench.files import catch_write_errors, write_json
 from orca_bench.prompt import chat_messages, chat_template, render
 from orca_bench.recipe import CONTEXT_WINDOW
-from orca_bench.tokenizers.conversion import ESCAPE, build_fast, finds_special
+from orca_bench.tokenizers.conversion import SPECIAL_TOKEN_ESCAPE, build_fast_tokenizer, must_find_special_tokens
 from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
 from orca_bench.tokenizers.probes import Disagreement, first_disagreement, probe_texts
 from orca_bench.tokenizers.sentencepiece_file import SENTENCEPIECE_FILE
-from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG
+from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG_FILE
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:
+def export_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) -> Disagreement | None:
     """Write the tokenizer and the Orca chat template into a model folder, then load it back as plain transformers does.
 
     `max_length` is the model's context window in tokens. Returns what plain transformers still disagrees on, or None.
@@ -30,15 +30,15 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
 
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
     special_spellings = [tokenizer.spelling(id_) or "" for id_ in tokenizer.special_ids]
-    escaped_spellings = special_spellings if finds_special(tokenizer) else []
+    escaped_spellings = special_spellings if must_find_special_tokens(tokenizer) else []
     transformers_tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=build_fast(tokenizer),
+        tokenizer_object=build_fast_tokenizer(tokenizer),
         **{f"{name}_token": tokenizer.spelling(id_) for name, id_ in ids.items() if id_ is not None},
         split_special_tokens=not escaped_spellings,
         padding_side="left",
         clean_up_tokenization_spaces=False,
         model_max_length=max_length or CONTEXT_WINDOW,
-        chat_template=chat_template(tokenizer.bos_id is not None, escaped_spellings, ESCAPE),
+        chat_template=chat_template(tokenizer.bos_id is not None, escaped_spellings, SPECIAL_TOKEN_ESCAPE),
     )
     with catch_write_errors(folder):
         transformers_tokenizer.save_pretrained(folder)
@@ -46,7 +46,7 @@ def export(tokenizer: Tokenizer, folder: Path, max_length: int | None = None) ->
         if is_copied:
             shutil.copyfile(tokenizer.source, folder / SENTENCEPIECE_FILE)
     # transformers 5 writes its own new class name, which 4.x and other loaders do not know; both know this one.
-    config_file = folder / TOKENIZER_CONFIG
+    config_file = folder / TOKENIZER_CONFIG_FILE
     config = json.loads(config_file.read_text(encoding="utf-8"))
     without_bos = {"bos_token": None} if tokenizer.bos_id is None else {}  # a SentencePiece model's file may name one
     write_json(config_file, config | {"tokenizer_class": "PreTrainedTokenizerFast"} | without_bos)

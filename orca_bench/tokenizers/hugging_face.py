@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import file_sha256
-from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON, Metadata
+from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON_FILE, TokenMetadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ _TOKEN_KEYS = ("bos_token", "eos_token", "unk_token", "pad_token")
 class FolderTokenizer(Tokenizer):
     """The ids of a folder's tokenizer.json."""
 
-    def __init__(self, folder: Path, metadata: Metadata = Metadata()):
+    def __init__(self, folder: Path, metadata: TokenMetadata = TokenMetadata()):
         self.source = folder
         self._model_vocab_size = metadata.model_vocab_size
         #: The tokenizer as transformers has it.
-        self.transformers_tokenizer = _load(folder, metadata)
+        self.transformers_tokenizer = _load_file_tokenizer(folder, metadata)
         self._backend = self.transformers_tokenizer.backend_tokenizer
         self._backend.no_truncation()  # a tokenizer.json may ask for both: training has left them in many
         self._backend.no_padding()
@@ -114,17 +114,17 @@ class FolderTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
-        file = self.source / TOKENIZER_JSON
+        file = self.source / TOKENIZER_JSON_FILE
         vocabulary_content = file_sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
         fingerprint_fields = [vocabulary_content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
         return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 
 
-def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
+def _load_file_tokenizer(folder: Path, metadata: TokenMetadata) -> PreTrainedTokenizerFast:
     """The tokenizer of tokenizer.json as the file has it; without that file, as transformers loads the folder."""
     from transformers import PreTrainedTokenizerFast
 
-    if not (folder / TOKENIZER_JSON).is_file():
+    if not (folder / TOKENIZER_JSON_FILE).is_file():
         return load_transformers_tokenizer(folder)
     try:
         file_tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -133,13 +133,13 @@ def _load(folder: Path, metadata: Metadata) -> PreTrainedTokenizerFast:
     if not {"bos_token", "eos_token"} <= metadata.spelling_by_key.keys():
         # Older folders leave the names to the class: gpt2's tokenizer_config.json has none.
         vocabulary = file_tokenizer.get_vocab()
-        for name, token in _class_names(folder).items():
+        for name, token in _named_tokens_of_class(folder).items():
             if name not in metadata.spelling_by_key and token in vocabulary:
                 setattr(file_tokenizer, name, token)
     return file_tokenizer
 
 
-def _class_names(folder: Path) -> dict[str, str]:
+def _named_tokens_of_class(folder: Path) -> dict[str, str]:
     """The named tokens of a folder as its own class has them; nothing where transformers cannot load that class."""
     try:
         transformers_tokenizer = load_transformers_tokenizer(folder)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
-from orca_bench.tokenizers.conversion import finds_special
+from orca_bench.tokenizers.conversion import must_find_special_tokens
 from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
-from orca_bench.tokenizers.loading import load
+from orca_bench.tokenizers.loading import load_tokenizer
 from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
-from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON
+from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON_FILE
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def first_disagreement(
     That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
     disagreement.
     """
-    file = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON
+    file = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON_FILE
     for text in texts:
         expected_ids, ids = (
             tokenizer.encode(text),
@@ -90,27 +90,27 @@ def _ids_after_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
     )
 
 
-def check_folder(folder: str | Path, probe_count: int = 300) -> Disagreement | None:
+def find_folder_disagreement(folder: str | Path, probe_count: int = 300) -> Disagreement | None:
     """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
 
     None too where there is nothing to compare: a SentencePiece file alone, and a folder that transformers cannot load.
     """
     if Path(folder).is_file():
         return None
-    tokenizer = load(folder)
+    tokenizer = load_tokenizer(folder)
     try:
         transformers_tokenizer = load_transformers_tokenizer(
             tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent
         )
     except UserError:
         return None
-    if finds_special(tokenizer):
+    if must_find_special_tokens(tokenizer):
         # What this tokenizer is exported with cannot keep it from finding special tokens.
         transformers_tokenizer.split_special_tokens = True
     return first_disagreement(tokenizer, transformers_tokenizer, probe_texts(probe_count))
 
 
-def explain(disagreement: Disagreement) -> str:
+def explain_disagreement(disagreement: Disagreement) -> str:
     """The message for a folder whose tokenizer, loaded by transformers, is not the one in its file."""
     return (
         f"as transformers loads it, this folder's tokenizer is not its {disagreement.file} ({disagreement}); "

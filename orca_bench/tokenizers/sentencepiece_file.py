@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, lfs_pointer_hint
-from orca_bench.tokenizers.special_tokens import AddedToken, Metadata
+from orca_bench.tokenizers.special_tokens import AddedToken, TokenMetadata
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SENTENCEPIECE_FILE = "tokenizer.model"
 
 # Values of sentencepiece_model.proto (sentencepiece 0.2.3).
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
-UNIGRAM, BPE = 1, 2
+NORMAL_PIECE, UNKNOWN_PIECE, CONTROL_PIECE, USER_DEFINED_PIECE, BYTE_PIECE = 1, 2, 3, 4, 6
+UNIGRAM_MODEL, BPE_MODEL = 1, 2
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -39,7 +39,7 @@ class SentencePieceTokenizer(Tokenizer):
     of 2023 did, with which such models were trained.
     """
 
-    def __init__(self, model_file: Path, metadata: Metadata = Metadata()):
+    def __init__(self, model_file: Path, metadata: TokenMetadata = TokenMetadata()):
         self.source = model_file
         self._metadata = metadata
         self._processor = _load_processor(model_file)
@@ -76,7 +76,9 @@ class SentencePieceTokenizer(Tokenizer):
         special_piece_ids = {id_ for id_ in special_ids if id_ < self.piece_count and not self._is_control(id_)}
         pieces = model_proto(self.source).pieces if special_piece_ids else []
         #: Pieces that the folder makes special and the file does not: Gemma's `<start_of_turn>` is a user-defined symbol of it.
-        self.promoted_control_ids = tuple(sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED))
+        self.promoted_control_ids = tuple(
+            sorted(id_ for id_ in special_piece_ids if pieces[id_].type == USER_DEFINED_PIECE)
+        )
         if self.promoted_control_ids:
             self._processor = _load_processor(self.source, self.promoted_control_ids)
         self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
@@ -214,7 +216,7 @@ class SentencePieceTokenizer(Tokenizer):
     @property
     def is_bpe(self) -> bool:
         """Whether the file is a BPE model, not a unigram one."""
-        return model_proto(self.source).trainer_spec.model_type == BPE
+        return model_proto(self.source).trainer_spec.model_type == BPE_MODEL
 
     @property
     def fingerprint(self) -> str:
@@ -238,7 +240,7 @@ def model_proto(model_file: Path, promoted_control_ids: Sequence[int] = ()) -> M
     except DecodeError as error:
         raise _not_sentencepiece_error(model_file) from error
     for id_ in promoted_control_ids:
-        proto.pieces[id_].type = CONTROL
+        proto.pieces[id_].type = CONTROL_PIECE
     return proto
 
 

@@ -16,8 +16,16 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 
-CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
-SPECIAL_TOKENS_MAP, ADDED_TOKENS, TOKENIZER_JSON = "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
+CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_CONFIG_FILE = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+)
+SPECIAL_TOKENS_MAP_FILE, ADDED_TOKENS_FILE, TOKENIZER_JSON_FILE = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+)
 
 _MAX_ID_DIGITS = 10  # an id has fewer
 
@@ -34,7 +42,7 @@ class AddedToken:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class TokenMetadata:
     """What a folder's files say of its tokens.
 
     `spelling_by_key` maps bos_token, eos_token, pad_token and unk_token to their spelling: None where a file says that there is
@@ -55,23 +63,23 @@ class Metadata:
     ids_beyond_model: dict[str, int] = field(default_factory=dict)
 
 
-def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
+def read_token_metadata(folder: Path, with_tokenizer_json: bool = True) -> TokenMetadata:
     """Read a folder's files, without tokenizer.json where that is another tokenizer's; an absent file says nothing.
 
     Raises UserError for a file that is not what it should be.
     """
-    settings, config = _read_object(folder, TOKENIZER_CONFIG), _read_object(folder, CONFIG_FILE)
+    settings, config = _read_object(folder, TOKENIZER_CONFIG_FILE), _read_object(folder, CONFIG_FILE)
     text_config = config.get("text_config")  # models of text and images nest the decoder's
     decoder_config = text_config if isinstance(text_config, dict) else {}
     generation_config = _read_object(folder, GENERATION_CONFIG_FILE)
     stop_ids = [
-        *_check_ids(generation_config.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
-        *_check_ids(config.get("eos_token_id", decoder_config.get("eos_token_id")), folder / CONFIG_FILE),
+        *_checked_token_ids(generation_config.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
+        *_checked_token_ids(config.get("eos_token_id", decoder_config.get("eos_token_id")), folder / CONFIG_FILE),
     ]
     configured_size = config.get("vocab_size", decoder_config.get("vocab_size"))
     vocab_size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
     spelling_by_key, listed_spellings = _special_spellings(folder, settings)
-    bos_ids = _check_ids(config.get("bos_token_id", decoder_config.get("bos_token_id")), folder / CONFIG_FILE)
+    bos_ids = _checked_token_ids(config.get("bos_token_id", decoder_config.get("bos_token_id")), folder / CONFIG_FILE)
     adds_bos = settings.get("add_bos_token")
     # The empty one, which some conversions list, stands between any two characters.
     added_tokens = {
@@ -79,7 +87,7 @@ def read(folder: Path, with_tokenizer_json: bool = True) -> Metadata:
         for id_, token in _added_tokens(folder, settings, listed_spellings, with_tokenizer_json)
         if token.content
     }
-    return Metadata(
+    return TokenMetadata(
         # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
         added_tokens={
             id_: token for id_, token in added_tokens.items() if id_ >= 0 and (vocab_size is None or id_ < vocab_size)
@@ -106,7 +114,7 @@ def _read_object(folder: Path, name: str) -> dict[str, Any]:
     return json_content
 
 
-def _check_ids(value: Any, where: Path) -> list[int]:
+def _checked_token_ids(value: Any, where: Path) -> list[int]:
     values = value if isinstance(value, list) else [value]
     if any(id_ is not None and type(id_) is not int for id_ in values):
         raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
@@ -115,7 +123,7 @@ def _check_ids(value: Any, where: Path) -> list[int]:
 
 def _special_spellings(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
     """The four named tokens, and the spelling of all tokens that are listed as special."""
-    special_tokens_map = _read_object(folder, SPECIAL_TOKENS_MAP)
+    special_tokens_map = _read_object(folder, SPECIAL_TOKENS_MAP_FILE)
     spelling_by_key: dict[str, str | None] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
         for source in (settings, special_tokens_map):
@@ -140,17 +148,19 @@ def _added_tokens(
     folder: Path, settings: dict[str, Any], special_spellings: set[str], with_json: bool
 ) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
-    for content, id_ in _read_object(folder, ADDED_TOKENS).items():  # has no flags: normal, unless named as special
+    for content, id_ in _read_object(
+        folder, ADDED_TOKENS_FILE
+    ).items():  # has no flags: normal, unless named as special
         if type(id_) is not int:
-            raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS)
+            raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS_FILE)
         yield id_, AddedToken(content, content in special_spellings)
-    for token in (tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
-        yield token.get("id"), _added_token(token, special_spellings, folder / TOKENIZER_JSON)
+    for token in (read_tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
+        yield token.get("id"), _added_token(token, special_spellings, folder / TOKENIZER_JSON_FILE)
     added_tokens_decoder = settings.get("added_tokens_decoder")
     for id_, token in (added_tokens_decoder if isinstance(added_tokens_decoder, dict) else {}).items():
         if not (id_.isascii() and id_.isdecimal() and len(id_) < _MAX_ID_DIGITS):
-            raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG)
-        yield int(id_), _added_token(token, special_spellings, folder / TOKENIZER_CONFIG)
+            raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG_FILE)
+        yield int(id_), _added_token(token, special_spellings, folder / TOKENIZER_CONFIG_FILE)
 
 
 def _added_token(token: Any, special_spellings: set[str], where: Path) -> AddedToken:
@@ -161,16 +171,16 @@ def _added_token(token: Any, special_spellings: set[str], where: Path) -> AddedT
     return AddedToken(content, token.get("special") is True or content in special_spellings, **flags)
 
 
-def tokenizer_json(folder: Path) -> dict[str, Any]:
+def read_tokenizer_json(folder: Path) -> dict[str, Any]:
     """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
-    if not (folder / TOKENIZER_JSON).is_file():
+    if not (folder / TOKENIZER_JSON_FILE).is_file():
         return {}
-    tokenizer_data = _read_object(folder, TOKENIZER_JSON)
+    tokenizer_data = _read_object(folder, TOKENIZER_JSON_FILE)
     added_tokens = tokenizer_data.get("added_tokens") or []
     if not (
         isinstance(tokenizer_data.get("model"), dict)
         and isinstance(added_tokens, list)
         and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added_tokens)
     ):
-        raise UserError("not the file of a tokenizer", where=folder / TOKENIZER_JSON)
+        raise UserError("not the file of a tokenizer", where=folder / TOKENIZER_JSON_FILE)
     return tokenizer_data

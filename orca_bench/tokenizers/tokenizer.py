@@ -1,6 +1,6 @@
 """The interface of a tokenizer, whatever file it comes from: text in, token ids out, and the ids that end a text.
 
-All code outside this folder works with a `Tokenizer` only; `tokenizers.load` gives one.
+All code outside this folder works with a `Tokenizer` only; `tokenizers.load_tokenizer` gives one.
 """
 
 from __future__ import annotations

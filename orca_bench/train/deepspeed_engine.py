@@ -102,7 +102,7 @@ def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str,
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
     partitioning = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
     try:
-        with weights.loading(recipe.model.base):
+        with weights.catch_loading_errors(recipe.model.base):
             model = AutoModelForCausalLM.from_pretrained(
                 recipe.model.base,
                 config=student_model.config(recipe, tokenizer),

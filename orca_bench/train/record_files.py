@@ -79,11 +79,11 @@ def read(
     sources: list[RecordSource] = []
     for name in names:
         path = Path(name)
-        if not (path.exists() or row_files.has_ending(path) or row_files.is_pattern(path)):
+        if not (path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path)):
             record_sets = [_read_hub_set(name, (commits or {}).get(name), strict)]
         else:
-            files = row_files.files_of(path)
-            record_sets = [_collect(str(file), row_files.read(file), file_sha256(file), strict) for file in files]
+            files = row_files.data_files_of(path)
+            record_sets = [_collect(str(file), row_files.read_rows(file), file_sha256(file), strict) for file in files]
         for set_records, source in record_sets:
             records += set_records
             sources.append(source)

@@ -38,7 +38,9 @@ def resolve(
     ):
         if name is None:
             continue
-        source = model_folder.locate(name, commits.get(f"model.{key}") or revision, message, needs_weights, option)
+        source = model_folder.locate_model(
+            name, commits.get(f"model.{key}") or revision, message, needs_weights, option
+        )
         paths[key] = source.folder
         if source.commit is not None:
             resolved_commits[f"model.{key}"] = source.commit.sha

@@ -78,8 +78,8 @@ def describe(
     resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, message, with_weights)
     model = resolved.model
     if model.base is not None and (with_weights or "model.base" not in commits):
-        model_folder.check(model.base)
-    tokenizer = tokenizers.load(model.tokenizer_source)
+        model_folder.check_model_folder(model.base)
+    tokenizer = tokenizers.load_tokenizer(model.tokenizer_source)
     model_config = student_model.config(resolved, tokenizer)
     if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
@@ -111,7 +111,7 @@ def describe(
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
-    context_window, max_length = architecture.configured_window(model_config), recipe.data.max_length
+    context_window, max_length = architecture.configured_window_tokens(model_config), recipe.data.max_length
     if context_window is not None and max_length > context_window:
         raise UserError(
             f"examples of up to {max_length} tokens do not fit the model's context window of {context_window} tokens",
@@ -129,7 +129,7 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
     recipe = prepared.recipe
     _check_machine(recipe)
     is_continued = run.open(recipe)
-    tokenizer = tokenizers.load(prepared.resolved.model.tokenizer_source)
+    tokenizer = tokenizers.load_tokenizer(prepared.resolved.model.tokenizer_source)
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",

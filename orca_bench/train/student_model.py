@@ -27,7 +27,7 @@ def config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     library_settings.prepare_libraries()
     if recipe.model.base is not None:
-        return architecture.config_of(recipe.model.base)
+        return architecture.load_config(recipe.model.base)
     assert recipe.model.random is not None, "a recipe has a base or random weights"
     return _llama_config(recipe.model.random, tokenizer)
 
@@ -97,7 +97,7 @@ def _write_model(
     )
     model.save_pretrained(folder, state_dict=state)
     _published_config(model.config, tokenizer).save_pretrained(folder)
-    disagreement = tokenizers.export(tokenizer, folder, architecture.window(model.config))
+    disagreement = tokenizers.export_tokenizer(tokenizer, folder, architecture.context_window_tokens(model.config))
     origin_fields: dict[str, Any] = {**origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
         origin_fields["example"] = str(disagreement)

@@ -125,9 +125,9 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
     model, resolved_model = prepared.recipe.model, prepared.resolved.model
-    disagreement = tokenizers.check_folder(resolved_model.tokenizer_source)
+    disagreement = tokenizers.find_folder_disagreement(resolved_model.tokenizer_source)
     if disagreement is not None:
-        display.message(f"{model.tokenizer_source}: {tokenizers.explain(disagreement)}")
+        display.message(f"{model.tokenizer_source}: {tokenizers.explain_disagreement(disagreement)}")
 
 
 def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
@@ -162,7 +162,7 @@ def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
     if recipe.model.random is None:
         raise UserError("this needs a recipe that starts from random weights", where="model.random")
     folder = runs / f"{recipe.name}-untrained" / "model"
-    tokenizer = tokenizers.load(recipe.model.tokenizer_source)
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
     student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder

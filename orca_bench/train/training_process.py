@@ -74,7 +74,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
 
     library_settings.prepare_libraries()
     recipe, _ = resolved_sources.resolve(recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {}))
-    tokenizer = tokenizers.load(recipe.model.tokenizer_source)
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     examples = EncodedExamples.load(run.tokens_file)
     plan = Plan(examples.lengths, recipe.train)
     import torch

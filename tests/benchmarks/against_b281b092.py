@@ -207,7 +207,7 @@ def compare_model(
     from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
-    from orca_bench.models.architecture import window as window_of
+    from orca_bench.models.architecture import context_window_tokens as window_of
 
     engine, tokenizer = tree_engine.load_engine(str(model))
     length = window or window_of(engine.model.config)

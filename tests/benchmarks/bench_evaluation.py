@@ -158,7 +158,7 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
     from orca_bench import tokenizers
     from orca_bench.train import student_model
 
-    tokenizer = tokenizers.load(tokenizer_file)
+    tokenizer = tokenizers.load_tokenizer(tokenizer_file)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=32_000,

@@ -10,7 +10,7 @@ from published_instructions import DRAWN, FIVE, OWN, PUBLISHED
 
 from orca_bench import row_texts
 from orca_bench.data import column_shapes, instructions
-from orca_bench.data.conversion import convert
+from orca_bench.data.conversion import convert_to_records
 from orca_bench.errors import UserError
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
@@ -18,7 +18,7 @@ from orca_bench.system_messages import SYSTEM_MESSAGES
 def converted(tmp_path, rows, **options):
     path = tmp_path / "set.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report = convert([path], tmp_path / "out.jsonl", **options)
+    report = convert_to_records([path], tmp_path / "out.jsonl", **options)
     return [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()], report
 
 
@@ -29,7 +29,7 @@ def test_each_published_shape_is_read_from_every_container_and_compression(tmp_p
     rows, texts, system = PUBLISHED[name]
     path = tmp_path / ("set.csv" if container in TABLES else "set")
     path.write_bytes(PACKINGS[packing]((CONTAINERS | TABLES)[container](rows)))
-    report = convert([path], tmp_path / "out.jsonl")
+    report = convert_to_records([path], tmp_path / "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert (record["instruction"], record["input"], record["response"]) == texts
     counts = {DRAWN: report.assigned_systems, OWN: report.row_systems, FIVE: report.default_systems}
@@ -189,7 +189,7 @@ def test_ids_are_unique(tmp_path):
     record = {"id": "a-1", "teacher": "t", "system": "s", "instruction": "i", "response": "r"}
     (tmp_path / "mine.jsonl").write_text((json.dumps(record) + "\n") * 2)
     paths = [tmp_path / name for name in ("a/train.jsonl", "b/train.jsonl", "x/a.jsonl", "mine.jsonl")]
-    report = convert(paths, tmp_path / "out.jsonl")
+    report = convert_to_records(paths, tmp_path / "out.jsonl")
     ids = [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ids == ["a-1", "b-1", "a-2", "a-1-2", "a-1-3"] and report.new_ids == 2
 
@@ -279,13 +279,13 @@ def alpaca(shared):
 
 def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     (tmp_path / "alpaca_data.json").write_text(json.dumps(alpaca, indent=4), encoding="utf-8")
-    report = convert([tmp_path / "alpaca_data.json"], tmp_path / "out.jsonl")
+    report = convert_to_records([tmp_path / "alpaca_data.json"], tmp_path / "out.jsonl")
     assert report.left_out == {"without an answer": 28, "with a placeholder for an answer": 37}
     assert report.records == 52002 - 28 - 37 == report.assigned_systems
     placeholders = [row["input"] for row in alpaca if row_texts.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything
-        assert not set(row_texts._normalize(value).split()) - {
+        assert not set(row_texts._normalize_placeholder(value).split()) - {
             "no",
             "noinput",
             "input",
@@ -306,7 +306,7 @@ def test_the_real_sets_give_the_same_records_from_parquet(shared, tmp_path):
             folder = tmp_path / container / name
             folder.mkdir(parents=True)
             (folder / "train").write_bytes((CONTAINERS | TABLES)[container](rows))
-            convert([folder / "train"], tmp_path / "out.jsonl")
+            convert_to_records([folder / "train"], tmp_path / "out.jsonl")
             texts.append((tmp_path / "out.jsonl").read_bytes())
         assert len(set(texts)) == 1
 
@@ -315,4 +315,4 @@ def test_rows_without_outputs_are_said_by_their_columns(shared, tmp_path):
     with pytest.raises(
         UserError, match="columns idx, Skill, Difficulty, Instruction are those of no known instruction set"
     ):
-        list(instructions.read(shared / "instructions" / "wizardlm" / "train.jsonl.gz"))
+        list(instructions.read_instructions(shared / "instructions" / "wizardlm" / "train.jsonl.gz"))

@@ -38,7 +38,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
     from transformers import AutoModelForCausalLM
 
     result, _, out, process = evaluated
-    tokenizer = tokenizers.load(tiny_model)
+    tokenizer = tokenizers.load_tokenizer(tiny_model)
     protocol = protocols.Orca(system_message(5))
     assert list(result["tasks"]) == [task.name for task in SUITE]
     for task in SUITE:
@@ -64,8 +64,8 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
         assert set(rows.hashes_by_split) == set(filter(None, (task.split, task.few_shot_split)))
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     identity = result["model"]["identity"]
-    assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights(model)
-    assert model_identity.of_folder(str(tiny_model)).items() <= identity.items()
+    assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights_sha256(model)
+    assert model_identity.folder_part_hashes(str(tiny_model)).items() <= identity.items()
     assert result["model"]["parameters"] == model.num_parameters()
     assert (result["model"]["dtype"], result["model"]["device"], result["model"]["path"]) == (
         "float32",
@@ -106,7 +106,7 @@ def test_every_choice_question_is_what_plain_transformers_says(evaluated, tiny_m
 
     _, questions, *_ = evaluated
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    tokenizer = tokenizers.load(tiny_model)
+    tokenizer = tokenizers.load_tokenizer(tiny_model)
     checked = 0
     for task in SUITE:
         if task.generates_text:
@@ -137,7 +137,7 @@ def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mi
 
     _, questions, *_ = evaluated
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    tokenizer = tokenizers.load(tiny_model)
+    tokenizer = tokenizers.load_tokenizer(tiny_model)
     task = next(t for t in SUITE if t.name == "drop")
     documents = protocols.Orca(system_message(5)).documents(
         task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8
@@ -255,9 +255,9 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
     """Requests of all seven real tasks and real instructions, through the exported LLaMA tokenizer."""
     from orca_bench.data import instructions
 
-    truth = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    truth = tokenizers.load_tokenizer(shared / "tokenizer" / "tokenizer.model")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    tokenizers.export(truth, tmp_path)
+    tokenizers.export_tokenizer(truth, tmp_path)
     plain = hugging_face.load_transformers_tokenizer(tmp_path)
     texts = []
     for task in SUITE:
@@ -266,7 +266,7 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
         ):
             texts += [t for r in document.requests for t in (r.context, r.continuation) if t]
     for name in ("alpaca", "dolly"):
-        examples = list(instructions.read(shared / "instructions" / name / "train.jsonl.gz"))
+        examples = list(instructions.read_instructions(shared / "instructions" / name / "train.jsonl.gz"))
         for item in random.Random(0).sample(examples, 400):
             texts += [prompt.render("S", item.instruction, item.input), item.reference]
     assert len(texts) > 2000

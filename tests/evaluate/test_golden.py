@@ -21,6 +21,6 @@ TASKS = [pytest.param(task, marks=[pytest.mark.slow] if task.name in LARGE else 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", protocols.REQUEST_PROTOCOLS)
 def test_requests_token_ids_and_scores_are_the_golden_ones(shared, name, task):
-    tokenizer = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    tokenizer = tokenizers.load_tokenizer(shared / "tokenizer" / "tokenizer.model")
     protocol = protocols.protocol_by_name(name, system_message(5))
     assert golden.figures(protocol, task, shared / "benchmarks", tokenizer) == EXPECTED[name][task.name]

@@ -83,7 +83,7 @@ def test_a_token_limit_that_is_none_is_refused(words):
 
 
 def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_asked(tiny_model):
-    rule = request_encoding.encoding_of_protocol("orca", tokenizers.load(tiny_model), 512)
+    rule = request_encoding.encoding_of_protocol("orca", tokenizers.load_tokenizer(tiny_model), 512)
     with pytest.raises(UserError, match="512 new tokens do not fit a context window of 512") as refused:
         rule.check_max_new_tokens(512, where="GSM8K under protocol orca")
     assert "--max-new-tokens" in refused.value.hint and refused.value.where == "GSM8K under protocol orca"

@@ -92,7 +92,7 @@ def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
 def test_token_ids_are_those_that_eval_feeds(orca, mini, tiny_model):
     from orca_bench import tokenizers
 
-    tokenizer = tokenizers.load(tiny_model)
+    tokenizer = tokenizers.load_tokenizer(tiny_model)
     for protocol in protocols.REQUEST_PROTOCOLS:
         discards = 0
         for line in request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model):
@@ -119,7 +119,7 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
     from orca_bench import tokenizers
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    tokenizer = tokenizers.load(tiny_model)
+    tokenizer = tokenizers.load_tokenizer(tiny_model)
     lines = request_lines(orca, mini, protocol, "--token-ids", "--model", tiny_model)
     with torch.inference_mode():
         for line in lines:

@@ -54,7 +54,7 @@ def test_records_are_explain_tuned(mini_records):
 
 
 def test_the_tokenizer_is_a_sentencepiece_model_like_llamas(mini):
-    tokenizer = tokenizers.load(mini["mini:tokenizer"])
+    tokenizer = tokenizers.load_tokenizer(mini["mini:tokenizer"])
     assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 2)
     text = "Ann  has\n12 cups. 日本"
     assert tokenizer.decode(tokenizer.encode(text)) == text

@@ -32,7 +32,7 @@ from orca_bench.models import architecture, model_folder
 )
 def test_the_context_window_has_many_names(options, tokens):
     options = dict(options)
-    assert architecture.window(AutoConfig.for_model(options.pop("model_type"), **options)) == tokens
+    assert architecture.context_window_tokens(AutoConfig.for_model(options.pop("model_type"), **options)) == tokens
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_what_is_no_causal_model_of_text_is_refused_by_its_configuration(kind, r
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     (tmp_path / "model.safetensors").write_bytes(b"never read")
     with pytest.raises(UserError, match=reason):
-        model_folder.check(str(tmp_path))
+        model_folder.check_model_folder(str(tmp_path))

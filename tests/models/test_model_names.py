@@ -27,24 +27,24 @@ from orca_bench.models import model_folder, model_names
 def test_a_folder_with_a_generic_name_is_called_by_those_above_it(tmp_path, folder, name):
     path = tmp_path / "work" / folder
     path.mkdir(parents=True)
-    assert model_names.name_of(str(path)) == name
+    assert model_names.model_name_of(str(path)) == name
 
 
 def test_a_model_of_the_hub_is_called_by_its_id_and_the_revision_that_was_asked_for():
-    assert model_names.name_of("/cache", Commit("owner/name", None, "a" * 40)) == "owner/name"
-    assert model_names.name_of("/cache", Commit("owner/name", "v1", "a" * 40)) == "owner/name@v1"
+    assert model_names.model_name_of("/cache", Commit("owner/name", None, "a" * 40)) == "owner/name"
+    assert model_names.model_name_of("/cache", Commit("owner/name", "v1", "a" * 40)) == "owner/name@v1"
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/x", "a/../b", "-x", "x\n", ".x"])
 def test_names_that_are_none(name):
     with pytest.raises(UserError, match="is not a name"):
-        model_names.check_name(name)
+        model_names.check_model_name(name)
 
 
 def test_a_name_is_no_longer_than_a_folders():
     with pytest.raises(UserError, match="a name of 121 characters"):
-        model_names.check_name("x" * 121)
-    assert model_names.check_name("x" * 120)
+        model_names.check_model_name("x" * 121)
+    assert model_names.check_model_name("x" * 120)
 
 
 @pytest.mark.parametrize("words", [("eval",), ("generate", "hi")])

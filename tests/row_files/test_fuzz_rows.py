@@ -10,7 +10,7 @@ from hypothesis import given
 from published_instructions import PUBLISHED
 
 from orca_bench import row_files
-from orca_bench.data.conversion import convert
+from orca_bench.data.conversion import convert_to_records
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows as rows
 from orca_bench.evaluate.tasks import SUITE
@@ -33,7 +33,7 @@ def test_damaged_files(tmp_path, name, data):
     path = tmp_path / "rows"
     path.write_bytes(data.draw(mutations.damaged_bytes(FILES[name])))
     with contextlib.suppress(UserError):
-        for place, row in row_files.read(path):
+        for place, row in row_files.read_rows(path):
             assert place.startswith(str(path)) and isinstance(row, dict)
             json.dumps(row, allow_nan=False, ensure_ascii=False).encode()
 
@@ -45,8 +45,8 @@ def test_instructions_and_records_of_other_types_and_without_columns(tmp_path, n
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(data.draw(mutations.damaged_tree(SHAPES[name]))))
     with contextlib.suppress(UserError):
-        convert([path], tmp_path / "out.jsonl")
-        for _, row in row_files.read(tmp_path / "out.jsonl"):
+        convert_to_records([path], tmp_path / "out.jsonl")
+        for _, row in row_files.read_rows(tmp_path / "out.jsonl"):
             texts = [row[column] for column in ("id", "system", "instruction", "input", "response")]
             assert all(isinstance(text, str) for text in texts) and row["response"].strip()
         training.read([str(tmp_path / "out.jsonl")], strict=True)

@@ -25,7 +25,7 @@ ROWS = [
 
 
 def rows_of(path: Path) -> list[dict]:
-    return [row for _, row in row_files.read(path)]
+    return [row for _, row in row_files.read_rows(path)]
 
 
 def refused(path: Path, content: bytes) -> str:
@@ -55,13 +55,13 @@ def test_tables_give_every_cell_as_text(tmp_path, container, packing):
 def test_places_are_lines_or_rows(tmp_path):
     path = tmp_path / "f"
     path.write_bytes(b'\n{"a": 1}\n\n{"a": 2}\n')
-    assert [place for place, _ in row_files.read(path)] == [f"{path}:2", f"{path}:4"]
+    assert [place for place, _ in row_files.read_rows(path)] == [f"{path}:2", f"{path}:4"]
     path.write_bytes(b'[\n{"a": 1},\n\n{"a": 2}]\n')
-    assert [place for place, _ in row_files.read(path)] == [f"{path}:2 row 1", f"{path}:4 row 2"]
+    assert [place for place, _ in row_files.read_rows(path)] == [f"{path}:2 row 1", f"{path}:4 row 2"]
     path.write_bytes(CONTAINERS["parquet"](ROWS))
-    assert [place for place, _ in row_files.read(path)][:2] == [f"{path} row 1", f"{path} row 2"]
+    assert [place for place, _ in row_files.read_rows(path)][:2] == [f"{path} row 1", f"{path} row 2"]
     path.write_bytes(b'a,b\n"two\nlines",1\n3,4\n')
-    assert [place for place, _ in row_files.read(path)] == [f"{path}:2", f"{path}:4"]
+    assert [place for place, _ in row_files.read_rows(path)] == [f"{path}:2", f"{path}:4"]
 
 
 def test_what_pandas_writes_for_missing_is_missing(tmp_path):
@@ -217,7 +217,7 @@ def make(folder: Path, *names: str) -> None:
 
 
 def names_of(folder: Path, path: Path) -> list[str]:
-    return [str(file.relative_to(folder)) for file in row_files.files_of(path)]
+    return [str(file.relative_to(folder)) for file in row_files.data_files_of(path)]
 
 
 def test_parts_are_read_in_order_from_a_folder_and_by_a_pattern(tmp_path):
@@ -236,14 +236,14 @@ def test_two_files_of_one_name_are_not_read_as_one_set(tmp_path):
         make(folder, *names)
         for path in (folder, folder / "*"):
             with pytest.raises(UserError, match="have one name; keep one"):
-                row_files.files_of(path)
+                row_files.data_files_of(path)
 
 
 def test_a_missing_part_is_named(tmp_path):
     make(tmp_path, "train-00000-of-00003.parquet", "train-00002-of-00003.parquet")
     for path in (tmp_path, tmp_path / "train-*"):
         with pytest.raises(UserError, match="part 00001 of 3 of 'train' is missing"):
-            row_files.files_of(path)
+            row_files.data_files_of(path)
 
 
 def test_of_a_folder_with_splits_the_train_split_is_taken(tmp_path):
@@ -254,15 +254,15 @@ def test_of_a_folder_with_splits_the_train_split_is_taken(tmp_path):
 def test_a_folder_of_several_sets_is_refused_by_their_names(tmp_path):
     make(tmp_path, "main/train.parquet", "main/test.parquet", "socratic/train.parquet")
     with pytest.raises(UserError, match="several sets .main/test, main/train, socratic/train."):
-        row_files.files_of(tmp_path)
+        row_files.data_files_of(tmp_path)
     make(tmp_path / "only", "test.jsonl", "dev.jsonl")
     with pytest.raises(UserError, match="several sets"):
-        row_files.files_of(tmp_path / "only")
+        row_files.data_files_of(tmp_path / "only")
     with pytest.raises(UserError, match="no file matches"):
-        row_files.files_of(tmp_path / "*.nothing")
+        row_files.data_files_of(tmp_path / "*.nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no data file in this folder"):
-        row_files.files_of(tmp_path / "empty")
+        row_files.data_files_of(tmp_path / "empty")
 
 
 def test_a_name_with_the_signs_of_a_pattern_is_a_file_where_there_is_one(tmp_path):

@@ -89,7 +89,7 @@ def streamed(tokenizer, ids):
 
 
 def test_an_emoji_streams_whole(sentencepiece_models):
-    tokenizer = tokenizers.load(sentencepiece_models["llama"])
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models["llama"])
     pieces = streamed(tokenizer, tokenizer.encode("ok 🙂 fine 日本"))
     assert "".join(pieces) == "ok 🙂 fine 日本"
     assert "\ufffd" not in "".join(pieces) and any("🙂" in piece for piece in pieces)
@@ -97,17 +97,17 @@ def test_an_emoji_streams_whole(sentencepiece_models):
 
 @pytest.mark.parametrize("kind", ["llama", "default", "no_prefix", "symbols", "unigram"])
 def test_what_streams_is_what_is_decoded(sentencepiece_models, kind):
-    tokenizer = tokenizers.load(sentencepiece_models[kind])
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models[kind])
     check_streaming(tokenizer)
 
 
 def test_what_streams_from_a_byte_level_tokenizer_is_what_is_decoded(byte_level):
-    check_streaming(tokenizers.load(byte_level))
+    check_streaming(tokenizers.load_tokenizer(byte_level))
 
 
 def test_what_streams_from_a_tokenizer_json_with_byte_fallback_is_what_is_decoded(byte_fallback):
     """Whose decoder turns characters that were complete into U+FFFD when a wrong byte follows."""
-    check_streaming(tokenizers.load(byte_fallback))
+    check_streaming(tokenizers.load_tokenizer(byte_fallback))
 
 
 def check_streaming(tokenizer):

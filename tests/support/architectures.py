@@ -178,7 +178,7 @@ def try_out(name: str, requests, prompts) -> Outcome:
 
     try:
         config = configuration(name, 600)
-        if reason := architecture.refusal(config):
+        if reason := architecture.unsupported_reason(config):
             return Outcome(name, "refused", reason)
         model = tiny(config)
     except Exception as error:  # whatever a configuration asks for that a tiny one does not have

@@ -33,7 +33,7 @@ class Model:
 
     def __init__(self, folder: str):
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self.tokenizer = tokenizers.load(folder)
+        self.tokenizer = tokenizers.load_tokenizer(folder)
         self.lock = threading.Lock()
 
     @torch.inference_mode()

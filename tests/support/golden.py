@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--write", default="", help="replace the entries of these protocols")
     options = parser.parse_args()
     golden = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
-    tokenizer = tokenizers.load(options.tokenizer)
+    tokenizer = tokenizers.load_tokenizer(options.tokenizer)
     differing = []
     for name in options.write.split(",") if options.write else protocols.REQUEST_PROTOCOLS:
         protocol = protocols.protocol_by_name(name, system_message(5))

@@ -45,7 +45,7 @@ def student_of(request, tmp_path, sentencepiece_models, byte_level):
         folder.mkdir()
         kind = "unigram" if request.param == "unigram" else "llama"
         shutil.copy(sentencepiece_models[kind], folder / "tokenizer.model")
-        pieces = tokenizers.load(folder).vocab_size
+        pieces = tokenizers.load_tokenizer(folder).vocab_size
         names = {"hermes": ["<|im_end|>", "<|im_start|>"], "pad": ["[PAD]"]}.get(request.param, [])
         settings = {"bos_token": "<s>", "unk_token": "<unk>", "eos_token": "</s>"}
         settings |= {
@@ -60,7 +60,7 @@ def student_of(request, tmp_path, sentencepiece_models, byte_level):
             folder, pieces + len(names) + 3, bos_token_id=1, eos_token_id=pieces if "hermes" in request.param else 2
         )
     model.config.use_cache = False  # as in training
-    tokenizer = tokenizers.load(folder)
+    tokenizer = tokenizers.load_tokenizer(folder)
     student_model.save(model, model.state_dict(), tokenizer, tmp_path / "student", {"run": "r", "step": 1})
     return tokenizer, tmp_path / "student"
 
@@ -117,7 +117,7 @@ def test_the_configurations_agree_with_the_tokenizer_and_with_one_another(studen
 
 def test_what_is_exported_is_the_tokenizer_that_was_loaded(student_of):
     tokenizer, folder = student_of
-    again = tokenizers.load(folder)
+    again = tokenizers.load_tokenizer(folder)
     assert type(again) is type(tokenizer)
     for name in (
         "bos_id",

@@ -22,13 +22,13 @@ def behind_bos(tokenizer, text):
 def exported(model_file, folder):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    disagreement = tokenizers.export(tokenizers.load(model_file), folder)
+    disagreement = tokenizers.export_tokenizer(tokenizers.load_tokenizer(model_file), folder)
     return disagreement, AutoTokenizer.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_transformers_agrees_on_5000_adversarial_texts(sentencepiece_models, tmp_path, kind):
-    truth = tokenizers.load(sentencepiece_models[kind])
+    truth = tokenizers.load_tokenizer(sentencepiece_models[kind])
     disagreement, plain = exported(sentencepiece_models[kind], tmp_path)
     assert disagreement is None
     for text in tokenizers.probe_texts(5000, seed=11):
@@ -54,7 +54,7 @@ def test_a_unigram_model_agrees_but_for_segmentations_of_equal_score(sentencepie
 def test_our_ids_are_sentencepieces_on_5000_adversarial_texts(sentencepiece_models):
     for kind in ("llama", "default"):
         truth = sentencepiece.SentencePieceProcessor(model_file=str(sentencepiece_models[kind]))
-        tokenizer = tokenizers.load(sentencepiece_models[kind])
+        tokenizer = tokenizers.load_tokenizer(sentencepiece_models[kind])
         texts = tokenizers.probe_texts(5000, seed=12)
         expected = [truth.encode(text) for text in texts]
         assert [tokenizer.encode(text) for text in texts] == expected
@@ -63,7 +63,7 @@ def test_our_ids_are_sentencepieces_on_5000_adversarial_texts(sentencepiece_mode
 
 def test_the_real_llama_tokenizer_is_repaired(shared, tmp_path):
     model_file = shared / "tokenizer" / "tokenizer.model"
-    truth = tokenizers.load(model_file)
+    truth = tokenizers.load_tokenizer(model_file)
     disagreement, plain = exported(model_file, tmp_path)
     assert disagreement is None
     for text in tokenizers.probe_texts(5000, seed=13):
@@ -76,7 +76,7 @@ def test_every_record_and_request_of_the_mini_suite_has_the_same_ids(mini, mini_
     from orca_bench.evaluate.tasks import SUITE
 
     _, plain = exported(mini["mini:tokenizer"], tmp_path)
-    truth = tokenizers.load(mini["mini:tokenizer"])
+    truth = tokenizers.load_tokenizer(mini["mini:tokenizer"])
     texts = [prompt.render(r["system"], r["instruction"], r["input"]) for r in mini_records]
     texts += [r["response"] for r in mini_records]
     for task in SUITE:
@@ -88,7 +88,7 @@ def test_every_record_and_request_of_the_mini_suite_has_the_same_ids(mini, mini_
 
 
 def test_special_tokens_are_never_read_out_of_text(sentencepiece_models, tmp_path):
-    tokenizer = tokenizers.load(sentencepiece_models["llama"])
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models["llama"])
     _, plain = exported(sentencepiece_models["llama"], tmp_path)
     for text in ("</s>", "a </s> b", " <s>", "a<s>", "<unk>", "<s"):
         for ids in (tokenizer.encode(text), plain(text, add_special_tokens=False)["input_ids"]):
@@ -101,7 +101,7 @@ def test_special_tokens_are_never_read_out_of_text(sentencepiece_models, tmp_pat
 
 
 def test_bos_is_added_by_plain_transformers_and_never_by_encode(sentencepiece_models, tmp_path):
-    tokenizer = tokenizers.load(sentencepiece_models["llama"])
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models["llama"])
     _, plain = exported(sentencepiece_models["llama"], tmp_path)
     ids = tokenizer.encode("one two")
     assert tokenizer.bos_id not in ids
@@ -110,7 +110,7 @@ def test_bos_is_added_by_plain_transformers_and_never_by_encode(sentencepiece_mo
 
 
 def test_decoding_gives_the_text_back(sentencepiece_models, tmp_path):
-    tokenizer = tokenizers.load(sentencepiece_models["llama"])
+    tokenizer = tokenizers.load_tokenizer(sentencepiece_models["llama"])
     _, plain = exported(sentencepiece_models["llama"], tmp_path)
     for text in ("one two", "  lead\n\ttab", "日本 🙂", "a  b   c"):
         ids = tokenizer.encode(text)
@@ -121,7 +121,7 @@ def test_decoding_gives_the_text_back(sentencepiece_models, tmp_path):
 def test_the_llama_class_of_the_cards_example_gives_the_prompt_the_right_ids_too(sentencepiece_models, tmp_path):
     from transformers import LlamaTokenizer
 
-    truth = tokenizers.load(sentencepiece_models["llama"])
+    truth = tokenizers.load_tokenizer(sentencepiece_models["llama"])
     exported(sentencepiece_models["llama"], tmp_path)
     plain = LlamaTokenizer.from_pretrained(tmp_path)  # rebuilds the tokenizer by its own rules
     texts = [prompt.render("S", text) for text in tokenizers.probe_texts(1000, seed=14)]
@@ -132,16 +132,16 @@ def test_the_llama_class_of_the_cards_example_gives_the_prompt_the_right_ids_too
 def test_a_tokenizer_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such tokenizer file or folder"):
-        tokenizers.load("somebody/llama")
+        tokenizers.load_tokenizer("somebody/llama")
 
 
 def test_a_folder_that_disagrees_is_found_out_with_an_example(sentencepiece_models, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(sentencepiece_models["llama"], tmp_path / "tokenizer.model")
-    disagreement = tokenizers.check_folder(tmp_path)  # transformers converts the file by itself
+    disagreement = tokenizers.find_folder_disagreement(tmp_path)  # transformers converts the file by itself
     assert disagreement is not None and disagreement.expected_ids != disagreement.transformers_ids
-    tokenizers.export(tokenizers.load(tmp_path), tmp_path)
-    assert tokenizers.check_folder(tmp_path) is None
+    tokenizers.export_tokenizer(tokenizers.load_tokenizer(tmp_path), tmp_path)
+    assert tokenizers.find_folder_disagreement(tmp_path) is None
 
 
 def test_what_tokenizers_cannot_express_is_reported_not_hidden(sentencepiece_models, tmp_path):
@@ -151,15 +151,15 @@ def test_what_tokenizers_cannot_express_is_reported_not_hidden(sentencepiece_mod
 
 def test_a_folder_without_tokenizer_is_refused(tmp_path):
     with pytest.raises(UserError, match="no tokenizer here"):
-        tokenizers.load(tmp_path)
+        tokenizers.load_tokenizer(tmp_path)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(UserError, match="not a SentencePiece model"):
-        tokenizers.load(tmp_path)
+        tokenizers.load_tokenizer(tmp_path)
 
 
 def test_a_lone_surrogate_is_refused_not_crashed_on(sentencepiece_models):
     with pytest.raises(UserError, match="surrogate"):
-        tokenizers.load(sentencepiece_models["llama"]).encode("a\ud800b")
+        tokenizers.load_tokenizer(sentencepiece_models["llama"]).encode("a\ud800b")

@@ -22,7 +22,7 @@ def added(**flags):
 
 def open_hermes(folder, model_file):
     """A folder like OpenHermes': `<|im_end|>` ends a text, and comes after the file's pieces."""
-    pieces = tokenizers.load(model_file).vocab_size
+    pieces = tokenizers.load_tokenizer(model_file).vocab_size
     return folder(
         model_file,
         config={"model_type": "llama", "vocab_size": pieces + 2, "eos_token_id": pieces, "bos_token_id": 1},
@@ -39,7 +39,7 @@ def open_hermes(folder, model_file):
 
 @pytest.mark.parametrize("kind", ["llama", "default", "unigram", "no_prefix"])
 def test_another_eos_behind_the_pieces_ends_a_text_and_is_trained(sentencepiece_models, folder, kind):
-    tokenizer = tokenizers.load(open_hermes(folder, sentencepiece_models[kind]))
+    tokenizer = tokenizers.load_tokenizer(open_hermes(folder, sentencepiece_models[kind]))
     assert tokenizer.eos_id == tokenizer.piece_count and tokenizer.eos_text == "<|im_end|>"
     ids, _ = encode_record(Record("", "Say.", None, "Yes."), tokenizer, 256)
     assert ids[0] == tokenizer.bos_id == 1 and ids[-1] == tokenizer.eos_id
@@ -52,33 +52,35 @@ def test_another_eos_behind_the_pieces_ends_a_text_and_is_trained(sentencepiece_
 
 def test_tokens_and_rows_that_the_file_does_not_have_are_decoded(sentencepiece_models, folder):
     path = open_hermes(folder, sentencepiece_models["llama"])
-    tokenizer = tokenizers.load(path)
+    tokenizer = tokenizers.load_tokenizer(path)
     ids = tokenizer.encode("one")
     for id_ in (tokenizer.piece_count, tokenizer.piece_count + 1, tokenizer.piece_count + 2, 10**6):
         assert tokenizer.decode([id_]) == "" and tokenizer.decode([*ids, id_, *ids]) == "one one"
 
 
 def test_an_added_token_without_a_spelling_stands_nowhere_in_a_text(sentencepiece_models, folder):
-    pieces = tokenizers.load(sentencepiece_models["llama"]).vocab_size
+    pieces = tokenizers.load_tokenizer(sentencepiece_models["llama"]).vocab_size
     config = {"model_type": "llama", "vocab_size": pieces + 1}
-    tokenizer = tokenizers.load(folder(sentencepiece_models["llama"], config=config, added_tokens={"": pieces}))
-    assert tokenizer.encode("one two") == tokenizers.load(sentencepiece_models["llama"]).encode("one two")
+    tokenizer = tokenizers.load_tokenizer(
+        folder(sentencepiece_models["llama"], config=config, added_tokens={"": pieces})
+    )
+    assert tokenizer.encode("one two") == tokenizers.load_tokenizer(sentencepiece_models["llama"]).encode("one two")
 
 
 def test_the_pad_token_of_2023_is_no_hindrance(sentencepiece_models, folder):
-    pieces = tokenizers.load(sentencepiece_models["llama"]).vocab_size
+    pieces = tokenizers.load_tokenizer(sentencepiece_models["llama"]).vocab_size
     files = {"added_tokens": {"[PAD]": pieces}, "special_tokens_map": {"pad_token": "[PAD]", "eos_token": ""}}
     files["tokenizer_config"] = {"bos_token": "", "eos_token": "", "unk_token": ""}  # as early conversions have it
     path = folder(sentencepiece_models["llama"], config={"vocab_size": pieces}, **files)
-    without_row = tokenizers.load(path)  # the tokenizer has the token, the model has no row for it
+    without_row = tokenizers.load_tokenizer(path)  # the tokenizer has the token, the model has no row for it
     assert without_row.min_model_vocab_size == pieces and without_row.pad_id == 0 and without_row.eos_id == 2
-    with_row = tokenizers.load(folder(None, config={"vocab_size": pieces + 1}))
+    with_row = tokenizers.load_tokenizer(folder(None, config={"vocab_size": pieces + 1}))
     assert with_row.pad_id == pieces and with_row.decode([pieces]) == "" and with_row.vocab_size == pieces + 1
     assert pieces not in with_row.encode("a [PAD] b")
 
 
 def test_an_added_token_that_is_not_special_is_part_of_the_vocabulary(sentencepiece_models, folder):
-    pieces = tokenizers.load(sentencepiece_models["llama"]).vocab_size
+    pieces = tokenizers.load_tokenizer(sentencepiece_models["llama"]).vocab_size
     decoder = {
         str(pieces): added(content="<tool>", special=False),
         str(pieces + 1): added(content="<tool><x>", special=False, rstrip=True),
@@ -89,7 +91,7 @@ def test_an_added_token_that_is_not_special_is_part_of_the_vocabulary(sentencepi
         config={"vocab_size": pieces + 4},
         tokenizer_config={"bos_token": "<s>", "eos_token": "</s>", "added_tokens_decoder": decoder},
     )
-    tokenizer = tokenizers.load(path)
+    tokenizer = tokenizers.load_tokenizer(path)
     one, two = tokenizer.encode("one"), tokenizer.encode("two")
     assert tokenizer.encode("one<tool>two") == [*one, pieces, *two]
     assert tokenizer.encode("one<tool><x>  two") == [*one, pieces + 1, *two]
@@ -98,19 +100,19 @@ def test_an_added_token_that_is_not_special_is_part_of_the_vocabulary(sentencepi
     exported = path / "exported"
     exported.mkdir()
     (exported / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": pieces + 4}))
-    assert tokenizers.export(tokenizer, exported) is None
-    plain, again = AutoTokenizer.from_pretrained(exported), tokenizers.load(exported)
+    assert tokenizers.export_tokenizer(tokenizer, exported) is None
+    plain, again = AutoTokenizer.from_pretrained(exported), tokenizers.load_tokenizer(exported)
     for text in (*tokenizers.probe_texts(300), "a<tool>  b", "<tool>", "<tool><x> <tool>", " <|end|>x", "x<s><tool>"):
         assert again.encode(text) == tokenizer.encode(text)
         if not text.startswith("<s>"):
             assert plain(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text), text
     assert plain.convert_ids_to_tokens([pieces, pieces + 1, pieces + 3]) == ["<tool>", "<tool><x>", "<|end|>"]
-    assert again.fingerprint == tokenizers.load(exported).fingerprint
+    assert again.fingerprint == tokenizers.load_tokenizer(exported).fingerprint
 
 
 def test_a_symbol_of_the_file_that_the_folder_makes_special_is_not_read_out_of_text(sentencepiece_models, folder):
     """As `<start_of_turn>` of Gemma."""
-    plain = tokenizers.load(sentencepiece_models["symbols"])
+    plain = tokenizers.load_tokenizer(sentencepiece_models["symbols"])
     (symbol,) = plain.encode("<sep>")[-1:]
     assert plain.spelling(symbol) == "<sep>"
     path = folder(
@@ -119,12 +121,12 @@ def test_a_symbol_of_the_file_that_the_folder_makes_special_is_not_read_out_of_t
         tokenizer_config={"bos_token": "<s>", "added_tokens_decoder": {str(symbol): added(content="<sep>")}},
         generation_config={"eos_token_id": [2, symbol]},
     )
-    tokenizer = tokenizers.load(path)
+    tokenizer = tokenizers.load_tokenizer(path)
     assert symbol not in tokenizer.encode("a <sep> b") and tokenizer.decode([symbol]) == ""
     assert tokenizer.encode("a [CODE] b") == plain.encode("a [CODE] b")
     assert tokenizer.stop_ids == (2, symbol)
     assert tokenizer.fingerprint != plain.fingerprint
-    assert tokenizers.export(tokenizer, path) is None
+    assert tokenizers.export_tokenizer(tokenizer, path) is None
     assert AutoTokenizer.from_pretrained(path)("a <sep> b", add_special_tokens=False)["input_ids"] == tokenizer.encode(
         "a <sep> b"
     )
@@ -144,7 +146,7 @@ def test_a_symbol_of_the_file_that_the_folder_makes_special_is_not_read_out_of_t
     ],
 )
 def test_every_id_that_the_configurations_name_ends_a_text(sentencepiece_models, folder, files, stop_ids):
-    tokenizer = tokenizers.load(folder(sentencepiece_models["llama"], **files))
+    tokenizer = tokenizers.load_tokenizer(folder(sentencepiece_models["llama"], **files))
     assert tokenizer.stop_ids == stop_ids
     for id_ in stop_ids:
         assert tokenizer.decode([id_]) == ""
@@ -155,8 +157,8 @@ def test_every_id_that_the_configurations_name_ends_a_text(sentencepiece_models,
 
 def test_the_fingerprint_changes_with_whatever_changes_ids_or_ends(sentencepiece_models, folder, tmp_path):
     model_file = sentencepiece_models["llama"]
-    fingerprints = {tokenizers.load(model_file).fingerprint}
-    assert {tokenizers.load(folder(model_file)).fingerprint} == fingerprints  # a folder that adds nothing
+    fingerprints = {tokenizers.load_tokenizer(model_file).fingerprint}
+    assert {tokenizers.load_tokenizer(folder(model_file)).fingerprint} == fingerprints  # a folder that adds nothing
     for files in (
         {"added_tokens": {"<x>": 900}},
         {"added_tokens": {"<y>": 900}},
@@ -165,7 +167,7 @@ def test_the_fingerprint_changes_with_whatever_changes_ids_or_ends(sentencepiece
         {"tokenizer_config": {"bos_token": None}},
         {"generation_config": {"eos_token_id": 7}},
     ):
-        fingerprint = tokenizers.load(folder(model_file, **files)).fingerprint
+        fingerprint = tokenizers.load_tokenizer(folder(model_file, **files)).fingerprint
         assert fingerprint not in fingerprints
         fingerprints.add(fingerprint)
         for name in files:
@@ -200,7 +202,7 @@ def qwen(byte_level, tmp_path):
 
 
 def test_a_tokenizer_without_bos_works_under_every_protocol_and_in_training(qwen):
-    tokenizer = tokenizers.load(qwen)
+    tokenizer = tokenizers.load_tokenizer(qwen)
     assert tokenizer.bos_id is None and not tokenizer.adds_bos
     assert [tokenizer.spelling(id_) for id_ in tokenizer.stop_ids] == ["<|eot_id|>", "<|end_of_text|>"]
     record = Record("S", "Say.", None, "Yes.")
@@ -219,17 +221,17 @@ def test_a_tokenizer_without_bos_works_under_every_protocol_and_in_training(qwen
 
 def test_plain_puts_bos_where_plain_transformers_does(byte_level, tmp_path, sentencepiece_models, folder):
     """GPT-2 and Pythia have a BOS that their tokenizer does not add."""
-    tokenizer = tokenizers.load(byte_level)
+    tokenizer = tokenizers.load_tokenizer(byte_level)
     assert tokenizer.adds_bos and HarnessEncoding(tokenizer, 64).encode_pair("a", " b").token_ids[0] == tokenizer.bos_id
     shutil.copytree(byte_level, tmp_path / "gpt2")
     data = json.loads((tmp_path / "gpt2" / "tokenizer.json").read_text(encoding="utf-8"))
     (tmp_path / "gpt2" / "tokenizer.json").write_text(json.dumps(data | {"post_processor": None}), encoding="utf-8")
-    silent = tokenizers.load(tmp_path / "gpt2")
+    silent = tokenizers.load_tokenizer(tmp_path / "gpt2")
     assert silent.bos_id == tokenizer.bos_id and not silent.adds_bos
     assert HarnessEncoding(silent, 64).encode_pair("a", " b").token_ids == silent.encode("a b")
     assert HarnessEncoding(silent, 64).encode_pair("", "b").token_ids == [silent.bos_id, *silent.encode("b")]
     assert OrcaEncoding(silent, 64).encode_pair("a", "b").token_ids[0] == silent.bos_id
-    phi = tokenizers.load(folder(sentencepiece_models["llama"], tokenizer_config={"add_bos_token": False}))
+    phi = tokenizers.load_tokenizer(folder(sentencepiece_models["llama"], tokenizer_config={"add_bos_token": False}))
     assert phi.bos_id == 1 and not phi.adds_bos
 
 
@@ -237,7 +239,7 @@ def test_without_eos_a_model_can_be_evaluated_and_not_trained(byte_level, tmp_pa
     shutil.copytree(byte_level, tmp_path / "endless")
     settings = {"bos_token": "<|begin_of_text|>", "eos_token": None}
     (tmp_path / "endless" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    tokenizer = tokenizers.load(tmp_path / "endless")
+    tokenizer = tokenizers.load_tokenizer(tmp_path / "endless")
     assert tokenizer.eos_id is None and tokenizer.stop_ids == () and tokenizer.eos_text == ""
     rule = LeaderboardEncoding(tokenizer, 64)
     assert rule.text(tokenizer.encode("a: b"), [":"]) == "a"

@@ -14,7 +14,7 @@ from orca_bench.train.record_files import Record
 
 @pytest.fixture(scope="module")
 def tokenizer(sentencepiece_models):
-    return tokenizers.load(sentencepiece_models["llama"])
+    return tokenizers.load_tokenizer(sentencepiece_models["llama"])
 
 
 RECORDS = [
@@ -66,7 +66,7 @@ def test_what_tokens_are_computed_from_is_their_key(tokenizer, sentencepiece_mod
     keys = [
         cache_key(RECORDS, tokenizer, 200),
         cache_key(RECORDS, tokenizer, 201),
-        cache_key(RECORDS, tokenizers.load(sentencepiece_models["default"]), 200),
+        cache_key(RECORDS, tokenizers.load_tokenizer(sentencepiece_models["default"]), 200),
         cache_key(RECORDS[::-1], tokenizer, 200),
         *(
             cache_key([replace(RECORDS[0], **{name: value}), *RECORDS[1:]], tokenizer, 200)

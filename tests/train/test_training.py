@@ -63,7 +63,7 @@ def losses(run):
 def reference(folder, two):
     """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
     recipe = recipe_file.read_recipe_file(two / "recipe.yaml")
-    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
     encoded = EncodedExamples.load(two / "tokens.npz")
     plan, train = Plan(encoded.lengths, recipe.train), recipe.train
     model = student_model.random_model(student_model.config(recipe, tokenizer), train.seed)
@@ -123,9 +123,9 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     here = orca.folder
     elsewhere = orca.folder / "exports" / "step-5"  # a folder of that name in no run is called by the folders above it
     shutil.copytree(two / "exports" / "step-5", elsewhere)
-    assert model_names.name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
+    assert model_names.model_name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = default_result_path(model_names.name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
+    out = default_result_path(model_names.model_name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
@@ -182,7 +182,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder,
 def test_the_manifest_describes_the_run(folder, two):
     manifest = json.loads((two / "manifest.json").read_text(encoding="utf-8"))
     recipe = recipe_file.read_recipe_file(folder / "r.yaml")
-    tokenizer = tokenizers.load(recipe.model.tokenizer)
+    tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
     records, _ = record_files.read([str(folder / "records.jsonl")])
     examples, report = encode(records, tokenizer, recipe.data.max_length)
     (source,) = manifest["records"]
@@ -234,7 +234,7 @@ def test_the_exported_folder_is_a_plain_hugging_face_model(two):
     inputs = plain.apply_chat_template(prompt.chat_messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
     assert model(**inputs).logits.shape[-1] == len(plain)
     assert not list((two / "model").glob("*.bin"))
-    assert tokenizers.check_folder(two / "model") is None
+    assert tokenizers.find_folder_disagreement(two / "model") is None
 
 
 def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, two):
@@ -286,8 +286,8 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
     done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
     assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
     assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
-    assert tokenizers.check_folder(base) is not None
-    assert tokenizers.check_folder(folder / "runs" / "tuned" / "model") is None
+    assert tokenizers.find_folder_disagreement(base) is not None
+    assert tokenizers.find_folder_disagreement(folder / "runs" / "tuned" / "model") is None
     tuned = losses(folder / "runs" / "tuned")
     assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
     assert {t.dtype for t in load_file(folder / "runs/tuned/model/model.safetensors").values()} == {torch.bfloat16}

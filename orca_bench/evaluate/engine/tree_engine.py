@@ -327,7 +327,7 @@ def load_engine(folder: str, dtype: str = "auto", device_map: str | None = None)
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
     Raises UserError where the folder has no model that can be evaluated.
     """
-    model, tokenizer = model_folder.load(folder, dtype, gpu_dtype="auto", device_map=device_map)
+    model, tokenizer = model_folder.load_model_and_tokenizer(folder, dtype, gpu_dtype="auto", device_map=device_map)
     return TreeEngine(model), tokenizer
 
 

@@ -23,7 +23,7 @@ def model_and_instances(tiny_model, mini):
     """A model, and the instances of some questions of WinoGrande."""
     (task,), protocol = select("winogrande"), protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 6)
-    model = HarnessModel(SumEngine(), encoding_of_protocol("leaderboard", tokenizers.load(tiny_model), 2048))
+    model = HarnessModel(SumEngine(), encoding_of_protocol("leaderboard", tokenizers.load_tokenizer(tiny_model), 2048))
     return model, instances_of(task, protocol, documents)
 
 

@@ -17,7 +17,7 @@ BY_NAME = {task.name: task for task in SUITE}
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model):
-    return tokenizers.load(tiny_model)
+    return tokenizers.load_tokenizer(tiny_model)
 
 
 def documents(mini, name, limit=None, system="S"):
@@ -116,7 +116,7 @@ def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentence
     """In every tokenizer: what is scored is BOS + prompt + response of training, and its mask begins where the loss does."""
     generator = random.Random(7)
     for file in sentencepiece_models.values():
-        tokenizer = tokenizers.load(file)
+        tokenizer = tokenizers.load_tokenizer(file)
         rule = OrcaEncoding(tokenizer, 10**6)
         for _ in range(300):
             system, instruction, input, response = (
@@ -134,7 +134,7 @@ def test_for_real_records_the_ids_of_evaluation_are_those_of_training(shared):
     import gzip
     import json
 
-    tokenizer = tokenizers.load(shared / "tokenizer" / "tokenizer.model")
+    tokenizer = tokenizers.load_tokenizer(shared / "tokenizer" / "tokenizer.model")
     rule = OrcaEncoding(tokenizer, 10**6)
     checked = 0
     with gzip.open(shared / "instructions" / "dolly" / "train.jsonl.gz", "rt", encoding="utf-8") as lines:
