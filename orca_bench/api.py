@@ -181,9 +181,9 @@ def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> Sco
 
 def newest_model(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     """The model folder of the run below `runs` that finished last; raises UserError where there is none."""
-    from orca_bench.train.run_folder import newest_finished
+    from orca_bench.train.run_folder import newest_finished_run
 
-    run = newest_finished(Path(runs))
+    run = newest_finished_run(Path(runs))
     if run is None:
         raise UserError(f"no finished run in {runs}", where="--model", hint="train one, or name a model folder")
     return run.model

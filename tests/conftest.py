@@ -185,12 +185,12 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
         data=Data(records=["x"], max_length=256),
     )
     tokenizer = tokenizers.load_tokenizer(tokenizer_file)
-    model = student_model.random_model(student_model.config(recipe, tokenizer), seed=1)
+    model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
-    student_model.save(model, model.state_dict(), tokenizer, folder, {})
+    student_model.save_student(model, model.state_dict(), tokenizer, folder, {})
     return folder
 
 

@@ -61,13 +61,13 @@ def _print_plan(recipe: Recipe) -> None:
     """Print the resolved recipe and what training it would take, or why that cannot be computed here."""
     from orca_bench.cli.console import console
     from orca_bench.cli.training_display import TrainingConsole, show_plan
-    from orca_bench.train.train_recipe import UnreachableSource, describe_recipe
+    from orca_bench.train.train_recipe import UnreachableSource, describe_training
 
     display = TrainingConsole()
     console.print("the resolved recipe:\n")
     console.print(recipe.to_yaml())
     try:
-        prepared = describe_recipe(recipe, display)
+        prepared = describe_training(recipe, display)
     except UnreachableSource as error:
         console.print(f"sizes, steps and memory cannot be computed here: {error}")
         return

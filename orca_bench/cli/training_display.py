@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orca_bench.cli.console import console, counting
 
 if TYPE_CHECKING:
-    from orca_bench.train.batch_plan import Memory
+    from orca_bench.train.batch_plan import MemoryEstimate
     from orca_bench.train.run_setup import PreparedRun
 
 _MAX_RECORD_NUMBERS = 5  # record numbers that a message names
@@ -64,7 +64,7 @@ def show_plan(prepared: PreparedRun) -> None:
     _show_memory(prepared.memory, train.processes, train.zero_stage)
 
 
-def _show_memory(memory: Memory, process_count: int, zero_stage: int) -> None:
+def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) -> None:
     """A table of the estimated memory of each process."""
     from rich.table import Table
 

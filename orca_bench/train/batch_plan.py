@@ -13,11 +13,11 @@ import numpy as np
 
 from orca_bench.recipe import Train
 
-NO_EXAMPLE = -1  # a place in the last batch that no example is left for
+EMPTY_PLACE = -1  # a place in the last batch that no example is left for
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """Every example `epochs` times, in a new seeded order each epoch, in batches of `global_batch`.
 
     Epochs follow one another without a gap; only the very last batch may have empty places. The order does not depend
@@ -51,7 +51,7 @@ class Plan:
             for epoch in range(min(self.train.epochs, math.ceil(place_count / self.examples)))
         ]
         order = np.concatenate(epoch_orders)[:place_count]
-        return np.pad(order, (0, place_count - len(order)), constant_values=NO_EXAMPLE)
+        return np.pad(order, (0, place_count - len(order)), constant_values=EMPTY_PLACE)
 
     def batch(self, step: int) -> np.ndarray:
         """Example numbers of the batch of `step` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
@@ -61,7 +61,7 @@ class Plan:
         """
         batch_size = self.train.global_batch
         batch = self._example_order[step * batch_size : (step + 1) * batch_size]
-        lengths = np.where(batch == NO_EXAMPLE, 0, self.lengths[batch])
+        lengths = np.where(batch == EMPTY_PLACE, 0, self.lengths[batch])
         return batch[np.argsort(-lengths, kind="stable")]
 
     def micro_batch(self, step: int, accumulation_index: int, process: int) -> np.ndarray:
@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryEstimate:
     """An estimate of one process's memory in GiB: model states, activations, and the logits of the output head."""
 
     states: float
@@ -109,7 +109,7 @@ class Memory:
 
 def estimate_memory(
     parameters: int, hidden_size: int, layers: int, vocab_size: int, train: Train, max_length: int
-) -> Memory:
+) -> MemoryEstimate:
     """What one process needs in GiB, without the framework's own memory and fragmentation.
 
     Model states are 16 bytes per parameter (mixed precision: 2 weights + 2 gradients + 12 for AdamW's fp32 copies; fp32:
@@ -136,4 +136,6 @@ def estimate_memory(
     else:
         activation_bytes = layer_activation_bytes * layers
     gib = 2**30
-    return Memory(parameters * bytes_per_parameter / gib, activation_bytes / gib, 2 * 4 * tokens * vocab_size / gib)
+    return MemoryEstimate(
+        parameters * bytes_per_parameter / gib, activation_bytes / gib, 2 * 4 * tokens * vocab_size / gib
+    )

@@ -98,15 +98,15 @@ def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str,
     from orca_bench.train import student_model
 
     if recipe.model.base is None:
-        return student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
+        return student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
     partitioning = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
     try:
         with weights.catch_loading_errors(recipe.model.base):
             model = AutoModelForCausalLM.from_pretrained(
                 recipe.model.base,
-                config=student_model.config(recipe, tokenizer),
-                dtype=getattr(torch, student_model.DTYPES[recipe.train.precision]),
+                config=student_model.student_config(recipe, tokenizer),
+                dtype=getattr(torch, student_model.DTYPE_NAME_BY_PRECISION[recipe.train.precision]),
             )
     finally:
         del partitioning
@@ -148,7 +148,7 @@ class OutputHeadFilter:
         return (hidden_states[:, :-1][self.mask][None],)
 
 
-def summed_loss(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def sum_of_losses(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
 
     ids, labels: int64 [sequences, length], padded on the right; padding is id 0 with label -100.
@@ -164,7 +164,7 @@ def summed_loss(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor
     return torch.nn.functional.cross_entropy(logits.float(), targets[is_scored], reduction="sum")
 
 
-def grad_norm(engine: DeepSpeedEngine) -> float | None:
+def last_gradient_norm(engine: DeepSpeedEngine) -> float | None:
     """The norm of the last step's gradient before clipping; infinity where it is not finite, None where it is unknown."""
     if not engine.was_step_applied():
         return math.inf  # DeepSpeed leaves such a step out, in every precision, and keeps the norm of the step before
@@ -172,7 +172,7 @@ def grad_norm(engine: DeepSpeedEngine) -> float | None:
     return None if norm is None else float(norm)
 
 
-def largest_weight(engine: DeepSpeedEngine) -> float:
+def largest_absolute_weight(engine: DeepSpeedEngine) -> float:
     """The largest absolute value of all weights; infinity where one is NaN. A collective."""
     import torch
 

@@ -14,7 +14,7 @@ from typing import Any
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
 
-_MAX_WEIGHT = 1e6  # a thousand times the weights of trained models
+_MAX_ABSOLUTE_WEIGHT = 1e6  # a thousand times the weights of trained models
 _MAX_RECORDS_IN_MESSAGE = 8  # records in a message; the manifest has all
 
 
@@ -46,7 +46,7 @@ class DivergenceReport:
         return asdict(self)
 
 
-def finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     """The value where it is a number, None where it is NaN or infinite: what JSON can hold."""
     return value if value is not None and math.isfinite(value) else None
 
@@ -70,10 +70,10 @@ def weights_problem(largest: float) -> str | None:
 
     Their loss may look healthy: where activations overflow, normalisation makes them 0 and every word equally likely.
     """
-    return None if largest <= _MAX_WEIGHT else f"the largest weight is {largest:.3g}"
+    return None if largest <= _MAX_ABSOLUTE_WEIGHT else f"the largest weight is {largest:.3g}"
 
 
-def explain(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
+def divergence_message(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
     """One line about a report: the step, why, the batch, and what there is to go back to.
 
     `sources` are the manifest's `records`; `checkpoint` names the newest good one.
@@ -109,7 +109,7 @@ def record_locations(record_indices: list[int], sources: list[dict[str, Any]]) -
     return ", ".join(source_texts) + omitted_text
 
 
-def check_again(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
+def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
     """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
 
     The same numbers give the same divergence: to continue from the last checkpoint would not help.

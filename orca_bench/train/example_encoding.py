@@ -26,10 +26,12 @@ from orca_bench.files import open_binary_replacement
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.record_files import Record
 
-Progress = Callable[[int], None]
+ReportEncodedCount = Callable[[int], None]
 
-_CHUNK_SIZE = 1000  # records encoded between two reports of progress
-_FORMAT_VERSION = 1  # of a file of encoded records, and of how a record is encoded: raised where either changes
+_RECORDS_PER_CHUNK = 1000  # records encoded between two reports of progress
+_ENCODING_FORMAT_VERSION = (
+    1  # of a file of encoded records, and of how a record is encoded: raised where either changes
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class EncodedExamples:
 
     @classmethod
     def load(cls, path: Path) -> EncodedExamples:
-        """Read the arrays of a file that `save` wrote."""
+        """Read the arrays of a file that `save_encoded_examples` wrote."""
         with np.load(path) as file:
             return cls(**{name: file[name] for name in cls.__dataclass_fields__})
 
@@ -84,8 +86,8 @@ class EncodingReport:
     dropped_records: list[int]
 
 
-def encode(
-    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, progress: Progress = lambda done: None
+def encode_records(
+    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, progress: ReportEncodedCount = lambda done: None
 ) -> tuple[EncodedExamples, EncodingReport]:
     """Encode all records; `progress(n)` is called with the number done so far.
 
@@ -99,8 +101,8 @@ def encode(
     prompt_lengths: list[int] = []
     record_indices: list[int] = []
     truncated_count, dropped_records = 0, []
-    for start in range(0, len(records), _CHUNK_SIZE):
-        chunk = records[start : start + _CHUNK_SIZE]
+    for start in range(0, len(records), _RECORDS_PER_CHUNK):
+        chunk = records[start : start + _RECORDS_PER_CHUNK]
         prompts = tokenizer.encode_batch([prompt.render(r.system, r.instruction, r.input) for r in chunk])
         responses = tokenizer.encode_batch([r.response for r in chunk])
         ids: list[int] = []
@@ -135,30 +137,30 @@ def _assemble_example(
     prompt_ids: list[int], response_ids: list[int], tokenizer: Tokenizer, max_length: int
 ) -> tuple[list[int], int, bool]:
     """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""
-    assert tokenizer.eos_id is not None, "`encode` refuses a tokenizer without EOS"
+    assert tokenizer.eos_id is not None, "`encode_records` refuses a tokenizer without EOS"
     prompt_ids = [*tokenizer.prefix, *prompt_ids]
     ids = [*prompt_ids, *response_ids, tokenizer.eos_id]
     return ids[:max_length], len(prompt_ids), len(ids) > max_length
 
 
-def cache_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:
-    """A SHA-256 over everything that `encode` computes from: every text, the tokenizer's fingerprint, `max_length`."""
-    digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, tokenizer.fingerprint, max_length]).encode())
+def encoding_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:
+    """A SHA-256 over everything that `encode_records` computes from: every text, the tokenizer's fingerprint, `max_length`."""
+    digest = hashlib.sha256(json.dumps([_ENCODING_FORMAT_VERSION, tokenizer.fingerprint, max_length]).encode())
     for record in records:
         texts = [prompt.render(record.system, record.instruction, record.input), record.response]
         digest.update(json.dumps(texts).encode())
     return digest.hexdigest()
 
 
-def save(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
+def save_encoded_examples(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
     report_json = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
     with open_binary_replacement(path) as handle:
         np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": report_json}))
 
 
-def load_cached(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
-    """What `encode` would compute, read from `path`; None where that file is absent, broken or of another key."""
+def load_encoded_examples(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
+    """What `encode_records` would compute, read from `path`; None where that file is absent, broken or of another key."""
     try:
         with np.load(path) as file:
             metadata = json.loads(str(file["about"]))

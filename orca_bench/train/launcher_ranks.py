@@ -36,12 +36,12 @@ def open_store() -> Store:
     return store
 
 
-def announce(store: Store, run: Run) -> None:
+def announce_prepared_run(store: Store, run: Run) -> None:
     """On the first process: announce that the run is prepared."""
     store.set(_PREPARED_KEY, run.manifest_file.read_text(encoding="utf-8"))
 
 
-def wait(store: Store, run: Run) -> None:
+def wait_for_prepared_run(store: Store, run: Run) -> None:
     """On the others: wait until the run is prepared, and see its files.
 
     Raises UserError where the first process ends before, and where this machine does not see what it has written.

@@ -15,7 +15,7 @@ from orca_bench.train.step_metrics import StepMetrics
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal
+_LINE_INTERVAL_S = 10.0  # where there is no terminal
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
 
     console = Console()
     if not console.is_terminal:
-        yield _PlainLines(console, steps)
+        yield _PlainLineDisplay(console, steps)
         return
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -55,7 +55,7 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
         yield show_metrics
 
 
-class _PlainLines:
+class _PlainLineDisplay:
     def __init__(self, console: Console, steps: int) -> None:
         self._console, self._steps = console, steps
         self._start_s, self._last_line_s = time.monotonic(), float("-inf")
@@ -65,7 +65,7 @@ class _PlainLines:
         now_s = time.monotonic()
         if self._first_step is None:
             self._first_step = metrics.step - 1
-        if now_s - self._last_line_s < _SECONDS_BETWEEN_LINES and metrics.step < self._steps:
+        if now_s - self._last_line_s < _LINE_INTERVAL_S and metrics.step < self._steps:
             return
         self._last_line_s = now_s
         remaining_s = (now_s - self._start_s) / (metrics.step - self._first_step) * (self._steps - metrics.step)

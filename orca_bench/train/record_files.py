@@ -65,7 +65,7 @@ class RecordSource:
         return lines
 
 
-def read(
+def read_records(
     names: Iterable[str], strict: bool = False, commits: Mapping[str, str] | None = None
 ) -> tuple[list[Record], list[RecordSource]]:
     """All records of the named files, folders, patterns and hub sets, in order.
@@ -83,14 +83,16 @@ def read(
             record_sets = [_read_hub_set(name, (commits or {}).get(name), strict)]
         else:
             files = row_files.data_files_of(path)
-            record_sets = [_collect(str(file), row_files.read_rows(file), file_sha256(file), strict) for file in files]
+            record_sets = [
+                _collect_records(str(file), row_files.read_rows(file), file_sha256(file), strict) for file in files
+            ]
         for set_records, source in record_sets:
             records += set_records
             sources.append(source)
     return records, sources
 
 
-def _collect(
+def _collect_records(
     name: str, rows: Iterable[tuple[str, dict[str, Any]]], file_sha256: str | None, strict: bool
 ) -> tuple[list[Record], RecordSource]:
     """The records among `rows`, and the description of their source."""
@@ -99,7 +101,7 @@ def _collect(
     left_out: dict[str, int] = {}
     first_left_out: dict[str, str] = {}
     for location, row in rows:
-        record = _record(row, location)
+        record = _to_record(row, location)
         exclusion_reason = row_texts.exclusion_reason(
             record.instruction, record.response, is_published_row=not row_texts.is_record(row)
         )
@@ -121,7 +123,7 @@ def _collect(
     return records, RecordSource(name, len(records), file_sha256, left_out, first_left_out, without_system)
 
 
-def _record(row: dict[str, Any], where: str) -> Record:
+def _to_record(row: dict[str, Any], where: str) -> Record:
     answer_columns = [column for column in ("response", "output") if row.get(column) is not None]
     if len(answer_columns) > 1:
         raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
@@ -155,5 +157,5 @@ def _read_hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Rec
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             yield f"{id_} row {row_number}", row
 
-    records, source = _collect(name, rows(), None, strict)
+    records, source = _collect_records(name, rows(), None, strict)
     return records, replace(source, sha256=digest.hexdigest(), commit=resolved.sha)

@@ -14,7 +14,7 @@ from orca_bench.models import model_folder
 from orca_bench.recipe import Recipe
 
 
-def resolve(
+def resolve_recipe_sources(
     recipe: Recipe,
     commits: Mapping[str, str],
     message: hub.ShowMessage = lambda line: None,

@@ -40,8 +40,8 @@ from orca_bench.recipe import Recipe, first_difference
 from orca_bench.train import divergence
 
 LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
-_GRACE_S = 10.0  # what the training processes of a command that was killed take to end
-_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
+_CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
+_RECORDED_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
 
 class Run:
@@ -90,7 +90,7 @@ class Run:
                     hint="wait until it ends, or give this run another name (-o name=…)",
                 ) from None
         self._lock = lock
-        deadline_s = time.monotonic() + _GRACE_S
+        deadline_s = time.monotonic() + _CHILD_EXIT_TIMEOUT_S
         while process_ids := child_processes.running_process_ids(self.purpose):
             if time.monotonic() > deadline_s:
                 raise UserError(
@@ -185,7 +185,7 @@ class Run:
                 hint="give this one another name (-o name=…) or start over with --fresh",
             )
         if self.status == "diverged":
-            divergence.check_again(self.manifest, recipe, self.folder)
+            divergence.refuse_repeated_divergence(self.manifest, recipe, self.folder)
 
     def open(self, recipe: Recipe) -> bool:
         """Make the folder ready for this recipe and lock it; True where there is something to continue.
@@ -236,25 +236,25 @@ def _is_manifest(path: Path) -> bool:
     return isinstance(manifest, dict) and {"orca_bench", "status"} <= set(manifest)
 
 
-def newest_finished(runs: Path) -> Run | None:
+def newest_finished_run(runs: Path) -> Run | None:
     """The run under `runs` that finished last, or None."""
     candidates = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
     return max(candidates, key=lambda run: run.manifest.get("finished") or 0, default=None)
 
 
-def environment() -> dict[str, Any]:
+def environment_entries() -> dict[str, Any]:
     """Versions and machine, for a manifest."""
     return {
         "orca_bench": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-        "git": git_revision(),
+        "libraries": {name: importlib.metadata.version(name) for name in _RECORDED_LIBRARIES},
+        "git": checkout_revision(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
 
-def git_revision() -> str | None:
+def checkout_revision() -> str | None:
     """The revision of the checkout that this code runs from, with a final `+` where files differ; None outside one."""
     repository_root = Path(__file__).parents[2]
     if not (repository_root / "pyproject.toml").is_file():

@@ -25,16 +25,16 @@ from orca_bench.models import architecture, model_folder
 from orca_bench.recipe import Recipe
 from orca_bench.train import example_encoding as encoding
 from orca_bench.train import record_files, resolved_sources, student_model
-from orca_bench.train.batch_plan import Memory, Plan, estimate_memory
+from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
-from orca_bench.train.run_folder import Run, environment, newest_checkpoint
-from orca_bench.train.training_process import full_disk_message, work
+from orca_bench.train.run_folder import Run, environment_entries, newest_checkpoint
+from orca_bench.train.training_process import full_disk_message, train_in_this_process
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-_POLL_S = 0.05
+_POLL_INTERVAL_S = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +53,12 @@ class PreparedRun:
     examples: EncodedExamples
     encoding_report: EncodingReport
     cache_key: str
-    plan: Plan
+    plan: BatchPlan
     parameter_count: int
-    memory: Memory
+    memory: MemoryEstimate
 
 
-def describe(
+def compute_prepared_run(
     recipe: Recipe,
     progress: Callable[[int, int], None] = lambda done, total: None,
     cache: Path | None = None,
@@ -69,18 +69,18 @@ def describe(
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
     `progress(done, total)` counts records. `known_commits` are those of the hub that a run has already
-    (`resolved_sources.resolve`). Without weights a base of the hub is not fetched as a whole. Where the file `cache` holds the
-    examples of the same texts, tokenizer and cut, they are read from it.
+    (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Where the file
+    `cache` holds the examples of the same texts, tokenizer and cut, they are read from it.
 
     Raises UserError for all that is wrong with the recipe's input.
     """
-    records, sources = record_files.read(recipe.data.records, recipe.data.strict, known_commits or {})
-    resolved, commits = resolved_sources.resolve(recipe, known_commits or {}, message, with_weights)
+    records, sources = record_files.read_records(recipe.data.records, recipe.data.strict, known_commits or {})
+    resolved, commits = resolved_sources.resolve_recipe_sources(recipe, known_commits or {}, message, with_weights)
     model = resolved.model
     if model.base is not None and (with_weights or "model.base" not in commits):
         model_folder.check_model_folder(model.base)
     tokenizer = tokenizers.load_tokenizer(model.tokenizer_source)
-    model_config = student_model.config(resolved, tokenizer)
+    model_config = student_model.student_config(resolved, tokenizer)
     if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_config.vocab_size}",
@@ -89,10 +89,10 @@ def describe(
         )
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
-    encoding_key = encoding.cache_key(records, tokenizer, max_length)
-    examples, encoding_report = (cache and encoding.load_cached(cache, encoding_key)) or encoding.encode(
-        records, tokenizer, max_length, lambda done: progress(done, len(records))
-    )
+    encoding_key = encoding.encoding_key(records, tokenizer, max_length)
+    examples, encoding_report = (
+        cache and encoding.load_encoded_examples(cache, encoding_key)
+    ) or encoding.encode_records(records, tokenizer, max_length, lambda done: progress(done, len(records)))
     parameter_count = student_model.count_parameters(model_config)
     memory = estimate_memory(
         parameter_count,
@@ -103,7 +103,7 @@ def describe(
         int(examples.lengths.max()),
     )
     commits |= {source.name: source.commit for source in sources if source.commit is not None}
-    plan = Plan(examples.lengths, recipe.train)
+    plan = BatchPlan(examples.lengths, recipe.train)
     return PreparedRun(
         recipe, resolved, commits, sources, examples, encoding_report, encoding_key, plan, parameter_count, memory
     )
@@ -120,7 +120,7 @@ def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
         )
 
 
-def prepare(prepared: PreparedRun, run: Run) -> bool:
+def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
     Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
@@ -136,11 +136,11 @@ def prepare(prepared: PreparedRun, run: Run) -> bool:
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.cache_key)
+    encoding.save_encoded_examples(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.cache_key)
     run.update(
         status="prepared",
         name=recipe.name,
-        **environment(),
+        **environment_entries(),
         tokenizer_sha256=tokenizer.fingerprint,
         commits=prepared.commits,
         records=[dataclasses.asdict(source) for source in prepared.sources],
@@ -175,7 +175,7 @@ def _check_machine(recipe: Recipe) -> None:
         )
 
 
-def launch(
+def launch_training(
     run: Run,
     recipe: Recipe,
     launcher: str = "torchrun",
@@ -189,14 +189,14 @@ def launch(
     it failed.
     """
     if launcher_environment.rank() != 0:  # one of a launcher's processes: the first one reports for all
-        if exit_code := work(run):
+        if exit_code := train_in_this_process(run):
             raise SystemExit(exit_code)
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     start_s = time.time()
     if launcher_environment.is_launched():
-        exit_code = work(run, shows_steps)
+        exit_code = train_in_this_process(run, shows_steps)
     else:
         exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), message)
     outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
@@ -256,7 +256,7 @@ def _start_launcher(run: Run, command: list[str], message: hub.ShowMessage) -> i
 def _wait_for_exit(child: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
     while (exit_code := child.poll()) is None:
-        time.sleep(_POLL_S)
+        time.sleep(_POLL_INTERVAL_S)
     return exit_code
 
 

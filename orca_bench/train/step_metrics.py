@@ -13,7 +13,7 @@ import numpy as np
 
 from orca_bench.files import catch_write_errors, write_text
 from orca_bench.train import divergence
-from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
+from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
 from orca_bench.train.example_encoding import EncodedExamples
 
 
@@ -38,17 +38,17 @@ class StepMetrics:
     tokens_per_second: float
 
 
-def examples_of(plan: Plan, step: int) -> np.ndarray:
+def example_indices_of_step(plan: BatchPlan, step: int) -> np.ndarray:
     """The numbers of the examples in the batch of `step` (from 0), int64 [examples]; empty places are left out."""
     batch = plan.batch(step)
-    return batch[batch != NO_EXAMPLE]
+    return batch[batch != EMPTY_PLACE]
 
 
-def compute(
-    examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None, seconds: float
+def compute_step_metrics(
+    examples: EncodedExamples, plan: BatchPlan, step: int, loss: float, norm: float | None, seconds: float
 ) -> StepMetrics:
     """The metrics of `step` (from 0), which took so many seconds."""
-    example_indices = examples_of(plan, step)
+    example_indices = example_indices_of_step(plan, step)
     tokens = int(examples.lengths[example_indices].sum())
     return StepMetrics(
         step=step + 1,
@@ -64,16 +64,17 @@ def compute(
     )
 
 
-def append(file: Path, metrics: StepMetrics) -> None:
+def append_metrics_line(file: Path, metrics: StepMetrics) -> None:
     """Append one line; a number that is not finite becomes null, because JSON has no such numbers."""
     json_values = {
-        key: divergence.finite(value) if isinstance(value, float) else value for key, value in asdict(metrics).items()
+        key: divergence.finite_or_none(value) if isinstance(value, float) else value
+        for key, value in asdict(metrics).items()
     }
     with catch_write_errors(file), open(file, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 
-def cut(file: Path, steps_done: int) -> None:
+def remove_later_steps(file: Path, steps_done: int) -> None:
     """Remove the lines of steps after the first `steps_done`: those steps are done again from the checkpoint."""
     if not file.is_file():
         return

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaConfig, PretrainedConfig, PreTrainedModel
 
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+DTYPE_NAME_BY_PRECISION = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
+def student_config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
     """The transformers config of the student, random or based; raises UserError where the base has none."""
     library_settings.prepare_libraries()
     if recipe.model.base is not None:
@@ -55,7 +55,7 @@ def count_parameters(model_config: PretrainedConfig) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
+def build_random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
     """A model of this config with random weights, float32; the same seed gives the same weights."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -64,7 +64,7 @@ def random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
 
 
-def save(
+def save_student(
     model: PreTrainedModel,
     state: dict[str, torch.Tensor],
     tokenizer: Tokenizer,

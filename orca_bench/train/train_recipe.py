@@ -23,7 +23,7 @@ from orca_bench.train.run_setup import PreparedRun
 LAUNCHERS = ("torchrun", "deepspeed")
 
 #: Called with the records that are encoded and all of them.
-Progress = Callable[[int, int], None]
+ReportEncodingProgress = Callable[[int, int], None]
 
 
 class TrainingDisplay(Protocol):
@@ -34,7 +34,7 @@ class TrainingDisplay(Protocol):
     def message(self, line: str) -> None:
         """A line for the person."""
 
-    def encoding_progress(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[ReportEncodingProgress]:
         """Records are encoded inside the block, and their progress is reported to what the block gets."""
 
     def show_prepared_run(self, prepared: PreparedRun) -> None:
@@ -49,7 +49,7 @@ class SilentTrainingDisplay:
     def message(self, line: str) -> None:
         """Ignore the event."""
 
-    def encoding_progress(self) -> AbstractContextManager[Progress]:
+    def encoding_progress(self) -> AbstractContextManager[ReportEncodingProgress]:
         """A block whose progress is not shown."""
         return nullcontext(lambda done, total: None)
 
@@ -75,7 +75,7 @@ def train_recipe(
     run = Run(runs / recipe.name)
     if launcher_environment.has_other_processes():
         child_processes.end_with_parent()
-    if not fresh and is_trained(run, recipe):
+    if not fresh and is_recipe_trained(run, recipe):
         run.check_records()
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
@@ -83,10 +83,10 @@ def train_recipe(
     if launcher_environment.rank() == 0:
         _prepare(recipe, run, fresh, display)
         if store is not None:
-            launcher_ranks.announce(store, run)
+            launcher_ranks.announce_prepared_run(store, run)
     else:
-        launcher_ranks.wait(store, run)
-    run_setup.launch(run, recipe, launcher, display.message, display.shows_steps)
+        launcher_ranks.wait_for_prepared_run(store, run)
+    run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
         export_metadata = read_json(run.model / "orca_bench.json")
         if "example" in export_metadata:
@@ -97,7 +97,7 @@ def train_recipe(
     return run
 
 
-def is_trained(run: Run, recipe: Recipe) -> bool:
+def is_recipe_trained(run: Run, recipe: Recipe) -> bool:
     """Whether a run's folder holds a finished model of this recipe."""
     return run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
 
@@ -112,10 +112,10 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
         run.lock()
     with display.encoding_progress() as progress:
         commits = {} if fresh else run.manifest.get("commits", {})
-        prepared = run_setup.describe(recipe, progress, run.tokens_file, commits, display.message)
+        prepared = run_setup.compute_prepared_run(recipe, progress, run.tokens_file, commits, display.message)
     if fresh and (old_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {old_folder}")
-    is_continued = run_setup.prepare(prepared, run)
+    is_continued = run_setup.prepare_run_folder(prepared, run)
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if is_continued:
@@ -130,14 +130,14 @@ def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
         display.message(f"{model.tokenizer_source}: {tokenizers.explain_disagreement(disagreement)}")
 
 
-def describe_recipe(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
+def describe_training(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
     """What training this recipe would take; trains and writes nothing, and fetches no weights.
 
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
     """
     try:
         with display.encoding_progress() as progress:
-            return run_setup.describe(recipe, progress, message=display.message, with_weights=False)
+            return run_setup.compute_prepared_run(recipe, progress, message=display.message, with_weights=False)
     except UserError as error:
         if _needs_hub(recipe):
             raise UnreachableSource(error) from error
@@ -163,6 +163,6 @@ def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
         raise UserError("this needs a recipe that starts from random weights", where="model.random")
     folder = runs / f"{recipe.name}-untrained" / "model"
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
-    model = student_model.random_model(student_model.config(recipe, tokenizer), recipe.train.seed)
-    student_model.save(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
+    model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
+    student_model.save_student(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder

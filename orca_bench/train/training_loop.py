@@ -21,10 +21,10 @@ from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
 from orca_bench.train import divergence, step_metrics, student_model
-from orca_bench.train.batch_plan import NO_EXAMPLE, Plan
+from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.run_folder import Run
-from orca_bench.train.step_metrics import StepMetrics, examples_of
+from orca_bench.train.step_metrics import StepMetrics, example_indices_of_step
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +46,12 @@ class StopRequest:
         return self._has_signal or self._run.stop_file.exists()
 
 
-def train(
+def train_to_end(
     run: Run,
     recipe: Recipe,
     engine: DeepSpeedEngine,
     examples: EncodedExamples,
-    plan: Plan,
+    plan: BatchPlan,
     tokenizer: Tokenizer,
     report: Callable[[StepMetrics], None],
 ) -> Literal["finished", "interrupted"]:
@@ -66,14 +66,14 @@ def train(
     stop_request = StopRequest(run)
     steps_done = engines.load_checkpoint(engine, run.checkpoints)
     if is_first_rank:
-        step_metrics.cut(run.metrics_file, steps_done)
+        step_metrics.remove_later_steps(run.metrics_file, steps_done)
     torch.distributed.barrier()
     for step in range(steps_done, plan.steps):
         start_s = time.perf_counter()
         loss, must_stop, norm = _train_step(engine, examples, plan, step, stop_request)
-        metrics = step_metrics.compute(examples, plan, step, loss, norm, time.perf_counter() - start_s)
+        metrics = step_metrics.compute_step_metrics(examples, plan, step, loss, norm, time.perf_counter() - start_s)
         if is_first_rank:
-            step_metrics.append(run.metrics_file, metrics)
+            step_metrics.append_metrics_line(run.metrics_file, metrics)
         _raise_if_diverged(divergence.step_problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
         if is_first_rank:
             report(metrics)
@@ -82,42 +82,42 @@ def train(
         must_export = not is_last and steps_done % (recipe.train.export_every or plan.steps) == 0
         must_save = must_stop or is_last or steps_done % recipe.train.checkpoint_every == 0
         if must_export or must_save:
-            _check_model(engine, examples, plan, step)
+            _check_model_after_step(engine, examples, plan, step)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
         if must_export:
-            _export(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
+            _export_model(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
         if must_save:
             engines.save_checkpoint(engine, run.checkpoints, steps_done)
         if must_stop and not is_last:
             return "interrupted"
-    _export(run, engine, tokenizer, plan.steps, run.model)
+    _export_model(run, engine, tokenizer, plan.steps, run.model)
     return "finished"
 
 
-def _export(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, step: int, folder: Path) -> None:
+def _export_model(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, step: int, folder: Path) -> None:
     """Write the student as it is after `step` steps as a model folder. A collective."""
     import torch
 
     weights = engines.gather_weights(engine)
     if torch.distributed.get_rank() == 0:
-        student_model.save(engine.module, weights, tokenizer, folder, {"run": run.folder.name, "step": step})
+        student_model.save_student(engine.module, weights, tokenizer, folder, {"run": run.folder.name, "step": step})
     torch.distributed.barrier()
 
 
-def _check_model(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> None:
+def _check_model_after_step(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int) -> None:
     """Raise Diverged where `step` (from 0) has left a model that must not be kept. A collective.
 
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
     loss = _batch_loss(engine, examples, plan, step)
     problem = divergence.step_problem(loss, None, plan.train) or divergence.weights_problem(
-        engines.largest_weight(engine)
+        engines.largest_absolute_weight(engine)
     )
     _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step, loss, None)
 
 
 def _raise_if_diverged(
-    problem: str | None, examples: EncodedExamples, plan: Plan, step: int, loss: float, norm: float | None
+    problem: str | None, examples: EncodedExamples, plan: BatchPlan, step: int, loss: float, norm: float | None
 ) -> None:
     """Raise Diverged where there is a problem with what `step` (from 0) gave or left."""
     if problem is None:
@@ -126,37 +126,37 @@ def _raise_if_diverged(
         divergence.DivergenceReport(
             what=problem,
             step=step + 1,
-            loss=divergence.finite(loss),
-            grad_norm=divergence.finite(norm),
+            loss=divergence.finite_or_none(loss),
+            grad_norm=divergence.finite_or_none(norm),
             lr=plan.learning_rate(step),
-            records=examples.records[examples_of(plan, step)].tolist(),
+            records=examples.records[example_indices_of_step(plan, step)].tolist(),
             exceeded=math.isfinite(loss) and loss > plan.train.max_loss,
         )
     )
 
 
 def _train_step(
-    engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int, stop_request: StopRequest
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int, stop_request: StopRequest
 ) -> tuple[float, bool, float | None]:
     """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
     import torch
 
-    token_count = _trained_tokens(examples, plan, step)
+    token_count = _trained_token_count(examples, plan, step)
     for group in engine.optimizer.param_groups:
         group["lr"] = plan.learning_rate(step)
     loss_sum = torch.zeros((), device=engine.device)
     for ids, labels in _micro_batches(engine, examples, plan, step):
-        loss = engines.summed_loss(engine, ids, labels)
+        loss = engines.sum_of_losses(engine, ids, labels)
         loss_sum += loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
         engine.backward(loss * (plan.train.processes * plan.train.accumulation / token_count))
         engine.step()
     sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
     torch.distributed.all_reduce(sums)
-    return float(sums[0]) / token_count, bool(sums[1] > 0), engines.grad_norm(engine)
+    return float(sums[0]) / token_count, bool(sums[1] > 0), engines.last_gradient_norm(engine)
 
 
-def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int) -> float:
+def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int) -> float:
     """The loss of the batch of `step` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
@@ -164,28 +164,28 @@ def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, 
     engine.eval()
     with torch.no_grad():
         for ids, labels in _micro_batches(engine, examples, plan, step):
-            loss_sum += engines.summed_loss(engine, ids, labels)
+            loss_sum += engines.sum_of_losses(engine, ids, labels)
     engine.train()
     torch.distributed.all_reduce(loss_sum)
-    return float(loss_sum) / _trained_tokens(examples, plan, step)
+    return float(loss_sum) / _trained_token_count(examples, plan, step)
 
 
-def _trained_tokens(examples: EncodedExamples, plan: Plan, step: int) -> int:
-    return int(examples.trained_token_counts[examples_of(plan, step)].sum())
+def _trained_token_count(examples: EncodedExamples, plan: BatchPlan, step: int) -> int:
+    return int(examples.trained_token_counts[example_indices_of_step(plan, step)].sum())
 
 
 def _micro_batches(
-    engine: DeepSpeedEngine, examples: EncodedExamples, plan: Plan, step: int
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and labels of each micro batch of a step that this process computes."""
     import torch
 
     for accumulation_index in range(plan.train.accumulation):
         example_indices = plan.micro_batch(step, accumulation_index, torch.distributed.get_rank())
-        yield collate(examples, example_indices, engine.device)
+        yield collate_examples(examples, example_indices, engine.device)
 
 
-def collate(
+def collate_examples(
     examples: EncodedExamples, example_indices: np.ndarray, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
@@ -196,7 +196,7 @@ def collate(
     import torch
 
     sequences = [
-        examples.example(example_index) if example_index != NO_EXAMPLE else np.zeros(1, np.int32)
+        examples.example(example_index) if example_index != EMPTY_PLACE else np.zeros(1, np.int32)
         for example_index in example_indices
     ]
     padded_length = max(2, max(map(len, sequences)))
@@ -205,7 +205,7 @@ def collate(
     for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
         tokens = torch.from_numpy(sequence.astype(np.int64))
         ids[index, : len(tokens)] = tokens
-        if example_index != NO_EXAMPLE:
+        if example_index != EMPTY_PLACE:
             start = examples.prompt_lengths[example_index]
             labels[index, start : len(tokens)] = tokens[start:]
     return ids.to(device), labels.to(device)

@@ -1,7 +1,7 @@
 """One training process: a prepared run in, checkpoints and a model out, and in the run's outcome file how it ended.
 
 A launcher starts it as `python -m orca_bench.train.training_process [--quiet] RUN`; with --quiet no steps are shown.
-Where a launcher started the command itself, the command calls `work`.
+Where a launcher started the command itself, the command calls `train_in_this_process`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orca_bench import child_processes, launcher_environment, library_settings, recipe_file, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
-from orca_bench.train.divergence import Diverged, explain
+from orca_bench.train.divergence import Diverged, divergence_message
 from orca_bench.train.run_folder import Run, newest_checkpoint
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def main() -> None:
     """Entry point of a launched process; exit code 0, 1 or 2."""
     child_processes.end_with_command()
     sys.exit(
-        work(Run(Path(sys.argv[-1])), "--quiet" not in sys.argv)
+        train_in_this_process(Run(Path(sys.argv[-1])), "--quiet" not in sys.argv)
     )  # deepspeed's launcher puts --local_rank before it
 
 
-def work(run: Run, shows_steps: bool = True) -> int:
+def train_in_this_process(run: Run, shows_steps: bool = True) -> int:
     """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
     try:
         _write_outcome(run, _train_run(run, shows_steps))
@@ -45,7 +45,9 @@ def work(run: Run, shows_steps: bool = True) -> int:
         return 2
     except Diverged as error:  # on every process at once
         checkpoint = newest_checkpoint(run.checkpoints)
-        message = explain(error.report, run.manifest["records"], None if checkpoint is None else str(checkpoint))
+        message = divergence_message(
+            error.report, run.manifest["records"], None if checkpoint is None else str(checkpoint)
+        )
         _write_outcome(run, "diverged", message, 1, diverged=error.report.entry())
         return 1
     except Exception as error:
@@ -67,16 +69,18 @@ def full_disk_message(run: Run) -> str | None:
 def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train import resolved_sources
-    from orca_bench.train.batch_plan import Plan
+    from orca_bench.train.batch_plan import BatchPlan
     from orca_bench.train.example_encoding import EncodedExamples
     from orca_bench.train.progress_display import training_progress
-    from orca_bench.train.training_loop import train
+    from orca_bench.train.training_loop import train_to_end
 
     library_settings.prepare_libraries()
-    recipe, _ = resolved_sources.resolve(recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {}))
+    recipe, _ = resolved_sources.resolve_recipe_sources(
+        recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {})
+    )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     examples = EncodedExamples.load(run.tokens_file)
-    plan = Plan(examples.lengths, recipe.train)
+    plan = BatchPlan(examples.lengths, recipe.train)
     import torch
 
     if not torch.cuda.is_available():
@@ -88,7 +92,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         training_progress(recipe.name, plan.steps) if is_shown else contextlib.nullcontext(lambda metrics: None)
     )
     with display as report:
-        status = train(run, recipe, engine, examples, plan, tokenizer, report)
+        status = train_to_end(run, recipe, engine, examples, plan, tokenizer, report)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     return status

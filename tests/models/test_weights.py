@@ -291,7 +291,7 @@ def test_a_pad_id_without_a_row_changes_no_answer_and_no_training(variant, state
     assert embeddings.padding_idx is None and torch.equal(embeddings.weight, state[EMBEDDINGS])
     data = Data(records=[str(mini["mini:records"])], max_length=128)
     recipe = Recipe(name="t", model=Model(base=str(folder)), data=data)
-    config = student_model.config(recipe, tokenizer)
+    config = student_model.student_config(recipe, tokenizer)
     assert config.pad_token_id is None and student_model.count_parameters(config) == sum(
         t.numel() for t in state.values()
     )

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate.request_encoding import HarnessEncoding, LeaderboardEncoding, OrcaEncoding
-from orca_bench.train.example_encoding import encode
+from orca_bench.train.example_encoding import encode_records
 from orca_bench.train.record_files import Record
 
 CHATML = ("<|im_end|>", "<|im_start|>")
@@ -244,6 +244,6 @@ def test_without_eos_a_model_can_be_evaluated_and_not_trained(byte_level, tmp_pa
     rule = LeaderboardEncoding(tokenizer, 64)
     assert rule.text(tokenizer.encode("a: b"), [":"]) == "a"
     with pytest.raises(UserError, match="no EOS"):
-        encode([Record("", "a", None, "b")], tokenizer, 64)
+        encode_records([Record("", "a", None, "b")], tokenizer, 64)
     with pytest.raises(UserError, match="empty context"):
         rule.encode_pair("", "b")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from orca_bench.recipe import Train
-from orca_bench.train.batch_plan import NO_EXAMPLE, Plan, estimate_memory
+from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan, estimate_memory
 
 
 def plan_of(examples, **options):
     lengths = np.random.default_rng(0).integers(1, 100, examples)
-    return Plan(lengths, Train(**({"global_batch": 8, "micro_batch": 2, "processes": 4} | options)))
+    return BatchPlan(lengths, Train(**({"global_batch": 8, "micro_batch": 2, "processes": 4} | options)))
 
 
 @pytest.mark.parametrize("examples", [1, 7, 8, 21, 64])
@@ -17,8 +17,8 @@ def test_every_example_is_seen_once_an_epoch_and_only_the_last_batch_has_gaps(ex
     plan = plan_of(examples, epochs=3)
     batches = [plan.batch(step) for step in range(plan.steps)]
     numbers = np.concatenate(batches)
-    assert np.array_equal(np.bincount(numbers[numbers != NO_EXAMPLE], minlength=examples), np.full(examples, 3))
-    assert all((batch != NO_EXAMPLE).all() for batch in batches[:-1])
+    assert np.array_equal(np.bincount(numbers[numbers != EMPTY_PLACE], minlength=examples), np.full(examples, 3))
+    assert all((batch != EMPTY_PLACE).all() for batch in batches[:-1])
     assert plan.steps == -(-examples * 3 // 8)
 
 
@@ -63,7 +63,7 @@ def test_the_learning_rate_is_deepspeeds_warmup_decay(warmup, examples):
 
 
 def test_the_cards_run_has_the_cards_number_of_steps():
-    plan = Plan(np.ones(137_000, np.int64), Train())
+    plan = BatchPlan(np.ones(137_000, np.int64), Train())
     assert plan.steps == 25_688 and plan.warmup_steps == 2_568
 
 

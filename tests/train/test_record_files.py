@@ -18,7 +18,7 @@ def test_training_reads_records_from_every_container(tmp_path, name, container, 
     rows, (instruction, context, response), _ = PUBLISHED[name]
     path = tmp_path / ("set.csv" if container in TABLES else "set")
     path.write_bytes(PACKINGS[packing]((CONTAINERS | TABLES)[container](rows)))
-    records, (source,) = record_files.read([str(path)])
+    records, (source,) = record_files.read_records([str(path)])
     assert records == [Record("Explain.", instruction, context, response)] * 2
     assert source.rows == 2 and len(source.sha256) == 64 and not source.remarks
 
@@ -31,18 +31,18 @@ def test_training_leaves_rows_out_and_says_so(tmp_path):
     ]
     path = tmp_path / "r.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    records, (source,) = record_files.read([str(path)])
+    records, (source,) = record_files.read_records([str(path)])
     assert records == [Record("s", "i", "", "o"), Record("", "i", "", "3")]
     assert source.left_out == {"without an answer": 1} and source.without_system == 1 and source.rows == 2
     assert "left out: 1 row without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
     with pytest.raises(UserError, match="r.jsonl:2: data.strict allows no rows without an answer"):
-        record_files.read([str(path)], strict=True)
+        record_files.read_records([str(path)], strict=True)
 
 
 def test_training_refuses_a_row_of_two_answers(tmp_path):
     (tmp_path / "r.json").write_text(json.dumps([{"instruction": "i", "output": "a", "response": "b"}]))
     with pytest.raises(UserError, match="both 'response' and 'output'"):
-        record_files.read([str(tmp_path / "r.json")])
+        record_files.read_records([str(tmp_path / "r.json")])
 
 
 @pytest.mark.parametrize("name", ["Dolly", "GSM8K", "messages", "OpenOrca"])
@@ -50,7 +50,7 @@ def test_training_sends_other_shapes_to_convert(tmp_path, name):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(PUBLISHED[name][0]))
     with pytest.raises(UserError, match=r"row 1: columns .* not those of records .*orca-bench data convert"):
-        record_files.read([str(path)])
+        record_files.read_records([str(path)])
 
 
 def test_training_reads_folders_and_patterns_file_by_file(tmp_path):
@@ -58,6 +58,6 @@ def test_training_reads_folders_and_patterns_file_by_file(tmp_path):
         row = {"system": "s", "instruction": f"{number}", "output": "o"}
         (tmp_path / f"train-0000{number}-of-00002.parquet").write_bytes(CONTAINERS["parquet"]([row]))
     for name in (tmp_path, tmp_path / "train-*.parquet"):
-        records, sources = record_files.read([str(name)])
+        records, sources = record_files.read_records([str(name)])
         assert [r.instruction for r in records] == ["0", "1"]
         assert [s.name for s in sources] == sorted(map(str, tmp_path.glob("*.parquet")))

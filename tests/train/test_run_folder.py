@@ -14,7 +14,7 @@ from orca_bench.errors import UserError
 from orca_bench.recipe import MAY_CHANGE_MARK, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
-from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished
+from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished_run
 
 RECIPE = {
     "name": "r",
@@ -76,7 +76,7 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(run):
 
 
 def test_training_processes_whose_command_was_killed_keep_others_out(run, monkeypatch):
-    monkeypatch.setattr(run_module, "_GRACE_S", 0.3)
+    monkeypatch.setattr(run_module, "_CHILD_EXIT_TIMEOUT_S", 0.3)
     with (
         Lifeline(run.purpose) as lifeline,
         elsewhere("pass", folder=run.folder, **lifeline.environment) as process,
@@ -218,14 +218,14 @@ def test_a_diverged_run_is_never_the_newest_finished(run):
     run.model.mkdir()
     for status in ("diverged", "failed", "interrupted", "prepared"):
         run.update(status=status, finished=None)
-        assert newest_finished(run.folder.parent) is None
+        assert newest_finished_run(run.folder.parent) is None
     run.update(status="finished", finished=1.0)
-    assert newest_finished(run.folder.parent).folder == run.folder
+    assert newest_finished_run(run.folder.parent).folder == run.folder
 
 
 def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
     sources = [{"name": "a.jsonl", "rows": 3}, {"name": "b.jsonl", "rows": 9}]
-    line = divergence.explain(REPORT, sources, "runs/r/checkpoints/step-00000005")
+    line = divergence.divergence_message(REPORT, sources, "runs/r/checkpoints/step-00000005")
     assert line == (
         "diverged at step 7: the loss is 120 (gradient norm 3.5, learning rate 0.002); its batch was records 1, 3 of "
         "a.jsonl, records 1, 3 of b.jsonl; the newest checkpoint, runs/r/checkpoints/step-00000005, is from before"
@@ -233,7 +233,7 @@ def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
     assert divergence.record_locations(list(range(12)), sources).endswith(
         "records 1, 2, 3, 4, 5 of b.jsonl and 4 more (all in manifest.json)"
     )
-    assert "there is no checkpoint" in divergence.explain(REPORT, sources, None)
+    assert "there is no checkpoint" in divergence.divergence_message(REPORT, sources, None)
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run
     monkeypatch.setattr(launcher_ranks, "_FILES_TIMEOUT_S", 0.3)
     store = HashStore()
     with pytest.raises(UserError, match="the launcher's first process has ended"):
-        launcher_ranks.wait(store, run)
-    launcher_ranks.announce(store, run)
-    launcher_ranks.wait(store, run)
+        launcher_ranks.wait_for_prepared_run(store, run)
+    launcher_ranks.announce_prepared_run(store, run)
+    launcher_ranks.wait_for_prepared_run(store, run)
     stale = Run(tmp_path / "stale")
     stale.folder.mkdir()
     stale.update(**run.manifest | {"status": "finished"})
     for other in (Run(tmp_path / "another disk" / "r"), stale):
         with pytest.raises(UserError, match="does not see there what the launcher's first process has written.*--runs"):
-            launcher_ranks.wait(store, other)
+            launcher_ranks.wait_for_prepared_run(store, other)

@@ -5,7 +5,7 @@ import pytest
 from orca_bench import recipe_file
 from orca_bench.errors import UserError
 from orca_bench.mini import resolve_recipe
-from orca_bench.train.train_recipe import UnreachableSource, describe_recipe, write_untrained_model
+from orca_bench.train.train_recipe import UnreachableSource, describe_training, write_untrained_model
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def recipe(tmp_path, mini):
 
 
 def test_a_recipe_is_described_without_a_run(recipe, tmp_path):
-    prepared = describe_recipe(recipe)
+    prepared = describe_training(recipe)
     assert prepared.plan.steps > 0 and prepared.encoding_report.records >= len(prepared.examples) > 0
     assert list(tmp_path.iterdir()) == []
 
@@ -22,10 +22,10 @@ def test_a_recipe_is_described_without_a_run(recipe, tmp_path):
 def test_what_is_wrong_here_and_what_the_hub_does_not_give_are_told_apart(recipe):
     too_short = recipe.model_copy(update={"data": recipe.data.model_copy(update={"max_length": 2})})
     with pytest.raises(UserError, match="lose their whole response"):
-        describe_recipe(too_short)
+        describe_training(too_short)
     on_hub = recipe.data.model_copy(update={"records": ["nobody/nothing"]})
     with pytest.raises(UnreachableSource, match="nobody/nothing"):
-        describe_recipe(recipe.model_copy(update={"data": on_hub}))
+        describe_training(recipe.model_copy(update={"data": on_hub}))
 
 
 def test_the_untrained_model_is_the_one_that_training_starts_from(recipe, tmp_path):

@@ -24,8 +24,8 @@ from orca_bench.evaluate.result_names import default_result_path
 from orca_bench.models import model_names
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import record_files, student_model
-from orca_bench.train.batch_plan import Plan
-from orca_bench.train.example_encoding import EncodedExamples, encode
+from orca_bench.train.batch_plan import BatchPlan
+from orca_bench.train.example_encoding import EncodedExamples, encode_records
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMetrics
 from recipes import RECIPE
@@ -65,8 +65,8 @@ def reference(folder, two):
     recipe = recipe_file.read_recipe_file(two / "recipe.yaml")
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
     encoded = EncodedExamples.load(two / "tokens.npz")
-    plan, train = Plan(encoded.lengths, recipe.train), recipe.train
-    model = student_model.random_model(student_model.config(recipe, tokenizer), train.seed)
+    plan, train = BatchPlan(encoded.lengths, recipe.train), recipe.train
+    model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), train.seed)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
     )
@@ -183,8 +183,8 @@ def test_the_manifest_describes_the_run(folder, two):
     manifest = json.loads((two / "manifest.json").read_text(encoding="utf-8"))
     recipe = recipe_file.read_recipe_file(folder / "r.yaml")
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
-    records, _ = record_files.read([str(folder / "records.jsonl")])
-    examples, report = encode(records, tokenizer, recipe.data.max_length)
+    records, _ = record_files.read_records([str(folder / "records.jsonl")])
+    examples, report = encode_records(records, tokenizer, recipe.data.max_length)
     (source,) = manifest["records"]
     assert source["name"] == "records.jsonl"
     assert source["sha256"] == hashlib.sha256((folder / "records.jsonl").read_bytes()).hexdigest()
@@ -214,7 +214,7 @@ def test_the_recipe_of_a_run_is_whole(folder, two):
 def test_each_step_has_one_line_of_metrics(two):
     lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     examples = EncodedExamples.load(two / "tokens.npz")
-    plan = Plan(examples.lengths, recipe_file.read_recipe_file(two / "recipe.yaml").train)
+    plan = BatchPlan(examples.lengths, recipe_file.read_recipe_file(two / "recipe.yaml").train)
     assert [line["step"] for line in lines] == list(range(1, plan.steps + 1))
     for step, line in enumerate(lines):
         batch = [number for number in plan.batch(step) if number >= 0]
@@ -252,27 +252,27 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
 def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
     monkeypatch.chdir(folder)
     counts = []
-    prepared = training.describe(
+    prepared = training.compute_prepared_run(
         recipe_file.read_recipe_file("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz"
     )
     assert not counts and prepared.examples.ids.tolist() == EncodedExamples.load(two / "tokens.npz").ids.tolist()
     changed = recipe_file.read_recipe_file("r.yaml", ("data.max_length=100",))
-    prepared = training.describe(changed, lambda *count: counts.append(count), two / "tokens.npz")
+    prepared = training.compute_prepared_run(changed, lambda *count: counts.append(count), two / "tokens.npz")
     assert counts and prepared.examples.lengths.max() <= 100
 
 
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
     monkeypatch.chdir(folder)
     recipe = recipe_file.read_recipe_file("r.yaml", ("name=changed",))
-    prepared, run = training.describe(recipe), Run(folder / "runs" / "changed")
-    assert not training.prepare(prepared, run)
+    prepared, run = training.compute_prepared_run(recipe), Run(folder / "runs" / "changed")
+    assert not training.prepare_run_folder(prepared, run)
     (run.checkpoints / "step-00000005").mkdir(parents=True)
     (run.checkpoints / "latest").write_text("step-00000005")
     run.update(status="interrupted")
-    assert training.prepare(prepared, run)
+    assert training.prepare_run_folder(prepared, run)
     run.update(status="interrupted", tokenizer_sha256="0" * 64)
     with pytest.raises(UserError, match="not the one that the run in .* began with"):
-        training.prepare(prepared, run)
+        training.prepare_run_folder(prepared, run)
 
 
 def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(orca, folder, two):
