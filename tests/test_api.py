@@ -52,7 +52,7 @@ def test_evaluate_writes_and_returns_one_typed_result_for_each_protocol(results,
         and list(file.result.tasks) == ["arc_challenge", "winogrande"]
     )
     assert len(file.questions_by_task["winogrande"].questions_by_key) == file.result.tasks["winogrande"].n == 8
-    words = ("--tasks", "arc_challenge,winogrande", "--benchmarks", "mini:", "--limit", 8, "--json")
+    words = ("--tasks", "arc_challenge,winogrande", "--benchmarks", "mini:", "--limit", 8, "--format", "json")
     done = command("eval", "--model", tiny_model, *words)
     assert done.returncode == 0, done.stderr
     by_command = json.loads(done.stdout)

@@ -117,7 +117,7 @@ def test_commands_and_options_in_the_text_exist(document):
 
 
 def test_the_change_log_names_every_renamed_option():
-    rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(--[\w-]+)` \|$", _text(CHANGES), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \| `(--[\w -]+)` \|$", _text(CHANGES), re.MULTILINE)
     assert set(rows) == {(name, old, new) for name, renamed in RENAMED_OPTIONS.items() for old, new in renamed.items()}
 
 

@@ -31,7 +31,7 @@ from orca_bench.cli.result_words import single_group
     default=None,
     help="Print GitHub's ::error lines.  [default: where GITHUB_ACTIONS is true]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all facts as JSON on standard output.")
+@options.output_format("terminal", "markdown", "json", explanation="json has all facts.")
 @options.runs
 def command(
     result: str,
@@ -40,7 +40,7 @@ def command(
     summary: Path | None,
     junit: Path | None,
     annotations: bool | None,
-    as_json: bool,
+    output_format: str,
     runs: Path,
 ) -> int:
     """Fail (exit 1) where RESULT is worse than its baseline: a gate for CI.
@@ -88,11 +88,13 @@ def command(
     if step_summary:
         with catch_write_errors(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
             handle.write(gate_formats.to_markdown(gate_report))
-    if as_json:
+    if output_format == "json":
         click.echo(json.dumps(gate_formats.to_json(gate_report), indent=1, ensure_ascii=False))
+    elif output_format == "markdown":
+        click.echo(gate_formats.to_markdown(gate_report), nl=False)
     else:
         console.print(gate_formats.to_rich(gate_report))
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
         for line in gate_formats.to_annotations(gate_report):
-            click.echo(line, err=as_json)
+            click.echo(line, err=output_format != "terminal")
     return 0 if gate_report.passed else 1

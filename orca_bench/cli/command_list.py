@@ -48,9 +48,11 @@ COMMANDS: dict[str, CommandEntry] = {entry.name: entry for entries in GROUPS.val
 
 #: Options that have another name now: command, then old name to new name. The old name is refused with the new one.
 RENAMED_OPTIONS: dict[str, dict[str, str]] = {
-    "eval": {"--room": "--max-new-tokens"},
+    "eval": {"--room": "--max-new-tokens", "--json": "--format json"},
     "requests": {"--room": "--max-new-tokens", "--tokens": "--token-ids"},
-    "score": {"--room": "--max-new-tokens", "--cut": "--cut-at-stop"},
-    "verify": {"--rows": "--check-rows", "--no-rows": "--no-rescore"},
-    "publish": {"--to": "--out"},
+    "score": {"--room": "--max-new-tokens", "--cut": "--cut-at-stop", "--json": "--format json"},
+    "verify": {"--rows": "--check-rows", "--no-rows": "--no-rescore", "--json": "--format json"},
+    "check": {"--json": "--format json"},
+    "plot": {"--out": "--to"},
+    "publish": {"--out": "--to"},
 }

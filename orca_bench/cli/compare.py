@@ -18,16 +18,11 @@ from orca_bench.errors import UserError
 @click.option(
     "--reported", help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["terminal", "markdown", "json"]),
-    default="terminal",
-    show_default=True,
-    help="terminal and markdown are in percent; json in fractions of 1.",
+@options.output_format(
+    "terminal", "markdown", "json", explanation="json is in fractions of 1, the others are in percent."
 )
 @options.runs
-def command(first: str, others: tuple[str, ...], reported: str | None, form: str, runs: Path) -> None:
+def command(first: str, others: tuple[str, ...], reported: str | None, output_format: str, runs: Path) -> None:
     """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
 
     FIRST and OTHERS are names of runs, folders or result files; runs with results of several protocols are compared protocol
@@ -58,12 +53,12 @@ def command(first: str, others: tuple[str, ...], reported: str | None, form: str
         labels = result_labels([reading.read_result(path) for path in paths])
         results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
         comparisons += api.compare(*results, reported=reported)
-    if form == "json":
+    if output_format == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return
     for index, comparison in enumerate(comparisons):
         grid = comparison_formats.to_grid(comparison)
-        if form == "markdown":
+        if output_format == "markdown":
             click.echo(("\n" if index else "") + grid_formats.to_markdown(grid), nl=False)
         else:
             console.print(*(["\n"] if index else []), grid_formats.to_rich(grid))

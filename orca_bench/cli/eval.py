@@ -66,7 +66,7 @@ from orca_bench.cli import options
     help="Start nothing new after this time (90m, 2h, 1h30m, or seconds) and exit with 130. Every answer is stored, and the "
     "same command continues.",
 )
-@options.as_json
+@options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 def command(
     model: str | None,
     revision: str | None,
@@ -83,7 +83,7 @@ def command(
     out: Path | None,
     fresh: bool,
     max_time: str | None,
-    as_json: bool,
+    output_format: str,
     **engine_options: Any,
 ) -> None:
     """Evaluate a model on the tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
@@ -139,4 +139,4 @@ def command(
             display=display,
         )
     if results:  # of a launcher's processes, the first one prints for all
-        print_results(list(results.values()), as_json)
+        print_results(list(results.values()), output_format)

@@ -76,6 +76,15 @@ revision: Decorator = click.option(
 overrides: Decorator = click.option(
     "-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the recipe: -o train.lr=1e-5."
 )
-as_json: Decorator = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON on standard output instead of text."
-)
+
+
+def output_format(*formats: str, explanation: str = "") -> Decorator:
+    """The option --format, of these formats; the first is the default. `explanation` follows the list in the help."""
+    return click.option(
+        "--format",
+        "output_format",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help=f"How the output on standard output is written.{explanation and ' '}{explanation}",
+    )

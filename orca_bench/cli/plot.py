@@ -12,7 +12,9 @@ from orca_bench.cli.result_words import select_results
 
 @click.command("plot")
 @click.argument("results", nargs=-1, required=True, type=options.RESULT)
-@click.option("--out", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to.")
+@click.option(
+    "--to", "folder", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to."
+)
 @options.reported
 @click.option("--over-steps", is_flag=True, help="Draw only the scores of one run's checkpoints over its steps.")
 @click.option(
@@ -21,7 +23,7 @@ from orca_bench.cli.result_words import select_results
 )
 @options.runs
 def command(
-    results: tuple[str, ...], out: Path, reported: str, over_steps: bool, steps: str | None, runs: Path
+    results: tuple[str, ...], folder: Path, reported: str, over_steps: bool, steps: str | None, runs: Path
 ) -> None:
     """Draw RESULTS, which are names of runs, folders or result files, as PNG and SVG.
 
@@ -39,9 +41,9 @@ def command(
 
     selection = select_results(results, runs)
     if over_steps or steps:
-        drawings = [pictures.draw_steps(selection.results, _step_numbers(steps), out)]
+        drawings = [pictures.draw_steps(selection.results, _step_numbers(steps), folder)]
     else:
-        drawings = pictures.draw_pictures(selection.results, read_reported_scores(reported), out)
+        drawings = pictures.draw_pictures(selection.results, read_reported_scores(reported), folder)
     for picture in drawings:
         click.echo(f"{picture.png}\n{picture.svg}")
     for note in selection.notes:

@@ -12,12 +12,14 @@ from orca_bench.cli.result_words import select_results
 
 @click.command("publish")
 @click.argument("results", nargs=-1, required=True, type=options.RESULT)
-@click.option("--out", type=options.PATH, default="results", show_default=True, help="The folder of published results.")
+@click.option(
+    "--to", "folder", type=options.PATH, default="results", show_default=True, help="The folder of published results."
+)
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
     "--card",
     type=options.PATH,
-    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of OUT/NAME]",
+    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of TO/NAME]",
 )
 @click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
 @options.reported
@@ -26,7 +28,7 @@ from orca_bench.cli.result_words import select_results
 @click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
 def command(
     results: tuple[str, ...],
-    out: Path,
+    folder: Path,
     name: str | None,
     card: Path | None,
     source_url: str | None,
@@ -39,7 +41,7 @@ def command(
 
     RESULTS are names of runs, folders, or result files; of a run or a folder all results are used.
 
-    OUT/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one
+    TO/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one
     file with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
     `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that exists
     keeps its text and all other metadata. The name of the data set tells the reader where a score is of another protocol than
@@ -62,7 +64,9 @@ def command(
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
     )
     with counting("writing questions") as progress:
-        publication = publishing.publish(selection.paths, out, name, card, source_url, reported, requests_of, progress)
+        publication = publishing.publish(
+            selection.paths, folder, name, card, source_url, reported, requests_of, progress
+        )
     for path in publication.files:
         click.echo(path)
     for note in [*selection.notes, *publication.notes]:

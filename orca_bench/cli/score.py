@@ -33,7 +33,7 @@ from orca_bench.cli import options
 @options.max_new_tokens
 @options.runs
 @click.option("--out", type=options.PATH, help="Result file.  [default: ANSWERS with .result.json]")
-@options.as_json
+@options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 def command(
     answers: Path,
     protocol: str,
@@ -47,7 +47,7 @@ def command(
     max_new_tokens: tuple[str, ...],
     runs: Path,
     out: Path | None,
-    as_json: bool,
+    output_format: str,
 ) -> None:
     """Score the answers of any engine into a result, as eval scores its own.
 
@@ -60,7 +60,7 @@ def command(
 
     \b
       orca-bench score answers.jsonl --protocol leaderboard --limit 100
-      orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --json
+      orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --format json
     """
     from orca_bench import api, mini
     from orca_bench.cli.console import progress_console, progress_message
@@ -88,4 +88,4 @@ def command(
     result_file = api.load_result(out)
     for note in result_file.result.answer_notes:
         progress_message(f"{answers}: {note}")
-    print_results([result_file], as_json)
+    print_results([result_file], output_format)

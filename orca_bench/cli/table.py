@@ -10,7 +10,7 @@ from orca_bench.cli import options
 from orca_bench.cli.result_words import select_results
 from orca_bench.errors import UserError
 
-_FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
+_FORMATS = ["terminal", "markdown", "csv", "json", "latex", "html"]
 
 
 @click.command("table")
@@ -24,16 +24,9 @@ _FORMS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     help="tasks: one line for each task, results side by side. models: one line for each model, as on the leaderboard. auto: "
     "models if there are three results or more.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_FORMS),
-    default="terminal",
-    show_default=True,
-    help="csv and json are not rounded, and always use `--layout tasks`.",
-)
+@options.output_format(*_FORMATS, explanation="csv and json are not rounded, and always use `--layout tasks`.")
 @options.runs
-def command(results: tuple[str, ...], reported: str, layout: str, form: str, runs: Path) -> None:
+def command(results: tuple[str, ...], reported: str, layout: str, output_format: str, runs: Path) -> None:
     """Show RESULTS beside the reported scores, with difference, standard error and n.
 
     RESULTS are names of runs, folders, or result files; of a run or a folder all results are used, and one that cannot be read
@@ -53,27 +46,31 @@ def command(results: tuple[str, ...], reported: str, layout: str, form: str, run
 
     selection = select_results(results, runs)
     reported_scores = read_reported_scores(reported)
-    is_for_programs = form in ("csv", "json")
+    is_for_programs = output_format in ("csv", "json")
     if layout == "models" and is_for_programs:
-        raise UserError(f"{form} is of the layout tasks", where="--layout", hint="it has a line for each number")
+        raise UserError(
+            f"{output_format} is of the layout tasks", where="--layout", hint="it has a line for each number"
+        )
     if layout == "models" or (layout == "auto" and len(selection.results) > 2 and not is_for_programs):
         selection = selection.with_questions(required=False)
         grid = build_leaderboard(selection.results, [reported_scores])
     else:
         table = api.table(selection.results, reported)
         grid = score_table_formats.to_grid(table)
-    if form == "terminal":
+    if output_format == "terminal":
         from orca_bench.cli.console import console
 
         console.print(grid_formats.to_rich(grid))
     elif is_for_programs:
-        click.echo({"csv": score_table_formats.to_csv, "json": score_table_formats.to_json}[form](table), nl=False)
+        click.echo(
+            {"csv": score_table_formats.to_csv, "json": score_table_formats.to_json}[output_format](table), nl=False
+        )
     else:
         formatters = {
             "markdown": grid_formats.to_markdown,
             "latex": grid_formats.to_latex,
             "html": grid_formats.to_html,
         }
-        click.echo(formatters[form](grid), nl=False)
+        click.echo(formatters[output_format](grid), nl=False)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)

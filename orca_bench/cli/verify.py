@@ -27,9 +27,14 @@ from orca_bench.errors import UserError
     help="Instead of RESULT: print which rows of this benchmarks folder are the leaderboard's own, with the hash of each split.",
 )
 @options.runs
-@options.as_json
+@options.output_format("terminal", "json")
 def command(
-    result: str | None, benchmarks: Path | None, no_rescore: bool, check_rows: Path | None, runs: Path, as_json: bool
+    result: str | None,
+    benchmarks: Path | None,
+    no_rescore: bool,
+    check_rows: Path | None,
+    runs: Path,
+    output_format: str,
 ) -> int:
     """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
 
@@ -49,20 +54,20 @@ def command(
       orca-bench verify --check-rows path/to/benchmarks
     """
     if result is not None and check_rows is None:
-        return _verify_result(select_single_result(result, runs), benchmarks, no_rescore, runs, as_json)
+        return _verify_result(select_single_result(result, runs), benchmarks, no_rescore, runs, output_format)
     if result is None and check_rows is not None:
-        return _check_rows(check_rows, runs, as_json)
+        return _check_rows(check_rows, runs, output_format)
     raise UserError("one of RESULT and --check-rows is needed", where="verify")
 
 
-def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
+def _check_rows(folder: Path, runs: Path, output_format: str) -> int:
     from orca_bench import mini
     from orca_bench.cli.console import console
     from orca_bench.evaluate import benchmark_rows
     from orca_bench.results.models import OTHER_ROWS
 
     splits = list(benchmark_rows.survey_splits(mini.resolve_benchmarks(folder, runs) or folder))
-    if as_json:
+    if output_format == "json":
         entries = [
             {
                 "task": split.task_name,
@@ -85,7 +90,7 @@ def _check_rows(folder: Path, runs: Path, as_json: bool) -> int:
     return 1 if any(split.status in (OTHER_ROWS, "missing") for split in splits) else 0
 
 
-def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs: Path, as_json: bool) -> int:
+def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs: Path, output_format: str) -> int:
     from orca_bench import mini
     from orca_bench.cli.console import console, counting
     from orca_bench.cli.mini_benchmarks import default_benchmarks
@@ -95,7 +100,7 @@ def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs
     with counting("verifying") as progress:
         findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
     matches = all(finding.matches is not False for finding in findings)
-    if as_json:
+    if output_format == "json":
         entries = [{"what": each.check_name, "matches": each.matches, "detail": each.detail} for each in findings]
         content = {"matches": matches, "findings": entries}
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))

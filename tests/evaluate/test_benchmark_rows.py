@@ -57,7 +57,7 @@ def test_line_ends_further_columns_and_their_order_make_no_other_rows(shared, tm
 
 
 def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(shared, tmp_path, command):
-    done = command("verify", "--check-rows", shared / "benchmarks", "--json")
+    done = command("verify", "--check-rows", shared / "benchmarks", "--format", "json")
     splits = {(split["task"], split["split"]): split for split in json.loads(done.stdout)}
     assert done.returncode == 1 and len(splits) == 13
     assert splits["gsm8k", "test"] | {"sha256": ""} == {

@@ -155,7 +155,7 @@ def test_generated_answers_are_plain_greedy_generation(evaluated, tiny_model, mi
 def test_two_evaluations_are_equal_but_for_time(orca, evaluated, tiny_model, mini):
     result, _, out, _ = evaluated
     again = orca.folder / "again.json"
-    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", again, "--json"]
+    words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 8, "--out", again, "--format", "json"]
     done = orca("eval", "--model", tiny_model, *words)
     assert done.returncode == 0
     assert again.with_suffix(".questions.jsonl").read_bytes() == out.with_suffix(".questions.jsonl").read_bytes()

@@ -155,7 +155,9 @@ def test_eval_and_score_take_token_limits_and_count_texts_that_ran_out(command, 
     options = ["--protocol", "orca", "--benchmarks", mini["mini:benchmarks"], "--limit", 4]
     line = command.refused("score", "a.jsonl", *options)
     assert "the max_new_tokens of gsm8k document 0 request 0 is not the one that this protocol makes" in line
-    done = command("score", "a.jsonl", *options, "--max-new-tokens", "gsm8k=3", "--max-new-tokens", "drop=2", "--json")
+    done = command(
+        "score", "a.jsonl", *options, "--max-new-tokens", "gsm8k=3", "--max-new-tokens", "drop=2", "--format", "json"
+    )
     assert done.returncode == 0, done.stderr
     scored = json.loads(done.stdout)
     assert scored["tasks"]["gsm8k"]["requests_sha256"] == result["tasks"]["gsm8k"]["requests_sha256"]

@@ -139,7 +139,7 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
                 line["answer"] = float(table[places, scored].sum())
     path = write_lines(orca.folder / f"{protocol}-answers.jsonl", lines)
     words = ["--protocol", protocol, "--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--cut-at-stop"]
-    done = orca("score", path, *words, "--json")
+    done = orca("score", path, *words, "--format", "json")
     assert done.returncode == 0, done.stderr
     result, (expected, questions) = json.loads(done.stdout), evaluated[0][protocol]
     written = path.with_name(f"{protocol}-answers.result.json")

@@ -8,7 +8,7 @@ def test_a_result_matches_its_answers(in_mini_folder, mini):
     process = in_mini_folder("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
     assert process.returncode == 0, process.stdout + process.stderr
     assert "every number matches the stored answers" in process.stdout and process.stdout.count("✓") == 2 + 6 * 7 + 6
-    process = in_mini_folder("verify", "a.json", "--no-rescore", "--json")
+    process = in_mini_folder("verify", "a.json", "--no-rescore", "--format", "json")
     content = json.loads(process.stdout)
     assert process.returncode == 0 and content["matches"] is True
     assert all(list(finding) == ["what", "matches", "detail"] for finding in content["findings"])
