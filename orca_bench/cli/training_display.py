@@ -32,8 +32,9 @@ class TrainingConsole:
         """Print what will be trained, and which records are cut or left out."""
         examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan
         console.print(
-            f"{encoding_report.records:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.steps:,} steps; {prepared.parameter_count:,} parameters"
+            f"{encoding_report.record_count:,} records, {int(examples.lengths.sum()):,} tokens, of which "
+            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.step_count:,} steps; "
+            f"{prepared.parameter_count:,} parameters"
         )
         for source in prepared.sources:
             for remark in source.remarks:
@@ -42,13 +43,13 @@ class TrainingConsole:
             console.print(
                 f"{encoding_report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens"
             )
-        if encoding_report.dropped_records:
+        if encoding_report.dropped_record_indices:
             record_numbers = ", ".join(
-                str(record_index + 1) for record_index in encoding_report.dropped_records[:_MAX_RECORD_NUMBERS]
+                str(record_index + 1) for record_index in encoding_report.dropped_record_indices[:_MAX_RECORD_NUMBERS]
             )
-            ellipsis = ", …" if len(encoding_report.dropped_records) > _MAX_RECORD_NUMBERS else ""
+            ellipsis = ", …" if len(encoding_report.dropped_record_indices) > _MAX_RECORD_NUMBERS else ""
             console.print(
-                f"{len(encoding_report.dropped_records):,} records lost their whole response to the cut and are left out "
+                f"{len(encoding_report.dropped_record_indices):,} records lost their whole response to the cut and are left out "
                 f"(counted from 1: {record_numbers}{ellipsis})"
             )
 
@@ -57,11 +58,11 @@ def show_plan(prepared: PreparedRun) -> None:
     """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
     train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
     console.print(
-        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.steps:,} steps of "
+        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.step_count:,} steps of "
         f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
-        f"{plan.warmup_steps:,} of them warm-up ({train.warmup}) to {train.lr:g}"
+        f"{plan.warmup_step_count:,} of them warm-up ({train.warmup}) to {train.lr:g}"
     )
-    _show_memory(prepared.memory, train.processes, train.zero_stage)
+    _show_memory(prepared.memory_estimate, train.processes, train.zero_stage)
 
 
 def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) -> None:
@@ -71,6 +72,6 @@ def _show_memory(memory: MemoryEstimate, process_count: int, zero_stage: int) ->
     table = Table(title=f"memory per process, ZeRO-{zero_stage}, GiB (estimate)", title_justify="left")
     for heading in ("rank", "model states", "activations", "logits", "total"):
         table.add_column(heading, justify="right")
-    cells = [f"{gib:.2f}" for gib in (memory.states, memory.activations, memory.logits, memory.total)]
+    cells = [f"{gib:.2f}" for gib in (memory.states_gib, memory.activations_gib, memory.logits_gib, memory.total_gib)]
     table.add_row("0" if process_count == 1 else f"0–{process_count - 1}, each", *cells)
     console.print(table)

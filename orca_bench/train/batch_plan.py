@@ -24,91 +24,95 @@ class BatchPlan:
     on how a batch is split over processes and micro batches, so neither do the losses (to rounding).
     """
 
-    lengths: np.ndarray  # tokens of each example, int64 [examples]
-    train: Train
+    example_lengths: np.ndarray  # tokens of each example, int64 [examples]
+    train_section: Train
 
     @property
-    def examples(self) -> int:
+    def example_count(self) -> int:
         """How many examples there are."""
-        return len(self.lengths)
+        return len(self.example_lengths)
 
     @property
-    def steps(self) -> int:
+    def step_count(self) -> int:
         """Optimizer steps in the run."""
-        steps = math.ceil(self.examples * self.train.epochs / self.train.global_batch)
-        return min(steps, self.train.max_steps or steps)
+        steps = math.ceil(self.example_count * self.train_section.epochs / self.train_section.global_batch)
+        return min(steps, self.train_section.max_steps or steps)
 
     @property
-    def warmup_steps(self) -> int:
+    def warmup_step_count(self) -> int:
         """Steps until the peak learning rate: a share of the run, but at least `warmup_min_steps`."""
-        return max(self.train.warmup_min_steps, int(self.steps * self.train.warmup_ratio))
+        return max(self.train_section.warmup_min_steps, int(self.step_count * self.train_section.warmup_ratio))
 
     @cached_property
     def _example_order(self) -> np.ndarray:
-        place_count = self.steps * self.train.global_batch
+        batch_place_count = self.step_count * self.train_section.global_batch
         epoch_orders = [
-            np.random.default_rng([self.train.seed, epoch]).permutation(self.examples)
-            for epoch in range(min(self.train.epochs, math.ceil(place_count / self.examples)))
+            np.random.default_rng([self.train_section.seed, epoch]).permutation(self.example_count)
+            for epoch in range(min(self.train_section.epochs, math.ceil(batch_place_count / self.example_count)))
         ]
-        order = np.concatenate(epoch_orders)[:place_count]
-        return np.pad(order, (0, place_count - len(order)), constant_values=EMPTY_PLACE)
+        example_order = np.concatenate(epoch_orders)[:batch_place_count]
+        return np.pad(example_order, (0, batch_place_count - len(example_order)), constant_values=EMPTY_PLACE)
 
-    def batch(self, step: int) -> np.ndarray:
-        """Example numbers of the batch of `step` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
+    def example_indices_of_step(self, step_index: int) -> np.ndarray:
+        """Example numbers of the batch of `step_index` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
 
         Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
         a mean over all its tokens, so the order within a batch changes nothing but speed.
         """
-        batch_size = self.train.global_batch
-        batch = self._example_order[step * batch_size : (step + 1) * batch_size]
-        lengths = np.where(batch == EMPTY_PLACE, 0, self.lengths[batch])
-        return batch[np.argsort(-lengths, kind="stable")]
+        batch_size = self.train_section.global_batch
+        example_indices = self._example_order[step_index * batch_size : (step_index + 1) * batch_size]
+        token_counts = np.where(example_indices == EMPTY_PLACE, 0, self.example_lengths[example_indices])
+        return example_indices[np.argsort(-token_counts, kind="stable")]
 
-    def micro_batch(self, step: int, accumulation_index: int, process: int) -> np.ndarray:
+    def micro_batch(self, step_index: int, accumulation_index: int, process_rank: int) -> np.ndarray:
         """Example numbers of the micro batch `accumulation_index` of one process, int64 [micro_batch]."""
-        micro_batch_size = self.train.micro_batch
-        start = (accumulation_index * self.train.processes + process) * micro_batch_size
-        return self.batch(step)[start : start + micro_batch_size]
+        micro_batch_size = self.train_section.micro_batch
+        start = (accumulation_index * self.train_section.processes + process_rank) * micro_batch_size
+        return self.example_indices_of_step(step_index)[start : start + micro_batch_size]
 
-    def epoch(self, step: int) -> float:
-        """How many times the data has been used after `step` (from 0)."""
-        return min((step + 1) * self.train.global_batch / self.examples, float(self.train.epochs))
+    def epoch(self, step_index: int) -> float:
+        """How many times the data has been used after `step_index` (from 0)."""
+        return min(
+            (step_index + 1) * self.train_section.global_batch / self.example_count, float(self.train_section.epochs)
+        )
 
-    def learning_rate(self, step: int) -> float:
-        """The learning rate of `step` (from 0), as DeepSpeed's WarmupDecayLR gives it to a training loop.
+    def learning_rate(self, step_index: int) -> float:
+        """The learning rate of `step_index` (from 0), as DeepSpeed's WarmupDecayLR gives it to a training loop.
 
         Warm-up from 0 to the peak, logarithmic (log(i + 1) / log(warm-up steps)) as is DeepSpeed's default and so the
         card's, or linear; then linear decay to 0. DeepSpeed's scheduler lags by one step (its step -1 and step 0
         both have rate 0). This is the same, so that the run is the card's. Source: deepspeed 0.19.8, runtime/lr_schedules.py.
         """
-        step_index, warmup_steps = step - 1, max(2, self.warmup_steps)
-        if step_index < 0:
+        lagged_step_index, warmup_steps = step_index - 1, max(2, self.warmup_step_count)
+        if lagged_step_index < 0:
             return 0.0
-        if step_index < warmup_steps:
-            return self.train.lr * (
-                math.log(step_index + 1) / math.log(warmup_steps)
-                if self.train.warmup == "log"
-                else step_index / warmup_steps
+        if lagged_step_index < warmup_steps:
+            return self.train_section.lr * (
+                math.log(lagged_step_index + 1) / math.log(warmup_steps)
+                if self.train_section.warmup == "log"
+                else lagged_step_index / warmup_steps
             )
-        return self.train.lr * max(0.0, (self.steps - step_index) / max(1.0, self.steps - warmup_steps))
+        return self.train_section.lr * max(
+            0.0, (self.step_count - lagged_step_index) / max(1.0, self.step_count - warmup_steps)
+        )
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
     """An estimate of one process's memory in GiB: model states, activations, and the logits of the output head."""
 
-    states: float
-    activations: float
-    logits: float
+    states_gib: float
+    activations_gib: float
+    logits_gib: float
 
     @property
-    def total(self) -> float:
+    def total_gib(self) -> float:
         """GiB per process."""
-        return self.states + self.activations + self.logits
+        return self.states_gib + self.activations_gib + self.logits_gib
 
 
 def estimate_memory(
-    parameters: int, hidden_size: int, layers: int, vocab_size: int, train: Train, max_length: int
+    parameter_count: int, hidden_size: int, layer_count: int, vocab_size: int, train_section: Train, max_length: int
 ) -> MemoryEstimate:
     """What one process needs in GiB, without the framework's own memory and fragmentation.
 
@@ -118,24 +122,28 @@ def estimate_memory(
     the input of each layer and the activations inside one layer (34 bytes × tokens × hidden; Korthikanti et al. 2022,
     arXiv 2205.05198, equation 2 without the attention scores), else those of every layer. Logits: fp32 values and gradient.
     """
-    is_mixed_precision = train.precision != "fp32"
+    is_mixed_precision = train_section.precision != "fp32"
     weight_bytes, gradient_bytes, optimizer_bytes = (2, 2, 12) if is_mixed_precision else (4, 4, 8)
-    process_count, zero_stage = train.processes, train.zero_stage
-    if train.offload == "cpu":
+    process_count, zero_stage = train_section.processes, train_section.zero_stage
+    if train_section.offload == "cpu":
         optimizer_bytes = 0
     bytes_per_parameter = (
         weight_bytes / (process_count if zero_stage >= 3 else 1)
         + gradient_bytes / (process_count if zero_stage >= 2 else 1)
         + optimizer_bytes / (process_count if zero_stage >= 1 else 1)
     )
-    tokens = train.micro_batch * max_length
-    layer_activation_bytes = 34 * tokens * hidden_size * (1 if is_mixed_precision else 2)
+    tokens_per_micro_batch = train_section.micro_batch * max_length
+    layer_activation_bytes = 34 * tokens_per_micro_batch * hidden_size * (1 if is_mixed_precision else 2)
     activation_bytes_per_number = 2 if is_mixed_precision else 4
-    if train.gradient_checkpointing:
-        activation_bytes = layer_activation_bytes + layers * tokens * hidden_size * activation_bytes_per_number
+    if train_section.gradient_checkpointing:
+        activation_bytes = (
+            layer_activation_bytes + layer_count * tokens_per_micro_batch * hidden_size * activation_bytes_per_number
+        )
     else:
-        activation_bytes = layer_activation_bytes * layers
-    gib = 2**30
+        activation_bytes = layer_activation_bytes * layer_count
+    bytes_per_gib = 2**30
     return MemoryEstimate(
-        parameters * bytes_per_parameter / gib, activation_bytes / gib, 2 * 4 * tokens * vocab_size / gib
+        parameter_count * bytes_per_parameter / bytes_per_gib,
+        activation_bytes / bytes_per_gib,
+        2 * 4 * tokens_per_micro_batch * vocab_size / bytes_per_gib,
     )

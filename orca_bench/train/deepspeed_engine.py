@@ -76,19 +76,21 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(launcher_environment.local_rank())
-    configuration = deepspeed_config(recipe)
-    model = _load_student(recipe, tokenizer, configuration)
+    deepspeed_configuration = deepspeed_config(recipe)
+    student = _load_student(recipe, tokenizer, deepspeed_configuration)
     if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model.config.use_cache = False
-    head_filter = OutputHeadFilter(model)  # before DeepSpeed's own hooks
-    engine, *_ = deepspeed.initialize(model=model, optimizer=_build_optimizer(recipe, model), config=configuration)
+        student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    student.config.use_cache = False
+    head_filter = OutputHeadFilter(student)  # before DeepSpeed's own hooks
+    engine, *_ = deepspeed.initialize(
+        model=student, optimizer=_build_optimizer(recipe, student), config=deepspeed_configuration
+    )
     engine.output_head_filter = head_filter
     engine.train()
     return engine
 
 
-def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str, Any]) -> PreTrainedModel:
+def _load_student(recipe: Recipe, tokenizer: Tokenizer, deepspeed_configuration: dict[str, Any]) -> PreTrainedModel:
     """The model to train: random weights, or those of the base."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -100,7 +102,7 @@ def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str,
     if recipe.model.base is None:
         return student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
     # While this object lives, from_pretrained lays ZeRO-3 shards out as it reads: no process ever holds the whole model.
-    partitioning = HfDeepSpeedConfig(configuration) if recipe.train.zero_stage == 3 else None
+    partitioning_guard = HfDeepSpeedConfig(deepspeed_configuration) if recipe.train.zero_stage == 3 else None
     try:
         with weights.catch_loading_errors(recipe.model.base):
             model = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +111,7 @@ def _load_student(recipe: Recipe, tokenizer: Tokenizer, configuration: dict[str,
                 dtype=getattr(torch, student_model.DTYPE_NAME_BY_PRECISION[recipe.train.precision]),
             )
     finally:
-        del partitioning
+        del partitioning_guard
     return model
 
 
@@ -139,37 +141,39 @@ class OutputHeadFilter:
 
     def __init__(self, model: PreTrainedModel) -> None:
         #: bool [sequences, length - 1]: the positions to let through. To be set before each forward pass.
-        self.mask: torch.Tensor | None = None
+        self.scored_positions_mask: torch.Tensor | None = None
         model.get_output_embeddings().register_forward_pre_hook(self)
 
     def __call__(self, head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         """The hidden states, [sequences, length, hidden], of the positions in the mask alone: [1, positions, hidden]."""
         (hidden_states,) = inputs
-        return (hidden_states[:, :-1][self.mask][None],)
+        return (hidden_states[:, :-1][self.scored_positions_mask][None],)
 
 
-def sum_of_losses(engine: DeepSpeedEngine, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def sum_of_losses(engine: DeepSpeedEngine, token_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
 
     ids, labels: int64 [sequences, length], padded on the right; padding is id 0 with label -100.
     """
     import torch
 
-    targets = labels[:, 1:]
-    engine.output_head_filter.mask = is_scored = targets != -100
-    positions = torch.arange(1, ids.shape[1], device=ids.device)
-    last_positions = (is_scored * positions).amax(dim=1)  # the last position of each sequence that is not padding
-    is_attended = torch.arange(ids.shape[1], device=ids.device)[None, :] <= last_positions[:, None]
-    logits = engine(input_ids=ids, attention_mask=is_attended.long(), use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets[is_scored], reduction="sum")
+    target_ids = labels[:, 1:]
+    engine.output_head_filter.scored_positions_mask = is_scored = target_ids != -100
+    positions = torch.arange(1, token_ids.shape[1], device=token_ids.device)
+    last_scored_positions = (is_scored * positions).amax(
+        dim=1
+    )  # the last position of each sequence that is not padding
+    is_attended = torch.arange(token_ids.shape[1], device=token_ids.device)[None, :] <= last_scored_positions[:, None]
+    logits = engine(input_ids=token_ids, attention_mask=is_attended.long(), use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), target_ids[is_scored], reduction="sum")
 
 
 def last_gradient_norm(engine: DeepSpeedEngine) -> float | None:
     """The norm of the last step's gradient before clipping; infinity where it is not finite, None where it is unknown."""
     if not engine.was_step_applied():
         return math.inf  # DeepSpeed leaves such a step out, in every precision, and keeps the norm of the step before
-    norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
+    gradient_norm = engine.get_global_grad_norm()
+    return None if gradient_norm is None else float(gradient_norm)
 
 
 def largest_absolute_weight(engine: DeepSpeedEngine) -> float:
@@ -201,15 +205,17 @@ def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
     import torch
 
     is_first_rank = torch.distributed.get_rank() == 0
-    weights = {}
-    for name, parameter in engine.module.named_parameters():
+    weight_by_name = {}
+    for parameter_name, parameter in engine.module.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
             if is_first_rank:
-                weights[name] = parameter.detach().cpu().clone()
-    return weights
+                weight_by_name[parameter_name] = parameter.detach().cpu().clone()
+    return weight_by_name
 
 
-def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, max_checkpoints: int = 2) -> None:
+def save_checkpoint(
+    engine: DeepSpeedEngine, checkpoints_folder: Path, steps_done: int, max_checkpoints: int = 2
+) -> None:
     """Save weights, optimizer and step; the newest `max_checkpoints` checkpoints stay. A collective.
 
     `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
@@ -217,29 +223,31 @@ def save_checkpoint(engine: DeepSpeedEngine, folder: Path, step: int, max_checkp
     """
     import torch
 
-    tag = f"step-{step:08d}"
-    engine.save_checkpoint(str(folder), tag=tag, client_state={"step": step}, save_latest=False)
+    checkpoint_name = f"step-{steps_done:08d}"
+    engine.save_checkpoint(
+        str(checkpoints_folder), tag=checkpoint_name, client_state={"step": steps_done}, save_latest=False
+    )
     torch.distributed.barrier()
     if torch.distributed.get_rank() == 0:
-        write_text(folder / LATEST_FILE_NAME, tag)
-        for old_checkpoint in sorted(folder.glob("step-*"))[:-max_checkpoints]:
+        write_text(checkpoints_folder / LATEST_FILE_NAME, checkpoint_name)
+        for old_checkpoint in sorted(checkpoints_folder.glob("step-*"))[:-max_checkpoints]:
             shutil.rmtree(old_checkpoint)
 
 
-def load_checkpoint(engine: DeepSpeedEngine, folder: Path) -> int:
-    """Load the newest whole checkpoint under `folder`; returns the number of steps done, 0 where there is none. A collective.
+def load_checkpoint(engine: DeepSpeedEngine, checkpoints_folder: Path) -> int:
+    """Load the newest whole checkpoint under `checkpoints_folder`; returns the number of steps done, 0 where there is none.
 
-    Raises UserError where it is broken.
+    A collective. Raises UserError where it is broken.
     """
-    newest = newest_checkpoint(folder)
-    if newest is None:
+    newest_path = newest_checkpoint(checkpoints_folder)
+    if newest_path is None:
         return 0
-    hint = f"delete {newest.name} to go on from the one before it, or start over with --fresh"
+    hint = f"delete {newest_path.name} to go on from the one before it, or start over with --fresh"
     try:
-        loaded_path, client_state = engine.load_checkpoint(str(folder), tag=newest.name)
+        loaded_path, client_state = engine.load_checkpoint(str(checkpoints_folder), tag=newest_path.name)
     except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
         problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        raise UserError(problem, where=newest, hint=hint) from error
+        raise UserError(problem, where=newest_path, hint=hint) from error
     if loaded_path is None:
-        raise UserError("the checkpoint cannot be loaded", where=newest, hint=hint)
+        raise UserError("the checkpoint cannot be loaded", where=newest_path, hint=hint)
     return client_state["step"]

@@ -46,31 +46,31 @@ class DivergenceReport:
         return asdict(self)
 
 
-def finite_or_none(value: float | None) -> float | None:
+def finite_or_none(number: float | None) -> float | None:
     """The value where it is a number, None where it is NaN or infinite: what JSON can hold."""
-    return value if value is not None and math.isfinite(value) else None
+    return number if number is not None and math.isfinite(number) else None
 
 
-def step_problem(loss: float, norm: float | None, train: Train) -> str | None:
+def step_problem(loss: float, gradient_norm: float | None, train_section: Train) -> str | None:
     """What is wrong with the loss (nats per token) and gradient norm of a step, or None.
 
     In fp16 a gradient that is not finite is no divergence: DeepSpeed leaves the step out and lowers its loss scale.
     """
     if not math.isfinite(loss):
         return f"the loss is {loss}"
-    if loss > train.max_loss:
-        return f"the loss is {loss:.4g}, more than train.max_loss {train.max_loss:g}"
-    if norm is not None and not math.isfinite(norm) and train.precision != "fp16":
-        return f"the gradient norm is {norm}"
+    if loss > train_section.max_loss:
+        return f"the loss is {loss:.4g}, more than train.max_loss {train_section.max_loss:g}"
+    if gradient_norm is not None and not math.isfinite(gradient_norm) and train_section.precision != "fp16":
+        return f"the gradient norm is {gradient_norm}"
     return None
 
 
-def weights_problem(largest: float) -> str | None:
+def weights_problem(largest_weight: float) -> str | None:
     """What is wrong with weights of which the largest has this absolute value, or None.
 
     Their loss may look healthy: where activations overflow, normalisation makes them 0 and every word equally likely.
     """
-    return None if largest <= _MAX_ABSOLUTE_WEIGHT else f"the largest weight is {largest:.3g}"
+    return None if largest_weight <= _MAX_ABSOLUTE_WEIGHT else f"the largest weight is {largest_weight:.3g}"
 
 
 def divergence_message(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
@@ -109,7 +109,7 @@ def record_locations(record_indices: list[int], sources: list[dict[str, Any]]) -
     return ", ".join(source_texts) + omitted_text
 
 
-def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, folder: Path) -> None:
+def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, run_folder: Path) -> None:
     """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
 
     The same numbers give the same divergence: to continue from the last checkpoint would not help.
@@ -120,7 +120,7 @@ def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, folder:
         return
     raise UserError(
         f"this run diverged at step {divergence_entry.get('step')} ({divergence_entry.get('what')}) and would again",
-        where=folder,
+        where=run_folder,
         hint=f"lower train.lr (now {recipe.train.lr:g}) or look at the records that manifest.json names, and start over "
         "with --fresh or under another name (-o name=…)",
     )

@@ -67,8 +67,8 @@ class EncodedExamples:
     @classmethod
     def load(cls, path: Path) -> EncodedExamples:
         """Read the arrays of a file that `save_encoded_examples` wrote."""
-        with np.load(path) as file:
-            return cls(**{name: file[name] for name in cls.__dataclass_fields__})
+        with np.load(path) as npz_file:
+            return cls(**{name: npz_file[name] for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class EncodingReport:
         dropped_records: The numbers, from 0, of the records whose response was cut away entirely.
     """
 
-    records: int
+    record_count: int
     truncated_count: int
-    dropped_records: list[int]
+    dropped_record_indices: list[int]
 
 
 def encode_records(
@@ -96,41 +96,47 @@ def encode_records(
     """
     if tokenizer.eos_id is None:
         raise UserError("this tokenizer has no EOS, so that a student would not learn to end", where=tokenizer.source)
-    chunks: list[np.ndarray] = []
-    lengths: list[int] = []
+    token_id_chunks: list[np.ndarray] = []
+    example_lengths: list[int] = []
     prompt_lengths: list[int] = []
     record_indices: list[int] = []
-    truncated_count, dropped_records = 0, []
-    for start in range(0, len(records), _RECORDS_PER_CHUNK):
-        chunk = records[start : start + _RECORDS_PER_CHUNK]
-        prompts = tokenizer.encode_batch([prompt.render(r.system, r.instruction, r.input) for r in chunk])
-        responses = tokenizer.encode_batch([r.response for r in chunk])
-        ids: list[int] = []
-        for record_index, (prompt_ids, response_ids) in enumerate(zip(prompts, responses, strict=True), start):
-            example, prompt_length, is_truncated = _assemble_example(prompt_ids, response_ids, tokenizer, max_length)
+    truncated_count, dropped_record_indices = 0, []
+    for chunk_start in range(0, len(records), _RECORDS_PER_CHUNK):
+        record_chunk = records[chunk_start : chunk_start + _RECORDS_PER_CHUNK]
+        prompt_ids_of_chunk = tokenizer.encode_batch(
+            [prompt.render(r.system, r.instruction, r.input) for r in record_chunk]
+        )
+        response_ids_of_chunk = tokenizer.encode_batch([r.response for r in record_chunk])
+        chunk_token_ids: list[int] = []
+        for record_index, (prompt_ids, response_ids) in enumerate(
+            zip(prompt_ids_of_chunk, response_ids_of_chunk, strict=True), chunk_start
+        ):
+            example_ids, prompt_length, is_truncated = _assemble_example(
+                prompt_ids, response_ids, tokenizer, max_length
+            )
             truncated_count += is_truncated
-            if len(example) <= prompt_length:
-                dropped_records.append(record_index)
+            if len(example_ids) <= prompt_length:
+                dropped_record_indices.append(record_index)
                 continue
-            ids += example
-            lengths.append(len(example))
+            chunk_token_ids += example_ids
+            example_lengths.append(len(example_ids))
             prompt_lengths.append(prompt_length)
             record_indices.append(record_index)
-        chunks.append(np.asarray(ids, dtype=np.int32))
-        progress(start + len(chunk))
-    if not lengths:
+        token_id_chunks.append(np.asarray(chunk_token_ids, dtype=np.int32))
+        progress(chunk_start + len(record_chunk))
+    if not example_lengths:
         raise UserError(
             f"all {len(records)} records lose their whole response to the cut at max_length {max_length}",
             where="data.max_length",
             hint="raise it",
         )
     examples = EncodedExamples(
-        np.concatenate(chunks),
-        np.cumsum([0, *lengths], dtype=np.int64),
+        np.concatenate(token_id_chunks),
+        np.cumsum([0, *example_lengths], dtype=np.int64),
         np.asarray(prompt_lengths, dtype=np.int32),
         np.asarray(record_indices, dtype=np.int32),
     )
-    return examples, EncodingReport(len(records), truncated_count, dropped_records)
+    return examples, EncodingReport(len(records), truncated_count, dropped_record_indices)
 
 
 def _assemble_example(
@@ -139,8 +145,8 @@ def _assemble_example(
     """(token ids of an example, how many of them are prompt, whether it was longer than `max_length`)."""
     assert tokenizer.eos_id is not None, "`encode_records` refuses a tokenizer without EOS"
     prompt_ids = [*tokenizer.prefix, *prompt_ids]
-    ids = [*prompt_ids, *response_ids, tokenizer.eos_id]
-    return ids[:max_length], len(prompt_ids), len(ids) > max_length
+    example_ids = [*prompt_ids, *response_ids, tokenizer.eos_id]
+    return example_ids[:max_length], len(prompt_ids), len(example_ids) > max_length
 
 
 def encoding_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: int) -> str:
@@ -152,19 +158,23 @@ def encoding_key(records: Sequence[Record], tokenizer: Tokenizer, max_length: in
     return digest.hexdigest()
 
 
-def save_encoded_examples(path: Path, examples: EncodedExamples, report: EncodingReport, key: str) -> None:
+def save_encoded_examples(path: Path, examples: EncodedExamples, report: EncodingReport, encoding_key: str) -> None:
     """Write the arrays, the report and the cache key to one .npz file, whole or not at all."""
-    report_json = {"records": report.records, "cut": report.truncated_count, "dropped": report.dropped_records}
+    report_json = {
+        "records": report.record_count,
+        "cut": report.truncated_count,
+        "dropped": report.dropped_record_indices,
+    }
     with open_binary_replacement(path) as handle:
-        np.savez(handle, **vars(examples), about=json.dumps({"key": key, "report": report_json}))
+        np.savez(handle, **vars(examples), about=json.dumps({"key": encoding_key, "report": report_json}))
 
 
-def load_encoded_examples(path: Path, key: str) -> tuple[EncodedExamples, EncodingReport] | None:
+def load_encoded_examples(path: Path, encoding_key: str) -> tuple[EncodedExamples, EncodingReport] | None:
     """What `encode_records` would compute, read from `path`; None where that file is absent, broken or of another key."""
     try:
-        with np.load(path) as file:
-            metadata = json.loads(str(file["about"]))
-            if metadata["key"] != key:
+        with np.load(path) as npz_file:
+            metadata = json.loads(str(npz_file["about"]))
+            if metadata["key"] != encoding_key:
                 return None
             report_json = metadata["report"]
         report = EncodingReport(report_json["records"], report_json["cut"], report_json["dropped"])

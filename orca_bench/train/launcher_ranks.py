@@ -36,25 +36,27 @@ def open_store() -> Store:
     return store
 
 
-def announce_prepared_run(store: Store, run: Run) -> None:
+def announce_prepared_run(torch_store: Store, run: Run) -> None:
     """On the first process: announce that the run is prepared."""
-    store.set(_PREPARED_KEY, run.manifest_file.read_text(encoding="utf-8"))
+    torch_store.set(_PREPARED_KEY, run.manifest_file.read_text(encoding="utf-8"))
 
 
-def wait_for_prepared_run(store: Store, run: Run) -> None:
+def wait_for_prepared_run(torch_store: Store, run: Run) -> None:
     """On the others: wait until the run is prepared, and see its files.
 
     Raises UserError where the first process ends before, and where this machine does not see what it has written.
     """
     try:
-        store.wait([_PREPARED_KEY], _PREPARATION_TIMEOUT)
-        manifest = store.get(_PREPARED_KEY).decode("utf-8")
+        torch_store.wait([_PREPARED_KEY], _PREPARATION_TIMEOUT)
+        announced_manifest_text = torch_store.get(_PREPARED_KEY).decode("utf-8")
     except RuntimeError as error:  # torch's DistStoreError and DistNetworkError
         raise UserError(
             "the launcher's first process has ended, or prepared nothing in hours", where=run.folder
         ) from error
     deadline_s = time.monotonic() + _FILES_TIMEOUT_S
-    while not (run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == manifest):
+    while not (
+        run.manifest_file.is_file() and run.manifest_file.read_text(encoding="utf-8") == announced_manifest_text
+    ):
         if time.monotonic() > deadline_s:
             raise UserError(
                 f"{socket.gethostname()} does not see there what the launcher's first process has written",

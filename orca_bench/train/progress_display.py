@@ -19,8 +19,8 @@ _LINE_INTERVAL_S = 10.0  # where there is no terminal
 
 
 @contextmanager
-def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics], None]]:
-    """Yield a function that takes each step's metrics and shows them; `name` is the run's."""
+def training_progress(run_name: str, step_count: int) -> Iterator[Callable[[StepMetrics], None]]:
+    """Yield a function that takes each step's metrics and shows them; `run_name` is the run's."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -33,7 +33,7 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
 
     console = Console()
     if not console.is_terminal:
-        yield _PlainLineDisplay(console, steps)
+        yield _PlainLineDisplay(console, step_count)
         return
     columns = (
         TextColumn("[bold]{task.description}"),
@@ -45,7 +45,7 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name, total=steps, loss=float("nan"), lr=0.0, rate=0.0)
+        task = progress.add_task(run_name, total=step_count, loss=float("nan"), lr=0.0, rate=0.0)
 
         def show_metrics(metrics: StepMetrics) -> None:
             progress.update(
@@ -56,8 +56,8 @@ def training_progress(name: str, steps: int) -> Iterator[Callable[[StepMetrics],
 
 
 class _PlainLineDisplay:
-    def __init__(self, console: Console, steps: int) -> None:
-        self._console, self._steps = console, steps
+    def __init__(self, console: Console, step_count: int) -> None:
+        self._console, self._steps = console, step_count
         self._start_s, self._last_line_s = time.monotonic(), float("-inf")
         self._first_step: int | None = None
 

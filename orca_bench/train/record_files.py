@@ -53,80 +53,92 @@ class RecordSource:
     @property
     def remarks(self) -> list[str]:
         """Messages about the rows, one line each: rows left out, records without a system message."""
-        lines = [
+        remark_lines = [
             f"left out: {row_texts.rows_phrase(count, reason)}; the first is {self.first_left_out[reason]}"
             for reason, count in self.left_out.items()
         ]
         if self.without_system:
-            lines.append(
+            remark_lines.append(
                 f"{self.name}: {self.without_system:,} records have no system message and are trained under the empty one "
                 "(orca-bench data convert gives them one)"
             )
-        return lines
+        return remark_lines
 
 
 def read_records(
-    names: Iterable[str], strict: bool = False, commits: Mapping[str, str] | None = None
+    paths_and_hub_ids: Iterable[str],
+    refuses_incomplete_rows: bool = False,
+    commit_by_source: Mapping[str, str] | None = None,
 ) -> tuple[list[Record], list[RecordSource]]:
     """All records of the named files, folders, patterns and hub sets, in order.
 
-    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commits`, by name, take precedence over the revision.
+    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commit_by_source`, by name, take precedence over the revision.
 
-    Rows without an instruction or a response are left out and counted, or raise UserError where `strict` says so. Raises
-    UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and place).
+    Rows without an instruction or a response are left out and counted, or raise UserError where `refuses_incomplete_rows` says
+    so. Raises UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and
+    place).
     """
     records: list[Record] = []
     sources: list[RecordSource] = []
-    for name in names:
-        path = Path(name)
+    for path_or_hub_id in paths_and_hub_ids:
+        path = Path(path_or_hub_id)
         if not (path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path)):
-            record_sets = [_read_hub_set(name, (commits or {}).get(name), strict)]
+            records_and_sources = [
+                _read_hub_set(path_or_hub_id, (commit_by_source or {}).get(path_or_hub_id), refuses_incomplete_rows)
+            ]
         else:
             files = row_files.data_files_of(path)
-            record_sets = [
-                _collect_records(str(file), row_files.read_rows(file), file_sha256(file), strict) for file in files
+            records_and_sources = [
+                _collect_records(str(file), row_files.read_rows(file), file_sha256(file), refuses_incomplete_rows)
+                for file in files
             ]
-        for set_records, source in record_sets:
+        for set_records, source in records_and_sources:
             records += set_records
             sources.append(source)
     return records, sources
 
 
 def _collect_records(
-    name: str, rows: Iterable[tuple[str, dict[str, Any]]], file_sha256: str | None, strict: bool
+    source_name: str,
+    located_rows: Iterable[tuple[str, dict[str, Any]]],
+    file_sha256: str | None,
+    refuses_incomplete_rows: bool,
 ) -> tuple[list[Record], RecordSource]:
-    """The records among `rows`, and the description of their source."""
+    """The records among `located_rows`, and the description of their source."""
     records: list[Record] = []
-    without_system = 0
-    left_out: dict[str, int] = {}
-    first_left_out: dict[str, str] = {}
-    for location, row in rows:
+    without_system_count = 0
+    left_out_count_by_reason: dict[str, int] = {}
+    first_location_by_reason: dict[str, str] = {}
+    for location, row in located_rows:
         record = _to_record(row, location)
         exclusion_reason = row_texts.exclusion_reason(
             record.instruction, record.response, is_published_row=not row_texts.is_record(row)
         )
-        if exclusion_reason and strict:
+        if exclusion_reason and refuses_incomplete_rows:
             raise UserError(f"data.strict allows no rows {exclusion_reason}", where=location)
         if exclusion_reason:
-            left_out[exclusion_reason] = left_out.get(exclusion_reason, 0) + 1
-            first_left_out.setdefault(exclusion_reason, location)
+            left_out_count_by_reason[exclusion_reason] = left_out_count_by_reason.get(exclusion_reason, 0) + 1
+            first_location_by_reason.setdefault(exclusion_reason, location)
             continue
         records.append(record)
-        without_system += row.get("system") is None
+        without_system_count += row.get("system") is None
     if not records:
-        if not left_out:
-            raise UserError("no records", where=name)
-        reason = max(left_out, key=lambda reason: left_out[reason])
+        if not left_out_count_by_reason:
+            raise UserError("no records", where=source_name)
+        reason = max(left_out_count_by_reason, key=lambda reason: left_out_count_by_reason[reason])
         raise UserError(
-            f"no record is left: {row_texts.rows_phrase(left_out[reason], reason)}", where=first_left_out[reason]
+            f"no record is left: {row_texts.rows_phrase(left_out_count_by_reason[reason], reason)}",
+            where=first_location_by_reason[reason],
         )
-    return records, RecordSource(name, len(records), file_sha256, left_out, first_left_out, without_system)
+    return records, RecordSource(
+        source_name, len(records), file_sha256, left_out_count_by_reason, first_location_by_reason, without_system_count
+    )
 
 
-def _to_record(row: dict[str, Any], where: str) -> Record:
+def _to_record(row: dict[str, Any], location: str) -> Record:
     answer_columns = [column for column in ("response", "output") if row.get(column) is not None]
     if len(answer_columns) > 1:
-        raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=where)
+        raise UserError("both 'response' and 'output' are there, and one of them is to be learned", where=location)
     if (
         "instruction" not in row
         or not ("response" in row or "output" in row)
@@ -134,28 +146,30 @@ def _to_record(row: dict[str, Any], where: str) -> Record:
     ):
         raise UserError(
             f"columns {', '.join(row)} are not those of records (system, instruction, input, response)",
-            where=where,
+            where=location,
             hint="make records of them with: orca-bench data convert FILE --out records/NAME.jsonl",
         )
-    columns = ("system", "instruction", answer_columns[0] if answer_columns else None)
-    input_text = row_texts.column_text(row, "input", where)
+    text_columns = ("system", "instruction", answer_columns[0] if answer_columns else None)
+    input_text = row_texts.column_text(row, "input", location)
     if not input_text.strip() or (row_texts.is_placeholder_input(input_text) and not row_texts.is_record(row)):
         input_text = ""
-    system, instruction, answer = (row_texts.column_text(row, column, where) for column in columns)
+    system, instruction, answer = (row_texts.column_text(row, column, location) for column in text_columns)
     return Record(system, instruction, input_text, answer)
 
 
-def _read_hub_set(name: str, commit: str | None, strict: bool) -> tuple[list[Record], RecordSource]:
+def _read_hub_set(
+    hub_id_and_revision: str, known_commit: str | None, refuses_incomplete_rows: bool
+) -> tuple[list[Record], RecordSource]:
     """The records of a hub set's train split, and the description of the set."""
-    id_, _, revision = name.partition("@")
-    hub.check_hub_id(id_, "file of records")
-    resolved = hub.resolve_commit(id_, commit or revision or None, "dataset")
-    digest = hashlib.sha256()
+    hub_id, _, revision = hub_id_and_revision.partition("@")
+    hub.check_hub_id(hub_id, "file of records")
+    resolved_commit = hub.resolve_commit(hub_id, known_commit or revision or None, "dataset")
+    rows_digest = hashlib.sha256()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        for row_number, row in enumerate(hub.load_dataset_rows(resolved), 1):
-            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-            yield f"{id_} row {row_number}", row
+        for row_number, row in enumerate(hub.load_dataset_rows(resolved_commit), 1):
+            rows_digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            yield f"{hub_id} row {row_number}", row
 
-    records, source = _collect_records(name, rows(), None, strict)
-    return records, replace(source, sha256=digest.hexdigest(), commit=resolved.sha)
+    records, source = _collect_records(hub_id_and_revision, rows(), None, refuses_incomplete_rows)
+    return records, replace(source, sha256=rows_digest.hexdigest(), commit=resolved_commit.sha)

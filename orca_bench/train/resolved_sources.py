@@ -16,32 +16,36 @@ from orca_bench.recipe import Recipe
 
 def resolve_recipe_sources(
     recipe: Recipe,
-    commits: Mapping[str, str],
-    message: hub.ShowMessage = lambda line: None,
+    known_commit_by_key: Mapping[str, str],
+    show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> tuple[Recipe, dict[str, str]]:
     """(the recipe with local paths, the commits of what came from the hub by key: `model.base`, `model.tokenizer`).
 
-    `commits` are those that a run has already, which go before the recipe's revisions. Without weights only the small files of
-    the base are fetched. Raises UserError where the hub does not give one, and for a revision of nothing.
+    `known_commit_by_key` are those that a run has already, which go before the recipe's revisions. Without weights only the
+    small files of the base are fetched. Raises UserError where the hub does not give one, and for a revision of nothing.
     """
     model = recipe.model
     if model.revision is not None and model.base is None:
         raise UserError("a revision of what? there is no model.base", where="model.revision")
     if model.tokenizer_revision is not None and model.tokenizer is None:
         raise UserError("a revision of what? there is no model.tokenizer", where="model.tokenizer_revision")
-    paths: dict[str, str] = {}
-    resolved_commits: dict[str, str] = {}
-    for key, name, revision, needs_weights, option in (
+    local_path_by_key: dict[str, str] = {}
+    resolved_commit_by_key: dict[str, str] = {}
+    for recipe_key, path_or_hub_id, revision, needs_weights, revision_key in (
         ("base", model.base, model.revision, with_weights, "model.revision"),
         ("tokenizer", model.tokenizer, model.tokenizer_revision, False, "model.tokenizer_revision"),
     ):
-        if name is None:
+        if path_or_hub_id is None:
             continue
         source = model_folder.locate_model(
-            name, commits.get(f"model.{key}") or revision, message, needs_weights, option
+            path_or_hub_id,
+            known_commit_by_key.get(f"model.{recipe_key}") or revision,
+            show_message,
+            needs_weights,
+            revision_key,
         )
-        paths[key] = source.folder
+        local_path_by_key[recipe_key] = source.folder
         if source.commit is not None:
-            resolved_commits[f"model.{key}"] = source.commit.sha
-    return recipe.model_copy(update={"model": model.model_copy(update=paths)}), resolved_commits
+            resolved_commit_by_key[f"model.{recipe_key}"] = source.commit.sha
+    return recipe.model_copy(update={"model": model.model_copy(update=local_path_by_key)}), resolved_commit_by_key

@@ -53,8 +53,8 @@ class Run:
         self.manifest_file = folder / "manifest.json"
         self.tokens_file = folder / "tokens.npz"
         self.metrics_file = folder / "metrics.jsonl"
-        self.checkpoints = folder / "checkpoints"
-        self.exports = folder / "exports"
+        self.checkpoints_folder = folder / "checkpoints"
+        self.exports_folder = folder / "exports"
         self.model = folder / "model"
         self.log_file = folder / "train.log"
         #: Written by the command to ask the training processes to stop after the step they are at.
@@ -66,7 +66,7 @@ class Run:
         self._lock: FileLock | None = None
 
     @property
-    def purpose(self) -> str:
+    def process_purpose(self) -> str:
         """The mark in the environment of this run's training processes, by which they are recognised."""
         return f"train {self.folder.resolve()}"
 
@@ -79,19 +79,19 @@ class Run:
         """
         if self._lock is not None:
             return
-        lock = FileLock(self.folder / ".lock", timeout=0)
+        run_lock = FileLock(self.folder / ".lock", timeout=0)
         with catch_write_errors(self.folder):
             try:
-                lock.acquire()
+                run_lock.acquire()
             except Timeout:
                 raise UserError(
                     f"another process{self._writer_text()} trains this run",
                     where=self.folder,
                     hint="wait until it ends, or give this run another name (-o name=…)",
                 ) from None
-        self._lock = lock
+        self._lock = run_lock
         deadline_s = time.monotonic() + _CHILD_EXIT_TIMEOUT_S
-        while process_ids := child_processes.running_process_ids(self.purpose):
+        while process_ids := child_processes.running_process_ids(self.process_purpose):
             if time.monotonic() > deadline_s:
                 raise UserError(
                     f"training processes of an earlier command still run ({', '.join(map(str, process_ids))})",
@@ -103,8 +103,8 @@ class Run:
 
     def _writer_text(self) -> str:
         try:
-            writer = read_json(self._writer_file)
-            return f" ({writer['pid']} on {writer['host']})"
+            writer_entry = read_json(self._writer_file)
+            return f" ({writer_entry['pid']} on {writer_entry['host']})"
         except (UserError, KeyError, TypeError):
             return ""
 
@@ -149,9 +149,9 @@ class Run:
         """`new`, `prepared`, `interrupted`, `failed`, `diverged` or `finished`."""
         return self.manifest.get("status", "new")
 
-    def update(self, **entries: Any) -> None:
+    def update_manifest(self, **manifest_entries: Any) -> None:
         """Write entries into the manifest."""
-        write_json(self.manifest_file, self.manifest | entries)
+        write_json(self.manifest_file, self.manifest | manifest_entries)
 
     def check_records(self) -> None:
         """Raise UserError where a record file is no longer the one that this run was prepared with.
@@ -171,7 +171,7 @@ class Run:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
         return first_difference(recipe_file.read_recipe_file(self.recipe_file), recipe) is None
 
-    def check(self, recipe: Recipe) -> None:
+    def check_same_recipe(self, recipe: Recipe) -> None:
         """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
 
         So nothing computed is overwritten unasked, and no run is half of one recipe and half of another.
@@ -187,29 +187,29 @@ class Run:
         if self.status == "diverged":
             divergence.refuse_repeated_divergence(self.manifest, recipe, self.folder)
 
-    def open(self, recipe: Recipe) -> bool:
+    def open_for_training(self, recipe: Recipe) -> bool:
         """Make the folder ready for this recipe and lock it; True where there is something to continue.
 
         Raises UserError as `lock` and `check` do, and where the records have changed since.
         """
         make_writable_folder(self.folder)
         self.lock()
-        self.check(recipe)
-        self.clear()
+        self.check_same_recipe(recipe)
+        self.remove_unfinished_files()
         write_text(self.recipe_file, recipe.to_yaml())
-        is_continued = self.status != "new" and newest_checkpoint(self.checkpoints) is not None
+        is_continued = self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
         if is_continued:
             self.check_records()
         return is_continued
 
-    def clear(self) -> None:
+    def remove_unfinished_files(self) -> None:
         """Remove what training processes, all of which have ended, left half-written."""
-        for folder in (self.folder, self.exports):
+        for folder in (self.folder, self.exports_folder):
             remove_temporary_files(folder)
-        newest = newest_checkpoint(self.checkpoints)
-        for path in self.checkpoints.glob("step-*"):
-            if newest is None or path.name > newest.name:
-                shutil.rmtree(path, ignore_errors=True)
+        newest_path = newest_checkpoint(self.checkpoints_folder)
+        for checkpoint_path in self.checkpoints_folder.glob("step-*"):
+            if newest_path is None or checkpoint_path.name > newest_path.name:
+                shutil.rmtree(checkpoint_path, ignore_errors=True)
 
 
 def newest_checkpoint(checkpoints: Path) -> Path | None:
@@ -236,10 +236,12 @@ def _is_manifest(path: Path) -> bool:
     return isinstance(manifest, dict) and {"orca_bench", "status"} <= set(manifest)
 
 
-def newest_finished_run(runs: Path) -> Run | None:
-    """The run under `runs` that finished last, or None."""
-    candidates = [run for run in map(Run, sorted(runs.glob("*"))) if run.status == "finished" and run.model.is_dir()]
-    return max(candidates, key=lambda run: run.manifest.get("finished") or 0, default=None)
+def newest_finished_run(runs_folder: Path) -> Run | None:
+    """The run under `runs_folder` that finished last, or None."""
+    finished_runs = [
+        run for run in map(Run, sorted(runs_folder.glob("*"))) if run.status == "finished" and run.model.is_dir()
+    ]
+    return max(finished_runs, key=lambda run: run.manifest.get("finished") or 0, default=None)
 
 
 def environment_entries() -> dict[str, Any]:

@@ -41,46 +41,49 @@ _POLL_INTERVAL_S = 0.05
 class PreparedRun:
     """What is known of a run before it trains.
 
-    `recipe` is as it was read; `resolved` has folders of this machine in place of hub ids, and `commits` (by key) are those of
-    the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did; `cache_key` is that of the
-    encoded examples; `parameter_count` is the size of the student; `memory` is an estimate per process.
+    `recipe` is as it was read; `resolved_recipe` has folders of this machine in place of hub ids, and `commit_by_key` (by key)
+    are those of the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did;
+    `encoding_key` is that of the encoded examples; `parameter_count` is the size of the student; `memory_estimate` is an
+    estimate per process.
     """
 
     recipe: Recipe
-    resolved: Recipe
-    commits: dict[str, str]
+    resolved_recipe: Recipe
+    commit_by_key: dict[str, str]
     sources: list[record_files.RecordSource]
     examples: EncodedExamples
     encoding_report: EncodingReport
-    cache_key: str
+    encoding_key: str
     plan: BatchPlan
     parameter_count: int
-    memory: MemoryEstimate
+    memory_estimate: MemoryEstimate
 
 
 def compute_prepared_run(
     recipe: Recipe,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    cache: Path | None = None,
-    known_commits: Mapping[str, str] | None = None,
-    message: hub.ShowMessage = lambda line: None,
+    encoded_examples_path: Path | None = None,
+    known_commit_by_key: Mapping[str, str] | None = None,
+    show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
-    `progress(done, total)` counts records. `known_commits` are those of the hub that a run has already
+    `progress(done, total)` counts records. `known_commit_by_key` are those of the hub that a run has already
     (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Where the file
-    `cache` holds the examples of the same texts, tokenizer and cut, they are read from it.
+    `encoded_examples_path` holds the examples of the same texts, tokenizer and cut, they are read from it.
 
     Raises UserError for all that is wrong with the recipe's input.
     """
-    records, sources = record_files.read_records(recipe.data.records, recipe.data.strict, known_commits or {})
-    resolved, commits = resolved_sources.resolve_recipe_sources(recipe, known_commits or {}, message, with_weights)
-    model = resolved.model
-    if model.base is not None and (with_weights or "model.base" not in commits):
+    records, sources = record_files.read_records(recipe.data.records, recipe.data.strict, known_commit_by_key or {})
+    resolved_recipe, commit_by_key = resolved_sources.resolve_recipe_sources(
+        recipe, known_commit_by_key or {}, show_message, with_weights
+    )
+    model = resolved_recipe.model
+    if model.base is not None and (with_weights or "model.base" not in commit_by_key):
         model_folder.check_model_folder(model.base)
     tokenizer = tokenizers.load_tokenizer(model.tokenizer_source)
-    model_config = student_model.student_config(resolved, tokenizer)
+    model_config = student_model.student_config(resolved_recipe, tokenizer)
     if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
             f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_config.vocab_size}",
@@ -89,12 +92,12 @@ def compute_prepared_run(
         )
     _check_window(recipe, model_config)
     max_length = recipe.data.max_length
-    encoding_key = encoding.encoding_key(records, tokenizer, max_length)
+    examples_key = encoding.encoding_key(records, tokenizer, max_length)
     examples, encoding_report = (
-        cache and encoding.load_encoded_examples(cache, encoding_key)
+        encoded_examples_path and encoding.load_encoded_examples(encoded_examples_path, examples_key)
     ) or encoding.encode_records(records, tokenizer, max_length, lambda done: progress(done, len(records)))
     parameter_count = student_model.count_parameters(model_config)
-    memory = estimate_memory(
+    memory_per_process = estimate_memory(
         parameter_count,
         model_config.hidden_size,
         model_config.num_hidden_layers,
@@ -102,21 +105,30 @@ def compute_prepared_run(
         recipe.train,
         int(examples.lengths.max()),
     )
-    commits |= {source.name: source.commit for source in sources if source.commit is not None}
+    commit_by_key |= {source.name: source.commit for source in sources if source.commit is not None}
     plan = BatchPlan(examples.lengths, recipe.train)
     return PreparedRun(
-        recipe, resolved, commits, sources, examples, encoding_report, encoding_key, plan, parameter_count, memory
+        recipe,
+        resolved_recipe,
+        commit_by_key,
+        sources,
+        examples,
+        encoding_report,
+        examples_key,
+        plan,
+        parameter_count,
+        memory_per_process,
     )
 
 
 def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
-    context_window, max_length = architecture.configured_window_tokens(model_config), recipe.data.max_length
-    if context_window is not None and max_length > context_window:
+    context_window_tokens, max_length = architecture.configured_window_tokens(model_config), recipe.data.max_length
+    if context_window_tokens is not None and max_length > context_window_tokens:
         raise UserError(
-            f"examples of up to {max_length} tokens do not fit the model's context window of {context_window} tokens",
+            f"examples of up to {max_length} tokens do not fit the model's context window of {context_window_tokens} tokens",
             where="data.max_length",
-            hint=f"set data.max_length to {context_window} or less",
+            hint=f"set data.max_length to {context_window_tokens} or less",
         )
 
 
@@ -128,28 +140,28 @@ def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     """
     recipe = prepared.recipe
     _check_machine(recipe)
-    is_continued = run.open(recipe)
-    tokenizer = tokenizers.load_tokenizer(prepared.resolved.model.tokenizer_source)
+    is_continued = run.open_for_training(recipe)
+    tokenizer = tokenizers.load_tokenizer(prepared.resolved_recipe.model.tokenizer_source)
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save_encoded_examples(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.cache_key)
-    run.update(
+    encoding.save_encoded_examples(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.encoding_key)
+    run.update_manifest(
         status="prepared",
         name=recipe.name,
         **environment_entries(),
         tokenizer_sha256=tokenizer.fingerprint,
-        commits=prepared.commits,
+        commits=prepared.commit_by_key,
         records=[dataclasses.asdict(source) for source in prepared.sources],
         examples=len(prepared.examples),
         cut=prepared.encoding_report.truncated_count,
-        dropped=len(prepared.encoding_report.dropped_records),
+        dropped=len(prepared.encoding_report.dropped_record_indices),
         tokens=int(prepared.examples.lengths.sum()),
         trained_tokens=int(prepared.examples.trained_token_counts.sum()),
-        steps=prepared.plan.steps,
+        steps=prepared.plan.step_count,
         parameters=prepared.parameter_count,
     )
     return is_continued
@@ -166,10 +178,10 @@ def _check_machine(recipe: Recipe) -> None:
         return
     if train.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("this GPU has no bf16", where="train.precision", hint="set it to fp16 or fp32")
-    gpus = torch.cuda.device_count()
-    if train.processes > gpus and not launcher_environment.is_launched():
+    gpu_count = torch.cuda.device_count()
+    if train.processes > gpu_count and not launcher_environment.is_launched():
         raise UserError(
-            f"{train.processes} processes and {gpus} GPUs on this machine",
+            f"{train.processes} processes and {gpu_count} GPUs on this machine",
             where="train.processes",
             hint="start the command under torchrun on several machines, or set train.processes and a batch that fits",
         )
@@ -179,7 +191,7 @@ def launch_training(
     run: Run,
     recipe: Recipe,
     launcher: str = "torchrun",
-    message: hub.ShowMessage = lambda line: None,
+    show_message: hub.ShowMessage = lambda line: None,
     shows_steps: bool = False,
 ) -> None:
     """Train a prepared run to its end, in as many processes as the recipe says.
@@ -198,29 +210,31 @@ def launch_training(
     if launcher_environment.is_launched():
         exit_code = train_in_this_process(run, shows_steps)
     else:
-        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), message)
-    outcome = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
-    if exit_code and not outcome and (disk_message := full_disk_message(run)):  # not even the outcome could be written
-        outcome = {"status": "failed", "message": disk_message, "code": 2}
+        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), show_message)
+    outcome_entry = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
+    if (
+        exit_code and not outcome_entry and (disk_message := full_disk_message(run))
+    ):  # not even the outcome could be written
+        outcome_entry = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
-        run.clear()  # a half-written checkpoint may be what has filled the disk
-    status = outcome.get("status", "failed")
-    seconds = run.manifest.get("seconds", 0) + time.time() - start_s
-    run.update(
+        run.remove_unfinished_files()  # a half-written checkpoint may be what has filled the disk
+    status = outcome_entry.get("status", "failed")
+    total_seconds = run.manifest.get("seconds", 0) + time.time() - start_s
+    run.update_manifest(
         status=status,
-        seconds=round(seconds, 1),
+        seconds=round(total_seconds, 1),
         finished=time.time() if status == "finished" else None,
-        diverged=outcome.get("diverged"),
+        diverged=outcome_entry.get("diverged"),
     )
     run.outcome_file.unlink(missing_ok=True)
     run.stop_file.unlink(missing_ok=True)
     if status == "interrupted":
-        raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints}, the same command continues from it")
+        raise Interrupted(f"stopped; the checkpoint is in {run.checkpoints_folder}, the same command continues from it")
     if status == "diverged":
-        raise RuntimeError(outcome["message"])
+        raise RuntimeError(outcome_entry["message"])
     if status == "failed":
-        failure_reason = outcome.get("message") or _exit_message(exit_code)
-        if outcome.get("code") == 2:
+        failure_reason = outcome_entry.get("message") or _exit_message(exit_code)
+        if outcome_entry.get("code") == 2:
             raise UserError(failure_reason)
         raise RuntimeError(f"{failure_reason} (see the libraries' own messages in {run.log_file})")
 
@@ -231,47 +245,55 @@ def _exit_message(exit_code: int) -> str:
     return f"a training process ended with exit code {exit_code}"
 
 
-def _start_launcher(run: Run, command: list[str], message: hub.ShowMessage) -> int:
+def _start_launcher(run: Run, launcher_command: list[str], show_message: hub.ShowMessage) -> int:
     """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
     Raises Interrupted where the user presses Ctrl-C again.
     """
-    with open(run.log_file, "ab") as log, child_processes.Lifeline(run.purpose) as lifeline, _sigterm_as_ctrl_c():
+    with (
+        open(run.log_file, "ab") as log_file,
+        child_processes.Lifeline(run.process_purpose) as lifeline,
+        _sigterm_as_ctrl_c(),
+    ):
         environment_variables = _launch_environment() | lifeline.environment
-        child = subprocess.Popen(command, stderr=log, start_new_session=True, env=environment_variables)
+        launcher_process = subprocess.Popen(
+            launcher_command, stderr=log_file, start_new_session=True, env=environment_variables
+        )
         try:
-            return _wait_for_exit(child)
+            return _wait_for_exit(launcher_process)
         except KeyboardInterrupt:
             run.stop_file.touch()
         try:
-            message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
-            return _wait_for_exit(child)
+            show_message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
+            return _wait_for_exit(launcher_process)
         except KeyboardInterrupt:
-            newest = newest_checkpoint(run.checkpoints)
-            continuation_text = f"continues from {newest}" if newest else "starts over: there is no checkpoint yet"
+            newest_path = newest_checkpoint(run.checkpoints_folder)
+            continuation_text = (
+                f"continues from {newest_path}" if newest_path else "starts over: there is no checkpoint yet"
+            )
             raise Interrupted(f"stopped at once; the same command {continuation_text}") from None
 
 
-def _wait_for_exit(child: subprocess.Popen[bytes]) -> int:
+def _wait_for_exit(launcher_process: subprocess.Popen[bytes]) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
-    while (exit_code := child.poll()) is None:
+    while (exit_code := launcher_process.poll()) is None:
         time.sleep(_POLL_INTERVAL_S)
     return exit_code
 
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) -> list[str]:
-    process_count, module = str(recipe.train.processes), "orca_bench.train.training_process"
-    arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
+    process_count, training_module = str(recipe.train.processes), "orca_bench.train.training_process"
+    training_arguments = [str(run.folder)] if shows_steps else ["--quiet", str(run.folder)]
     if launcher == "deepspeed":
         launcher_arguments = [
             "-m",
@@ -281,13 +303,21 @@ def _launch_command(run: Run, recipe: Recipe, launcher: str, shows_steps: bool) 
             "--master_port",
             str(find_free_port()),
         ]
-        return [sys.executable, *launcher_arguments, "--log_level", "error", "--module", module, *arguments]
+        return [
+            sys.executable,
+            *launcher_arguments,
+            "--log_level",
+            "error",
+            "--module",
+            training_module,
+            *training_arguments,
+        ]
     launcher_arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", process_count, "--module"]
-    return [sys.executable, *launcher_arguments, module, *arguments]
+    return [sys.executable, *launcher_arguments, training_module, *training_arguments]
 
 
 def _launch_environment() -> dict[str, str]:
-    package = str(Path(__file__).resolve().parents[2])
-    paths = [package, os.environ.get("PYTHONPATH", "")]
+    checkout_folder = str(Path(__file__).resolve().parents[2])
+    python_paths = [checkout_folder, os.environ.get("PYTHONPATH", "")]
     library_settings.prepare_libraries()
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONWARNINGS": "ignore"}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, python_paths)), "PYTHONWARNINGS": "ignore"}

@@ -38,51 +38,56 @@ class StepMetrics:
     tokens_per_second: float
 
 
-def example_indices_of_step(plan: BatchPlan, step: int) -> np.ndarray:
-    """The numbers of the examples in the batch of `step` (from 0), int64 [examples]; empty places are left out."""
-    batch = plan.batch(step)
-    return batch[batch != EMPTY_PLACE]
+def example_indices_of_step(plan: BatchPlan, step_index: int) -> np.ndarray:
+    """The numbers of the examples in the batch of `step_index` (from 0), int64 [examples]; empty places are left out."""
+    batch_places = plan.example_indices_of_step(step_index)
+    return batch_places[batch_places != EMPTY_PLACE]
 
 
 def compute_step_metrics(
-    examples: EncodedExamples, plan: BatchPlan, step: int, loss: float, norm: float | None, seconds: float
+    examples: EncodedExamples,
+    plan: BatchPlan,
+    step_index: int,
+    loss: float,
+    gradient_norm: float | None,
+    seconds: float,
 ) -> StepMetrics:
-    """The metrics of `step` (from 0), which took so many seconds."""
-    example_indices = example_indices_of_step(plan, step)
-    tokens = int(examples.lengths[example_indices].sum())
+    """The metrics of `step_index` (from 0), which took so many seconds."""
+    example_indices = example_indices_of_step(plan, step_index)
+    token_count = int(examples.lengths[example_indices].sum())
     return StepMetrics(
-        step=step + 1,
-        steps=plan.steps,
-        epoch=round(plan.epoch(step), 4),
+        step=step_index + 1,
+        steps=plan.step_count,
+        epoch=round(plan.epoch(step_index), 4),
         loss=loss,
-        lr=plan.learning_rate(step),
-        grad_norm=norm,
-        tokens=tokens,
+        lr=plan.learning_rate(step_index),
+        grad_norm=gradient_norm,
+        tokens=token_count,
         trained_tokens=int(examples.trained_token_counts[example_indices].sum()),
         seconds=round(seconds, 4),
-        tokens_per_second=round(tokens / seconds, 1),
+        tokens_per_second=round(token_count / seconds, 1),
     )
 
 
-def append_metrics_line(file: Path, metrics: StepMetrics) -> None:
+def append_metrics_line(metrics_file: Path, metrics: StepMetrics) -> None:
     """Append one line; a number that is not finite becomes null, because JSON has no such numbers."""
     json_values = {
         key: divergence.finite_or_none(value) if isinstance(value, float) else value
         for key, value in asdict(metrics).items()
     }
-    with catch_write_errors(file), open(file, "a", encoding="utf-8") as handle:
+    with catch_write_errors(metrics_file), open(metrics_file, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 
-def remove_later_steps(file: Path, steps_done: int) -> None:
+def remove_later_steps(metrics_file: Path, steps_done: int) -> None:
     """Remove the lines of steps after the first `steps_done`: those steps are done again from the checkpoint."""
-    if not file.is_file():
+    if not metrics_file.is_file():
         return
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    kept_lines = []
+    for line in metrics_file.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= steps_done:
-                lines.append(line + "\n")
+                kept_lines.append(line + "\n")
         except (json.JSONDecodeError, KeyError, TypeError):
             continue  # the last line of a killed run may be half a line
-    write_text(file, "".join(lines))
+    write_text(metrics_file, "".join(kept_lines))

@@ -32,10 +32,10 @@ def student_config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:
     return _llama_config(recipe.model.random, tokenizer)
 
 
-def _llama_config(shape: Architecture, tokenizer: Tokenizer) -> LlamaConfig:
+def _llama_config(architecture_section: Architecture, tokenizer: Tokenizer) -> LlamaConfig:
     from transformers import LlamaConfig
 
-    config_fields = {key: value for key, value in shape.model_dump().items() if value is not None}
+    config_fields = {key: value for key, value in architecture_section.model_dump().items() if value is not None}
     return LlamaConfig(
         **config_fields,
         vocab_size=tokenizer.vocab_size,
@@ -66,27 +66,27 @@ def build_random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedM
 
 def save_student(
     model: PreTrainedModel,
-    state: dict[str, torch.Tensor],
+    weight_by_name: dict[str, torch.Tensor],
     tokenizer: Tokenizer,
-    folder: Path,
-    origin: dict[str, str | int],
+    model_folder: Path,
+    training_origin: dict[str, str | int],
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
-    The folder appears complete or not at all, and replaces an earlier one. `state` maps parameter names to whole
-    tensors, in the dtype of the files. `origin` (`run` and `step`) goes into orca_bench.json, with whether plain transformers
-    gives the tokenizer's ids.
+    The folder appears complete or not at all, and replaces an earlier one. `weight_by_name` maps parameter names to whole
+    tensors, in the dtype of the files. `training_origin` (`run` and `step`) goes into orca_bench.json, with whether plain
+    transformers gives the tokenizer's ids.
     """
-    with open_folder_replacement(folder) as new_folder:
-        _write_model(model, state, tokenizer, new_folder, origin)
+    with open_folder_replacement(model_folder) as new_folder:
+        _write_model(model, weight_by_name, tokenizer, new_folder, training_origin)
 
 
 def _write_model(
     model: PreTrainedModel,
-    state: dict[str, torch.Tensor],
+    weight_by_name: dict[str, torch.Tensor],
     tokenizer: Tokenizer,
-    folder: Path,
-    origin: dict[str, str | int],
+    model_folder: Path,
+    training_origin: dict[str, str | int],
 ) -> None:
     from transformers import GenerationConfig
 
@@ -95,13 +95,17 @@ def _write_model(
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_id, eos_token_id=stop_ids, pad_token_id=tokenizer.pad_id
     )
-    model.save_pretrained(folder, state_dict=state)
-    _published_config(model.config, tokenizer).save_pretrained(folder)
-    disagreement = tokenizers.export_tokenizer(tokenizer, folder, architecture.context_window_tokens(model.config))
-    origin_fields: dict[str, Any] = {**origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
+    model.save_pretrained(model_folder, state_dict=weight_by_name)
+    _published_config(model.config, tokenizer).save_pretrained(model_folder)
+    disagreement = tokenizers.export_tokenizer(
+        tokenizer, model_folder, architecture.context_window_tokens(model.config)
+    )
+    origin_fields: dict[str, Any] = {**training_origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
         origin_fields["example"] = str(disagreement)
-    (folder / "orca_bench.json").write_text(json.dumps(origin_fields, ensure_ascii=False) + "\n", encoding="utf-8")
+    (model_folder / "orca_bench.json").write_text(
+        json.dumps(origin_fields, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _published_config(model_config: PretrainedConfig, tokenizer: Tokenizer) -> PretrainedConfig:

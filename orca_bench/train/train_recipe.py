@@ -102,19 +102,19 @@ def is_recipe_trained(run: Run, recipe: Recipe) -> bool:
     return run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
 
 
-def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) -> None:
+def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDisplay) -> None:
     """Check, encode and lay out; what can be refused is refused before the minutes that encoding may take."""
-    if fresh:
+    if starts_over:
         run.check_is_run()
     else:
-        run.check(recipe)
+        run.check_same_recipe(recipe)
     if not run.is_empty:
         run.lock()
     with display.encoding_progress() as progress:
-        commits = {} if fresh else run.manifest.get("commits", {})
-        prepared = run_setup.compute_prepared_run(recipe, progress, run.tokens_file, commits, display.message)
-    if fresh and (old_folder := run.move_aside()):
-        display.message(f"the run that was in {run.folder} is now in {old_folder}")
+        known_commits = {} if starts_over else run.manifest.get("commits", {})
+        prepared = run_setup.compute_prepared_run(recipe, progress, run.tokens_file, known_commits, display.message)
+    if starts_over and (renamed_folder := run.move_aside()):
+        display.message(f"the run that was in {run.folder} is now in {renamed_folder}")
     is_continued = run_setup.prepare_run_folder(prepared, run)
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
@@ -124,7 +124,7 @@ def _prepare(recipe: Recipe, run: Run, fresh: bool, display: TrainingDisplay) ->
 
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    model, resolved_model = prepared.recipe.model, prepared.resolved.model
+    model, resolved_model = prepared.recipe.model, prepared.resolved_recipe.model
     disagreement = tokenizers.find_folder_disagreement(resolved_model.tokenizer_source)
     if disagreement is not None:
         display.message(f"{model.tokenizer_source}: {tokenizers.explain_disagreement(disagreement)}")
@@ -137,7 +137,7 @@ def describe_training(recipe: Recipe, display: TrainingDisplay = SilentTrainingD
     """
     try:
         with display.encoding_progress() as progress:
-            return run_setup.compute_prepared_run(recipe, progress, message=display.message, with_weights=False)
+            return run_setup.compute_prepared_run(recipe, progress, show_message=display.message, with_weights=False)
     except UserError as error:
         if _needs_hub(recipe):
             raise UnreachableSource(error) from error

@@ -53,135 +53,154 @@ def train_to_end(
     examples: EncodedExamples,
     plan: BatchPlan,
     tokenizer: Tokenizer,
-    report: Callable[[StepMetrics], None],
+    report_metrics: Callable[[StepMetrics], None],
 ) -> Literal["finished", "interrupted"]:
     """Train to the end of the plan or until a stop request; returns `finished` or `interrupted`.
 
-    Continues from the newest checkpoint. `report` gets each step's metrics on process 0. Raises Diverged, on every process,
-    where a step's loss or gradient is useless, and then writes neither checkpoint nor model. A collective.
+    Continues from the newest checkpoint. `report_metrics` gets each step's metrics on process 0. Raises Diverged, on every
+    process, where a step's loss or gradient is useless, and then writes neither checkpoint nor model. A collective.
     """
     import torch
 
     is_first_rank = torch.distributed.get_rank() == 0
     stop_request = StopRequest(run)
-    steps_done = engines.load_checkpoint(engine, run.checkpoints)
+    steps_done = engines.load_checkpoint(engine, run.checkpoints_folder)
     if is_first_rank:
         step_metrics.remove_later_steps(run.metrics_file, steps_done)
     torch.distributed.barrier()
-    for step in range(steps_done, plan.steps):
+    for step_index in range(steps_done, plan.step_count):
         start_s = time.perf_counter()
-        loss, must_stop, norm = _train_step(engine, examples, plan, step, stop_request)
-        metrics = step_metrics.compute_step_metrics(examples, plan, step, loss, norm, time.perf_counter() - start_s)
+        loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, stop_request)
+        metrics = step_metrics.compute_step_metrics(
+            examples, plan, step_index, loss, gradient_norm, time.perf_counter() - start_s
+        )
         if is_first_rank:
             step_metrics.append_metrics_line(run.metrics_file, metrics)
-        _raise_if_diverged(divergence.step_problem(loss, norm, recipe.train), examples, plan, step, loss, norm)
+        _raise_if_diverged(
+            divergence.step_problem(loss, gradient_norm, recipe.train), examples, plan, step_index, loss, gradient_norm
+        )
         if is_first_rank:
-            report(metrics)
-        steps_done = step + 1
-        is_last = steps_done == plan.steps
-        must_export = not is_last and steps_done % (recipe.train.export_every or plan.steps) == 0
-        must_save = must_stop or is_last or steps_done % recipe.train.checkpoint_every == 0
-        if must_export or must_save:
-            _check_model_after_step(engine, examples, plan, step)
+            report_metrics(metrics)
+        steps_done = step_index + 1
+        is_last_step = steps_done == plan.step_count
+        must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
+        must_save_checkpoint = must_stop or is_last_step or steps_done % recipe.train.checkpoint_every == 0
+        if must_export_model or must_save_checkpoint:
+            _check_model_after_step(engine, examples, plan, step_index)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-        if must_export:
-            _export_model(run, engine, tokenizer, steps_done, run.exports / f"step-{steps_done}")
-        if must_save:
-            engines.save_checkpoint(engine, run.checkpoints, steps_done)
-        if must_stop and not is_last:
+        if must_export_model:
+            _export_model(run, engine, tokenizer, steps_done, run.exports_folder / f"step-{steps_done}")
+        if must_save_checkpoint:
+            engines.save_checkpoint(engine, run.checkpoints_folder, steps_done)
+        if must_stop and not is_last_step:
             return "interrupted"
-    _export_model(run, engine, tokenizer, plan.steps, run.model)
+    _export_model(run, engine, tokenizer, plan.step_count, run.model)
     return "finished"
 
 
-def _export_model(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, step: int, folder: Path) -> None:
-    """Write the student as it is after `step` steps as a model folder. A collective."""
+def _export_model(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, steps_done: int, folder: Path) -> None:
+    """Write the student as it is after `steps_done` steps as a model folder. A collective."""
     import torch
 
-    weights = engines.gather_weights(engine)
+    weight_by_name = engines.gather_weights(engine)
     if torch.distributed.get_rank() == 0:
-        student_model.save_student(engine.module, weights, tokenizer, folder, {"run": run.folder.name, "step": step})
+        student_model.save_student(
+            engine.module, weight_by_name, tokenizer, folder, {"run": run.folder.name, "step": steps_done}
+        )
     torch.distributed.barrier()
 
 
-def _check_model_after_step(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int) -> None:
-    """Raise Diverged where `step` (from 0) has left a model that must not be kept. A collective.
+def _check_model_after_step(
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int
+) -> None:
+    """Raise Diverged where `step_index` (from 0) has left a model that must not be kept. A collective.
 
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
-    loss = _batch_loss(engine, examples, plan, step)
-    problem = divergence.step_problem(loss, None, plan.train) or divergence.weights_problem(
+    loss_after_step = _batch_loss(engine, examples, plan, step_index)
+    problem = divergence.step_problem(loss_after_step, None, plan.train_section) or divergence.weights_problem(
         engines.largest_absolute_weight(engine)
     )
-    _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step, loss, None)
+    _raise_if_diverged(problem and f"after the step {problem}", examples, plan, step_index, loss_after_step, None)
 
 
 def _raise_if_diverged(
-    problem: str | None, examples: EncodedExamples, plan: BatchPlan, step: int, loss: float, norm: float | None
+    problem: str | None,
+    examples: EncodedExamples,
+    plan: BatchPlan,
+    step_index: int,
+    loss: float,
+    gradient_norm: float | None,
 ) -> None:
-    """Raise Diverged where there is a problem with what `step` (from 0) gave or left."""
+    """Raise Diverged where there is a problem with what `step_index` (from 0) gave or left."""
     if problem is None:
         return
     raise divergence.Diverged(
         divergence.DivergenceReport(
             what=problem,
-            step=step + 1,
+            step=step_index + 1,
             loss=divergence.finite_or_none(loss),
-            grad_norm=divergence.finite_or_none(norm),
-            lr=plan.learning_rate(step),
-            records=examples.records[example_indices_of_step(plan, step)].tolist(),
-            exceeded=math.isfinite(loss) and loss > plan.train.max_loss,
+            grad_norm=divergence.finite_or_none(gradient_norm),
+            lr=plan.learning_rate(step_index),
+            records=examples.records[example_indices_of_step(plan, step_index)].tolist(),
+            exceeded=math.isfinite(loss) and loss > plan.train_section.max_loss,
         )
     )
 
 
 def _train_step(
-    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int, stop_request: StopRequest
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int, stop_request: StopRequest
 ) -> tuple[float, bool, float | None]:
     """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
     import torch
 
-    token_count = _trained_token_count(examples, plan, step)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = plan.learning_rate(step)
+    trained_token_count = _trained_token_count(examples, plan, step_index)
+    for parameter_group in engine.optimizer.param_groups:
+        parameter_group["lr"] = plan.learning_rate(step_index)
     loss_sum = torch.zeros((), device=engine.device)
-    for ids, labels in _micro_batches(engine, examples, plan, step):
-        loss = engines.sum_of_losses(engine, ids, labels)
-        loss_sum += loss.detach()
+    for token_ids, labels in _micro_batches(engine, examples, plan, step_index):
+        micro_batch_loss = engines.sum_of_losses(engine, token_ids, labels)
+        loss_sum += micro_batch_loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
-        engine.backward(loss * (plan.train.processes * plan.train.accumulation / token_count))
+        engine.backward(
+            micro_batch_loss * (plan.train_section.processes * plan.train_section.accumulation / trained_token_count)
+        )
         engine.step()
-    sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
-    torch.distributed.all_reduce(sums)
-    return float(sums[0]) / token_count, bool(sums[1] > 0), engines.last_gradient_norm(engine)
+    loss_and_stop_sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
+    torch.distributed.all_reduce(loss_and_stop_sums)
+    return (
+        float(loss_and_stop_sums[0]) / trained_token_count,
+        bool(loss_and_stop_sums[1] > 0),
+        engines.last_gradient_norm(engine),
+    )
 
 
-def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int) -> float:
-    """The loss of the batch of `step` (nats a trained token) with the weights as they are now. A collective."""
+def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int) -> float:
+    """The loss of the batch of `step_index` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
     loss_sum = torch.zeros((), device=engine.device)
     engine.eval()
     with torch.no_grad():
-        for ids, labels in _micro_batches(engine, examples, plan, step):
-            loss_sum += engines.sum_of_losses(engine, ids, labels)
+        for token_ids, labels in _micro_batches(engine, examples, plan, step_index):
+            loss_sum += engines.sum_of_losses(engine, token_ids, labels)
     engine.train()
     torch.distributed.all_reduce(loss_sum)
-    return float(loss_sum) / _trained_token_count(examples, plan, step)
+    return float(loss_sum) / _trained_token_count(examples, plan, step_index)
 
 
-def _trained_token_count(examples: EncodedExamples, plan: BatchPlan, step: int) -> int:
-    return int(examples.trained_token_counts[example_indices_of_step(plan, step)].sum())
+def _trained_token_count(examples: EncodedExamples, plan: BatchPlan, step_index: int) -> int:
+    return int(examples.trained_token_counts[example_indices_of_step(plan, step_index)].sum())
 
 
 def _micro_batches(
-    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step: int
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Ids and labels of each micro batch of a step that this process computes."""
     import torch
 
-    for accumulation_index in range(plan.train.accumulation):
-        example_indices = plan.micro_batch(step, accumulation_index, torch.distributed.get_rank())
+    for accumulation_index in range(plan.train_section.accumulation):
+        example_indices = plan.micro_batch(step_index, accumulation_index, torch.distributed.get_rank())
         yield collate_examples(examples, example_indices, engine.device)
 
 
@@ -200,12 +219,12 @@ def collate_examples(
         for example_index in example_indices
     ]
     padded_length = max(2, max(map(len, sequences)))
-    ids = torch.zeros((len(example_indices), padded_length), dtype=torch.long)
+    padded_ids = torch.zeros((len(example_indices), padded_length), dtype=torch.long)
     labels = torch.full((len(example_indices), padded_length), -100, dtype=torch.long)
     for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
         tokens = torch.from_numpy(sequence.astype(np.int64))
-        ids[index, : len(tokens)] = tokens
+        padded_ids[index, : len(tokens)] = tokens
         if example_index != EMPTY_PLACE:
-            start = examples.prompt_lengths[example_index]
-            labels[index, start : len(tokens)] = tokens[start:]
-    return ids.to(device), labels.to(device)
+            response_start = examples.prompt_lengths[example_index]
+            labels[index, response_start : len(tokens)] = tokens[response_start:]
+    return padded_ids.to(device), labels.to(device)

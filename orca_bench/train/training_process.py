@@ -44,7 +44,7 @@ def train_in_this_process(run: Run, shows_steps: bool = True) -> int:
         _write_outcome(run, "failed", str(error), 2)
         return 2
     except Diverged as error:  # on every process at once
-        checkpoint = newest_checkpoint(run.checkpoints)
+        checkpoint = newest_checkpoint(run.checkpoints_folder)
         message = divergence_message(
             error.report, run.manifest["records"], None if checkpoint is None else str(checkpoint)
         )
@@ -87,18 +87,20 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
         engine = engines.start_engine(recipe, tokenizer)
-    is_shown = shows_steps and torch.distributed.get_rank() == 0
-    display: AbstractContextManager[Callable[[StepMetrics], None]] = (
-        training_progress(recipe.name, plan.steps) if is_shown else contextlib.nullcontext(lambda metrics: None)
+    shows_steps_here = shows_steps and torch.distributed.get_rank() == 0
+    progress_display: AbstractContextManager[Callable[[StepMetrics], None]] = (
+        training_progress(recipe.name, plan.step_count)
+        if shows_steps_here
+        else contextlib.nullcontext(lambda metrics: None)
     )
-    with display as report:
-        status = train_to_end(run, recipe, engine, examples, plan, tokenizer, report)
+    with progress_display as report_metrics:
+        training_status = train_to_end(run, recipe, engine, examples, plan, tokenizer, report_metrics)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-    return status
+    return training_status
 
 
-def _write_outcome(run: Run, status: str, message: str = "", code: int = 0, **details: Any) -> None:
+def _write_outcome(run: Run, status: str, message: str = "", exit_code: int = 0, **further_entries: Any) -> None:
     """Write how the training ended: the first failure counts; process 0 writes what all processes have in common."""
     if status == "failed":
         if run.outcome_file.exists():
@@ -106,7 +108,7 @@ def _write_outcome(run: Run, status: str, message: str = "", code: int = 0, **de
     elif launcher_environment.rank() != 0:
         return
     with contextlib.suppress(UserError):  # a full disk cannot take even this; the parent reads the exit code
-        write_json(run.outcome_file, {"status": status, "message": message, "code": code} | details)
+        write_json(run.outcome_file, {"status": status, "message": message, "code": exit_code} | further_entries)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_instructions_and_records_of_other_types_and_without_columns(tmp_path, n
         for _, row in row_files.read_rows(tmp_path / "out.jsonl"):
             texts = [row[column] for column in ("id", "system", "instruction", "input", "response")]
             assert all(isinstance(text, str) for text in texts) and row["response"].strip()
-        training.read_records([str(tmp_path / "out.jsonl")], strict=True)
+        training.read_records([str(tmp_path / "out.jsonl")], refuses_incomplete_rows=True)
     with contextlib.suppress(UserError):
         training.read_records([str(path)])
 

@@ -15,29 +15,29 @@ def plan_of(examples, **options):
 @pytest.mark.parametrize("examples", [1, 7, 8, 21, 64])
 def test_every_example_is_seen_once_an_epoch_and_only_the_last_batch_has_gaps(examples):
     plan = plan_of(examples, epochs=3)
-    batches = [plan.batch(step) for step in range(plan.steps)]
+    batches = [plan.example_indices_of_step(step) for step in range(plan.step_count)]
     numbers = np.concatenate(batches)
     assert np.array_equal(np.bincount(numbers[numbers != EMPTY_PLACE], minlength=examples), np.full(examples, 3))
     assert all((batch != EMPTY_PLACE).all() for batch in batches[:-1])
-    assert plan.steps == -(-examples * 3 // 8)
+    assert plan.step_count == -(-examples * 3 // 8)
 
 
 def test_the_processes_share_a_batch_without_gap_or_overlap():
     for options in ({"processes": 4}, {"processes": 2, "accumulation": 2}, {"processes": 1, "micro_batch": 8}):
         plan = plan_of(64, **options)
-        train = plan.train
-        for step in range(plan.steps):
+        train = plan.train_section
+        for step in range(plan.step_count):
             parts = [plan.micro_batch(step, a, p) for a in range(train.accumulation) for p in range(train.processes)]
-            assert np.array_equal(np.concatenate(parts), plan.batch(step))
-            assert np.array_equal(plan.batch(step), plan_of(64).batch(step))
+            assert np.array_equal(np.concatenate(parts), plan.example_indices_of_step(step))
+            assert np.array_equal(plan.example_indices_of_step(step), plan_of(64).example_indices_of_step(step))
 
 
 def test_epochs_have_different_orders_and_the_same_seed_the_same():
     plan = plan_of(64, epochs=2)
-    first = [set(plan.batch(s)) for s in range(8)]
-    assert first != [set(plan.batch(s)) for s in range(8, 16)]
-    assert np.array_equal(plan.batch(3), plan_of(64, epochs=2).batch(3))
-    assert not np.array_equal(plan.batch(3), plan_of(64, epochs=2, seed=1).batch(3))
+    first = [set(plan.example_indices_of_step(s)) for s in range(8)]
+    assert first != [set(plan.example_indices_of_step(s)) for s in range(8, 16)]
+    assert np.array_equal(plan.example_indices_of_step(3), plan_of(64, epochs=2).example_indices_of_step(3))
+    assert not np.array_equal(plan.example_indices_of_step(3), plan_of(64, epochs=2, seed=1).example_indices_of_step(3))
 
 
 @pytest.mark.parametrize("warmup", ["log", "linear"])
@@ -47,16 +47,16 @@ def test_the_learning_rate_is_deepspeeds_warmup_decay(warmup, examples):
     from deepspeed.runtime.lr_schedules import WarmupDecayLR
 
     plan = plan_of(examples, warmup=warmup)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=plan.train.lr)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=plan.train_section.lr)
     scheduler = WarmupDecayLR(
         optimizer,
-        total_num_steps=plan.steps,
+        total_num_steps=plan.step_count,
         warmup_min_lr=0,
-        warmup_max_lr=plan.train.lr,
-        warmup_num_steps=plan.warmup_steps,
+        warmup_max_lr=plan.train_section.lr,
+        warmup_num_steps=plan.warmup_step_count,
         warmup_type=warmup,
     )
-    for step in range(plan.steps):
+    for step in range(plan.step_count):
         assert plan.learning_rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9, abs=1e-20)
         optimizer.step()
         scheduler.step()
@@ -64,12 +64,12 @@ def test_the_learning_rate_is_deepspeeds_warmup_decay(warmup, examples):
 
 def test_the_cards_run_has_the_cards_number_of_steps():
     plan = BatchPlan(np.ones(137_000, np.int64), Train())
-    assert plan.steps == 25_688 and plan.warmup_steps == 2_568
+    assert plan.step_count == 25_688 and plan.warmup_step_count == 2_568
 
 
 def test_memory_is_divided_by_the_zero_stage():
     def states(**options):
-        return estimate_memory(10**9, 1000, 10, 32000, Train(global_batch=16, **options), 1024).states * 2**30
+        return estimate_memory(10**9, 1000, 10, 32000, Train(global_batch=16, **options), 1024).states_gib * 2**30
 
     assert states(zero_stage=0) == pytest.approx(16e9)
     assert states(zero_stage=1) == pytest.approx(4e9 + 12e9 / 8)

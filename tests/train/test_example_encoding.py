@@ -42,7 +42,7 @@ def test_prompt_and_response_are_tokenized_separately(tokenizer):
 
 def test_many_records_encode_as_one_by_one(tokenizer):
     encoded, report = encode_records(RECORDS, tokenizer, 200)
-    assert report.records == 3 and report.truncated_count == 1 and report.dropped_records == []
+    assert report.record_count == 3 and report.truncated_count == 1 and report.dropped_record_indices == []
     for number, record in enumerate(RECORDS):
         ids, prompt_length = encode_record(record, tokenizer, 200)
         assert encoded.example(number).tolist() == ids
@@ -53,7 +53,7 @@ def test_many_records_encode_as_one_by_one(tokenizer):
 
 def test_a_record_whose_response_is_cut_away_is_left_out_and_counted(tokenizer):
     encoded, report = encode_records(RECORDS, tokenizer, 60)
-    assert report.dropped_records == [2] and len(encoded) == 2
+    assert report.dropped_record_indices == [2] and len(encoded) == 2
     with pytest.raises(UserError, match="all 1 records lose their whole response"):
         encode_records(RECORDS[2:], tokenizer, 10)
 

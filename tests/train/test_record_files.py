@@ -36,7 +36,7 @@ def test_training_leaves_rows_out_and_says_so(tmp_path):
     assert source.left_out == {"without an answer": 1} and source.without_system == 1 and source.rows == 2
     assert "left out: 1 row without an answer; the first is" in source.remarks[0] and len(source.remarks) == 2
     with pytest.raises(UserError, match="r.jsonl:2: data.strict allows no rows without an answer"):
-        record_files.read_records([str(path)], strict=True)
+        record_files.read_records([str(path)], refuses_incomplete_rows=True)
 
 
 def test_training_refuses_a_row_of_two_answers(tmp_path):

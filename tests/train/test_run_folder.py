@@ -31,12 +31,14 @@ def recipe(**train) -> Recipe:
 def run(tmp_path):
     """A run that was interrupted, with a checkpoint, a result and an answer of an evaluation."""
     run = Run(tmp_path / "runs" / "r")
-    run.open(recipe())
-    run.update(status="interrupted", orca_bench="0", records=[{"name": "records.jsonl", "rows": 3, "sha256": None}])
+    run.open_for_training(recipe())
+    run.update_manifest(
+        status="interrupted", orca_bench="0", records=[{"name": "records.jsonl", "rows": 3, "sha256": None}]
+    )
     for name in ("checkpoints/step-00000005/x.pt", "results/orca.json", "results/answers.sqlite"):
         (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (run.folder / name).write_text(name)
-    (run.checkpoints / "latest").write_text("step-00000005")
+    (run.checkpoints_folder / "latest").write_text("step-00000005")
     run._lock.release()
     return Run(run.folder)
 
@@ -67,7 +69,7 @@ def elsewhere(line: str, **environment):
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(run):
     with elsewhere("run.lock()", folder=run.folder) as process:
-        for start in (run.lock, lambda: run.open(recipe()), run.move_aside):
+        for start in (run.lock, lambda: run.open_for_training(recipe()), run.move_aside):
             with pytest.raises(UserError, match=rf"another process \({process.pid} on .*\) trains this run"):
                 start()
         assert Run(run.folder).status == "interrupted"  # reading is free
@@ -78,17 +80,17 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(run):
 def test_training_processes_whose_command_was_killed_keep_others_out(run, monkeypatch):
     monkeypatch.setattr(run_module, "_CHILD_EXIT_TIMEOUT_S", 0.3)
     with (
-        Lifeline(run.purpose) as lifeline,
+        Lifeline(run.process_purpose) as lifeline,
         elsewhere("pass", folder=run.folder, **lifeline.environment) as process,
         pytest.raises(UserError, match=rf"training processes of an earlier command still run \({process.pid}\)"),
     ):
         Run(run.folder).lock()
-    Run(run.folder).open(recipe())
+    Run(run.folder).open_for_training(recipe())
 
 
 def test_what_a_link_names_is_one_run(run, tmp_path):
     (tmp_path / "link").symlink_to(run.folder)
-    assert Run(tmp_path / "link").purpose == run.purpose
+    assert Run(tmp_path / "link").purpose == run.process_purpose
 
 
 def test_a_run_moves_aside_with_all_that_is_in_it(run):
@@ -96,8 +98,8 @@ def test_a_run_moves_aside_with_all_that_is_in_it(run):
         aside = run.move_aside()
         assert aside == run.folder.with_name(f"r.old-{number}") and not run.folder.exists()
         assert (aside / "manifest.json").is_file()
-        run.open(recipe())
-        run.update(status="failed", orca_bench="0")
+        run.open_for_training(recipe())
+        run.update_manifest(status="failed", orca_bench="0")
         with pytest.raises(UserError, match="another process"):
             Run(run.folder).lock()  # the new folder is locked too
     results = run.folder.with_name("r.old-1") / "results"
@@ -138,7 +140,7 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
-    assert run.has_recipe(changed) and run.open(changed)
+    assert run.has_recipe(changed) and run.open_for_training(changed)
     assert recipe_file.read_recipe_file(run.recipe_file) == changed
 
 
@@ -154,12 +156,14 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
     assert set(others) | free == set(Train.model_fields), "a new key: decide whether it may change"
     for key, value in others.items():
         with pytest.raises(UserError, match=rf"holds a run of another recipe \(train.{key} was"):
-            run.check(recipe(**{key: value}))
+            run.check_same_recipe(recipe(**{key: value}))
     other_model = Recipe.model_validate(RECIPE | {"model": {"base": "elsewhere"}})
     with pytest.raises(UserError, match=r"model.base was 'somewhere', now 'elsewhere'"):
-        run.open(other_model)
+        run.open_for_training(other_model)
     with pytest.raises(UserError, match=r"data.max_length was 1024, now 512"):
-        run.check(Recipe.model_validate(RECIPE | {"data": {"records": ["records.jsonl"], "max_length": 512}}))
+        run.check_same_recipe(
+            Recipe.model_validate(RECIPE | {"data": {"records": ["records.jsonl"], "max_length": 512}})
+        )
 
 
 def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run, tmp_path):
@@ -167,59 +171,63 @@ def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
     same, other = (recipe_file.read_recipe_file(tmp_path / name) for name in ("same.yaml", "base.yaml"))
-    assert run.has_recipe(same) and run.open(same)
+    assert run.has_recipe(same) and run.open_for_training(same)
     assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
-        run.check(other)
+        run.check_same_recipe(other)
 
 
 def test_what_a_killed_process_left_half_written_is_cleared(run):
-    for folder in (run.folder / ".model.123.tmp", run.exports / ".step-5.123.tmp", run.exports / "step-4"):
+    for folder in (
+        run.folder / ".model.123.tmp",
+        run.exports_folder / ".step-5.123.tmp",
+        run.exports_folder / "step-4",
+    ):
         folder.mkdir(parents=True)
     (run.folder / ".tokens.npz.123.tmp").write_bytes(b"half")
-    (run.checkpoints / "step-00000010").mkdir()  # `latest` says step 5
-    run.open(recipe())
-    assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-00000005"]
+    (run.checkpoints_folder / "step-00000010").mkdir()  # `latest` says step 5
+    run.open_for_training(recipe())
+    assert [path.name for path in run.checkpoints_folder.glob("step-*")] == ["step-00000005"]
     assert not [path for path in run.folder.rglob("*.tmp")]
-    assert (run.exports / "step-4").is_dir()
+    assert (run.exports_folder / "step-4").is_dir()
 
 
 def test_the_newest_whole_checkpoint_is_the_one_that_latest_names(run):
-    (run.checkpoints / "step-00000010").mkdir()  # a save that was killed
-    assert newest_checkpoint(run.checkpoints).name == "step-00000005"
-    (run.checkpoints / "latest").write_text("step-00000010")
-    assert newest_checkpoint(run.checkpoints).name == "step-00000010"
-    (run.checkpoints / "step-00000010").rmdir()  # by a user, because it is broken
-    assert newest_checkpoint(run.checkpoints).name == "step-00000005"
-    (run.checkpoints / "latest").unlink()
-    assert newest_checkpoint(run.checkpoints) is None
-    assert not run.open(recipe())  # nothing to continue from
+    (run.checkpoints_folder / "step-00000010").mkdir()  # a save that was killed
+    assert newest_checkpoint(run.checkpoints_folder).name == "step-00000005"
+    (run.checkpoints_folder / "latest").write_text("step-00000010")
+    assert newest_checkpoint(run.checkpoints_folder).name == "step-00000010"
+    (run.checkpoints_folder / "step-00000010").rmdir()  # by a user, because it is broken
+    assert newest_checkpoint(run.checkpoints_folder).name == "step-00000005"
+    (run.checkpoints_folder / "latest").unlink()
+    assert newest_checkpoint(run.checkpoints_folder) is None
+    assert not run.open_for_training(recipe())  # nothing to continue from
 
 
 REPORT = divergence.DivergenceReport("the loss is 120", 7, 120.0, 3.5, 2e-3, [5, 0, 3, 2], exceeded=True)
 
 
 def test_a_run_that_diverged_says_so_and_goes_on_only_where_its_loss_is_allowed_now(run):
-    run.update(status="diverged", diverged=REPORT.entry())
+    run.update_manifest(status="diverged", diverged=REPORT.entry())
     with pytest.raises(
         UserError, match=r"this run diverged at step 7 \(the loss is 120\) and would again; lower train.lr"
     ):
-        run.open(recipe())
+        run.open_for_training(recipe())
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
-        run.open(recipe(lr=1e-6))
-    assert run.open(recipe(max_loss=150.0))
+        run.open_for_training(recipe(lr=1e-6))
+    assert run.open_for_training(recipe(max_loss=150.0))
     for loss, exceeded in ((None, False), (6.0, False)):
-        run.update(diverged=REPORT.entry() | {"loss": loss, "exceeded": exceeded})
+        run.update_manifest(diverged=REPORT.entry() | {"loss": loss, "exceeded": exceeded})
         with pytest.raises(UserError, match="diverged"):
-            run.check(recipe(max_loss=150.0))
+            run.check_same_recipe(recipe(max_loss=150.0))
 
 
 def test_a_diverged_run_is_never_the_newest_finished(run):
     run.model.mkdir()
     for status in ("diverged", "failed", "interrupted", "prepared"):
-        run.update(status=status, finished=None)
+        run.update_manifest(status=status, finished=None)
         assert newest_finished_run(run.folder.parent) is None
-    run.update(status="finished", finished=1.0)
+    run.update_manifest(status="finished", finished=1.0)
     assert newest_finished_run(run.folder.parent).folder == run.folder
 
 
@@ -273,7 +281,7 @@ def test_a_machine_that_does_not_see_the_runs_folder_says_so_in_bounded_time(run
     launcher_ranks.wait_for_prepared_run(store, run)
     stale = Run(tmp_path / "stale")
     stale.folder.mkdir()
-    stale.update(**run.manifest | {"status": "finished"})
+    stale.update_manifest(**run.manifest | {"status": "finished"})
     for other in (Run(tmp_path / "another disk" / "r"), stale):
         with pytest.raises(UserError, match="does not see there what the launcher's first process has written.*--runs"):
             launcher_ranks.wait_for_prepared_run(store, other)

@@ -40,7 +40,7 @@ def training(orca, tmp_path):
             lambda: command.poll() is not None or (run.metrics_file.is_file() and run.metrics_file.stat().st_size)
         )
         assert command.poll() is None, command.communicate()
-        return command, run, child_processes.running_process_ids(run.purpose)
+        return command, run, child_processes.running_process_ids(run.process_purpose)
 
     yield start
     for command in commands:
@@ -50,7 +50,7 @@ def training(orca, tmp_path):
 
 
 def nothing_left(run):
-    eventually(lambda: not child_processes.running_process_ids(run.purpose))
+    eventually(lambda: not child_processes.running_process_ids(run.process_purpose))
 
 
 def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_trains_the_run(orca, training):
@@ -65,7 +65,7 @@ def test_a_second_ctrl_c_ends_everything_at_once_and_meanwhile_nobody_else_train
     command.send_signal(signal.SIGINT)
     _, err = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 130 and "stopped at once; the same command" in err
-    assert child_processes.running_process_ids(run.purpose) == []
+    assert child_processes.running_process_ids(run.process_purpose) == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_sigterm_is_a_polite_request_and_the_free_keys_may_change_before_it_goes
     )
     assert again.returncode == 0 and "continuing" in again.stdout, again.stderr
     assert recipe_file.read_recipe_file(run.recipe_file).train.checkpoint_every == 1000
-    assert {path.name for path in run.checkpoints.glob("step-*")} >= {"step-00000092"}
+    assert {path.name for path in run.checkpoints_folder.glob("step-*")} >= {"step-00000092"}
     steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
     assert steps == list(range(1, 93))
     (run.folder / "results").mkdir()
@@ -132,8 +132,8 @@ def test_a_run_that_diverges_stops_and_keeps_what_is_good(orca):
     assert [json.loads(line, parse_constant=not_json)["step"] for line in lines] == [1, 2, 3]
     assert run.status == "diverged" and len(run.manifest["diverged"]["records"]) == 8
     assert not run.model.exists()
-    assert sorted(path.name for path in run.checkpoints.glob("step-*")) == ["step-00000001", "step-00000002"]
-    assert sorted(path.name for path in run.exports.iterdir()) == ["step-1", "step-2"]
+    assert sorted(path.name for path in run.checkpoints_folder.glob("step-*")) == ["step-00000001", "step-00000002"]
+    assert sorted(path.name for path in run.exports_folder.iterdir()) == ["step-1", "step-2"]
     assert "this run diverged at step 3" in orca.refused("train", *words)
     assert "no finished run" in orca.refused("eval", "--runs", "alone", "--tasks", "winogrande")
 
@@ -162,7 +162,7 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
         command.kill()
         command.communicate()
         nothing_left(run)
-        for folder in (run.model, *run.exports.glob("step-*")):
+        for folder in (run.model, *run.exports_folder.glob("step-*")):
             assert not folder.exists() or (folder / "tokenizer.json").is_file()
     done = orca("train", "r.yaml", "-o", "name=killed", *words)
     assert done.returncode == 0, done.stderr

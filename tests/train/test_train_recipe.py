@@ -15,7 +15,7 @@ def recipe(tmp_path, mini):
 
 def test_a_recipe_is_described_without_a_run(recipe, tmp_path):
     prepared = describe_training(recipe)
-    assert prepared.plan.steps > 0 and prepared.encoding_report.records >= len(prepared.examples) > 0
+    assert prepared.plan.step_count > 0 and prepared.encoding_report.record_count >= len(prepared.examples) > 0
     assert list(tmp_path.iterdir()) == []
 
 

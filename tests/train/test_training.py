@@ -71,9 +71,9 @@ def reference(folder, two):
         model.parameters(), lr=0, betas=tuple(train.betas), eps=train.eps, weight_decay=train.weight_decay
     )
     step_losses, weights = [], {}
-    for step in range(plan.steps):
+    for step in range(plan.step_count):
         optimizer.param_groups[0]["lr"] = plan.learning_rate(step)
-        batch = [i for i in plan.batch(step) if i >= 0]
+        batch = [i for i in plan.example_indices_of_step(step) if i >= 0]
         total = sum(int(encoded.trained_token_counts[i]) for i in batch)
         loss = torch.zeros(())
         for i in batch:
@@ -87,7 +87,7 @@ def reference(folder, two):
         optimizer.step()
         step_losses.append(float(loss))
         weights[step + 1] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return step_losses, {5: weights[5], "all": weights[plan.steps]}
+    return step_losses, {5: weights[5], "all": weights[plan.step_count]}
 
 
 def test_zero3_in_two_processes_is_plain_pytorch(two, reference):
@@ -190,7 +190,7 @@ def test_the_manifest_describes_the_run(folder, two):
     assert source["sha256"] == hashlib.sha256((folder / "records.jsonl").read_bytes()).hexdigest()
     assert source["rows"] == len((folder / "records.jsonl").read_text(encoding="utf-8").splitlines()) == len(records)
     assert (manifest["examples"], manifest["cut"]) == (len(examples), report.truncated_count)
-    assert manifest["dropped"] == len(report.dropped_records) == len(records) - len(examples)
+    assert manifest["dropped"] == len(report.dropped_record_indices) == len(records) - len(examples)
     assert manifest["tokens"] == len(examples.ids)
     assert manifest["trained_tokens"] == len(examples.ids) - int(examples.prompt_lengths.sum())
     assert manifest["tokenizer_sha256"] == tokenizer.fingerprint
@@ -215,16 +215,16 @@ def test_each_step_has_one_line_of_metrics(two):
     lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     examples = EncodedExamples.load(two / "tokens.npz")
     plan = BatchPlan(examples.lengths, recipe_file.read_recipe_file(two / "recipe.yaml").train)
-    assert [line["step"] for line in lines] == list(range(1, plan.steps + 1))
+    assert [line["step"] for line in lines] == list(range(1, plan.step_count + 1))
     for step, line in enumerate(lines):
-        batch = [number for number in plan.batch(step) if number >= 0]
+        batch = [number for number in plan.example_indices_of_step(step) if number >= 0]
         assert set(line) == {field.name for field in dataclasses.fields(StepMetrics)}
-        assert (line["steps"], line["lr"]) == (plan.steps, plan.learning_rate(step))
+        assert (line["steps"], line["lr"]) == (plan.step_count, plan.learning_rate(step))
         assert line["tokens"] == sum(len(examples.example(number)) for number in batch)
         assert line["trained_tokens"] == line["tokens"] - sum(int(examples.prompt_lengths[n]) for n in batch)
         assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"], rel=0.01)
         assert line["grad_norm"] > 0 and line["loss"] > 0
-    assert lines[-1]["epoch"] == plan.train.epochs
+    assert lines[-1]["epoch"] == plan.train_section.epochs
 
 
 def test_the_exported_folder_is_a_plain_hugging_face_model(two):
@@ -266,11 +266,11 @@ def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monk
     recipe = recipe_file.read_recipe_file("r.yaml", ("name=changed",))
     prepared, run = training.compute_prepared_run(recipe), Run(folder / "runs" / "changed")
     assert not training.prepare_run_folder(prepared, run)
-    (run.checkpoints / "step-00000005").mkdir(parents=True)
-    (run.checkpoints / "latest").write_text("step-00000005")
-    run.update(status="interrupted")
+    (run.checkpoints_folder / "step-00000005").mkdir(parents=True)
+    (run.checkpoints_folder / "latest").write_text("step-00000005")
+    run.update_manifest(status="interrupted")
     assert training.prepare_run_folder(prepared, run)
-    run.update(status="interrupted", tokenizer_sha256="0" * 64)
+    run.update_manifest(status="interrupted", tokenizer_sha256="0" * 64)
     with pytest.raises(UserError, match="not the one that the run in .* began with"):
         training.prepare_run_folder(prepared, run)
 
