@@ -90,7 +90,7 @@ def test_training_processes_whose_command_was_killed_keep_others_out(run, monkey
 
 def test_what_a_link_names_is_one_run(run, tmp_path):
     (tmp_path / "link").symlink_to(run.folder)
-    assert Run(tmp_path / "link").purpose == run.process_purpose
+    assert Run(tmp_path / "link").process_purpose == run.process_purpose
 
 
 def test_a_run_moves_aside_with_all_that_is_in_it(run):
