@@ -253,4 +253,4 @@ def _served_name(config: EngineConfig) -> str:
     with contextlib.closing(
         ServerEngine(config.base_url, config.served_model_name, config.max_concurrent_requests)
     ) as server:
-        return server.model
+        return server.served_model_name

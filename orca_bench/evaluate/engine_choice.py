@@ -102,28 +102,32 @@ def default_process_count() -> int:
 
 
 def _load_local_engine(
-    config: EngineConfig, folder: str, model_name: str, dtype: str, show_message: Callable[[str], None]
+    config: EngineConfig, model_folder_path: str, model_name: str, dtype_name: str, show_message: Callable[[str], None]
 ) -> LoadedEngine:
     """The engine in this process."""
     from orca_bench.evaluate.engine import tree_engine
 
-    engine, tokenizer = tree_engine.load_engine(folder, dtype, config.device_map)
+    engine, tokenizer = tree_engine.load_engine(model_folder_path, dtype_name, config.device_map)
     try:
         engine.choose_path()
     except NotFinite:
-        raise UserError("the model gives NaN or infinity", where=folder, hint="its weights are broken") from None
+        raise UserError(
+            "the model gives NaN or infinity", where=model_folder_path, hint="its weights are broken"
+        ) from None
     except UserError as error:
-        raise UserError(error.what, where=folder, hint=error.hint) from None
+        raise UserError(error.what, where=model_folder_path, hint=error.hint) from None
     if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")
-    computation = {
+    computation_fields = {
         "attention": engine.attention_method,
         "path": engine.computation_path,
         "tree_limit": engine.max_tree_tokens,
     }
-    identity_fields = model_identity.loaded_model_identity(engine.model, folder, engine.device, computation)
+    identity_fields = model_identity.loaded_model_identity(
+        engine.model, model_folder_path, engine.device, computation_fields
+    )
     model_description = {
-        "path": folder,
+        "path": model_folder_path,
         "name": model_name,
         "identity": identity_fields,
         "fingerprint": identity_fields["weights"],
@@ -142,52 +146,56 @@ def _check_server(
     config: EngineConfig,
     engine: ServerEngine,
     tokenizer: Tokenizer,
-    folder: str,
+    model_folder_path: str,
     model_name: str,
-    dtype: str,
+    dtype_name: str,
     needs_scores: bool,
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
     probe = engine.check(needs_scores, tokenizer.stop_ids)
-    server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.model}
+    server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.served_model_name}
     if config.engine_name == "api":
-        server_fields["base_url"] = engine.base_url
-    window = _smaller_window(folder, engine.window)
-    probe_fields = {} if probe.text is None else {"probe_text": probe.text}
+        server_fields["base_url"] = engine.redacted_url
+    window_tokens = _smaller_window_tokens(model_folder_path, engine.window_tokens)
+    probe_fields = {} if probe.generated_text is None else {"probe_text": probe.generated_text}
     identity_fields = model_identity.server_model_identity(
-        server_fields | {"sampling": engine.sampling} | probe_fields,
-        folder,
-        dtype if config.engine_name == "vllm" else None,
+        server_fields | {"sampling": engine.sampling_options} | probe_fields,
+        model_folder_path,
+        dtype_name if config.engine_name == "vllm" else None,
     )
     model_description = {
-        "path": folder,
+        "path": model_folder_path,
         "name": model_name,
         "tokenizer_sha256": tokenizer.fingerprint,
         "identity": identity_fields,
         "engine": server_fields
-        | {"sampling": engine.sampling, "window": engine.window, "differences": engine.differences}
-        | ({} if probe.value is None else {"probe": probe.value}),
+        | {
+            "sampling": engine.sampling_options,
+            "window": engine.window_tokens,
+            "differences": engine.difference_sentences,
+        }
+        | ({} if probe.log_probability is None else {"probe": probe.log_probability}),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
-    max_pair_tokens = (engine.window or window) - 1
+    max_pair_tokens = (engine.window_tokens or window_tokens) - 1
     return LoadedEngine(
         engine,
         tokenizer,
-        window,
+        window_tokens,
         model_description,
         identity_fields,
-        probe.value,
+        probe.log_probability,
         max_pair_tokens,
-        engine.returns_tokens,
+        engine.returns_text_tokens,
     )
 
 
-def _smaller_window(folder: str, server_window: int | None) -> int:
+def _smaller_window_tokens(model_folder_path: str, server_window_tokens: int | None) -> int:
     """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
     try:
-        window = model_folder.window_tokens_of(folder)
+        window_tokens = model_folder.window_tokens_of(model_folder_path)
     except UserError:
-        if server_window is None:
+        if server_window_tokens is None:
             raise
-        return server_window
-    return min(window, server_window or window)
+        return server_window_tokens
+    return min(window_tokens, server_window_tokens or window_tokens)

@@ -38,72 +38,74 @@ def evaluate(config: EvaluationConfig, display: Display) -> dict[str, Result]:
     The model folder and all rows are checked before the model is loaded. Raises UserError for what is wrong with the input,
     and Interrupted, naming the partial result, where the user or the time limit stops it.
     """
-    deadline = None if config.max_seconds is None else time.monotonic() + config.max_seconds
+    deadline_s = None if config.max_seconds is None else time.monotonic() + config.max_seconds
     if launcher_environment.has_other_processes():
         with work_sharing.launched_workers() as (workers, connection, process_count):
             if workers is not None:
-                return _run_protocols(config, _load_rows(config), workers, deadline, display)
+                return _run_protocols(config, _load_suite_and_rows(config), workers, deadline_s, display)
             if connection is not None:
                 run_helper(config, connection, process_count)
             return {}
-    suite_and_rows = _load_rows(config)  # before helpers are started for nothing
+    suite_and_rows = _load_suite_and_rows(config)  # before helpers are started for nothing
     with work_sharing.start_workers(
         config.engine_config.process_count, functools.partial(run_helper, config)
     ) as workers:
-        return _run_protocols(config, suite_and_rows, workers, deadline, display)
+        return _run_protocols(config, suite_and_rows, workers, deadline_s, display)
 
 
 def _run_protocols(
     config: EvaluationConfig,
     suite_and_rows: _SuiteAndRows,
     workers: WorkerPool,
-    deadline: float | None,
+    deadline_s: float | None,
     display: Display,
 ) -> dict[str, Result]:
     """The first process's part: load the model, count what there is to compute, run each protocol."""
     with _open_engine(config, workers.process_count, display) as engine, contextlib.ExitStack() as stack:
         workers.show_message = display.message
-        if deadline is not None:
-            workers.is_expired = lambda: time.monotonic() > deadline
+        if deadline_s is not None:
+            workers.is_expired = lambda: time.monotonic() > deadline_s
         inputs = EvaluationInputs(*suite_and_rows, engine, workers)
-        runs = {
+        runs_by_protocol = {
             protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
             for protocol_name in config.result_paths_by_protocol
         }
         workload = Workload()
-        for run in runs.values():
-            run.count(workload)
+        for protocol_run in runs_by_protocol.values():
+            protocol_run.count(workload)
         display.expect(workload)
-        results: dict[str, Result] = {}
-        for protocol_name, run in runs.items():
+        results_by_protocol: dict[str, Result] = {}
+        for protocol_name, protocol_run in runs_by_protocol.items():
             try:
-                results[protocol_name] = run.run()
+                results_by_protocol[protocol_name] = protocol_run.run()
             except Interrupted as interruption:
                 earlier_results = "".join(
                     f"{finished_protocol} is in {config.result_paths_by_protocol[finished_protocol]}; "
-                    for finished_protocol in results
+                    for finished_protocol in results_by_protocol
                 )
                 raise Interrupted(f"{earlier_results}{interruption}") from None
-    return results
+    return results_by_protocol
 
 
 def run_helper(config: EvaluationConfig, connection: Connection, process_count: int) -> None:
     """Be one of `process_count` processes that answer: do what the first one sends. It also says what is wrong with the input."""
     with work_sharing.reply_with_errors(connection), _open_engine(config, process_count, SilentDisplay()) as engine:
-        encodings = {
+        encodings_by_protocol = {
             protocol_name: request_encoding.encoding_of_protocol(protocol_name, engine.tokenizer, engine.window_tokens)
             for protocol_name in config.result_paths_by_protocol
         }
-        work_sharing.answer_work_items(connection, lambda work_item: compute(engine.engine, encodings, work_item))
+        work_sharing.answer_work_items(
+            connection, lambda work_item: compute(engine.engine, encodings_by_protocol, work_item)
+        )
 
 
-def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
+def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine_config.engine_name == "hf":
         model_folder.check_model_folder(config.model_source.folder)
     tokenizers.load_tokenizer(config.model_source.folder)
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
-    rows = {
+    rows_by_task = {
         task.name: benchmark_rows.load_task_rows(
             task, config.benchmarks_folder, config.dataset_revisions_by_task.get(task.name)
         )
@@ -112,7 +114,7 @@ def _load_rows(config: EvaluationConfig) -> _SuiteAndRows:
     for path in config.result_paths_by_protocol.values():
         check_output_path(path)
         make_writable_folder(path.parent)
-    return suite, rows
+    return suite, rows_by_task
 
 
 @contextlib.contextmanager
@@ -122,14 +124,16 @@ def _open_engine(
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.limit_cpu_threads(process_count)
     needs_scores = any(not task.generates_text for task in config.tasks)
-    folder = config.model_source.folder
+    model_folder_path = config.model_source.folder
     with engine_choice.open_engine(
-        config.engine_config, folder, config.model_name, config.dtype, display.message, needs_scores
+        config.engine_config, model_folder_path, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:
-        tokenizer_disagreement = tokenizers.find_folder_disagreement(folder)
+        tokenizer_disagreement = tokenizers.find_folder_disagreement(model_folder_path)
         if tokenizer_disagreement is not None:
             display.message(f"{config.model_name}: {tokenizers.explain_disagreement(tokenizer_disagreement)}")
-        engine.model_description.update(config.model_source.describe() | model_folder.training_origin(folder))
+        engine.model_description.update(
+            config.model_source.describe() | model_folder.training_origin(model_folder_path)
+        )
         engine.model_description["tokenizer_note"] = (
             None if tokenizer_disagreement is None else str(tokenizer_disagreement)
         )

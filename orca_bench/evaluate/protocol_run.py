@@ -33,7 +33,7 @@ from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
 #: The file, beside the results, that caches answers as they are computed.
-ANSWERS_FILE_NAME = "answers.sqlite"
+ANSWER_CACHE_FILE_NAME = "answers.sqlite"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EvaluationInputs:
     """What the protocols of one evaluation share: the suite, the rows by task, the engine, and the processes that compute."""
 
     suite: Suite
-    rows: Mapping[str, BenchmarkRows]
+    rows_by_task: Mapping[str, BenchmarkRows]
     engine: LoadedEngine
     workers: WorkerPool
 
@@ -50,7 +50,7 @@ class EvaluationInputs:
 class ProtocolRun:
     """One protocol of an evaluation: its result so far and the file that it goes to, and the model as it answers under it.
 
-    `calls` are the requests of tasks that `count` has encoded and `run` has not yet run, by task.
+    `prepared_calls_by_task` are the requests of tasks that `count` has encoded and `run` has not yet run, by task.
     """
 
     config: EvaluationConfig
@@ -59,8 +59,8 @@ class ProtocolRun:
     protocol: protocols.RequestProtocol | Plain
     result: Result
     output: ResultOutput
-    model: HarnessModel
-    calls: dict[str, Call] = field(default_factory=dict)
+    harness_model: HarnessModel
+    prepared_calls_by_task: dict[str, Call] = field(default_factory=dict)
 
     def count(self, workload: Workload) -> None:
         """Add what there is to compute to a workload; of `plain` nothing is known before it runs.
@@ -73,8 +73,8 @@ class ProtocolRun:
             return
         for task in self.config.tasks:
             self.display.count(task, self.protocol.name)
-            documents = self.protocol.documents(task, self.inputs.rows[task.name], self.config.question_limit)
-            call = self.model.prepare(instances_of(task, self.protocol, documents))
+            documents = self.protocol.documents(task, self.inputs.rows_by_task[task.name], self.config.question_limit)
+            call = self.harness_model.prepare(instances_of(task, self.protocol, documents))
             if call.discards_tokens and not self.inputs.engine.returns_text_tokens:
                 raise UserError(
                     f"{task.title} under {self.protocol.name} throws the first tokens of some texts away, and the server "
@@ -83,8 +83,8 @@ class ProtocolRun:
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
             workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
-            workload.cached_tokens_by_kind[call.answer_kind] += self.model.cached_tokens(call)
-            self.calls[task.name] = call
+            workload.cached_tokens_by_kind[call.answer_kind] += self.harness_model.cached_tokens(call)
+            self.prepared_calls_by_task[task.name] = call
 
     def run(self) -> Result:
         """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
@@ -92,56 +92,56 @@ class ProtocolRun:
         try:
             for task in self.config.tasks:
                 questions += self._run_task(task, questions)
-        except (KeyboardInterrupt, OutOfTime) as reason:
-            raise self._interruption(reason) from None
+        except (KeyboardInterrupt, OutOfTime) as stop_reason:
+            raise self._interruption(stop_reason) from None
         return self.result
 
     def _run_task(self, task: Task, earlier_questions: list[Question]) -> list[Question]:
         """Run one task, and write the result with its questions after the earlier ones; returns its questions."""
-        start_time = time.time()
+        start_time_s = time.time()
         self.display.begin(task, self.protocol.name)
-        rows = self.inputs.rows[task.name]
-        outcome = self._evaluate_task(task, rows)
-        self.result.lm_eval[task.name] = outcome.lm_eval
-        model = self.model
+        task_rows = self.inputs.rows_by_task[task.name]
+        task_outcome = self._evaluate_task(task, task_rows)
+        self.result.lm_eval[task.name] = task_outcome.lm_eval
+        harness_model = self.harness_model
         entry = result_building.add_task_result(
             self.result,
             task,
-            rows,
+            task_rows,
             self.protocol,
-            outcome.questions,
-            outcome.requests_sha256,
-            tokens_sha256=model.tokens_sha256,
-            shortened_context_count=model.shortened_context_count,
-            server_shortened_context_count=model.server_shortened_context_count or None,
-            elapsed_seconds=round(time.time() - start_time, 1),
+            task_outcome.questions,
+            task_outcome.requests_sha256,
+            tokens_sha256=harness_model.tokens_sha256,
+            shortened_context_count=harness_model.shortened_context_count,
+            server_shortened_context_count=harness_model.server_shortened_context_count or None,
+            elapsed_seconds=round(time.time() - start_time_s, 1),
         )
-        self.output.write(self.result, [*earlier_questions, *outcome.questions])
+        self.output.write(self.result, [*earlier_questions, *task_outcome.questions])
         self.display.end(task, entry)
-        if model.cached_answer_count and model.cache is not None:
-            answer_count, cache_path = model.cached_answer_count, model.cache.database_path
+        if harness_model.cached_answer_count and harness_model.cache is not None:
+            answer_count, cache_path = harness_model.cached_answer_count, harness_model.cache.database_path
             self.display.message(f"{task.title}: {answer_count} answers were cached by an earlier run in {cache_path}")
-        return outcome.questions
+        return task_outcome.questions
 
     def _evaluate_task(self, task: Task, rows: BenchmarkRows) -> TaskOutcome:
         """The task's scored questions, through lm-eval's evaluator."""
         if isinstance(self.protocol, Plain):
             max_new_tokens = self.protocol.max_new_tokens_by_task.get(task.name, MAX_NEW_TOKENS)
-            self.model.begin(default_max_new_tokens=max_new_tokens)
-            return run_plain(self.model, task, rows, self.config.question_limit, max_new_tokens)
-        self.model.begin(self.calls.pop(task.name, None))
+            self.harness_model.begin(default_max_new_tokens=max_new_tokens)
+            return run_plain(self.harness_model, task, rows, self.config.question_limit, max_new_tokens)
+        self.harness_model.begin(self.prepared_calls_by_task.pop(task.name, None))
         # Made again and not kept since `count`: the strings of all tasks take gigabytes, their ids much less.
         documents = self.protocol.documents(task, rows, self.config.question_limit)
-        return run_documents(self.model, task, self.protocol, documents)
+        return run_documents(self.harness_model, task, self.protocol, documents)
 
-    def _interruption(self, reason: BaseException) -> Interrupted:
+    def _interruption(self, stop_reason: BaseException) -> Interrupted:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
         protocol_name = self.protocol.name
         finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
-        location = f", stored in {self.output.path}" if finished_tasks else ""
-        cause_text = " by --max-time" if isinstance(reason, OutOfTime) else ""
+        stored_location = f", stored in {self.output.path}" if finished_tasks else ""
+        stop_cause = " by --max-time" if isinstance(stop_reason, OutOfTime) else ""
         return Interrupted(
-            f"stopped{cause_text} after {finished_tasks or 'no task'} of protocol {protocol_name}{location}; "
+            f"stopped{stop_cause} after {finished_tasks or 'no task'} of protocol {protocol_name}{stored_location}; "
             "the same command goes on from there"
         )
 
@@ -171,7 +171,7 @@ def open_run(
     result.protocol.max_length = encoding.window_tokens
     result_path = config.result_paths_by_protocol[protocol_name]
     cache = AnswerCache(
-        result_path.parent / ANSWERS_FILE_NAME,
+        result_path.parent / ANSWER_CACHE_FILE_NAME,
         _cache_identity(engine, result),
         config.ignores_cached_answers,
         engine.probe_log_probability,
@@ -181,7 +181,7 @@ def open_run(
             display.message(cache.journal_note)
         harness_model = HarnessModel(engine.engine, encoding, cache, inputs.workers, protocol_name, display)
         output = ResultOutput(
-            result_path, result, {task.name: inputs.rows[task.name].hashes_by_split for task in config.tasks}
+            result_path, result, {task.name: inputs.rows_by_task[task.name].hashes_by_split for task in config.tasks}
         )
         for note in output.notes:
             display.message(note)
@@ -195,17 +195,17 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
     return protocols.protocol_by_name(protocol_name, config.system_text, config.max_new_tokens_by_task)
 
 
-def _model_warnings(config: EvaluationConfig, protocol: str, display: Display) -> list[str]:
+def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Display) -> list[str]:
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
     if config.engine_config.engine_name != "api" and (
-        unused_names := weights.check_weights(config.model_source.folder)
+        unused_weight_names := weights.check_weights(config.model_source.folder)
     ):
-        ellipsis = ", …" if len(unused_names) > 3 else ""
+        ellipsis = ", …" if len(unused_weight_names) > 3 else ""
         warnings.append(
-            f"the model has no place for some weights of its folder: {', '.join(unused_names[:3])}{ellipsis}"
+            f"the model has no place for some weights of its folder: {', '.join(unused_weight_names[:3])}{ellipsis}"
         )
-    if protocol == "orca" and model_folder.has_own_prompt(config.model_source.folder):
+    if protocol_name == "orca" and model_folder.has_own_prompt(config.model_source.folder):
         warnings.append(
             "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
         )

@@ -21,7 +21,7 @@ from lm_eval.api.task import Task as HarnessTask
 from orca_bench.results.models import Question
 
 #: The parts of lm-eval's result that a result keeps: samples stand in the file of questions, the machine once beside them.
-_RESULT_KEYS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
+_STORED_RESULT_KEYS = ("results", "groups", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
 
 
 @dataclass(frozen=True)
@@ -34,37 +34,40 @@ class TaskOutcome:
 
 
 def evaluate_tasks(
-    model: LM, tasks: Sequence[HarnessTask], limit: int | None = None, log_samples: bool = False
+    harness_model: LM,
+    harness_tasks: Sequence[HarnessTask],
+    document_limit: int | None = None,
+    should_log_samples: bool = False,
 ) -> dict[str, Any]:
-    """lm-eval's result of some tasks with a model; `log_samples` adds every document with the model's responses.
+    """lm-eval's result of some tasks with a model; `should_log_samples` adds every document with the model's responses.
 
     `evaluate` is called and not `simple_evaluate`, which asks git for the current folder's revision, lists the machine's
     packages, and gives nothing back where LOCAL_RANK is not 0. Standard errors are ours, by the right unit.
     """
-    hide_log()
-    tasks_by_name = {task.task_name: task for task in tasks}
-    with _without_bars():
+    hide_harness_log()
+    tasks_by_name = {task.task_name: task for task in harness_tasks}
+    with _without_progress_bars():
         return lm_eval.evaluator.evaluate(
-            lm=model,
+            lm=harness_model,
             task_dict={"tasks": tasks_by_name, "groups": {}, "group_map": {}},
-            limit=limit,
+            limit=document_limit,
             bootstrap_iters=0,
-            log_samples=log_samples,
+            log_samples=should_log_samples,
         )
 
 
-def hide_log() -> None:
+def hide_harness_log() -> None:
     """Keep lm-eval's notes for the authors of tasks off the terminal; its errors are shown."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
-def without_samples(result: dict[str, Any]) -> dict[str, Any]:
+def without_samples(harness_result: dict[str, Any]) -> dict[str, Any]:
     """lm-eval's result without samples and machine."""
-    return {key: result[key] for key in _RESULT_KEYS if key in result}
+    return {key: harness_result[key] for key in _STORED_RESULT_KEYS if key in harness_result}
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     """Keep lm_eval 0.4.13 from drawing a bar for every task that it builds requests of, through the bars of our own display.
 
     It has no switch for that. tests/evaluate/harness/test_lm_eval_run.py fails when the name moves or the bar goes.

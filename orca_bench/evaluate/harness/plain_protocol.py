@@ -22,7 +22,7 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.lm_eval_instances import answer_of
-from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_log, without_samples
+from orca_bench.evaluate.harness.lm_eval_run import TaskOutcome, evaluate_tasks, hide_harness_log, without_samples
 from orca_bench.evaluate.protocols import default_token_limits
 from orca_bench.evaluate.protocols.protocol import Answer, describe_token_limits, parts_of_task
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
@@ -83,9 +83,9 @@ def run_plain(
     """
     harness_task_facts = harness_facts(task)
     parts_in_order = list(harness_parts(task, rows))
-    with _without_bars():
+    with _without_progress_bars():
         harness_tasks = load_harness_tasks(task, parts_in_order)
-        harness_result = evaluate_tasks(model, harness_tasks, question_limit, log_samples=True)
+        harness_result = evaluate_tasks(model, harness_tasks, question_limit, should_log_samples=True)
     questions: list[Question] = []
     requests: list[Any] = []
     for harness_part in parts_in_order:
@@ -128,7 +128,7 @@ def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
 
 def load_harness_tasks(task: Task, parts_in_order: Sequence[HarnessPart]) -> list[HarnessTask]:
     """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
-    hide_log()
+    hide_harness_log()
     task_files_folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
     task_manager = TaskManager(include_path=str(task_files_folder), include_defaults=False)
     for harness_part in parts_in_order:
@@ -203,7 +203,7 @@ def _score(task: Task, row: Row, harness_score: float, sample: Mapping[str, Any]
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     """Keep `datasets` from drawing a bar for every split that lm-eval maps over; its downloads keep theirs."""
     import datasets
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from openai.types import Completion, Model
 
-_MAX_RETRIES = 6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
+_MAX_REQUEST_RETRIES = (
+    6  # of a request that met a full queue, a failure of the server or a broken connection; waits grow
+)
 #: Seconds that the first answers of a server may take: some load weights or compile kernels only then.
-FIRST_ANSWER_S = 1800.0
-_CONNECT_S = 60.0
-_PROPERTIES_S = 30.0  # to answer a question that only llama.cpp's server knows
+FIRST_ANSWER_TIMEOUT_S = 1800.0
+_CONNECT_TIMEOUT_S = 60.0
+_PROPERTIES_TIMEOUT_S = 30.0  # to answer a question that only llama.cpp's server knows
 _REDACTION = "***"
 
 _T = TypeVar("_T")
@@ -36,89 +38,93 @@ _T = TypeVar("_T")
 class Address:
     """A server's address in parts.
 
-    `url` has no secret; `query` and `headers` hold them. `display_url` has stars in their place. `secrets` are the texts to
-    hide wherever they appear.
+    `url_without_secrets` has no secret; `query_parameters` and `authorization_headers` hold them. `redacted_url` has stars in
+    their place. `secret_texts` are the texts to hide wherever they appear.
     """
 
-    url: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    display_url: str
-    secrets: tuple[str, ...]
+    url_without_secrets: str
+    query_parameters: dict[str, str]
+    authorization_headers: dict[str, str]
+    redacted_url: str
+    secret_texts: tuple[str, ...]
 
     @staticmethod
-    def parse(text: str) -> Address:
+    def parse(url_text: str) -> Address:
         """The parts of an address; raises UserError where it is no http address, without repeating it."""
-        invalid_error = UserError(
+        not_an_address_error = UserError(
             "not the address of a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say"
         )
         try:
-            url_parts = urlsplit(text.strip())
+            url_parts = urlsplit(url_text.strip())
             host, port = url_parts.hostname, url_parts.port
         except ValueError:
-            raise invalid_error from None
+            raise not_an_address_error from None
         if not host or url_parts.scheme not in ("http", "https"):
-            raise invalid_error
+            raise not_an_address_error
         host_name = f"[{host}]" if ":" in host else host
         host_and_port = f"{host_name}:{port}" if port else host_name
-        query = dict(parse_qsl(url_parts.query, keep_blank_values=True))
-        secrets = [secret_value for query_pair in parse_qsl(url_parts.query) for secret_value in query_pair[1:]]
-        headers: dict[str, str] = {}
+        query_parameters = dict(parse_qsl(url_parts.query, keep_blank_values=True))
+        secret_texts = [secret_value for query_pair in parse_qsl(url_parts.query) for secret_value in query_pair[1:]]
+        authorization_headers: dict[str, str] = {}
         redacted_login = ""
         if url_parts.username or url_parts.password:
-            user, password = unquote(url_parts.username or ""), unquote(url_parts.password or "")
-            headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+            user_name, password = unquote(url_parts.username or ""), unquote(url_parts.password or "")
+            authorization_headers["Authorization"] = (
+                "Basic " + base64.b64encode(f"{user_name}:{password}".encode()).decode()
+            )
             # A name without a password may be a token itself.
-            secrets += [secret for secret in (url_parts.username, url_parts.password, user, password) if secret]
+            secret_texts += [
+                secret for secret in (url_parts.username, url_parts.password, user_name, password) if secret
+            ]
             redacted_login = f"{_REDACTION}@"
-        path = url_parts.path.rstrip("/")
-        hidden_query = "&".join(f"{key}={_REDACTION}" for key in query)
+        url_path = url_parts.path.rstrip("/")
+        redacted_query = "&".join(f"{key}={_REDACTION}" for key in query_parameters)
         return Address(
-            urlunsplit((url_parts.scheme, host_and_port, path, "", "")),
-            query,
-            headers,
-            urlunsplit((url_parts.scheme, redacted_login + host_and_port, path, hidden_query, "")),
-            tuple(sorted({secret for secret in secrets if len(secret) > 2}, key=len, reverse=True)),
+            urlunsplit((url_parts.scheme, host_and_port, url_path, "", "")),
+            query_parameters,
+            authorization_headers,
+            urlunsplit((url_parts.scheme, redacted_login + host_and_port, url_path, redacted_query, "")),
+            tuple(sorted({secret for secret in secret_texts if len(secret) > 2}, key=len, reverse=True)),
         )
 
     def redact(self, text: str) -> str:
         """A text without this address's secrets and without the key."""
-        for secret in (*self.secrets, os.environ.get("OPENAI_API_KEY") or ""):
-            if secret:
-                text = text.replace(secret, _REDACTION)
+        for secret_text in (*self.secret_texts, os.environ.get("OPENAI_API_KEY") or ""):
+            if secret_text:
+                text = text.replace(secret_text, _REDACTION)
         return text
 
 
 class Endpoint:
-    """The server at `base_url` (…/v1), serving `model`; None takes the only one it lists. The key is OPENAI_API_KEY.
+    """The server at `base_url` (…/v1), serving a model, by default the only one it lists. The key is OPENAI_API_KEY.
 
-    `window` is how many tokens a request and its answer may have together, as far as the server says, else None. An answer
-    may take `timeout` seconds. Raises UserError where no server is there, or it serves another model.
+    `window_tokens` is how many tokens a request and its answer may have together, as far as the server says, else None. An answer
+    may take `timeout_s` seconds. Raises UserError where no server is there, or it serves another model.
     """
 
-    def __init__(self, base_url: str, model: str | None = None, timeout: float = 600.0):
+    def __init__(self, base_url: str, requested_model_name: str | None = None, timeout_s: float = 600.0):
         import openai
 
-        self._openai, self._address, self._timeout = openai, Address.parse(base_url), timeout
+        self._openai, self._address, self._timeout_s = openai, Address.parse(base_url), timeout_s
         self._runner = asyncio.Runner()
         self._client = openai.AsyncOpenAI(
-            base_url=self._address.url,
+            base_url=self._address.url_without_secrets,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            default_query=self._address.query,
-            default_headers=self._address.headers,
-            max_retries=_MAX_RETRIES,
-            timeout=openai.Timeout(timeout, connect=_CONNECT_S),
+            default_query=self._address.query_parameters,
+            default_headers=self._address.authorization_headers,
+            max_retries=_MAX_REQUEST_RETRIES,
+            timeout=openai.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S),
         )
         try:
-            self._look_up_model(model)
+            self._look_up_model(requested_model_name)
         except BaseException:
             self.close()
             raise
 
     @property
-    def display_url(self) -> str:
+    def redacted_url(self) -> str:
         """The address without its secrets."""
-        return self._address.display_url
+        return self._address.redacted_url
 
     def close(self) -> None:
         """Cancel the requests that are under way, and close all connections."""
@@ -130,45 +136,49 @@ class Endpoint:
         """Wait for some requests; `close` cancels those that are under way when this is interrupted."""
         return self._runner.run(coroutine)
 
-    async def complete(self, ids: list[int], is_first: bool = False, **options: Any) -> Completion:
-        """One completion of the prompt `ids` at temperature 0; `options` are those of the completions API.
+    async def complete(self, prompt_ids: list[int], is_first_request: bool = False, **options: Any) -> Completion:
+        """One completion of the prompt `prompt_ids` at temperature 0; `options` are those of the completions API.
 
-        With `is_first` the answer may take FIRST_ANSWER_S. Raises UserError for what a server does instead.
+        With `is_first_request` the answer may take FIRST_ANSWER_TIMEOUT_S. Raises UserError for what a server does instead.
         """
-        timeout_seconds = max(self._timeout, FIRST_ANSWER_S) if is_first else self._timeout
-        client_timeout = self._openai.Timeout(timeout_seconds, connect=_CONNECT_S)
+        answer_timeout_s = max(self._timeout_s, FIRST_ANSWER_TIMEOUT_S) if is_first_request else self._timeout_s
+        client_timeout = self._openai.Timeout(answer_timeout_s, connect=_CONNECT_TIMEOUT_S)
         create_completion = self._client.completions.create
         completion = await self.request(
-            lambda: create_completion(model=self.model, prompt=ids, temperature=0, timeout=client_timeout, **options),
-            timeout_seconds,
+            lambda: create_completion(
+                model=self.model_name, prompt=prompt_ids, temperature=0, timeout=client_timeout, **options
+            ),
+            answer_timeout_s,
         )
         if not completion.choices:
-            raise UserError("the server's completion has no choice", where=self.display_url)
+            raise UserError("the server's completion has no choice", where=self.redacted_url)
         return completion
 
-    async def request(self, send: Callable[[], Awaitable[_T]], timeout: float) -> _T:
-        """The answer to what `send` sends, which may take `timeout` seconds; every failure is a UserError of one line."""
+    async def request(self, send: Callable[[], Awaitable[_T]], timeout_s: float) -> _T:
+        """The answer to what `send` sends, which may take `timeout_s` seconds; every failure is a UserError of one line."""
         openai = self._openai
         try:
             return await send()
         except openai.APIStatusError as error:
-            raise RequestRefused(error.status_code, self._one_line(error.message, 300), self.display_url) from None
+            raise RequestRefused(error.status_code, self._one_line(error.message, 300), self.redacted_url) from None
         except openai.APIConnectionError as error:
             # An APITimeoutError too: httpx says whether it was the connection or the answer that took so long.
             if type(error.__cause__).__name__ in ("ReadTimeout", "WriteTimeout"):
                 raise UserError(
-                    f"the server has not answered a request within {timeout:g} s",
-                    where=self.display_url,
+                    f"the server has not answered a request within {timeout_s:g} s",
+                    where=self.redacted_url,
                     hint="it is slow, or it hangs; fewer requests at a time (--concurrency) are each answered sooner",
                 ) from None
             underlying_error = error.__cause__ or error
             cause_text = self._one_line(underlying_error, 200) or type(underlying_error).__name__
             raise UserError(
-                f"cannot reach the server ({cause_text})", where=self.display_url, hint=self._unreached_hint(cause_text)
+                f"cannot reach the server ({cause_text})",
+                where=self.redacted_url,
+                hint=self._unreached_hint(cause_text),
             ) from None
         except (openai.OpenAIError, ValueError, AttributeError, TypeError) as error:
             line = self._one_line(error, 200)
-            raise UserError(f"not an answer of a completions server ({line})", where=self.display_url) from None
+            raise UserError(f"not an answer of a completions server ({line})", where=self.redacted_url) from None
 
     def _unreached_hint(self, cause_text: str) -> str:
         """What to do about a connection that failed; OpenSSL and httpx 0.28 say what a server of the other scheme does."""
@@ -176,58 +186,65 @@ class Endpoint:
             return "it speaks no TLS: does its address begin with http://?"
         if "CERTIFICATE_VERIFY_FAILED" in cause_text:
             return "SSL_CERT_FILE names a file of the certificates that are trusted"
-        if self._address.url.startswith("http:") and ("disconnected" in cause_text or cause_text == "ReadError"):
+        if self._address.url_without_secrets.startswith("http:") and (
+            "disconnected" in cause_text or cause_text == "ReadError"
+        ):
             return "is it running, and does its address begin with https://?"
         return "is it running?"
 
-    def _one_line(self, message: Exception | str, length: int) -> str:
-        return one_line(self._address.redact(str(message)), length)
+    def _one_line(self, message: Exception | str, max_length: int) -> str:
+        return one_line(self._address.redact(str(message)), max_length)
 
-    def _look_up_model(self, requested_name: str | None) -> None:
-        """Set `model`, the name under which it is served, and `window`."""
+    def _look_up_model(self, requested_model_name: str | None) -> None:
+        """Set `model_name`, the name under which it is served, and `window_tokens`."""
         # Once only: a server that is not there now will not come.
         client_without_retries = self._client.with_options(max_retries=0)
 
         async def list_models() -> list[Model]:
-            return [model async for model in client_without_retries.models.list()]
+            return [listed_model async for listed_model in client_without_retries.models.list()]
 
-        models = self.run(self.request(list_models, self._timeout))
-        model_names = [model.id for model in models]
-        if requested_name is not None and model_names and requested_name not in model_names:
+        listed_models = self.run(self.request(list_models, self._timeout_s))
+        listed_model_names = [listed_model.id for listed_model in listed_models]
+        if requested_model_name is not None and listed_model_names and requested_model_name not in listed_model_names:
             raise UserError(
-                f"the server has no model '{requested_name}'",
-                where=self.display_url,
-                hint=f"it has {', '.join(model_names[:5])}",
+                f"the server has no model '{requested_model_name}'",
+                where=self.redacted_url,
+                hint=f"it has {', '.join(listed_model_names[:5])}",
             )
-        if requested_name is None and len(model_names) != 1:
+        if requested_model_name is None and len(listed_model_names) != 1:
             raise UserError(
-                f"the server lists {len(model_names)} models ({', '.join(model_names[:5])})",
-                where=self.display_url,
+                f"the server lists {len(listed_model_names)} models ({', '.join(listed_model_names[:5])})",
+                where=self.redacted_url,
                 hint="name one with --served-model",
             )
-        self.model: str = requested_name or model_names[0]
-        model_entry = next((model for model in models if model.id == self.model), None)
+        self.model_name: str = requested_model_name or listed_model_names[0]
+        matching_model = next(
+            (listed_model for listed_model in listed_models if listed_model.id == self.model_name),
+            None,
+        )
         # vLLM and SGLang say max_model_len there; llama.cpp says n_ctx, what one of its slots holds, elsewhere.
-        self.window = _positive_int(getattr(model_entry, "max_model_len", None)) or self._slot_size(
+        self.window_tokens = _positive_int(getattr(matching_model, "max_model_len", None)) or self._slot_window_tokens(
             client_without_retries
         )
 
-    def _slot_size(self, client: AsyncOpenAI) -> int | None:
+    def _slot_window_tokens(self, openai_client: AsyncOpenAI) -> int | None:
         """The window of a slot of llama.cpp's server in tokens; None of any other server."""
-        url = self._address.url.removesuffix("/v1") + "/props"
+        properties_url = self._address.url_without_secrets.removesuffix("/v1") + "/props"
         with contextlib.suppress(Exception):  # most servers do not have it
-            properties: Any = self.run(asyncio.wait_for(client.get(url, cast_to=object), _PROPERTIES_S))
+            properties: Any = self.run(
+                asyncio.wait_for(openai_client.get(properties_url, cast_to=object), _PROPERTIES_TIMEOUT_S)
+            )
             return _positive_int(properties["default_generation_settings"]["n_ctx"])
         return None
 
 
 class RequestRefused(UserError):
-    """The server answered with an HTTP error, whose code is `status`."""
+    """The server answered with an HTTP error, whose code is `status_code`."""
 
-    def __init__(self, status: int, message: str, where: str):
-        self.status = status
+    def __init__(self, status_code: int, message: str, where: str):
+        self.status_code = status_code
         hints = {404: "the address ends in /v1 as a rule", 401: "the key is read from OPENAI_API_KEY"}
-        super().__init__(f"the server refused ({status}): {message}", where=where, hint=hints.get(status))
+        super().__init__(f"the server refused ({status_code}): {message}", where=where, hint=hints.get(status_code))
 
 
 def _positive_int(json_value: Any) -> int | None:

@@ -19,14 +19,14 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-_GRACE_S = 5  # between SIGTERM and SIGKILL
-_END_S = 60  # that the supervisor may take to end: the grace and more on a machine that is busy
-_POLL_S = 0.1
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+_TERMINATION_GRACE_S = 5  # between SIGTERM and SIGKILL
+_SUPERVISOR_END_TIMEOUT_S = 60  # that the supervisor may take to end: the grace and more on a machine that is busy
+_POLL_INTERVAL_S = 0.1
+_PRCTL_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
-def start(command: Sequence[str], log_file: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a program, in a session of its own, that writes to `log_file`; returns its supervisor. See `end`."""
+def start_program(command: Sequence[str], log_file: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a program, in a session of its own, that writes to `log_file`; returns its supervisor. See `end_program`."""
     # -I: neither this folder, whose modules may have the names of Python's, nor PYTHONPATH is searched for modules.
     supervisor_command = [sys.executable, "-I", __file__, *command]
     return subprocess.Popen(
@@ -34,33 +34,33 @@ def start(command: Sequence[str], log_file: IO[bytes]) -> subprocess.Popen[bytes
     )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end_program(supervisor_process: subprocess.Popen[bytes]) -> None:
     """End a program that was started here, and all processes of its session: SIGTERM, and some seconds later SIGKILL."""
-    if process.stdin is not None:
+    if supervisor_process.stdin is not None:
         with contextlib.suppress(OSError):
-            process.stdin.close()
+            supervisor_process.stdin.close()
     try:
-        process.wait(_END_S)
+        supervisor_process.wait(_SUPERVISOR_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        supervisor_process.kill()
+        supervisor_process.wait()
 
 
 def _supervise(command: list[str]) -> int:
     """Run a program until it ends, standard input closes, or SIGTERM comes; its exit code as a shell has it."""
-    closing_event = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: closing_event.set())
+    stop_event = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop_event.set())
 
     def watch_stdin() -> None:
         while os.read(0, 1024):
             pass
-        closing_event.set()
+        stop_event.set()
 
     threading.Thread(target=watch_stdin, daemon=True).start()
     program = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_end_with_supervisor
     )
-    while program.poll() is None and not closing_event.wait(_POLL_S):
+    while program.poll() is None and not stop_event.wait(_POLL_INTERVAL_S):
         pass
     _end_session(program)
     return program.returncode if program.returncode >= 0 else 128 - program.returncode
@@ -69,15 +69,15 @@ def _supervise(command: list[str]) -> int:
 def _end_with_supervisor() -> None:
     """In the program, before it is executed: have the system end it where the supervisor is killed itself."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PRCTL_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _end_session(program: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_S
-    while time.monotonic() < deadline and _is_session_alive(program):
-        time.sleep(_POLL_S)
+    deadline_s = time.monotonic() + _TERMINATION_GRACE_S
+    while time.monotonic() < deadline_s and _is_session_alive(program):
+        time.sleep(_POLL_INTERVAL_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(program.pid, signal.SIGKILL)
     program.wait()

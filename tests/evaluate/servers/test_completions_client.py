@@ -122,8 +122,12 @@ def test_a_server_that_takes_no_options_but_openais_is_asked_without_and_said_to
     url, server = served("strict")
     api = connect(url)
     api.check()
-    assert "extra_body" not in api.sampling and "top_k" not in server.requests[-1] and server.requests[-1]["top_p"] == 1
-    assert any("takes neither top_k nor a repetition penalty" in line for line in api.differences)
+    assert (
+        "extra_body" not in api.sampling_options
+        and "top_k" not in server.requests[-1]
+        and server.requests[-1]["top_p"] == 1
+    )
+    assert any("takes neither top_k nor a repetition penalty" in line for line in api.difference_sentences)
 
 
 def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anything_is_asked(
@@ -151,9 +155,12 @@ def test_tokens_that_are_to_be_thrown_away_and_are_not_told_are_said_before_anyt
 )
 def test_an_address_is_shown_without_its_secrets(text, display_url):
     address = Address.parse(text)
-    assert address.display_url == display_url
+    assert address.redacted_url == display_url
     for secret in ("pass%40word", "pass@word", "tokenvalue", "abcdef"):
-        assert secret not in address.url + address.redact(f"cannot open {text} with {secret}") or secret not in text
+        assert (
+            secret not in address.url_without_secrets + address.redact(f"cannot open {text} with {secret}")
+            or secret not in text
+        )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +194,7 @@ def test_a_key_in_a_servers_refusal_is_not_repeated(connect, served, monkeypatch
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
     url, server = served()
     api = connect(url)
-    api._endpoint.model = "no such, says key-of-mine"
+    api._endpoint.model_name = "no such, says key-of-mine"
     message = api._endpoint._one_line("Incorrect API key provided: key-of-mine", 300)
     assert message == "Incorrect API key provided: ***"
 
@@ -207,8 +214,8 @@ def test_an_evaluation_of_a_server_that_hangs_ends_when_it_is_told_to(served, ti
 
 @pytest.mark.parametrize("name", ["complete", "check"])
 def test_a_server_that_does_not_answer_in_time_is_not_said_to_be_absent(served, monkeypatch, name):
-    monkeypatch.setattr(completions_client, "_MAX_RETRIES", 0)
-    monkeypatch.setattr(completions_client, "FIRST_ANSWER_S", 0.5)
+    monkeypatch.setattr(completions_client, "_MAX_REQUEST_RETRIES", 0)
+    monkeypatch.setattr(completions_client, "FIRST_ANSWER_TIMEOUT_S", 0.5)
     url, server = served("hangs")
     server.quick = 0
     with contextlib.closing(ServerEngine(url)) as engine, pytest.raises(UserError) as refusal:
@@ -273,9 +280,9 @@ def test_the_vllm_server_ends_with_its_command_whatever_ends_it(vllm, tiny_model
 
 def test_a_program_ends_with_what_watches_it_and_gives_its_exit_code(tmp_path):
     with open(tmp_path / "log", "wb") as log:
-        process = supervisor.start([sys.executable, "-c", "raise SystemExit(7)"], log)
+        process = supervisor.start_program([sys.executable, "-c", "raise SystemExit(7)"], log)
         assert process.wait(PATIENCE_S) == 7
-        watching = [supervisor.start(["sleep", "10000"], log) for _ in range(2)]
+        watching = [supervisor.start_program(["sleep", "10000"], log) for _ in range(2)]
 
     def sleeping():
         children = [child for one in watching for child in psutil.Process(one.pid).children()]
@@ -285,6 +292,6 @@ def test_a_program_ends_with_what_watches_it_and_gives_its_exit_code(tmp_path):
     children = eventually(sleeping)
     killed, ended = watching
     killed.kill()
-    supervisor.end(ended)
+    supervisor.end_program(ended)
     _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
     assert not alive

@@ -104,7 +104,10 @@ def test_tasks_through_a_server_give_the_result_of_the_engine_here(served, tiny_
 
 def test_a_busy_server_is_asked_again(connect, served):
     url, server = served("busy")
-    assert len(connect(url, concurrency=2).log_likelihoods([ScoredSequence([1, 5, n], 2) for n in range(9)])) == 9
+    assert (
+        len(connect(url, max_concurrent_requests=2).log_likelihoods([ScoredSequence([1, 5, n], 2) for n in range(9)]))
+        == 9
+    )
     assert len(server.requests) > 9
 
 
@@ -149,7 +152,7 @@ def test_refusals_unknown_models_and_absent_servers_are_named(connect, served):
 def test_a_server_is_probed_within_its_window(served, window):
     url, server = served(None, window)
     with contextlib.closing(ServerEngine(url)) as api:
-        assert api.check().value < 0 and api.returns_tokens
+        assert api.check().log_probability < 0 and api.returns_text_tokens
     assert all(len(request["prompt"]) + request["max_tokens"] <= window for request in server.requests)
 
 
@@ -181,7 +184,7 @@ def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
     lines, config = [], EngineConfig("vllm", tensor_parallel_size=2, max_concurrent_requests=2)
     with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
         assert started.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
-        url = started.engine.base_url
+        url = started.engine.redacted_url
     assert "vLLM is starting; its log: " in lines[0]
     with pytest.raises(UserError, match="cannot reach"):
         connect(url)
