@@ -79,8 +79,8 @@ def shape_of_columns(columns: tuple[str, ...]) -> ColumnShape:
 
     Raises UserError, without a place, for columns of no known shape and of more than one.
     """
-    column_names = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
-    fitting_shapes = [shape for shape in KNOWN_COLUMN_SHAPES if shape.columns <= set(column_names)]
+    row_column_by_name = {name.strip().lower(): name for name in columns} | {name: name for name in columns}
+    fitting_shapes = [shape for shape in KNOWN_COLUMN_SHAPES if shape.columns <= set(row_column_by_name)]
     fitting_shapes = [
         shape
         for shape in fitting_shapes
@@ -97,22 +97,30 @@ def shape_of_columns(columns: tuple[str, ...]) -> ColumnShape:
         )
         raise UserError(f"columns can be read as {shape_descriptions}", hint=_MAP_OPTION_HINT)
     shape = fitting_shapes[0]
-    question_column = next((column for column in _QUESTION_COLUMNS if column in column_names), None)
+    question_column = next((column for column in _QUESTION_COLUMNS if column in row_column_by_name), None)
     if question_column:
         raise UserError(f"column '{question_column}' would be left out of the instruction", hint=_MAP_OPTION_HINT)
-    optional_columns = {
-        "input": _only_present_column(_INPUT_COLUMNS, column_names, shape),
-        "system": _only_present_column(_SYSTEM_COLUMNS, column_names, shape),
+    optional_column_by_field = {
+        "input": _only_present_column(_INPUT_COLUMNS, row_column_by_name, shape),
+        "system": _only_present_column(_SYSTEM_COLUMNS, row_column_by_name, shape),
     }
-    shape_columns = {field: column_names[column] for field in SHAPE_FIELDS if (column := getattr(shape, field))}
-    columns_by_field: dict[str, Any] = {
-        field: column for field, column in optional_columns.items() if column
-    } | shape_columns
-    return dataclasses.replace(shape, **columns_by_field)
+    own_column_by_field = {
+        field: row_column_by_name[column] for field in SHAPE_FIELDS if (column := getattr(shape, field))
+    }
+    row_column_by_field: dict[str, Any] = {
+        field: column for field, column in optional_column_by_field.items() if column
+    } | own_column_by_field
+    return dataclasses.replace(shape, **row_column_by_field)
 
 
-def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: ColumnShape) -> str | None:
-    present_columns = [names[column] for column in columns if column in names and column not in shape.columns]
+def _only_present_column(
+    candidate_columns: Iterable[str], row_column_by_name: dict[str, str], shape: ColumnShape
+) -> str | None:
+    present_columns = [
+        row_column_by_name[column]
+        for column in candidate_columns
+        if column in row_column_by_name and column not in shape.columns
+    ]
     if len(present_columns) > 1:
         raise UserError(
             f"columns {' and '.join(present_columns)} can be read as one and the same", hint=_MAP_OPTION_HINT
@@ -120,28 +128,28 @@ def _only_present_column(columns: Iterable[str], names: dict[str, str], shape: C
     return present_columns[0] if present_columns else None
 
 
-def shape_of_options(options: Iterable[str]) -> ColumnShape | None:
+def shape_of_options(map_options: Iterable[str]) -> ColumnShape | None:
     """The shape that `--map` describes (`instruction=COLUMN,response=COLUMN`), or None where there is no option.
 
     Raises UserError where it is not such a list.
     """
-    columns_by_field: dict[str, Any] = {}
+    column_by_field: dict[str, Any] = {}
     option_keys = ("instruction", "input", "response", "system", "messages")
-    for option in options:
-        for pair in re.split(rf",\s*(?=(?:{'|'.join(option_keys)})\s*=)", option):
-            key, separator, column = (pair_part.strip() for pair_part in pair.partition("="))
+    for option in map_options:
+        for key_and_column in re.split(rf",\s*(?=(?:{'|'.join(option_keys)})\s*=)", option):
+            key, separator, column = (pair_part.strip() for pair_part in key_and_column.partition("="))
             if not separator or not column or key not in option_keys:
                 hint = (
                     spelling_hint(key, option_keys)
                     or f"e.g. instruction=prompt,response=answer; keys are {', '.join(option_keys)}"
                 )
-                raise UserError(f"'{pair}' does not say where something is", where="--map", hint=hint)
-            if columns_by_field.setdefault("turns" if key == "messages" else key, column) != column:
+                raise UserError(f"'{key_and_column}' does not say where something is", where="--map", hint=hint)
+            if column_by_field.setdefault("turns" if key == "messages" else key, column) != column:
                 raise UserError(f"'{key}' twice", where="--map")
-    if not columns_by_field:
+    if not column_by_field:
         return None
-    if "turns" not in columns_by_field and not {"instruction", "response"} <= set(columns_by_field):
+    if "turns" not in column_by_field and not {"instruction", "response"} <= set(column_by_field):
         raise UserError("instruction and response are needed", where="--map", hint="instruction=COLUMN,response=COLUMN")
-    if "turns" in columns_by_field and set(columns_by_field) & {"instruction", "response", "input"}:
+    if "turns" in column_by_field and set(column_by_field) & {"instruction", "response", "input"}:
         raise UserError("messages hold instruction and response already", where="--map")
-    return ColumnShape("--map", **columns_by_field)
+    return ColumnShape("--map", **column_by_field)

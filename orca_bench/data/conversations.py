@@ -29,27 +29,27 @@ class Exchange:
     problem: str = ""
 
 
-def exchange_of_messages(messages: Any, where: str) -> Exchange:
+def exchange_of_messages(messages: Any, location: str) -> Exchange:
     """The exchange of a conversation of an optional system message, one question and one answer.
 
     Raises UserError where `messages` is not a list of messages.
     """
     if isinstance(messages, str):  # a table holds them as JSON
-        messages = parse_json(messages, where)
+        messages = parse_json(messages, location)
     if not isinstance(messages, list):
-        raise UserError(f"a {type(messages).__name__}, not a list of messages", where=where)
-    turns = [_parse_turn(message, where) for message in messages]
-    problem = next((problem for _, _, problem in turns if problem), "")
-    system_texts = [text for role, text, _ in turns if role == "system"]
-    roles = [role for role, _, _ in turns if role != "system"]
+        raise UserError(f"a {type(messages).__name__}, not a list of messages", where=location)
+    role_text_problem_of_turns = [_parse_turn(message, location) for message in messages]
+    problem = next((problem for _, _, problem in role_text_problem_of_turns if problem), "")
+    system_texts = [text for role, text, _ in role_text_problem_of_turns if role == "system"]
+    roles = [role for role, _, _ in role_text_problem_of_turns if role != "system"]
     if not problem and roles != ["user", "assistant"]:
         problem = _role_order_problem(roles)
-    if not problem and (len(system_texts) > 1 or (system_texts and turns[0][0] != "system")):
+    if not problem and (len(system_texts) > 1 or (system_texts and role_text_problem_of_turns[0][0] != "system")):
         problem = "with a system message between the turns"
     if problem:
         return Exchange(None, "", "", problem)
-    user, assistant = (text for role, text, _ in turns if role != "system")
-    return Exchange(system_texts[0] if system_texts else None, user, assistant)
+    user_text, assistant_text = (text for role, text, _ in role_text_problem_of_turns if role != "system")
+    return Exchange(system_texts[0] if system_texts else None, user_text, assistant_text)
 
 
 def _role_order_problem(roles: list[str]) -> str:
@@ -62,25 +62,26 @@ def _role_order_problem(roles: list[str]) -> str:
     return "of several turns"
 
 
-def _parse_turn(message: Any, where: str) -> tuple[str, str, str]:
+def _parse_turn(message: Any, location: str) -> tuple[str, str, str]:
     """(role, text, problem) of one message."""
     if not isinstance(message, dict):
-        raise UserError(f"a {type(message).__name__}, not a message", where=where)
+        raise UserError(f"a {type(message).__name__}, not a message", where=location)
     role_name = message.get("role", message.get("from"))
-    content = message.get("content", message.get("value"))
+    message_content = message.get("content", message.get("value"))
     if not isinstance(role_name, str):
-        raise UserError("a message without a role", where=where, hint='expected {"role": "user", "content": "…"}')
+        raise UserError("a message without a role", where=location, hint='expected {"role": "user", "content": "…"}')
     role = _ROLE_BY_NAME.get(role_name.strip().lower())
     if role is None:
         return "", "", f"with a message of '{role_name[:20]}'"
-    if isinstance(content, list) and all(isinstance(content_part, dict) for content_part in content):
+    if isinstance(message_content, list) and all(isinstance(content_part, dict) for content_part in message_content):
         if not all(
-            content_part.get("type") == "text" and isinstance(content_part.get("text"), str) for content_part in content
+            content_part.get("type") == "text" and isinstance(content_part.get("text"), str)
+            for content_part in message_content
         ):
             return role, "", "with content that is no text"
-        content = "".join(content_part["text"] for content_part in content)
-    if content is None:
+        message_content = "".join(content_part["text"] for content_part in message_content)
+    if message_content is None:
         return role, "", "" if not message.get("tool_calls") else "that call a tool"
-    if not isinstance(content, str):
-        raise UserError(f"a message's content is a {type(content).__name__}, not a text", where=where)
-    return role, content, ""
+    if not isinstance(message_content, str):
+        raise UserError(f"a message's content is a {type(message_content).__name__}, not a text", where=location)
+    return role, message_content, ""

@@ -52,65 +52,72 @@ class ConversionReport:
 
 
 def convert_to_records(
-    paths: Sequence[Path],
-    out: Path,
-    systems: Sequence[int] | None = None,
+    instruction_paths: Sequence[Path],
+    records_path: Path,
+    assigned_system_ids: Sequence[int] | None = None,
     seed: int = 0,
-    mapping: column_shapes.ColumnShape | None = None,
-    strict: bool = False,
-    progress: Callable[[int], None] = lambda done: None,
+    column_shape: column_shapes.ColumnShape | None = None,
+    refuses_incomplete_rows: bool = False,
+    report_record_count: Callable[[int], None] = lambda done: None,
 ) -> ConversionReport:
-    """Write the records of all files to `out`.
+    """Write the records of all files to `records_path`.
 
-    `systems` are the ids of the messages to assign to rows without a system message, whatever set they are of; None assigns
-    one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record is left,
-    and with `strict` at the first row that would be left out; also where `out` is one of the files.
+    `assigned_system_ids` are the ids of the messages to assign to rows without a system message, whatever set they are of; None
+    assigns one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record
+    is left, and with `refuses_incomplete_rows` at the first row that would be left out; also where `records_path` is one of the
+    files.
     """
-    _check_output_is_not_input(out, paths)
+    _check_output_is_not_input(records_path, instruction_paths)
     report = ConversionReport()
-    make_writable_folder(out.parent)
-    with open_text_replacement(out) as handle:
-        for record in _convert_rows(paths, systems, seed, mapping, strict, report):
+    make_writable_folder(records_path.parent)
+    with open_text_replacement(records_path) as handle:
+        for record in _convert_rows(
+            instruction_paths, assigned_system_ids, seed, column_shape, refuses_incomplete_rows, report
+        ):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
             report.records += 1
             if report.records % 1000 == 0:
-                progress(report.records)
+                report_record_count(report.records)
         if not report.records:
-            reason, count = report.left_out.most_common(1)[0]
+            reason, left_out_count = report.left_out.most_common(1)[0]
             first_location = report.first_left_out[reason]
-            raise UserError(f"no record is left: {row_texts.rows_phrase(count, reason)}", where=first_location)
+            raise UserError(f"no record is left: {row_texts.rows_phrase(left_out_count, reason)}", where=first_location)
     return report
 
 
-def _check_output_is_not_input(out: Path, paths: Sequence[Path]) -> None:
-    """Raise UserError where `out` is one of the files that are read: it would be replaced, or its records doubled."""
-    if out.exists() and any(out.samefile(file) for path in paths for file in row_files.data_files_of(path)):
+def _check_output_is_not_input(records_path: Path, instruction_paths: Sequence[Path]) -> None:
+    """Raise UserError where `records_path` is one of the files that are read: it would be replaced, or its records doubled."""
+    if records_path.exists() and any(
+        records_path.samefile(file) for path in instruction_paths for file in row_files.data_files_of(path)
+    ):
         raise UserError(
-            "is one of the files to convert", where=f"--out {out}", hint="write the records to another file"
+            "is one of the files to convert", where=f"--out {records_path}", hint="write the records to another file"
         )
 
 
 def _convert_rows(
-    paths: Sequence[Path],
-    systems: Sequence[int] | None,
+    instruction_paths: Sequence[Path],
+    assigned_system_ids: Sequence[int] | None,
     seed: int,
-    mapping: column_shapes.ColumnShape | None,
-    strict: bool,
+    column_shape: column_shapes.ColumnShape | None,
+    refuses_incomplete_rows: bool,
     report: ConversionReport,
 ) -> Iterator[dict[str, Any]]:
-    row_counts: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
+    row_count_by_source: Counter[str] = Counter()  # of each source: two files of one source are numbered as one
     record_ids: set[str] = set()
-    for path in paths:
-        for instruction in instructions.read_instructions(path, mapping):
-            row_counts[instruction.source] += 1
+    for path in instruction_paths:
+        for instruction in instructions.read_instructions(path, column_shape):
+            row_count_by_source[instruction.source] += 1
             if instruction.problem:
-                if strict:
+                if refuses_incomplete_rows:
                     raise UserError(f"--strict allows no rows {instruction.problem}", where=instruction.location)
                 report.leave_out(instruction.problem, instruction.location)
                 continue
             report.placeholder_inputs += instruction.has_placeholder_input
             record = _to_record(
-                instruction, row_counts[instruction.source], _system_text(instruction, systems, seed, report)
+                instruction,
+                row_count_by_source[instruction.source],
+                _system_text(instruction, assigned_system_ids, seed, report),
             )
             if record["id"] in record_ids:
                 record["id"] = _unused_record_id(record["id"], record_ids)
@@ -120,38 +127,41 @@ def _convert_rows(
 
 
 def _system_text(
-    instruction: instructions.Instruction, systems: Sequence[int] | None, seed: int, report: ConversionReport
+    instruction: instructions.Instruction,
+    assigned_system_ids: Sequence[int] | None,
+    seed: int,
+    report: ConversionReport,
 ) -> str:
     if instruction.system is not None:
         report.row_systems += 1
         report.empty_systems += not instruction.system.strip()
         return instruction.system
-    if systems is None and not instruction.assigns_system:
+    if assigned_system_ids is None and not instruction.assigns_system:
         report.default_systems += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_systems += 1
     hash_input = "\0".join((str(seed), instruction.instruction, instruction.input, instruction.reference))
     text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
-    system_ids = DEFAULT_SYSTEM_IDS if systems is None else systems
+    system_ids = DEFAULT_SYSTEM_IDS if assigned_system_ids is None else assigned_system_ids
     return system_message(system_ids[text_hash % len(system_ids)])
 
 
-def _to_record(instruction: instructions.Instruction, row_number: int, system: str) -> dict[str, Any]:
+def _to_record(instruction: instructions.Instruction, row_number: int, system_text: str) -> dict[str, Any]:
     return {
         "id": f"{instruction.source}-{row_number}",
         "source": instruction.source,
         "teacher": "reference",
-        "system_id": system_id_of(system),
-        "system": system,
+        "system_id": system_id_of(system_text),
+        "system": system_text,
         "instruction": instruction.instruction,
         "input": instruction.input,
         "response": instruction.reference,
     } | instruction.further_columns
 
 
-def _unused_record_id(record_id: str, record_ids: set[str]) -> str:
-    """An id like `record_id` that is not among `record_ids`."""
+def _unused_record_id(record_id: str, used_record_ids: set[str]) -> str:
+    """An id like `record_id` that is not among `used_record_ids`."""
     suffix_number = 2
-    while f"{record_id}-{suffix_number}" in record_ids:
+    while f"{record_id}-{suffix_number}" in used_record_ids:
         suffix_number += 1
     return f"{record_id}-{suffix_number}"

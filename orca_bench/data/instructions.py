@@ -39,17 +39,19 @@ class Instruction:
     further_columns: dict[str, Any] = field(default_factory=dict)
 
 
-def read_instructions(path: Path, mapping: column_shapes.ColumnShape | None = None) -> Iterator[Instruction]:
+def read_instructions(
+    path_or_pattern: Path, column_shape: column_shapes.ColumnShape | None = None
+) -> Iterator[Instruction]:
     """The instructions of a file, of the files in a folder, or of those that a pattern matches; rows counted from 1.
 
-    `mapping` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
+    `column_shape` says which columns to read, where they are not those of a known set. Raises UserError, with file and place, for
     rows of an unknown shape and what `row_files.read_rows` cannot read.
     """
-    row_number, source = 0, source_name_of(path)
-    for file in row_files.data_files_of(path):
+    row_number, source_name = 0, source_name_of(path_or_pattern)
+    for file in row_files.data_files_of(path_or_pattern):
         for location, row in row_files.read_rows(file):
             row_number += 1
-            yield _to_instruction(row, _shape_of_row(row, mapping, location), source, row_number, location)
+            yield _to_instruction(row, _shape_of_row(row, column_shape, location), source_name, row_number, location)
 
 
 def source_name_of(path: Path) -> str:
@@ -78,14 +80,14 @@ _GENERIC_SOURCE_NAMES = (
 
 
 def _shape_of_row(
-    row: dict[str, Any], mapping: column_shapes.ColumnShape | None, location: str
+    row: dict[str, Any], requested_shape: column_shapes.ColumnShape | None, location: str
 ) -> column_shapes.ColumnShape:
-    if mapping is not None:
-        absent_column = next((column for column in sorted(mapping.columns) if column not in row), None)
+    if requested_shape is not None:
+        absent_column = next((column for column in sorted(requested_shape.columns) if column not in row), None)
         if absent_column is not None:
             hint = spelling_hint(absent_column, row) or f"columns here: {', '.join(row)}"
             raise UserError(f"no column '{absent_column}', which --map names", where=location, hint=hint)
-        return mapping
+        return requested_shape
     try:
         return column_shapes.shape_of_columns(tuple(row))
     except UserError as error:
@@ -96,62 +98,73 @@ def _shape_of_row(
 
 
 def _to_instruction(
-    row: dict[str, Any], shape: column_shapes.ColumnShape, source: str, row_number: int, location: str
+    row: dict[str, Any], shape: column_shapes.ColumnShape, source_name: str, row_number: int, location: str
 ) -> Instruction:
-    system = (
+    system_text = (
         None
         if shape.system is None or row[shape.system] is None
         else row_texts.column_text(row, shape.system, location)
     )
     messages = _messages_of_row(row, shape)
     if messages is not None:
-        turns = exchange_of_messages(messages, location)
-        problem = turns.problem or row_texts.exclusion_reason(turns.user, turns.assistant)
-        system = system if turns.system is None else turns.system
-        return Instruction(turns.user, "", turns.assistant, source, row_number, location, system, problem=problem)
-    instruction, response, input_text = (
+        parsed_exchange = exchange_of_messages(messages, location)
+        problem = parsed_exchange.problem or row_texts.exclusion_reason(parsed_exchange.user, parsed_exchange.assistant)
+        system_text = system_text if parsed_exchange.system is None else parsed_exchange.system
+        return Instruction(
+            parsed_exchange.user,
+            "",
+            parsed_exchange.assistant,
+            source_name,
+            row_number,
+            location,
+            system_text,
+            problem=problem,
+        )
+    instruction_text, response_text, input_text = (
         row_texts.column_text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
     )
     is_record = row_texts.is_record(row)
-    problem = row_texts.exclusion_reason(instruction, response, is_published_row=not is_record)
+    problem = row_texts.exclusion_reason(instruction_text, response_text, is_published_row=not is_record)
     if shape.reasoning is not None:
         reasoning_text = row_texts.column_text(row, shape.reasoning, location)
-        response = (
-            f"{reasoning_text}\nThe answer is {response}" if reasoning_text.strip() else f"The answer is {response}"
+        response_text = (
+            f"{reasoning_text}\nThe answer is {response_text}"
+            if reasoning_text.strip()
+            else f"The answer is {response_text}"
         )
     if is_record:
-        further_columns = _further_columns(row, system, location)
+        further_columns = _further_columns(row, system_text, location)
         return Instruction(
-            instruction,
+            instruction_text,
             input_text,
-            response,
-            source,
+            response_text,
+            source_name,
             row_number,
             location,
-            system,
+            system_text,
             problem=problem,
             further_columns=further_columns,
         )
     has_placeholder_input = row_texts.is_placeholder_input(input_text)
     input_text = "" if has_placeholder_input or not input_text.strip() else input_text
-    assigns_system = shape.assigns_system and shape.response_mark in response
+    assigns_system = shape.assigns_system and shape.response_mark in response_text
     return Instruction(
-        instruction,
+        instruction_text,
         input_text,
-        response,
-        source,
+        response_text,
+        source_name,
         row_number,
         location,
-        system,
+        system_text,
         assigns_system,
         problem,
         has_placeholder_input=has_placeholder_input,
     )
 
 
-def _further_columns(row: dict[str, Any], system: str | None, location: str) -> dict[str, Any]:
+def _further_columns(row: dict[str, Any], system_text: str | None, location: str) -> dict[str, Any]:
     """The columns of a record beside its texts; the id of a system message only where it has one."""
-    text_columns = ("system", "instruction", "input", "response", *(() if system is not None else ("system_id",)))
+    text_columns = ("system", "instruction", "input", "response", *(() if system_text is not None else ("system_id",)))
     further_columns = {
         column: value for column, value in row.items() if column not in text_columns and value is not None
     }

@@ -31,7 +31,7 @@ RECORD_COUNT = 5800
 
 def generate_benchmark_rows(seed: int = 0) -> tuple[dict[tuple[str, str], list[dict[str, Any]]], set[str]]:
     """Rows by (task, split), and the keys of the benchmark's questions, which training must not use."""
-    rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    rows_by_task_and_split: dict[tuple[str, str], list[dict[str, Any]]] = {}
     benchmark_keys: set[str] = set()
     for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
@@ -39,11 +39,11 @@ def generate_benchmark_rows(seed: int = 0) -> tuple[dict[tuple[str, str], list[d
         for subject in SUBJECTS if task == "mmlu" else (None,):
             items = _draw_distinct(task, subject, rng, _QUESTION_COUNT_BY_TASK.get(task, _DEFAULT_QUESTION_COUNT))
             benchmark_keys |= {f"{task} {item.key}" for item in items}
-            rows.setdefault((task, split), []).extend(item.row for item in items)
+            rows_by_task_and_split.setdefault((task, split), []).extend(item.row for item in items)
             if pool_split is not None:
                 pool_items = _draw_distinct(task, subject, rng, 5 if subject else _FEW_SHOT_POOL_SIZE)
-                rows.setdefault((task, pool_split), []).extend(item.row for item in pool_items)
-    return rows, benchmark_keys
+                rows_by_task_and_split.setdefault((task, pool_split), []).extend(item.row for item in pool_items)
+    return rows_by_task_and_split, benchmark_keys
 
 
 def _draw_item(task: str, subject: str | None, rng: random.Random) -> Item:
@@ -52,28 +52,30 @@ def _draw_item(task: str, subject: str | None, rng: random.Random) -> Item:
 
 def _draw_distinct(task: str, subject: str | None, rng: random.Random, count: int) -> list[Item]:
     """Up to `count` items with different keys; fewer where the skill has fewer."""
-    items: dict[str, Item] = {}
+    item_by_key: dict[str, Item] = {}
     for _ in range(50 * count):
         item = _draw_item(task, subject, rng)
-        items.setdefault(item.key, item)
-        if len(items) == count:
+        item_by_key.setdefault(item.key, item)
+        if len(item_by_key) == count:
             break
-    return list(items.values())
+    return list(item_by_key.values())
 
 
-def generate_records(benchmark_keys: set[str], count: int = RECORD_COUNT, seed: int = 1) -> Iterator[dict[str, Any]]:
+def generate_records(
+    benchmark_keys: set[str], record_count: int = RECORD_COUNT, seed: int = 1
+) -> Iterator[dict[str, Any]]:
     """Explain-tuned records: system, instruction, input, response; none asks a question of the benchmark."""
     rng = random.Random(f"mini records {seed}")
-    tasks = [task for task in SKILLS for _ in range(_RECORD_WEIGHT_BY_TASK.get(task, 2))]
-    for index in range(count):
-        task = tasks[index % len(tasks)]
+    weighted_tasks = [task for task in SKILLS for _ in range(_RECORD_WEIGHT_BY_TASK.get(task, 2))]
+    for index in range(record_count):
+        task = weighted_tasks[index % len(weighted_tasks)]
         subject = rng.choice(SUBJECTS) if task == "mmlu" else None
         item = _draw_unseen_item(task, subject, rng, benchmark_keys)
         with_examples = rng.random() < _FEW_SHOT_SHARE_BY_TASK.get(task, _DEFAULT_FEW_SHOT_SHARE)
-        shots = rng.randint(1, TASK_BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
-        few_shot_examples = [_draw_unseen_item(task, subject, rng, benchmark_keys) for _ in range(shots)]
+        few_shot_count = rng.randint(1, TASK_BY_NAME[task].shots or _DEFAULT_MAX_SHOTS) if with_examples else 0
+        few_shot_examples = [_draw_unseen_item(task, subject, rng, benchmark_keys) for _ in range(few_shot_count)]
         few_shot_text = "".join(f"{example.question} {example.answer}\n\n" for example in few_shot_examples)
-        if subject and shots:
+        if subject and few_shot_count:
             subject_name = " ".join(subject.split("_"))
             few_shot_text = (
                 f"The following are multiple choice questions (with answers) about {subject_name}.\n\n{few_shot_text}"

@@ -17,31 +17,33 @@ EMBEDDED_NAME_PREFIX = "mini:"
 EMBEDDED_BENCHMARKS = Path(EMBEDDED_NAME_PREFIX)
 
 
-def resolve_recipe(recipe: Recipe, runs: Path, where: Where) -> Recipe:
+def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
     """The recipe with paths in place of `mini:` names.
 
-    `runs` is the folder below which the files are written, `where` names the recipe in errors. Raises UserError for a name
+    `runs_folder` is the folder below which the files are written, `where` names the recipe in errors. Raises UserError for a name
     that is no embedded file.
     """
     tokenizer, records = recipe.model.tokenizer, recipe.data.records
     if not any(name.startswith(EMBEDDED_NAME_PREFIX) for name in (tokenizer or "", *records)):
         return recipe
-    files = materialize(runs)
+    path_by_name = materialize(runs_folder)
 
     def resolve(name: str) -> str:
         if not name.startswith(EMBEDDED_NAME_PREFIX):
             return name
-        if name not in files:
-            raise UserError(f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(files)}")
-        return str(files[name])
+        if name not in path_by_name:
+            raise UserError(
+                f"'{name}' is not an embedded file", where=where, hint=f"there are {', '.join(path_by_name)}"
+            )
+        return str(path_by_name[name])
 
     model = recipe.model.model_copy(update={"tokenizer": None if tokenizer is None else resolve(tokenizer)})
     data = recipe.data.model_copy(update={"records": [resolve(name) for name in records]})
     return recipe.model_copy(update={"model": model, "data": data})
 
 
-def resolve_benchmarks(benchmarks: Path | None, runs: Path) -> Path | None:
-    """The folder of benchmark rows that an option names: `mini:` is written below `runs`; None, for the hub, stays None."""
-    if benchmarks is None or benchmarks != EMBEDDED_BENCHMARKS:
-        return benchmarks
-    return materialize(runs)["mini:benchmarks"]
+def resolve_benchmarks(benchmarks_option: Path | None, runs_folder: Path) -> Path | None:
+    """The folder of benchmark rows of an option: `mini:` is written below `runs_folder`; None, for the hub, stays None."""
+    if benchmarks_option is None or benchmarks_option != EMBEDDED_BENCHMARKS:
+        return benchmarks_option
+    return materialize(runs_folder)["mini:benchmarks"]

@@ -39,18 +39,20 @@ _PADDED_POSITION_MODEL_TYPES = (
 Model = TypeVar("Model")
 
 
-def load_config(name: str | Path) -> PretrainedConfig:
+def load_config(folder_or_id: str | Path) -> PretrainedConfig:
     """The configuration of a folder, with which its model is to be loaded; raises UserError where there is none."""
-    file = Path(name) / "config.json"
-    if file.is_file() and not isinstance(read_json(file), dict):
-        raise UserError("not a JSON object", where=file)
+    config_path = Path(folder_or_id) / "config.json"
+    if config_path.is_file() and not isinstance(read_json(config_path), dict):
+        raise UserError("not a JSON object", where=config_path)
     library_settings.prepare_libraries()
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(folder_or_id)
     except Exception as error:  # absent, unreachable or malformed: one thing to the user
-        raise UserError(f"no configuration that transformers can read ({one_line(error, 200)})", where=name) from error
+        raise UserError(
+            f"no configuration that transformers can read ({one_line(error, 200)})", where=folder_or_id
+        ) from error
     _drop_pad_beyond_vocabulary(config)
     return config
 
@@ -135,12 +137,12 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return min(model.config.get_text_config(decoder=True).vocab_size, len(model.get_input_embeddings().weight))
 
 
-def load_with_attention(load: Callable[[str], Model]) -> Model:
+def load_with_attention(load_with_implementation: Callable[[str], Model]) -> Model:
     """What `load(implementation)` gives with sdpa, or with eager attention where the model has no other."""
     try:
-        return load("sdpa")
+        return load_with_implementation("sdpa")
     except ValueError as error:
         # transformers 5.23 (modeling_utils._sdpa_can_dispatch) says it before any weight is read, by this name only.
         if "scaled_dot_product_attention" not in str(error):
             raise
-    return load("eager")
+    return load_with_implementation("eager")

@@ -42,11 +42,11 @@ _TOKENIZER_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json",
 
 
 def loaded_model_identity(
-    model: PreTrainedModel, folder: str, device: torch.device, engine: Mapping[str, Any]
+    model: PreTrainedModel, folder: str, device: torch.device, engine_description: Mapping[str, Any]
 ) -> dict[str, str]:
     """The identity of a model of this process, as `combine_part_hashes` gives it.
 
-    `engine` says how it is computed (which path, which attention), since that decides how sums are rounded.
+    `engine_description` says how it is computed (which path, which attention), since that decides how sums are rounded.
     """
     return combine_part_hashes(
         folder_part_hashes(folder)
@@ -55,21 +55,26 @@ def loaded_model_identity(
             "class": type(model).__name__,
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": device.type,
-            "engine": json_sha256(dict(engine) | {"implementation": model.config._attn_implementation}),
+            "engine": json_sha256(dict(engine_description) | {"implementation": model.config._attn_implementation}),
         }
     )
 
 
-def server_model_identity(server: Mapping[str, Any], folder: str, dtype: str | None = None) -> dict[str, str]:
-    """The identity of a model that a server runs; `server` says which server and which model of it.
+def server_model_identity(
+    server_description: Mapping[str, Any], folder: str, dtype_name: str | None = None
+) -> dict[str, str]:
+    """The identity of a model that a server runs; `server_description` says which server and which model of it.
 
-    With a `dtype`, the server was started here for this very folder, and the folder's weights belong to the identity;
+    With a `dtype_name`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.
     """
-    part_hashes = folder_part_hashes(folder) | {"server": json_sha256(dict(server))}
-    if dtype is not None:
+    part_hashes = folder_part_hashes(folder) | {"server": json_sha256(dict(server_description))}
+    if dtype_name is not None:
         weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
-        part_hashes |= {"weights": json_sha256({file.name: file_sha256(file) for file in weight_files}), "dtype": dtype}
+        part_hashes |= {
+            "weights": json_sha256({file.name: file_sha256(file) for file in weight_files}),
+            "dtype": dtype_name,
+        }
     return combine_part_hashes(part_hashes)
 
 
@@ -90,31 +95,33 @@ def folder_part_hashes(folder: str) -> dict[str, str]:
     }
 
 
-def combine_part_hashes(parts: Mapping[str, str]) -> dict[str, str]:
+def combine_part_hashes(part_hash_by_name: Mapping[str, str]) -> dict[str, str]:
     """The parts with `sha256`, one hash over all of them."""
-    return {"sha256": json_sha256(dict(parts)), **parts}
+    return {"sha256": json_sha256(dict(part_hash_by_name)), **part_hash_by_name}
 
 
 def weights_sha256(model: PreTrainedModel) -> str:
     """A SHA-256 over the weights' names, shapes, dtypes and bytes: the same for the same weights, wherever they lie."""
     import torch
 
-    weights_hash = hashlib.sha256()
+    running_hash = hashlib.sha256()
     for name, tensor in sorted(_state_dict(model).items()):
-        weights_hash.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        weights_hash.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return weights_hash.hexdigest()
+        running_hash.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        running_hash.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return running_hash.hexdigest()
 
 
-def json_sha256(value: Any) -> str:
+def json_sha256(json_value: Any) -> str:
     """The SHA-256 of a JSON value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(json_value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differing_parts(identity: Mapping[str, str], other_identity: Mapping[str, str]) -> list[str]:
+def differing_parts(hash_by_part: Mapping[str, str], other_hash_by_part: Mapping[str, str]) -> list[str]:
     """The names of the parts in which two identities differ."""
     return sorted(
-        name for name in {*identity, *other_identity} - {"sha256"} if identity.get(name) != other_identity.get(name)
+        name
+        for name in {*hash_by_part, *other_hash_by_part} - {"sha256"}
+        if hash_by_part.get(name) != other_hash_by_part.get(name)
     )
 
 
@@ -128,13 +135,13 @@ def _tokenizer_content(folder: Path) -> dict[str, Any]:
     return {"files": {file.name: file_sha256(file) for file in vocabulary_files}, "settings": settings}
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
+def _read_settings(json_path: Path) -> dict[str, Any]:
     """The keys of a JSON file; none where it is absent."""
-    if not file.is_file():
+    if not json_path.is_file():
         return {}
-    settings = read_json(file)
+    settings = read_json(json_path)
     if not isinstance(settings, dict):
-        raise UserError("not a JSON object", where=file)
+        raise UserError("not a JSON object", where=json_path)
     return settings
 
 

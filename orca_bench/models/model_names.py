@@ -33,13 +33,13 @@ def model_name_of(folder: str, commit: Commit | None = None) -> str:
     if commit is not None:
         return commit.id if commit.revision is None else f"{commit.id}@{commit.revision}"
     path = Path(folder).resolve()
-    if run := run_folder_of_model(folder):
-        return run.name if path.parent == run else f"{run.name}-{path.name}"
+    if run_folder := run_folder_of_model(folder):
+        return run_folder.name if path.parent == run_folder else f"{run_folder.name}-{path.name}"
     cache_match = _HUB_CACHE_PATTERN.fullmatch(path.parents[1].name) if len(path.parents) > 1 else None
     if cache_match:
         return f"{cache_match[1]}/{cache_match[2]}@{path.name[:12]}"
     path_parts = [path_part for path_part in path.parts if path_part != path.anchor]
-    first_index = next(
+    first_named_index = next(
         (
             index
             for index in range(len(path_parts) - 1, -1, -1)
@@ -47,28 +47,32 @@ def model_name_of(folder: str, commit: Commit | None = None) -> str:
         ),
         0,
     )
-    name_parts = [path_part for path_part in path_parts[first_index:] if path_part != "model"] or path_parts[-1:]
+    name_parts = [path_part for path_part in path_parts[first_named_index:] if path_part != "model"] or path_parts[-1:]
     return "-".join(name_parts)
 
 
-def check_model_name(name: str) -> str:
+def check_model_name(model_name: str) -> str:
     """The name itself; raises UserError where it cannot be the name of a folder."""
-    if not _MODEL_NAME_PATTERN.fullmatch(name) or ".." in name:
-        raise UserError(f"'{name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
-    if len(name.encode()) > _MAX_NAME_BYTES:
+    if not _MODEL_NAME_PATTERN.fullmatch(model_name) or ".." in model_name:
+        raise UserError(f"'{model_name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
+    if len(model_name.encode()) > _MAX_NAME_BYTES:
         raise UserError(
-            f"a name of {len(name)} characters", where="--name", hint=f"at most {_MAX_NAME_BYTES}, it names a folder"
+            f"a name of {len(model_name)} characters",
+            where="--name",
+            hint=f"at most {_MAX_NAME_BYTES}, it names a folder",
         )
-    return name
+    return model_name
 
 
-def results_folder_name(name: str) -> str:
+def results_folder_name(model_name: str) -> str:
     """The name as one folder's: OWNER--NAME for OWNER/NAME."""
-    return name.replace("/", "--")
+    return model_name.replace("/", "--")
 
 
-def run_folder_of_model(model: str) -> Path | None:
+def run_folder_of_model(model_folder_text: str) -> Path | None:
     """The run whose model, or one of whose exports, a folder is."""
-    folder = Path(model).resolve()
-    run = folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None
-    return run if run is not None and (run / "manifest.json").is_file() else None
+    folder = Path(model_folder_text).resolve()
+    run_folder = (
+        folder.parent if folder.name == "model" else folder.parents[1] if folder.parent.name == "exports" else None
+    )
+    return run_folder if run_folder is not None and (run_folder / "manifest.json").is_file() else None

@@ -49,7 +49,7 @@ def check_weights(folder: str | Path) -> list[str]:
     Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
     place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
-    integer_weights = _integer_weight_names(Path(folder))
+    integer_weight_names = _integer_weight_names(Path(folder))
     library_settings.prepare_libraries()
     from transformers import AutoModelForCausalLM
 
@@ -61,18 +61,18 @@ def check_weights(folder: str | Path) -> list[str]:
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    missing_names, unexpected = sorted(loading_report["missing_keys"]), sorted(loading_report["unexpected_keys"])
+    missing_names, unexpected_names = sorted(loading_report["missing_keys"]), sorted(loading_report["unexpected_keys"])
     _check_shapes(loading_report["mismatched_keys"], folder)
     if missing_names:
         raise UserError(
             f"the files lack {_weight_count_text(missing_names)} of the model "
             f"({_weight_names_text(missing_names)}), which would be random numbers",
             where=folder,
-            hint=_mismatch_reason(missing_names, unexpected),
+            hint=_mismatch_reason(missing_names, unexpected_names),
         )
     if loading_report["error_msgs"]:
         raise UserError(f"the weights cannot be loaded ({one_line(loading_report['error_msgs'], 200)})", where=folder)
-    surplus_names = [name for name in unexpected if not _BUFFER_PATTERN.search(name)]
+    surplus_names = [name for name in unexpected_names if not _BUFFER_PATTERN.search(name)]
     misplaced_names = [name for name in surplus_names if _belongs_to_model(name, model)]
     if misplaced_names:
         raise UserError(
@@ -82,17 +82,17 @@ def check_weights(folder: str | Path) -> list[str]:
             hint=_mismatch_reason([], misplaced_names)
             or "config.json is another model's, or says fewer layers or no biases",
         )
-    _check_numbers(integer_weights, folder, model)
+    _check_numbers(integer_weight_names, folder, model)
     return surplus_names
 
 
 @contextlib.contextmanager
 def catch_loading_errors(folder: str | Path) -> Iterator[None]:
     """A block around transformers' loading: its own report is hidden, and whatever it raises becomes a UserError."""
-    messages: list[str] = []
+    log_messages: list[str] = []
 
     def collect(record: logging.LogRecord) -> bool:
-        messages.append(record.getMessage())
+        log_messages.append(record.getMessage())
         return False
 
     logger = logging.getLogger("transformers.modeling_utils")
@@ -102,7 +102,7 @@ def catch_loading_errors(folder: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # another architecture, a broken file, no memory: one thing to the user
-        problem = _conversion_error(messages) or f"transformers cannot load a model here ({one_line(error, 200)})"
+        problem = _conversion_error(log_messages) or f"transformers cannot load a model here ({one_line(error, 200)})"
         raise UserError(problem, where=folder) from error
     finally:
         logger.removeFilter(collect)
@@ -115,36 +115,38 @@ def _integer_weight_names(folder: Path) -> list[str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    shards = sorted(folder.glob("model-*-of-*.safetensors"))
+    shard_paths = sorted(folder.glob("model-*-of-*.safetensors"))
     if (folder / SAFETENSORS_INDEX).is_file():
         _check_index(folder / SAFETENSORS_INDEX)
-    elif shards and not (folder / "model.safetensors").is_file():
+    elif shard_paths and not (folder / "model.safetensors").is_file():
         raise UserError(
-            f"shards of weights ({shards[0].name}, …) without their index {SAFETENSORS_INDEX}",
+            f"shards of weights ({shard_paths[0].name}, …) without their index {SAFETENSORS_INDEX}",
             where=folder,
             hint="copy it too",
         )
-    integer_weights: list[str] = []
-    for file in sorted(folder.glob("model*.safetensors")):
+    integer_names: list[str] = []
+    for weights_file in sorted(folder.glob("model*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as tensors:
-                dtypes = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
-                integer_weights += [name for name, dtype in dtypes.items() if dtype.startswith(("I", "U"))]
+            with safe_open(weights_file, framework="pt") as tensors:
+                dtype_by_name = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118
+                integer_names += [name for name, dtype in dtype_by_name.items() if dtype.startswith(("I", "U"))]
         except (SafetensorError, OSError) as error:
-            hint = (lfs_pointer_hint(file) if file.is_file() else None) or "copy or download it again"
-            raise UserError(f"not a whole safetensors file ({one_line(error, 200)})", where=file, hint=hint) from None
+            hint = (lfs_pointer_hint(weights_file) if weights_file.is_file() else None) or "copy or download it again"
+            raise UserError(
+                f"not a whole safetensors file ({one_line(error, 200)})", where=weights_file, hint=hint
+            ) from None
     if any(folder.glob("model*.safetensors")):
-        return integer_weights  # transformers does not read the pickles beside them
+        return integer_names  # transformers does not read the pickles beside them
     if (folder / PICKLE_INDEX).is_file():
         _check_index(folder / PICKLE_INDEX)
-    for file in sorted(folder.glob("pytorch_model*.bin")):
-        if pointer_hint := lfs_pointer_hint(file):
-            raise UserError("not a file of weights", where=file, hint=pointer_hint)
-        integer_weights += _check_pickle(file)
-    return integer_weights
+    for weights_file in sorted(folder.glob("pytorch_model*.bin")):
+        if pointer_hint := lfs_pointer_hint(weights_file):
+            raise UserError("not a file of weights", where=weights_file, hint=pointer_hint)
+        integer_names += _check_pickle(weights_file)
+    return integer_names
 
 
-def _check_pickle(file: Path) -> list[str]:
+def _check_pickle(pickle_file: Path) -> list[str]:
     """The names of the integers in a file.
 
     Raises UserError where torch cannot read it without running code; its own message advises to run the code.
@@ -152,13 +154,15 @@ def _check_pickle(file: Path) -> list[str]:
     import torch
 
     try:  # no tensor is read: transformers 5.23 does the same (modeling_utils.load_state_dict)
-        state_dict = torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
+        state_dict = torch.load(
+            pickle_file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(pickle_file)
+        )
     except Exception as error:  # a damaged pickle raises errors of many types
         raise UserError(
-            "damaged, or it holds more than tensors", where=file, hint="copy it again, or save it as safetensors"
+            "damaged, or it holds more than tensors", where=pickle_file, hint="copy it again, or save it as safetensors"
         ) from error
     if not isinstance(state_dict, dict):
-        raise UserError("not names with their weights", where=file, hint="save the model's state_dict()")
+        raise UserError("not names with their weights", where=pickle_file, hint="save the model's state_dict()")
     return [
         name
         for name, tensor in state_dict.items()
@@ -166,23 +170,25 @@ def _check_pickle(file: Path) -> list[str]:
     ]
 
 
-def _check_index(index: Path) -> None:
+def _check_index(index_path: Path) -> None:
     """Raise UserError where an index of shards is none, or names files that are absent."""
-    index_content = read_json(index)
+    index_content = read_json(index_path)
     file_by_weight = index_content.get("weight_map") if isinstance(index_content, dict) else None
     if not isinstance(file_by_weight, dict) or not all(isinstance(name, str) for name in file_by_weight.values()):
-        raise UserError("not an index of weights: it has no 'weight_map'", where=index)
-    absent_files = sorted(name for name in set(file_by_weight.values()) if not (index.parent / name).is_file())
-    if absent_files:
+        raise UserError("not an index of weights: it has no 'weight_map'", where=index_path)
+    absent_file_names = sorted(
+        name for name in set(file_by_weight.values()) if not (index_path.parent / name).is_file()
+    )
+    if absent_file_names:
         raise UserError(
-            f"of {len(set(file_by_weight.values()))} files of weights {len(absent_files)} are absent "
-            f"({_weight_names_text(absent_files)})",
-            where=index.parent,
+            f"of {len(set(file_by_weight.values()))} files of weights {len(absent_file_names)} are absent "
+            f"({_weight_names_text(absent_file_names)})",
+            where=index_path.parent,
             hint="copy the folder again",
         )
 
 
-def _check_numbers(integer_weights: list[str], folder: str | Path, model: PreTrainedModel) -> None:
+def _check_numbers(integer_weight_names: list[str], folder: str | Path, model: PreTrainedModel) -> None:
     """Raise UserError for integers where the model has real numbers, in a folder whose config.json names no quantization.
 
     transformers 5.23 takes each integer for the weight itself, and a quantized model whose config.json has lost its
@@ -190,16 +196,15 @@ def _check_numbers(integer_weights: list[str], folder: str | Path, model: PreTra
     """
     if getattr(model.config, "quantization_config", None):
         return
-    expected_tensors = model.state_dict()
-    wrong_weights = [
+    tensor_by_name = model.state_dict()
+    wrong_type_names = [
         name
-        for name in sorted(integer_weights)
-        if not _BUFFER_PATTERN.search(name)
-        and (name not in expected_tensors or expected_tensors[name].is_floating_point())
+        for name in sorted(integer_weight_names)
+        if not _BUFFER_PATTERN.search(name) and (name not in tensor_by_name or tensor_by_name[name].is_floating_point())
     ]
-    if wrong_weights:
+    if wrong_type_names:
         raise UserError(
-            f"{_weight_count_text(wrong_weights)} in the files are integers ({_weight_names_text(wrong_weights)}), "
+            f"{_weight_count_text(wrong_type_names)} in the files are integers ({_weight_names_text(wrong_type_names)}), "
             f"and config.json names no quantization",
             where=folder,
             hint="config.json has lost its quantization_config, or the files were not saved by transformers",
@@ -208,33 +213,33 @@ def _check_numbers(integer_weights: list[str], folder: str | Path, model: PreTra
 
 def _check_shapes(shape_mismatches: Iterable[tuple[str, torch.Size, torch.Size]], folder: str | Path) -> None:
     """Raise UserError for weights of another shape than the model's: (name, shape in the file, shape in the model)."""
-    differences = [
-        f"{name} is {_shape_text(actual)} and should be {_shape_text(expected)}"
-        for name, actual, expected in sorted(shape_mismatches)
+    mismatch_texts = [
+        f"{name} is {_shape_text(actual_shape)} and should be {_shape_text(expected_shape)}"
+        for name, actual_shape, expected_shape in sorted(shape_mismatches)
     ]
-    if differences:
+    if mismatch_texts:
         raise UserError(
-            f"{_weight_count_text(differences)} of another shape than config.json says: {_weight_names_text(differences)}",
+            f"{_weight_count_text(mismatch_texts)} of another shape than config.json says: {_weight_names_text(mismatch_texts)}",
             where=folder,
             hint="config.json and weights are of two models",
         )
 
 
-def _shape_text(size: Iterable[int]) -> str:
-    return "×".join(str(length) for length in size)
+def _shape_text(shape: Iterable[int]) -> str:
+    return "×".join(str(length) for length in shape)
 
 
-def _belongs_to_model(name: str, model: PreTrainedModel) -> bool:
+def _belongs_to_model(weight_name: str, model: PreTrainedModel) -> bool:
     """Whether a weight would stand inside a part that the model has, so that the model without it is another one."""
-    if _ADAPTER_PATTERN.search(name):
+    if _ADAPTER_PATTERN.search(weight_name):
         return True
-    modules = {path for path, _ in model.named_modules()}
+    module_paths = {module_path for module_path, _ in model.named_modules()}
     prefix = model.base_model_prefix
-    module_names = name.split(".")[:-1]
+    module_names = weight_name.split(".")[:-1]
     for length in range(len(module_names), 0, -1):
-        path = ".".join(module_names[:length])
-        if path in modules or f"{prefix}.{path}" in modules:
-            return path != prefix
+        module_path = ".".join(module_names[:length])
+        if module_path in module_paths or f"{prefix}.{module_path}" in module_paths:
+            return module_path != prefix
     return False
 
 
@@ -261,14 +266,14 @@ def _mismatch_reason(missing_names: list[str], surplus_names: list[str]) -> str 
     return "the folder is incomplete, or config.json is another model's" if missing_names else None
 
 
-def _remove_wrappers(name: str) -> str:
-    return ".".join(module_name for module_name in name.split(".") if module_name not in _LIBRARY_BY_WRAPPER)
+def _remove_wrappers(weight_name: str) -> str:
+    return ".".join(module_name for module_name in weight_name.split(".") if module_name not in _LIBRARY_BY_WRAPPER)
 
 
-def _conversion_error(messages: list[str]) -> str | None:
+def _conversion_error(log_messages: list[str]) -> str | None:
     """The weights that transformers reports it could not merge into the model's own, such as one expert of many."""
-    lines = [line for text in messages for line in text.splitlines() if "| CONVERSION" in line]
-    weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in lines]
+    conversion_lines = [line for text in log_messages for line in text.splitlines() if "| CONVERSION" in line]
+    weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in conversion_lines]
     return (
         f"the files lack parts of {_weight_count_text(weight_names)} ({_weight_names_text(weight_names)})"
         if weight_names

@@ -59,34 +59,36 @@ def read_rows(path: Path) -> LocatedRows:
     these kinds or not UTF-8, and for values that no JSON file can hold.
     """
     is_empty = True
-    with open_decompressed(path) as stream:
-        for location, row in _read_rows(path, stream):
+    with open_decompressed(path) as byte_stream:
+        for location, row in _read_rows(path, byte_stream):
             is_empty = False
             yield location, row
     if is_empty:
         raise UserError("no rows", where=path)
 
 
-def _read_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
+def _read_rows(path: Path, byte_stream: io.BufferedReader) -> LocatedRows:
     with catch_read_errors(path):
-        first_bytes = stream.peek(1024)[:1024]
+        first_bytes = byte_stream.peek(1024)[:1024]
     if first_bytes.startswith(b"PAR1"):
-        return parquet_rows(path, stream)
+        return parquet_rows(path, byte_stream)
     if first_bytes.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        return arrow_rows(path, stream)
+        return arrow_rows(path, byte_stream)
     _check_text(path, first_bytes)
-    return _text_rows(path, read_lines(path, stream))
+    return _text_rows(path, read_lines(path, byte_stream))
 
 
 def _check_text(path: Path, first_bytes: bytes) -> None:
     """Raise UserError where the first bytes are not those of UTF-8 text."""
-    encoding = None
+    wrong_encoding = None
     if first_bytes.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
-        encoding = "UTF-32"
+        wrong_encoding = "UTF-32"
     elif first_bytes.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(first_bytes):
-        encoding = "UTF-16"
-    if encoding:
-        raise UserError(f"{encoding} text, not UTF-8", where=path, hint=f"iconv -f {encoding} -t UTF-8 FILE > NEW")
+        wrong_encoding = "UTF-16"
+    if wrong_encoding:
+        raise UserError(
+            f"{wrong_encoding} text, not UTF-8", where=path, hint=f"iconv -f {wrong_encoding} -t UTF-8 FILE > NEW"
+        )
     text_start = first_bytes.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, file_kind, hint in _REFUSED_FILE_KINDS:
         if text_start.startswith(magic):
@@ -107,12 +109,12 @@ def _looks_like_utf16(first_bytes: bytes) -> bool:
     )
 
 
-def _text_rows(path: Path, lines: Iterator[tuple[int, str]]) -> LocatedRows:
-    first_line = next((numbered_line for numbered_line in lines if numbered_line[1].strip()), None)
-    if first_line is None:
+def _text_rows(path: Path, numbered_lines: Iterator[tuple[int, str]]) -> LocatedRows:
+    first_numbered_line = next((numbered_line for numbered_line in numbered_lines if numbered_line[1].strip()), None)
+    if first_numbered_line is None:
         return iter(())
-    lines = itertools.chain([first_line], lines)
-    first_character = first_line[1].lstrip()[0]
+    numbered_lines = itertools.chain([first_numbered_line], numbered_lines)
+    first_character = first_numbered_line[1].lstrip()[0]
     if first_character == "[":
-        return array_rows(path, lines)
-    return object_rows(path, lines) if first_character == "{" else table_rows(path, lines)
+        return array_rows(path, numbered_lines)
+    return object_rows(path, numbered_lines) if first_character == "{" else table_rows(path, numbered_lines)

@@ -22,36 +22,38 @@ if TYPE_CHECKING:
 LocatedRows = Iterator[tuple[str, dict[str, Any]]]
 
 
-def parquet_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
+def parquet_rows(path: Path, byte_stream: io.BufferedReader) -> LocatedRows:
     """The rows of a Parquet file, each at `FILE row N`."""
-    return _batch_rows(path, _parquet_batches(path, stream))
+    return _batch_rows(path, _parquet_batches(path, byte_stream))
 
 
-def arrow_rows(path: Path, stream: io.BufferedReader) -> LocatedRows:
+def arrow_rows(path: Path, byte_stream: io.BufferedReader) -> LocatedRows:
     """The rows of an Arrow file or stream, as `save_to_disk` of datasets writes it, each at `FILE row N`."""
-    return _batch_rows(path, _arrow_batches(stream))
+    return _batch_rows(path, _arrow_batches(byte_stream))
 
 
-def _parquet_batches(path: Path, stream: io.BufferedReader) -> Iterator[RecordBatch]:
+def _parquet_batches(path: Path, byte_stream: io.BufferedReader) -> Iterator[RecordBatch]:
     import pyarrow
     import pyarrow.parquet
 
     # Parquet is read from its end, which a compressed stream or a pipe does not have
-    is_seekable = isinstance(stream, io.BufferedReader) and isinstance(stream.raw, io.FileIO) and stream.seekable()
-    source = path if is_seekable else pyarrow.BufferReader(stream.read())
-    with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as parquet_file:
+    is_seekable = (
+        isinstance(byte_stream, io.BufferedReader) and isinstance(byte_stream.raw, io.FileIO) and byte_stream.seekable()
+    )
+    path_or_buffer = path if is_seekable else pyarrow.BufferReader(byte_stream.read())
+    with pyarrow.parquet.ParquetFile(path_or_buffer, page_checksum_verification=True) as parquet_file:
         yield from parquet_file.iter_batches(batch_size=1000)
 
 
-def _arrow_batches(stream: io.BufferedReader) -> Iterator[RecordBatch]:
+def _arrow_batches(byte_stream: io.BufferedReader) -> Iterator[RecordBatch]:
     import pyarrow
 
-    content = stream.read()
-    if content.startswith(b"ARROW1"):
-        arrow_file = pyarrow.ipc.open_file(content)
+    arrow_bytes = byte_stream.read()
+    if arrow_bytes.startswith(b"ARROW1"):
+        arrow_file = pyarrow.ipc.open_file(arrow_bytes)
         yield from (arrow_file.get_batch(index) for index in range(arrow_file.num_record_batches))
     else:
-        yield from pyarrow.ipc.open_stream(content)
+        yield from pyarrow.ipc.open_stream(arrow_bytes)
 
 
 def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> LocatedRows:
@@ -76,27 +78,30 @@ def _batch_rows(path: Path, batches: Iterator[RecordBatch]) -> LocatedRows:
             yield location, {column: _to_plain_value(value, location) for column, value in row.items()}
 
 
-def _to_plain_value(value: Any, location: str, depth: int = MAX_JSON_DEPTH) -> Any:
+def _to_plain_value(arrow_value: Any, location: str, remaining_depth: int = MAX_JSON_DEPTH) -> Any:
     """The JSON value that stands for a value of Arrow's."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not depth:
+    if arrow_value is None or isinstance(arrow_value, str | bool | int):
+        return arrow_value
+    if isinstance(arrow_value, float):
+        return arrow_value if math.isfinite(arrow_value) else None
+    if not remaining_depth:
         raise UserError(f"values nested more than {MAX_JSON_DEPTH} deep", where=location)
-    if isinstance(value, dict):
-        return {str(key): _to_plain_value(inner_value, location, depth - 1) for key, inner_value in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain_value(inner_value, location, depth - 1) for inner_value in value]
-    if isinstance(value, decimal.Decimal):
-        if not value.is_finite():
+    if isinstance(arrow_value, dict):
+        return {
+            str(key): _to_plain_value(inner_value, location, remaining_depth - 1)
+            for key, inner_value in arrow_value.items()
+        }
+    if isinstance(arrow_value, list | tuple):
+        return [_to_plain_value(inner_value, location, remaining_depth - 1) for inner_value in arrow_value]
+    if isinstance(arrow_value, decimal.Decimal):
+        if not arrow_value.is_finite():
             return None
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, bytes):
+        return int(arrow_value) if arrow_value == arrow_value.to_integral_value() else float(arrow_value)
+    if isinstance(arrow_value, bytes):
         try:
-            return value.decode("utf-8")
+            return arrow_value.decode("utf-8")
         except UnicodeDecodeError:
             raise UserError("bytes that are not UTF-8 text", where=location) from None
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    return str(value)
+    if isinstance(arrow_value, datetime.date | datetime.time):
+        return arrow_value.isoformat()
+    return str(arrow_value)

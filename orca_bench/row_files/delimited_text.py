@@ -12,34 +12,36 @@ from typing import Any
 from orca_bench.errors import UserError
 
 
-def table_rows(path: Path, lines: Iterator[tuple[int, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+def table_rows(path: Path, numbered_lines: Iterator[tuple[int, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """CSV and the like: the first line names the columns, and the sign that parts it most often parts the others too."""
-    header_line, header = next(lines)
-    outside_quotes = re.sub(r'"[^"]*"', "", header)
-    delimiter = max("\t,;|", key=outside_quotes.count)
+    header_line_number, header_text = next(numbered_lines)
+    header_outside_quotes = re.sub(r'"[^"]*"', "", header_text)
+    delimiter = max("\t,;|", key=header_outside_quotes.count)
     has_table_suffix = any(suffix in (".csv", ".tsv", ".tab") for suffix in map(str.lower, path.suffixes))
     has_json_suffix = any(suffix in (".json", ".jsonl", ".ndjson") for suffix in map(str.lower, path.suffixes))
-    if has_json_suffix or not (has_table_suffix or outside_quotes.count(delimiter)):
+    if has_json_suffix or not (has_table_suffix or header_outside_quotes.count(delimiter)):
         raise UserError(
             "neither JSON nor a table",
-            where=f"{path}:{header_line}",
+            where=f"{path}:{header_line_number}",
             hint="a JSON file begins with { or [, a CSV file with the names of its columns",
         )
     csv.field_size_limit(1 << 30)  # Python's own limit is 131,072 characters a cell, which a long answer passes
-    reader = csv.reader(itertools.chain([header], (line for _, line in lines)), delimiter=delimiter, strict=True)
-    previous_line = 0
+    csv_reader = csv.reader(
+        itertools.chain([header_text], (line for _, line in numbered_lines)), delimiter=delimiter, strict=True
+    )
+    lines_read = 0
     try:
-        columns = next(reader)
-        if len(set(columns)) < len(columns):
-            raise UserError("two columns of one name", where=f"{path}:{header_line}")
-        previous_line = reader.line_num
-        for cells in reader:
-            location, previous_line = f"{path}:{header_line + previous_line}", reader.line_num
+        column_names = next(csv_reader)
+        if len(set(column_names)) < len(column_names):
+            raise UserError("two columns of one name", where=f"{path}:{header_line_number}")
+        lines_read = csv_reader.line_num
+        for cells in csv_reader:
+            location, lines_read = f"{path}:{header_line_number + lines_read}", csv_reader.line_num
             if not cells:
                 continue
-            if len(cells) != len(columns):
-                raise UserError(f"{len(cells)} cells, and the table has {len(columns)} columns", where=location)
-            yield location, dict(zip(columns, cells, strict=True))
+            if len(cells) != len(column_names):
+                raise UserError(f"{len(cells)} cells, and the table has {len(column_names)} columns", where=location)
+            yield location, dict(zip(column_names, cells, strict=True))
     except csv.Error as error:
-        location = f"{path}:{header_line + previous_line}"
+        location = f"{path}:{header_line_number + lines_read}"
         raise UserError(f"not a table ({error})", where=location, hint='a " inside a cell is written ""') from None

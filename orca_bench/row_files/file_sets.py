@@ -55,20 +55,22 @@ def is_path_pattern(path: Path) -> bool:
     return any(character in str(path) for character in "*?[") and not path.exists()
 
 
-def data_files_of(path: Path) -> list[Path]:
+def data_files_of(path_or_pattern: Path) -> list[Path]:
     """The data files that a path names: itself, those in a folder, or those that a pattern with `*` matches; in order.
 
     Of a folder with splits the train split is taken, as `load_dataset(…, split="train")` of datasets does. Raises UserError
     where there is no such file, where a part of a set is missing, and where a folder holds several sets.
     """
-    if path.is_dir():
-        return _data_files_in_folder(path)
-    if is_path_pattern(path):
-        matches = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]
-        if not matches:
-            raise UserError("no file matches this pattern", where=path)
-        return in_natural_order(matches)
-    return [path]
+    if path_or_pattern.is_dir():
+        return _data_files_in_folder(path_or_pattern)
+    if is_path_pattern(path_or_pattern):
+        matching_files = [
+            Path(name) for name in glob.glob(str(path_or_pattern), recursive=True) if Path(name).is_file()
+        ]
+        if not matching_files:
+            raise UserError("no file matches this pattern", where=path_or_pattern)
+        return in_natural_order(matching_files)
+    return [path_or_pattern]
 
 
 def _data_files_in_folder(folder: Path) -> list[Path]:
@@ -85,12 +87,21 @@ def _data_files_in_folder(folder: Path) -> list[Path]:
         )
     files_by_split: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
-        name = next((name for name in (data_file_stem(file), file.parent.name) if name.lower() in _SPLIT_NAMES), "")
-        files_by_split.setdefault((file.parent, name) if name else (folder, ""), []).append(file)
+        split_name = next(
+            (
+                split_name
+                for split_name in (data_file_stem(file), file.parent.name)
+                if split_name.lower() in _SPLIT_NAMES
+            ),
+            "",
+        )
+        files_by_split.setdefault((file.parent, split_name) if split_name else (folder, ""), []).append(file)
     if len(files_by_split) > 1:
         train_keys = [key for key in files_by_split if key[1].lower() == "train"]
         if len(train_keys) != 1 or (folder, "") in files_by_split:
-            split_names = sorted({str((parent / name).relative_to(folder)) for parent, name in files_by_split})
+            split_names = sorted(
+                {str((parent / split_name).relative_to(folder)) for parent, split_name in files_by_split}
+            )
             raise UserError(
                 f"several sets ({', '.join(split_names)})", where=folder, hint="name the files of one of them"
             )
@@ -113,17 +124,19 @@ def in_natural_order(files: Iterable[Path]) -> list[Path]:
                 where=file.parent,
                 hint="keep one",
             )
-    shard_numbers: dict[tuple[Path, str, int], list[int]] = {}
+    shard_numbers_by_set: dict[tuple[Path, str, int], list[int]] = {}
     for file in files:
         if shard := _match_shard(file):
-            shard_numbers.setdefault((file.parent, shard["stem"], int(shard["count"])), []).append(int(shard["number"]))
-    for (folder, name, shard_count), present_numbers in shard_numbers.items():
+            shard_numbers_by_set.setdefault((file.parent, shard["stem"], int(shard["count"])), []).append(
+                int(shard["number"])
+            )
+    for (folder, set_stem, shard_count), present_numbers in shard_numbers_by_set.items():
         first_number = 1 if shard_count in present_numbers else 0
         missing_numbers = sorted(set(range(first_number, first_number + shard_count)) - set(present_numbers))
         if missing_numbers:
-            raise UserError(f"part {missing_numbers[0]:05d} of {shard_count} of '{name}' is missing", where=folder)
+            raise UserError(f"part {missing_numbers[0]:05d} of {shard_count} of '{set_stem}' is missing", where=folder)
         if len(present_numbers) > shard_count:
-            raise UserError(f"{len(present_numbers)} files for the {shard_count} parts of '{name}'", where=folder)
+            raise UserError(f"{len(present_numbers)} files for the {shard_count} parts of '{set_stem}'", where=folder)
     return files
 
 

@@ -27,30 +27,35 @@ _SURROGATE_PATTERN = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE_PATTERN = re.compile(r"\s*")
 
 
-def object_rows(path: Path, lines: NumberedLines) -> LocatedRows:
+def object_rows(path: Path, numbered_lines: NumberedLines) -> LocatedRows:
     """JSON Lines where the first of several lines is a whole object, else objects of any number of lines."""
-    first_line = next(lines)
-    second_line = next(_not_blank(lines), None)
-    if second_line is None or not _is_json(first_line[1]):
+    first_numbered_line = next(numbered_lines)
+    second_numbered_line = next(_not_blank(numbered_lines), None)
+    if second_numbered_line is None or not _is_json(first_numbered_line[1]):
         yield from _document_rows(
-            path, _join_lines(itertools.chain([first_line], [second_line] if second_line else [], lines))
+            path,
+            _join_lines(
+                itertools.chain(
+                    [first_numbered_line], [second_numbered_line] if second_numbered_line else [], numbered_lines
+                )
+            ),
         )
         return
-    for line_number, line in itertools.chain([first_line, second_line], _not_blank(lines)):
+    for line_number, line in itertools.chain([first_numbered_line, second_numbered_line], _not_blank(numbered_lines)):
         location = f"{path}:{line_number}"
         yield location, _check_row(_parse_row_text(line, location), location)
 
 
-def _not_blank(lines: NumberedLines) -> NumberedLines:
-    return ((line_number, line) for line_number, line in lines if line.strip())
+def _not_blank(numbered_lines: NumberedLines) -> NumberedLines:
+    return ((line_number, line) for line_number, line in numbered_lines if line.strip())
 
 
-def _join_lines(lines: NumberedLines) -> str:
+def _join_lines(numbered_lines: NumberedLines) -> str:
     """The text of these lines, with line ends for lines that are not among them, so that lines can be counted in it."""
-    line_texts, last_number = [], 0
-    for line_number, line in lines:
-        line_texts.append("\n" * (line_number - last_number - 1) + line)
-        last_number = line_number
+    line_texts, last_line_number = [], 0
+    for line_number, line in numbered_lines:
+        line_texts.append("\n" * (line_number - last_line_number - 1) + line)
+        last_line_number = line_number
     return "".join(line_texts)
 
 
@@ -62,40 +67,40 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _document_rows(path: Path, text: str) -> LocatedRows:
+def _document_rows(path: Path, json_text: str) -> LocatedRows:
     """The objects of a text one after another, or the rows in the one list that a single object holds."""
-    reader = _JsonText(path, text)
-    location, value = reader.next_value()
+    reader = _JsonText(path, json_text)
+    location, json_value = reader.next_value()
     if reader.at_end():
-        rows = _row_list_of_object(value, path)
+        rows = _row_list_of_object(json_value, path)
         if rows is None:
-            yield location, _check_row(value, location)
+            yield location, _check_row(json_value, location)
         else:
             yield from ((f"{path} row {n}", _check_row(row, f"{path} row {n}")) for n, row in enumerate(rows, 1))
         return
-    yield location, _check_row(value, location)
+    yield location, _check_row(json_value, location)
     while not reader.at_end():
-        location, value = reader.next_value()
-        yield location, _check_row(value, location)
+        location, json_value = reader.next_value()
+        yield location, _check_row(json_value, location)
 
 
-def _row_list_of_object(value: dict[str, Any], path: Path) -> list[Any] | None:
+def _row_list_of_object(json_object: dict[str, Any], path: Path) -> list[Any] | None:
     """The list of rows that a single object holds, or None where the object is a row itself."""
-    row_lists = {
+    row_list_by_key = {
         key: inner_value
-        for key, inner_value in value.items()
+        for key, inner_value in json_object.items()
         if isinstance(inner_value, list) and inner_value and _are_rows(inner_value)
     }
-    list_keys = [key for key in row_lists if key.lower() in _ROW_LIST_KEYS]
-    if len(row_lists) == 1 and (list_keys or len(value) == 1):
-        return next(iter(row_lists.values()))
-    if len(row_lists) > 1 and len(row_lists) == len(value):
+    list_keys = [key for key in row_list_by_key if key.lower() in _ROW_LIST_KEYS]
+    if len(row_list_by_key) == 1 and (list_keys or len(json_object) == 1):
+        return next(iter(row_list_by_key.values()))
+    if len(row_list_by_key) > 1 and len(row_list_by_key) == len(json_object):
         raise UserError(
-            f"one object with several lists of rows ({', '.join(row_lists)})",
+            f"one object with several lists of rows ({', '.join(row_list_by_key)})",
             where=path,
             hint="write each list to a file of its own",
         )
-    if _is_pandas_table(value):
+    if _is_pandas_table(json_object):
         raise UserError(
             "a table as pandas' to_json writes it by columns, by index or split, not a list of rows",
             where=path,
@@ -104,11 +109,13 @@ def _row_list_of_object(value: dict[str, Any], path: Path) -> list[Any] | None:
     return None
 
 
-def _is_pandas_table(value: dict[str, Any]) -> bool:
+def _is_pandas_table(json_object: dict[str, Any]) -> bool:
     first_indices = {"0", "1"}
-    is_by_columns = len(value) > 1 and all(isinstance(column, dict) and "0" in column for column in value.values())
-    is_by_index = first_indices <= value.keys() and isinstance(value["0"], dict)
-    return is_by_columns or is_by_index or value.keys() == {"columns", "index", "data"}
+    is_by_columns = len(json_object) > 1 and all(
+        isinstance(column, dict) and "0" in column for column in json_object.values()
+    )
+    is_by_index = first_indices <= json_object.keys() and isinstance(json_object["0"], dict)
+    return is_by_columns or is_by_index or json_object.keys() == {"columns", "index", "data"}
 
 
 def _are_rows(values: list[Any]) -> bool:
@@ -116,12 +123,12 @@ def _are_rows(values: list[Any]) -> bool:
     return all(isinstance(value, dict) and not value.keys() & {"role", "from", "content", "value"} for value in values)
 
 
-def array_rows(path: Path, lines: NumberedLines) -> LocatedRows:
+def array_rows(path: Path, numbered_lines: NumberedLines) -> LocatedRows:
     """The objects of an array, each at `FILE:LINE row N`."""
-    reader = _JsonText(path, _join_lines(lines))
-    for row_number, (location, value) in enumerate(reader.elements(), 1):
+    reader = _JsonText(path, _join_lines(numbered_lines))
+    for row_number, (location, array_element) in enumerate(reader.elements(), 1):
         location = f"{location} row {row_number}"
-        yield location, _check_row(value, location)
+        yield location, _check_row(array_element, location)
 
 
 class _JsonText:
@@ -129,21 +136,21 @@ class _JsonText:
 
     def __init__(self, path: Path, text: str):
         self.path, self.text = path, text
-        self._position = self._counted_length = 0
-        self._line = 1
+        self._position = self._counted_position = 0
+        self._line_number = 1
 
     def next_value(self) -> tuple[str, Any]:
         """(place, value) of the value that begins here."""
         start = self._skip_space()
         location = self._location(start)
         try:
-            value, self._position = _FINITE_JSON_DECODER.raw_decode(self.text, start)
+            json_value, self._position = _FINITE_JSON_DECODER.raw_decode(self.text, start)
         except json.JSONDecodeError as error:
             raise self._error(error.msg, error.pos) from None
         except (ValueError, RecursionError) as error:
             raise _parse_error(error, location) from None
         return location, _check_depth_and_surrogates(
-            value, _SURROGATE_PATTERN.search(self.text, start, self._position) is not None, location
+            json_value, _SURROGATE_PATTERN.search(self.text, start, self._position) is not None, location
         )
 
     def elements(self) -> Iterator[tuple[str, Any]]:
@@ -177,48 +184,50 @@ class _JsonText:
         return self._position
 
     def _location(self, position: int) -> str:
-        self._line += self.text.count("\n", self._counted_length, position)
-        self._counted_length = position
-        return f"{self.path}:{self._line}"
+        self._line_number += self.text.count("\n", self._counted_position, position)
+        self._counted_position = position
+        return f"{self.path}:{self._line_number}"
 
     def _error(self, problem: str, position: int) -> UserError:
         """Where something is missing, the line is that of the last character before it."""
-        end = len(self.text[:position].rstrip())
-        line = self.text.count("\n", 0, max(end - 1, 0)) + 1
+        text_end = len(self.text[:position].rstrip())
+        line_number = self.text.count("\n", 0, max(text_end - 1, 0)) + 1
         is_cut_off = not self.text[position:].strip()
         return UserError(
-            f"not JSON ({problem})", where=f"{self.path}:{line}", hint="the file ends too early" if is_cut_off else None
+            f"not JSON ({problem})",
+            where=f"{self.path}:{line_number}",
+            hint="the file ends too early" if is_cut_off else None,
         )
 
 
-def _parse_finite(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
+def _parse_finite(number_text: str) -> float | None:
+    number = float(number_text)
+    return number if math.isfinite(number) else None
 
 
 _FINITE_JSON_DECODER = json.JSONDecoder(parse_constant=lambda name: None, parse_float=_parse_finite)
 
 
-def _parse_row_text(line: str, location: str) -> Any:
+def _parse_row_text(row_text: str, location: str) -> Any:
     try:
-        value = _FINITE_JSON_DECODER.decode(line)
+        row_value = _FINITE_JSON_DECODER.decode(row_text)
     except json.JSONDecodeError as error:
         raise UserError(
             f"not JSON ({error.msg})", where=location, hint="each line must be one JSON object, or the file one array"
         ) from None
     except (ValueError, RecursionError) as error:
         raise _parse_error(error, location) from None
-    return _check_depth_and_surrogates(value, _SURROGATE_PATTERN.search(line) is not None, location)
+    return _check_depth_and_surrogates(row_value, _SURROGATE_PATTERN.search(row_text) is not None, location)
 
 
-def _check_depth_and_surrogates(value: Any, with_surrogates: bool, location: str) -> Any:
+def _check_depth_and_surrogates(json_value: Any, may_hold_surrogates: bool, location: str) -> Any:
     try:
-        check_json_depth(value)
-        if with_surrogates:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        check_json_depth(json_value)
+        if may_hold_surrogates:
+            json.dumps(json_value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise _parse_error(error, location) from None
-    return value
+    return json_value
 
 
 def _parse_error(error: Exception, location: str) -> UserError:
@@ -229,7 +238,7 @@ def _parse_error(error: Exception, location: str) -> UserError:
     return UserError("a number of too many digits", where=location)  # Python reads no integer of more than 4,300
 
 
-def _check_row(value: Any, location: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"a {type(value).__name__}, not a JSON object", where=location)
-    return value
+def _check_row(row_value: Any, location: str) -> dict[str, Any]:
+    if not isinstance(row_value, dict):
+        raise UserError(f"a {type(row_value).__name__}, not a JSON object", where=location)
+    return row_value

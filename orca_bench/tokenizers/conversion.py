@@ -63,9 +63,9 @@ def build_fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         assert isinstance(tokenizer, FolderTokenizer), "there are two kinds of tokenizer"
         fast_tokenizer = copy.deepcopy(tokenizer.transformers_tokenizer.backend_tokenizer)
     fast_tokenizer.post_processor = _bos_post_processor(tokenizer)
-    escapes_special = must_find_special_tokens(tokenizer)
-    fast_tokenizer.encode_special_tokens = not escapes_special
-    if escapes_special:
+    escapes_special_tokens = must_find_special_tokens(tokenizer)
+    fast_tokenizer.encode_special_tokens = not escapes_special_tokens
+    if escapes_special_tokens:
         fast_tokenizer.normalizer = _escape_removing_normalizer(fast_tokenizer.normalizer)
     return fast_tokenizer
 
@@ -76,9 +76,11 @@ def _bos_post_processor(tokenizer: Tokenizer) -> PostProcessor:
 
     if not tokenizer.adds_bos or tokenizer.bos_id is None:
         return processors.TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
-    bos = tokenizer.spelling(tokenizer.bos_id)
+    bos_spelling = tokenizer.spelling(tokenizer.bos_id)
     return processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, tokenizer.bos_id)]
+        single=f"{bos_spelling} $A",
+        pair=f"{bos_spelling} $A {bos_spelling} $B",
+        special_tokens=[(bos_spelling, tokenizer.bos_id)],
     )
 
 
@@ -98,13 +100,13 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     from tokenizers import AddedToken
     from tokenizers import Tokenizer as FastTokenizer
 
-    proto = model_proto(tokenizer.source, tokenizer.promoted_control_ids)
-    bos = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
-    fast_tokenizer = FastTokenizer(_build_model(proto, tokenizer.source))
-    text_bos = bos if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
-    fast_tokenizer.normalizer = _build_normalizer(proto, text_bos)
-    fast_tokenizer.pre_tokenizer = _build_pre_tokenizer(proto, text_bos)
-    fast_tokenizer.decoder = _build_decoder(proto)
+    model_protobuf = model_proto(tokenizer.source, tokenizer.promoted_control_ids)
+    bos_spelling = None if tokenizer.bos_id is None else tokenizer.spelling(tokenizer.bos_id)
+    fast_tokenizer = FastTokenizer(_build_model(model_protobuf, tokenizer.source))
+    bos_in_text = bos_spelling if tokenizer.is_bpe else None  # as text, by the pre-tokenizer; else as a special token
+    fast_tokenizer.normalizer = _build_normalizer(model_protobuf, bos_in_text)
+    fast_tokenizer.pre_tokenizer = _build_pre_tokenizer(model_protobuf, bos_in_text)
+    fast_tokenizer.decoder = _build_decoder(model_protobuf)
     fast_tokenizer.add_special_tokens(
         [tokenizer.spelling(id_) for id_ in tokenizer.special_ids if id_ < tokenizer.piece_count]
     )
@@ -120,26 +122,30 @@ def _from_sentencepiece(tokenizer: SentencePieceTokenizer) -> FastTokenizer:
     return fast_tokenizer
 
 
-def _build_model(proto: ModelProto, model_file: Path) -> Model:
+def _build_model(model_protobuf: ModelProto, model_file: Path) -> Model:
     from tokenizers import models
 
-    model_type, unknown_piece = proto.trainer_spec.model_type, proto.trainer_spec.unk_piece
-    byte_fallback = any(p.type == BYTE_PIECE for p in proto.pieces)
+    model_type, unknown_piece = model_protobuf.trainer_spec.model_type, model_protobuf.trainer_spec.unk_piece
+    byte_fallback = any(p.type == BYTE_PIECE for p in model_protobuf.pieces)
     if model_type == UNIGRAM_MODEL:
-        unknown_id = next(i for i, p in enumerate(proto.pieces) if p.type == UNKNOWN_PIECE)
+        unknown_id = next(i for i, p in enumerate(model_protobuf.pieces) if p.type == UNKNOWN_PIECE)
         # The unigram model of tokenizers would find unknown, control and byte pieces spelled out in text.
         text_types = (NORMAL_PIECE, USER_DEFINED_PIECE)
-        scores = [(p.piece, p.score if p.type in text_types else _UNUSED_PIECE_SCORE) for p in proto.pieces]
-        return models.Unigram(scores, unknown_id, byte_fallback)
+        score_of_pieces = [
+            (p.piece, p.score if p.type in text_types else _UNUSED_PIECE_SCORE) for p in model_protobuf.pieces
+        ]
+        return models.Unigram(score_of_pieces, unknown_id, byte_fallback)
     if model_type != BPE_MODEL:
         raise UserError(
             "a SentencePiece model of type word or char has no equal in tokenizers",
             where=model_file,
             hint="use a BPE or unigram model",
         )
-    vocab = {p.piece: i for i, p in enumerate(proto.pieces)}
-    normal_pieces = {p.piece for p in proto.pieces if p.type == NORMAL_PIECE}
-    ranked_pieces = sorted((-p.score, i, p.piece) for i, p in enumerate(proto.pieces) if p.type == NORMAL_PIECE)
+    id_by_piece = {p.piece: i for i, p in enumerate(model_protobuf.pieces)}
+    normal_pieces = {p.piece for p in model_protobuf.pieces if p.type == NORMAL_PIECE}
+    ranked_pieces = sorted(
+        (-p.score, i, p.piece) for i, p in enumerate(model_protobuf.pieces) if p.type == NORMAL_PIECE
+    )
     merges = [
         (piece[:split_index], piece[split_index:])
         for _, _, piece in ranked_pieces
@@ -147,7 +153,7 @@ def _build_model(proto: ModelProto, model_file: Path) -> Model:
         if piece[:split_index] in normal_pieces and piece[split_index:] in normal_pieces
     ]
     return models.BPE(
-        vocab=vocab,
+        vocab=id_by_piece,
         merges=merges,
         unk_token=unknown_piece,
         fuse_unk=True,
@@ -157,51 +163,66 @@ def _build_model(proto: ModelProto, model_file: Path) -> Model:
     )
 
 
-def _build_normalizer(proto: ModelProto, bos: str | None) -> Normalizer:
+def _build_normalizer(model_protobuf: ModelProto, bos_in_text: str | None) -> Normalizer:
     from tokenizers import Regex, normalizers
 
-    spec = proto.normalizer_spec
+    normalizer_spec = model_protobuf.normalizer_spec
     # The start of a text: its first character, or the one after BOS.
-    text_start_pattern = r"\A" if bos is None else rf"(?:\A(?!{re.escape(bos)})|(?<=\A{re.escape(bos)}))"
-    steps = []
-    if spec.precompiled_charsmap:
+    text_start_pattern = (
+        r"\A" if bos_in_text is None else rf"(?:\A(?!{re.escape(bos_in_text)})|(?<=\A{re.escape(bos_in_text)}))"
+    )
+    normalizer_steps = []
+    if normalizer_spec.precompiled_charsmap:
         # tokenizers 0.23.3 looks a whole grapheme up and, where only its beginning is in the map, drops the rest (a
         # no-break space before a combining accent). SentencePiece looks for the longest entry from each character on.
         # Composing first and keeping the characters apart with a mark that ends graphemes gives the same.
-        steps += [
+        normalizer_steps += [
             normalizers.NFC(),
             normalizers.Replace(Regex("(?m)(?<=.)(?=.)"), _GRAPHEME_SEPARATOR),
-            normalizers.Precompiled(spec.precompiled_charsmap),
+            normalizers.Precompiled(normalizer_spec.precompiled_charsmap),
             normalizers.Replace(_GRAPHEME_SEPARATOR, ""),
         ]
-    leading = ""
-    if spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(rf"[ {_SPACE_MARK}]+\z"), "")]
-        leading = " ?"
-    if spec.add_dummy_prefix and not proto.trainer_spec.treat_whitespace_as_suffix:
+    optional_space_pattern = ""
+    if normalizer_spec.remove_extra_whitespaces:
+        normalizer_steps += [
+            normalizers.Replace(Regex(" {2,}"), " "),
+            normalizers.Replace(Regex(rf"[ {_SPACE_MARK}]+\z"), ""),
+        ]
+        optional_space_pattern = " ?"
+    if normalizer_spec.add_dummy_prefix and not model_protobuf.trainer_spec.treat_whitespace_as_suffix:
         # In one step: a text that begins with a space and the spelling of BOS must not become one that begins with BOS.
-        steps.append(normalizers.Replace(Regex(rf"{text_start_pattern}{leading}(?=[\s\S])"), " "))
+        normalizer_steps.append(
+            normalizers.Replace(Regex(rf"{text_start_pattern}{optional_space_pattern}(?=[\s\S])"), " ")
+        )
     else:
-        steps += [normalizers.Replace(Regex(rf"{text_start_pattern} "), "")] if leading else []
-        steps += [normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ")] if spec.add_dummy_prefix else []
-    if spec.escape_whitespaces:
-        steps.append(normalizers.Replace(" ", _SPACE_MARK))
-    return normalizers.Sequence(steps)
+        normalizer_steps += (
+            [normalizers.Replace(Regex(rf"{text_start_pattern} "), "")] if optional_space_pattern else []
+        )
+        normalizer_steps += (
+            [normalizers.Replace(Regex(r"(?<=[\s\S])\z"), " ")] if normalizer_spec.add_dummy_prefix else []
+        )
+    if normalizer_spec.escape_whitespaces:
+        normalizer_steps.append(normalizers.Replace(" ", _SPACE_MARK))
+    return normalizers.Sequence(normalizer_steps)
 
 
-def _build_pre_tokenizer(proto: ModelProto, bos: str | None) -> PreTokenizer | None:
+def _build_pre_tokenizer(model_protobuf: ModelProto, bos_in_text: str | None) -> PreTokenizer | None:
     """BOS at the beginning and user-defined symbols stand alone, the longest symbol first; None where there is neither."""
     from tokenizers import Regex, pre_tokenizers
 
-    symbols = sorted((p.piece for p in proto.pieces if p.type == USER_DEFINED_PIECE), key=len, reverse=True)
-    isolated_patterns = ([] if bos is None else [rf"\A{re.escape(bos)}"]) + [re.escape(symbol) for symbol in symbols]
+    user_symbols = sorted(
+        (p.piece for p in model_protobuf.pieces if p.type == USER_DEFINED_PIECE), key=len, reverse=True
+    )
+    isolated_patterns = ([] if bos_in_text is None else [rf"\A{re.escape(bos_in_text)}"]) + [
+        re.escape(symbol) for symbol in user_symbols
+    ]
     return pre_tokenizers.Split(Regex("|".join(isolated_patterns)), behavior="isolated") if isolated_patterns else None
 
 
-def _build_decoder(proto: ModelProto) -> Decoder:
+def _build_decoder(model_protobuf: ModelProto) -> Decoder:
     from tokenizers import decoders
 
-    steps = [decoders.Replace(_SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if proto.normalizer_spec.add_dummy_prefix:
-        steps.append(decoders.Strip(" ", 1, 0))
-    return decoders.Sequence(steps)
+    decoder_steps = [decoders.Replace(_SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if model_protobuf.normalizer_spec.add_dummy_prefix:
+        decoder_steps.append(decoders.Strip(" ", 1, 0))
+    return decoders.Sequence(decoder_steps)

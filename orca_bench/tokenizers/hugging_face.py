@@ -39,10 +39,10 @@ class FolderTokenizer(Tokenizer):
         added_tokens = self._backend.get_added_tokens_decoder()
         ids_with_special = self._backend.encode("a", add_special_tokens=True).ids
         ids_without_special = self._backend.encode("a", add_special_tokens=False).ids
-        first_id = ids_with_special[0] if ids_with_special[1:] == ids_without_special else None
+        first_added_id = ids_with_special[0] if ids_with_special[1:] == ids_without_special else None
         self.bos_id = self.transformers_tokenizer.bos_token_id
         if self.bos_id is None and "bos_token" not in metadata.spelling_by_key:
-            self.bos_id = first_id
+            self.bos_id = first_added_id
         self.adds_bos = (
             self.bos_id is not None
             and ids_with_special[:1] == [self.bos_id]
@@ -114,8 +114,12 @@ class FolderTokenizer(Tokenizer):
     @property
     def fingerprint(self) -> str:
         """A SHA-256 over tokenizer.json (the vocabulary, where there is none) and what the files beside it say."""
-        file = self.source / TOKENIZER_JSON_FILE
-        vocabulary_content = file_sha256(file) if file.is_file() else sorted(self._backend.get_vocab().items())
+        tokenizer_json_path = self.source / TOKENIZER_JSON_FILE
+        vocabulary_content = (
+            file_sha256(tokenizer_json_path)
+            if tokenizer_json_path.is_file()
+            else sorted(self._backend.get_vocab().items())
+        )
         fingerprint_fields = [vocabulary_content, self.bos_id, list(self.stop_ids), list(self.special_ids), self.unk_id]
         return hashlib.sha256(json.dumps(fingerprint_fields, ensure_ascii=False).encode()).hexdigest()
 

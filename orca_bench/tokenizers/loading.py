@@ -26,20 +26,20 @@ _MAX_PADDING_IDS = 1024  # ids: a model's vocabulary is up to so much larger tha
 _MIN_EQUAL_ID_SHARE = 0.99  # of the pieces have the same id in both files of one tokenizer
 
 
-def load_tokenizer(where: str | Path) -> Tokenizer:
+def load_tokenizer(file_or_folder: str | Path) -> Tokenizer:
     """The tokenizer of a folder or of a `.model` file; one of the hub is fetched first (`models.model_folder.locate_model`).
 
     Raises UserError where nothing there is a tokenizer, or where there are two and nothing says which is the model's.
     """
-    path = Path(where)
+    path = Path(file_or_folder)
     if path.is_file():
         return SentencePieceTokenizer(path)
     if not path.is_dir():
-        raise UserError("no such tokenizer file or folder", where=where)
+        raise UserError("no such tokenizer file or folder", where=file_or_folder)
     metadata = folder_metadata.read_token_metadata(path)
-    added = _metadata_for_sentencepiece(path, metadata)
-    if added is not None:
-        return SentencePieceTokenizer(path / SENTENCEPIECE_FILE, added)
+    sentencepiece_metadata = _metadata_for_sentencepiece(path, metadata)
+    if sentencepiece_metadata is not None:
+        return SentencePieceTokenizer(path / SENTENCEPIECE_FILE, sentencepiece_metadata)
     if (path / TOKENIZER_JSON_FILE).is_file() or (path / "vocab.json").is_file():
         return FolderTokenizer(path, metadata)
     raise UserError(
@@ -54,30 +54,30 @@ def _metadata_for_sentencepiece(folder: Path, metadata: TokenMetadata) -> TokenM
 
     Raises UserError where the files do not decide it.
     """
-    model_file, json_file = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_JSON_FILE
-    if not model_file.is_file():
+    sentencepiece_path, tokenizer_json_file = folder / SENTENCEPIECE_FILE, folder / TOKENIZER_JSON_FILE
+    if not sentencepiece_path.is_file():
         return None
-    if not json_file.is_file():
+    if not tokenizer_json_file.is_file():
         return metadata
-    if not is_sentencepiece(model_file):
+    if not is_sentencepiece(sentencepiece_path):
         return None  # tiktoken's file of the same name
-    pieces = model_proto(model_file).pieces
-    token_ids = _vocabulary(folder_metadata.read_tokenizer_json(folder))
+    pieces = model_proto(sentencepiece_path).pieces
+    id_by_token = _id_by_token(folder_metadata.read_tokenizer_json(folder))
     normal_pieces = [(id_, piece.piece) for id_, piece in enumerate(pieces) if piece.type == NORMAL_PIECE]
-    if sum(token_ids.get(piece) == id_ for id_, piece in normal_pieces) >= _MIN_EQUAL_ID_SHARE * len(normal_pieces):
+    if sum(id_by_token.get(piece) == id_ for id_, piece in normal_pieces) >= _MIN_EQUAL_ID_SHARE * len(normal_pieces):
         return metadata
-    if _matches_piece_count(folder, metadata.model_vocab_size, len(pieces), max(token_ids.values(), default=-1) + 1):
+    if _matches_piece_count(folder, metadata.model_vocab_size, len(pieces), max(id_by_token.values(), default=-1) + 1):
         return folder_metadata.read_token_metadata(folder, with_tokenizer_json=False)
     return None
 
 
 def _matches_piece_count(folder: Path, model_vocab_size: int | None, piece_count: int, token_count: int) -> bool:
     """Whether `model_vocab_size` fits tokenizer.model's pieces, not tokenizer.json's tokens."""
-    fits = [
+    fits_model_vocab = [
         model_vocab_size is not None and count <= model_vocab_size < count + _MAX_PADDING_IDS
         for count in (piece_count, token_count)
     ]
-    if fits[0] == fits[1]:
+    if fits_model_vocab[0] == fits_model_vocab[1]:
         raise UserError(
             f"{SENTENCEPIECE_FILE} ({piece_count:,} pieces) and {TOKENIZER_JSON_FILE} ({token_count:,} tokens) are two "
             f"tokenizers, and the model's vocab_size "
@@ -85,12 +85,12 @@ def _matches_piece_count(folder: Path, model_vocab_size: int | None, piece_count
             where=folder,
             hint="move the one away that the model was not trained with",
         )
-    return fits[0]
+    return fits_model_vocab[0]
 
 
-def _vocabulary(tokenizer_data: dict[str, Any]) -> dict[str, int]:
+def _id_by_token(tokenizer_json: dict[str, Any]) -> dict[str, int]:
     """Token to id of a tokenizer.json, added tokens included."""
-    vocabulary = tokenizer_data.get("model", {}).get("vocab") or {}
-    if isinstance(vocabulary, list):  # unigram: [token, score], in the order of their ids
-        vocabulary = {entry[0]: id_ for id_, entry in enumerate(vocabulary)}
-    return vocabulary | {token["content"]: token["id"] for token in tokenizer_data.get("added_tokens") or []}
+    id_by_token = tokenizer_json.get("model", {}).get("vocab") or {}
+    if isinstance(id_by_token, list):  # unigram: [token, score], in the order of their ids
+        id_by_token = {entry[0]: id_ for id_, entry in enumerate(id_by_token)}
+    return id_by_token | {token["content"]: token["id"] for token in tokenizer_json.get("added_tokens") or []}

@@ -52,29 +52,33 @@ _PROBE_PARTS = (
 def probe_texts(count: int, seed: int = 0) -> list[str]:
     """`count` deterministic adversarial texts: runs of spaces, line breaks, code, emoji, markers and rare letters."""
     generator = random.Random(seed)
-    texts = list(_FIXED_PROBES[:count])
-    while len(texts) < count:
-        texts.append("".join(generator.choices(_PROBE_PARTS, k=generator.randint(1, 24))))
-    return texts
+    probes = list(_FIXED_PROBES[:count])
+    while len(probes) < count:
+        probes.append("".join(generator.choices(_PROBE_PARTS, k=generator.randint(1, 24))))
+    return probes
 
 
 def first_disagreement(
-    tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]
+    tokenizer: Tokenizer, transformers_tokenizer: PreTrainedTokenizerBase, probes: Iterable[str]
 ) -> Disagreement | None:
-    """The first of `texts` to which `transformers_tokenizer` gives other ids than `tokenizer`, or None.
+    """The first of `probes` to which `transformers_tokenizer` gives other ids than `tokenizer`, or None.
 
     That it reads BOS at the beginning of a text, as exports do, and a text that is one token's spelling as that token, is no
     disagreement.
     """
-    file = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON_FILE
-    for text in texts:
-        expected_ids, ids = (
+    file_kind = "SentencePiece model" if isinstance(tokenizer, SentencePieceTokenizer) else TOKENIZER_JSON_FILE
+    for text in probes:
+        expected_ids, transformers_ids = (
             tokenizer.encode(text),
             list(transformers_tokenizer(text, add_special_tokens=False)["input_ids"]),
         )
-        is_one_token = len(ids) == 1 and tokenizer.spelling(ids[0]) == text
-        if ids != expected_ids and ids != _ids_after_bos(tokenizer, text) and not is_one_token:
-            return Disagreement(text, expected_ids, ids, file)
+        is_one_token = len(transformers_ids) == 1 and tokenizer.spelling(transformers_ids[0]) == text
+        if (
+            transformers_ids != expected_ids
+            and transformers_ids != _ids_after_bos(tokenizer, text)
+            and not is_one_token
+        ):
+            return Disagreement(text, expected_ids, transformers_ids, file_kind)
     return None
 
 

@@ -48,14 +48,14 @@ class SentencePieceTokenizer(Tokenizer):
         self.added_tokens = {
             id_: token for id_, token in sorted(metadata.added_tokens.items()) if id_ >= self.piece_count
         }
-        self._added_ids = {token.content: id_ for id_, token in self.added_tokens.items()}
+        self._added_id_by_content = {token.content: id_ for id_, token in self.added_tokens.items()}
         self.bos_id = self._resolve_special_id("bos_token", self._processor.bos_id(), metadata.bos_id)
         self.eos_id = self._resolve_special_id(
             "eos_token", self._processor.eos_id(), next(iter(metadata.stop_ids), None)
         )
         self.stop_ids = tuple(dict.fromkeys(i for i in (self.eos_id, *metadata.stop_ids) if i is not None))
         self.adds_bos = self.bos_id is not None and metadata.adds_bos is not False
-        self._hide_special()
+        self._hide_special_tokens()
         self._added_tokens_pattern = (
             _added_token_pattern([self.added_tokens[id_] for id_ in self._text_by_added_id])
             if self._text_by_added_id
@@ -67,7 +67,7 @@ class SentencePieceTokenizer(Tokenizer):
             max([self.piece_count - 1, *self._text_by_added_id, *self.prefix, *self.stop_ids[:1]]) + 1
         )
 
-    def _hide_special(self) -> None:
+    def _hide_special_tokens(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
         special_ids = {id_ for id_, token in self._metadata.added_tokens.items() if token.special} | {
             *self.prefix,
@@ -81,31 +81,31 @@ class SentencePieceTokenizer(Tokenizer):
         )
         if self.promoted_control_ids:
             self._processor = _load_processor(self.source, self.promoted_control_ids)
-        self._silent_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
+        self._textless_ids = special_piece_ids | {id_ for id_ in special_ids if id_ >= self.piece_count}
         self._text_by_added_id = {
-            id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._silent_ids
+            id_: token.content for id_, token in self.added_tokens.items() if id_ not in self._textless_ids
         }
 
-    def _resolve_special_id(self, key: str, file_id: int, configured: int | None) -> int | None:
+    def _resolve_special_id(self, token_key: str, file_id: int, configured_id: int | None) -> int | None:
         """The id of BOS or EOS: as the folder names it, else the file's own, else that of the model's configuration."""
-        spelling = self._metadata.spelling_by_key.get(key)
+        spelling = self._metadata.spelling_by_key.get(token_key)
         if spelling:
             id_ = self._find_id(spelling)
             if id_ is None:
-                raise self._missing_token_error(key, spelling)
+                raise self._missing_token_error(token_key, spelling)
             return id_
-        if key == "bos_token" and key in self._metadata.spelling_by_key:
+        if token_key == "bos_token" and token_key in self._metadata.spelling_by_key:
             return None  # null: there is none
         if file_id >= 0:
             return file_id
-        return configured if configured is not None and self.spelling(configured) is not None else None
+        return configured_id if configured_id is not None and self.spelling(configured_id) is not None else None
 
-    def _missing_token_error(self, key: str, spelling: str) -> UserError:
+    def _missing_token_error(self, token_key: str, spelling: str) -> UserError:
         """The error for a spelling that belongs to no token of the model."""
         if spelling in self._metadata.ids_beyond_model:
             vocab_size, id_ = self._metadata.model_vocab_size, self._metadata.ids_beyond_model[spelling]
             return UserError(
-                f"{key} is {spelling!r} with the id {id_}, and the model's vocab_size is {vocab_size}",
+                f"{token_key} is {spelling!r} with the id {id_}, and the model's vocab_size is {vocab_size}",
                 where=self.source.parent,
             )
         spaced_spelling = "▁" + spelling.replace(" ", "▁")
@@ -114,13 +114,15 @@ class SentencePieceTokenizer(Tokenizer):
         )
         hint = f"the vocabulary has {similar_piece!r}" if similar_piece else None
         return UserError(
-            f"{key} is {spelling!r}, and no token of the vocabulary is spelled so", where=self.source.parent, hint=hint
+            f"{token_key} is {spelling!r}, and no token of the vocabulary is spelled so",
+            where=self.source.parent,
+            hint=hint,
         )
 
     def _find_id(self, spelling: str) -> int | None:
         """The id of the token that is spelled so; None where there is none."""
-        if spelling in self._added_ids:
-            return self._added_ids[spelling]
+        if spelling in self._added_id_by_content:
+            return self._added_id_by_content[spelling]
         id_ = self._processor.piece_to_id(spelling)  # that of the unknown piece where there is none
         if self._processor.id_to_piece(id_) == spelling:
             return id_
@@ -159,24 +161,24 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _split_at_added(self, text: str, added_pattern: re.Pattern[str]) -> Iterator[int | str]:
         """The text parted at its added tokens, of which the ids are given."""
-        end = 0
+        previous_end = 0
         for match in added_pattern.finditer(text):
-            yield text[end : match.start()]
-            yield self._added_ids[match[match.lastindex or 0]]
-            end = match.end()
-        yield text[end:]
+            yield text[previous_end : match.start()]
+            yield self._added_id_by_content[match[match.lastindex or 0]]
+            previous_end = match.end()
+        yield text[previous_end:]
 
     def decode(self, ids: Sequence[int]) -> str:
         """See `Tokenizer.decode`."""
-        texts: list[str] = []
+        decoded_texts: list[str] = []
         piece_ids: list[int] = []
         for id_ in map(int, ids):
             if id_ in self._text_by_added_id:
-                texts += [self._processor.decode(piece_ids), self._text_by_added_id[id_]]
+                decoded_texts += [self._processor.decode(piece_ids), self._text_by_added_id[id_]]
                 piece_ids = []
             elif self.has_text(id_):
                 piece_ids.append(id_)
-        return "".join([*texts, self._processor.decode(piece_ids)])
+        return "".join([*decoded_texts, self._processor.decode(piece_ids)])
 
     def spelling(self, token_id: int) -> str | None:
         """See `Tokenizer.spelling`."""
@@ -188,7 +190,7 @@ class SentencePieceTokenizer(Tokenizer):
     def has_text(self, token_id: int) -> bool:
         """See `Tokenizer.has_text`."""
         return token_id in self._text_by_added_id or (
-            0 <= token_id < self.piece_count and token_id not in self._silent_ids
+            0 <= token_id < self.piece_count and token_id not in self._textless_ids
         )
 
     def may_change(self, token_id: int) -> bool:
@@ -211,7 +213,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _find_special_ids(self) -> tuple[int, ...]:
         controls = (id_ for id_ in range(self.piece_count) if self._is_control(id_))
-        return tuple(sorted({*controls, *self._silent_ids}))
+        return tuple(sorted({*controls, *self._textless_ids}))
 
     @property
     def is_bpe(self) -> bool:
@@ -234,14 +236,14 @@ def model_proto(model_file: Path, promoted_control_ids: Sequence[int] = ()) -> M
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    model_protobuf = sentencepiece_model_pb2.ModelProto()
     try:
-        proto.ParseFromString(Path(model_file).read_bytes())
+        model_protobuf.ParseFromString(Path(model_file).read_bytes())
     except DecodeError as error:
         raise _not_sentencepiece_error(model_file) from error
     for id_ in promoted_control_ids:
-        proto.pieces[id_].type = CONTROL_PIECE
-    return proto
+        model_protobuf.pieces[id_].type = CONTROL_PIECE
+    return model_protobuf
 
 
 def is_sentencepiece(path: Path) -> bool:
@@ -258,8 +260,8 @@ def _load_processor(model_file: Path, promoted_control_ids: Sequence[int] = ()) 
 
     try:
         if promoted_control_ids:
-            proto = model_proto(model_file, promoted_control_ids).SerializeToString()
-            processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
+            model_bytes = model_proto(model_file, promoted_control_ids).SerializeToString()
+            processor = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
         else:
             processor = sentencepiece.SentencePieceProcessor(model_file=str(model_file))
         processor.id_to_piece(list(range(processor.vocab_size())))  # raises where a piece is no UTF-8
@@ -272,11 +274,11 @@ def _not_sentencepiece_error(model_file: Path) -> UserError:
     return UserError("not a SentencePiece model", where=model_file, hint=lfs_pointer_hint(model_file))
 
 
-def _added_token_pattern(tokens: Sequence[AddedToken]) -> re.Pattern[str]:
+def _added_token_pattern(added_tokens: Sequence[AddedToken]) -> re.Pattern[str]:
     """Finds added tokens in text as tokenizers does: the leftmost, of those the longest; one group a token."""
-    alternatives = []
-    for token in sorted(tokens, key=lambda token: len(token.content), reverse=True):
-        alternative = f"({re.escape(token.content)})"
-        alternative = rf"(?<!\w){alternative}(?!\w)" if token.single_word else alternative
-        alternatives.append((r"\s*" if token.lstrip else "") + alternative + (r"\s*" if token.rstrip else ""))
-    return re.compile("|".join(alternatives))
+    token_patterns = []
+    for token in sorted(added_tokens, key=lambda token: len(token.content), reverse=True):
+        token_pattern = f"({re.escape(token.content)})"
+        token_pattern = rf"(?<!\w){token_pattern}(?!\w)" if token.single_word else token_pattern
+        token_patterns.append((r"\s*" if token.lstrip else "") + token_pattern + (r"\s*" if token.rstrip else ""))
+    return re.compile("|".join(token_patterns))

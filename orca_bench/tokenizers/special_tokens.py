@@ -68,23 +68,25 @@ def read_token_metadata(folder: Path, with_tokenizer_json: bool = True) -> Token
 
     Raises UserError for a file that is not what it should be.
     """
-    settings, config = _read_object(folder, TOKENIZER_CONFIG_FILE), _read_object(folder, CONFIG_FILE)
-    text_config = config.get("text_config")  # models of text and images nest the decoder's
+    tokenizer_config, model_config = _read_object(folder, TOKENIZER_CONFIG_FILE), _read_object(folder, CONFIG_FILE)
+    text_config = model_config.get("text_config")  # models of text and images nest the decoder's
     decoder_config = text_config if isinstance(text_config, dict) else {}
     generation_config = _read_object(folder, GENERATION_CONFIG_FILE)
     stop_ids = [
         *_checked_token_ids(generation_config.get("eos_token_id"), folder / GENERATION_CONFIG_FILE),
-        *_checked_token_ids(config.get("eos_token_id", decoder_config.get("eos_token_id")), folder / CONFIG_FILE),
+        *_checked_token_ids(model_config.get("eos_token_id", decoder_config.get("eos_token_id")), folder / CONFIG_FILE),
     ]
-    configured_size = config.get("vocab_size", decoder_config.get("vocab_size"))
+    configured_size = model_config.get("vocab_size", decoder_config.get("vocab_size"))
     vocab_size = configured_size if isinstance(configured_size, int) and configured_size > 0 else None
-    spelling_by_key, listed_spellings = _special_spellings(folder, settings)
-    bos_ids = _checked_token_ids(config.get("bos_token_id", decoder_config.get("bos_token_id")), folder / CONFIG_FILE)
-    adds_bos = settings.get("add_bos_token")
+    spelling_by_key, listed_spellings = _special_spellings(folder, tokenizer_config)
+    bos_ids = _checked_token_ids(
+        model_config.get("bos_token_id", decoder_config.get("bos_token_id")), folder / CONFIG_FILE
+    )
+    adds_bos = tokenizer_config.get("add_bos_token")
     # The empty one, which some conversions list, stands between any two characters.
     added_tokens = {
         id_: token
-        for id_, token in _added_tokens(folder, settings, listed_spellings, with_tokenizer_json)
+        for id_, token in _added_tokens(folder, tokenizer_config, listed_spellings, with_tokenizer_json)
         if token.content
     }
     return TokenMetadata(
@@ -103,9 +105,9 @@ def read_token_metadata(folder: Path, with_tokenizer_json: bool = True) -> Token
     )
 
 
-def _read_object(folder: Path, name: str) -> dict[str, Any]:
+def _read_object(folder: Path, file_name: str) -> dict[str, Any]:
     """The JSON object of a file; empty where there is no such file."""
-    path = folder / name
+    path = folder / file_name
     if not path.is_file():
         return {}
     json_content = read_json(path)
@@ -114,38 +116,38 @@ def _read_object(folder: Path, name: str) -> dict[str, Any]:
     return json_content
 
 
-def _checked_token_ids(value: Any, where: Path) -> list[int]:
-    values = value if isinstance(value, list) else [value]
-    if any(id_ is not None and type(id_) is not int for id_ in values):
-        raise UserError(f"a token id that is not an integer: {str(value)[:60]}", where=where)
-    return [id_ for id_ in values if id_ is not None]
+def _checked_token_ids(id_or_ids: Any, where: Path) -> list[int]:
+    token_ids = id_or_ids if isinstance(id_or_ids, list) else [id_or_ids]
+    if any(id_ is not None and type(id_) is not int for id_ in token_ids):
+        raise UserError(f"a token id that is not an integer: {str(id_or_ids)[:60]}", where=where)
+    return [id_ for id_ in token_ids if id_ is not None]
 
 
-def _special_spellings(folder: Path, settings: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
+def _special_spellings(folder: Path, tokenizer_config: dict[str, Any]) -> tuple[dict[str, str | None], set[str]]:
     """The four named tokens, and the spelling of all tokens that are listed as special."""
     special_tokens_map = _read_object(folder, SPECIAL_TOKENS_MAP_FILE)
     spelling_by_key: dict[str, str | None] = {}
     for key in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        for source in (settings, special_tokens_map):
-            if key in source and _spelling(source[key]) != "":
-                spelling_by_key[key] = _spelling(source[key])
+        for source_json in (tokenizer_config, special_tokens_map):
+            if key in source_json and _spelling(source_json[key]) != "":
+                spelling_by_key[key] = _spelling(source_json[key])
                 break
     listed_spellings = {name for name in spelling_by_key.values() if name}
-    for source in (settings, special_tokens_map):
+    for source_json in (tokenizer_config, special_tokens_map):
         for key in ("additional_special_tokens", "extra_special_tokens"):
-            value = source.get(key)
+            value = source_json.get(key)
             values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
             listed_spellings |= {spelling for spelling in map(_spelling, values) if spelling}
     return spelling_by_key, listed_spellings
 
 
-def _spelling(value: Any) -> str | None:
-    value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
+def _spelling(token_entry: Any) -> str | None:
+    token_entry = token_entry.get("content") if isinstance(token_entry, dict) else token_entry
+    return token_entry if isinstance(token_entry, str) else None
 
 
 def _added_tokens(
-    folder: Path, settings: dict[str, Any], special_spellings: set[str], with_json: bool
+    folder: Path, tokenizer_config: dict[str, Any], special_spellings: set[str], with_tokenizer_json: bool
 ) -> Iterator[tuple[int, AddedToken]]:
     """Added tokens and their ids, those of the file that is believed most last."""
     for content, id_ in _read_object(
@@ -154,33 +156,33 @@ def _added_tokens(
         if type(id_) is not int:
             raise UserError(f"the token {content!r} has no integer as its id", where=folder / ADDED_TOKENS_FILE)
         yield id_, AddedToken(content, content in special_spellings)
-    for token in (read_tokenizer_json(folder).get("added_tokens") if with_json else None) or []:
+    for token in (read_tokenizer_json(folder).get("added_tokens") if with_tokenizer_json else None) or []:
         yield token.get("id"), _added_token(token, special_spellings, folder / TOKENIZER_JSON_FILE)
-    added_tokens_decoder = settings.get("added_tokens_decoder")
+    added_tokens_decoder = tokenizer_config.get("added_tokens_decoder")
     for id_, token in (added_tokens_decoder if isinstance(added_tokens_decoder, dict) else {}).items():
         if not (id_.isascii() and id_.isdecimal() and len(id_) < _MAX_ID_DIGITS):
             raise UserError(f"added_tokens_decoder has the id {id_[:60]!r}", where=folder / TOKENIZER_CONFIG_FILE)
         yield int(id_), _added_token(token, special_spellings, folder / TOKENIZER_CONFIG_FILE)
 
 
-def _added_token(token: Any, special_spellings: set[str], where: Path) -> AddedToken:
-    if not isinstance(token, dict) or not isinstance(token.get("content"), str):
-        raise UserError(f"an added token without content: {str(token)[:60]}", where=where)
-    content = token["content"]
-    flags = {name: token.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
-    return AddedToken(content, token.get("special") is True or content in special_spellings, **flags)
+def _added_token(token_entry: Any, special_spellings: set[str], where: Path) -> AddedToken:
+    if not isinstance(token_entry, dict) or not isinstance(token_entry.get("content"), str):
+        raise UserError(f"an added token without content: {str(token_entry)[:60]}", where=where)
+    content = token_entry["content"]
+    flags = {name: token_entry.get(name) is True for name in ("lstrip", "rstrip", "single_word")}
+    return AddedToken(content, token_entry.get("special") is True or content in special_spellings, **flags)
 
 
 def read_tokenizer_json(folder: Path) -> dict[str, Any]:
     """A folder's tokenizer.json, empty where there is none; raises UserError where it is not one."""
     if not (folder / TOKENIZER_JSON_FILE).is_file():
         return {}
-    tokenizer_data = _read_object(folder, TOKENIZER_JSON_FILE)
-    added_tokens = tokenizer_data.get("added_tokens") or []
+    tokenizer_json = _read_object(folder, TOKENIZER_JSON_FILE)
+    added_tokens = tokenizer_json.get("added_tokens") or []
     if not (
-        isinstance(tokenizer_data.get("model"), dict)
+        isinstance(tokenizer_json.get("model"), dict)
         and isinstance(added_tokens, list)
         and all(isinstance(token, dict) and isinstance(token.get("id"), int) for token in added_tokens)
     ):
         raise UserError("not the file of a tokenizer", where=folder / TOKENIZER_JSON_FILE)
-    return tokenizer_data
+    return tokenizer_json

@@ -14,23 +14,23 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._returned_length = 0  # characters returned so far
+        self._token_ids: list[int] = []
+        self._returned_character_count = 0  # characters returned so far
 
     def push(self, token_id: int) -> str:
         """Add a token; returns the text that is certain now, which may be empty."""
         if not self._tokenizer.has_text(token_id):
             return ""
-        self._ids.append(token_id)
+        self._token_ids.append(token_id)
         if self._tokenizer.may_change(token_id):
             return ""
-        return self._new_text(self._tokenizer.decode(self._ids).rstrip("\ufffd"))
+        return self._new_text(self._tokenizer.decode(self._token_ids).rstrip("\ufffd"))
 
     def end(self) -> str:
         """What was held back: nothing follows that could complete it."""
-        return self._new_text(self._tokenizer.decode(self._ids))
+        return self._new_text(self._tokenizer.decode(self._token_ids))
 
     def _new_text(self, text: str) -> str:
-        new_text = text[self._returned_length :]
-        self._returned_length = max(self._returned_length, len(text))
+        new_text = text[self._returned_character_count :]
+        self._returned_character_count = max(self._returned_character_count, len(text))
         return new_text

@@ -81,13 +81,13 @@ def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selectio
     assert all(system_ids[instruction] == system_id for instruction, system_id in part.items())
     other = {r["instruction"]: r["system_id"] for r in converted(tmp_path, rows, seed=1)[0]}
     assert 0 < sum(system_ids[i] == other[i] for i in system_ids) < 60
-    chosen = Counter(r["system_id"] for r in converted(tmp_path, rows, systems=[5, 7])[0])
+    chosen = Counter(r["system_id"] for r in converted(tmp_path, rows, assigned_system_ids=[5, 7])[0])
     assert set(chosen) == {5, 7} and 110 < chosen[5] < 190
 
 
 def test_chosen_messages_are_drawn_for_ones_own_rows_too_but_never_replace_a_rows_own(tmp_path):
     rows = [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "b", "system": "S"}]
-    assert [r["system"] for r in converted(tmp_path, rows, systems=[9])[0]] == [SYSTEM_MESSAGES[9], "S"]
+    assert [r["system"] for r in converted(tmp_path, rows, assigned_system_ids=[9])[0]] == [SYSTEM_MESSAGES[9], "S"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_conversations_that_are_no_exchange_are_left_out_by_name(tmp_path, messa
     assert len(records) == 1 and report.left_out == {reason: 2}
     assert report.first_left_out == {reason: f"{tmp_path / 'set.jsonl'}:2"}
     with pytest.raises(UserError, match=f"set.jsonl:2: --strict allows no rows {reason}"):
-        converted(tmp_path, [good, row], strict=True)
+        converted(tmp_path, [good, row], refuses_incomplete_rows=True)
     with pytest.raises(UserError, match=f"no record is left: 1 row {reason}"):
         converted(tmp_path, [row])
 
@@ -238,18 +238,20 @@ def test_map_says_which_columns_to_read(tmp_path):
         ["instruction=Q,response=A,input=hint,system=role"],
         ["instruction=Q", "response=A,input=hint", "system=role"],
     ):
-        (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(options))
+        (record,), report = converted(tmp_path, rows, column_shape=column_shapes.shape_of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
         assert report.row_systems == 1
-    (record,), report = converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=Q,response=A"]))
+    (record,), report = converted(
+        tmp_path, rows, column_shape=column_shapes.shape_of_options(["instruction=Q,response=A"])
+    )
     assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]
     assert (
-        converted(tmp_path, chat, mapping=column_shapes.shape_of_options(["messages=dialogue"]))[0][0]["response"]
+        converted(tmp_path, chat, column_shape=column_shapes.shape_of_options(["messages=dialogue"]))[0][0]["response"]
         == "Hello"
     )
     with pytest.raises(UserError, match="set.jsonl:1: no column 'q', which --map names"):
-        converted(tmp_path, rows, mapping=column_shapes.shape_of_options(["instruction=q,response=A"]))
+        converted(tmp_path, rows, column_shape=column_shapes.shape_of_options(["instruction=q,response=A"]))
 
 
 @pytest.mark.parametrize(
