@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from orca_bench.errors import UserError
 
 if TYPE_CHECKING:
+    from orca_bench import hub
     from orca_bench.evaluate.display import Display
     from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.recipe import Recipe
@@ -93,7 +94,7 @@ def evaluate(
     max_seconds: float | None = None,
     display: Display | None = None,
 ) -> dict[str, ResultFile]:
-    """Evaluate a model folder or hub id (by default the newest finished run); returns the results by protocol.
+    """Evaluate a model folder, hub id or run (by default the newest finished run); returns the results by protocol.
 
     `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, plain, or both
     (leaderboard and orca). `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with
@@ -110,7 +111,7 @@ def evaluate(
     display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_text_list(tasks))
     config_building.check_tasks_and_limit(tasks, limit)
     config = config_building.evaluation_config(
-        str(newest_model(runs) if model is None else model),
+        _model_folder_or_id(model, runs, display.message),
         runs,
         tasks=tasks,
         protocol=protocol,
@@ -194,6 +195,20 @@ def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     from orca_bench.results import result_lookup
 
     return result_lookup.newest_result(Path(runs))
+
+
+def _model_folder_or_id(model: str | Path | None, runs_folder: Path, show_message: hub.ShowMessage) -> str:
+    """The folder or hub id of the model that is named, or of the newest one; `show_message` gets a line that says which."""
+    from orca_bench.models.model_lookup import look_up_model
+
+    if model is None:
+        newest = newest_model(runs_folder)
+        show_message(f"model: {newest} (the newest finished run)")
+        return str(newest)
+    named_model = look_up_model(model, runs_folder)
+    if named_model.note is not None:
+        show_message(f"note: {named_model.note}")
+    return named_model.folder_or_id
 
 
 def _text_list(text_or_texts: str | Sequence[str]) -> list[str]:

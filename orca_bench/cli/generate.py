@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
 
 #: The instruction of the model card's example.
@@ -82,7 +83,6 @@ def command(
         if math.isnan(option_value):  # click 8 lets NaN pass every range
             raise UserError("nan is no number", where=option)
 
-    from orca_bench import api
     from orca_bench.cli.console import progress_message
     from orca_bench.models.model_folder import locate_model
     from orca_bench.serve.sampling import Sampling
@@ -90,7 +90,7 @@ def command(
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    model_source = locate_model(str(api.newest_model(runs)) if model is None else model, revision, progress_message)
+    model_source = locate_model(select_model(model, runs), revision, progress_message)
     generator = Generator(model_source.folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for text in generator.answer(system_text, instruction, input_text, sampling):

@@ -69,7 +69,9 @@ max_new_tokens: Decorator = click.option(
 runs: Decorator = click.option(
     "--runs", type=PATH, default="runs", show_default=True, help="Folder of runs and their results."
 )
-model: Decorator = click.option("--model", help="Model folder or hub id.  [default: the newest finished run]")
+model: Decorator = click.option(
+    "--model", help="Name of a run, model folder, or hub id.  [default: the newest finished run]"
+)
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
 
 
@@ -23,7 +24,9 @@ from orca_bench.errors import UserError
 @options.benchmarks
 @options.limit
 @click.option("--token-ids", is_flag=True, help="Add token ids, as the tokenizer of --model encodes them.")
-@click.option("--model", help="Model folder or hub id whose tokenizer and context window --token-ids uses.")
+@click.option(
+    "--model", help="Name of a run, model folder or hub id whose tokenizer and context window --token-ids uses."
+)
 @options.revision
 @options.benchmarks_revision
 @options.max_new_tokens
@@ -83,7 +86,11 @@ def command(
     from orca_bench.evaluate import offline_scoring
     from orca_bench.models.model_folder import locate_model
 
-    folder = locate_model(model, revision, progress_message, with_weights=False).folder if model else None
+    folder = (
+        locate_model(select_model(model, runs), revision, progress_message, with_weights=False).folder
+        if model
+        else None
+    )
     with counting("requests, by task") as progress:
         request_count = offline_scoring.write_requests(selection, out, folder, progress)
     click.echo(f"{request_count:,} requests of protocol {protocol}: {out}", err=True)

@@ -72,3 +72,18 @@ def test_a_word_that_could_mean_a_folder_here_is_explained(in_runs):
             assert "note: old is the run runs/old; write ./old for what is here" in in_runs(*words).stderr
     finally:
         (in_runs.folder / "old").rmdir()
+
+
+def test_the_model_that_is_taken_by_default_is_named_and_a_run_stands_for_its_model(command, tiny_model):
+    run = command.folder / "runs" / "t"
+    run.mkdir(parents=True)
+    (run / "model").symlink_to(tiny_model)
+    (run / "manifest.json").write_text('{"status": "finished", "orca_bench": "0", "finished": 1}')
+    words = ["--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--format", "json"]
+    done = command("eval", *words)
+    assert "model: runs/t/model (the newest finished run)" in done.stderr and done.stdout.startswith("{")
+    named = command("eval", "--model", "t", *words)
+    assert named.returncode == 0 and "the newest finished run" not in named.stderr
+    assert "no such run or model folder; did you mean 't'" in command.refused("eval", "--model", "tt", *words)
+    done = command("generate", "hi", "--max-new-tokens", "1")
+    assert done.stderr == "model: runs/t/model (the newest finished run)\n"
