@@ -19,8 +19,12 @@ def two_sided_quantile(degrees_of_freedom: float | None) -> float:
 
     `degrees_of_freedom` is not below 1 and not necessarily whole; None means the normal distribution.
     """
-    cumulative_probability = (1 + CONFIDENCE_LEVEL) / 2
-    if degrees_of_freedom is None or degrees_of_freedom > _MAX_STUDENT_DEGREES:
+    return student_quantile((1 + CONFIDENCE_LEVEL) / 2, math.inf if degrees_of_freedom is None else degrees_of_freedom)
+
+
+def student_quantile(cumulative_probability: float, degrees_of_freedom: float) -> float:
+    """The value that a random one of Student's t stays below; `degrees_of_freedom` is not below 1, and may be infinite."""
+    if degrees_of_freedom > _MAX_STUDENT_DEGREES:
         return normal_quantile(cumulative_probability)
     from scipy.special import stdtrit
 

@@ -15,6 +15,9 @@ from orca_bench.stats.distributions import normal_p_value, normal_quantile, stud
 from orca_bench.stats.estimates import check_scores, normal_interval
 from orca_bench.stats.moments import Moments, compute_moments
 
+#: Tests by their names in `Difference.test`: of right-or-wrong scores, and of those in strata.
+MCNEMAR_TEST = "exact McNemar"
+STRATIFIED_MCNEMAR_TEST = "exact McNemar and t by stratum"
 _DETECTION_POWER = 0.8  # of the smallest detectable difference
 
 
@@ -68,7 +71,7 @@ def paired_difference(
         low, high, stderr = _binary_interval(
             difference_moments, better_count, worse_count, len(differences), stratum_labels is not None
         )
-        p_value, test_name = mcnemar_p_value(better_count, worse_count), "exact McNemar"
+        p_value, test_name = mcnemar_p_value(better_count, worse_count), MCNEMAR_TEST
         if stratum_labels is not None:
             # McNemar's test counts questions, and a mean of strata may go the other way: both must show a difference.
             p_value = (
@@ -76,7 +79,7 @@ def paired_difference(
                 if mean_difference * (better_count - worse_count) < 0
                 else max(p_value, student_p_value(mean_difference / stderr, difference_moments.degrees_of_freedom))
             )
-            test_name = "exact McNemar and t by stratum"
+            test_name = STRATIFIED_MCNEMAR_TEST
     elif stderr:
         half_width = two_sided_quantile(difference_moments.degrees_of_freedom) * stderr
         low, high = max(-1.0, mean_difference - half_width), min(1.0, mean_difference + half_width)

@@ -20,11 +20,17 @@ class SeedTest:
     """The test of one task, two p-values of "the run differs from the baseline runs by its seed alone".
 
     `uncorrected_p` still has to be corrected over the tasks; `own_variance_p`, which rests on the task's own variance alone, is
-    used as it is.
+    used as it is, and is one-sided where `is_own_variance_one_sided`. The standard errors are those of the difference of a new run
+    and the mean of the baseline runs, fractions of 1, with the degrees of freedom of their Student's t.
     """
 
     uncorrected_p: float
     own_variance_p: float
+    prediction_stderr: float = 0.0
+    degrees_of_freedom: float = math.inf
+    own_prediction_stderr: float = 0.0
+    own_degrees_of_freedom: float = math.inf
+    is_own_variance_one_sided: bool = False
 
 
 def seed_tests(
@@ -62,21 +68,21 @@ def seed_tests(
     shared_variance = sum(seed_variances) / task_count
     prior_degrees_of_freedom = _PRIOR_DEGREES_OF_FREEDOM * (task_count - 1) / task_count
     tests = []
+    own_degrees_of_freedom = baseline_run_count - 1
     for baseline_mean, seed_variance, new_run_score in zip(baseline_means, seed_variances, new_run_scores, strict=True):
-        own_variance_p = student_p_value(
-            (new_run_score - baseline_mean) / math.sqrt(seed_variance * (1 + 1 / baseline_run_count)),
-            baseline_run_count - 1,
-        )
+        difference = new_run_score - baseline_mean
+        own_stderr = math.sqrt(seed_variance * (1 + 1 / baseline_run_count))
+        own_variance_p = student_p_value(difference / own_stderr, own_degrees_of_freedom)
         if baseline_run_count >= _MIN_RUNS_WITHOUT_PRIOR:
-            tests.append(SeedTest(own_variance_p, own_variance_p))
+            errors = (own_stderr, own_degrees_of_freedom, own_stderr, own_degrees_of_freedom)
+            tests.append(SeedTest(own_variance_p, own_variance_p, *errors))
             continue
-        moderated_degrees_of_freedom = prior_degrees_of_freedom + baseline_run_count - 1
+        moderated_degrees_of_freedom = prior_degrees_of_freedom + own_degrees_of_freedom
         moderated_variance = (
-            prior_degrees_of_freedom * shared_variance + (baseline_run_count - 1) * seed_variance
+            prior_degrees_of_freedom * shared_variance + own_degrees_of_freedom * seed_variance
         ) / moderated_degrees_of_freedom
-        moderated_p = student_p_value(
-            (new_run_score - baseline_mean) / math.sqrt(moderated_variance * (1 + 1 / baseline_run_count)),
-            moderated_degrees_of_freedom,
-        )
-        tests.append(SeedTest(moderated_p, own_variance_p / 2))
+        moderated_stderr = math.sqrt(moderated_variance * (1 + 1 / baseline_run_count))
+        moderated_p = student_p_value(difference / moderated_stderr, moderated_degrees_of_freedom)
+        errors = (moderated_stderr, moderated_degrees_of_freedom, own_stderr, own_degrees_of_freedom)
+        tests.append(SeedTest(moderated_p, own_variance_p / 2, *errors, is_own_variance_one_sided=True))
     return tests
