@@ -9,6 +9,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import single_group
+from orca_bench.errors import UserError
 
 
 @click.command("check")
@@ -31,6 +32,13 @@ from orca_bench.cli.result_words import single_group
     default=None,
     help="Print GitHub's ::error lines.  [default: where GITHUB_ACTIONS is true]",
 )
+@click.option(
+    "--questions",
+    metavar="N|all",
+    default="3",
+    show_default=True,
+    help="Name so many of the questions that fell, of each task that fails.",
+)
 @options.output_format("terminal", "markdown", "json", explanation="json has all facts.")
 @options.runs
 def command(
@@ -40,6 +48,7 @@ def command(
     summary: Path | None,
     junit: Path | None,
     annotations: bool | None,
+    questions: str,
     output_format: str,
     runs: Path,
 ) -> int:
@@ -68,13 +77,14 @@ def command(
     """
     import json
 
-    from orca_bench.cli.console import console
+    from orca_bench.cli.console import console, next_step
     from orca_bench.files import catch_write_errors, write_text
-    from orca_bench.report import gate, gate_formats
+    from orca_bench.report import gate, gate_formats, gate_terminal
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
 
     group = single_group(result, baselines, runs)
+    max_questions = _question_count(questions)
     gate_report = gate.check(
         reading.read_with_questions(group.base_path),
         [reading.read_with_questions(path) for path in group.other_paths],
@@ -93,8 +103,19 @@ def command(
     elif output_format == "markdown":
         click.echo(gate_formats.to_markdown(gate_report), nl=False)
     else:
-        console.print(gate_formats.to_rich(gate_report))
+        console.print(gate_terminal.to_rich(gate_report, max_questions))
+        if not gate_report.passed and not gate_report.obstacles:
+            next_step("page", group.other_paths[0], group.base_path)
     if annotations or (annotations is None and os.environ.get("GITHUB_ACTIONS") == "true"):
         for line in gate_formats.to_annotations(gate_report):
             click.echo(line, err=output_format != "terminal")
     return 0 if gate_report.passed else 1
+
+
+def _question_count(text: str) -> int | None:
+    """The number of --questions, None for all; raises UserError for another text."""
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UserError(f"'{text}' is no number of questions", where="--questions", hint="give a number, or all")
+    return int(text[:9])

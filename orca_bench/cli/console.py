@@ -5,6 +5,7 @@ Its own module because importing it loads rich: only what prints imports it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,11 @@ progress_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=Fals
 def progress_message(line: str) -> None:
     """Print a line on standard error, beside the progress."""
     progress_console.print(line)
+
+
+def next_step(*words: object) -> None:
+    """Print on standard error which command one would run next: `next_step("eval", "--model", folder)`."""
+    progress_console.print(f"next: orca-bench {shlex.join(map(str, words))}")
 
 
 @contextmanager

@@ -8,12 +8,15 @@ also exceed the spread over seeds (stats/seed_tests.py). The notes name what was
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orca_bench.report.comparison import ComparisonLine, compare
 from orca_bench.report.gate_comparability import (
-    reasons_against_comparison,
+    Obstacle,
+    obstacles_to_comparison,
     refuse_repeated_files,
     unexamined_notes,
     why_not_compared,
@@ -22,10 +25,18 @@ from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_p
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
+from orca_bench.stats.detectable_losses import paired_detectable_loss, seed_detectable_loss
 from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
 from orca_bench.suite import ALL_TASKS, TaskFacts
+
+#: What is found of a task. A loss that is `tolerated` is smaller than the rules' smallest loss.
+Outcome = Literal[
+    "no loss shown", "better", "worse", "tolerated", "below the floor", "above the floor", "not comparable", "missing"
+]
+#: The outcomes with which a task fails.
+FAILURES: tuple[Outcome, ...] = ("worse", "below the floor", "not comparable", "missing")
 
 
 @dataclass(frozen=True)
@@ -37,36 +48,71 @@ class LostQuestion:
 
 
 @dataclass(frozen=True)
-class TaskVerdict:
-    """Whether one task passes, and why; the scores are fractions of 1, `p` is the corrected p.
+class TaskComparison:
+    """A task's score in the baselines (their mean) and now; all but `p` are fractions of 1.
 
-    `baseline_score` and `p` are None where the task was not compared, `result_score` is None where the result has no such task.
+    `p` is that of no difference, corrected over the tasks. `stderr` is the standard error of the difference: by the questions,
+    or over seeds where that is larger. `is_within_seeds` says that the questions alone would show the loss, but that these seeds
+    differ by as much. `detectable_loss` is the smallest true loss that would have been found four times in five.
+    """
+
+    baseline_score: float
+    result_score: float
+    p: float
+    stderr: float | None
+    is_within_seeds: bool
+    detectable_loss: float
+
+    @property
+    def difference(self) -> float:
+        """The result's score minus the baseline's, rounded to hundredths of a point as it is shown."""
+        return round(self.result_score - self.baseline_score, 4) + 0.0  # and no minus zero
+
+    @property
+    def can_show_loss(self) -> bool:
+        """Whether any loss would have been found: the score can fall by so much."""
+        return self.detectable_loss <= self.baseline_score
+
+
+@dataclass(frozen=True)
+class TaskVerdict:
+    """Whether one task passes, what was found (`outcome`), and a sentence that says why.
+
+    `floor` is that of the rules, in points. `comparison` is None where the task was not compared, `result_score`, a fraction
+    of 1, where the result has no such task.
     """
 
     name: str
     title: str
-    passed: bool
+    outcome: Outcome
     reason: str
-    baseline_score: float | None = None
     result_score: float | None = None
-    p: float | None = None
+    floor: float | None = None
+    comparison: TaskComparison | None = None
     lost_questions: list[LostQuestion] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outcome is none of those that fail."""
+        return self.outcome not in FAILURES
 
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict of the gate; `reasons` say why the results cannot be compared, `notes` what was not examined."""
+    """The verdict of the gate; `obstacles` forbid comparing the results, `notes` say what was not examined."""
 
     result: str
     baseline: str
+    baseline_count: int
+    rules: GateRules
     verdicts: list[TaskVerdict]
-    reasons: list[str]
+    obstacles: list[Obstacle]
     notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Whether at least one task was examined, and no task fails."""
-        return bool(self.verdicts) and not self.reasons and all(verdict.passed for verdict in self.verdicts)
+        return bool(self.verdicts) and not self.obstacles and all(verdict.passed for verdict in self.verdicts)
 
 
 def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules) -> GateReport:
@@ -79,26 +125,18 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     baseline_tasks = {name for baseline in baselines for name in baseline.questions_by_task}
     compared_tasks = baseline_tasks if rules.tasks is None else set(rules.tasks)
     examined_tasks = [task for task in ALL_TASKS if task.name in compared_tasks or task.name in rules.floors]
-    reasons = reasons_against_comparison(result, baselines)
+    obstacles = obstacles_to_comparison(result, baselines)
     if not examined_tasks:
-        reasons.append("no task is held: the baseline has none")
-    if reasons:
-        return GateReport(str(result.path), label, [], reasons)
-    comparisons = _compare_tasks(result, baselines, compared_tasks)
+        obstacles.append(Obstacle("no task is held: the baseline has none"))
+    report = functools.partial(GateReport, str(result.path), label, len(baselines), rules)
+    if obstacles:
+        return report([], obstacles)
+    comparisons = _compare_tasks(result, baselines, compared_tasks, rules)
     verdicts = [
         _verdict(task, result, baselines, rules, comparisons.get(task.name), task.name in compared_tasks)
         for task in examined_tasks
     ]
-    return GateReport(str(result.path), label, verdicts, [], unexamined_notes(result, baselines, examined_tasks))
-
-
-@dataclass(frozen=True)
-class _TaskComparison:
-    """A task's score in the baselines (their mean) and now, fractions of 1, and the corrected p of no difference."""
-
-    baseline_score: float
-    result_score: float
-    p: float
+    return report(verdicts, [], unexamined_notes(result, baselines, examined_tasks))
 
 
 @dataclass(frozen=True)
@@ -110,29 +148,72 @@ class _TaskLine:
     difference: Difference
 
 
-def _compare_tasks(result: ResultFile, baselines: Sequence[ResultFile], names: set[str]) -> dict[str, _TaskComparison]:
+def _compare_tasks(
+    result: ResultFile, baselines: Sequence[ResultFile], names: set[str], rules: GateRules
+) -> dict[str, TaskComparison]:
     """By task, the comparison of those of `names` that all baselines have on the questions of the result."""
     lines = _lines_by_task(result, baselines)
-    baseline_scores = {name: [line.baseline_score for line in task_lines] for name, task_lines in lines.items()}
-    result_scores = {name: task_lines[0].result_score for name, task_lines in lines.items()}
-    seed_tests_by_task = {name: SeedTest(0.0, 0.0) for name in lines}
-    if len(baselines) > 1:
-        score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines]
-        tests = seed_tests(list(baseline_scores.values()), list(result_scores.values()), score_steps)
-        seed_tests_by_task = dict(zip(lines, tests, strict=True))
-    baseline_means = {name: sum(scores) / len(scores) for name, scores in baseline_scores.items()}
+    seed_tests_by_task = _seed_tests(result, lines) if len(baselines) > 1 else {}
+    baseline_means = {
+        name: sum(line.baseline_score for line in task_lines) / len(task_lines) for name, task_lines in lines.items()
+    }
     compared_tasks = [name for name in lines if name in names]
-    ps = [
-        max(seed_tests_by_task[name].uncorrected_p, _closest_line(lines[name], baseline_means[name]).difference.p)
+    differences = {name: _closest_line(lines[name], baseline_means[name]).difference for name in compared_tasks}
+    question_ps = dict(
+        zip(compared_tasks, correct_by_holm([differences[name].p for name in compared_tasks]), strict=True)
+    )
+    uncorrected_ps = [
+        max(differences[name].p, seed_tests_by_task[name].uncorrected_p if seed_tests_by_task else 0.0)
         for name in compared_tasks
     ]
-    corrected_ps = dict(zip(compared_tasks, correct_by_holm(ps), strict=True))
+    corrected_ps = dict(zip(compared_tasks, correct_by_holm(uncorrected_ps), strict=True))
     return {
-        name: _TaskComparison(
-            baseline_means[name], result_scores[name], max(corrected_ps[name], seed_tests_by_task[name].own_variance_p)
+        name: _task_comparison(
+            baseline_means[name],
+            lines[name][0].result_score,
+            corrected_ps[name],
+            question_ps[name],
+            differences[name],
+            seed_tests_by_task.get(name),
+            rules,
+            len(compared_tasks),
         )
         for name in compared_tasks
     }
+
+
+def _seed_tests(result: ResultFile, lines: Mapping[str, Sequence[_TaskLine]]) -> dict[str, SeedTest]:
+    """By task, the test of the result against several baselines."""
+    score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines]
+    baseline_scores = [[line.baseline_score for line in task_lines] for task_lines in lines.values()]
+    result_scores = [task_lines[0].result_score for task_lines in lines.values()]
+    return dict(zip(lines, seed_tests(baseline_scores, result_scores, score_steps), strict=True))
+
+
+def _task_comparison(
+    baseline_mean: float,
+    result_score: float,
+    corrected_p: float,
+    question_p: float,
+    difference: Difference,
+    seed_test: SeedTest | None,
+    rules: GateRules,
+    test_count: int,
+) -> TaskComparison:
+    """One task's comparison; `question_p` is the corrected p of the questions alone, `test_count` that of the tasks.
+
+    Holm's correction is at its strictest for the smallest p, which has to reach `level` over the number of tests: a loss that
+    is found there is found whatever the other tasks do.
+    """
+    level = rules.level / test_count
+    loss, stderr, p = paired_detectable_loss(difference, level), difference.stderr, corrected_p
+    if seed_test is not None:
+        loss = loss.of_both(seed_detectable_loss(seed_test, level, rules.level))
+        stderr = max(stderr or 0.0, seed_test.prediction_stderr)
+        p = max(corrected_p, seed_test.own_variance_p)
+    is_within_seeds = result_score < baseline_mean and question_p < rules.level <= p
+    loss = loss.at_least(rules.smallest_loss / 100)
+    return TaskComparison(baseline_mean, result_score, p, stderr, is_within_seeds, loss.smallest)
 
 
 def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[str, list[_TaskLine]]:
@@ -161,51 +242,46 @@ def _verdict(
     result: ResultFile,
     baselines: Sequence[ResultFile],
     rules: GateRules,
-    comparison: _TaskComparison | None,
+    comparison: TaskComparison | None,
     is_compared: bool,
 ) -> TaskVerdict:
     """The verdict on one task; a task that is not compared only has to reach its floor."""
     if task.name not in result.questions_by_task:
-        return TaskVerdict(task.name, task.title, False, "not in the result")
+        return TaskVerdict(task.name, task.title, "missing", "not in the result")
     result_score = result.questions_by_task[task.name].estimate(task.subject_column is not None).value
-    passed, reason = _judge(task, result, baselines, rules, comparison, is_compared, result_score)
-    baseline_score, p = (comparison.baseline_score, comparison.p) if comparison else (None, None)
-    lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
-    return TaskVerdict(task.name, task.title, passed, reason, baseline_score, result_score, p, lost_questions)
-
-
-def _judge(
-    task: TaskFacts,
-    result: ResultFile,
-    baselines: Sequence[ResultFile],
-    rules: GateRules,
-    comparison: _TaskComparison | None,
-    is_compared: bool,
-    result_score: float,
-) -> tuple[bool, str]:
-    """(whether a task passes, why)."""
     floor = rules.floors.get(task.name)
     if floor is not None and 100 * result_score < floor:
-        return False, f"{100 * result_score:.2f} is below the floor of {floor:g}"
-    if not is_compared:
-        return True, f"not below the floor of {floor:g}; not compared"
-    reason = why_not_compared(task, result, baselines)
-    if reason is None and comparison is None:
-        reason = "other rows or questions"
-    if reason is not None or comparison is None:
-        return False, f"not comparable: {reason}"
-    loss_points = round(100 * (comparison.baseline_score - comparison.result_score), 2) + 0.0  # and no minus zero
-    p, is_significant = format_p(comparison.p), comparison.p < rules.level
-    if loss_points > 0 and is_significant:
-        if loss_points >= rules.smallest_loss:
-            return False, f"worse by {loss_points:.2f} points (p {p})"
-        return (
-            True,
-            f"worse by {loss_points:.2f} points (p {p}), less than the smallest loss of {rules.smallest_loss:g}",
-        )
-    if loss_points < 0 and is_significant:
-        return True, f"better by {-loss_points:.2f} points (p {p})"
-    return True, f"no loss shown ({0.0 - loss_points:+.2f} points, p {p})"
+        outcome, reason = _below_floor(100 * result_score, floor)
+    elif not is_compared:
+        outcome, reason = "above the floor", f"not below the floor of {floor:g}; not compared"
+    else:
+        obstacle_text = why_not_compared(task, result, baselines)
+        if obstacle_text is None and comparison is not None:
+            outcome, reason = _judge(comparison, rules)
+        else:
+            outcome, reason = "not comparable", f"not comparable: {obstacle_text or 'other rows or questions'}"
+    lost_questions = _lost_questions(result, baselines[0], task.name) if is_compared else []
+    return TaskVerdict(task.name, task.title, outcome, reason, result_score, floor, comparison, lost_questions)
+
+
+def _below_floor(points: float, floor: float) -> tuple[Outcome, str]:
+    """A score that rounds to its floor is shown with as many digits as tell them apart."""
+    digits = next((digits for digits in range(2, 8) if round(points, digits) < floor), 8)
+    return "below the floor", f"{points:.{digits}f} is below the floor of {floor:g}"
+
+
+def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
+    """What a comparison shows, and the sentence."""
+    points, p_text = 100 * comparison.difference, format_p(comparison.p)
+    if comparison.p >= rules.level or points == 0:
+        within_seeds_text = ", within what these seeds differ by" if comparison.is_within_seeds else ""
+        return "no loss shown", f"no loss shown ({points:+.2f} points, p {p_text}{within_seeds_text})"
+    if points > 0:
+        return "better", f"better by {points:.2f} points (p {p_text})"
+    loss_text = f"worse by {-points:.2f} points (p {p_text})"
+    if round(-points, 2) >= rules.smallest_loss:
+        return "worse", loss_text
+    return "tolerated", f"{loss_text}, less than the smallest loss of {rules.smallest_loss:g}"
 
 
 def _lost_questions(result: ResultFile, baseline: ResultFile, name: str) -> list[LostQuestion]:

@@ -7,6 +7,7 @@ module because these checks read the results' descriptions, while the gate itsel
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256
@@ -16,6 +17,25 @@ from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
+
+
+_MAX_VALUE_LENGTH = 60  # characters of a setting in a message
+_SETTING_NAMES = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """What forbids comparing two results; `here` and `there` are what differs, as the result and the baseline have it."""
+
+    text: str
+    here: str = ""
+    there: str = ""
+    baseline: str = ""
+
+    def __str__(self) -> str:
+        if not self.here:
+            return self.text
+        return f"{self.text}: {self.here} here; {self.there} in {self.baseline}"
 
 
 def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -> None:
@@ -37,12 +57,12 @@ def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -
         baselines_by_content[content_hash] = baseline
 
 
-def reasons_against_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[str]:
-    """What makes the results incomparable as a whole, each reason once."""
-    reasons = [reason for result_file in (result, *baselines) for reason in _soundness_problems(result_file)]
+def obstacles_to_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[Obstacle]:
+    """What makes the results incomparable as a whole, each obstacle once."""
+    obstacles = [Obstacle(text) for result_file in (result, *baselines) for text in _soundness_problems(result_file)]
     for baseline in baselines:
-        reasons += _differences(result, baseline)
-    return list(dict.fromkeys(reasons))
+        obstacles += _differences(result, baseline)
+    return list(dict.fromkeys(obstacles))
 
 
 def why_not_compared(task: TaskFacts, result: ResultFile, baselines: Sequence[ResultFile]) -> str | None:
@@ -102,34 +122,31 @@ def _soundness_problems(result_file: ResultFile) -> Iterator[str]:
         yield f"{result_file.path} was changed after it was written; orca-bench verify says where"
 
 
-def _differences(result: ResultFile, baseline: ResultFile) -> list[str]:
+def _differences(result: ResultFile, baseline: ResultFile) -> list[Obstacle]:
     current_result, baseline_result = result.result, baseline.result
-    reasons = []
+    obstacles = []
+
+    def add(text: str, here: object, there: object) -> None:
+        obstacles.append(Obstacle(text, str(here), str(there), str(baseline.path)))
+
     if current_result.suite.name != baseline_result.suite.name:
-        reasons.append(
-            f"other suite: {current_result.suite.name} here, {baseline_result.suite.name} in {baseline.path}"
-        )
+        add("other suite", current_result.suite.name, baseline_result.suite.name)
     if current_result.limit != baseline_result.limit:
-        reasons.append(
-            f"other limit: {current_result.limit or 'none'} here, {baseline_result.limit or 'none'} in {baseline.path}"
-        )
+        add("other limit", current_result.limit or "none", baseline_result.limit or "none")
     if differing_keys := current_result.protocol.differing_keys(
         baseline_result.protocol, current_result.tasks.keys() & baseline_result.tasks.keys()
     ):
-        protocol_text, baseline_protocol_text = (
-            _protocol_text(current_result.protocol, differing_keys),
-            _protocol_text(baseline_result.protocol, differing_keys),
-        )
-        reasons.append(f"other protocol: {protocol_text} here, {baseline_protocol_text} in {baseline.path}")
+        protocols = (current_result.protocol, baseline_result.protocol)
+        add("other protocol", *(_protocol_text(protocol, differing_keys) for protocol in protocols))
     if (current_result.format_version < _FIRST_FORMAT_OF_ROW_HASHES) != (
         baseline_result.format_version < _FIRST_FORMAT_OF_ROW_HASHES
     ):
         older_file = min(result, baseline, key=lambda result_file: result_file.result.format_version)
-        return [*reasons, f"rows were hashed otherwise when {older_file.path} was written: evaluate again"]
+        return [*obstacles, Obstacle(f"rows were hashed otherwise when {older_file.path} was written: evaluate again")]
     for task in ALL_TASKS:
         if task.name in result.questions_by_task and task.name in baseline.questions_by_task:
-            reasons += _task_differences(result, baseline, task, bool(reasons))
-    return reasons
+            obstacles += map(Obstacle, _task_differences(result, baseline, task, bool(obstacles)))
+    return obstacles
 
 
 def _task_differences(result: ResultFile, baseline: ResultFile, task: TaskFacts, has_reasons: bool) -> Iterator[str]:
@@ -167,5 +184,19 @@ def _protocol_text(description: ProtocolDescription, differing_keys: Sequence[st
     """A protocol's name and version, and its values of the keys that differ."""
     fields = [(key, value) for key, value in description.to_json().items() if key in differing_keys]
     return description.name_and_version + "".join(
-        f", {key} {str(value)!r:.60}" for key, value in fields if key not in ("name", "version")
+        f", {_SETTING_NAMES.get(key, key)} {_setting_text(value)}"
+        for key, value in fields
+        if key not in ("name", "version")
     )
+
+
+def _setting_text(value: object) -> str:
+    """A setting's value, at most so long, in quotes that are closed where it is a text."""
+    if isinstance(value, dict):
+        value_text = ", ".join(f"{name} {each}" for name, each in value.items())
+    else:
+        value_text = str(value)
+    text = " ".join(value_text.split())
+    if len(text) > _MAX_VALUE_LENGTH:
+        text = f"{text[: _MAX_VALUE_LENGTH - 1].rstrip()}…"
+    return f"'{text}'" if isinstance(value, str) else text

@@ -1,4 +1,4 @@
-"""The gate's report in, its forms out: terminal, Markdown, JUnit XML, GitHub's annotations, JSON.
+"""The gate's report in, its forms for programs and web pages out: Markdown, JUnit XML, GitHub's annotations, JSON.
 
 Its own module because the words of a verdict may change while the verdict does not.
 """
@@ -6,73 +6,39 @@ Its own module because the words of a verdict may change while the verdict does 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from xml.etree import ElementTree
 
-from orca_bench.report.gate import GateReport, LostQuestion, TaskVerdict
-from orca_bench.report.grid import format_percent
-from orca_bench.results.models import Question
+from orca_bench.report.gate import GateReport, TaskVerdict
+from orca_bench.report.gate_questions import question_lines
+from orca_bench.report.gate_sentence import gate_sentence
+from orca_bench.report.gate_terminal import cell_texts
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-_MAX_LOST_QUESTIONS = 10  # lost questions that are named
+_MAX_LOST_QUESTIONS = 3  # lost questions of a task that are named
+_LEGEND = (
+    "Δ is now minus baseline in points, ± its standard error. Finds ≥: the smallest true loss, in points, that is found four "
+    "times in five; none: not even a fall to 0."
+)
 _REPLACEMENT_CHARACTER = "�"
 _Json: TypeAlias = dict[str, object]
 
 
-def headline(report: GateReport) -> str:
-    """One line: passed or failed, and why."""
-    if report.passed:
-        return f"passed: {report.result} is not worse than {report.baseline}"
-    if report.reasons:
-        return f"failed: not comparable with {report.baseline}: {'; '.join(report.reasons)}"
-    return f"failed: {', '.join(verdict.title for verdict in report.verdicts if not verdict.passed)}"
-
-
-def to_rich(report: GateReport) -> RenderableType:
-    """The report as a rich renderable."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("", "Task", "baseline", "now", "turned", "why"):
-        table.add_column(heading, justify="right" if heading in ("baseline", "now", "turned") else "left")
-    for verdict in report.verdicts:
-        mark = Text("✓" if verdict.passed else "✗", style="green" if verdict.passed else "red")
-        table.add_row(
-            mark,
-            Text(verdict.title),
-            Text(format_percent(verdict.baseline_score)),
-            Text(format_percent(verdict.result_score)),
-            Text(str(len(verdict.lost_questions))),
-            Text(verdict.reason),
-        )
-    failed_verdicts = [verdict for verdict in report.verdicts if not verdict.passed]
-    question_texts = [
-        Text(f"  {line}", style="dim") for verdict in failed_verdicts for line in _question_lines(verdict)
-    ]
-    note_texts = [Text(f"• {note}", style="dim") for note in report.notes]
-    headline_text = Text(headline(report), style="green" if report.passed else "red")
-    return Group(*([table] if report.verdicts else []), *question_texts, *note_texts, headline_text)
-
-
 def to_markdown(report: GateReport) -> str:
-    """A summary for a pull request."""
-    lines = [f"### orca-bench: {_emoji(report.passed)} {_escape_markdown(headline(report))}", ""]
+    """A summary for a pull request: the sentence, the table, the first lost questions of each task that fails, the notes."""
+    lines = [f"### orca-bench: {_emoji(report.passed)} {_escape_markdown(gate_sentence(report))}", ""]
     if report.verdicts:
-        lines += ["| | task | baseline | now | turned | why |", "|---|---|--:|--:|--:|---|"]
+        lines += ["| | task | baseline | now | Δ ± error | p | finds ≥ | fell | verdict |"]
+        lines += ["|---|---|--:|--:|--:|--:|--:|--:|---|"]
     for verdict in report.verdicts:
-        lines.append(
-            f"| {_emoji(verdict.passed)} | {verdict.title} | {format_percent(verdict.baseline_score)} "
-            f"| {format_percent(verdict.result_score)} | {len(verdict.lost_questions)} | {_escape_markdown(verdict.reason)} |"
-        )
+        cells = [_escape_markdown(text) for text in cell_texts(verdict)[1:]]
+        lines.append(f"| {_emoji(verdict.passed)} | {' | '.join(cells)} |")
+    if any(verdict.comparison for verdict in report.verdicts):
+        lines += ["", _LEGEND]
     for verdict in report.verdicts:
         if not verdict.passed and verdict.lost_questions:
-            lines += ["", f"<details><summary>{verdict.title}: questions that turned</summary>", ""]
-            lines += [f"- `{line.replace('`', chr(39))}`" for line in _question_lines(verdict)]
+            question_texts = question_lines(verdict, _MAX_LOST_QUESTIONS)
+            lines += ["", f"<details><summary>{_escape_markdown(question_texts[0])}</summary>", ""]
+            lines += [f"- `{text.strip().replace('`', chr(39))}`" for text in question_texts[1:]]
             lines += ["", "</details>"]
     lines += [line for note in report.notes for line in ("", _escape_markdown(note))]
     return "\n".join(lines) + "\n"
@@ -80,25 +46,25 @@ def to_markdown(report: GateReport) -> str:
 
 def to_junit(report: GateReport) -> str:
     """JUnit XML: one test a task, and one for whether the results can be compared."""
-    failure_count = sum(not verdict.passed for verdict in report.verdicts) + bool(report.reasons)
+    failure_count = sum(not verdict.passed for verdict in report.verdicts) + bool(report.obstacles)
     suite_element = ElementTree.Element(
         "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failure_count), errors="0"
     )
     case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name="comparable")
-    if report.reasons:
-        ElementTree.SubElement(case_element, "failure", message=_valid_xml("; ".join(report.reasons)))
+    if report.obstacles:
+        ElementTree.SubElement(case_element, "failure", message=_valid_xml("; ".join(map(str, report.obstacles))))
     for verdict in report.verdicts:
         case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name=verdict.title)
         if not verdict.passed:
             failure_element = ElementTree.SubElement(case_element, "failure", message=_valid_xml(verdict.reason))
-            failure_element.text = _valid_xml("\n".join(_question_lines(verdict)))
+            failure_element.text = _valid_xml("\n".join(question_lines(verdict, _MAX_LOST_QUESTIONS)))
     ElementTree.indent(suite_element)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite_element, encoding="unicode") + "\n"
 
 
 def to_annotations(report: GateReport) -> list[str]:
     """Workflow commands of GitHub Actions, one a failure."""
-    failures = [("not comparable", reason) for reason in report.reasons]
+    failures = [("not comparable", str(obstacle)) for obstacle in report.obstacles]
     failures += [(verdict.title, verdict.reason) for verdict in report.verdicts if not verdict.passed]
     return [
         f"::error title=orca-bench {_escape_command_property(title)}::{_escape_command(text)}"
@@ -110,29 +76,11 @@ def to_json(report: GateReport) -> _Json:
     """All facts, fractions of 1; with every lost question."""
     return {
         "passed": report.passed,
-        "headline": headline(report),
-        "reasons": report.reasons,
+        "headline": gate_sentence(report),
+        "reasons": [str(obstacle) for obstacle in report.obstacles],
         "notes": report.notes,
         "tasks": [_verdict_json(verdict) for verdict in report.verdicts],
     }
-
-
-def _question_lines(verdict: TaskVerdict) -> list[str]:
-    """The first lost questions, a line each, and how many more there are."""
-    lines = [_question_line(question) for question in verdict.lost_questions[:_MAX_LOST_QUESTIONS]]
-    omitted_count = len(verdict.lost_questions) - _MAX_LOST_QUESTIONS
-    return lines + ([f"… and {omitted_count} more"] if omitted_count > 0 else [])
-
-
-def _question_line(question: LostQuestion) -> str:
-    baseline_question, result_question = question.baseline_question, question.result_question
-    part_name, row_index = result_question.part_and_row
-    scores = f"{baseline_question.score:g} → {result_question.score:g}"
-    return f"{part_name} row {row_index}: {scores}, {_prediction(baseline_question)} → {_prediction(result_question)}"
-
-
-def _prediction(question: Question) -> str:
-    return repr(question.prediction)[:40]
 
 
 def _emoji(passed: bool) -> str:
@@ -166,20 +114,35 @@ def _escape_command_property(text: str) -> str:
 
 
 def _verdict_json(verdict: TaskVerdict) -> _Json:
+    comparison = verdict.comparison
     return {
         "task": verdict.name,
         "passed": verdict.passed,
+        "verdict": verdict.outcome,
         "reason": verdict.reason,
-        "baseline": verdict.baseline_score,
+        "baseline": comparison and comparison.baseline_score,
         "value": verdict.result_score,
-        "p": None if verdict.p is None or not math.isfinite(verdict.p) else verdict.p,
+        "difference": comparison and comparison.difference,
+        "stderr": comparison and _finite(comparison.stderr),
+        "p": comparison and _finite(comparison.p),
+        "detectable_loss": comparison and _finite(comparison.detectable_loss),
+        "within_seeds": comparison and comparison.is_within_seeds,
+        "floor": verdict.floor,
         "turned": [
             {
                 "task": question.result_question.task,
                 "row": question.result_question.row,
                 "before": question.baseline_question.score,
                 "after": question.result_question.score,
+                "said_before": question.baseline_question.prediction,
+                "said": question.result_question.prediction,
+                "right": question.result_question.gold,
             }
             for question in verdict.lost_questions
         ],
     }
+
+
+def _finite(number: float | None) -> float | None:
+    """A number that JSON can hold, or None."""
+    return number if number is not None and math.isfinite(number) else None

@@ -2,9 +2,9 @@
 
 A loss that a test has a power of 80 % to find is the sum of two parts: the loss at which the test begins to reject, and a margin
 for chance, 0.84 standard errors (Bloom 1995, Evaluation Review 19:547, the minimum detectable effect; Miller 2024, arXiv
-2411.00640, section 5). It is taken to come as the rarest losses do, a share of the questions that fall from right to wrong: smaller
-losses of more questions are found more easily. Losses are fractions of 1. Its own module because only the gate, which lets
-results pass, needs it, and its levels are those of a correction over several tasks.
+2411.00640, section 5). A loss is taken to be a share of the questions that fall from right to wrong: smaller falls of more
+questions are found more easily. Losses are fractions of 1. Its own module because only the gate, which lets results pass, needs
+it, and its levels are those of a correction over several tasks.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def seed_detectable_loss(test: SeedTest, level: float, own_level: float) -> Dete
 
 def _quantile_loss(stderr: float, degrees_of_freedom: float, probability: float) -> DetectableLoss:
     return DetectableLoss(
-        student_quantile(probability, degrees_of_freedom) * stderr, student_quantile(_POWER, degrees_of_freedom) * stderr
+        student_quantile(probability, degrees_of_freedom) * stderr,
+        student_quantile(_POWER, degrees_of_freedom) * stderr,
     )
 
 
@@ -104,9 +105,7 @@ def _student_loss(difference: Difference, level: float) -> DetectableLoss:
 def _mcnemar_loss(difference: Difference, level: float) -> DetectableLoss:
     question_count = difference.n
     noise_share = ((difference.better + difference.worse) / 2 + 1) / (question_count + 2)
-    critical, smallest = (
-        _mcnemar_loss_at_power(question_count, noise_share, level, power) for power in (0.5, _POWER)
-    )
+    critical, smallest = (_mcnemar_loss_at_power(question_count, noise_share, level, power) for power in (0.5, _POWER))
     return DetectableLoss(critical, 0.0 if math.isinf(critical) else smallest - critical)
 
 

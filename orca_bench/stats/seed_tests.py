@@ -20,8 +20,8 @@ class SeedTest:
     """The test of one task, two p-values of "the run differs from the baseline runs by its seed alone".
 
     `uncorrected_p` still has to be corrected over the tasks; `own_variance_p`, which rests on the task's own variance alone, is
-    used as it is, and is one-sided where `is_own_variance_one_sided`. The standard errors are those of the difference of a new run
-    and the mean of the baseline runs, fractions of 1, with the degrees of freedom of their Student's t.
+    used as it is, and is one-sided where `is_own_variance_one_sided`. The standard errors are those of the difference of a new
+    run and the mean of the baseline runs, fractions of 1, with the degrees of freedom of their Student's t.
     """
 
     uncorrected_p: float
@@ -68,7 +68,7 @@ def seed_tests(
     shared_variance = sum(seed_variances) / task_count
     prior_degrees_of_freedom = _PRIOR_DEGREES_OF_FREEDOM * (task_count - 1) / task_count
     tests = []
-    own_degrees_of_freedom = baseline_run_count - 1
+    own_degrees_of_freedom = float(baseline_run_count - 1)
     for baseline_mean, seed_variance, new_run_score in zip(baseline_means, seed_variances, new_run_scores, strict=True):
         difference = new_run_score - baseline_mean
         own_stderr = math.sqrt(seed_variance * (1 + 1 / baseline_run_count))

@@ -24,12 +24,14 @@ def test_the_gate_lets_the_same_pass_and_stops_a_loss(in_results_folder, tmp_pat
         *("check", "bad.json", "--baseline", "good.json", "--junit", junit, "--summary", summary),
         env={"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page)},
     )
-    assert process.returncode == 1 and "failed: HellaSwag" in process.stdout and "hellaswag row" in process.stdout
+    assert (
+        process.returncode == 1 and "failed: HellaSwag" in process.stdout and "right → wrong   said " in process.stdout
+    )
     assert "::error title=orca-bench HellaSwag::worse by " in process.stdout
     suite = ElementTree.parse(junit).getroot()
     assert suite.get("failures") == "1" and suite.get("tests") == "8"
     assert [case.get("name") for case in suite if case.find("failure") is not None] == ["HellaSwag"]
-    assert summary.read_text() == page.read_text() and "questions that turned" in summary.read_text()
+    assert summary.read_text() == page.read_text() and "questions fell" in summary.read_text()
 
 
 def test_rules_set_the_smallest_loss_floors_and_tasks(in_results_folder, tmp_path):

@@ -8,6 +8,7 @@ from changed_results import change_result, no_change
 from orca_bench.report import gate_formats
 from orca_bench.report.gate import check
 from orca_bench.report.gate_rules import GateRules
+from orca_bench.report.gate_sentence import gate_sentence
 from orca_bench.results import reading
 
 
@@ -35,7 +36,7 @@ def test_what_cannot_be_compared_fails(in_results_folder, edit_result, message):
         [reading.read_with_questions(in_results_folder.folder / "good.json")],
         GateRules(),
     )
-    assert not report.passed and message in gate_formats.headline(report)
+    assert not report.passed and message in gate_sentence(report)
     assert ElementTree.fromstring(gate_formats.to_junit(report)).get("failures") == "1"
     assert gate_formats.to_annotations(report)[0].startswith("::error title=orca-bench not comparable::")
 
@@ -59,4 +60,4 @@ def test_a_result_that_was_changed_by_hand_fails(in_results_folder):
     path = change_result(folder, "good.json", "hand.json", lambda line: line["row"] != -1)
     path.write_text(path.read_text().replace('"name": "tiny', '"name": "other', 1))
     report = check(reading.read_with_questions(path), [reading.read_with_questions(folder / "good.json")], GateRules())
-    assert not report.passed and "was changed after it was written" in gate_formats.headline(report)
+    assert not report.passed and "was changed after it was written" in gate_sentence(report)
