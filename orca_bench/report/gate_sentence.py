@@ -75,11 +75,16 @@ def _detectable_clauses(verdicts: Sequence[TaskVerdict]) -> list[str]:
     if seeing:
         losses = sorted((_detectable_points(verdict), verdict.title) for verdict in seeing)
         (smallest, smallest_title), (largest, largest_title) = losses[0], losses[-1]
-        loss_text = f"{largest:.1f} points"
-        if smallest < largest:
-            loss_text = f"{smallest:.1f} ({smallest_title}) to {largest:.1f} points ({largest_title})"
-        task_text = f" on {_tasks_text(seeing, len(verdicts))}" if blind else ""
-        clauses.append(f"a loss of {loss_text} would have been found{task_text}")
+        if smallest == largest:
+            loss_text = f"a loss of {largest:.1f} points would have been found"
+        elif blind:
+            loss_text = f"a loss of {smallest:.1f} to {largest:.1f} points would have been found"
+        else:
+            loss_text = (
+                f"a loss of {smallest:.1f} ({smallest_title}) to {largest:.1f} points ({largest_title}) would have "
+            )
+            loss_text += "been found"
+        clauses.append(f"on {_tasks_text(seeing, len(verdicts))} {loss_text}" if blind else loss_text)
     if blind:
         clauses.append(f"on {_tasks_text(blind, len(verdicts))} not even a fall to 0 would have been found")
     return clauses

@@ -47,7 +47,7 @@ def test_a_task_that_can_show_nothing_is_named():
     blind = verdict("DROP", "no loss shown", baseline=0.1, detectable=0.2)
     assert sentence(blind).endswith("old.json; on DROP not even a fall to 0 would have been found")
     assert sentence(blind, verdict("A", "no loss shown")).endswith(
-        "a loss of 10.0 points would have been found on A; on DROP not even a fall to 0 would have been found"
+        "on A a loss of 10.0 points would have been found; on DROP not even a fall to 0 would have been found"
     )
 
 

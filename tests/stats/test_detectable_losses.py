@@ -20,13 +20,13 @@ def shares_found(simulate_pair, level=LEVEL, runs=RUNS):
     comparison without a loss, as a gate that passes states it.
     """
     rng = random.Random(5)
-    found = [0, 0]
+    found_counts = [0, 0]
     for _ in range(runs):
         smallest_loss = paired_detectable_loss(paired_difference(*simulate_pair(rng, 0.0)), level).smallest
         for index, loss in enumerate((smallest_loss, smallest_loss / 2)):
             difference = paired_difference(*simulate_pair(rng, loss))
-            found[index] += difference.p < level and difference.value < 0
-    return [count / runs for count in found]
+            found_counts[index] += difference.p < level and difference.value < 0
+    return [count / runs for count in found_counts]
 
 
 def binary_pair(question_count, noise):
@@ -90,7 +90,7 @@ def test_a_handful_of_questions_shows_no_loss_at_all():
 @pytest.mark.parametrize(("run_count", "spreads"), [(5, [2, 5, 1]), (3, [2, 2, 2, 2]), (2, [2, 2, 2, 2]), (5, [3])])
 def test_the_smallest_loss_over_seeds_is_found_four_times_in_five(run_count, spreads):
     rng = random.Random(run_count)
-    level, found, halves, runs = 0.05 / len(spreads), 0, 0, 2000
+    level, found_count, found_count_of_halves, runs = 0.05 / len(spreads), 0, 0, 2000
     for _ in range(runs):
         baselines = [[rng.gauss(0, spread) for _ in range(run_count)] for spread in spreads]
         steps = [1e-6] * len(spreads)
@@ -101,9 +101,9 @@ def test_the_smallest_loss_over_seeds_is_found_four_times_in_five(run_count, spr
             test = seed_tests(baselines, values, steps)[0]
             is_found = values[0] < sum(baselines[0]) / run_count
             is_found = is_found and test.uncorrected_p < level and test.own_variance_p < 0.05
-            found += share == 1.0 and is_found
-            halves += share == 0.5 and is_found
-    assert 0.77 < found / runs < 0.95 and halves / runs < 0.45
+            found_count += share == 1.0 and is_found
+            found_count_of_halves += share == 0.5 and is_found
+    assert 0.77 < found_count / runs < 0.95 and found_count_of_halves / runs < 0.45
 
 
 def test_what_two_tests_must_find_needs_the_larger_limit_and_the_larger_margin():
