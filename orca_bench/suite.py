@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from orca_bench.errors import UserError, Where, spelling_hint
+
 
 @dataclass(frozen=True)
 class CardEntry:
@@ -229,3 +231,22 @@ TASK_NAMES_BY_AVERAGE = {
 def task_name_of_part(part: str) -> str:
     """The name of the task that a part of a result belongs to; a part of no task of the suite is its own task."""
     return next((task.name for task in ALL_TASKS if task.has_part(part)), part)
+
+
+def task_facts(name: str, where: Where) -> TaskFacts:
+    """The task that a user names: by its name, an alias or its title, in capitals or not, with hyphens or underscores.
+
+    `where` is the option or key that has the name. Raises UserError for a name that no task has.
+    """
+    facts_by_spelling = {
+        _plain_spelling(spelling): task for task in ALL_TASKS for spelling in (task.title, *task.aliases, task.name)
+    }
+    if (task := facts_by_spelling.get(_plain_spelling(name))) is not None:
+        return task
+    known_names = [spelling for task in ALL_TASKS for spelling in (task.name, *task.aliases)]
+    hint = spelling_hint(name.lower(), known_names) or f"tasks are {', '.join(TASK_BY_NAME)}"
+    raise UserError(f"unknown task '{name}'", where=where, hint=hint)
+
+
+def _plain_spelling(name: str) -> str:
+    return name.strip().lower().replace("-", "_")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orca_bench import suite
+from orca_bench.errors import UserError
 from orca_bench.evaluate import protocols, tasks
 from orca_bench.evaluate.tasks import GENERATION_TASKS, SUITE
 from orca_bench.evaluate.tasks.task import ChoiceTask, GenerationTask
@@ -132,3 +133,15 @@ def test_an_added_task_leaves_earlier_results_comparable(invented, protocol):
 def test_protocol_plain_and_cards_need_entries_of_their_own(invented):
     assert all("lm-eval has no task for" in refusal for refusal in invented["plain"])
     assert invented["card"] == ["GSM8k (5-shot)"]
+
+
+@pytest.mark.parametrize("task", suite.ALL_TASKS, ids=lambda task: task.name)
+def test_a_task_has_its_name_its_title_and_its_aliases_in_any_capitals(task):
+    for name in (task.name, task.title, *task.aliases):
+        for spelling in (name, name.upper(), name.replace("_", "-")):
+            assert suite.task_facts(spelling, "--tasks") is task
+
+
+def test_a_name_that_no_task_has_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r"--tasks: unknown task 'Helaswag'; did you mean 'hellaswag'"):
+        suite.task_facts("Helaswag", "--tasks")

@@ -15,6 +15,7 @@ from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
 from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
 from orca_bench.evaluate.tasks import SUITE, Task, select
+from orca_bench.suite import task_facts
 from orca_bench.system_messages import system_message
 
 if TYPE_CHECKING:
@@ -228,7 +229,8 @@ def token_limits_by_task(limit_texts: Sequence[str]) -> dict[str, int]:
     generation_task_names = [task.name for task in SUITE if task.generates_text]
     max_new_tokens_by_task: dict[str, int] = {}
     for limit_text in limit_texts:
-        task_name, _, token_count_text = limit_text.partition("=")
+        name_text, _, token_count_text = limit_text.partition("=")
+        task_name = task_facts(name_text, "--max-new-tokens").name if name_text.strip() else ""
         if task_name not in generation_task_names:
             raise UserError(
                 f"'{limit_text}': {task_name or 'nothing'} is no task whose answers are texts",

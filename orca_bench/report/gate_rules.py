@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orca_bench import yaml_files
 from orca_bench.errors import UserError, spelling_hint
-from orca_bench.suite import TASK_BY_NAME
+from orca_bench.suite import task_facts
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def read_rules(path: Path | None) -> GateRules:
     if not isinstance(floors, dict):
         raise UserError("floors are points by task", where=f"{path}: floors", hint="floors: {hellaswag: 60}")
     floors = {
-        _check_task_name(path, "floors", name): _read_number(path, f"floors.{name}", floor, 0, 100)
+        task_facts(str(name), f"{path}: floors").name: _read_number(path, f"floors.{name}", floor, 0, 100)
         for name, floor in floors.items()
     }
     tasks = rules.get("tasks", "all")
@@ -66,21 +66,12 @@ def read_rules(path: Path | None) -> GateRules:
         return GateRules(level, smallest_loss, floors)
     if not isinstance(tasks, list) or not tasks:
         raise UserError("tasks are `all` or a list of some", where=f"{path}: tasks", hint="tasks: [hellaswag, gsm8k]")
-    return GateRules(level, smallest_loss, floors, tuple(_check_task_name(path, "tasks", name) for name in tasks))
+    return GateRules(
+        level, smallest_loss, floors, tuple(task_facts(str(name), f"{path}: tasks").name for name in tasks)
+    )
 
 
 def _read_number(path: Path, key: str, value: object, lower: float, upper: float) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not lower <= value <= upper:
         raise UserError(f"{value!r} is no number from {lower} to {upper}", where=f"{path}: {key}")
     return float(value)
-
-
-def _check_task_name(path: Path, key: str, name: object) -> str:
-    known_tasks = list(TASK_BY_NAME)
-    if name not in known_tasks:
-        raise UserError(
-            f"no task '{name}'",
-            where=f"{path}: {key}",
-            hint=spelling_hint(str(name), known_tasks) or f"known: {', '.join(known_tasks)}",
-        )
-    return str(name)

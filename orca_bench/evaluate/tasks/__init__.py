@@ -6,7 +6,7 @@ A module of a task has `TASK`, the task itself. Nothing else has to be told of a
 import importlib
 
 from orca_bench import suite
-from orca_bench.errors import UserError, spelling_hint
+from orca_bench.errors import UserError
 from orca_bench.evaluate.tasks.task import GenerationTask, Score, Task
 
 SUITE: tuple[Task, ...] = tuple(importlib.import_module(f"{__name__}.{facts.name}").TASK for facts in suite.ALL_TASKS)
@@ -19,14 +19,8 @@ __all__ = ["GENERATION_TASKS", "SUITE", "GenerationTask", "Score", "Task", "sele
 
 def select(names: str) -> list[Task]:
     """The tasks of a comma-separated list, in the suite's order; `all` is all of them. Raises UserError for other names."""
-    tasks = {task.name: task for task in SUITE}
-    aliases = {alias: task.name for task in SUITE for alias in task.facts.aliases}
-    selected_names = {aliases.get(name.strip(), name.strip()) for name in names.split(",") if name.strip()}
-    if not selected_names:
-        raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(tasks)}")
-    if "all" in selected_names:
-        selected_names = set(tasks)
-    for name in sorted(selected_names - set(tasks)):
-        hint = spelling_hint(name, [*tasks, *aliases]) or f"tasks are {', '.join(tasks)}"
-        raise UserError(f"unknown task '{name}'", where="--tasks", hint=hint)
-    return [task for task in SUITE if task.name in selected_names]
+    names_without_spaces = [name.strip() for name in names.split(",") if name.strip()]
+    if not names_without_spaces:
+        raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(suite.TASK_BY_NAME)}")
+    selected_names = {suite.task_facts(name, "--tasks").name for name in names_without_spaces if name != "all"}
+    return [task for task in SUITE if "all" in names_without_spaces or task.name in selected_names]
