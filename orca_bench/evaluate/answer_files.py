@@ -15,49 +15,52 @@ from typing import Any, TypeGuard
 from orca_bench.errors import UserError
 from orca_bench.evaluate.protocols import Answer, Document, Request
 from orca_bench.evaluate.request_encoding import cut_at_stop_strings
-from orca_bench.evaluate.request_files import RequestKey, request_key_text, requests_by_key
+from orca_bench.evaluate.request_files import RequestKey, keyed_requests, request_key_text
 from orca_bench.files import read_json_lines
 from orca_bench.suite import task_name_of_part
 
-_TYPE_NAMES = {str: "a text", int: "a whole number"}
-_NUMBER_HINT = "the log-probability of the continuation in nats is needed"
+_NAMES_BY_TYPE = {str: "a text", int: "a whole number"}
+_LOG_PROBABILITY_HINT = "the log-probability of the continuation in nats is needed"
 
 
 @dataclass
 class AnswerFile:
-    """A file of answers: by request the number of its line and the line; `notes` are what a reader should know of them."""
+    """A file of answers: by request the number of its line and the line; `reader_notes` are what a reader should know of them."""
 
-    path: Path
-    lines: dict[RequestKey, tuple[int, dict[str, Any]]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    answers_path: Path
+    numbered_lines_by_key: dict[RequestKey, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    reader_notes: list[str] = field(default_factory=list)
 
-    def tasks(self) -> set[str]:
+    def task_names(self) -> set[str]:
         """The tasks that have an answer; MMLU's subjects are `mmlu`."""
-        return {task_name_of_part(part) for part, _, _ in self.lines}
+        return {task_name_of_part(part_name) for part_name, _, _ in self.numbered_lines_by_key}
 
 
-def read_answers(path: Path) -> AnswerFile:
+def read_answers(answers_path: Path) -> AnswerFile:
     """Read a file of answers; raises UserError, with the line, for one that names no request or one for a second time."""
-    answer_file = AnswerFile(path)
-    for line_number, line in read_json_lines(path):
-        where = f"{path}:{line_number}"
+    answer_file = AnswerFile(answers_path)
+    for line_number, line_fields in read_json_lines(answers_path):
+        line_place = f"{answers_path}:{line_number}"
         for field_name, expected_type in (("task", str), ("index", int), ("request", int)):
-            if field_name not in line:
+            if field_name not in line_fields:
                 raise UserError(
-                    f"no '{field_name}'", where=where, hint="answers are the lines of `orca-bench requests`"
+                    f"no '{field_name}'", where=line_place, hint="answers are the lines of `orca-bench requests`"
                 )
-            if not isinstance(line[field_name], expected_type) or isinstance(line[field_name], bool):
+            if not isinstance(line_fields[field_name], expected_type) or isinstance(line_fields[field_name], bool):
                 raise UserError(
-                    f"'{field_name}' is {line[field_name]!r}, not {_TYPE_NAMES[expected_type]}", where=where
+                    f"'{field_name}' is {line_fields[field_name]!r}, not {_NAMES_BY_TYPE[expected_type]}",
+                    where=line_place,
                 )
-        if "answer" not in line:
-            raise UserError("no 'answer'", where=where, hint="add a log-probability or a text to each request's line")
-        key = (line["task"], line["index"], line["request"])
-        if key in answer_file.lines:
-            raise UserError(f"{request_key_text(key)} is answered a second time", where=where)
-        answer_file.lines[key] = (line_number, line)
-    if not answer_file.lines:
-        raise UserError("no answers", where=path)
+        if "answer" not in line_fields:
+            raise UserError(
+                "no 'answer'", where=line_place, hint="add a log-probability or a text to each request's line"
+            )
+        request_key = (line_fields["task"], line_fields["index"], line_fields["request"])
+        if request_key in answer_file.numbered_lines_by_key:
+            raise UserError(f"{request_key_text(request_key)} is answered a second time", where=line_place)
+        answer_file.numbered_lines_by_key[request_key] = (line_number, line_fields)
+    if not answer_file.numbered_lines_by_key:
+        raise UserError("no answers", where=answers_path)
     return answer_file
 
 
@@ -69,70 +72,80 @@ def match_answers(
     Where a line still has the request's strings, they must be those of the request. With `should_cut_texts`, a text ends where a
     stop string of its request begins.
     """
-    requests = dict(requests_by_key(documents))
-    unknown_key = next((key for key in answer_file.lines if key not in requests), None)
+    requests_by_key = dict(keyed_requests(documents))
+    unknown_key = next(
+        (request_key for request_key in answer_file.numbered_lines_by_key if request_key not in requests_by_key),
+        None,
+    )
     if unknown_key is not None:
         raise UserError(
             f"{request_key_text(unknown_key)} is no request of this protocol",
-            where=f"{answer_file.path}:{answer_file.lines[unknown_key][0]}",
-            hint=_unknown_key_hint(unknown_key, requests),
+            where=f"{answer_file.answers_path}:{answer_file.numbered_lines_by_key[unknown_key][0]}",
+            hint=_unknown_key_hint(unknown_key, requests_by_key),
         )
     answers_by_key = {
-        key: _answer_of_line(answer_file, key, request) for key, request in requests.items() if key in answer_file.lines
+        request_key: _answer_of_line(answer_file, request_key, request)
+        for request_key, request in requests_by_key.items()
+        if request_key in answer_file.numbered_lines_by_key
     }
-    missing_keys = [key for key in requests if key not in answers_by_key]
+    missing_keys = [request_key for request_key in requests_by_key if request_key not in answers_by_key]
     if missing_keys:
         first_missing = ", ".join(map(request_key_text, missing_keys[:5])) + (", …" if len(missing_keys) > 5 else "")
         raise UserError(
-            f"{len(missing_keys)} of {len(requests)} answers are missing: {first_missing}",
-            where=answer_file.path,
+            f"{len(missing_keys)} of {len(requests_by_key)} answers are missing: {first_missing}",
+            where=answer_file.answers_path,
             hint="give the --limit that the requests were made with",
         )
     if should_cut_texts:
         answers_by_key = {
-            key: _cut_answer(answer, requests[key].stop_strings) for key, answer in answers_by_key.items()
+            request_key: _cut_answer(answer, requests_by_key[request_key].stop_strings)
+            for request_key, answer in answers_by_key.items()
         }
-    answer_file.notes += _notes(requests, answers_by_key)
+    answer_file.reader_notes += _answer_notes(requests_by_key, answers_by_key)
     return answers_by_key
 
 
-def _answer_of_line(answer_file: AnswerFile, key: RequestKey, request: Request) -> Answer:
+def _answer_of_line(answer_file: AnswerFile, request_key: RequestKey, request: Request) -> Answer:
     """The answer of a request's line."""
-    line_number, line = answer_file.lines[key]
-    where = f"{answer_file.path}:{line_number}"
+    line_number, line_fields = answer_file.numbered_lines_by_key[request_key]
+    line_place = f"{answer_file.answers_path}:{line_number}"
     for field_name, expected_value in (
         ("context", request.context),
         ("continuation", request.continuation),
         ("until", list(request.stop_strings)),
         ("max_new_tokens", request.max_new_tokens),
     ):
-        if field_name in line and line[field_name] != expected_value:
+        if field_name in line_fields and line_fields[field_name] != expected_value:
             raise UserError(
-                f"the {field_name} of {request_key_text(key)} is not the one that this protocol makes",
-                where=where,
+                f"the {field_name} of {request_key_text(request_key)} is not the one that this protocol makes",
+                where=line_place,
                 hint="score with the protocol, rows, limit, system message and --max-new-tokens that the requests were made with",
             )
-    answer_value, full_text = line["answer"], line.get("whole")
-    greedy, hit_token_limit = (_optional_bool(line, field_name, where) for field_name in ("greedy", "ran_out"))
+    answer_value, full_text = line_fields["answer"], line_fields.get("whole")
+    greedy, hit_token_limit = (
+        _optional_bool(line_fields, field_name, line_place) for field_name in ("greedy", "ran_out")
+    )
     if request.continuation is None:
         if not _is_encodable_text(answer_value):
-            raise UserError(f"answer {str(answer_value)[:60]!a} to {request_key_text(key)} is not a text", where=where)
+            raise UserError(
+                f"answer {str(answer_value)[:60]!a} to {request_key_text(request_key)} is not a text", where=line_place
+            )
         if full_text is not None and not _is_encodable_text(full_text):
-            raise UserError(f"'whole' is {str(full_text)[:60]!a}, not a text", where=where)
+            raise UserError(f"'whole' is {str(full_text)[:60]!a}, not a text", where=line_place)
         return Answer(answer_value, greedy, full_text, hit_token_limit)
     if not _is_finite(answer_value):
         raise UserError(
-            f"answer {str(answer_value)[:60]!a} to {request_key_text(key)} is not a finite number",
-            where=where,
-            hint=_NUMBER_HINT,
+            f"answer {str(answer_value)[:60]!a} to {request_key_text(request_key)} is not a finite number",
+            where=line_place,
+            hint=_LOG_PROBABILITY_HINT,
         )
     return Answer(float(answer_value), greedy)
 
 
-def _optional_bool(line: Mapping[str, Any], field_name: str, where: str) -> bool | None:
-    flag_value = line.get(field_name)
+def _optional_bool(line_fields: Mapping[str, Any], field_name: str, line_place: str) -> bool | None:
+    flag_value = line_fields.get(field_name)
     if flag_value is not None and not isinstance(flag_value, bool):
-        raise UserError(f"'{field_name}' is {flag_value!r}, not true or false", where=where)
+        raise UserError(f"'{field_name}' is {flag_value!r}, not true or false", where=line_place)
     return flag_value
 
 
@@ -161,7 +174,7 @@ def _cut_answer(answer: Answer, stop_strings: Sequence[str]) -> Answer:
 
 
 def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -> str:
-    document_indices = {index for part, index, _ in requests if part == key[0]}
+    document_indices = {index for part_name, index, _ in requests if part_name == key[0]}
     if not document_indices:
         return f"no request is of task '{key[0]}'"
     if key[1] not in document_indices:
@@ -169,7 +182,7 @@ def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -
     return "that document has other requests; were these made by another protocol?"
 
 
-def _notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, Answer]) -> Iterator[str]:
+def _answer_notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, Answer]) -> Iterator[str]:
     positive_count = sum(
         isinstance(answer.logprob_or_text, float) and answer.logprob_or_text > 1e-3 for answer in answers.values()
     )

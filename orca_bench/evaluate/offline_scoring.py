@@ -104,10 +104,10 @@ def score_answers(
     """
     check_output_path(result_path)
     answer_file = answer_files.read_answers(answers_path)
-    tasks = [task for task in selection.tasks if requires_all_tasks or task.name in answer_file.tasks()]
+    tasks = [task for task in selection.tasks if requires_all_tasks or task.name in answer_file.task_names()]
     if not tasks:
         raise UserError(
-            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answer_file.tasks())[:5])})",
+            f"no answer to a task of the suite (tasks here: {', '.join(sorted(answer_file.task_names())[:5])})",
             where=answers_path,
             hint="answers are the lines of `orca-bench requests`, each with 'answer'",
         )
@@ -122,7 +122,9 @@ def score_answers(
     all_documents = [document for task_documents in documents_by_task.values() for document in task_documents]
     answers = answer_files.match_answers(answer_file, all_documents, should_cut_texts)
     result = result_building.start_result(suite, protocol, selection.question_limit, {"name": model_name, "path": None})
-    result.answers = AnswersFile(path=str(answers_path), sha256=file_sha256(answers_path), notes=answer_file.notes)
+    result.answers = AnswersFile(
+        path=str(answers_path), sha256=file_sha256(answers_path), notes=answer_file.reader_notes
+    )
     make_writable_folder(result_path.parent)
     output = ResultOutput(result_path, result, {task.name: rows_by_task[task.name].hashes_by_split for task in tasks})
     for note in output.notes:

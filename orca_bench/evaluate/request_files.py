@@ -19,7 +19,7 @@ from orca_bench.results.hashing import sha256_of_json
 RequestKey = tuple[str, int, int]
 
 
-def requests_by_key(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
+def keyed_requests(documents: Iterable[Document]) -> Iterator[tuple[RequestKey, Request]]:
     """(key, request) of all requests, in order."""
     for document in documents:
         for request_index, request in enumerate(document.requests):
@@ -33,7 +33,7 @@ def request_key_text(request_key: RequestKey) -> str:
 
 def request_lines(documents: Iterable[Document], encoding: Encoding | None = None) -> Iterator[dict[str, Any]]:
     """One line a request. With an encoding, also the ids that a model would be fed and, of them, those that are scored."""
-    for request_key, request in requests_by_key(documents):
+    for request_key, request in keyed_requests(documents):
         part_name, document_index, request_index = request_key
         request_fields: dict[str, Any] = {
             "task": part_name,
@@ -69,5 +69,5 @@ def requests_sha256(documents: Iterable[Document]) -> str:
     return sha256_of_json(
         [request.context, request.continuation, list(request.stop_strings)]
         + [request.max_new_tokens] * (request.max_new_tokens not in (None, MAX_NEW_TOKENS))
-        for _, request in requests_by_key(documents)
+        for _, request in keyed_requests(documents)
     )

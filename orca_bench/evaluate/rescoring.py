@@ -29,18 +29,18 @@ class RescoredTask:
 
 
 def rescore(
-    result: Result, task: Task, numbered_questions: Sequence[NumberedQuestion], rows: BenchmarkRows
+    result: Result, task: Task, numbered_questions: Sequence[NumberedQuestion], task_rows: BenchmarkRows
 ) -> RescoredTask:
     """Make a task's requests again and score its questions again; `numbered_questions` has each with its line number from 1.
 
     Where the protocol has another version today, the scores are taken as they are.
     """
     protocol = protocols.protocol_of_result(result.protocol)
-    documents = {
+    documents_by_key = {
         (document.part_name, document.document_index): document
-        for document in protocol.documents(task, rows, result.limit)
+        for document in protocol.documents(task, task_rows, result.limit)
     }
-    requests_finding = _requests_finding(result, task, documents.values())
+    requests_finding = _check_requests(result, task, documents_by_key.values())
     if result.protocol.version != protocol.version:
         detail = (
             f"scored by version {result.protocol.version} of {protocol.name}, which is no longer scored here: taken as "
@@ -48,29 +48,37 @@ def rescore(
         )
         findings = [requests_finding, Finding(f"{task.title}: scores", None, detail)]
         return RescoredTask(findings, [question for _, question in numbered_questions])
-    questions, faults = [], []
+    questions, score_faults = [], []
     document_keys: set[tuple[str, int]] = set()
     for line_number, question in numbered_questions:
         if (question.task, question.index) in document_keys:
-            faults.append(f"line {line_number}: document {question.index} of {question.task} stands here a second time")
+            score_faults.append(
+                f"line {line_number}: document {question.index} of {question.task} stands here a second time"
+            )
             continue
         document_keys.add((question.task, question.index))
-        rescored_question = _rescore_question(protocol, task, question, documents)
+        rescored_question = _rescore_question(protocol, task, question, documents_by_key)
         if isinstance(rescored_question, str):
-            faults.append(f"line {line_number}: {rescored_question}")
+            score_faults.append(f"line {line_number}: {rescored_question}")
             continue
         questions.append(rescored_question)
-        difference = _difference(question, rescored_question)
+        difference = _describe_difference(question, rescored_question)
         if difference is not None:
-            faults.append(f"line {line_number} ({question.task} row {question.row}): {difference}")
-    missing_count = len(documents.keys() - document_keys)
+            score_faults.append(f"line {line_number} ({question.task} row {question.row}): {difference}")
+    missing_count = len(documents_by_key.keys() - document_keys)
     if missing_count > 0:
-        faults.append(f"{missing_count} questions are missing")
+        score_faults.append(f"{missing_count} questions are missing")
     omission = (
-        f"; … {len(faults) - MAX_DIFFERENCES_PER_FINDING} more" if len(faults) > MAX_DIFFERENCES_PER_FINDING else ""
+        f"; … {len(score_faults) - MAX_DIFFERENCES_PER_FINDING} more"
+        if len(score_faults) > MAX_DIFFERENCES_PER_FINDING
+        else ""
     )
-    detail = "; ".join(faults[:MAX_DIFFERENCES_PER_FINDING]) + omission if faults else f"{len(questions):,} questions"
-    return RescoredTask([requests_finding, Finding(f"{task.title}: scores", not faults, detail)], questions)
+    detail = (
+        "; ".join(score_faults[:MAX_DIFFERENCES_PER_FINDING]) + omission
+        if score_faults
+        else f"{len(questions):,} questions"
+    )
+    return RescoredTask([requests_finding, Finding(f"{task.title}: scores", not score_faults, detail)], questions)
 
 
 def answers_of(question: Question) -> list[Answer]:
@@ -84,17 +92,24 @@ def answers_of(question: Question) -> list[Answer]:
     return [Answer(*answer_values) for answer_values in zip(question.answers, *answer_fields, strict=True)]
 
 
-def _requests_finding(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
-    digest, recorded_digest = request_files.requests_sha256(documents), result.tasks[task.name].requests_sha256
-    detail = digest[:16] if digest == recorded_digest else f"{digest[:16]}, {str(recorded_digest)[:16]} in the result"
-    return Finding(f"{task.title}: requests", digest == recorded_digest, detail)
+def _check_requests(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
+    recomputed_sha256, recorded_sha256 = (
+        request_files.requests_sha256(documents),
+        result.tasks[task.name].requests_sha256,
+    )
+    detail = (
+        recomputed_sha256[:16]
+        if recomputed_sha256 == recorded_sha256
+        else f"{recomputed_sha256[:16]}, {str(recorded_sha256)[:16]} in the result"
+    )
+    return Finding(f"{task.title}: requests", recomputed_sha256 == recorded_sha256, detail)
 
 
 def _rescore_question(
-    protocol: RequestProtocol, task: Task, question: Question, documents: Mapping[tuple[str, int], Document]
+    protocol: RequestProtocol, task: Task, question: Question, documents_by_key: Mapping[tuple[str, int], Document]
 ) -> Question | str:
     """The question with the score that its answers give; or why it has none."""
-    document = documents.get((question.task, question.index))
+    document = documents_by_key.get((question.task, question.index))
     if document is None or document.row_index != question.row or len(question.answers) != len(document.requests):
         return "not a question of this protocol, rows and limit"
     answers = answers_of(question)
@@ -104,7 +119,7 @@ def _rescore_question(
         return "answers that cannot be scored"
 
 
-def _difference(question: Question, rescored_question: Question) -> str | None:
+def _describe_difference(question: Question, rescored_question: Question) -> str | None:
     """The first thing that the question's line says otherwise than its answers, or None."""
     recorded_json, rescored_json = question.to_json(), rescored_question.to_json()
     score_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]

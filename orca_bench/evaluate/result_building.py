@@ -78,8 +78,8 @@ def add_task_result(
     `shortened_context_count` counts contexts that were cut to the model's window, `server_shortened_context_count` those that a
     server's window cut further.
     """
-    entry = summarize_task(task.facts, questions)
-    entry.rows, entry.requests_sha256 = len(rows.evaluation_rows), requests_sha256
+    task_result = summarize_task(task.facts, questions)
+    task_result.rows, task_result.requests_sha256 = len(rows.evaluation_rows), requests_sha256
     measured_values_by_field = {
         "tokens_sha256": tokens_sha256,
         "shortened": shortened_context_count,
@@ -88,11 +88,11 @@ def add_task_result(
     }
     for field_name, measured_value in measured_values_by_field.items():
         if measured_value is not None:
-            setattr(entry, field_name, measured_value)
+            setattr(task_result, field_name, measured_value)
     if result.suite.comparable:
-        entry.row_check = row_statuses_by_split(task, rows)
-    entry.warnings = warnings(protocol, task, entry, rows)
-    result.tasks = _in_suite_order(result.tasks | {task.name: entry})
+        task_result.row_check = row_statuses_by_split(task, rows)
+    task_result.warnings = reader_warnings(protocol, task, task_result, rows)
+    result.tasks = _in_suite_order(result.tasks | {task.name: task_result})
     result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes_by_split})
     if rows.hub_commit is not None:
         result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.hub_commit.sha})
@@ -100,52 +100,53 @@ def add_task_result(
     result.averages = compute_averages(result.tasks)
     result.requests_sha256 = sha256_of_all_requests(result)
     result.complete = not result.missing_task_names
-    return entry
+    return task_result
 
 
 def _in_suite_order(values_by_task: Mapping[str, _T]) -> dict[str, _T]:
     return {task_name: values_by_task[task_name] for task_name in TASK_BY_NAME if task_name in values_by_task}
 
 
-def warnings(protocol: Protocol, task: Task, entry: TaskResult, rows: BenchmarkRows) -> list[str]:
+def reader_warnings(protocol: Protocol, task: Task, task_result: TaskResult, rows: BenchmarkRows) -> list[str]:
     """What a reader of a task's number must know, from its entry without them."""
     return [
         *protocol.warnings(task),
-        *_discard_warning(entry),
-        *_token_limit_warning(entry, protocol.max_new_tokens_by_task.get(task.name)),
-        *_server_shortened_warning(entry),
-        *_row_warnings(task, entry.row_check or {}, rows),
+        *_discard_warning(task_result),
+        *_token_limit_warning(task_result, protocol.max_new_tokens_by_task.get(task.name)),
+        *_server_shortened_warning(task_result),
+        *_row_warnings(task, task_result.row_check or {}, rows),
     ]
 
 
-def _discard_warning(entry: TaskResult) -> list[str]:
-    if entry.whole is None:
+def _discard_warning(task_result: TaskResult) -> list[str]:
+    if task_result.whole is None:
         return []
     return [
-        f"the first tokens of {entry.whole.questions} answers, whose contexts were cut, are thrown away, as the harness did; "
-        f"{100 * entry.whole.value:.2f} with them"
+        f"the first tokens of {task_result.whole.questions} answers, whose contexts were cut, are thrown away, as the "
+        f"harness did; {100 * task_result.whole.value:.2f} with them"
     ]
 
 
-def _token_limit_warning(entry: TaskResult, max_new_tokens: int | None) -> list[str]:
-    if not entry.ran_out:
+def _token_limit_warning(task_result: TaskResult, max_new_tokens: int | None) -> list[str]:
+    if not task_result.ran_out:
         return []
     return [
-        f"{entry.ran_out:,} of {entry.n:,} answers had not ended after {max_new_tokens} tokens, and are scored as they are"
+        f"{task_result.ran_out:,} of {task_result.n:,} answers had not ended after {max_new_tokens} tokens, and are scored as "
+        "they are"
     ]
 
 
-def _server_shortened_warning(entry: TaskResult) -> list[str]:
-    if not entry.narrowed:
+def _server_shortened_warning(task_result: TaskResult) -> list[str]:
+    if not task_result.narrowed:
         return []
     return [
-        f"{entry.narrowed} contexts lost up to two tokens more than in process: the server's window must hold the whole "
+        f"{task_result.narrowed} contexts lost up to two tokens more than in process: the server's window must hold the whole "
         "request and one token"
     ]
 
 
 def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows) -> list[str]:
-    warnings, full_sizes = [], task.facts.sizes
+    reader_warnings, full_sizes = [], task.facts.sizes
 
     def size_note(split_rows: Sequence[Mapping[str, Any]], split: str) -> str:
         return (
@@ -155,13 +156,13 @@ def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows)
         )
 
     if row_check.get(task.split) == OTHER_ROWS:
-        warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")
+        reader_warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")
     if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER_ROWS:
-        pool_note = size_note(rows.few_shot_pool, task.few_shot_split)
-        warnings.append(f"other examples than the leaderboard's, for their rows are others{pool_note}")
+        pool_size_note = size_note(rows.few_shot_pool, task.few_shot_split)
+        reader_warnings.append(f"other examples than the leaderboard's, for their rows are others{pool_size_note}")
     unverified_splits = [split for split, status in row_check.items() if status == UNVERIFIED_ROWS]
     if unverified_splits:
-        warnings.append(
+        reader_warnings.append(
             f"rows not verified: no hash of the leaderboard's own is known (split {', '.join(unverified_splits)})"
         )
-    return warnings
+    return reader_warnings

@@ -25,21 +25,21 @@ def score_document(task: Task, protocol: RequestProtocol, document: Document, an
 
 
 def question_of(
-    question_key: tuple[str, int, int], score: Score, answers: Sequence[Answer], cluster: str | None = None
+    question_key: tuple[str, int, int], score: Score, answers: Sequence[Answer], cluster_name: str | None = None
 ) -> Question:
     """A line of the file of questions; `question_key` is its lm-eval task, index in the protocol's order, row number.
 
-    Questions of one `cluster` are not independent; None where each stands alone. A score that rounding brings above 1 is 1.
+    Questions of one `cluster_name` are not independent; None where each stands alone. A score that rounding brings above 1 is 1.
     """
-    part, index, row_number = question_key
+    part_name, document_index, row_number = question_key
     answer_flags: dict[str, list[Any]] = {
         "greedy": [answer.is_greedy for answer in answers],
         "whole": [answer.full_text for answer in answers],
         "ran_out": [answer.hit_token_limit for answer in answers],
     }
     question_fields: dict[str, Any] = {
-        "task": part,
-        "index": index,
+        "task": part_name,
+        "index": document_index,
         "row": row_number,
         "prediction": score.prediction,
         "gold": score.gold_answer,
@@ -52,8 +52,8 @@ def question_of(
             if any(flag_value is not None for flag_value in flag_values)
         },
     }
-    if cluster is not None:
-        question_fields["cluster"] = cluster
+    if cluster_name is not None:
+        question_fields["cluster"] = cluster_name
     return Question.model_validate(question_fields)
 
 

@@ -27,28 +27,31 @@ Progress = Callable[[int, int], None]
 
 
 def verify(
-    path: Path, benchmarks: Path | None, with_rows: bool = True, progress: Progress = lambda n, total: None
+    result_path: Path,
+    benchmarks_folder: Path | None,
+    should_check_rows: bool = True,
+    report_progress: Progress = lambda n, total: None,
 ) -> list[Finding]:
-    """Recompute a result; `benchmarks` are the rows, None for the hub. Without rows, scores are taken as they are stored.
+    """Recompute a result; `benchmarks_folder` are the rows, None for the hub. Without rows, scores are taken as they are stored.
 
     Raises UserError where the files cannot be read, or the rows cannot be had.
     """
-    result = read_result(path)
-    questions_path = questions_path_for(path)
+    result = read_result(result_path)
+    questions_path = questions_path_for(result_path)
     numbered_questions = _questions_by_task(questions_path)
     findings = [consistency.check_result_hash(result), consistency.check_questions_hash(result, questions_path)]
     recomputed_paths: set[FieldPath] = {("format",), ("result_sha256",), ("questions_sha256",), ("requests_sha256",)}
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
-        progress(index, len(result.tasks))
-        rows = benchmark_rows.reload_result_rows(result, task, benchmarks) if with_rows else None
-        findings += _check_task(result, task, numbered_questions.get(task.name, []), rows, recomputed_paths)
+        report_progress(index, len(result.tasks))
+        task_rows = benchmark_rows.reload_result_rows(result, task, benchmarks_folder) if should_check_rows else None
+        findings += _check_task(result, task, numbered_questions.get(task.name, []), task_rows, recomputed_paths)
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
     findings += consistency.check_heading(result, questions, recomputed_paths)
     if result.protocol.name in protocols.REQUEST_PROTOCOLS:
         findings.append(_check_protocol(result, recomputed_paths))
-    if with_rows:
-        findings.append(_check_suite(result, benchmark_rows.read_suite(benchmarks)))
+    if should_check_rows:
+        findings.append(_check_suite(result, benchmark_rows.read_suite(benchmarks_folder)))
         recomputed_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
     return [*findings, *consistency.check_coverage(result, recomputed_paths)]
 
@@ -72,21 +75,21 @@ def _check_task(
     result: Result,
     task: Task,
     numbered_questions: Sequence[NumberedQuestion],
-    rows: BenchmarkRows | None,
+    task_rows: BenchmarkRows | None,
     recomputed_paths: set[FieldPath],
 ) -> list[Finding]:
-    """All findings of one task; without `rows` its scores are taken as they are stored."""
+    """All findings of one task; without `task_rows` its scores are taken as they are stored."""
     findings, questions = [], [question for _, question in numbered_questions]
     is_plain = result.protocol.name == "plain"
-    if rows is not None:
-        findings.append(_check_rows(result, task, rows, recomputed_paths))
-    if rows is not None and is_plain:
+    if task_rows is not None:
+        findings.append(_check_rows(result, task, task_rows, recomputed_paths))
+    if task_rows is not None and is_plain:
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
-    elif rows is not None:
-        rescored_task = rescore(result, task, numbered_questions, rows)
+    elif task_rows is not None:
+        rescored_task = rescore(result, task, numbered_questions, task_rows)
         questions = rescored_task.questions
-        findings += [*rescored_task.findings, _check_warnings(result, task, rows)]
+        findings += [*rescored_task.findings, _check_warnings(result, task, task_rows)]
         recomputed_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         if task.generates_text:  # its token limit stands in the hash of its requests
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
@@ -97,9 +100,9 @@ def _check_task(
     return findings
 
 
-def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_paths: set[FieldPath]) -> Finding:
+def _check_rows(result: Result, task: Task, task_rows: BenchmarkRows, recomputed_paths: set[FieldPath]) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
-    entry, check_name = result.tasks[task.name], f"{task.title}: rows"
+    task_result, check_name = result.tasks[task.name], f"{task.title}: rows"
     if result.format_version < 3:
         return Finding(check_name, None, "hashed otherwise by the version that wrote this result")
     recomputed_paths |= {
@@ -109,19 +112,21 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_path
     recorded_hashes = result.row_hashes_by_split(task.name) or {}
     differing_splits = [
         split
-        for split in {**recorded_hashes, **rows.hashes_by_split}
-        if recorded_hashes.get(split) != rows.hashes_by_split.get(split)
+        for split in {**recorded_hashes, **task_rows.hashes_by_split}
+        if recorded_hashes.get(split) != task_rows.hashes_by_split.get(split)
     ]
     if differing_splits:
         return Finding(
             check_name, False, f"not the rows that were evaluated: split {', '.join(differing_splits)} differs"
         )
-    if entry.rows != len(rows.evaluation_rows):
-        return Finding(check_name, False, f"{entry.rows} in the result, {len(rows.evaluation_rows)} by the rows")
-    row_status = benchmark_rows.row_statuses_by_split(task, rows) if result.suite.comparable else None
-    if entry.row_check != row_status:
-        return Finding(check_name, False, f"{entry.row_check} in the result, {row_status} by the rows")
-    hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in rows.hashes_by_split.items())
+    if task_result.rows != len(task_rows.evaluation_rows):
+        return Finding(
+            check_name, False, f"{task_result.rows} in the result, {len(task_rows.evaluation_rows)} by the rows"
+        )
+    row_status = benchmark_rows.row_statuses_by_split(task, task_rows) if result.suite.comparable else None
+    if task_result.row_check != row_status:
+        return Finding(check_name, False, f"{task_result.row_check} in the result, {row_status} by the rows")
+    hashes = ", ".join(f"{split} {digest[:8]}" for split, digest in task_rows.hashes_by_split.items())
     return Finding(
         check_name,
         True,
@@ -129,21 +134,21 @@ def _check_rows(result: Result, task: Task, rows: BenchmarkRows, recomputed_path
     )
 
 
-def _check_warnings(result: Result, task: Task, rows: BenchmarkRows) -> Finding:
+def _check_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Finding:
     """The warnings of a task, which follow from its entry, the protocol and the rows."""
-    entry, check_name = result.tasks[task.name], f"{task.title}: warnings"
+    task_result, check_name = result.tasks[task.name], f"{task.title}: warnings"
     protocol = protocols.protocol_of_result(result.protocol)
     if result.format_version < 3 or result.protocol.version != protocol.version:
         return Finding(check_name, None, "worded otherwise by the version that wrote this result")
-    expected_warnings = result_building.warnings(protocol, task, entry, rows)
+    expected_warnings = result_building.reader_warnings(protocol, task, task_result, task_rows)
     differing_warnings = [
         warning
-        for warning in {*expected_warnings, *entry.warnings}
-        if (warning in expected_warnings) != (warning in entry.warnings)
+        for warning in {*expected_warnings, *task_result.warnings}
+        if (warning in expected_warnings) != (warning in task_result.warnings)
     ]
     return Finding(
         check_name,
-        expected_warnings == entry.warnings,
+        expected_warnings == task_result.warnings,
         "; ".join(differing_warnings)[:200] or f"{len(expected_warnings)}",
     )
 

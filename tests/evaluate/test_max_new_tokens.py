@@ -111,12 +111,12 @@ def test_texts_that_ran_out_are_counted_and_warned_of():
     entry = summarize_task(BY_NAME["gsm8k"].facts, questions([True, False, True, None]))
     assert entry.ran_out == 2
     rows = benchmark_rows.BenchmarkRows([{}], [], {})
-    warned = result_building.warnings(protocols.protocol_by_name("orca", ""), BY_NAME["gsm8k"], entry, rows)
+    warned = result_building.reader_warnings(protocols.protocol_by_name("orca", ""), BY_NAME["gsm8k"], entry, rows)
     assert any("2 of 4 answers had not ended after 512 tokens" in line for line in warned)
     assert summarize_task(BY_NAME["gsm8k"].facts, questions([None, None])).ran_out is None
     quiet = summarize_task(BY_NAME["gsm8k"].facts, questions([False]))
     assert quiet.ran_out == 0 and not any(
-        "ended" in w for w in result_building.warnings(Plain(), BY_NAME["gsm8k"], quiet, rows)
+        "ended" in w for w in result_building.reader_warnings(Plain(), BY_NAME["gsm8k"], quiet, rows)
     )
 
 

@@ -13,6 +13,6 @@ def test_each_question_is_written_as_json_once_for_a_comparison(monkeypatch):
 
     monkeypatch.setattr(Question, "to_json", recorded)
     question = Question(task="gsm8k", index=0, row=0, prediction="1", gold="1", score=1.0, answers=["1"])
-    assert rescoring._difference(question, question) is None and len(calls) == 2
+    assert rescoring._describe_difference(question, question) is None and len(calls) == 2
     other = Question(task="gsm8k", index=0, row=0, prediction="2", gold="1", score=0.0, answers=["1"])
-    assert rescoring._difference(question, other) == "prediction '1' stored, '2' by its answers"
+    assert rescoring._describe_difference(question, other) == "prediction '1' stored, '2' by its answers"

@@ -136,7 +136,7 @@ def test_every_change_of_a_question_is_found(evaluated):
             others = [*lines[:number], with_change(lines[number], place), *lines[number + 1 :]]
             (folder / "b.questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in others))
             try:
-                outcome = verification.verify(folder / "b.json", None, with_rows=False)
+                outcome = verification.verify(folder / "b.json", None, should_check_rows=False)
             except UserError:
                 continue
             assert any(finding.matches is False for finding in outcome), place

@@ -83,7 +83,7 @@ def test_any_number_of_any_task_and_average_that_changes_is_found(in_mini_folder
             holder = holder[key]
         holder[place[-1]] += 1e-6 if isinstance(holder[place[-1]], float) else 1
         (folder / "digit.json").write_text(json.dumps(changed))
-        assert any(f.matches is False for f in verify(folder / "digit.json", None, with_rows=False)), place
+        assert any(f.matches is False for f in verify(folder / "digit.json", None, should_check_rows=False)), place
 
 
 def test_verify_says_what_it_cannot_read(in_mini_folder, mini):

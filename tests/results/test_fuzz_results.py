@@ -108,7 +108,7 @@ def reports(path, base, with_pictures):
         draw_pictures([read()], reported, path.parent / "pictures")
 
     def verification_findings():
-        verification.verify(path, None, with_rows=False)
+        verification.verify(path, None, should_check_rows=False)
 
     extra = [pictures] if with_pictures else []
     for report in (tables, comparisons, gate_reports, page, card, verification_findings, *extra):

@@ -53,7 +53,7 @@ def figures(protocol: Protocol, task: Task, benchmarks: Path, tokenizer) -> dict
 def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding) -> str:
     """A SHA-256 over the ids of all requests, each after its length and where its scored part (or its token limit) begins."""
     digest = hashlib.sha256()
-    for _, request in request_files.requests_by_key(documents):
+    for _, request in request_files.keyed_requests(documents):
         if request.continuation is None:
             start = rule.encode_prompt(request.context, request.fixed_prefix_characters, request.max_new_tokens)
             ids, place = start.token_ids, start.max_new_tokens

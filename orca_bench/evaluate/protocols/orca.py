@@ -71,7 +71,7 @@ class Orca:
                 max_new_tokens=self.max_new_tokens_by_task[task.name],
             )
             return
-        for question_text, continuation in as_choice_task(task).pairs(row):
+        for question_text, continuation in as_choice_task(task).question_continuation_pairs(row):
             context = prompt.render(self.system_text, preceding_text + question_text)
             yield Request(context, continuation.removeprefix(" "), fixed_prefix_characters=fixed_prefix_characters)
 

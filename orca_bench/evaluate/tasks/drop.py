@@ -11,13 +11,13 @@ from orca_bench import suite
 from orca_bench.evaluate.tasks.final_answer import text_after_answer_is
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, TextRules
 
-_ARTICLE = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = frozenset(string.punctuation)
+_ARTICLE_PATTERN = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION_CHARACTERS = frozenset(string.punctuation)
 # What parts the spans of an answer: ", " as the examples join them, "; ", " and ". Not the comma of 1,000.
-_SEPARATOR = re.compile(r"[,;]\s+|,(?!\d)|(?<=\s)and\s+", re.IGNORECASE)
+_SPAN_SEPARATOR = re.compile(r"[,;]\s+|,(?!\d)|(?<=\s)and\s+", re.IGNORECASE)
 _LEADING_AND = re.compile(r"^(?:and\b\s*)+")
 _DASHES = re.compile("[\u2010-\u2015\u2212]")
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_NUMBER_WITH_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 class Drop(GenerationTask):
@@ -66,9 +66,11 @@ class Drop(GenerationTask):
 TASK = Drop()
 
 
-def _best_score(row: Row, text: str, metric: Callable[[str, Sequence[str]], tuple[float, float]]) -> Score:
+def _best_score(
+    row: Row, text: str, exact_match_and_f1_of: Callable[[str, Sequence[str]], tuple[float, float]]
+) -> Score:
     all_gold_answers = gold_answers(row)
-    scores = [metric(text, gold_spans) for gold_spans in all_gold_answers if _is_scorable(gold_spans)]
+    scores = [exact_match_and_f1_of(text, gold_spans) for gold_spans in all_gold_answers if _is_scorable(gold_spans)]
     best_exact_match, best_f1 = (
         max((metric_scores[0] for metric_scores in scores), default=0.0),
         max((metric_scores[1] for metric_scores in scores), default=0.0),
@@ -110,22 +112,24 @@ def answer_scores(text: str, gold_spans: Sequence[str]) -> tuple[float, float]:
     after it counts. DROP's own normalisation, but punctuation at the ends of words does not count: "12.25." is 12.25.
     """
     text = text_after_answer_is(text)
-    single_span_scores = _alignment([_normalize_leniently(text)], [_normalize_leniently(span) for span in gold_spans])
-    multi_span_scores = _alignment(_split_spans(text), _split_spans(", ".join(gold_spans)))
+    single_span_scores = _score_aligned_spans(
+        [_normalize_span_leniently(text)], [_normalize_span_leniently(span) for span in gold_spans]
+    )
+    multi_span_scores = _score_aligned_spans(_split_spans(text), _split_spans(", ".join(gold_spans)))
     return max(single_span_scores, multi_span_scores, key=lambda scores: scores[::-1])
 
 
 def _split_spans(text: str) -> list[str]:
-    spans = (_LEADING_AND.sub("", _normalize_leniently(span)) for span in _SEPARATOR.split(text))
+    spans = (_LEADING_AND.sub("", _normalize_span_leniently(span)) for span in _SPAN_SEPARATOR.split(text))
     return [span for span in spans if span]
 
 
 def exact_match_and_f1(predicted_span: str, gold_spans: Sequence[str]) -> tuple[float, float]:
     """Exact match (0 or 1) and F1 of one predicted span against one gold answer of one or more, as DROP's own evaluator."""
-    return _alignment([_normalize(predicted_span)], [_normalize(span) for span in gold_spans])
+    return _score_aligned_spans([_normalize_span(predicted_span)], [_normalize_span(span) for span in gold_spans])
 
 
-def _alignment(predicted_spans: Sequence[str], gold_spans: Sequence[str]) -> tuple[float, float]:
+def _score_aligned_spans(predicted_spans: Sequence[str], gold_spans: Sequence[str]) -> tuple[float, float]:
     """Exact match and F1 of normalised spans.
 
     F1 is the mean over the best one-to-one alignment of word bags, where unmatched spans count 0, rounded to two places.
@@ -164,13 +168,13 @@ def _bag_f1(predicted_bag: set[str], gold_bag: set[str]) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _normalize(text: str) -> str:
+def _normalize_span(text: str) -> str:
     """Lower case, punctuation and articles out, numbers in one form, single spaces; hyphens part words."""
     return " ".join(_words(re.split(" |-", text))).strip()
 
 
-def _normalize_leniently(text: str) -> str:
-    """As `_normalize`, but punctuation at the ends of words is taken off first, and the dashes of every script are hyphens."""
+def _normalize_span_leniently(text: str) -> str:
+    """As `_normalize_span`, but punctuation at the ends of words is taken off first, and all dashes are hyphens."""
     tokens = (_strip_signs(token) for token in re.split(r"[\s-]", _DASHES.sub("-", text)))
     return " ".join(_words(map(_number_or_word, tokens))).strip()
 
@@ -186,7 +190,7 @@ def _strip_signs(token: str) -> str:
 
 
 def _number_or_word(token: str) -> str:
-    if _THOUSANDS.fullmatch(token):
+    if _NUMBER_WITH_THOUSANDS.fullmatch(token):
         return token.replace(",", "")
     return token if _is_number(token) else "".join(c for c in token if not unicodedata.category(c).startswith("P"))
 
@@ -194,10 +198,10 @@ def _number_or_word(token: str) -> str:
 def _words(tokens: Iterable[str]) -> Iterable[str]:
     for word in map(str.lower, tokens):
         if not _is_number(word):
-            word = "".join(character for character in word if character not in _PUNCTUATION)
+            word = "".join(character for character in word if character not in _PUNCTUATION_CHARACTERS)
         if _is_number(word):
             word = str(float(word))
-        word = " ".join(_ARTICLE.sub(" ", word).split())
+        word = " ".join(_ARTICLE_PATTERN.sub(" ", word).split())
         if word:
             yield word
 

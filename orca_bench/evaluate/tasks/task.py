@@ -151,13 +151,13 @@ class ChoiceTask(Task):
         self.harness_pairs(row)
         super().check(row)
 
-    def pairs(self, row: Row) -> list[tuple[str, str]]:
+    def question_continuation_pairs(self, row: Row) -> list[tuple[str, str]]:
         """(question text, continuation) of each choice; the continuation begins with a space."""
         return [(self.question(row), " " + choice) for choice in self.choices(row)]
 
     def harness_pairs(self, row: Row) -> list[tuple[str, str]]:
-        """The pairs of the leaderboard's harness, where they are others than `pairs`."""
-        return self.pairs(row)
+        """The pairs of the leaderboard's harness, where they are others than `question_continuation_pairs`."""
+        return self.question_continuation_pairs(row)
 
     def harness_requests(self, row: Row, preceding_text: str) -> list[tuple[str, str]]:
         """(context, continuation) of each of `harness_pairs` after `preceding_text`: description and few-shot examples."""
@@ -165,7 +165,7 @@ class ChoiceTask(Task):
 
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
         """The score of one question from the log-probabilities (nats) of its pairs, in order."""
-        best_index = self.best(row, log_probabilities)
+        best_index = self.best_choice_index(row, log_probabilities)
         gold = self.gold(row)
         return Score(float(best_index == gold), best_index, gold, {})
 
@@ -173,7 +173,7 @@ class ChoiceTask(Task):
         """The score from the log-probabilities (nats) of `harness_pairs`, in order."""
         return self.score(row, log_probabilities)
 
-    def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
+    def best_choice_index(self, row: Row, log_probabilities: Sequence[float]) -> int:
         """The index of the chosen pair: the highest log-probability, the first of equals."""
         return max(range(len(log_probabilities)), key=lambda i: (log_probabilities[i], -i))
 
@@ -186,15 +186,15 @@ class NormalizedChoiceTask(ChoiceTask):
     """
 
     def score(self, row: Row, log_probabilities: Sequence[float]) -> Score:
-        """As `ChoiceTask.score`, with `acc` in `extra`."""
+        """As `ChoiceTask.score`, with `acc` in `extra_fields`."""
         score = super().score(row, log_probabilities)
-        acc = float(super().best(row, log_probabilities) == score.gold_answer)
-        return Score(score.metric_value, score.prediction, score.gold_answer, {"acc": acc})
+        accuracy = float(super().best_choice_index(row, log_probabilities) == score.gold_answer)
+        return Score(score.metric_value, score.prediction, score.gold_answer, {"acc": accuracy})
 
-    def best(self, row: Row, log_probabilities: Sequence[float]) -> int:
+    def best_choice_index(self, row: Row, log_probabilities: Sequence[float]) -> int:
         """The index of the pair with the highest log-probability a character, the first of equals."""
         choice_lengths = [len(choice) for choice in self.choices(row)]
-        return super().best(
+        return super().best_choice_index(
             row,
             [
                 log_probability / length if length else -math.inf

@@ -22,7 +22,7 @@ class Winogrande(ChoiceTask):
         """The rest of the sentence after the blank."""
         return " " + row["sentence"][row["sentence"].index("_") + 1 :].strip()
 
-    def pairs(self, row: Row) -> list[tuple[str, str]]:
+    def question_continuation_pairs(self, row: Row) -> list[tuple[str, str]]:
         """(the sentence up to the blank with an option in it, the rest of the sentence) of each option."""
         return [(self._fill(row, option), self.target(row)) for option in self.choices(row)]
 

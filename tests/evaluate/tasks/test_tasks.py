@@ -30,7 +30,7 @@ def test_shots_and_metrics_are_the_leaderboards():
 def test_arc_reads_numbered_keys_and_normalizes_by_characters():
     task = BY_NAME["arc_challenge"]
     assert task.example(ARC) == "Question: Q?\nAnswer: b"
-    assert task.pairs(ARC) == [("Question: Q?\nAnswer:", " " + c) for c in ("aa", "b", "cccc")]
+    assert task.question_continuation_pairs(ARC) == [("Question: Q?\nAnswer:", " " + c) for c in ("aa", "b", "cccc")]
     assert task.score(ARC, [-4.0, -3.0, -7.0]).prediction == 2  # -2, -3, -1.75 a character
     assert task.score(ARC, [-4.0, -1.0, -7.0]).metric_value == 1.0
 
@@ -50,7 +50,7 @@ def test_mmlu_has_its_preamble_and_letters():
 
 def test_winogrande_fills_the_blank_and_scores_the_rest():
     row = {"sentence": "The cat saw the dog so _ ran off.", "option1": "cat", "option2": "dog", "answer": "2"}
-    assert BY_NAME["winogrande"].pairs(row) == [
+    assert BY_NAME["winogrande"].question_continuation_pairs(row) == [
         ("The cat saw the dog so cat", " ran off."),
         ("The cat saw the dog so dog", " ran off."),
     ]
