@@ -47,7 +47,7 @@ class CompletionClock:
     """When the work will end, from the time that its tokens took so far.
 
     `read_clock_s` returns seconds, and may be another clock in a test. Only time in which something was computed counts.
-    `tokens_left` are the tokens that are still to be computed, by kind.
+    `remaining_tokens_by_kind` are the tokens that are still to be computed, by kind.
     """
 
     def __init__(self, workload: Workload, read_clock_s: Callable[[], float] = time.monotonic):
