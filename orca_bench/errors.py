@@ -18,11 +18,11 @@ Where = str | Path
 class UserError(Exception):
     """Something that the user can correct.
 
-    `what` says what is wrong, `where` is the file, line or key, and `hint` says what would be right.
+    `problem` says what is wrong, `where` is the file, line or key, and `hint` says what would be right.
     """
 
     def __init__(self, problem: str, *, where: Where | None = None, hint: str | None = None) -> None:
-        self.what, self.where, self.hint = problem, where, hint
+        self.problem, self.where, self.hint = problem, where, hint
         message = f"{where}: {problem}" if where is not None else problem
         if hint:
             message = f"{message}; {hint}"
@@ -33,7 +33,7 @@ class NotFinite(UserError):
     """A model gave NaN or infinity to the request of this number."""
 
     def __init__(self, request_number: int, value: float):
-        self.number, self.value = request_number, value
+        self.request_number, self.value = request_number, value
         super().__init__(f"the model gave {value} to request {request_number}", hint="its weights are broken")
 
 

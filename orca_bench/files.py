@@ -309,7 +309,7 @@ def read_json(path: Path) -> Any:
     try:
         return parse_json(json_text, path)
     except UserError as error:
-        raise UserError(f"not a JSON file ({error.what})", where=path) from None
+        raise UserError(f"not a JSON file ({error.problem})", where=path) from None
 
 
 def lfs_pointer_hint(path: Path) -> str | None:

@@ -40,12 +40,12 @@ _IGNORED_PATTERNS = ("*/*", "consolidated*", "params.json")
 class Commit:
     """A commit of the hub: the id, the revision (None: the newest), and the SHA of its commit."""
 
-    id: str
+    repository_id: str
     revision: str | None
-    sha: str
+    commit_sha: str
 
     def __str__(self) -> str:
-        return f"{self.id}@{self.sha[:_SHORT_COMMIT_LENGTH]}"
+        return f"{self.repository_id}@{self.commit_sha[:_SHORT_COMMIT_LENGTH]}"
 
 
 def is_hub_id(path_or_id: str) -> bool:
@@ -97,14 +97,14 @@ def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
         try:
             return Path(
                 snapshot_download(
-                    commit.id,
-                    revision=commit.sha,
+                    commit.repository_id,
+                    revision=commit.commit_sha,
                     allow_patterns=list(file_patterns),
                     ignore_patterns=list(_IGNORED_PATTERNS),
                 )
             )
         except Exception as error:
-            raise hub_user_error(error, commit.id, commit.revision, "model") from error
+            raise hub_user_error(error, commit.repository_id, commit.revision, "model") from error
 
     model_folder = fetch([*_SETTINGS_PATTERNS, *(_SAFETENSORS_PATTERNS if with_weights else ())])
     if with_weights and not any(model_folder.glob("*.safetensors")):
@@ -117,15 +117,15 @@ def load_dataset_rows(commit: Commit, configuration: str | None = None, split: s
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(commit.id, configuration, split=split, revision=commit.sha)
+        rows = load_dataset(commit.repository_id, configuration, split=split, revision=commit.commit_sha)
     except Exception as error:
-        raise hub_user_error(error, commit.id, commit.revision, "dataset") from error
+        raise hub_user_error(error, commit.repository_id, commit.revision, "dataset") from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
     cached_files = [str(cached_path["filename"]) for cached_path in rows.cache_files]
-    if any(commit.sha not in cached_path for cached_path in cached_files):
+    if any(commit.commit_sha not in cached_path for cached_path in cached_files):
         raise UserError(
-            f"the cache holds another commit than {commit.sha} of this data set, and the hub does not answer",
-            where=commit.id,
+            f"the cache holds another commit than {commit.commit_sha} of this data set, and the hub does not answer",
+            where=commit.repository_id,
             hint="connect, or name the revision that is in the cache",
         )
     return rows

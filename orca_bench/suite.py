@@ -17,11 +17,11 @@ from orca_bench.errors import UserError, Where, spelling_hint
 class CardEntry:
     """How a task stands in the `model-index` of a card, as on that of orca_mini_13b (DROP, which it leaves out, likewise).
 
-    `title` is the data set's name, `dataset` and `configuration` its id there, `metric_name` the metric in words.
+    `dataset_title` is the data set's name, `dataset_id` and `configuration` its id there, `metric_name` the metric in words.
     """
 
-    title: str
-    dataset: str
+    dataset_title: str
+    dataset_id: str
     configuration: str | None
     metric_name: str | None
 
@@ -30,27 +30,28 @@ class CardEntry:
 class HarnessFacts:
     """The same task in lm-evaluation-harness 0.4.13, for protocol `plain`.
 
-    `folder` has its task files, below lm_eval/tasks. `metric` is the score's name, `filter` that of the rule that reads the
-    answer out of a text.
+    `task_folder` has its task files, below lm_eval/tasks. `metric` is the score's name, `filter_name` that of the rule that
+    reads the answer out of a text.
     """
 
-    folder: str
-    name: str
+    task_folder: str
+    harness_task_name: str
     metric: str
-    filter: str = "none"
+    filter_name: str = "none"
 
 
 @dataclass(frozen=True)
 class TaskFacts:
     """One task. `name` is its folder under a benchmarks directory; `hub_dataset` is the data set's id and configuration.
 
-    `split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none); `sizes` says
-    how many rows each of the two has in full. `true_rows` is the SHA-256 of each of them (of what: evaluate/benchmark_rows.py);
-    a split without one cannot be verified. `chance` is what guessing scores, percent, where that is one number. `heading` and
-    `narrow_heading` name the task's column in a wide and in a narrow table (empty: the title, the heading). `aliases` are other
-    names that a user may type. A task with a `subject_column` consists of subjects, each with its own few-shot pool; its score
-    is their plain mean, and the part of a subject is called `NAME_SUBJECT`. Model cards leave out a task without a `card` entry,
-    and protocol `plain` refuses one without `harness` facts.
+    `evaluation_split` holds the questions, `few_shot_split` the rows that few-shot examples come from (None: there are none);
+    `row_count_by_split` says how many rows each of the two has in full. `true_row_hash_by_split` is the SHA-256 of each of them
+    (of what: evaluate/benchmark_rows.py); a split without one cannot be verified. `chance_percent` is what guessing scores,
+    percent, where that is one number. `wide_heading` and `narrow_heading` name the task's column in a wide and in a narrow
+    table (empty: the title, the heading). `aliases` are other names that a user may type. A task with a `subject_column`
+    consists of subjects, each with its own few-shot pool; its score is their plain mean, and the part of a subject is called
+    `NAME_SUBJECT`. Model cards leave out a task without a `card_entry` entry, and protocol `plain` refuses one without
+    `harness_facts` facts.
     """
 
     name: str
@@ -58,28 +59,28 @@ class TaskFacts:
     shots: int
     metric: str
     hub_dataset: tuple[str, str | None]
-    split: str
+    evaluation_split: str
     few_shot_split: str | None
-    sizes: Mapping[str, int]
-    card: CardEntry | None = None
-    harness: HarnessFacts | None = None
-    chance: float | None = None
-    heading: str = ""
+    row_count_by_split: Mapping[str, int]
+    card_entry: CardEntry | None = None
+    harness_facts: HarnessFacts | None = None
+    chance_percent: float | None = None
+    wide_heading: str = ""
     narrow_heading: str = ""
     aliases: tuple[str, ...] = ()
     subject_column: str | None = None
-    true_rows: Mapping[str, str] = field(default_factory=dict)
+    true_row_hash_by_split: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def column_headings(self) -> tuple[str, str]:
         """The names of the task's column in a wide and in a narrow table."""
-        heading = self.heading or self.title
+        heading = self.wide_heading or self.title
         return heading, self.narrow_heading or heading
 
     @property
-    def full_size(self) -> int:
+    def full_question_count(self) -> int:
         """How many questions the task has in full."""
-        return self.sizes[self.split]
+        return self.row_count_by_split[self.evaluation_split]
 
     def part_of_subject(self, subject: str) -> str:
         """The name of the part of the task that has a subject's questions, as `mmlu_anatomy`."""
@@ -95,7 +96,7 @@ class TaskFacts:
             return True
         if self.subject_column:
             return part.startswith(f"{self.name}_")
-        return self.harness is not None and part == self.harness.name
+        return self.harness_facts is not None and part == self.harness_facts.harness_task_name
 
 
 # The hashes: GSM8K, ARC, Winogrande and MMLU were computed from copies equal, row by row, to the hub's (MMLU but for the line
@@ -107,15 +108,15 @@ ARC_CHALLENGE = TaskFacts(
     shots=25,
     metric="acc_norm",
     hub_dataset=("allenai/ai2_arc", "ARC-Challenge"),
-    split="test",
+    evaluation_split="test",
     few_shot_split="train",
-    sizes={"test": 1172, "train": 1119},
-    card=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
-    harness=HarnessFacts("arc", "arc_challenge", "acc_norm"),
-    heading="ARC",
+    row_count_by_split={"test": 1172, "train": 1119},
+    card_entry=CardEntry("AI2 Reasoning Challenge (25-Shot)", "ai2_arc", "ARC-Challenge", "normalized accuracy"),
+    harness_facts=HarnessFacts("arc", "arc_challenge", "acc_norm"),
+    wide_heading="ARC",
     aliases=("arc",),
-    chance=25.0,
-    true_rows={
+    chance_percent=25.0,
+    true_row_hash_by_split={
         "test": "e3402028a943d73165955d5d3d5341aea01bc55b269c8f6985c3ce71f670cc1e",
         "train": "c3b8b99e5eaa94ff9958f20be81da855940aae2d76d221750968a2b2e3c85641",
     },
@@ -126,13 +127,13 @@ HELLASWAG = TaskFacts(
     shots=10,
     metric="acc_norm",
     hub_dataset=("Rowan/hellaswag", None),
-    split="validation",
+    evaluation_split="validation",
     few_shot_split="train",
-    sizes={"validation": 10042, "train": 39905},
-    card=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
-    harness=HarnessFacts("hellaswag", "hellaswag", "acc_norm"),
+    row_count_by_split={"validation": 10042, "train": 39905},
+    card_entry=CardEntry("HellaSwag (10-Shot)", "hellaswag", None, "normalized accuracy"),
+    harness_facts=HarnessFacts("hellaswag", "hellaswag", "acc_norm"),
     narrow_heading="HSwag",
-    chance=25.0,
+    chance_percent=25.0,
 )
 MMLU = TaskFacts(
     name="mmlu",
@@ -140,14 +141,14 @@ MMLU = TaskFacts(
     shots=5,
     metric="acc",
     hub_dataset=("cais/mmlu", "all"),
-    split="test",
+    evaluation_split="test",
     few_shot_split="dev",
-    sizes={"test": 14042, "dev": 285},
-    card=CardEntry("MMLU (5-Shot)", "cais/mmlu", "all", "accuracy"),
-    harness=HarnessFacts("mmlu/default", "mmlu", "acc"),
+    row_count_by_split={"test": 14042, "dev": 285},
+    card_entry=CardEntry("MMLU (5-Shot)", "cais/mmlu", "all", "accuracy"),
+    harness_facts=HarnessFacts("mmlu/default", "mmlu", "acc"),
     subject_column="subject",
-    chance=25.0,
-    true_rows={
+    chance_percent=25.0,
+    true_row_hash_by_split={
         "test": "8918e500863c6478a9eed42d180de8d1a81e0f3d1c7720dc0142269062343e42",
         "dev": "20109e7650b830331b8c45ec7c738ea118de5e762e9c5b25100f69fb83032119",
     },
@@ -158,14 +159,14 @@ TRUTHFUL_QA = TaskFacts(
     shots=0,
     metric="mc2",
     hub_dataset=("truthfulqa/truthful_qa", "multiple_choice"),
-    split="validation",
+    evaluation_split="validation",
     few_shot_split=None,
-    sizes={"validation": 817},
-    card=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
-    harness=HarnessFacts("truthfulqa", "truthfulqa_mc2", "acc"),
+    row_count_by_split={"validation": 817},
+    card_entry=CardEntry("TruthfulQA (0-shot)", "truthful_qa", "multiple_choice", None),
+    harness_facts=HarnessFacts("truthfulqa", "truthfulqa_mc2", "acc"),
     narrow_heading="TQA",
     aliases=("truthfulqa", "truthfulqa_mc2"),
-    true_rows={
+    true_row_hash_by_split={
         "validation": "3f131e3f5a013e7a0e6efe9347728a47ebc897d55e7304b11a279d165ab31f45",
     },
 )
@@ -175,14 +176,14 @@ WINOGRANDE = TaskFacts(
     shots=5,
     metric="acc",
     hub_dataset=("allenai/winogrande", "winogrande_xl"),
-    split="validation",
+    evaluation_split="validation",
     few_shot_split="train",
-    sizes={"validation": 1267, "train": 40398},
-    card=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
-    harness=HarnessFacts("winogrande", "winogrande", "acc"),
+    row_count_by_split={"validation": 1267, "train": 40398},
+    card_entry=CardEntry("Winogrande (5-shot)", "winogrande", "winogrande_xl", "accuracy"),
+    harness_facts=HarnessFacts("winogrande", "winogrande", "acc"),
     narrow_heading="WinoG",
-    chance=50.0,
-    true_rows={
+    chance_percent=50.0,
+    true_row_hash_by_split={
         "validation": "107b28ed11d47c6ef804585e5f1998f2bf88e8e44e2fbbd52a3a4c4afaadc482",
         "train": "f52448b09ee2775833a643688536d3564dc1f1a2f04555a60edf7fdbbcdc5e0c",
     },
@@ -193,12 +194,12 @@ GSM8K = TaskFacts(
     shots=5,
     metric="acc",
     hub_dataset=("openai/gsm8k", "main"),
-    split="test",
+    evaluation_split="test",
     few_shot_split="train",
-    sizes={"test": 1319, "train": 7473},
-    card=CardEntry("GSM8k (5-shot)", "gsm8k", "main", "accuracy"),
-    harness=HarnessFacts("gsm8k", "gsm8k", "exact_match", "strict-match"),
-    true_rows={
+    row_count_by_split={"test": 1319, "train": 7473},
+    card_entry=CardEntry("GSM8k (5-shot)", "gsm8k", "main", "accuracy"),
+    harness_facts=HarnessFacts("gsm8k", "gsm8k", "exact_match", "strict-match"),
+    true_row_hash_by_split={
         "test": "51b901a6559b123df91167acbe3ed6d6d5d404ee6fa0773a4da19fd9d44c767a",
         "train": "9556bf9d7dba73d7fcaaeff6ca814c71684db1d8e8d485d83ec62f1c428b888d",
     },
@@ -209,11 +210,11 @@ DROP = TaskFacts(
     shots=3,
     metric="f1",
     hub_dataset=("EleutherAI/drop", None),
-    split="validation",
+    evaluation_split="validation",
     few_shot_split="train",
-    sizes={"validation": 9536, "train": 77409},
-    card=CardEntry("DROP (3-shot)", "drop", None, "f1 score"),
-    harness=HarnessFacts("drop", "drop", "f1"),
+    row_count_by_split={"validation": 9536, "train": 77409},
+    card_entry=CardEntry("DROP (3-shot)", "drop", None, "f1 score"),
+    harness_facts=HarnessFacts("drop", "drop", "f1"),
 )
 
 ALL_TASKS = (ARC_CHALLENGE, HELLASWAG, MMLU, TRUTHFUL_QA, WINOGRANDE, GSM8K, DROP)

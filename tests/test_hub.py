@@ -143,11 +143,11 @@ def test_unknown_ids_revisions_and_a_hub_that_is_not_there(hub_here, commits, mo
     assert "check the name; for a private one set HF_TOKEN" in refused("owner/absent")
     assert "no such data set here" in refused("owner/absent", kind="dataset")
     assert "the hub has no revision 'v9' of this model" in refused(MODEL, "v9")
-    assert hub_client.resolve_commit(MODEL, "v1").sha == commits["v1"]
+    assert hub_client.resolve_commit(MODEL, "v1").commit_sha == commits["v1"]
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     line = refused("owner/absent")
     assert "no such model here, and the hub does not give it" in line and "refused" in line
-    assert hub_client.resolve_commit(MODEL, "v1").sha == commits["v1"]  # by the cache
+    assert hub_client.resolve_commit(MODEL, "v1").commit_sha == commits["v1"]  # by the cache
 
 
 def test_a_refusal_of_the_hub_is_one_line_of_a_command(command, environment):

@@ -61,9 +61,9 @@ def test_no_other_module_knows_a_task_by_its_name():
 
 def test_sizes_and_hashes_are_those_of_the_splits_that_a_task_uses():
     for task in suite.ALL_TASKS:
-        splits = {task.split, task.few_shot_split} - {None}
-        assert set(task.sizes) == splits and set(task.true_rows) <= splits
-        assert all(len(digest) == 64 for digest in task.true_rows.values())
+        splits = {task.evaluation_split, task.few_shot_split} - {None}
+        assert set(task.row_count_by_split) == splits and set(task.true_row_hash_by_split) <= splits
+        assert all(len(digest) == 64 for digest in task.true_row_hash_by_split.values())
         assert (task.few_shot_split is None) == (task.shots == 0)
 
 
@@ -78,7 +78,11 @@ def test_names_and_aliases_are_of_one_task_each():
 def test_every_part_of_a_result_is_of_a_task():
     for task in suite.ALL_TASKS:
         part = (
-            task.part_of_subject("anatomy") if task.subject_column else task.harness.name if task.harness else task.name
+            task.part_of_subject("anatomy")
+            if task.subject_column
+            else task.harness_facts.harness_task_name
+            if task.harness_facts
+            else task.name
         )
         assert suite.task_name_of_part(part) == suite.task_name_of_part(task.name) == task.name
     assert suite.task_name_of_part("mmlu_anatomy") == "mmlu" and suite.MMLU.subject_of_part("mmlu_anatomy") == "anatomy"
@@ -89,11 +93,11 @@ def test_every_part_of_a_result_is_of_a_task():
 @pytest.mark.parametrize("task", suite.ALL_TASKS, ids=lambda task: task.name)
 def test_lm_eval_has_the_task_under_the_name_of_the_facts(task):
     lm_eval = pytest.importorskip("lm_eval")
-    if task.harness is None:
+    if task.harness_facts is None:
         pytest.skip("not for protocol plain")
-    folder = Path(lm_eval.__file__).parent / "tasks" / task.harness.folder
+    folder = Path(lm_eval.__file__).parent / "tasks" / task.harness_facts.task_folder
     definitions = [path.read_text() for path in folder.glob("*.yaml")]
-    name = task.part_of_subject("anatomy") if task.subject_column else task.harness.name
+    name = task.part_of_subject("anatomy") if task.subject_column else task.harness_facts.harness_task_name
     assert any(f"task: {name}" in text or f'"{name}"' in text for text in definitions)
 
 

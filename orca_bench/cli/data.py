@@ -81,22 +81,24 @@ def convert(
             strict,
             lambda done: progress(done, None),
         )
-    click.echo(f"{conversion_report.records:,} records: {out}")
-    for reason, count in conversion_report.left_out.most_common():
-        click.echo(f"left out: {rows_phrase(count, reason)}; the first is {conversion_report.first_left_out[reason]}")
-    if conversion_report.placeholder_inputs:
-        click.echo(f"inputs such as 'No input', taken as none: {conversion_report.placeholder_inputs:,}")
-    if conversion_report.new_ids:
-        click.echo(f"records with a new id, as another record had theirs: {conversion_report.new_ids:,}")
+    click.echo(f"{conversion_report.record_count:,} records: {out}")
+    for reason, count in conversion_report.left_out_count_by_reason.most_common():
+        click.echo(
+            f"left out: {rows_phrase(count, reason)}; the first is {conversion_report.first_location_by_reason[reason]}"
+        )
+    if conversion_report.placeholder_input_count:
+        click.echo(f"inputs such as 'No input', taken as none: {conversion_report.placeholder_input_count:,}")
+    if conversion_report.changed_id_count:
+        click.echo(f"records with a new id, as another record had theirs: {conversion_report.changed_id_count:,}")
     click.echo(f"system messages: {', '.join(_system_counts(conversion_report, systems, seed))}")
 
 
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:
-    empty_suffix = f" ({report.empty_systems:,} of them empty)" if report.empty_systems else ""
+    empty_suffix = f" ({report.empty_system_count:,} of them empty)" if report.empty_system_count else ""
     counts_and_descriptions = (
-        (report.row_systems, f"kept from the rows{empty_suffix}"),
-        (report.assigned_systems, f"drawn from {systems or '2-16'} with seed {seed}"),
-        (report.default_systems, "set to message 5 (--systems draws others)"),
+        (report.row_system_count, f"kept from the rows{empty_suffix}"),
+        (report.assigned_system_count, f"drawn from {systems or '2-16'} with seed {seed}"),
+        (report.default_system_count, "set to message 5 (--systems draws others)"),
     )
     return [f"{count:,} {description}" for count, description in counts_and_descriptions if count]
 

@@ -91,7 +91,7 @@ def command(
 
     system_text = system_message(system)
     model_source = locate_model(select_model(model, runs), revision, progress_message)
-    generator = Generator(model_source.folder)
+    generator = Generator(model_source.local_path)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     for text in generator.answer(system_text, instruction, input_text, sampling):
         click.echo(text, nl=False)

@@ -87,7 +87,7 @@ def command(
     from orca_bench.models.model_folder import locate_model
 
     folder = (
-        locate_model(select_model(model, runs), revision, progress_message, with_weights=False).folder
+        locate_model(select_model(model, runs), revision, progress_message, with_weights=False).local_path
         if model
         else None
     )

@@ -23,9 +23,9 @@ _ROLE_BY_NAME = {name: role for role, names in _NAMES_BY_ROLE.items() for name i
 class Exchange:
     """One question and its answer. Where a conversation is not of that form, `problem` completes the words "rows …"."""
 
-    system: str | None
-    user: str
-    assistant: str
+    system_text: str | None
+    user_text: str
+    assistant_text: str
     problem: str = ""
 
 

@@ -30,25 +30,26 @@ DEFAULT_SYSTEM_IDS = tuple(range(2, 17))
 class ConversionReport:
     """Counts of a conversion: records, where their system messages came from, and rows left out.
 
-    `row_systems` records keep the message of their row (`empty_systems` of them an empty one), `assigned_systems` have one by
-    the policy and `default_systems` have message 5. `placeholder_inputs` inputs were words for no input, `new_ids` ids were
-    changed because another record had them. `left_out` counts rows by reason, `first_left_out` has the place of the first.
+    `row_system_count` records keep the message of their row (`empty_system_count` of them an empty one),
+    `assigned_system_count` have one by the policy and `default_system_count` have message 5. `placeholder_input_count` inputs
+    were words for no input, `changed_id_count` ids were changed because another record had them. `left_out_count_by_reason`
+    counts rows by reason, `first_location_by_reason` has the place of the first.
     """
 
-    records: int = 0
-    row_systems: int = 0
-    empty_systems: int = 0
-    assigned_systems: int = 0
-    default_systems: int = 0
-    placeholder_inputs: int = 0
-    new_ids: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    first_left_out: dict[str, str] = field(default_factory=dict)
+    record_count: int = 0
+    row_system_count: int = 0
+    empty_system_count: int = 0
+    assigned_system_count: int = 0
+    default_system_count: int = 0
+    placeholder_input_count: int = 0
+    changed_id_count: int = 0
+    left_out_count_by_reason: Counter[str] = field(default_factory=Counter)
+    first_location_by_reason: dict[str, str] = field(default_factory=dict)
 
     def leave_out(self, reason: str, location: str) -> None:
         """Count a row that is left out."""
-        self.left_out[reason] += 1
-        self.first_left_out.setdefault(reason, location)
+        self.left_out_count_by_reason[reason] += 1
+        self.first_location_by_reason.setdefault(reason, location)
 
 
 def convert_to_records(
@@ -75,12 +76,12 @@ def convert_to_records(
             instruction_paths, assigned_system_ids, seed, column_shape, refuses_incomplete_rows, report
         ):
             handle.write(json.dumps(record, ensure_ascii=False) + "\n")
-            report.records += 1
-            if report.records % 1000 == 0:
-                report_record_count(report.records)
-        if not report.records:
-            reason, left_out_count = report.left_out.most_common(1)[0]
-            first_location = report.first_left_out[reason]
+            report.record_count += 1
+            if report.record_count % 1000 == 0:
+                report_record_count(report.record_count)
+        if not report.record_count:
+            reason, left_out_count = report.left_out_count_by_reason.most_common(1)[0]
+            first_location = report.first_location_by_reason[reason]
             raise UserError(f"no record is left: {row_texts.rows_phrase(left_out_count, reason)}", where=first_location)
     return report
 
@@ -107,21 +108,23 @@ def _convert_rows(
     record_ids: set[str] = set()
     for path in instruction_paths:
         for instruction in instructions.read_instructions(path, column_shape):
-            row_count_by_source[instruction.source] += 1
-            if instruction.problem:
+            row_count_by_source[instruction.source_name] += 1
+            if instruction.exclusion_reason:
                 if refuses_incomplete_rows:
-                    raise UserError(f"--strict allows no rows {instruction.problem}", where=instruction.location)
-                report.leave_out(instruction.problem, instruction.location)
+                    raise UserError(
+                        f"--strict allows no rows {instruction.exclusion_reason}", where=instruction.location
+                    )
+                report.leave_out(instruction.exclusion_reason, instruction.location)
                 continue
-            report.placeholder_inputs += instruction.has_placeholder_input
+            report.placeholder_input_count += instruction.has_placeholder_input
             record = _to_record(
                 instruction,
-                row_count_by_source[instruction.source],
+                row_count_by_source[instruction.source_name],
                 _system_text(instruction, assigned_system_ids, seed, report),
             )
             if record["id"] in record_ids:
                 record["id"] = _unused_record_id(record["id"], record_ids)
-                report.new_ids += 1
+                report.changed_id_count += 1
             record_ids.add(record["id"])
             yield record
 
@@ -132,15 +135,17 @@ def _system_text(
     seed: int,
     report: ConversionReport,
 ) -> str:
-    if instruction.system is not None:
-        report.row_systems += 1
-        report.empty_systems += not instruction.system.strip()
-        return instruction.system
+    if instruction.system_text is not None:
+        report.row_system_count += 1
+        report.empty_system_count += not instruction.system_text.strip()
+        return instruction.system_text
     if assigned_system_ids is None and not instruction.assigns_system:
-        report.default_systems += 1
+        report.default_system_count += 1
         return system_message(DEFAULT_SYSTEM_ID)
-    report.assigned_systems += 1
-    hash_input = "\0".join((str(seed), instruction.instruction, instruction.input, instruction.reference))
+    report.assigned_system_count += 1
+    hash_input = "\0".join(
+        (str(seed), instruction.instruction_text, instruction.input_text, instruction.reference_answer)
+    )
     text_hash = int.from_bytes(hashlib.blake2b(hash_input.encode(), digest_size=8).digest(), "big")
     system_ids = DEFAULT_SYSTEM_IDS if assigned_system_ids is None else assigned_system_ids
     return system_message(system_ids[text_hash % len(system_ids)])
@@ -148,14 +153,14 @@ def _system_text(
 
 def _to_record(instruction: instructions.Instruction, row_number: int, system_text: str) -> dict[str, Any]:
     return {
-        "id": f"{instruction.source}-{row_number}",
-        "source": instruction.source,
+        "id": f"{instruction.source_name}-{row_number}",
+        "source": instruction.source_name,
         "teacher": "reference",
         "system_id": system_id_of(system_text),
         "system": system_text,
-        "instruction": instruction.instruction,
-        "input": instruction.input,
-        "response": instruction.reference,
+        "instruction": instruction.instruction_text,
+        "input": instruction.input_text,
+        "response": instruction.reference_answer,
     } | instruction.further_columns
 
 

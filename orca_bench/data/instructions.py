@@ -20,21 +20,21 @@ from orca_bench.errors import UserError, spelling_hint
 class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
-    `system` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
-    then. `problem` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
+    `system_text` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
+    then. `exclusion_reason` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
     `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record
     already.
     """
 
-    instruction: str
-    input: str
-    reference: str
-    source: str
-    row: int
+    instruction_text: str
+    input_text: str
+    reference_answer: str
+    source_name: str
+    row_number: int
     location: str
-    system: str | None = None
+    system_text: str | None = None
     assigns_system: bool = False
-    problem: str = ""
+    exclusion_reason: str = ""
     has_placeholder_input: bool = False
     further_columns: dict[str, Any] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ def _shape_of_row(
         try:  # sets that were joined have all columns, and None in those of the other sets
             return column_shapes.shape_of_columns(tuple(column for column, value in row.items() if value is not None))
         except UserError:
-            raise UserError(error.what, where=location, hint=error.hint) from None
+            raise UserError(error.problem, where=location, hint=error.hint) from None
 
 
 def _to_instruction(
@@ -108,17 +108,19 @@ def _to_instruction(
     messages = _messages_of_row(row, shape)
     if messages is not None:
         parsed_exchange = exchange_of_messages(messages, location)
-        problem = parsed_exchange.problem or row_texts.exclusion_reason(parsed_exchange.user, parsed_exchange.assistant)
-        system_text = system_text if parsed_exchange.system is None else parsed_exchange.system
+        problem = parsed_exchange.problem or row_texts.exclusion_reason(
+            parsed_exchange.user_text, parsed_exchange.assistant_text
+        )
+        system_text = system_text if parsed_exchange.system_text is None else parsed_exchange.system_text
         return Instruction(
-            parsed_exchange.user,
+            parsed_exchange.user_text,
             "",
-            parsed_exchange.assistant,
+            parsed_exchange.assistant_text,
             source_name,
             row_number,
             location,
             system_text,
-            problem=problem,
+            exclusion_reason=problem,
         )
     instruction_text, response_text, input_text = (
         row_texts.column_text(row, column, location) for column in (shape.instruction, shape.response, shape.input)
@@ -142,7 +144,7 @@ def _to_instruction(
             row_number,
             location,
             system_text,
-            problem=problem,
+            exclusion_reason=problem,
             further_columns=further_columns,
         )
     has_placeholder_input = row_texts.is_placeholder_input(input_text)

@@ -40,7 +40,7 @@ class BenchmarkRows:
 
 def row_statuses_by_split(task: Task, task_rows: BenchmarkRows) -> dict[str, str]:
     """By split, whether the rows are the leaderboard's (TRUE_ROWS), other ones, or UNVERIFIED_ROWS."""
-    row_counts_by_split = {task.split: len(task_rows.evaluation_rows)} | (
+    row_counts_by_split = {task.evaluation_split: len(task_rows.evaluation_rows)} | (
         {task.few_shot_split: len(task_rows.few_shot_pool)} if task.few_shot_split else {}
     )
     return {
@@ -50,9 +50,9 @@ def row_statuses_by_split(task: Task, task_rows: BenchmarkRows) -> dict[str, str
 
 
 def _row_status(task: Task, split: str, row_count: int, rows_sha256: str | None) -> str:
-    if row_count != task.facts.sizes[split]:
+    if row_count != task.facts.row_count_by_split[split]:
         return OTHER_ROWS
-    true_hash = task.facts.true_rows.get(split)
+    true_hash = task.facts.true_row_hash_by_split.get(split)
     return UNVERIFIED_ROWS if true_hash is None else TRUE_ROWS if rows_sha256 == true_hash else OTHER_ROWS
 
 
@@ -76,10 +76,12 @@ def survey_splits(benchmarks_folder: Path) -> Iterator[SplitStatus]:
         try:
             task_rows = load_task_rows(task, benchmarks_folder)
         except UserError as error:
-            yield SplitStatus(task.name, task.split, "missing", 0, task.facts.full_size, error_text=str(error))
+            yield SplitStatus(
+                task.name, task.evaluation_split, "missing", 0, task.facts.full_question_count, error_text=str(error)
+            )
             continue
         row_counts_by_split = {
-            task.split: len(task_rows.evaluation_rows),
+            task.evaluation_split: len(task_rows.evaluation_rows),
             task.few_shot_split: len(task_rows.few_shot_pool),
         }
         for split, status in row_statuses_by_split(task, task_rows).items():
@@ -88,7 +90,7 @@ def survey_splits(benchmarks_folder: Path) -> Iterator[SplitStatus]:
                 split,
                 status,
                 row_counts_by_split[split],
-                task.facts.sizes[split],
+                task.facts.row_count_by_split[split],
                 task_rows.hashes_by_split[split],
             )
 
@@ -143,8 +145,8 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
     hub_commit = (
         hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
     )
-    for split in filter(None, (task.split, task.few_shot_split)):
-        check_row = task.check_evaluation_row if split == task.split else task.check
+    for split in filter(None, (task.evaluation_split, task.few_shot_split)):
+        check_row = task.check_evaluation_row if split == task.evaluation_split else task.check
         rows_by_split[split], hashes_by_split[split] = _check_rows(
             task, _rows_with_places(task, split, benchmarks_folder, hub_commit), check_row
         )
@@ -154,7 +156,7 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
             f"{len(few_shot_pool)} rows, and {task.shots} examples are drawn from it",
             where=f"{task.name} split {task.few_shot_split}",
         )
-    return BenchmarkRows(rows_by_split[task.split], few_shot_pool, hashes_by_split, hub_commit)
+    return BenchmarkRows(rows_by_split[task.evaluation_split], few_shot_pool, hashes_by_split, hub_commit)
 
 
 def reload_result_rows(result: Result, task: Task, benchmarks_folder: Path | None) -> BenchmarkRows:

@@ -75,12 +75,12 @@ def evaluation_config(
     is_server = engine.engine_name == "api"
     model_source = locate_model(model_folder_or_id, revision, message, with_weights=not is_server)
     if name is None:
-        name = _served_name(engine) if is_server else model_name_of(model_source.folder, model_source.commit)
+        name = _served_name(engine) if is_server else model_name_of(model_source.local_path, model_source.commit)
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
-                name, model_source.folder, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
+                name, model_source.local_path, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
             )
             for protocol_name in protocol_names
         }

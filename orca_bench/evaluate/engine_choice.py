@@ -115,7 +115,7 @@ def _load_local_engine(
             "the model gives NaN or infinity", where=model_folder_path, hint="its weights are broken"
         ) from None
     except UserError as error:
-        raise UserError(error.what, where=model_folder_path, hint=error.hint) from None
+        raise UserError(error.problem, where=model_folder_path, hint=error.hint) from None
     if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")
     computation_fields = {

@@ -121,8 +121,8 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
 def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine_config.engine_name == "hf":
-        model_folder.check_model_folder(config.model_source.folder)
-    tokenizers.load_tokenizer(config.model_source.folder)
+        model_folder.check_model_folder(config.model_source.local_path)
+    tokenizers.load_tokenizer(config.model_source.local_path)
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows_by_task = {
         task.name: benchmark_rows.load_task_rows(
@@ -143,7 +143,7 @@ def _open_engine(
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.limit_cpu_threads(process_count)
     needs_scores = any(not task.generates_text for task in config.tasks)
-    model_folder_path = config.model_source.folder
+    model_folder_path = config.model_source.local_path
     with engine_choice.open_engine(
         config.engine_config, model_folder_path, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:

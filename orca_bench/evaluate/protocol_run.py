@@ -202,13 +202,13 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Displ
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
     if config.engine_config.engine_name != "api" and (
-        unused_weight_names := weights.check_weights(config.model_source.folder)
+        unused_weight_names := weights.check_weights(config.model_source.local_path)
     ):
         ellipsis = ", …" if len(unused_weight_names) > 3 else ""
         warnings.append(
             f"the model has no place for some weights of its folder: {', '.join(unused_weight_names[:3])}{ellipsis}"
         )
-    if protocol_name == "orca" and model_folder.has_own_prompt(config.model_source.folder):
+    if protocol_name == "orca" and model_folder.has_own_prompt(config.model_source.local_path):
         warnings.append(
             "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
         )

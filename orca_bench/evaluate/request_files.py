@@ -49,7 +49,7 @@ def request_lines(documents: Iterable[Document], encoding: Encoding | None = Non
             try:
                 request_fields |= _token_ids(request, encoding)
             except UserError as error:
-                raise UserError(error.what, where=request_key_text(request_key), hint=error.hint) from None
+                raise UserError(error.problem, where=request_key_text(request_key), hint=error.hint) from None
         yield request_fields
 
 

@@ -95,7 +95,7 @@ def add_task_result(
     result.tasks = _in_suite_order(result.tasks | {task.name: task_result})
     result.data_hashes = _in_suite_order(result.data_hashes | {task.name: rows.hashes_by_split})
     if rows.hub_commit is not None:
-        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.hub_commit.sha})
+        result.data_commits = _in_suite_order(result.data_commits | {task.name: rows.hub_commit.commit_sha})
     result.lm_eval = _in_suite_order(result.lm_eval)
     result.averages = compute_averages(result.tasks)
     result.requests_sha256 = sha256_of_all_requests(result)
@@ -146,7 +146,7 @@ def _server_shortened_warning(task_result: TaskResult) -> list[str]:
 
 
 def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows) -> list[str]:
-    reader_warnings, full_sizes = [], task.facts.sizes
+    reader_warnings, full_sizes = [], task.facts.row_count_by_split
 
     def size_note(split_rows: Sequence[Mapping[str, Any]], split: str) -> str:
         return (
@@ -155,8 +155,10 @@ def _row_warnings(task: Task, row_check: Mapping[str, str], rows: BenchmarkRows)
             else ""
         )
 
-    if row_check.get(task.split) == OTHER_ROWS:
-        reader_warnings.append(f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.split)}")
+    if row_check.get(task.evaluation_split) == OTHER_ROWS:
+        reader_warnings.append(
+            f"other rows than the leaderboard's{size_note(rows.evaluation_rows, task.evaluation_split)}"
+        )
     if task.few_shot_split and row_check.get(task.few_shot_split) == OTHER_ROWS:
         pool_size_note = size_note(rows.few_shot_pool, task.few_shot_split)
         reader_warnings.append(f"other examples than the leaderboard's, for their rows are others{pool_size_note}")

@@ -35,7 +35,7 @@ def generate_benchmark_rows(seed: int = 0) -> tuple[dict[tuple[str, str], list[d
     benchmark_keys: set[str] = set()
     for task in SKILLS:
         rng = random.Random(f"mini {seed} {task}")
-        split, pool_split = TASK_BY_NAME[task].split, TASK_BY_NAME[task].few_shot_split
+        split, pool_split = TASK_BY_NAME[task].evaluation_split, TASK_BY_NAME[task].few_shot_split
         for subject in SUBJECTS if task == "mmlu" else (None,):
             items = _draw_distinct(task, subject, rng, _QUESTION_COUNT_BY_TASK.get(task, _DEFAULT_QUESTION_COUNT))
             benchmark_keys |= {f"{task} {item.key}" for item in items}

@@ -24,15 +24,15 @@ MAX_TRAINING_STEP = 10**12
 class ModelSource:
     """Where a model or a tokenizer lies: the path or hub id that names it, its folder (or file) here, its commit on the hub."""
 
-    name: str
-    folder: str
+    path_or_hub_id: str
+    local_path: str
     commit: hub.Commit | None = None
 
     def describe(self) -> dict[str, str | None]:
         """Its entry in a result or manifest: `path`, and for a hub id `revision` (None: the newest) and `commit`."""
         if self.commit is None:
-            return {"path": self.name}
-        return {"path": self.name, "revision": self.commit.revision, "commit": self.commit.sha}
+            return {"path": self.path_or_hub_id}
+        return {"path": self.path_or_hub_id, "revision": self.commit.revision, "commit": self.commit.commit_sha}
 
 
 def locate_model(

@@ -31,7 +31,7 @@ def model_name_of(folder: str, commit: Commit | None = None) -> str:
     after the folders above it as well.
     """
     if commit is not None:
-        return commit.id if commit.revision is None else f"{commit.id}@{commit.revision}"
+        return commit.repository_id if commit.revision is None else f"{commit.repository_id}@{commit.revision}"
     path = Path(folder).resolve()
     if run_folder := run_folder_of_model(folder):
         return run_folder.name if path.parent == run_folder else f"{run_folder.name}-{path.name}"

@@ -201,6 +201,6 @@ def _standard_error(score: _Score, name: str) -> float:
         return score.stderr
     if score.interval:
         return (score.interval[1] - score.interval[0]) / 4
-    n = TASK_BY_NAME[name].full_size
+    n = TASK_BY_NAME[name].full_question_count
     low, high = wilson_interval(score.value, n)
     return math.sqrt(score.value * (1 - score.value) / n) or (high - low) / 4

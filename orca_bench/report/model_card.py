@@ -51,17 +51,17 @@ def eval_results(
     source_fields = {} if source is None else {"source_name": source.name, "source_url": source.url}
     eval_entries = []
     for name, percent in scores.items():
-        task, card_facts, note = TASK_BY_NAME[name], TASK_BY_NAME[name].card, (notes or {}).get(name)
+        task, card_facts, note = TASK_BY_NAME[name], TASK_BY_NAME[name].card_entry, (notes or {}).get(name)
         if card_facts is None:  # the task does not belong on cards
             continue
         eval_entries.append(
             EvalResult(
                 task_type="text-generation",
                 task_name="Text Generation",
-                dataset_type=card_facts.dataset,
-                dataset_name=f"{card_facts.title}, {note}" if note else card_facts.title,
+                dataset_type=card_facts.dataset_id,
+                dataset_name=f"{card_facts.dataset_title}, {note}" if note else card_facts.dataset_title,
                 dataset_config=card_facts.configuration,
-                dataset_split=task.split,
+                dataset_split=task.evaluation_split,
                 dataset_args={"num_few_shot": task.shots},
                 metric_type=task.metric,
                 metric_value=percent,
@@ -105,7 +105,7 @@ def _result_notes(result: Result) -> Iterator[str]:
 def _task_notes(result: Result, name: str) -> Iterator[str]:
     """How the score of one task differs from the leaderboard's."""
     task_result, task = result.tasks[name], TASK_BY_NAME[name]
-    row_status = task_result.row_status(task.split)
+    row_status = task_result.row_status(task.evaluation_split)
     if row_status == OTHER_ROWS:
         yield "other rows" if task_result.rows is None else f"other rows ({task_result.rows:,})"
     elif row_status == UNVERIFIED_ROWS:

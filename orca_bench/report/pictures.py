@@ -126,7 +126,7 @@ def draw_subjects(result_file: ResultFile, folder: Path) -> Picture:
         linewidth=1.4,
         label=f"mean of {len(subject_rows)} subjects: {mean_percent:.2f}",
     )
-    axes.axvline(MMLU.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.4, label="chance")
+    axes.axvline(MMLU.chance_percent, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.4, label="chance")
     axes.set_yticks(range(len(subject_rows)), [f"{name} ({n})" for *_, n, name in subject_rows], fontsize=7)
     axes.set_ylim(-0.8, len(subject_rows) - 0.2)
     axes.set_xlim(0, 100)
@@ -247,9 +247,9 @@ def _draw_chance(axes: Axes, tasks: Sequence[TaskFacts]) -> None:
     """What guessing scores, as a short dotted line in each task that has such a number."""
     label: str | None = "chance"
     for x, task in enumerate(tasks):
-        if task.chance is not None:
+        if task.chance_percent is not None:
             axes.plot(
-                [task.chance] * 2,
+                [task.chance_percent] * 2,
                 [x - 0.42, x + 0.42],
                 color=_CHANCE_COLOUR,
                 linestyle=":",
@@ -322,9 +322,9 @@ def _draw_task_over_steps(
             capsize=2,
             label=protocol if is_first else None,
         )
-    if task.chance is not None:
+    if task.chance_percent is not None:
         label = "chance" if is_first else None
-        axes.axhline(task.chance, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.2, label=label)
+        axes.axhline(task.chance_percent, color=_CHANCE_COLOUR, linestyle=":", linewidth=1.2, label=label)
     axes.set_title(f"{task.title} ({task.metric})", loc="left", fontsize=9)
     axes.set_ylim(0, min(100, 20 * math.ceil(highest_score / 20 + 0.05)))  # from zero, so that heights compare
     axes.tick_params(labelsize=8)

@@ -56,8 +56,8 @@ def reported_difference(task: TaskFacts, reported_percent: float, task_result: T
     reported_score = reported_percent / 100
     interval = score_interval(task_result)
     # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
-    low, high = wilson_interval(reported_score, task.full_size)
-    reported_stderr = math.sqrt(reported_score * (1 - reported_score) / task.full_size) or (high - low) / 4
+    low, high = wilson_interval(reported_score, task.full_question_count)
+    reported_stderr = math.sqrt(reported_score * (1 - reported_score) / task.full_question_count) or (high - low) / 4
     measured_stderr = task_result.stderr or (interval[1] - interval[0]) / 4
     return normal_difference(
         task_result.value - reported_score,
@@ -82,7 +82,7 @@ def _compare_task(result: Result, task: TaskFacts, reported_percent: float | Non
     task_result = result.tasks.get(task.name)
     if reported_percent is None or task_result is None:
         return ComparisonLine(task.name, task.title, task.metric, note="not in both")
-    if task_result.row_status(task.split) == OTHER_ROWS:
+    if task_result.row_status(task.evaluation_split) == OTHER_ROWS:
         return ComparisonLine(task.name, task.title, task.metric, note="other rows")
     difference = reported_difference(task, reported_percent, task_result)
     return ComparisonLine(task.name, task.title, task.metric, reported_percent / 100, task_result.value, difference)

@@ -27,6 +27,6 @@ def migrate_result(result: Result) -> Result:
         if entry.rows is not None and entry.full_size is not None and entry.rows != entry.full_size:
             row_status = OTHER_ROWS
         entry.row_check = {
-            split: row_status for split in (task_facts.split, task_facts.few_shot_split) if split is not None
+            split: row_status for split in (task_facts.evaluation_split, task_facts.few_shot_split) if split is not None
         }
     return result

@@ -170,16 +170,12 @@ class ProtocolDescription(JsonObject):
 _PROTOCOL_KEYS_BY_TASK = ("scoring", "max_new_tokens")
 
 
-def _agree_on_tasks(left_value: Any, right_value: Any, task_names: Collection[str]) -> bool:
+def _agree_on_tasks(left: Any, right: Any, task_names: Collection[str]) -> bool:
     """Whether two values of a description agree on `task_names`; a mapping is by task, another value is that of all tasks."""
-    if not isinstance(left_value, dict) and not isinstance(right_value, dict):
-        return bool(left_value == right_value)
-    names = {name for values in (left_value, right_value) if isinstance(values, dict) for name in values} & set(
-        task_names
-    )
-    mappings = (
-        values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left_value, right_value)
-    )
+    if not isinstance(left, dict) and not isinstance(right, dict):
+        return bool(left == right)
+    names = {name for values in (left, right) if isinstance(values, dict) for name in values} & set(task_names)
+    mappings = (values if isinstance(values, dict) else dict.fromkeys(names, values) for values in (left, right))
     left_value_by_task, right_value_by_task = ({name: values.get(name) for name in names} for values in mappings)
     return left_value_by_task == right_value_by_task
 
@@ -313,7 +309,9 @@ class Result(JsonObject):
             for name, facts in TASK_BY_NAME.items()
             if name in task_names and name in self.tasks
         ]
-        return self.suite.comparable and all(entry.row_status(facts.split) != OTHER_ROWS for entry, facts in entries)
+        return self.suite.comparable and all(
+            entry.row_status(facts.evaluation_split) != OTHER_ROWS for entry, facts in entries
+        )
 
     @property
     def missing_task_names(self) -> list[str]:
@@ -326,7 +324,7 @@ class Result(JsonObject):
 
     def evaluation_row_hash(self, task: TaskFacts) -> str | None:
         """The hash of the rows that a task's questions were made from, or None where the result does not know it."""
-        return self.data_hashes.get(task.name, {}).get(task.split)
+        return self.data_hashes.get(task.name, {}).get(task.evaluation_split)
 
     @property
     def answer_notes(self) -> list[str]:

@@ -28,7 +28,7 @@ def summarize_task(task: TaskFacts, questions: Sequence[Question]) -> TaskResult
         "metric": task.metric,
         "shots": task.shots,
         "n": len(scores),
-        "full_size": task.full_size,
+        "full_size": task.full_question_count,
     }
     token_limit_flags = [
         has_hit_limit for question in questions for has_hit_limit in question.ran_out or () if has_hit_limit is not None

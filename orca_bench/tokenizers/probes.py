@@ -27,10 +27,13 @@ class Disagreement:
     text: str
     expected_ids: list[int]
     transformers_ids: list[int]
-    file: str = "SentencePiece model"
+    file_kind: str = "SentencePiece model"
 
     def __str__(self) -> str:
-        return f"{self.text!r} is {self.expected_ids} to the {self.file} and {self.transformers_ids} to the folder's tokenizer"
+        return (
+            f"{self.text!r} is {self.expected_ids} to the {self.file_kind} "
+            f"and {self.transformers_ids} to the folder's tokenizer"
+        )
 
 
 _FIXED_PROBES = (
@@ -117,6 +120,6 @@ def find_folder_disagreement(folder: str | Path, probe_count: int = 300) -> Disa
 def explain_disagreement(disagreement: Disagreement) -> str:
     """The message for a folder whose tokenizer, loaded by transformers, is not the one in its file."""
     return (
-        f"as transformers loads it, this folder's tokenizer is not its {disagreement.file} ({disagreement}); "
-        f"the ids of the {disagreement.file} are used, and what training exports is repaired"
+        f"as transformers loads it, this folder's tokenizer is not its {disagreement.file_kind} ({disagreement}); "
+        f"the ids of the {disagreement.file_kind} are used, and what training exports is repaired"
     )

@@ -46,7 +46,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.piece_count: int = self._processor.vocab_size()
         #: Tokens that the file does not have, by id.
         self.added_tokens = {
-            id_: token for id_, token in sorted(metadata.added_tokens.items()) if id_ >= self.piece_count
+            id_: token for id_, token in sorted(metadata.added_token_by_id.items()) if id_ >= self.piece_count
         }
         self._added_id_by_content = {token.content: id_ for id_, token in self.added_tokens.items()}
         self.bos_id = self._resolve_special_id("bos_token", self._processor.bos_id(), metadata.bos_id)
@@ -69,7 +69,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _hide_special_tokens(self) -> None:
         """Settle which tokens have no text, and keep SentencePiece from reading any of them out of text."""
-        special_ids = {id_ for id_, token in self._metadata.added_tokens.items() if token.special} | {
+        special_ids = {id_ for id_, token in self._metadata.added_token_by_id.items() if token.special} | {
             *self.prefix,
             *self.stop_ids,
         }
@@ -127,7 +127,7 @@ class SentencePieceTokenizer(Tokenizer):
         if self._processor.id_to_piece(id_) == spelling:
             return id_
         # A folder may spell a piece otherwise: `<reserved_106>` became `<|im_end|>`.
-        return next((id_ for id_, token in self._metadata.added_tokens.items() if token.content == spelling), None)
+        return next((id_ for id_, token in self._metadata.added_token_by_id.items() if token.content == spelling), None)
 
     def _is_control(self, id_: int) -> bool:
         return self._processor.is_control(id_) or self._processor.is_unknown(id_)

@@ -49,7 +49,7 @@ class TokenMetadata:
     none; an absent key, and the empty names of early conversions, say nothing.
     """
 
-    added_tokens: dict[int, AddedToken] = field(default_factory=dict)
+    added_token_by_id: dict[int, AddedToken] = field(default_factory=dict)
     spelling_by_key: dict[str, str | None] = field(default_factory=dict)
     #: `eos_token_id` of generation_config.json, then of config.json.
     stop_ids: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ def read_token_metadata(folder: Path, with_tokenizer_json: bool = True) -> Token
     }
     return TokenMetadata(
         # A model cannot be fed a token beyond its vocabulary: `[PAD]` was often added to a tokenizer alone.
-        added_tokens={
+        added_token_by_id={
             id_: token for id_, token in added_tokens.items() if id_ >= 0 and (vocab_size is None or id_ < vocab_size)
         },
         spelling_by_key=spelling_by_key,

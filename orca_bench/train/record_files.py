@@ -172,4 +172,4 @@ def _read_hub_set(
             yield f"{hub_id} row {row_number}", row
 
     records, source = _collect_records(hub_id_and_revision, rows(), None, refuses_incomplete_rows)
-    return records, replace(source, sha256=rows_digest.hexdigest(), commit=resolved_commit.sha)
+    return records, replace(source, sha256=rows_digest.hexdigest(), commit=resolved_commit.commit_sha)

@@ -45,7 +45,7 @@ def resolve_recipe_sources(
             needs_weights,
             revision_key,
         )
-        local_path_by_key[recipe_key] = source.folder
+        local_path_by_key[recipe_key] = source.local_path
         if source.commit is not None:
-            resolved_commit_by_key[f"model.{recipe_key}"] = source.commit.sha
+            resolved_commit_by_key[f"model.{recipe_key}"] = source.commit.commit_sha
     return recipe.model_copy(update={"model": model.model_copy(update=local_path_by_key)}), resolved_commit_by_key

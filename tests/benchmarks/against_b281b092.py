@@ -115,7 +115,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     rows = {task.name: benchmark_rows.load_task_rows(task, benchmarks) for task in select(names)}
     splits = {
         task.name: {
-            task.split: rows[task.name].evaluation_rows,
+            task.evaluation_split: rows[task.name].evaluation_rows,
             **({task.few_shot_split: rows[task.name].few_shot_pool} if task.few_shot_split else {}),
         }
         for task in select(names)

@@ -32,7 +32,7 @@ def test_each_published_shape_is_read_from_every_container_and_compression(tmp_p
     report = convert_to_records([path], tmp_path / "out.jsonl")
     record = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert (record["instruction"], record["input"], record["response"]) == texts
-    counts = {DRAWN: report.assigned_systems, OWN: report.row_systems, FIVE: report.default_systems}
+    counts = {DRAWN: report.assigned_system_count, OWN: report.row_system_count, FIVE: report.default_system_count}
     assert counts == {kind: 2 if kind == system else 0 for kind in counts}
     if system == OWN:
         assert record["system"] == "Explain." and record["system_id"] is None
@@ -70,7 +70,7 @@ def test_a_message_of_the_paper_is_known_by_its_id_and_an_empty_one_stays_empty(
     ]
     records, report = converted(tmp_path, rows)
     assert [record["system_id"] for record in records[:2]] == [7, 1]
-    assert (report.row_systems, report.empty_systems, report.assigned_systems) == (2, 1, 1)
+    assert (report.row_system_count, report.empty_system_count, report.assigned_system_count) == (2, 1, 1)
 
 
 def test_the_draw_depends_on_seed_and_texts_and_neither_on_order_nor_on_selection(tmp_path):
@@ -108,8 +108,8 @@ def test_conversations_that_are_no_exchange_are_left_out_by_name(tmp_path, messa
     good = PUBLISHED["messages"][0][0]
     row = {"messages": [{"role": role, "content": "x"} for role in messages]}
     records, report = converted(tmp_path, [good, row, row])
-    assert len(records) == 1 and report.left_out == {reason: 2}
-    assert report.first_left_out == {reason: f"{tmp_path / 'set.jsonl'}:2"}
+    assert len(records) == 1 and report.left_out_count_by_reason == {reason: 2}
+    assert report.first_location_by_reason == {reason: f"{tmp_path / 'set.jsonl'}:2"}
     with pytest.raises(UserError, match=f"set.jsonl:2: --strict allows no rows {reason}"):
         converted(tmp_path, [good, row], refuses_incomplete_rows=True)
     with pytest.raises(UserError, match=f"no record is left: 1 row {reason}"):
@@ -123,7 +123,10 @@ def test_contents_of_messages_in_parts_are_joined_and_others_left_out(tmp_path):
     texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     records, report = converted(tmp_path, [row(texts), row([*texts, {"type": "image_url"}]), row(None)])
     assert [r["instruction"] for r in records] == ["ab"]
-    assert report.left_out == {"with content that is no text": 1, "without an instruction": 1}
+    assert report.left_out_count_by_reason == {
+        "with content that is no text": 1,
+        "without an instruction": 1,
+    }
 
 
 def test_prompt_and_completion_may_be_messages(tmp_path):
@@ -141,7 +144,7 @@ def test_rows_without_an_answer_are_left_out_and_counted(tmp_path):
     ]
     records, report = converted(tmp_path, rows)
     assert [r["response"] for r in records] == ["c\nThe answer is 2", "The answer is 2"]
-    assert report.left_out == {"without an answer": 2, "without an instruction": 1}
+    assert report.left_out_count_by_reason == {"without an answer": 2, "without an instruction": 1}
 
 
 def test_numbers_become_texts_and_other_types_are_refused(tmp_path):
@@ -169,7 +172,7 @@ def test_inputs_of_white_space_and_placeholders_are_none(tmp_path):
     rows += [{"instruction": "Do", "input": value, "output": "x"} for value in ("Nonesuch", "No", "-", "China")]
     records, report = converted(tmp_path, rows)
     assert [r["input"] for r in records] == [""] * len(values) + ["Nonesuch", "No", "-", "China"]
-    assert report.placeholder_inputs == len(values) - 2
+    assert report.placeholder_input_count == len(values) - 2
 
 
 def test_placeholders_for_an_answer_are_left_out(tmp_path):
@@ -179,7 +182,7 @@ def test_placeholders_for_an_answer_are_left_out(tmp_path):
     ]
     records, report = converted(tmp_path, rows)
     assert [r["response"] for r in records] == ["x", "None", "No output appears."]
-    assert report.left_out == {"with a placeholder for an answer": 2}
+    assert report.left_out_count_by_reason == {"with a placeholder for an answer": 2}
 
 
 def test_ids_are_unique(tmp_path):
@@ -191,7 +194,7 @@ def test_ids_are_unique(tmp_path):
     paths = [tmp_path / name for name in ("a/train.jsonl", "b/train.jsonl", "x/a.jsonl", "mine.jsonl")]
     report = convert_to_records(paths, tmp_path / "out.jsonl")
     ids = [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert ids == ["a-1", "b-1", "a-2", "a-1-2", "a-1-3"] and report.new_ids == 2
+    assert ids == ["a-1", "b-1", "a-2", "a-1-2", "a-1-3"] and report.changed_id_count == 2
 
 
 @pytest.mark.parametrize(
@@ -240,11 +243,11 @@ def test_map_says_which_columns_to_read(tmp_path):
     ):
         (record,), report = converted(tmp_path, rows, column_shape=column_shapes.shape_of_options(options))
         assert [record[key] for key in ("instruction", "input", "response", "system")] == ["q", "h", "a", "s"]
-        assert report.row_systems == 1
+        assert report.row_system_count == 1
     (record,), report = converted(
         tmp_path, rows, column_shape=column_shapes.shape_of_options(["instruction=Q,response=A"])
     )
-    assert record["system_id"] == 5 and record["input"] == "" and report.default_systems == 1
+    assert record["system_id"] == 5 and record["input"] == "" and report.default_system_count == 1
     chat = [{"dialogue": PUBLISHED["messages"][0][0]["messages"]}]
     assert (
         converted(tmp_path, chat, column_shape=column_shapes.shape_of_options(["messages=dialogue"]))[0][0]["response"]
@@ -282,8 +285,11 @@ def alpaca(shared):
 def test_the_real_alpaca_file_as_it_is_published(alpaca, tmp_path):
     (tmp_path / "alpaca_data.json").write_text(json.dumps(alpaca, indent=4), encoding="utf-8")
     report = convert_to_records([tmp_path / "alpaca_data.json"], tmp_path / "out.jsonl")
-    assert report.left_out == {"without an answer": 28, "with a placeholder for an answer": 37}
-    assert report.records == 52002 - 28 - 37 == report.assigned_systems
+    assert report.left_out_count_by_reason == {
+        "without an answer": 28,
+        "with a placeholder for an answer": 37,
+    }
+    assert report.record_count == 52002 - 28 - 37 == report.assigned_system_count
     placeholders = [row["input"] for row in alpaca if row_texts.is_placeholder_input(row["input"])]
     assert len(placeholders) == 673
     for value in set(placeholders):  # none of them says anything

@@ -23,7 +23,7 @@ def few(shared):
             return [json.loads(line) for line, _ in zip(lines, range(40), strict=False)]
 
     return {
-        name: {split: read(name, split) for split in filter(None, (task.split, task.few_shot_split))}
+        name: {split: read(name, split) for split in filter(None, (task.evaluation_split, task.few_shot_split))}
         for name, task in TASKS.items()
     }
 

@@ -50,7 +50,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
             "shots": task.shots,
             "n": len(documents),
             "rows": len(rows.evaluation_rows),
-            "full_size": task.facts.sizes[task.split],
+            "full_size": task.facts.row_count_by_split[task.evaluation_split],
         }
         assert entry["requests_sha256"] == request_files.requests_sha256(documents)
         encoding = request_encoding.encoding_of_protocol("orca", tokenizer, 1024)
@@ -61,7 +61,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
                 encoding.encode_pair(request.context, request.continuation, request.fixed_prefix_characters)
         assert entry["shortened"] == encoding.shortened_context_count
         assert result["data_hashes"][task.name] == rows.hashes_by_split
-        assert set(rows.hashes_by_split) == set(filter(None, (task.split, task.few_shot_split)))
+        assert set(rows.hashes_by_split) == set(filter(None, (task.evaluation_split, task.few_shot_split)))
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     identity = result["model"]["identity"]
     assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights_sha256(model)
@@ -202,8 +202,8 @@ def test_plain_is_what_lm_eval_reports_for_its_own_hf_class(orca, tiny_model, mi
         results = lm_eval.simple_evaluate(theirs, tasks=loaded, limit=2, bootstrap_iters=0, task_manager=manager)[
             "results"
         ]
-        facts = task.facts.harness
-        values = [results[part.harness_task_name][f"{facts.metric},{facts.filter}"] for part in parts]
+        facts = task.facts.harness_facts
+        values = [results[part.harness_task_name][f"{facts.metric},{facts.filter_name}"] for part in parts]
         assert ours[task.name]["value"] == pytest.approx(sum(values) / len(values), abs=1e-6), task.name
 
 

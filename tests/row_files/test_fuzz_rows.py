@@ -62,7 +62,7 @@ def benchmark_rows(tmp_path_factory):
             json.loads(line) for line in (folder / task.name / f"{split}.jsonl").read_text().splitlines()[:8]
         ]
         for task in SUITE
-        for split in filter(None, (task.split, task.few_shot_split))
+        for split in filter(None, (task.evaluation_split, task.few_shot_split))
     }
 
 
@@ -70,7 +70,7 @@ def benchmark_rows(tmp_path_factory):
 @mutations.EXAMPLES
 @given(data=mutations.st.data())
 def test_benchmark_rows_of_other_types_and_without_columns(tmp_path, benchmark_rows, task, data):
-    for split in filter(None, (task.split, task.few_shot_split)):
+    for split in filter(None, (task.evaluation_split, task.few_shot_split)):
         path = tmp_path / task.name / f"{split}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(data.draw(mutations.damaged_tree(benchmark_rows[task.name, split]))))

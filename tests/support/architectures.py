@@ -189,7 +189,7 @@ def try_out(name: str, requests, prompts) -> Outcome:
         engine.choose_path()
         problem = differences(engine, requests, prompts)
     except UserError as error:
-        return Outcome(name, "refused", error.what)
+        return Outcome(name, "refused", error.problem)
     seconds = time.perf_counter() - began
     path = (
         engine.computation_path

@@ -55,7 +55,9 @@ def write_result(target, label, questions, comparable=True, protocol="leaderboar
         own = [question for question in questions if question.suite_task == task.name]
         if own:
             tasks[task.name] = summarize_task(task, own)
-            tasks[task.name].row_check = {split: rows for split in (task.split, task.few_shot_split) if split}
+            tasks[task.name].row_check = {
+                split: rows for split in (task.evaluation_split, task.few_shot_split) if split
+            }
     result = Result(
         format=RESULT_FORMAT,
         complete=True,

@@ -223,9 +223,11 @@ def reply_with_errors(connection: Connection) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        request_index, invalid_value = (error.number, error.value) if isinstance(error, NotFinite) else (None, None)
+        request_index, invalid_value = (
+            (error.request_number, error.value) if isinstance(error, NotFinite) else (None, None)
+        )
         where = None if error.where is None else str(error.where)
-        connection.send({"error": [error.what, where, error.hint, request_index, invalid_value]})
+        connection.send({"error": [error.problem, where, error.hint, request_index, invalid_value]})
     except (OSError, EOFError):
         raise
     except Exception as error:  # the first process says it, and computes the item itself

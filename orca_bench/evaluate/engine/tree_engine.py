@@ -189,7 +189,7 @@ class TreeEngine:
                 progress(done_token_count - reported_token_count)
                 reported_token_count = done_token_count
         except NotFinite as error:
-            raise NotFinite(plain_indices[error.number], error.value) from None
+            raise NotFinite(plain_indices[error.request_number], error.value) from None
         return answers_by_index
 
     def _halve_memory(self) -> None:

@@ -216,7 +216,7 @@ class _PortionsOfCall:
         """An error of a portion, with the request named that it is about."""
         if not isinstance(error, NotFinite):
             return error
-        instance = self._instances[self._call.portions[portion_index].request_indices[error.number]]
+        instance = self._instances[self._call.portions[portion_index].request_indices[error.request_number]]
         return UserError("the model gave NaN or infinity", where=_instance_key_text(instance), hint=error.hint)
 
     def _progress_size(self, portion: Portion) -> int:
@@ -249,7 +249,7 @@ def _name_instance_in_errors(instance: Instance) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(error.what, where=_instance_key_text(instance), hint=error.hint) from None
+        raise UserError(error.problem, where=_instance_key_text(instance), hint=error.hint) from None
 
 
 def _instance_key_text(instance: Instance) -> str:

@@ -92,7 +92,7 @@ def run_plain(
         samples = [
             sample
             for sample in harness_result["samples"][harness_part.harness_task_name]
-            if sample["filter"] == harness_task_facts.filter
+            if sample["filter"] == harness_task_facts.filter_name
         ]
         for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
             questions.append(question_of_sample(task, harness_part, sample))
@@ -104,20 +104,20 @@ def run_plain(
 
 def harness_facts(task: Task) -> HarnessFacts:
     """What lm-eval calls the task; raises UserError for a task of which the suite does not say that."""
-    if task.facts.harness is None:
+    if task.facts.harness_facts is None:
         raise UserError(
             f"lm-eval has no task for {task.name}",
             where="--protocol plain",
             hint="leave it out of --tasks, or use orca",
         )
-    return task.facts.harness
+    return task.facts.harness_facts
 
 
 def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
     """The parts of a task, in order; lm-eval's name of a subject of MMLU is ours."""
     harness_task_facts = harness_facts(task)
     for part in parts_of_task(task, rows):
-        harness_task_name = part.part_name if task.facts.subject_column else harness_task_facts.name
+        harness_task_name = part.part_name if task.facts.subject_column else harness_task_facts.harness_task_name
         yield HarnessPart(
             harness_task_name,
             part.row_indices,
@@ -129,7 +129,7 @@ def harness_parts(task: Task, rows: BenchmarkRows) -> Iterator[HarnessPart]:
 def load_harness_tasks(task: Task, parts_in_order: Sequence[HarnessPart]) -> list[HarnessTask]:
     """lm-eval's own tasks over our rows; raises UserError for a part that lm-eval does not have."""
     hide_harness_log()
-    task_files_folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).folder
+    task_files_folder = Path(lm_eval.__file__).parent / "tasks" / harness_facts(task).task_folder
     task_manager = TaskManager(include_path=str(task_files_folder), include_defaults=False)
     for harness_part in parts_in_order:
         if harness_part.harness_task_name not in task_manager.all_tasks:
@@ -159,12 +159,14 @@ def _data_set_of(task: Task, harness_part: HarnessPart) -> Callable[..., dict[st
     def load_splits(**options: Any) -> dict[str, Any]:
         from datasets import Dataset
 
-        rows_by_split = {task.split: Dataset.from_list(harness_part.evaluation_rows)}
+        rows_by_split = {task.evaluation_split: Dataset.from_list(harness_part.evaluation_rows)}
         if task.few_shot_split:
             rows_by_split[task.few_shot_split] = Dataset.from_list(harness_part.few_shot_pool)
         # A task file may name a split that it does not use; lm-eval reads its rows all the same.
         return rows_by_split | {
-            split: rows_by_split[task.split] for split in ("validation", "test") if split not in rows_by_split
+            split: rows_by_split[task.evaluation_split]
+            for split in ("validation", "test")
+            if split not in rows_by_split
         }
 
     return load_splits

@@ -84,9 +84,9 @@ class Task(ABC):
         return self.facts.metric
 
     @property
-    def split(self) -> str:
+    def evaluation_split(self) -> str:
         """The split whose rows are evaluated."""
-        return self.facts.split
+        return self.facts.evaluation_split
 
     @property
     def few_shot_split(self) -> str | None:

@@ -53,7 +53,7 @@ class Squares:
         self.save(number, answers)
 
     def name_error(self, number, error):
-        return UserError(f"item {number}: {error.what}", hint=error.hint)
+        return UserError(f"item {number}: {error.problem}", hint=error.hint)
 
 
 def square(item):
@@ -134,7 +134,7 @@ def test_a_request_that_is_not_finite_keeps_its_number_on_the_way():
     threading.Thread(target=work_sharing.answer_work_items, args=(there, compute), daemon=True).start()
     here.send([1])
     error = work_sharing._error_from_fields(here.recv()["error"])
-    assert isinstance(error, NotFinite) and error.number == 7
+    assert isinstance(error, NotFinite) and error.request_number == 7
 
 
 def test_a_helper_that_fails_otherwise_is_reported_and_its_share_is_done_by_the_others():

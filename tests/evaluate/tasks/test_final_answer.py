@@ -263,11 +263,11 @@ def test_a_row_whose_right_answer_is_missing_is_refused_by_line(tmp_path, name, 
     if name in ("arc_challenge", "hellaswag", "mmlu", "truthful_qa", "winogrande"):
         task.check_evaluation_row(row)
         lines.insert(0, json.dumps(row))
-    file = tmp_path / name / f"{task.split}.jsonl"
+    file = tmp_path / name / f"{task.evaluation_split}.jsonl"
     file.write_text("".join(line + "\n" for line in lines))
     with pytest.raises(UserError) as refused:
         benchmark_rows.load_task_rows(task, tmp_path)
-    assert f"{file}:{len(lines)}" in str(refused.value.where) and message in refused.value.what
+    assert f"{file}:{len(lines)}" in str(refused.value.where) and message in refused.value.problem
 
 
 def test_arc_finds_the_right_choice_by_its_label():

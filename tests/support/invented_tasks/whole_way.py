@@ -20,9 +20,9 @@ INVENTED = (
         shots=1,
         metric="acc",
         hub_dataset=("nobody/poetry", None),
-        split="test",
+        evaluation_split="test",
         few_shot_split="train",
-        sizes={"test": 4, "train": 2},
+        row_count_by_split={"test": 4, "train": 2},
         subject_column="poet",
     ),
     suite.TaskFacts(
@@ -31,9 +31,9 @@ INVENTED = (
         shots=0,
         metric="acc",
         hub_dataset=("nobody/riddles", None),
-        split="test",
+        evaluation_split="test",
         few_shot_split=None,
-        sizes={"test": 2},
+        row_count_by_split={"test": 2},
     ),
 )
 ROWS = {
@@ -103,7 +103,7 @@ def one_protocol(protocol: str, benchmarks: Path, folder: Path) -> dict:
             if finding.matches is False
         ],
         "lines": [line.name for line in build_score_table([("m", result)], read_reported_scores()).lines],
-        "reasons": gate_comparability.reasons_against_comparison(whole, [earlier]),
+        "reasons": [str(obstacle) for obstacle in gate_comparability.obstacles_to_comparison(whole, [earlier])],
     }
     result.tasks = {}  # as before an evaluation of the riddles
     output = ResultOutput(folder / "earlier.json", result, {"riddles": result.data_hashes["riddles"]})
