@@ -21,6 +21,7 @@ LAYERS = (
     (
         "files",
         "row_files",
+        "disk_space",
         "hub",
         "yaml_files",
         "row_texts",

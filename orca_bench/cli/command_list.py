@@ -32,6 +32,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
         CommandEntry("verify", "verify", "Recompute a result's scores from its stored answers."),
     ),
     "Decide": (
+        CommandEntry("runs", "runs", "List runs and results with their scores; clean up."),
         CommandEntry("table", "table", "Show results beside the reported scores."),
         CommandEntry("compare", "compare", "Test whether one result is better than another."),
         CommandEntry("check", "check", "Fail (exit 1) where a result is worse than its baseline, for CI."),

@@ -14,7 +14,7 @@ from typing import Any
 
 from orca_bench.errors import Interrupted, OutOfTime, UserError
 from orca_bench.evaluate import protocols, request_encoding, result_building
-from orca_bench.evaluate.answers.answer_cache import AnswerCache
+from orca_bench.evaluate.answers.answer_cache import ANSWER_CACHE_FILE_NAME, AnswerCache
 from orca_bench.evaluate.answers.portions import Call
 from orca_bench.evaluate.answers.work_sharing import WorkerPool
 from orca_bench.evaluate.answers.workload import Workload
@@ -31,9 +31,6 @@ from orca_bench.evaluate.tasks import Task
 from orca_bench.models import model_folder, weights
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
-
-#: The file, beside the results, that caches answers as they are computed.
-ANSWER_CACHE_FILE_NAME = "answers.sqlite"
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class Run:
             time.sleep(0.2)
         write_json(self._writer_file, {"pid": os.getpid(), "host": socket.gethostname()})
 
+    def unlock(self) -> None:
+        """Give the lock up, where this process has it."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
     def _writer_text(self) -> str:
         try:
             writer_entry = read_json(self._writer_file)

@@ -29,6 +29,8 @@ from orca_bench.errors import UserError
 #: A JSON value.
 Json = Any
 
+#: The name of the file, beside the results, that caches answers as they are computed.
+ANSWER_CACHE_FILE_NAME = "answers.sqlite"
 #: Part of every key: answers of another form, or under keys that cover less, are never found. Raise it with either.
 KEY_FORMAT = "orca-bench answers 3"
 _CREATE_TABLE_STATEMENTS = (

@@ -1,0 +1,99 @@
+"""Folders of runs in, what can be removed from them out, and its removal: checkpoints from train, kept answers from evaluate.
+
+Its own module because two rooms know what they no longer need, and only commands call both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orca_bench.disk_space import disk_bytes
+from orca_bench.errors import UserError
+from orca_bench.evaluate.answers import stored_files
+from orca_bench.results.result_survey import has_unfinished_result
+from orca_bench.train import run_survey
+
+
+@dataclass(frozen=True)
+class RemovableItem:
+    """A checkpoint or a file of kept answers; `run_folder` is the run that it belongs to, `reason` why nothing needs it."""
+
+    path: Path
+    run_folder: Path
+    byte_count: int
+    reason: str
+    is_checkpoint: bool
+
+
+@dataclass
+class CleaningPlan:
+    """What can be removed, and notes on what is left alone and why."""
+
+    items: list[RemovableItem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON."""
+        return {
+            "removable": [
+                {"path": str(item.path), "bytes": item.byte_count, "reason": item.reason} for item in self.items
+            ],
+            "left_alone": self.notes,
+        }
+
+
+def plan_cleaning(run_folders: Sequence[Path]) -> CleaningPlan:
+    """What can be removed from some runs. Nothing is changed."""
+    plan = CleaningPlan()
+    for folder in run_folders:
+        if run_survey.is_being_trained(folder):
+            plan.notes.append(f"{folder}: a process trains it")
+        else:
+            _plan_checkpoints(plan, folder)
+        for path in stored_files.answer_caches(folder):
+            _plan_answers(plan, folder, path)
+    return plan
+
+
+def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
+    """Remove what a plan lists; returns what was removed, and an error for each run or file that meanwhile is in use."""
+    removed_items, errors = [], []
+    for folder in dict.fromkeys(item.run_folder for item in plan.items if item.is_checkpoint):
+        try:
+            removed_paths = run_survey.remove_checkpoints(folder)
+        except UserError as error:
+            errors.append(error)
+            continue
+        removed_items += [item for item in plan.items if item.path in removed_paths]
+    for item in plan.items:
+        if item.is_checkpoint:
+            continue
+        try:
+            stored_files.remove_answer_cache(item.path)
+        except UserError as error:
+            errors.append(error)
+            continue
+        removed_items.append(item)
+    return removed_items, errors
+
+
+def _plan_checkpoints(plan: CleaningPlan, folder: Path) -> None:
+    removable_paths = run_survey.removable_checkpoints(folder)
+    checkpoints = sorted(path for path in (folder / "checkpoints").glob("step-*") if path.is_dir())
+    needed_paths = [path for path in checkpoints if path not in removable_paths]
+    reason = "a newer checkpoint is there" if needed_paths else "the run is finished"
+    plan.items += [RemovableItem(path, folder, disk_bytes(path), reason, True) for path in removable_paths]
+    plan.notes += [f"{path}: the training continues from it" for path in needed_paths]
+
+
+def _plan_answers(plan: CleaningPlan, folder: Path, path: Path) -> None:
+    if stored_files.is_in_use(path):
+        plan.notes.append(f"{path}: an evaluation is writing it")
+    elif has_unfinished_result(path.parent):
+        plan.notes.append(f"{path}: an unfinished evaluation continues from it")
+    else:
+        byte_count = stored_files.answer_cache_bytes(path)
+        plan.items.append(RemovableItem(path, folder, byte_count, "its evaluations are finished", False))

@@ -1,0 +1,105 @@
+"""Result files in, one short line about each out: protocol, limit, how far it is, and its scores.
+
+Its own module because a list of results needs less than a table of scores, and must not fail where one cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.results import reading
+from orca_bench.results.models import Average, Result, TaskResult
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
+
+_MAX_SCORES_IN_TEXT = 3
+
+
+@dataclass(frozen=True)
+class ShortScore:
+    """A score in percent with its standard error and 95 % interval (None: not known); `title` names the task or mean in short."""
+
+    title: str
+    value: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        text = f"{self.title} {self.value:.2f}"
+        if self.stderr:
+            return f"{text} ± {self.stderr:.2f}"
+        # A score without spread has an interval all the same.
+        return text if self.interval is None else f"{text} [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
+
+
+@dataclass(frozen=True)
+class ResultSummary:
+    """One result file; `result` is None and `error` says why where it cannot be read."""
+
+    path: Path
+    result: Result | None
+    error: str | None = None
+
+    @property
+    def mean(self) -> ShortScore | None:
+        """The first average of the suite that the result has."""
+        if self.result is None:
+            return None
+        for name in AVERAGE_TITLE_BY_NAME:
+            average = self.result.averages.get(name)
+            if average is not None and average.value is not None:
+                title = f"mean of {len(TASK_NAMES_BY_AVERAGE[name])} tasks"
+                return _short_score(title, average)
+        return None
+
+    @property
+    def task_scores(self) -> list[ShortScore]:
+        """The scores of the tasks, in the suite's order."""
+        tasks = {} if self.result is None else self.result.tasks
+        return [_short_score(facts.column_headings[1], tasks[facts.name]) for facts in ALL_TASKS if facts.name in tasks]
+
+    @property
+    def scores_text(self) -> str:
+        """The mean, else the scores of up to three tasks, and how far an unfinished evaluation is."""
+        if self.result is None:
+            return f"cannot be read: {self.error}"
+        scores = [self.mean] if self.mean is not None else self.task_scores
+        texts = [str(score) for score in scores[:_MAX_SCORES_IN_TEXT]]
+        if more_count := len(scores) - len(texts):
+            texts.append(f"{more_count} more")
+        if missing_count := len(self.result.missing_task_names):
+            texts.append(f"unfinished, {missing_count} of {len(self.result.order or [])} tasks to come")
+        return ", ".join(texts) or "no task finished"
+
+    @property
+    def limit_text(self) -> str:
+        """Which questions were asked: all, or the first N of each task."""
+        limit = None if self.result is None else self.result.limit
+        return "all questions" if limit is None else f"first {limit} questions"
+
+
+def summarize_results(paths: Sequence[Path]) -> list[ResultSummary]:
+    """A summary of each result file, in the order of the paths; none fails."""
+    return [_summarize_result(path) for path in paths]
+
+
+def has_unfinished_result(folder: Path) -> bool:
+    """Whether a folder has a result with tasks to come or one that cannot be read, or no result at all."""
+    summaries = summarize_results([path for path in folder.glob("*.json") if reading.is_result_file(path)])
+    return not summaries or any(summary.result is None or not summary.result.complete for summary in summaries)
+
+
+def _summarize_result(path: Path) -> ResultSummary:
+    try:
+        return ResultSummary(path, reading.read_result(path))
+    except UserError as error:
+        return ResultSummary(path, None, error.what)
+
+
+def _short_score(title: str, entry: TaskResult | Average) -> ShortScore:
+    """The score of an entry that has a value."""
+    assert entry.value is not None
+    interval = None if entry.interval is None else (100 * entry.interval[0], 100 * entry.interval[1])
+    return ShortScore(title, 100 * entry.value, None if entry.stderr is None else 100 * entry.stderr, interval)

@@ -1,0 +1,161 @@
+"""The folder of runs in, what stands in each run out: status, step, sizes, and the checkpoints that can be removed.
+
+Nothing is changed by looking: a lock is only tried. Its own module because run_folder.py is what a training needs of its one
+run, and this is what a user wants to know of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_bench.disk_space import disk_bytes
+from orca_bench.errors import UserError
+from orca_bench.files import catch_write_errors
+from orca_bench.train.run_folder import Run, newest_checkpoint
+
+_METRICS_TAIL_BYTES = 4096
+#: The parts of a run whose sizes are of interest: the names of files and folders in it.
+_PARTS = ("model", "exports", "checkpoints", "results", "published", "tokens.npz")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One folder below the folder of runs.
+
+    `status` is `training`, what the manifest says (`finished`, `interrupted`, `failed`, `diverged`, `prepared`), or without
+    a manifest `model` or `results`, whichever there is. `step` and `step_count` are None where nothing was trained. `date` is
+    when training ended, or the last change, in seconds since 1970. `bytes_by_part` are sizes by the name in the folder.
+    """
+
+    folder: Path
+    status: str
+    step: int | None
+    step_count: int | None
+    date: float
+    bytes_by_part: dict[str, int]
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def byte_count(self) -> int:
+        """The size of the whole folder in bytes."""
+        return sum(self.bytes_by_part.values())
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The folder of the run's model, or None where there is none."""
+        folder = self.folder / "model"
+        return folder if folder.is_dir() else None
+
+
+def survey_runs(runs_folder: Path) -> list[RunSummary]:
+    """Every run below a folder, the newest first: folders that have a manifest, a model or results."""
+    folders = [folder for folder in runs_folder.glob("*") if folder.is_dir() and not folder.name.startswith(".")]
+    summaries = [summary for folder in folders if (summary := survey_run(folder)) is not None]
+    return sorted(summaries, key=lambda summary: (-summary.date, summary.name))
+
+
+def survey_run(folder: Path) -> RunSummary | None:
+    """What stands in a run's folder; None for a folder that has neither a manifest nor a model nor results."""
+    run = Run(folder)
+    if not (run.manifest_file.is_file() or run.model.is_dir() or (folder / "results").is_dir()):
+        return None
+    manifest = _readable_manifest(run)
+    last_step, step_count = _last_step(run.metrics_file)
+    status = str(manifest.get("status") or ("model" if run.model.is_dir() else "results"))
+    if status == "finished":
+        last_step = step_count = manifest.get("steps") or step_count
+    elif manifest and is_being_trained(folder):
+        status = "training"
+    bytes_by_part = {part: disk_bytes(folder / part) for part in _PARTS if (folder / part).exists()}
+    bytes_by_part["other"] = sum(disk_bytes(entry) for entry in folder.iterdir() if entry.name not in _PARTS)
+    date = manifest.get("finished")
+    if not isinstance(date, (int, float)):
+        date = max(path.stat().st_mtime for path in (folder, folder / "results", run.metrics_file) if path.exists())
+    return RunSummary(folder, status, last_step, step_count or manifest.get("steps"), date, bytes_by_part, manifest)
+
+
+def is_being_trained(folder: Path) -> bool:
+    """Whether another process holds the lock of a run; the lock is tried without changing anything."""
+    try:
+        with open(folder / ".lock", "rb") as lock_file:
+            fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock, or one that may not be read
+        return False
+    return False
+
+
+def removable_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run that nothing needs any more, oldest first.
+
+    A finished run with its model needs none, any other the newest whole one, from which training continues.
+    """
+    run = Run(folder)
+    checkpoints = sorted(path for path in run.checkpoints_folder.glob("step-*") if path.is_dir())
+    if _readable_manifest(run).get("status") == "finished" and run.model.is_dir():
+        return checkpoints
+    newest_whole = newest_checkpoint(run.checkpoints_folder)
+    return [] if newest_whole is None else [path for path in checkpoints if path != newest_whole]
+
+
+def remove_checkpoints(folder: Path) -> list[Path]:
+    """Remove the checkpoints that `removable_checkpoints` names, and the folder where none is left; returns them.
+
+    Raises UserError where another process trains the run, or a file cannot be removed.
+    """
+    run = Run(folder)
+    with _locked(run):
+        paths = removable_checkpoints(folder)
+        for path in paths:
+            with catch_write_errors(path):
+                shutil.rmtree(path)
+        if paths and not any(run.checkpoints_folder.glob("step-*")):
+            shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
+    return paths
+
+
+@contextlib.contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    run.lock()
+    try:
+        yield
+    finally:
+        run.unlock()
+
+
+def _readable_manifest(run: Run) -> dict[str, Any]:
+    """The manifest, or an empty one where there is none that can be read."""
+    try:
+        manifest = run.manifest
+    except UserError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _last_step(metrics_file: Path) -> tuple[int | None, int | None]:
+    """(last step, number of steps) of metrics.jsonl; None for what it does not say."""
+    try:
+        with open(metrics_file, "rb") as handle:
+            handle.seek(max(0, metrics_file.stat().st_size - _METRICS_TAIL_BYTES))
+            last_lines = handle.read().splitlines()
+    except OSError:
+        return None, None
+    for line in reversed(last_lines):  # the last one may be half-written
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            step_metrics = json.loads(line)
+            return int(step_metrics["step"]), int(step_metrics["steps"])
+    return None, None
