@@ -41,7 +41,10 @@ def command(
 
     selection = select_results(results, runs)
     if over_steps or steps:
-        drawings = [pictures.draw_steps(selection.results, _step_numbers(steps), folder)]
+        drawings = [
+            pictures.write_picture(picture, folder)
+            for picture in pictures.build_step_pictures(selection.results, _step_numbers(steps))
+        ]
     else:
         drawings = pictures.draw_pictures(selection.results, read_reported_scores(reported), folder)
     for picture in drawings:

@@ -23,7 +23,7 @@ from orca_bench.files import open_text_replacement
 from orca_bench.report import score_table_formats
 from orca_bench.report.grid import Grid, TextCell
 from orca_bench.report.leaderboard import build_leaderboard
-from orca_bench.report.pictures import Picture
+from orca_bench.report.pictures import PictureFiles
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import build_score_table
 from orca_bench.results.models import Question
@@ -55,7 +55,7 @@ def write_page(
     title: str,
     results: Sequence[ResultFile],
     reported_scores: ReportedScores,
-    pictures: Sequence[Picture],
+    pictures: Sequence[PictureFiles],
     request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> None:
@@ -81,7 +81,7 @@ def page_pieces(
     title: str,
     results: Sequence[ResultFile],
     grid: Grid,
-    pictures: Sequence[Picture],
+    pictures: Sequence[PictureFiles],
     request_lookups: Sequence[RequestLookup | None],
     progress: Progress = no_progress,
 ) -> Iterator[str]:

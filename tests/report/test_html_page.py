@@ -215,7 +215,12 @@ def test_the_command_puts_models_side_by_side_and_finds_where_they_part(open_pag
     assert process.returncode == 0 and process.stdout.strip() == "pages/both.html", process.stderr
     tab, log = open_page(tmp_path / "pages" / "both.html")
     assert tab.title() == "two <checkpoints>"
-    captions = ["scores by task", "MMLU by subject", "scores over the steps of the run"]
+    captions = [
+        "late minus early: difference by task",
+        "early and late: scores by task",
+        "early and late: MMLU by subject",
+        "r: scores over training steps",
+    ]
     assert tab.locator("figcaption").all_text_contents() == captions
     assert tab.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     tab.select_option("#outcome", label="late right, early wrong")

@@ -32,10 +32,12 @@ def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_pat
             "table.html",
             "README.md",
             "index.html",
-            "scores.png",
-            "scores.svg",
-            "mmlu.png",
-            "mmlu.svg",
+            *(
+                f"{picture}-{protocol}.{suffix}"
+                for picture in ("scores", "mmlu")
+                for protocol in ("leaderboard", "orca")
+                for suffix in ("png", "svg")
+            ),
         ),
     }
     metadata, _ = split_card((folder / "README.md").read_text(), folder)

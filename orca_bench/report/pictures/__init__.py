@@ -1,0 +1,95 @@
+"""Results in, pictures out: differences of two results, scores by task, MMLU by subject, scores over training steps.
+
+`build_pictures` makes them, `Picture.html` gives the HTML of a page (with PAGE_CSS and model_colors.css_properties in its
+style sheet), `write_picture` a PNG and an SVG file. Results of several suites or protocols get a picture each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from orca_bench.errors import UserError
+from orca_bench.report.comparison import Comparison, compare
+from orca_bench.report.pictures.differences import draw_differences
+from orca_bench.report.pictures.parts import Part, split_into_parts
+from orca_bench.report.pictures.picture import PAGE_CSS, Picture, PictureFiles, write_picture
+from orca_bench.report.pictures.scores import draw_scores
+from orca_bench.report.pictures.steps import draw_known_steps, draw_steps
+from orca_bench.report.pictures.subjects import draw_subjects
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.reading import ResultFile
+
+__all__ = [
+    "PAGE_CSS",
+    "PairComparison",
+    "Picture",
+    "PictureFiles",
+    "build_pictures",
+    "build_step_pictures",
+    "draw_pictures",
+    "write_picture",
+]
+
+#: Compares two results, the second against the first; None where they cannot be compared.
+PairComparison: TypeAlias = Callable[[ResultFile, ResultFile], Comparison | None]
+
+
+def compare_where_possible(base_file: ResultFile, candidate_file: ResultFile) -> Comparison | None:
+    """The comparison of two results, None where their questions are not there or nothing can be compared."""
+    if not (base_file.questions_by_task and candidate_file.questions_by_task):
+        return None
+    try:
+        return compare(base_file, [candidate_file])[0]
+    except UserError:
+        return None
+
+
+def build_pictures(
+    results: Sequence[ResultFile],
+    reported_scores: ReportedScores | None = None,
+    compare_pair: PairComparison = compare_where_possible,
+) -> list[Picture]:
+    """All pictures of some results, those of one suite and protocol after another.
+
+    Differences where a suite and protocol has two results with their questions, scores, MMLU by subject where a result has
+    subjects, and scores over steps where results say their run and step.
+    """
+    pictures: list[Picture] = []
+    for part in split_into_parts(results):
+        comparison = _comparison_of(part, compare_pair)
+        if comparison is not None:
+            pictures.append(draw_differences(part, comparison))
+        pictures.append(draw_scores(part, reported_scores))
+        pictures += [picture for picture in (draw_subjects(part), draw_known_steps(part)) if picture is not None]
+    return pictures
+
+
+def build_step_pictures(results: Sequence[ResultFile], steps: Sequence[int] | None = None) -> list[Picture]:
+    """Scores over steps alone; `steps` are those of the results, None takes them from the results or their names.
+
+    Raises UserError where the step of a result is not known or occurs twice, and for another number of steps than results.
+    """
+    if steps is not None and len(steps) != len(results):
+        raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
+    pictures = []
+    for part in split_into_parts(results):
+        part_files = [styled_result.result_file for styled_result in part.styled_results]
+        part_steps = None if steps is None else [steps[results.index(result_file)] for result_file in part_files]
+        pictures.append(draw_steps(part, part_files, part_steps))
+    return pictures
+
+
+def draw_pictures(
+    results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path
+) -> list[PictureFiles]:
+    """All pictures of some results, written to `folder` as PNG and SVG. Raises UserError where that fails."""
+    return [write_picture(picture, folder) for picture in build_pictures(results, reported_scores)]
+
+
+def _comparison_of(part: Part, compare_pair: PairComparison) -> Comparison | None:
+    if len(part.styled_results) != 2:
+        return None
+    base, candidate = part.styled_results
+    return compare_pair(base.result_file, candidate.result_file)

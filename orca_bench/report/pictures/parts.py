@@ -1,0 +1,157 @@
+"""Results in, groups of comparable ones out, each result with its name and style; and the numbers of a result in percent.
+
+Results of different suites or protocols are numbers of different kinds, so no picture shows them beside each other. Its own
+module because every picture starts from such a part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orca_bench.report.model_colors import ModelStyle, result_styles
+from orca_bench.report.pictures.text_layout import isolate
+from orca_bench.results.models import Estimate, Result
+from orca_bench.results.reading import ResultFile
+from orca_bench.stats.estimates import normal_interval, wilson_interval
+from orca_bench.suite import ALL_TASKS, TaskFacts
+
+_MAX_NAMED_MODELS = 2  # in a title
+
+
+@dataclass(frozen=True)
+class StyledResult:
+    """A result with the name and the style by which a picture shows it."""
+
+    result_file: ResultFile
+    name: str
+    style: ModelStyle
+
+    @property
+    def result(self) -> Result:
+        """The result itself."""
+        return self.result_file.result
+
+
+@dataclass(frozen=True)
+class Part:
+    """The results of one suite and protocol; `name_suffix` follows the names of its files where there are several parts."""
+
+    suite: str
+    protocol: str
+    styled_results: tuple[StyledResult, ...]
+    name_suffix: str = ""
+
+    @property
+    def tasks(self) -> list[TaskFacts]:
+        """The tasks that at least one result has, in the suite's order."""
+        task_names = {name for styled_result in self.styled_results for name in styled_result.result.tasks}
+        return [task for task in ALL_TASKS if task.name in task_names]
+
+    @property
+    def models_text(self) -> str:
+        """The models for a title: up to two names, else how many there are."""
+        if len(self.styled_results) > _MAX_NAMED_MODELS:
+            return f"{len(self.styled_results)} models"
+        return " and ".join(styled_result.name for styled_result in self.styled_results)
+
+    def measurement_text(self, task_name: str | None = None) -> str:
+        """Suite, protocol and number of questions, of one task or of all, for the line below a title."""
+        return " · ".join([f"suite {isolate(self.suite)}", f"protocol {self.protocol}", self._question_text(task_name)])
+
+    def _question_text(self, task_name: str | None) -> str:
+        totals = [
+            sum(entry.n for name, entry in styled_result.result.tasks.items() if task_name in (None, name))
+            for styled_result in self.styled_results
+        ]
+        limits = {styled_result.result.limit for styled_result in self.styled_results}
+        text = count_text(totals, "question")
+        limit = next(iter(limits))
+        return f"{text} (at most {limit:,} of a task or subject)" if len(limits) == 1 and limit else text
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score and its 95 % interval, percent; the interval is None for a reported score."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        return self.value if self.interval is None else self.interval[0]
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval."""
+        return self.value if self.interval is None else self.interval[1]
+
+    @property
+    def words(self) -> str:
+        """The score in words, for those who do not see the picture."""
+        if self.interval is None:
+            return f"{self.value:.2f} percent"
+        return f"{self.value:.2f} percent, 95 percent interval {self.low:.1f} to {self.high:.1f}"
+
+
+def split_into_parts(results: Sequence[ResultFile]) -> list[Part]:
+    """The results by suite and protocol, in the order of each part's first result; results without a task are left out."""
+    results = [result_file for result_file in results if result_file.result.tasks]
+    styles = result_styles(results)
+    groups: dict[tuple[str, str], list[tuple[ResultFile, ModelStyle]]] = {}
+    for result_file, style in zip(results, styles, strict=True):
+        key = (result_file.result.suite.name, result_file.result.protocol.name_and_version)
+        groups.setdefault(key, []).append((result_file, style))
+    suffixes = _name_suffixes(list(groups))
+    return [
+        Part(suite, protocol, _styled_results(group), suffix)
+        for ((suite, protocol), group), suffix in zip(groups.items(), suffixes, strict=True)
+    ]
+
+
+def percent_score(estimate: Estimate, n: int) -> Score:
+    """The score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
+    value, interval = estimate.value, estimate.interval
+    if interval is None and estimate.stderr:
+        interval = normal_interval(value, estimate.stderr, 0.0)
+    elif interval is None:
+        interval = wilson_interval(value, n)
+    # An edited result may have a value outside its interval.
+    return Score(100 * value, (100 * min(interval[0], value), 100 * max(interval[1], value)))
+
+
+def count_text(counts: Iterable[int], noun: str) -> str:
+    """How many there are of something: `1 question`, `80 questions`, `80 to 120 questions`."""
+    low, high = min(ordered := sorted(counts)), max(ordered)
+    plural = noun if high == 1 else f"{noun}s"
+    return f"{high:,} {plural}" if low == high else f"{low:,} to {high:,} {plural}"
+
+
+def _styled_results(group: Sequence[tuple[ResultFile, ModelStyle]]) -> tuple[StyledResult, ...]:
+    model_names = [result_file.result.model.name for result_file, _ in group]
+    return tuple(
+        StyledResult(
+            result_file,
+            isolate(model_name if model_names.count(model_name) == 1 else result_file.label or model_name),
+            style,
+        )
+        for (result_file, style), model_name in zip(group, model_names, strict=True)
+    )
+
+
+def _name_suffixes(keys: Sequence[tuple[str, str]]) -> list[str]:
+    """What tells the files of several parts apart: protocol, suite where it differs, a number where both read the same."""
+    if len(keys) == 1:
+        return [""]
+    has_several_suites = len({suite for suite, _ in keys}) > 1
+    protocols = {protocol for _, protocol in keys}
+    has_versions = len({protocol.partition(" ")[0] for protocol in protocols}) < len(protocols)
+    suffixes: list[str] = []
+    for suite, protocol in keys:
+        protocol_words = protocol if has_versions else protocol.partition(" ")[0]
+        words = f"{protocol_words} {suite}" if has_several_suites else protocol_words
+        suffix = "-" + (re.sub(r"[^A-Za-z0-9_.]+", "-", words).strip("-.") or "part")
+        suffixes.append(suffix if suffix not in suffixes else f"{suffix}-{len(suffixes) + 1}")
+    return suffixes
