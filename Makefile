@@ -32,7 +32,7 @@ bench: setup  ## the engine beside lm-eval's own, on the same requests; writes r
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
-	$(BIN)/orca-bench check runs/mini/results/orca.json $(foreach b,$(wildcard results/baselines/mini-?.json),--baseline $(b))
+	$(BIN)/orca-bench check mini --baseline results/baselines
 
 breaks: setup  ## deliberate breaks of the mini student, each of which the gate must find
 	$(BIN)/python tests/benchmarks/gate_mini.py

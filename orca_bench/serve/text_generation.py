@@ -36,7 +36,7 @@ class Generator:
         if max_new_tokens < 1:
             raise UserError(
                 f"the prompt has {len(prompt_ids)} tokens and the model's context window {self.window}",
-                where="--instruction",
+                where="INSTRUCTION",
             )
         stream = TextStream(self.tokenizer)
         text, yielded_length = "", 0  # the text that is certain, and how many of its characters were yielded
