@@ -114,6 +114,7 @@ def command(
     engine, max_seconds = engine_config(**engine_options), duration_s(max_time)
 
     from orca_bench import api
+    from orca_bench.cli.console import next_step
     from orca_bench.cli.evaluation_display import EvaluationDisplay
     from orca_bench.cli.interrupts import interruptible
     from orca_bench.cli.result_output import print_results
@@ -140,3 +141,5 @@ def command(
         )
     if results:  # of a launcher's processes, the first one prints for all
         print_results(list(results.values()), output_format)
+        if output_format == "terminal":
+            next_step("page", *(file.path for file in results.values()))

@@ -13,7 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from orca_bench.cli.console import progress_console
 from orca_bench.evaluate.answers.portions import SCORES, Call
-from orca_bench.evaluate.answers.workload import CompletionClock, Workload
+from orca_bench.evaluate.answers.workload import CompletionClock, Workload, count_text
+from orca_bench.report.score_table_formats import format_score
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.tasks import Task
@@ -21,20 +22,19 @@ if TYPE_CHECKING:
 
 
 class EvaluationDisplay:
-    """The progress of an evaluation, on standard error: bars on a terminal, else one line per task and one every half minute.
+    """The progress of an evaluation, on standard error: bars on a terminal, else one line per task and one every minute.
 
-    A bar counts tokens that must be computed, not requests, because time depends on tokens; after it comes how many sent
-    tokens need one computed. After `estimate_after_s` seconds of work it also shows when all tasks will be done. Without a
-    terminal, lines come every `line_interval_s` seconds.
+    A bar counts tokens that must be computed, not requests, because time depends on tokens; beside it stands what is left. After
+    `estimate_after_s` seconds of work it also shows when all tasks will be done. Without a terminal, lines come every
+    `line_interval_s` seconds.
     """
 
-    def __init__(self, line_interval_s: float = 30, estimate_after_s: float = 60):
+    def __init__(self, line_interval_s: float = 60, estimate_after_s: float = 60):
         self._progress = Progress(
             TextColumn("{task.description:<25}"),
             BarColumn(bar_width=10),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[saving]}", style="dim"),
             console=progress_console,
             disable=not progress_console.is_terminal,
         )
@@ -43,9 +43,10 @@ class EvaluationDisplay:
         self._counting_bar: TaskID | None = None
         self._task_bar: TaskID | None = None
         self._clock: CompletionClock | None = None
-        self._protocol = self._title = self._unit = self._request_kind = self._saving_text = ""
+        self._protocol = self._title = self._unit = self._request_kind = ""
         self._tokens_per_unit = 1.0  # a unit is a token that is scored, or a text that is generated
-        self._remaining_units = 0.0  # of the task
+        self._total_units = self._remaining_units = self._cached_units = 0.0  # of the task
+        self._fed_token_count = 0
         self._task_start_s = 0.0
 
     def __enter__(self) -> Self:
@@ -65,7 +66,7 @@ class EvaluationDisplay:
         """The requests of a task are being counted."""
         self._protocol, self._title = protocol, task.title
         if self._counting_bar is None:
-            self._counting_bar = self._progress.add_task("", total=None, left="", saving="")
+            self._counting_bar = self._progress.add_task("", total=None, left="")
         self._progress.update(self._counting_bar, description=f"counting {task.title}", left=f"as {protocol} asks it")
 
     def expect(self, workload: Workload) -> None:
@@ -77,8 +78,9 @@ class EvaluationDisplay:
 
     def begin(self, task: Task, protocol: str) -> None:
         """A task begins."""
-        self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="", saving="")
-        self._protocol, self._title, self._saving_text = protocol, task.title, ""
+        self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="")
+        self._protocol, self._title = protocol, task.title
+        self._total_units = self._remaining_units = self._cached_units = self._fed_token_count = 0
         self._task_start_s = time.monotonic()
 
     def plan(self, call: Call) -> None:
@@ -91,9 +93,7 @@ class EvaluationDisplay:
             call.computed_token_count / unit_count if unit_count else 0,
             unit_count,
         )
-        if is_scored and unit_count:
-            self._saving_text = f"{unit_count:,} tokens computed of {call.fed_token_count:,}"
-        self._progress.update(bar, saving=f"1 in {call.fed_token_count / unit_count:.1f}" if self._saving_text else "")
+        self._total_units, self._cached_units, self._fed_token_count = unit_count, 0, call.fed_token_count
         self._progress.reset(bar, start=True, total=unit_count)
         clock.begin(
             call.answer_kind, call.computed_token_count, is_counted=self._protocol not in clock.uncounted_protocols
@@ -110,22 +110,39 @@ class EvaluationDisplay:
         """So many units were computed by an earlier evaluation."""
         bar, clock = self._bar_and_clock()
         clock.skip(self._request_kind, count * self._tokens_per_unit)
+        self._cached_units += count
         self._advance_bar(bar, count)
 
     def end(self, task: Task, entry: TaskResult) -> None:
         """A task is done; `entry` is its entry in the result."""
         bar, _ = self._bar_and_clock()
-        self._progress.update(bar, completed=self._progress.tasks[bar].total, left="")
+        score_text = format_score(entry.value, entry.stderr, entry.interval)
+        self._progress.update(bar, completed=self._progress.tasks[bar].total, left=score_text)
         self._task_bar = None
         if progress_console.is_terminal:
             return
+        noun = "question" if entry.n == 1 else "questions"
         duration_s = time.monotonic() - self._task_start_s
-        stderr_text = "" if entry.stderr is None else f" ± {100 * entry.stderr:.2f}"
-        score_text = f"{100 * entry.value:.2f}{stderr_text}"
-        saving_text = f" ({self._saving_text})" if self._saving_text else ""
         self.message(
-            f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n} questions, {duration_s:.0f} s{saving_text}"
+            f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n:,} {noun}, {duration_s:.0f} s"
+            f"{self._computed_text()}"
         )
+
+    def _computed_text(self) -> str:
+        """How much of the task was computed, in brackets; nothing where that needs no word."""
+        if self._cached_units and self._cached_units >= self._total_units:
+            return f" (0 {self._unit} computed: all answers were cached)"
+        if self._unit == "texts":
+            return (
+                f" ({self._cached_units:,.0f} of {self._total_units:,.0f} texts were cached)"
+                if self._cached_units
+                else ""
+            )
+        if not self._total_units:
+            return ""
+        cached_text = f", {self._cached_units:,.0f} cached" if self._cached_units else ""
+        computed_units = self._total_units - self._cached_units
+        return f" ({computed_units:,.0f} tokens computed{cached_text}, of {self._fed_token_count:,} in all requests)"
 
     def _bar_and_clock(self) -> tuple[TaskID, CompletionClock]:
         """The bar of the task and the clock; an evaluation calls `expect` and `begin` first."""
@@ -136,9 +153,15 @@ class EvaluationDisplay:
         self._remaining_units -= count
         self._progress.advance(bar, count)
         speed = self._progress.tasks[bar].speed
-        rate_text = f", {_short_count(speed)}/s" if speed else ""
-        remaining_text = f"{_short_count(max(0, self._remaining_units))} {self._unit}"
-        self._progress.update(bar, left=f"{remaining_text}{rate_text}{self._end_sentence(', all ')}")
+        rate_text = f" · {count_text(speed)}/s" if speed else ""
+        self._progress.update(
+            bar, left=f"{self._remaining_text(' · ')}{rate_text}{self._end_sentence(' · all tasks: ')}"
+        )
+
+    def _remaining_text(self, separator: str) -> str:
+        """The share of the task that is done, and how much of it is left."""
+        done_share = 1 - max(0, self._remaining_units) / self._total_units if self._total_units else 0
+        return f"{100 * done_share:.0f} %{separator}{count_text(max(0, self._remaining_units))} {self._unit} left"
 
     def _end_sentence(self, prefix: str) -> str:
         """When all tasks will be done, after the text `prefix`; empty until enough was computed to tell."""
@@ -148,28 +171,22 @@ class EvaluationDisplay:
         return prefix + sentence if sentence else ""
 
     def _print_lines(self) -> None:
-        """In a thread: a line every half minute where there is no terminal, also while one step takes longer."""
+        """In a thread: a line every minute where there is no terminal, also while one step takes longer."""
         while not self._close_event.wait(self._line_interval_s):
             if progress_console.is_terminal:
                 continue
             clock = self._clock
-            if clock is None and self._title:
+            if clock is None and not self._title:
+                self.message("loading the model and the rows")
+            elif clock is None:
                 self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
             if clock is not None and self._task_bar is not None:
-                remaining_text = f"{_short_count(max(0, self._remaining_units))} {self._unit} left"
                 rate_text = (
-                    f", {_short_count(clock.computed_tokens / clock.computing_seconds)} tokens/s"
+                    f", {count_text(clock.computed_tokens / clock.computing_seconds)} tokens/s"
                     if clock.computing_seconds
                     else ""
                 )
                 self.message(
-                    f"{self._protocol} {self._title}: {remaining_text}{rate_text}{self._end_sentence('; all tasks: ')}"
+                    f"{self._protocol} {self._title}: {self._remaining_text(', ')}{rate_text}"
+                    f"{self._end_sentence('; all tasks: ')}"
                 )
-
-
-def _short_count(count: float) -> str:
-    """A count in three digits: 950, 12.3k, 4.56M."""
-    for unit_size, unit in ((1e6, "M"), (1e3, "k")):
-        if count >= unit_size:
-            return f"{count / unit_size:.3g}{unit}"
-    return f"{count:.0f}"

@@ -16,7 +16,7 @@ from orca_bench.errors import Interrupted
 from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding
 from orca_bench.evaluate.answers import work_sharing
 from orca_bench.evaluate.answers.work_sharing import Connection, WorkerPool
-from orca_bench.evaluate.answers.workload import Workload
+from orca_bench.evaluate.answers.workload import Workload, count_text
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
@@ -73,6 +73,7 @@ def _run_protocols(
         workload = Workload()
         for protocol_run in runs_by_protocol.values():
             protocol_run.count(workload)
+        display.message(_heading(config, engine, workload))
         display.expect(workload)
         results_by_protocol: dict[str, Result] = {}
         for protocol_name, protocol_run in runs_by_protocol.items():
@@ -85,6 +86,24 @@ def _run_protocols(
                 )
                 raise Interrupted(f"{earlier_results}{interruption}") from None
     return results_by_protocol
+
+
+def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workload: Workload) -> str:
+    """What is evaluated, in one line: model, size, dtype, device, tasks, requests."""
+    description = engine.model_description
+    parameter_count, task_count = description.get("parameters"), len(config.tasks)
+    model_facts = [
+        *([f"{count_text(parameter_count)} parameters"] if parameter_count else []),
+        *(str(description[key]) for key in ("dtype", "device") if description.get(key)),
+    ]
+    if not model_facts:
+        model_facts = [f"answered by {config.engine_config.base_url or config.engine_config.engine_name}"]
+    protocols_text = " and ".join(config.result_paths_by_protocol)
+    request_text = f", {workload.request_count:,} requests" if workload.request_count else ""
+    return (
+        f"{config.model_name}: {', '.join(model_facts)}; {task_count} {'task' if task_count == 1 else 'tasks'} "
+        f"under {protocols_text}{request_text}"
+    )
 
 
 def run_helper(config: EvaluationConfig, connection: Connection, process_count: int) -> None:

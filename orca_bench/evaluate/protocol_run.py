@@ -79,6 +79,7 @@ class ProtocolRun:
                     where=self.config.engine_config.engine_name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
+            workload.request_count += call.request_count
             workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
             workload.cached_tokens_by_kind[call.answer_kind] += self.harness_model.cached_tokens(call)
             self.prepared_calls_by_task[task.name] = call
@@ -135,12 +136,14 @@ class ProtocolRun:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""
         protocol_name = self.protocol.name
         finished_tasks = ", ".join(task.name for task in self.config.tasks if task.name in self.result.tasks)
-        stored_location = f", stored in {self.output.path}" if finished_tasks else ""
         stop_cause = " by --max-time" if isinstance(stop_reason, OutOfTime) else ""
-        return Interrupted(
-            f"stopped{stop_cause} after {finished_tasks or 'no task'} of protocol {protocol_name}{stored_location}; "
-            "the same command goes on from there"
+        place = (
+            f"after {finished_tasks} of protocol {protocol_name}, stored in {self.output.path}"
+            if finished_tasks
+            else f"before the first task of protocol {protocol_name} was finished"
         )
+        command_text = "the same command without --fresh" if self.config.ignores_cached_answers else "the same command"
+        return Interrupted(f"stopped{stop_cause} {place}; {command_text} goes on from there")
 
 
 @contextlib.contextmanager

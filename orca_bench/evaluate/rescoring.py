@@ -28,7 +28,7 @@ class RescoredTask:
     questions: list[Question]
 
 
-def rescore(
+def rescore_task(
     result: Result, task: Task, numbered_questions: Sequence[NumberedQuestion], task_rows: BenchmarkRows
 ) -> RescoredTask:
     """Make a task's requests again and score its questions again; `numbered_questions` has each with its line number from 1.

@@ -14,7 +14,7 @@ from pathlib import Path
 from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, result_building
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite
-from orca_bench.evaluate.rescoring import NumberedQuestion, rescore
+from orca_bench.evaluate.rescoring import NumberedQuestion, rescore_task
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Task
 from orca_bench.results import consistency
@@ -87,7 +87,7 @@ def _check_task(
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
     elif task_rows is not None:
-        rescored_task = rescore(result, task, numbered_questions, task_rows)
+        rescored_task = rescore_task(result, task, numbered_questions, task_rows)
         questions = rescored_task.questions
         findings += [*rescored_task.findings, _check_warnings(result, task, task_rows)]
         recomputed_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}

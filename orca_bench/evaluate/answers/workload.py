@@ -20,11 +20,13 @@ class Workload:
 
     `total_tokens_by_kind` are all; of texts as many as these may have at most. `cached_tokens_by_kind` are those that an
     earlier run has computed. `uncounted_protocols` names the protocols whose requests are known only when they are sent.
+    `request_count` counts the requests of the other protocols.
     """
 
     total_tokens_by_kind: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
     cached_tokens_by_kind: dict[str, int] = field(default_factory=lambda: {SCORES: 0, TEXTS: 0})
     uncounted_protocols: list[str] = field(default_factory=list)
+    request_count: int = 0
 
     def sentence(self) -> str:
         """What is to be computed, for the user."""
@@ -47,7 +49,7 @@ class CompletionClock:
     """When the work will end, from the time that its tokens took so far.
 
     `read_clock_s` returns seconds, and may be another clock in a test. Only time in which something was computed counts.
-    `tokens_left` are the tokens that are still to be computed, by kind.
+    `remaining_tokens_by_kind` are the tokens that are still to be computed, by kind.
     """
 
     def __init__(self, workload: Workload, read_clock_s: Callable[[], float] = time.monotonic):
@@ -123,6 +125,14 @@ class CompletionClock:
         end_time = time.localtime(time.time() + remaining_seconds)
         date_text = "" if remaining_seconds < 12 * 3600 else time.strftime("%Y-%m-%d ", end_time)
         return f"ends about {date_text}{time.strftime('%H:%M', end_time)}, in {duration_text(remaining_seconds)}"
+
+
+def count_text(count: float) -> str:
+    """A count in three digits: 950, 12.3k, 4.56M, 13.0B."""
+    for unit_size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= unit_size:
+            return f"{count / unit_size:.3g}{unit}"
+    return f"{count:.0f}"
 
 
 def duration_text(duration_s: float) -> str:

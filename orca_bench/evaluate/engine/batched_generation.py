@@ -76,14 +76,14 @@ class Generation:
 
     def run(self) -> Iterator[int]:
         """Continue all prompts to their ends; yields how many have just ended. Raises NonFiniteLogit."""
-        for batch, next_cached_indices in self._batches():
+        for batch, next_cached_indices in self._prompt_batches():
             while self._slots.slot_count - len(self._open_sequences) < len(batch.ended_paths):
-                yield from self._step()
-            yield from self._begin_prompts(batch, next_cached_indices)
+                yield from self._generate_next_tokens()
+            yield from self._begin_prompts_of_batch(batch, next_cached_indices)
         while self._open_sequences:
-            yield from self._step()
+            yield from self._generate_next_tokens()
 
-    def _batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
+    def _prompt_batches(self) -> Iterator[tuple[TreeBatch, list[int]]]:
         """The batches of the prompts' tree, each with the indices that the batch after it needs."""
         # A sequence's last token is not fed: after each prompt comes a token that only fills its position.
         sequences = [ScoredSequence([*prompt, 0], len(prompt)) for prompt in self._prompt_ids]
@@ -93,7 +93,7 @@ class Generation:
             prefix_tree.tree_batches(sequences, self._max_batch_tokens, max_ended_paths)
         )
 
-    def _begin_prompts(self, batch: TreeBatch, next_cached_indices: list[int]) -> Iterator[int]:
+    def _begin_prompts_of_batch(self, batch: TreeBatch, next_cached_indices: list[int]) -> Iterator[int]:
         """Compute a batch of prompts; those that end in it get slots and their first token."""
         first_slot = len(self._open_sequences)
         slot_paths = [(first_slot + i, ended_path.path_indices) for i, ended_path in enumerate(batch.ended_paths)]
@@ -106,9 +106,9 @@ class Generation:
         last_token_indices = torch.tensor(
             [ended_path.path_indices[-1] for ended_path in batch.ended_paths], device=hidden_states.device
         )
-        yield from self._append(first_slot, hidden_states.index_select(0, last_token_indices))
+        yield from self._append_next_tokens(first_slot, hidden_states.index_select(0, last_token_indices))
 
-    def _step(self) -> Iterator[int]:
+    def _generate_next_tokens(self) -> Iterator[int]:
         """Compute one more token of every open sequence."""
         step_attention = StepAttention(
             self._slots,
@@ -122,11 +122,11 @@ class Generation:
         token_positions = torch.tensor(
             [[position] for position in step_attention.positions], device=self._tree_forward.device
         )
-        yield from self._append(
+        yield from self._append_next_tokens(
             0, self._tree_forward.last_hidden(last_token_ids, token_positions, step_attention)[:, -1]
         )
 
-    def _append(self, first_slot: int, hidden_states: torch.Tensor) -> Iterator[int]:
+    def _append_next_tokens(self, first_slot: int, hidden_states: torch.Tensor) -> Iterator[int]:
         """Append the likeliest token to the sequences of the slots from `first_slot` on; those that are finished leave.
 
         `hidden_states` is [sequences, hidden size].

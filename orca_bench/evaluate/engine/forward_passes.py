@@ -152,7 +152,7 @@ class PlainPasses:
 
     # --- the check ------------------------------------------------------------------------------------------------
 
-    def check_and_choose_cache(self, tolerance: float) -> None:
+    def check_and_choose_cache(self, tolerance_nats: float) -> None:
         """Find out whether the model can be evaluated at all, and whether its cache gives what plain passes give.
 
         Raises UserError where the model is not one that predicts each token from those before it.
@@ -175,19 +175,19 @@ class PlainPasses:
             ) from error
         if not bool(first_logprobs.isfinite().all()):
             raise NotFinite(0, float("nan"))
-        if float((first_logprobs[:16] - changed_logprobs[:16]).abs().max()) > tolerance:
+        if float((first_logprobs[:16] - changed_logprobs[:16]).abs().max()) > tolerance_nats:
             raise UserError(
                 "the model's prediction of a token depends on the tokens behind it, or on chance",
                 hint="only causal language models can be evaluated",
             )
         if (
             trimmed_logprobs.shape != first_logprobs[10:].shape
-            or float((trimmed_logprobs - first_logprobs[10:]).abs().max()) > tolerance
+            or float((trimmed_logprobs - first_logprobs[10:]).abs().max()) > tolerance_nats
         ):
             self._output_head_trimmer = _OutputHeadTrimmer(None)
-        self.use_cache = self._cache_agrees(first_random_ids, tolerance)
+        self.use_cache = self._cache_agrees(first_random_ids, tolerance_nats)
 
-    def _cache_agrees(self, prompt_ids: list[int], tolerance: float) -> bool:
+    def _cache_agrees(self, prompt_ids: list[int], tolerance_nats: float) -> bool:
         try:
             new_token_ids = self._generate_with_cache(prompt_ids, 0, lambda sequence_index, token_ids: False, 5)
         except NotFinite:
@@ -196,7 +196,7 @@ class PlainPasses:
             return False
         logprobs = self.log_probabilities([*prompt_ids, *new_token_ids[:-1]], len(prompt_ids) - 1)
         logprob_gaps = logprobs.max(dim=-1).values - logprobs[range(len(new_token_ids)), new_token_ids]
-        return float(logprob_gaps.max()) <= tolerance
+        return float(logprob_gaps.max()) <= tolerance_nats
 
 
 class _OutputHeadTrimmer:
@@ -206,7 +206,7 @@ class _OutputHeadTrimmer:
         self._first_position = 0
         output_head = None if model is None else model.get_output_embeddings()
         if output_head is not None:
-            output_head.register_forward_pre_hook(self._trim)
+            output_head.register_forward_pre_hook(self._trim_positions)
 
     @contextmanager
     def trim_before(self, first_position: int) -> Iterator[None]:
@@ -217,7 +217,7 @@ class _OutputHeadTrimmer:
         finally:
             self._first_position = 0
 
-    def _trim(self, output_head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def _trim_positions(self, output_head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not self._first_position or not inputs or inputs[0].dim() != 3:
             return None
         return (inputs[0][:, self._first_position :], *inputs[1:])

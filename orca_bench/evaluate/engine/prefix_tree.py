@@ -30,7 +30,7 @@ class TokenSpan:
     ancestor_indices: list[int]
 
 
-class Targets(NamedTuple):
+class ScoredTargets(NamedTuple):
     """What is scored of one sequence in one batch.
 
     `sequence_index` is the sequence's. After each of `preceding_indices` the token of `target_ids` at the same place is scored.
@@ -63,7 +63,7 @@ class TreeBatch:
     token_ids: list[int] = field(default_factory=list)
     token_depths: list[int] = field(default_factory=list)
     token_spans: list[TokenSpan] = field(default_factory=list)
-    scored_targets: list[Targets] = field(default_factory=list)
+    scored_targets: list[ScoredTargets] = field(default_factory=list)
     ended_paths: list[EndedPath] = field(default_factory=list)
 
     def subtree_ends(self) -> npt.NDArray[np.int64]:
@@ -204,7 +204,7 @@ def _add_scored_targets(
     is_complete = len(path_indices) == len(sequence.token_ids) - 1
     if preceding_indices or is_complete:
         batch.scored_targets.append(
-            Targets(
+            ScoredTargets(
                 sequence_index,
                 preceding_indices,
                 sequence.token_ids[next_scored_depth + 1 : len(path_indices) + 1],

@@ -135,19 +135,19 @@ def _check_branches(
     zero where there is no way from one token to another.
     """
     sibling_ids[0] = other_sibling_ids[0] = branch_ids[0] - 1  # the branch comes after them in the batch
-    batch = _batch(prefix_ids, sibling_ids, branch_ids)
+    batch = _batch_of_tails(prefix_ids, sibling_ids, branch_ids)
     expected_hidden_states = _last_hidden_states(engine, batch, len(branch_ids))
     largest_hidden_value = float(expected_hidden_states.abs().max())
     sibling_difference = float(
         (
             expected_hidden_states
-            - _last_hidden_states(engine, _batch(prefix_ids, other_sibling_ids, branch_ids), len(branch_ids))
+            - _last_hidden_states(engine, _batch_of_tails(prefix_ids, other_sibling_ids, branch_ids), len(branch_ids))
         )
         .abs()
         .max()
     )
     position_difference = float(
-        (expected_hidden_states - _last_hidden_states(engine, _batch(prefix_ids, branch_ids), len(branch_ids)))
+        (expected_hidden_states - _last_hidden_states(engine, _batch_of_tails(prefix_ids, branch_ids), len(branch_ids)))
         .abs()
         .max()
     )
@@ -162,7 +162,7 @@ def _check_branches(
         _check_gradient(engine, batch, slice(len(prefix_ids), len(prefix_ids) + len(sibling_ids)), len(branch_ids))
 
 
-def _batch(prefix_ids: list[int], *tail_ids: list[int]) -> TreeBatch:
+def _batch_of_tails(prefix_ids: list[int], *tail_ids: list[int]) -> TreeBatch:
     (batch,) = prefix_tree.tree_batches(
         [ScoredSequence([*prefix_ids, *ids, 0], len(prefix_ids)) for ids in tail_ids], 1000
     )

@@ -52,7 +52,7 @@ class TreeEngine:
         max_cache_tokens: int | None = None,
     ):
         self.model = model.eval()
-        self.device = _device(model)
+        self.device = _input_device(model)
         self.attention_method = attention_method or ("runs" if self.device.type == "cpu" else "mask")
         self.plain_passes = PlainPasses(model, self.device)
         self.computation_path = "tree"
@@ -139,7 +139,7 @@ class TreeEngine:
         for batch, next_cached_indices in prefix_tree.with_next_cached_indices(batches):
             hidden_states, cached_path = self.tree_forward.compute_batch(batch, cached_path, next_cached_indices)
             answers_by_index: dict[int, LogLikelihood] = {}
-            for position, score, is_complete in self._scores(batch, hidden_states):
+            for position, score, is_complete in self._score_targets(batch, hidden_states):
                 index = sequence_indices[position]
                 partial_answer = partial_answers_by_index.pop(index, LogLikelihood(0.0, True))
                 answer = LogLikelihood(
@@ -150,7 +150,9 @@ class TreeEngine:
                 (answers_by_index if is_complete else partial_answers_by_index)[index] = answer
             yield answers_by_index, len(batch.token_ids)
 
-    def _scores(self, batch: TreeBatch, hidden_states: torch.Tensor) -> Iterator[tuple[int, LogLikelihood, bool]]:
+    def _score_targets(
+        self, batch: TreeBatch, hidden_states: torch.Tensor
+    ) -> Iterator[tuple[int, LogLikelihood, bool]]:
         """(number of the sequence, score of its targets, whether it is complete) of each sequence with targets in a batch."""
         if not batch.scored_targets:
             return
@@ -331,7 +333,7 @@ def load_engine(folder: str, dtype: str = "auto", device_map: str | None = None)
     return TreeEngine(model), tokenizer
 
 
-def _device(model: PreTrainedModel) -> torch.device:
+def _input_device(model: PreTrainedModel) -> torch.device:
     """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
     embeddings = model.get_input_embeddings()
     device = embeddings.weight.device

@@ -46,26 +46,26 @@ def instances_of(task: Task, protocol: RequestProtocol, documents: Sequence[Docu
 
 
 def protocol_tasks(
-    task_names: str,
-    protocol_name: str,
-    benchmarks_folder: Path | None = None,
-    question_limit: int | None = None,
-    system_id_or_text: str = "5",
+    names: str,
+    protocol: str,
+    benchmarks: Path | None = None,
+    limit: int | None = None,
+    system: str = "5",
 ) -> list[ProtocolTask]:
     """Tasks for `lm_eval.simple_evaluate(model, tasks=…)` with any of lm-eval's models.
 
-    `task_names` is `all` or a comma-separated list, `protocol_name` is leaderboard or orca (`system_id_or_text`: a message's id
-    or a text); without `benchmarks_folder`, rows come from the hub. Such a model makes tokens of the strings by its own rules:
+    `names` is `all` or a comma-separated list, `protocol` is leaderboard or orca (`system`: a message's id
+    or a text); without `benchmarks`, rows come from the hub. Such a model makes tokens of the strings by its own rules:
     the leaderboard's numbers need `add_bos_token=False`, and only `orca-bench eval` tokenizes the Orca prompt as training does.
     """
-    request_protocol = protocols.protocol_by_name(protocol_name, system_message(system_id_or_text))
+    request_protocol = protocols.protocol_by_name(protocol, system_message(system))
     return [
         harness_task
-        for task in select(task_names)
+        for task in select(names)
         for harness_task in as_harness_tasks(
             task,
             request_protocol,
-            request_protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks_folder), question_limit),
+            request_protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks), limit),
         )
     ]
 

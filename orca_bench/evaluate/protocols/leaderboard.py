@@ -23,7 +23,7 @@ from orca_bench.evaluate.protocols.protocol import (
 from orca_bench.evaluate.tasks import GENERATION_TASKS
 from orca_bench.evaluate.tasks.task import GenerationTask, Row, Score, Task, as_choice_task
 
-COMMIT = "b281b0921b636bc36ad05c0b0b0763bd6dd43463"
+HARNESS_COMMIT = "b281b0921b636bc36ad05c0b0b0763bd6dd43463"
 
 
 class Leaderboard:
@@ -47,16 +47,16 @@ class Leaderboard:
         return {
             "name": self.name,
             "version": self.version,
-            "harness": f"lm-evaluation-harness {COMMIT}",
+            "harness": f"lm-evaluation-harness {HARNESS_COMMIT}",
             "tokens": "no BOS; context and continuation encoded together, cut where the context's own tokens end",
             "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
         }
 
     def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
         """The documents of a task in the harness's order, with the few-shot examples that it drew."""
-        return documents_of(task, rows, question_limit, self._requests)
+        return documents_of(task, rows, question_limit, self._requests_of_row)
 
-    def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
+    def _requests_of_row(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         if isinstance(task, GenerationTask):
             stop_strings = task.leaderboard_text_rules.stop_strings
             yield Request(
@@ -69,10 +69,10 @@ class Leaderboard:
             yield Request(context, continuation)
 
     def score(self, task: Task, document: Document, answers: Sequence[Answer]) -> Score:
-        """The task's metric; all metrics that the harness gave for the document stand in `extra`.
+        """The task's metric; all metrics that the harness gave for the document stand in `extra_fields`.
 
         A text is scored as it is: the answering part has cut it at the stop strings. Where tokens were removed from its
-        start, the score of the full text stands in `extra` too.
+        start, the score of the full text stands in `extra_fields` too.
         """
         if not isinstance(task, GenerationTask):
             return as_choice_task(task).harness_score(document.row, [answer.log_probability for answer in answers])

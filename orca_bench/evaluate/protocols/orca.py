@@ -58,9 +58,9 @@ class Orca:
 
     def documents(self, task: Task, rows: BenchmarkRows, question_limit: int | None) -> list[Document]:
         """The documents of a task, in the leaderboard's order and with its few-shot examples."""
-        return documents_of(task, rows, question_limit, self._requests)
+        return documents_of(task, rows, question_limit, self._requests_of_row)
 
-    def _requests(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
+    def _requests_of_row(self, task: Task, row: Row, preceding_text: str) -> Iterator[Request]:
         fixed_prefix_characters = len(prompt.fixed_prefix(self.system_text))
         if isinstance(task, GenerationTask):
             # After few-shot examples a model that is not tuned writes the next example, with or without the header of a turn.

@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Probe:
+class ServerProbe:
     """A server's answer to a fixed request, which tells models apart.
 
     `log_probability` is a log-probability in nats, None where the server is not asked to score; `generated_text` is then what
@@ -80,7 +80,7 @@ class ServerEngine:
         """Cancel the requests that are under way."""
         self._endpoint.close()
 
-    def check(self, needs_scores: bool = True, stop_ids: Sequence[int] = ()) -> Probe:
+    def check(self, needs_scores: bool = True, stop_ids: Sequence[int] = ()) -> ServerProbe:
         """Find out which parameters the server takes, and with `needs_scores` whether it can score token ids.
 
         A text is to end at any of `stop_ids`, where the server takes such a parameter. Raises UserError where the server cannot
@@ -107,14 +107,14 @@ class ServerEngine:
         except RequestRefused:
             choice = self._endpoint.run(self._complete(prompt_ids, is_first_request=True, max_tokens=probe_tokens))
         if not needs_scores:
-            return Probe(None, choice.text)
+            return ServerProbe(None, choice.text)
         # Several, because a token that the server adds in front cannot be noticed where it leaves out an end of text.
         sequences = [
             ScoredSequence(probe_ids, 1)
             for probe_ids in (prompt_ids, prompt_ids[1:4], prompt_ids[4:])
             if len(probe_ids) > 1
         ]
-        return Probe(self.log_likelihoods(sequences)[0].log_probability, None)
+        return ServerProbe(self.log_likelihoods(sequences)[0].log_probability, None)
 
     @property
     def difference_sentences(self) -> list[str]:

@@ -17,10 +17,12 @@ GENERATION_TASKS: tuple[GenerationTask, ...] = tuple(task for task in SUITE if i
 __all__ = ["GENERATION_TASKS", "SUITE", "GenerationTask", "Score", "Task", "select"]
 
 
-def select(names: str) -> list[Task]:
+def select(task_names: str) -> list[Task]:
     """The tasks of a comma-separated list, in the suite's order; `all` is all of them. Raises UserError for other names."""
-    names_without_spaces = [name.strip() for name in names.split(",") if name.strip()]
+    names_without_spaces = [task_name.strip() for task_name in task_names.split(",") if task_name.strip()]
     if not names_without_spaces:
         raise UserError("no task named", where="--tasks", hint=f"all, or some of {', '.join(suite.TASK_BY_NAME)}")
-    selected_names = {suite.task_facts(name, "--tasks").name for name in names_without_spaces if name != "all"}
+    selected_names = {
+        suite.task_facts(task_name, "--tasks").name for task_name in names_without_spaces if task_name != "all"
+    }
     return [task for task in SUITE if "all" in names_without_spaces or task.name in selected_names]

@@ -16,7 +16,7 @@ _PUNCTUATION_CHARACTERS = frozenset(string.punctuation)
 # What parts the spans of an answer: ", " as the examples join them, "; ", " and ". Not the comma of 1,000.
 _SPAN_SEPARATOR = re.compile(r"[,;]\s+|,(?!\d)|(?<=\s)and\s+", re.IGNORECASE)
 _LEADING_AND = re.compile(r"^(?:and\b\s*)+")
-_DASHES = re.compile("[\u2010-\u2015\u2212]")
+_DASH_PATTERN = re.compile("[\u2010-\u2015\u2212]")
 _NUMBER_WITH_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
@@ -170,13 +170,13 @@ def _bag_f1(predicted_bag: set[str], gold_bag: set[str]) -> float:
 
 def _normalize_span(text: str) -> str:
     """Lower case, punctuation and articles out, numbers in one form, single spaces; hyphens part words."""
-    return " ".join(_words(re.split(" |-", text))).strip()
+    return " ".join(_normalize_words(re.split(" |-", text))).strip()
 
 
 def _normalize_span_leniently(text: str) -> str:
     """As `_normalize_span`, but punctuation at the ends of words is taken off first, and all dashes are hyphens."""
-    tokens = (_strip_signs(token) for token in re.split(r"[\s-]", _DASHES.sub("-", text)))
-    return " ".join(_words(map(_number_or_word, tokens))).strip()
+    tokens = (_strip_signs(token) for token in re.split(r"[\s-]", _DASH_PATTERN.sub("-", text)))
+    return " ".join(_normalize_words(map(_number_or_word, tokens))).strip()
 
 
 def _strip_signs(token: str) -> str:
@@ -195,7 +195,7 @@ def _number_or_word(token: str) -> str:
     return token if _is_number(token) else "".join(c for c in token if not unicodedata.category(c).startswith("P"))
 
 
-def _words(tokens: Iterable[str]) -> Iterable[str]:
+def _normalize_words(tokens: Iterable[str]) -> Iterable[str]:
     for word in map(str.lower, tokens):
         if not _is_number(word):
             word = "".join(character for character in word if character not in _PUNCTUATION_CHARACTERS)

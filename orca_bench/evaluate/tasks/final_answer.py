@@ -37,13 +37,13 @@ _MARK_TO_NUMBER_GAP = re.compile(
     r"(?:\\[A-Za-z]+|\b[A-Za-z]\s*=|\b(?:about|approximately|around|exactly|just|only|simply|therefore|thus|hence|equal to|"
     r"equals|now|then|a total of|US|USD|EUR|GBP|Rs|INR)\b|-(?!\s?[$£€¥₹]?-?\.?[0-9])|[^\w\-.!?;]){0,40}"
 )
-_EQUATION = re.compile(
+_EQUATION_PATTERN = re.compile(
     r"(?:(?!\b(?:since|because|as|where|when|if|and|so|but)\b)[^,;:(\n=]){0,80}?"
     r"(?:[-+*/×÷·]|%\s*of\b|\bx\b|(?<=[0-9])x(?=[0-9]))[^,;:\n=]{0,80}="
 )
-_LIST_ITEM = re.compile(r"[.):]\s+[A-Za-z]")
-_SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+|\n")
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n\s*\n|$")
+_LIST_ITEM_PATTERN = re.compile(r"[.):]\s+[A-Za-z]")
+_SENTENCE_BREAK_PATTERN = re.compile(r"(?<=[.!?])\s+|\n")
+_SENTENCE_END_PATTERN = re.compile(r"[.!?](?=\s|$)|\n\s*\n|$")
 
 _MAX_SENTENCE_CHARACTERS = 400
 
@@ -74,7 +74,7 @@ def final_number(text: str) -> tuple[str | None, str]:
         ("boxed", _number_after_last(text, _BOXED_MARK, _number_directly_after)),
         ("answer sentence", _number_after_last(text, _ANSWER_IS_MARK, _number_in_sentence)),
         ("bold", _number_after_last(text, _BOLD_MARK, _number_in_bold)),
-        ("last equation", _number_after_equals(_SENTENCE_BREAK.split(text.strip())[-1])),
+        ("last equation", _number_after_equals(_SENTENCE_BREAK_PATTERN.split(text.strip())[-1])),
         ("last number", _last_number(text)),
     )
     return next(((number, rule) for rule, number in numbers_by_rule if number is not None), (None, _NO_NUMBER_RULE))
@@ -126,7 +126,7 @@ def _number_directly_after(text: str, text_position: int) -> str | None:
     number_match = _number_at(text, text_position)
     if number_match is None or _begins_list(text, text_position, number_match):
         return None
-    if _EQUATION.match(text, number_match.end()):
+    if _EQUATION_PATTERN.match(text, number_match.end()):
         return _number_after_equals(_sentence_from(text, number_match.start())) or _number_text(number_match)
     return _number_text(number_match)
 
@@ -141,7 +141,7 @@ def _begins_list(text: str, text_position: int, number_match: re.Match[str]) -> 
     return (
         "\n" in text[text_position : number_match.start()]
         and number_match[0] == "1"
-        and bool(_LIST_ITEM.match(text, number_match.end()))
+        and bool(_LIST_ITEM_PATTERN.match(text, number_match.end()))
     )
 
 
@@ -152,7 +152,9 @@ def _number_after_hashes(text: str) -> str | None:
         number_match = _number_at(text, text_position)
         if number_match is None or "\n" in text[text_position : number_match.start()]:
             continue
-        is_heading = _LIST_ITEM.match(text, number_match.end()) and (len(mark_ends) > 1 or number_match[0] == "1")
+        is_heading = _LIST_ITEM_PATTERN.match(text, number_match.end()) and (
+            len(mark_ends) > 1 or number_match[0] == "1"
+        )
         if not is_heading:
             return _number_directly_after(text, text_position)
     return None
@@ -160,7 +162,7 @@ def _number_after_hashes(text: str) -> str | None:
 
 def _sentence_from(text: str, text_position: int) -> str:
     """The sentence that continues at a position, as far as _SENTENCE characters."""
-    end_match = _SENTENCE_END.search(
+    end_match = _SENTENCE_END_PATTERN.search(
         text, text_position, text_position + _MAX_SENTENCE_CHARACTERS
     )  # the end of the text, if no other
     return text[text_position : end_match.start() if end_match else None]
@@ -183,4 +185,8 @@ def _number_after_equals(sentence: str) -> str | None:
 
 def _number_in_bold(text: str, text_position: int) -> str | None:
     number_match = _number_at(text, text_position)
-    return None if number_match is None or _LIST_ITEM.match(text, number_match.end()) else _number_text(number_match)
+    return (
+        None
+        if number_match is None or _LIST_ITEM_PATTERN.match(text, number_match.end())
+        else _number_text(number_match)
+    )

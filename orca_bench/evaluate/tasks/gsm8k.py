@@ -52,7 +52,7 @@ class Gsm8k(GenerationTask):
     def score_text(self, row: Row, text: str) -> Score:
         """Right where the number that the text gives as its answer has the value of the gold one.
 
-        Which rule of `final_number` applied stands in `extra`.
+        Which rule of `final_number` applied stands in `extra_fields`.
         """
         gold = marked_answer(row["answer"])
         prediction, rule = final_number(text)

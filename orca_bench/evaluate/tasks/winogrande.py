@@ -16,7 +16,7 @@ class Winogrande(ChoiceTask):
 
     def question(self, row: Row) -> str:
         """The sentence up to the blank, with the right option in it."""
-        return self._fill(row, row["option" + row["answer"]])
+        return self._fill_blank(row, row["option" + row["answer"]])
 
     def target(self, row: Row) -> str:
         """The rest of the sentence after the blank."""
@@ -24,7 +24,7 @@ class Winogrande(ChoiceTask):
 
     def question_continuation_pairs(self, row: Row) -> list[tuple[str, str]]:
         """(the sentence up to the blank with an option in it, the rest of the sentence) of each option."""
-        return [(self._fill(row, option), self.target(row)) for option in self.choices(row)]
+        return [(self._fill_blank(row, option_text), self.target(row)) for option_text in self.choices(row)]
 
     def harness_requests(self, row: Row, preceding_text: str) -> list[tuple[str, str]]:
         """As `ChoiceTask.harness_requests`, with a slip of b281b092 (tasks/winogrande.py).
@@ -47,8 +47,8 @@ class Winogrande(ChoiceTask):
         return int(row["answer"]) - 1
 
     @staticmethod
-    def _fill(row: Row, option: str) -> str:
-        return row["sentence"][: row["sentence"].index("_")] + option
+    def _fill_blank(row: Row, option_text: str) -> str:
+        return row["sentence"][: row["sentence"].index("_")] + option_text
 
 
 TASK = Winogrande()

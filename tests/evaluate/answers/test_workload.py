@@ -170,9 +170,9 @@ def test_without_a_terminal_the_time_left_is_printed_again_and_again_also_in_a_l
         display.expect(Workload({SCORES: 2 * call.computed_token_count, TEXTS: 0}))
         display.begin(task, "orca")
         display.plan(call)
-        wait_for(2, r"MMLU: 4\.9k tokens left$")  # nothing was timed yet
+        wait_for(2, r"MMLU: 0 %, 4\.9k tokens left$")  # nothing was timed yet
         display.advance(call.computed_token_count // 2)
-        wait_for(2, r"MMLU: 2\.45k tokens left, .*; all tasks: ends about \d\d:\d\d, in \d+ s")
+        wait_for(2, r"MMLU: 50 %, 2\.45k tokens left, .*; all tasks: ends about \d\d:\d\d, in \d+ s")
     assert f"to compute: {2 * call.computed_token_count:,} tokens of log-likelihoods" in lines
 
 
@@ -182,7 +182,7 @@ def test_out_of_time_it_ends_cleanly_and_the_same_command_goes_on(tiny_model, mi
     assert whole.returncode == 0 and re.search(r"^to compute: [\d,]+ tokens of log-likelihoods$", whole.stderr, re.M)
     stopped = command(*eval_, "--out", "parts/r.json", "--max-time", "0.001")
     assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
-    assert "interrupted: stopped by --max-time after " in stopped.stderr
+    assert "interrupted: stopped by --max-time before the first task of protocol orca was finished; " in stopped.stderr
     assert "the same command goes on from there" in stopped.stderr
     rest = command(*eval_, "--out", "parts/r.json", "--max-time", "1h")
     assert rest.returncode == 0 and re.search(r"[\d,]+ tokens were cached by an earlier run", rest.stderr)
