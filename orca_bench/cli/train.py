@@ -47,14 +47,28 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
       orca-bench train recipes/7b.yaml -o data.records='[my.jsonl]' -o model.base=/models/open_llama_7b
       deepspeed --num_gpus 8 --module orca_bench train recipes/13b.yaml
     """
-    from orca_bench import api
+    from orca_bench import api, launcher_environment
     from orca_bench.cli.training_display import TrainingConsole
 
     loaded = api.load_recipe(recipe, overrides, runs)
     if dry_run:
         _print_plan(loaded)
     else:
-        api.train(loaded, runs=runs, fresh=fresh, launcher=launcher, display=TrainingConsole())
+        run = api.train(loaded, runs=runs, fresh=fresh, launcher=launcher, display=TrainingConsole())
+        if launcher_environment.rank() == 0:
+            _print_next_step(loaded, run.model, runs)
+
+
+def _print_next_step(recipe: Recipe, model: Path, runs: Path) -> None:
+    """The command that evaluates the model; on the mini suite where the records are those of the embedded default."""
+    from orca_bench import mini
+    from orca_bench.api import DEFAULT_RUNS_FOLDER
+    from orca_bench.cli.console import next_step
+
+    is_mini = all(mini.is_embedded_file(Path(name), runs) for name in recipe.data.records)
+    words: list[object] = ["eval", "--model", model, "--tasks", "all"]
+    words += ["--benchmarks", mini.EMBEDDED_BENCHMARKS] if is_mini else []
+    next_step(*words, *(["--runs", runs] if runs != DEFAULT_RUNS_FOLDER else []))
 
 
 def _print_plan(recipe: Recipe) -> None:

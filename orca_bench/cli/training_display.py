@@ -33,9 +33,11 @@ class TrainingConsole:
         examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan
         console.print(
             f"{encoding_report.record_count:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained_token_counts.sum()):,} trained; {plan.step_count:,} steps; "
+            f"{int(examples.trained_token_counts.sum()):,} trained; {_steps_text(plan.step_count)}; "
             f"{prepared.parameter_count:,} parameters"
         )
+        for remark in plan.remarks():
+            console.print(remark)
         for source in prepared.sources:
             for remark in source.remarks:
                 console.print(remark)
@@ -54,13 +56,17 @@ class TrainingConsole:
             )
 
 
+def _steps_text(step_count: int) -> str:
+    return f"{step_count:,} {'step' if step_count == 1 else 'steps'}"
+
+
 def show_plan(prepared: PreparedRun) -> None:
     """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
     train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
     console.print(
-        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {plan.step_count:,} steps of "
+        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {_steps_text(plan.step_count)} of "
         f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
-        f"{plan.warmup_step_count:,} of them warm-up ({train.warmup}) to {train.lr:g}"
+        f"{min(plan.warmup_step_count, plan.step_count):,} of them warm-up ({train.warmup}) to {train.lr:g}"
     )
     _show_memory(prepared.memory_estimate, train.processes, train.zero_stage)
 

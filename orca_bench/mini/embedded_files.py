@@ -22,9 +22,13 @@ from orca_bench.mini import corpus
 VOCABULARY_SIZE = 1024
 
 
+#: The folder below the runs.
+FOLDER_NAME = "mini-files"
+
+
 def materialize(runs_folder: Path) -> dict[str, Path]:
     """Make the files where they are absent; returns their paths by name (`mini:records`, …). The same bytes each time."""
-    folder = runs_folder / "mini-files"
+    folder = runs_folder / FOLDER_NAME
     path_by_name = {
         "mini:records": folder / "records.jsonl",
         "mini:tokenizer": folder / "tokenizer.model",

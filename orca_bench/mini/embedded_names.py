@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orca_bench.errors import UserError, Where
-from orca_bench.mini.embedded_files import materialize
+from orca_bench.mini.embedded_files import FOLDER_NAME, materialize
 from orca_bench.recipe import Recipe
 
 #: How the name of an embedded file begins. Alone, it names the embedded benchmark rows.
@@ -40,6 +40,11 @@ def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
     model = recipe.model.model_copy(update={"tokenizer": None if tokenizer is None else resolve(tokenizer)})
     data = recipe.data.model_copy(update={"records": [resolve(name) for name in records]})
     return recipe.model_copy(update={"model": model, "data": data})
+
+
+def is_embedded_file(path: Path, runs_folder: Path) -> bool:
+    """Whether a path is one that `resolve_recipe` has put in place of a `mini:` name."""
+    return path.parent == runs_folder / FOLDER_NAME
 
 
 def resolve_benchmarks(benchmarks_option: Path | None, runs_folder: Path) -> Path | None:

@@ -43,6 +43,24 @@ class BatchPlan:
         """Steps until the peak learning rate: a share of the run, but at least `warmup_min_steps`."""
         return max(self.train_section.warmup_min_steps, int(self.step_count * self.train_section.warmup_ratio))
 
+    def remarks(self) -> list[str]:
+        """What somebody who wrote the recipe may not expect of the number of steps, in sentences for the user."""
+        train, step_count, warmup_step_count = self.train_section, self.step_count, self.warmup_step_count
+        remarks = []
+        steps_text = f"{step_count:,} {'step' if step_count == 1 else 'steps'}"
+        if train.max_steps is not None and train.max_steps > step_count:
+            epochs_text = "one epoch ends" if train.epochs == 1 else f"{train.epochs} epochs end"
+            remarks.append(
+                f"{epochs_text} after {steps_text}, before train.max_steps {train.max_steps:,}: "
+                "raise train.epochs to train longer"
+            )
+        if warmup_step_count >= step_count:
+            remarks.append(
+                f"warm-up takes {warmup_step_count:,} steps, and the run has {steps_text}: the learning rate does not reach "
+                f"train.lr {train.lr:g}; lower train.warmup_min_steps or train.warmup_ratio"
+            )
+        return remarks
+
     @cached_property
     def _example_order(self) -> np.ndarray:
         batch_place_count = self.step_count * self.train_section.global_batch

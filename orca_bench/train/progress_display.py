@@ -15,12 +15,16 @@ from orca_bench.train.step_metrics import StepMetrics
 if TYPE_CHECKING:
     from rich.console import Console
 
+_FIRST_NUMBERS = "loss –"  # before a step is done
 _LINE_INTERVAL_S = 10.0  # where there is no terminal
 
 
 @contextmanager
-def training_progress(run_name: str, step_count: int) -> Iterator[Callable[[StepMetrics], None]]:
-    """Yield a function that takes each step's metrics and shows them; `run_name` is the run's."""
+def training_progress(run_name: str, step_count: int, steps_done: int = 0) -> Iterator[Callable[[StepMetrics], None]]:
+    """Yield a function that takes each step's metrics and shows them; `run_name` is the run's.
+
+    `steps_done` are those of the checkpoint that the run continues from, where the bar begins.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -39,20 +43,22 @@ def training_progress(run_name: str, step_count: int) -> Iterator[Callable[[Step
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  lr {task.fields[lr]:.2e}  {task.fields[rate]:,.0f} tok/s"),
+        TextColumn("{task.fields[numbers]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(run_name, total=step_count, loss=float("nan"), lr=0.0, rate=0.0)
+        task = progress.add_task(run_name, total=step_count, completed=steps_done, numbers=_FIRST_NUMBERS, start=True)
 
         def show_metrics(metrics: StepMetrics) -> None:
-            progress.update(
-                task, completed=metrics.step, loss=metrics.loss, lr=metrics.lr, rate=metrics.tokens_per_second
-            )
+            progress.update(task, completed=metrics.step, numbers=_numbers_text(metrics))
 
         yield show_metrics
+
+
+def _numbers_text(metrics: StepMetrics) -> str:
+    return f"loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  {metrics.tokens_per_second:,.0f} tok/s"
 
 
 class _PlainLineDisplay:
@@ -70,7 +76,6 @@ class _PlainLineDisplay:
         self._last_line_s = now_s
         remaining_s = (now_s - self._start_s) / (metrics.step - self._first_step) * (self._steps - metrics.step)
         self._console.print(
-            f"step {metrics.step}/{self._steps}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  "
-            f"{metrics.tokens_per_second:,.0f} tok/s  {remaining_s:,.0f} s left",
+            f"step {metrics.step}/{self._steps}  {_numbers_text(metrics)}  {remaining_s:,.0f} s left",
             highlight=False,
         )

@@ -226,6 +226,12 @@ def newest_checkpoint(checkpoints: Path) -> Path | None:
     return max((path for path in checkpoints.glob("step-*") if path.name <= latest_name), default=None)
 
 
+def newest_checkpoint_step(checkpoints: Path) -> int:
+    """How many steps are done in the newest whole checkpoint; 0 where there is none."""
+    checkpoint = newest_checkpoint(checkpoints)
+    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+
+
 def _is_recipe(path: Path) -> bool:
     try:
         recipe_file.read_recipe_file(path)

@@ -6,6 +6,7 @@ order of the steps, the launcher's other processes and the messages are a matter
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from orca_bench.errors import UserError, check_choice
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
-from orca_bench.train.run_folder import Run
+from orca_bench.train.run_folder import Run, newest_checkpoint_step
 from orca_bench.train.run_setup import PreparedRun
 
 #: The programs that start the processes of a training.
@@ -86,6 +87,7 @@ def train_recipe(
             launcher_ranks.announce_prepared_run(store, run)
     else:
         launcher_ranks.wait_for_prepared_run(store, run)
+    start_s = time.monotonic()
     run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
         export_metadata = read_json(run.model / "orca_bench.json")
@@ -93,8 +95,15 @@ def train_recipe(
             display.message(
                 f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
             )
-        display.message(f"trained: {run.model}  ({run.manifest['seconds']:.0f} s)")
+        display.message(f"trained: {run.model} ({_time_text(time.monotonic() - start_s, run.manifest['seconds'])})")
     return run
+
+
+def _time_text(seconds: float, seconds_of_all_calls: float) -> str:
+    """The time of this call, and where the run was continued, that of all its calls."""
+    own_text, all_text = f"{seconds:.0f} s", f"{seconds_of_all_calls:.0f} s"
+    is_continued = seconds_of_all_calls > seconds + 1
+    return f"{own_text}, {all_text} in all" if is_continued else own_text
 
 
 def is_recipe_trained(run: Run, recipe: Recipe) -> bool:
@@ -119,7 +128,8 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if is_continued:
-        display.message("continuing from the newest checkpoint")
+        steps_done = newest_checkpoint_step(run.checkpoints_folder)
+        display.message(f"continuing from step {steps_done} of {prepared.plan.step_count}")
 
 
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:

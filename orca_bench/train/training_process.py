@@ -19,7 +19,7 @@ from orca_bench import child_processes, launcher_environment, library_settings, 
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
 from orca_bench.train.divergence import Diverged, divergence_message
-from orca_bench.train.run_folder import Run, newest_checkpoint
+from orca_bench.train.run_folder import Run, newest_checkpoint, newest_checkpoint_step
 
 if TYPE_CHECKING:
     from orca_bench.train.step_metrics import StepMetrics
@@ -89,7 +89,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         engine = engines.start_engine(recipe, tokenizer)
     shows_steps_here = shows_steps and torch.distributed.get_rank() == 0
     progress_display: AbstractContextManager[Callable[[StepMetrics], None]] = (
-        training_progress(recipe.name, plan.step_count)
+        training_progress(recipe.name, plan.step_count, newest_checkpoint_step(run.checkpoints_folder))
         if shows_steps_here
         else contextlib.nullcontext(lambda metrics: None)
     )

@@ -18,14 +18,19 @@ from waiting import PATIENCE_S
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def run_on_terminal(folder: Path, *words: object, columns: int = 100, text_input: str = "") -> tuple[int, str]:
+def run_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[int, str]:
     """Run `orca-bench WORDS` in a folder on a terminal of this width; returns its exit code and all that it showed."""
+    return run_python_on_terminal(folder, "-m", "orca_bench", *words, columns=columns)
+
+
+def run_python_on_terminal(folder: Path, *words: object, columns: int = 100) -> tuple[int, str]:
+    """The same of `python WORDS`."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = os.environ | OFFLINE | {"TERM": "xterm-256color"}
     environment.pop("COLUMNS", None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "orca_bench", *map(str, words)],
+        [sys.executable, *map(str, words)],
         cwd=folder,
         env=environment,
         stdin=follower,
@@ -34,8 +39,6 @@ def run_on_terminal(folder: Path, *words: object, columns: int = 100, text_input
         start_new_session=True,
     )
     os.close(follower)
-    if text_input:
-        os.write(leader, text_input.encode())
     chunks, deadline = [], time.monotonic() + PATIENCE_S
     try:
         while time.monotonic() < deadline:

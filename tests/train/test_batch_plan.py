@@ -75,3 +75,17 @@ def test_memory_is_divided_by_the_zero_stage():
     assert states(zero_stage=1) == pytest.approx(4e9 + 12e9 / 8)
     assert states(zero_stage=2) == pytest.approx(2e9 + 14e9 / 8)
     assert states(zero_stage=3) == pytest.approx(16e9 / 8)
+
+
+def test_what_the_number_of_steps_does_to_the_recipe_is_said():
+    options = {"epochs": 1, "warmup_min_steps": 1, "warmup_ratio": 0.1}
+    assert plan_of(80, **options, max_steps=10).remarks() == []
+    assert plan_of(80, **options, max_steps=20).remarks() == [
+        "one epoch ends after 10 steps, before train.max_steps 20: raise train.epochs to train longer"
+    ]
+    (ends_early, long_warmup) = plan_of(5, epochs=1, max_steps=20, warmup_min_steps=10, lr=2e-5).remarks()
+    assert ends_early.startswith("one epoch ends after 1 step, before train.max_steps 20: ")
+    assert long_warmup == (
+        "warm-up takes 10 steps, and the run has 1 step: the learning rate does not reach train.lr 2e-05; "
+        "lower train.warmup_min_steps or train.warmup_ratio"
+    )

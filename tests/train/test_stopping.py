@@ -100,7 +100,8 @@ def test_sigterm_is_a_polite_request_and_the_free_keys_may_change_before_it_goes
     again = orca(
         "train", "r.yaml", "-o", "name=term", *words, "-o", "train.checkpoint_every=1000", "--launcher", "deepspeed"
     )
-    assert again.returncode == 0 and "continuing" in again.stdout, again.stderr
+    assert again.returncode == 0 and "continuing from step " in again.stdout, again.stderr
+    assert " s in all)" in again.stdout and "next: orca-bench eval --model " in again.stderr
     assert recipe_file.read_recipe_file(run.recipe_file).train.checkpoint_every == 1000
     assert {path.name for path in run.checkpoints_folder.glob("step-*")} >= {"step-00000092"}
     steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
