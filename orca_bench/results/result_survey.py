@@ -95,7 +95,7 @@ def _summarize_result(path: Path) -> ResultSummary:
     try:
         return ResultSummary(path, reading.read_result(path))
     except UserError as error:
-        return ResultSummary(path, None, error.what)
+        return ResultSummary(path, None, error.problem)
 
 
 def _short_score(title: str, entry: TaskResult | Average) -> ShortScore:
