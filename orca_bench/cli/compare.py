@@ -21,8 +21,11 @@ from orca_bench.errors import UserError
 @options.output_format(
     "terminal", "markdown", "json", explanation="json is in fractions of 1, the others are in percent."
 )
+@click.option("--explain", is_flag=True, help="Name the tests, the correction and the hashes below the table.")
 @options.runs
-def command(first: str, others: tuple[str, ...], reported: str | None, output_format: str, runs: Path) -> None:
+def command(
+    first: str, others: tuple[str, ...], reported: str | None, output_format: str, explain: bool, runs: Path
+) -> None:
     """Test whether one result is better than another: paired differences, intervals, tests and a verdict for each task.
 
     FIRST and OTHERS are names of runs, folders or result files; runs with results of several protocols are compared protocol
@@ -30,9 +33,9 @@ def command(first: str, others: tuple[str, ...], reported: str | None, output_fo
 
     FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),
-    with Holm's correction over tasks and averages. "No difference shown" comes with the smallest
-    difference that these questions can detect. Of reported scores only the number is known, so that comparison is unpaired
-    and weaker.
+    with Holm's correction over tasks and averages. The output begins with what was found, in one sentence. "No difference
+    shown" comes with the smallest difference that would have been shown. Of reported scores only the number is known, so that
+    comparison is unpaired and weaker.
 
     \b
       orca-bench compare mini-untrained mini
@@ -42,8 +45,10 @@ def command(first: str, others: tuple[str, ...], reported: str | None, output_fo
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
 
     from orca_bench import api
-    from orca_bench.cli.console import console
-    from orca_bench.report import comparison_formats, grid_formats
+    from orca_bench.cli.result_output import print_grids
+    from orca_bench.report import comparison_formats
+    from orca_bench.report.comparison import correct_together
+    from orca_bench.report.conclusions import comparisons_sentence
     from orca_bench.report.result_selection import result_labels
     from orca_bench.results import reading
 
@@ -53,12 +58,11 @@ def command(first: str, others: tuple[str, ...], reported: str | None, output_fo
         labels = result_labels([reading.read_result(path) for path in paths])
         results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
         comparisons += api.compare(*results, reported=reported)
+    comparisons = correct_together(comparisons)
     if output_format == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return
-    for index, comparison in enumerate(comparisons):
-        grid = comparison_formats.to_grid(comparison)
-        if output_format == "markdown":
-            click.echo(("\n" if index else "") + grid_formats.to_markdown(grid), nl=False)
-        else:
-            console.print(*(["\n"] if index else []), grid_formats.to_rich(grid))
+    grids = [comparison_formats.to_grid(comparison) for comparison in comparisons]
+    has_one_base = len({comparison.base_label for comparison in comparisons}) == 1
+    lead = comparisons_sentence(comparisons) if has_one_base else ""
+    print_grids(grids, output_format, explain, lead, notes_option="--explain")

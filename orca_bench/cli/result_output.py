@@ -1,4 +1,4 @@
-"""Results on the terminal: the table beside the reported scores, the files they are in, or their JSON."""
+"""Results on standard output: their tables beside the reported scores, the files they are in, or their JSON."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orca_bench import api
 from orca_bench.cli.console import console
+from orca_bench.report.grid import Grid
 
 if TYPE_CHECKING:
     from orca_bench.results.reading import ResultFile
 
 
-def print_results(results: Sequence[ResultFile], output_format: str) -> None:
-    """Print results and where they are; as `json`, the contents of one result file, or a list of those of several."""
+def print_results(
+    results: Sequence[ResultFile], output_format: str, all_tasks: bool = False, with_notes: bool = False
+) -> None:
+    """Print results and where they are; as `json`, the contents of one result file, or a list of those of several.
+
+    `all_tasks` shows tasks that no result has, too, and `with_notes` all notes, with hashes and versions.
+    """
     if output_format == "json":
         contents = [file.result.file_content for file in results]
         click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
         return
-    from orca_bench.report.result_selection import result_labels
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_tables import result_grids
     from orca_bench.results.reading import questions_path_for
 
-    print_table(results, result_labels([file.result for file in results]), output_format)
+    grids = result_grids(results, read_reported_scores(), "tasks", all_tasks)
+    print_grids(grids, output_format, with_notes)
     for file in results:
         place = f"\nresult: {file.path}\nquestions: {questions_path_for(file.path)}"
         click.echo(place, err=output_format != "terminal")
@@ -33,11 +40,34 @@ def print_results(results: Sequence[ResultFile], output_format: str) -> None:
 
 def print_table(results: Sequence[ResultFile], headings: Sequence[str], output_format: str = "terminal") -> None:
     """Print the table of some results under these headings, beside the reported scores; `terminal` or `markdown`."""
-    from orca_bench.report import grid_formats, score_table_formats
+    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.result_tables import result_grids
 
     files = [replace(file, label=heading) for file, heading in zip(results, headings, strict=True)]
-    grid = score_table_formats.to_grid(api.table(files))
-    if output_format == "markdown":
-        click.echo(grid_formats.to_markdown(grid), nl=False)
-    else:
-        console.print(grid_formats.to_rich(grid))
+    print_grids(result_grids(files, read_reported_scores(), "tasks", keep_labels=True), output_format)
+
+
+def print_grids(
+    grids: Sequence[Grid], output_format: str, with_notes: bool = False, lead: str = "", notes_option: str = "--notes"
+) -> None:
+    """Print grids one below the other: `terminal`, `markdown`, `latex` or `html`; before several, the sentence `lead`.
+
+    `notes_option` is what a user types for all notes.
+    """
+    from orca_bench.report import grid_formats, grid_terminal
+    from orca_bench.report.notes import ALL_KINDS, DEFAULT_KINDS
+
+    kinds = ALL_KINDS if with_notes else DEFAULT_KINDS
+    write = {
+        "markdown": grid_formats.to_markdown,
+        "latex": grid_formats.to_latex,
+        "html": grid_formats.to_html,
+    }.get(output_format)
+    pieces = [Grid([], [], sentence=lead)] if lead and len(grids) > 1 else []
+    for index, grid in enumerate([*pieces, *grids]):
+        if write is not None:
+            click.echo(("\n" if index else "") + write(grid, kinds), nl=False)
+            continue
+        if index > len(pieces):
+            click.echo()
+        console.print(grid_terminal.to_rich(grid, kinds, with_notes, notes_option))

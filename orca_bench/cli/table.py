@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import select_results
 from orca_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from orca_bench.report.result_tables import TableLayout
 
 _FORMATS = ["terminal", "markdown", "csv", "json", "latex", "html"]
 
@@ -22,55 +26,60 @@ _FORMATS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     default="auto",
     show_default=True,
     help="tasks: one line for each task, results side by side. models: one line for each model, as on the leaderboard. auto: "
-    "models if there are three results or more.",
+    "models for three results or more of one suite and protocol.",
 )
 @options.output_format(*_FORMATS, explanation="csv and json are not rounded, and always use `--layout tasks`.")
+@click.option("--all-tasks", is_flag=True, help="Show the tasks that no result has, too.")
+@click.option("--notes", "with_notes", is_flag=True, help="Show all notes, with hashes, versions and sources.")
 @options.runs
-def command(results: tuple[str, ...], reported: str, layout: str, output_format: str, runs: Path) -> None:
-    """Show RESULTS beside the reported scores, with difference, standard error and n.
+def command(
+    results: tuple[str, ...],
+    reported: str,
+    layout: TableLayout,
+    output_format: str,
+    all_tasks: bool,
+    with_notes: bool,
+    runs: Path,
+) -> None:
+    """Show RESULTS in a table that begins with what they show, beside the reported scores.
 
     RESULTS are names of runs, folders, or result files; of a run or a folder all results are used, and one that cannot be read
-    is named and left out. The default is the newest result below runs/. Notes below the table name protocols, limits and
-    suites that make a comparison unfair. `--layout models` is the leaderboard's layout; the best number of a column is bold
+    is named and left out. The default is the newest result below runs/. Each suite and protocol has a table of its own: their
+    scores are not ranked together. A difference stands with its error, in parentheses where no difference is shown. Letters on
+    numbers are explained below the table. `--layout models` is the leaderboard's layout; the best number of a column is bold
     only if it is significantly best.
 
     \b
       orca-bench table
       orca-bench table mini-untrained mini --format markdown
+      orca-bench table mini --reported none --notes
       orca-bench table runs/ --layout models --format latex
     """
-    from orca_bench import api
-    from orca_bench.report import grid_formats, score_table_formats
-    from orca_bench.report.leaderboard import build_leaderboard
-    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.cli.result_output import print_grids
+    from orca_bench.report import score_table_formats
+    from orca_bench.report.conclusions import scores_sentence
+    from orca_bench.report.reported_scores import find_reported_scores
+    from orca_bench.report.result_tables import result_grids
+    from orca_bench.report.score_table import build_score_table
 
-    selection = select_results(results, runs)
-    reported_scores = read_reported_scores(reported)
+    reported_scores = find_reported_scores(reported)
     is_for_programs = output_format in ("csv", "json")
     if layout == "models" and is_for_programs:
         raise UserError(
             f"{output_format} is of the layout tasks", where="--layout", hint="it has a line for each number"
         )
-    if layout == "models" or (layout == "auto" and len(selection.results) > 2 and not is_for_programs):
+    selection = select_results(results, runs)
+    if len(selection.results) > 1:
+        # The sentence rests on the questions that results have in common.
         selection = selection.with_questions(required=False)
-        grid = build_leaderboard(selection.results, [reported_scores])
+    sentence = scores_sentence(selection.results, reported_scores)
+    if is_for_programs:
+        labelled_results = [(file.label, file.result) for file in selection.results]
+        table = build_score_table(labelled_results, reported_scores, sentence)
+        write = score_table_formats.to_csv if output_format == "csv" else score_table_formats.to_json
+        click.echo(write(table), nl=False)
     else:
-        table = api.table(selection.results, reported)
-        grid = score_table_formats.to_grid(table)
-    if output_format == "terminal":
-        from orca_bench.cli.console import console
-
-        console.print(grid_formats.to_rich(grid))
-    elif is_for_programs:
-        click.echo(
-            {"csv": score_table_formats.to_csv, "json": score_table_formats.to_json}[output_format](table), nl=False
-        )
-    else:
-        formatters = {
-            "markdown": grid_formats.to_markdown,
-            "latex": grid_formats.to_latex,
-            "html": grid_formats.to_html,
-        }
-        click.echo(formatters[output_format](grid), nl=False)
+        grids = result_grids(selection.results, reported_scores, layout, all_tasks)
+        print_grids(grids, output_format, with_notes, lead=sentence)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)

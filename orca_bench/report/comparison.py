@@ -66,15 +66,21 @@ class ComparisonLine:
 class Comparison:
     """The result headed `other_label` against the one headed `base_label`: a line for each task and average, and notes.
 
-    `is_paired` says whether the questions of both are known. `protocols` are those of base and other, where they differ.
+    `unpaired_reason` says why the comparison is not by question, if it is not. `protocols` are those of base and other, where
+    they differ.
     """
 
     base_label: str
     other_label: str
     lines: list[ComparisonLine]
     notes: list[Note] = field(default_factory=list)
-    is_paired: bool = True
+    unpaired_reason: str = ""
     protocols: tuple[str, str] | None = None
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the same questions were compared one by one."""
+        return not self.unpaired_reason
 
     def line(self, name: str) -> ComparisonLine | None:
         """The line of a task or average."""
@@ -95,7 +101,7 @@ def compare_line(base: ResultFile, other: ResultFile, name: str) -> ComparisonLi
     if name in TASK_BY_NAME:
         return _compare_task(base, other, TASK_BY_NAME[name], [])
     lines = [line for task in TASK_BY_NAME if (line := compare_line(base, other, task)) is not None]
-    return next((line for line in _average_lines(lines) if line.name == name), None)
+    return next((line for line in average_lines(lines) if line.name == name), None)
 
 
 def correct_together(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -147,7 +153,7 @@ def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
         reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
         raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
     protocols = None if base.result.protocol == other.result.protocol else _protocol_names(base, other)
-    return Comparison(base.label, other.label, lines + _average_lines(lines), notes, protocols=protocols)
+    return Comparison(base.label, other.label, lines + average_lines(lines), notes, protocols=protocols)
 
 
 def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
@@ -155,7 +161,7 @@ def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
     if base.result.protocol != other.result.protocol:
         base_protocol, other_protocol = _protocol_names(base, other)
         text = f"protocols {base_protocol} and {other_protocol}: a difference mixes model and protocol"
-        notes.append(Note(text, "warning"))
+        notes.append(Note(text, "method"))  # the sentence says it too
     notes += [
         Note("unfinished", "warning", (NotedNumber(result_file.label),))
         for result_file in (base, other)
@@ -219,9 +225,9 @@ def _compare_questions(
     return ComparisonLine(task.name, task.title, task.metric, base_score, base_score + difference.value, difference)
 
 
-def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
+def average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
     """The lines of the two averages, where all their tasks were compared."""
-    average_lines = []
+    lines_of_averages = []
     differences = {line.name: line.difference for line in lines if line.difference is not None}
     base_scores = {line.name: line.base_score for line in lines if line.base_score is not None}
     for name, title in AVERAGE_TITLE_BY_NAME.items():
@@ -234,7 +240,7 @@ def _average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
         question_count = sum(differences[task].n for task in tasks)
         difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
         base_average = sum(base_scores[task] for task in tasks) / len(tasks)
-        average_lines.append(
+        lines_of_averages.append(
             ComparisonLine(name, title, "mean", base_average, base_average + mean_difference, difference)
         )
-    return average_lines
+    return lines_of_averages

@@ -10,36 +10,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from orca_bench.report.comparison import Comparison, ComparisonLine
-from orca_bench.report.grid import Grid, TextCell, format_p, format_percent
-from orca_bench.report.notes import note_line
-from orca_bench.report.reported_comparison import UNPAIRED_TEST
+from orca_bench.report.conclusions import comparison_sentence, points
+from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference, format_p, format_percent
+from orca_bench.report.notes import Note, NotedNumber, note_line
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
-from orca_bench.suite import AVERAGE_TITLE_BY_NAME
+from orca_bench.stats.paired_tests import Difference
 
-_DETECTABLE_HEADING = "smallest detectable difference"
+_INTERVAL = "95 % interval"
+_P = "p (Holm)"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
+_LEGENDS = {
+    "±": "± standard error",
+    "(": "( ) no difference shown",
+    "↑": "↑ ↓ questions whose score rose, fell",
+}
 
 
 def to_grid(comparison: Comparison) -> Grid:
-    """The grid of a comparison, percent, with a line below the tasks and what the columns mean in its notes."""
+    """The grid of a comparison, percent, with a line below the tasks; how it was computed is in notes of kind `method`."""
     headings = [
-        *("Task", comparison.base_label, comparison.other_label, "Δ", "95 % interval", "p (Holm)", _DETECTABLE_HEADING),
+        *("Task", comparison.base_label, comparison.other_label, "Δ", _INTERVAL, _P),
         *("↑", "↓", "n", "verdict"),
     ]
-    rows = []
-    for line in comparison.lines:
-        cell_texts = _row_texts(line)
-        rows.append(
-            [*map(TextCell, cell_texts[:-1]), TextCell(cell_texts[-1], style=_VERDICT_STYLES.get(cell_texts[-1], ""))]
-        )
-    task_count = sum(line.name not in AVERAGE_TITLE_BY_NAME for line in comparison.lines)
+    # Of reported scores, a task that the result has not was not asked for.
+    lines = [line for line in comparison.lines if comparison.is_paired or line.difference is not None]
+    task_count = sum(not line.is_average for line in lines)
     return Grid(
         headings,
-        rows,
-        _legend(comparison),
+        [_row(comparison, line) for line in lines],
+        _notes(comparison),
+        f"percent; Δ {comparison.other_label} minus {comparison.base_label}, in points",
+        comparison_sentence(comparison),
         left_columns=frozenset({0, len(headings) - 1}),
-        rule_after_row=task_count - 1,
-        droppable_headings=("n", "↑", "↓", _DETECTABLE_HEADING, "p (Holm)", comparison.base_label),
+        rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
+        legends=_LEGENDS,
+        narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL),
     )
 
 
@@ -49,6 +54,7 @@ def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
         {
             "first": comparison.base_label,
             "second": comparison.other_label,
+            "sentence": comparison_sentence(comparison),
             "lines": [_line_json(line) for line in comparison.lines],
             "notes": _note_lines(comparison),
         }
@@ -56,46 +62,71 @@ def to_json(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
     ]
 
 
-def _row_texts(line: ComparisonLine) -> list[str]:
+def _row(comparison: Comparison, line: ComparisonLine) -> list[TextCell]:
     difference = line.difference
     if difference is None:
-        return [line.title, "–", "–", "–", "–", "–", "", "", "", "", line.verdict]
-    is_paired = line.name not in AVERAGE_TITLE_BY_NAME and difference.test != UNPAIRED_TEST
-    detectable_difference = line.smallest_detectable
+        return [*map(TextCell, [line.title, "–", "–", "–", "–", "–", "", "", ""]), TextCell(line.verdict)]
+    has_counts = not line.is_average and comparison.is_paired
     return [
-        line.title,
-        format_percent(line.base_score),
-        format_percent(line.other_score),
-        format_percent(difference.value, signed=True),
-        f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}",
-        "–" if line.p is None else format_p(line.p),
-        "" if detectable_difference is None else f"{100 * detectable_difference:.1f}",
-        str(difference.better) if is_paired else "",
-        str(difference.worse) if is_paired else "",
-        str(difference.n),
-        line.verdict,
+        TextCell(line.title),
+        _number_cell(format_percent(line.base_score), comparison.base_label, line),
+        _number_cell(format_percent(line.other_score), comparison.other_label, line),
+        # The note on questions that are not in both is on the difference.
+        _number_cell(_difference_text(line, difference), "", line),
+        TextCell(f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}"),
+        TextCell("–" if line.p is None else format_p(line.p)),
+        TextCell(str(difference.better) if has_counts else ""),
+        TextCell(str(difference.worse) if has_counts else ""),
+        TextCell(f"{difference.n:,}"),
+        _verdict_cell(line),
     ]
 
 
-def _legend(comparison: Comparison) -> list[str]:
-    """What the columns mean, and the comparison's notes."""
-    test_names = list(dict.fromkeys(line.difference.test for line in comparison.lines if line.difference))
-    pairing_text = (
-        "" if test_names == [UNPAIRED_TEST] else ", on the same questions; ↑ ↓ questions whose score rose, fell"
+def _number_cell(text: str, heading: str, line: ComparisonLine) -> TextCell:
+    return TextCell(text, number=NotedNumber(heading, line.name))
+
+
+def _difference_text(line: ComparisonLine, difference: Difference) -> str:
+    stderr = difference.stderr or (difference.high - difference.low) / 4
+    return format_difference(difference.value, stderr, line.verdict != "no difference shown")
+
+
+def _verdict_cell(line: ComparisonLine) -> TextCell:
+    """The verdict; where no difference is shown, with the smallest one that would have been."""
+    if line.verdict != "no difference shown":
+        return TextCell(line.verdict, style=_VERDICT_STYLES.get(line.verdict, ""))
+    if line.smallest_detectable is None or line.smallest_detectable >= 1:
+        return TextCell(line.verdict, shorter_texts=(line.verdict, "none shown"))
+    size = points(line.smallest_detectable)
+    return TextCell(
+        f"no difference shown ({size} points would be)",
+        shorter_texts=(f"no difference shown ({size} would be)", f"none shown ({size} would be)"),
     )
+
+
+def _notes(comparison: Comparison) -> list[Note]:
+    """The comparison's own notes, one plain line on the verdicts, and how the numbers were computed."""
+    test_names = list(dict.fromkeys(line.difference.test for line in comparison.lines if line.difference))
     return [
-        f"Δ is {comparison.other_label} minus {comparison.base_label}, in points{pairing_text}",
-        f"p by {', '.join(test_names)}; corrected by Holm over all lines that are compared; better or worse: "
-        f"p < {SIGNIFICANCE_LEVEL}",
-        "95 % interval: of each line alone, not corrected",
-        f"{_DETECTABLE_HEADING}: the smallest true difference that a comparison of this size shows four times in five",
-        *_note_lines(comparison),
+        *comparison.notes,
+        Note("better, worse: if both were equally good, fewer than 1 in 20 such tables would say so on any line"),
+        Note(
+            f"p by {', '.join(test_names)}; corrected by Holm over all lines that are compared; better or worse: "
+            f"p < {SIGNIFICANCE_LEVEL}",
+            "method",
+            column=_P,
+        ),
+        Note("95 % interval and standard error: of each line alone, not corrected", "method"),
+        Note(
+            "would be shown: the smallest true difference that a comparison of this size shows four times in five, with this "
+            "correction",
+            "method",
+        ),
     ]
 
 
 def _note_lines(comparison: Comparison) -> list[str]:
-    titles = {line.name: line.title for line in comparison.lines}
-    return [note_line(note, titles) for note in comparison.notes]
+    return [note_line(note) for note in comparison.notes]
 
 
 def _line_json(line: ComparisonLine) -> dict[str, Any]:

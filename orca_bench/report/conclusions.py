@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
-from orca_bench.report.reported_comparison import compare_with_reported, score_interval
+from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions, score_interval
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
@@ -30,17 +30,13 @@ def comparison_sentence(comparison: Comparison) -> str:
         reasons = "; ".join(dict.fromkeys(f"{line.title}: {line.verdict}" for line in tasks)) or "no task is in both"
         return f"{comparison.other_label} and {comparison.base_label} cannot be compared ({reasons})."
     sentences = [_verdict_sentence(comparison, compared)]
-    if comparison.is_paired:
+    if comparison.is_paired:  # of scores alone, a task that one side has not was not asked for
         sentences += _not_compared_sentences(tasks)
     if comparison.protocols is not None:
         base_protocol, other_protocol = comparison.protocols
-        sentences.append(
-            f"The protocols differ ({other_protocol}, {base_protocol}), and so a difference may be the protocol's."
-        )
-    if not comparison.is_paired:
-        sentences.append(
-            "Of reported scores only the numbers are known, so the comparison is not by question, and weaker."
-        )
+        sentences.append(f"The protocols differ ({other_protocol}, {base_protocol}): a difference may be theirs.")
+    if comparison.unpaired_reason:
+        sentences.append(comparison.unpaired_reason)
     return " ".join(sentences)
 
 
@@ -82,7 +78,7 @@ def scores_sentence(results: Sequence[ResultFile], reported_scores: ReportedScor
         return " ".join(filter(None, [_single_sentence(results[0]), _reported_sentence(results[0], reported_scores)]))
     if len(results) == 2:
         lower, higher = sorted(results, key=lambda file: _mean_value(file.result))
-        comparison = _try_compare(lower, higher)
+        comparison = _compare_scores(lower, higher)
         if comparison is not None:
             return comparison_sentence(comparison)
     return _many_sentence(results)
@@ -91,11 +87,11 @@ def scores_sentence(results: Sequence[ResultFile], reported_scores: ReportedScor
 def points(fraction: float) -> str:
     """A difference, a fraction of 1, in points: whole from ten on, else with one decimal."""
     size = 100 * abs(fraction)
-    return f"{size:.0f}" if size >= 9.95 else f"{size:.1f}"
+    return f"{size:.0f}" if size >= 9.95 else f"{size:.1f}" if size >= 0.05 else "<0.1"
 
 
 def _verdict_sentence(comparison: Comparison, compared: Sequence[ComparisonLine]) -> str:
-    base = comparison.base_label if comparison.is_paired else f"the {comparison.base_label}"
+    base = f"the {comparison.base_label}" if comparison.base_label.startswith("reported ") else comparison.base_label
     other = comparison.other_label
     better, worse, open_lines = (
         [line for line in compared if line.verdict == verdict] for verdict in ("better", "worse", "no difference shown")
@@ -251,10 +247,11 @@ def _reported_sentence(result_file: ResultFile, reported_scores: ReportedScores 
     return comparison_sentence(comparison) if any(line.difference for line in comparison.lines) else ""
 
 
-def _try_compare(base: ResultFile, other: ResultFile) -> Comparison | None:
-    """The comparison of two results, or None where their questions are not there or have nothing in common."""
+def _compare_scores(base: ResultFile, other: ResultFile) -> Comparison | None:
+    """The comparison of two results, by question where their questions are there; None where they have nothing in common."""
     if not base.questions_by_task or not other.questions_by_task:
-        return None
+        comparison = compare_without_questions(base, other)
+        return comparison if any(line.difference for line in comparison.lines) else None
     try:
         return compare(base, [other])[0]
     except UserError:
@@ -269,7 +266,7 @@ def _many_sentence(results: Sequence[ResultFile]) -> str:
     if _mean_value(best.result) < 0 or any(set(file.result.tasks) != set(best.result.tasks) for file in results):
         return f"{len(results)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
     comparisons = correct_together(
-        [comparison for file in ranked[1:] if (comparison := _try_compare(best, file)) is not None]
+        [comparison for file in ranked[1:] if (comparison := _compare_scores(best, file)) is not None]
     )
     beaten = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided = [file.label for file in ranked[1:] if file.label not in beaten]

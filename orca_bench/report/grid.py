@@ -1,41 +1,85 @@
-"""A table of texts, as every report builds it before a form is chosen.
+"""A table of texts, as every report builds it before an output format is chosen.
 
-Nothing is computed here: reports fill a Grid, grid_formats.py renders it. Its own module because every report builds one.
+Nothing is computed here: reports fill a Grid, grid_formats.py and grid_terminal.py write it. Its own module because every
+report builds one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from orca_bench.report.notes import Note, NotedNumber
+
+#: A step of `Grid.narrowing_steps`: shorter texts and headings instead of a column less.
+SHORTER_TEXTS = "shorter texts"
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
+_ALLOWED_FORMAT_CHARACTERS = "\u200c\u200d"  # joiners, of Persian words and of emoji
+_ISOLATE, _END_OF_ISOLATE = "\u2068", "\u2069"
 
 
 @dataclass(frozen=True)
 class TextCell:
-    """One text, bold or not; `style` is a colour of the terminal, `short_text` the text for a terminal that is too narrow."""
+    """One text, bold or not; `style` is a colour of the terminal, `number` says whose notes stand on it as badges.
+
+    `shorter_texts` are for a terminal that is too narrow, each shorter than the one before it.
+    """
 
     text: str
     bold: bool = False
     style: str = ""
-    short_text: str = ""
+    shorter_texts: Sequence[str] = ()
+    number: NotedNumber | None = None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Headings, rows of cells [rows, columns], and notes below the table.
+    """A sentence, headings, rows of cells [rows, columns], and notes below the table.
 
     `left_columns` are the numbers of the columns that are aligned left, the others are aligned right. A line is drawn below
-    row `rule_after_row` (None: no line). A terminal that is too narrow leaves out the columns headed by
-    `droppable_headings`, in this order, and takes headings from `short_headings`.
+    row `rule_after_row` (None: no line). `legends` explain signs, as `±`: each belongs to the title where its sign is shown.
+    A terminal that is too narrow follows `narrowing_steps`, in this order: each is the heading of a column to leave out, or
+    SHORTER_TEXTS, which takes shorter texts, and headings from `short_headings`.
     """
 
     headings: list[str]
     rows: list[list[TextCell]]
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[Note] = ()
     title: str = ""
+    sentence: str = ""
     left_columns: frozenset[int] = frozenset({0})
     rule_after_row: int | None = None
-    droppable_headings: Sequence[str] = ()
+    legends: Mapping[str, str] = field(default_factory=dict)
+    narrowing_steps: Sequence[str] = ()
     short_headings: Mapping[str, str] = field(default_factory=dict)
+
+    def caption(self, texts: Iterable[str] | None = None) -> str:
+        """The title with the legends of the signs in `texts` (None: in all texts of the grid)."""
+        if texts is None:
+            texts = [*self.headings, *(cell.text for row in self.rows for cell in row)]
+        all_text = "\n".join(texts)
+        return "; ".join(filter(None, [self.title, *(text for sign, text in self.legends.items() if sign in all_text)]))
+
+    def numbers(self, columns: Sequence[int] | None = None) -> set[NotedNumber]:
+        """The numbers that stand in these columns (None: in all)."""
+        visible_columns = range(len(self.headings)) if columns is None else columns
+        return {number for row in self.rows for i in visible_columns if (number := row[i].number) is not None}
+
+
+def display_text(text: str) -> str:
+    """The text as it may stand in a line of a table.
+
+    Characters that would move the cursor or turn the direction of the text around become a replacement character, and a
+    text with right-to-left letters is isolated, so that the numbers beside it keep their order.
+    """
+    safe_text = "".join(
+        character if character.isprintable() or character in _ALLOWED_FORMAT_CHARACTERS else "\ufffd"
+        for character in text.replace("\n", " ").replace("\t", " ")
+    )
+    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in safe_text):
+        return f"{_ISOLATE}{safe_text}{_END_OF_ISOLATE}"
+    return safe_text
 
 
 def format_p(p: float) -> str:
@@ -46,3 +90,9 @@ def format_p(p: float) -> str:
 def format_percent(value: float | None, signed: bool = False) -> str:
     """A fraction of 1 as percent with two decimals, with its sign where `signed`; a dash for None."""
     return "–" if value is None else f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+
+
+def format_difference(value: float, stderr: float | None, is_shown: bool) -> str:
+    """A difference, a fraction of 1, in points with its standard error; in parentheses where no difference is shown."""
+    text = format_percent(value, signed=True) + ("" if stderr is None else f" ± {100 * stderr:.2f}")
+    return text if is_shown else f"({text})"

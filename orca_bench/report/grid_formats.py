@@ -1,97 +1,74 @@
-"""A Grid in, one of the forms that people read out: terminal, Markdown, LaTeX, HTML.
+"""A Grid in, one of the formats that people paste elsewhere out: Markdown, LaTeX, HTML.
 
-Every text is escaped for its form. Its own module because all reports share these forms. rich is imported when the terminal's
-form is asked for.
+Every text is escaped for its format. A note on single numbers is a letter on them, explained below the table. Its own module
+because all reports share these formats; the terminal's is in grid_terminal.py.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Collection, Iterable
 
-from orca_bench.report.grid import Grid, TextCell
+from orca_bench.report.grid import Grid, TextCell, display_text
+from orca_bench.report.notes import (
+    DEFAULT_KINDS,
+    Note,
+    NotedNumber,
+    NoteKind,
+    badge_letters,
+    footnote_text,
+    number_badges,
+    select_notes,
+    superscript,
+)
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
-
-_UNLIMITED_WIDTH = 10_000  # characters
-
-
-def to_rich(grid: Grid) -> RenderableType:
-    """A rich renderable with the notes below the table; a narrow terminal gets fewer columns."""
-    from rich.console import Group
-    from rich.text import Text
-
-    return Group(_FittingTable(grid), *(Text(f"• {note}", style="dim") for note in grid.notes))
-
-
-class _FittingTable:
-    """A table that drops columns and shortens cells until it fits the console; in the end, the first columns are folded."""
-
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """rich's protocol: yields the widest table that fits, or the narrowest there is."""
-        from rich.measure import Measurement
-
-        for columns, use_short_texts in self._layouts():
-            table = self._build_table(columns, use_short_texts)
-            width = Measurement.get(console, options.update(max_width=_UNLIMITED_WIDTH), table).maximum
-            if width <= options.max_width:
-                break
-        yield table
-
-    def _layouts(self) -> Iterator[tuple[list[int], bool]]:
-        """(columns, whether with short texts), from the whole table to the narrowest one."""
-        column_sets = [list(range(len(self._grid.headings)))]
-        for heading in self._grid.droppable_headings:
-            column_sets.append([i for i in column_sets[-1] if self._grid.headings[i] != heading])
-        has_short_texts = any(cell.short_text for row in self._grid.rows for cell in row)
-        yield from ((columns, False) for columns in (column_sets[:2] if has_short_texts else column_sets))
-        if has_short_texts:
-            yield from ((columns, True) for columns in column_sets[1:])
-
-    def _build_table(self, columns: list[int], use_short_texts: bool) -> Table:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        grid = self._grid
-        table = Table(
-            title=grid.title or None, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0)
-        )
-        texts = [[(cell.short_text if use_short_texts else "") or cell.text for cell in row] for row in grid.rows]
-        for i in columns:
-            is_left, heading = i in grid.left_columns, grid.headings[i]
-            heading = grid.short_headings.get(heading, heading) if use_short_texts else heading
-            # A number is never cut: where nothing fits, names are folded.
-            min_width = None if is_left else max([len(heading), *(len(row_texts[i]) for row_texts in texts)])
-            table.add_column(
-                Text(heading),
-                justify="left" if is_left else "right",
-                no_wrap=not is_left,
-                min_width=min_width,
-                overflow="fold",
-            )
-        for row_index, (row, row_texts) in enumerate(zip(grid.rows, texts, strict=True)):
-            cells = [Text(row_texts[i], style="bold" if row[i].bold else row[i].style) for i in columns]
-            table.add_row(*cells, end_section=row_index == grid.rule_after_row)
-        return table
+_MARKDOWN_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|[*`]")
 
 
-def to_markdown(grid: Grid) -> str:
-    """GitHub's Markdown, with the notes as a list below the table."""
+def to_markdown(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
+    """GitHub's Markdown: the sentence, the table, and the notes of these kinds as a list below it.
+
+    A grid without columns is its sentence alone, here and in the other formats.
+    """
+    notes, badges = _notes_and_badges(grid, kinds)
     alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
-    rows = [_markdown_row([f"**{cell.text}**" if cell.bold else cell.text for cell in row]) for row in grid.rows]
-    lines = [_markdown_row(grid.headings), f"|{alignments}|", *rows]
-    return "\n".join([*lines, *([""] if grid.notes else []), *(f"- {note}" for note in grid.notes)]) + "\n"
+    rows = [_markdown_row([_markdown_cell(cell, badges) for cell in row]) for row in grid.rows]
+    lines = [_escape_markdown(grid.sentence), ""] if grid.sentence else []
+    if not grid.headings:
+        return "\n".join(lines)
+    caption = grid.caption()
+    lines += [_markdown_row([_escape_markdown(heading) for heading in grid.headings]), f"|{alignments}|", *rows]
+    lines += ([""] if notes or caption else []) + ([f"- {_escape_markdown(caption)}"] if caption else [])
+    lines += [
+        f"- {f'{superscript(letter)} ' if letter else ''}{_escape_markdown(footnote_text(note))}"
+        for letter, note in zip(badge_letters(notes), notes, strict=True)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _notes_and_badges(grid: Grid, kinds: Collection[NoteKind]) -> tuple[list[Note], dict[NotedNumber, str]]:
+    notes = select_notes(grid.notes, grid.numbers(), grid.headings, kinds)
+    return notes, number_badges(notes)
+
+
+def _badge(cell: TextCell, badges: dict[NotedNumber, str]) -> str:
+    return "" if cell.number is None else badges.get(cell.number, "")
+
+
+def _markdown_cell(cell: TextCell, badges: dict[NotedNumber, str]) -> str:
+    text, badge = _escape_markdown(cell.text), superscript(_badge(cell, badges))
+    text = f"**{text}**" if cell.bold else text
+    return f"{text} {badge}" if badge else text
 
 
 def _markdown_row(texts: list[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _escape_markdown(text: str) -> str:
+    """The text in one line, in which nothing is HTML, a link, code or stress."""
+    return _MARKDOWN_MARKUP.sub(r"\\\g<0>", display_text(text)).replace("](", "]\\(")
 
 
 _LATEX_ESCAPES = {
@@ -118,10 +95,20 @@ _LATEX_ESCAPES = {
 }
 
 
-def to_latex(grid: Grid) -> str:
-    """A `tabular` of the booktabs package, with title and notes as comments above it."""
+def to_latex(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
+    """A `tabular` of the booktabs package; sentence, title and notes on whole results are comments above it.
+
+    Notes on single numbers stand below it as text.
+    """
+    notes, badges = _notes_and_badges(grid, kinds)
+    letters = badge_letters(notes)
+    comments = [grid.sentence, grid.caption()]
+    comments += [footnote_text(note) for letter, note in zip(letters, notes, strict=True) if not letter]
     columns = "".join("l" if i in grid.left_columns else "r" for i in range(len(grid.headings)))
-    lines = [f"% {note}" for note in [*filter(None, [grid.title]), *grid.notes]] + [r"% \usepackage{booktabs}"]
+    lines = [f"% {display_text(comment)}" for comment in filter(None, comments)]
+    if not grid.headings:
+        return "\n".join(lines) + "\n"
+    lines.append(r"% \usepackage{booktabs}")
     lines += [
         rf"\begin{{tabular}}{{{columns}}}",
         r"  \toprule",
@@ -129,12 +116,21 @@ def to_latex(grid: Grid) -> str:
         r"  \midrule",
     ]
     for row_index, row in enumerate(grid.rows):
-        lines.append(
-            _latex_row(rf"\textbf{{{_escape_latex(c.text)}}}" if c.bold else _escape_latex(c.text) for c in row)
-        )
+        lines.append(_latex_row(_latex_cell(cell, _badge(cell, badges)) for cell in row))
         if row_index == grid.rule_after_row:
             lines.append(r"  \midrule")
-    return "\n".join([*lines, r"  \bottomrule", r"\end{tabular}"]) + "\n"
+    lines += [r"  \bottomrule", r"\end{tabular}"]
+    lines += [
+        rf"\par{{\footnotesize\textsuperscript{{{letter}}} {_escape_latex(note.text)}}}"
+        for letter, note in zip(letters, notes, strict=True)
+        if letter
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_cell(cell: TextCell, badge: str) -> str:
+    text = rf"\textbf{{{_escape_latex(cell.text)}}}" if cell.bold else _escape_latex(cell.text)
+    return rf"{text}\textsuperscript{{{badge}}}" if badge else text
 
 
 def _latex_row(texts: Iterable[str]) -> str:
@@ -145,18 +141,33 @@ def _escape_latex(text: str) -> str:
     return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
 
 
-def to_html(grid: Grid) -> str:
-    """A `table` element and its notes in a list, everything escaped; the only style is the alignment of each column."""
-    lines = ["<table>", *([f"<caption>{html.escape(grid.title)}</caption>"] if grid.title else [])]
-    headings = [html.escape(heading) for heading in grid.headings]
-    lines += ["<thead>", _html_row(grid, headings, "th"), "</thead>", "<tbody>"]
+def to_html(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
+    """The sentence, a `table` element and its notes in a list, everything escaped; the only style is the alignment."""
+    notes, badges = _notes_and_badges(grid, kinds)
+    letters = badge_letters(notes)
+    text_by_letter = {letter: note.text for letter, note in zip(letters, notes, strict=True)}
+    lines = [f"<p>{_escape_html(grid.sentence)}</p>"] if grid.sentence else []
+    if not grid.headings:
+        return "\n".join(lines) + "\n"
+    caption = grid.caption()
+    lines += ["<table>", *([f"<caption>{_escape_html(caption)}</caption>"] if caption else [])]
+    lines += [
+        "<thead>",
+        _html_row(grid, [_escape_html(heading) for heading in grid.headings], "th"),
+        "</thead>",
+        "<tbody>",
+    ]
     for row_index, row in enumerate(grid.rows):
-        lines.append(_html_row(grid, [_html_text(cell) for cell in row], "td"))
+        lines.append(_html_row(grid, [_html_cell(cell, _badge(cell, badges), text_by_letter) for cell in row], "td"))
         if row_index == grid.rule_after_row:
             lines += ["</tbody>", "<tbody>"]
     lines += ["</tbody>", "</table>"]
-    if grid.notes:
-        lines += ["<ul>", *(f"<li>{html.escape(note)}</li>" for note in grid.notes), "</ul>"]
+    if notes:
+        items = [
+            f"<li>{f'<sup>{letter}</sup> ' if letter else ''}{_escape_html(footnote_text(note))}</li>"
+            for letter, note in zip(letters, notes, strict=True)
+        ]
+        lines += ["<ul>", *items, "</ul>"]
     return "\n".join(lines) + "\n"
 
 
@@ -168,6 +179,15 @@ def _html_row(grid: Grid, texts: list[str], tag: str) -> str:
     return f"<tr>{cells}</tr>"
 
 
-def _html_text(cell: TextCell) -> str:
-    text = html.escape(cell.text)
-    return f"<b>{text}</b>" if cell.bold else text
+def _html_cell(cell: TextCell, badge: str, text_by_letter: dict[str, str]) -> str:
+    text = _escape_html(cell.text)
+    if cell.bold:
+        text = f"<b>{text}</b>"
+    if not badge:
+        return text
+    explanation = "; ".join(text_by_letter[letter] for letter in badge.split(","))
+    return f'{text}<sup title="{_escape_html(explanation)}">{badge}</sup>'
+
+
+def _escape_html(text: str) -> str:
+    return html.escape(display_text(text))

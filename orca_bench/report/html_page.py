@@ -23,6 +23,7 @@ from orca_bench.files import open_text_replacement
 from orca_bench.report import score_table_formats
 from orca_bench.report.grid import Grid, TextCell
 from orca_bench.report.leaderboard import build_leaderboard
+from orca_bench.report.notes import note_line
 from orca_bench.report.pictures import PictureFiles
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import build_score_table
@@ -70,7 +71,7 @@ def write_page(
     grid = score_table_formats.to_grid(score_table)
     if len(results) > _MAX_RESULT_COLUMNS:
         leaderboard = build_leaderboard(results, [reported_scores])
-        notes = list(dict.fromkeys(leaderboard.notes + score_table.notes))
+        notes = list(dict.fromkeys([*leaderboard.notes, *score_table.notes]))
         grid = replace(leaderboard, title=score_table.title, notes=notes)
     with open_text_replacement(out) as handle:
         for html_piece in page_pieces(title, results, grid, pictures, request_lookups, progress):
@@ -136,7 +137,7 @@ def _html_table(grid: Grid) -> str:
     rows = [
         f"<tr>{''.join(_table_cell(cell, _alignment(grid, i)) for i, cell in enumerate(row))}</tr>" for row in grid.rows
     ]
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in grid.notes)
+    notes = "".join(f"<li>{html.escape(note_line(note))}</li>" for note in grid.notes)
     title = f"<p>{html.escape(grid.title)}</p>" if grid.title else ""
     return (
         f'<section id="scores">{title}<div class="wide"><table><thead><tr>{headings}</tr></thead>\n<tbody>\n'

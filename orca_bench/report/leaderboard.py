@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.report.comparison import compare_line
-from orca_bench.report.grid import Grid, TextCell
+from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell
+from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.report.score_table_formats import format_score
-from orca_bench.report.score_table_notes import merge_notes, task_notes
+from orca_bench.report.score_table_formats import LEGENDS, format_score, shorter_score_texts
+from orca_bench.report.score_table_notes import REPORTED, reported_notes, result_notes
 from orca_bench.results.models import Average, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.distributions import normal_p_value
@@ -24,16 +25,14 @@ from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_hol
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _COLUMNS = (*AVERAGE_TITLE_BY_NAME, *TASK_BY_NAME)
-_AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean of 6"}
+_AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean w/o DROP"}
 _HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in TASK_BY_NAME.items()}}
 _SHORT_HEADINGS = {
-    **{"Mean of 6": "Mean 6", "Mean of 7": "Mean 7"},
-    **{
-        long_heading: short_heading
-        for long_heading, short_heading in (task.column_headings for task in TASK_BY_NAME.values())
-        if long_heading != short_heading
-    },
+    long_heading: short_heading
+    for long_heading, short_heading in (task.column_headings for task in TASK_BY_NAME.values())
+    if long_heading != short_heading
 }
+_PROTOCOL = "Protocol"
 
 
 @dataclass(frozen=True)
@@ -56,43 +55,71 @@ class _Row:
     result_file: ResultFile | None = None
 
 
-def build_leaderboard(results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = ()) -> Grid:
-    """The grid of some results and reported scores, the best mean first; rows without a mean last."""
-    rows = [_measured_row(result_file) for result_file in results] + [
-        _reported_row(scores) for scores in reported_scores
+def build_leaderboard(
+    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = (), sentence: str = ""
+) -> Grid:
+    """The grid of some results and reported scores, the best mean first; rows without a mean last.
+
+    Reported scores are left out where no result may be compared with them, and columns that no result has.
+    """
+    visible_reported = [
+        scores for scores in reported_scores if any(file.result.suite.comparable for file in results) or not results
     ]
-    rows.sort(key=lambda row: -max(_score_value(row, "six without DROP"), _score_value(row, "all seven")))
-    best_rows = _significantly_best_rows(rows)
+    measured_rows = [_measured_row(result_file) for result_file in results]
+    rows = measured_rows + [_reported_row(scores) for scores in visible_reported]
+    columns = [name for name in _COLUMNS if any(name in row.scores for row in measured_rows or rows)]
+    rows.sort(key=_sort_key)
+    best_rows = _significantly_best_rows(rows, columns)
+    protocols = {row.protocol for row in measured_rows}
     models_and_protocols = [(row.model, row.protocol) for row in rows]
-    headings = ["Model", "Protocol", *(_HEADINGS[name] for name in _COLUMNS), "n"]
+    headings = ["Model", *([_PROTOCOL] if len(protocols) > 1 else []), *(_HEADINGS[name] for name in columns), "n"]
     grid_rows = []
     for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
-        model = row.model if models_and_protocols.count((row.model, row.protocol)) == 1 else row.label
-        score_cells = [
-            TextCell(
-                _format_score(row.scores.get(name)),
-                bold=best_rows.get(name) == index,
-                short_text=_format_score_short(row.scores.get(name)),
-            )
-            for name in _COLUMNS
-        ]
+        is_unique = models_and_protocols.count((row.model, row.protocol)) == 1
+        model = row.model if is_unique else row.label
+        if row.result_file is None:
+            model = f"{model} ({REPORTED})"
         # Where there is no room for the column of protocols, the heading has to tell the rows apart.
-        grid_rows.append(
-            [
-                TextCell(model, short_text=row.label),
-                TextCell(row.protocol),
-                *score_cells,
-                TextCell(_question_count(row)),
-            ]
-        )
+        cells = [TextCell(model, shorter_texts=(row.label,) if len(protocols) > 1 and row.result_file else ())]
+        if len(protocols) > 1:
+            cells.append(TextCell(row.protocol))
+        cells += [_score_cell(row, name, best_rows.get(name) == index) for name in columns]
+        grid_rows.append([*cells, TextCell(_question_count(row))])
+    suites = list(dict.fromkeys(file.result.suite.name for file in results))
+    protocol_text = f", protocol {next(iter(protocols))}" if len(protocols) == 1 else ""
     return Grid(
         headings,
         grid_rows,
-        _leaderboard_notes(results, reported_scores, rows),
-        left_columns=frozenset({0, 1}),
-        droppable_headings=("n", "Mean of 7", "Protocol"),
+        _leaderboard_notes(results, visible_reported, rows),
+        f"{', '.join(suites)}{protocol_text}: percent",
+        sentence,
+        left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
+        legends=LEGENDS,
+        narrowing_steps=("n", _HEADINGS["all seven"], SHORTER_TEXTS, _PROTOCOL, SHORTER_TEXTS),
         short_headings=_SHORT_HEADINGS,
+    )
+
+
+def _sort_key(row: _Row) -> tuple[bool, float]:
+    """Rows with a reported average first, by the average of six tasks where it is there; others by the mean of their tasks."""
+    for name in ("six without DROP", "all seven"):
+        if name in row.scores:
+            return False, -row.scores[name].value
+    values = [score.value for score in row.scores.values()]
+    return True, -sum(values) / len(values) if values else 0.0
+
+
+def _score_cell(row: _Row, name: str, is_best: bool) -> TextCell:
+    heading = REPORTED if row.result_file is None else row.label
+    score = row.scores.get(name)
+    if score is None:
+        return TextCell("–", number=NotedNumber(heading, name))
+    return TextCell(
+        format_score(score.value, score.stderr, score.interval),
+        bold=is_best,
+        shorter_texts=shorter_score_texts(score.value, score.stderr, score.interval),
+        number=NotedNumber(heading, name),
     )
 
 
@@ -115,19 +142,6 @@ def _reported_row(reported_scores: ReportedScores) -> _Row:
     return _Row(reported_scores.name, reported_scores.name, "reported", scores)
 
 
-def _score_value(row: _Row, name: str) -> float:
-    return row.scores[name].value if name in row.scores else -1.0
-
-
-def _format_score(score: _Score | None) -> str:
-    return "–" if score is None else format_score(score.value, score.stderr, score.interval)
-
-
-def _format_score_short(score: _Score | None) -> str:
-    """A number without its error, for a terminal that is too narrow."""
-    return "–" if score is None else f"{100 * score.value:.2f}"
-
-
 def _question_count(row: _Row) -> str:
     return (
         ""
@@ -138,27 +152,22 @@ def _question_count(row: _Row) -> str:
 
 def _leaderboard_notes(
     results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row]
-) -> list[str]:
-    notes = ["percent ± standard error; bold: best of its column, and significantly so"]
+) -> list[Note]:
+    notes = []
     if reported_scores and any(not result_file.result.is_comparable() for result_file in results):
-        notes.append("the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds")
+        text = "the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds"
+        notes.append(Note(text, "warning"))
     if len({row.protocol for row in rows if row.result_file is not None}) > 1:
-        notes.append("rows of different protocols are numbers of different kinds")
-    notes += merge_notes(
-        [note for result_file in results for note in task_notes(result_file.label, result_file.result)]
-    )
-    limits = {result_file.result.limit for result_file in results if result_file.result.limit is not None}
-    if limits:
-        notes.append(f"some rows are of the first questions of each task only ({', '.join(map(str, sorted(limits)))})")
-    reported_labels = [row.label for row in rows if row.result_file is None]
-    notes += [f"{label}: {scores.source}" for label, scores in zip(reported_labels, reported_scores, strict=True)]
-    return notes
+        notes.append(Note("rows of different protocols are numbers of different kinds", "warning"))
+    notes += [note for result_file in results for note in result_notes(result_file.label, result_file.result, False)]
+    notes += [note for scores in reported_scores for note in reported_notes(scores)]
+    return merge_notes(notes, [row.label for row in rows if row.result_file is not None])
 
 
-def _significantly_best_rows(rows: Sequence[_Row]) -> dict[str, int]:
+def _significantly_best_rows(rows: Sequence[_Row], columns: Sequence[str]) -> dict[str, int]:
     """By column, the index of the row that is significantly best; columns in which none is are left out."""
     candidates: dict[str, tuple[int, float]] = {}
-    for name in _COLUMNS:
+    for name in columns:
         indices = [index for index, row in enumerate(rows) if name in row.scores]
         if len(indices) < 2:
             continue

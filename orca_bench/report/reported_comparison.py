@@ -1,7 +1,7 @@
-"""A result and reported scores in, unpaired differences out.
+"""A result and reported scores, or a result without its questions, in; unpaired differences out.
 
 Of a reported score only the number is known, not which questions were right: there are no pairs, and the comparison is weaker
-than that of two results. It says so in its notes. Its own module because it shares only its form with the paired comparison.
+than that of two results. It says so. Its own module because it shares only its form with the paired comparison.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import math
 
 from orca_bench.errors import UserError
-from orca_bench.report.comparison import Comparison, ComparisonLine, correct_together
+from orca_bench.report.comparison import Comparison, ComparisonLine, average_lines, correct_together
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
+from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.stats.paired_tests import Difference, normal_difference
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
+_REPORTED_REASON = "Of reported scores only the numbers are known: the comparison is not by question, and weaker."
+_WITHOUT_QUESTIONS_REASON = (
+    "The files of questions are not beside the results: the comparison is not by question, and weaker."
+)
 #: The name of the test, as `Difference.test` has it.
 UNPAIRED_TEST = "unpaired z"
 
@@ -33,20 +38,52 @@ def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScor
         raise UserError(
             f"measured on the {result.suite.name} suite, which no reported score is of", where=result_file.path
         )
+    return reported_comparison(result_file.label, result, reported_scores)
+
+
+def reported_comparison(label: str, result: Result, reported_scores: ReportedScores) -> Comparison:
+    """The same of a result headed `label`, of the leaderboard's suite."""
     lines = [_compare_task(result, task, reported_scores.tasks.get(task.name)) for task in ALL_TASKS]
     notes = [
         Note(
             "reported: only the number is known, so the questions are not paired and the comparison is weaker; its standard "
-            "error is taken as that of right-or-wrong scores over all its questions"
+            "error is taken as that of right-or-wrong scores over all its questions",
+            "method",
         )
     ]
     protocols = None
     if result.protocol.name != "leaderboard":
         protocols = ("leaderboard", result.protocol.name)
         text = f"protocol {result.protocol.name}, reported: leaderboard; a difference mixes model and protocol"
-        notes.append(Note(text, "warning", (NotedNumber(result_file.label),)))
+        notes.append(Note(text, "method", (NotedNumber(label),)))
     comparison = Comparison(
-        f"reported {reported_scores.name}", result_file.label, lines, notes, is_paired=False, protocols=protocols
+        f"reported {reported_scores.name}", label, lines, notes, unpaired_reason=_REPORTED_REASON, protocols=protocols
+    )
+    return correct_together([comparison])[0]
+
+
+def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison:
+    """A result against another of which only the scores are known, corrected by Holm over tasks and averages."""
+    lines = []
+    for task in ALL_TASKS:
+        base_result, other_result = (file.result.tasks.get(task.name) for file in (base, other))
+        if base_result is None or other_result is None:
+            continue
+        if base.result.evaluation_row_hash(task) != other.result.evaluation_row_hash(task):
+            lines.append(ComparisonLine(task.name, task.title, task.metric, note="other rows"))
+            continue
+        stderr = math.hypot(
+            _stderr_toward(base_result, other_result.value), _stderr_toward(other_result, base_result.value)
+        )
+        counts = [result.clusters or result.n for result in (base_result, other_result)]
+        difference = normal_difference(
+            other_result.value - base_result.value, stderr, UNPAIRED_TEST, other_result.n, min(counts)
+        )
+        lines.append(
+            ComparisonLine(task.name, task.title, task.metric, base_result.value, other_result.value, difference)
+        )
+    comparison = Comparison(
+        base.label, other.label, lines + average_lines(lines), unpaired_reason=_WITHOUT_QUESTIONS_REASON
     )
     return correct_together([comparison])[0]
 
@@ -54,18 +91,38 @@ def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScor
 def reported_difference(task: TaskFacts, reported_percent: float, task_result: TaskResult) -> Difference:
     """A measured score minus a reported one, fractions of 1: sqrt(SE₁² + SE₂²) is its standard error."""
     reported_score = reported_percent / 100
-    interval = score_interval(task_result)
-    # A standard error of 0 is replaced by a quarter of the 95 % interval's width.
-    low, high = wilson_interval(reported_score, task.full_question_count)
-    reported_stderr = math.sqrt(reported_score * (1 - reported_score) / task.full_question_count) or (high - low) / 4
-    measured_stderr = task_result.stderr or (interval[1] - interval[0]) / 4
     return normal_difference(
         task_result.value - reported_score,
-        math.hypot(reported_stderr, measured_stderr),
+        math.hypot(reported_stderr(task, reported_percent), _stderr_toward(task_result, reported_score)),
         UNPAIRED_TEST,
         task_result.n,
         task_result.clusters or task_result.n,
     )
+
+
+def _stderr_toward(task_result: TaskResult, other_score: float) -> float:
+    """The standard error of a score that is compared with `other_score`.
+
+    A score without spread has a standard error of 0, or none. Then it is taken from the side of the 95 % interval on which the
+    other score lies, as Newcombe does (1998, Statistics in Medicine 17:873): else one right answer would be a sure one.
+    """
+    if task_result.stderr:
+        return task_result.stderr
+    low, high = score_interval(task_result)
+    sides = [task_result.value - low] if other_score < task_result.value else [high - task_result.value]
+    if other_score == task_result.value:
+        sides = [task_result.value - low, high - task_result.value]
+    return max(sides) / two_sided_quantile(None)
+
+
+def reported_stderr(task: TaskFacts, reported_percent: float) -> float:
+    """The standard error that a reported score is taken to have: that of right-or-wrong scores over all its questions.
+
+    Where that is 0, a quarter of the 95 % interval's width; a fraction of 1.
+    """
+    reported_score = reported_percent / 100
+    low, high = wilson_interval(reported_score, task.full_question_count)
+    return math.sqrt(reported_score * (1 - reported_score) / task.full_question_count) or (high - low) / 4
 
 
 def score_interval(task_result: TaskResult) -> tuple[float, float]:

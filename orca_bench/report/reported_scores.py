@@ -38,11 +38,31 @@ class ReportedScores(BaseModel):
         return self.model.split("/")[-1]
 
 
+#: The word for no reported scores.
+NO_REPORTED_SCORES = "none"
+
+
+def find_reported_scores(word: str) -> ReportedScores | None:
+    """The reported scores that a user names, or None for `none`; raises UserError as `read_reported_scores`."""
+    return None if word == NO_REPORTED_SCORES else read_reported_scores(word)
+
+
+def reported_score_names() -> list[str]:
+    """The names of the reported scores that come with this program."""
+    return sorted(path.stem for path in shipped_folder("reported").glob("*.json"))
+
+
 def read_reported_scores(name: str = "orca_mini_13b") -> ReportedScores:
     """The reported scores of a model: `name` is one of those that come with this program, or the path of a JSON file.
 
-    Raises UserError where there is no such file, or a key of it is missing or of another type.
+    Raises UserError where there is no such file or name, or a key of it is missing or of another type.
     """
+    if not name.endswith(".json") and name not in reported_score_names():
+        raise UserError(
+            f"no reported scores of the name '{name}'",
+            where="--reported",
+            hint=f"known: {', '.join(reported_score_names())}; or {NO_REPORTED_SCORES}, or a JSON file",
+        )
     path = Path(name) if name.endswith(".json") else shipped_folder("reported") / f"{name}.json"
     content = read_json(path)
     if not isinstance(content, dict) or "tasks" not in content:

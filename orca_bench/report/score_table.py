@@ -1,35 +1,49 @@
-"""Results in, a table of scores out: reported beside measured, difference, standard error, n, and both averages.
+"""Results in, a table of scores out: reported beside measured, difference, standard error, n, and the means.
 
-A difference is shown only where the two numbers may be compared (score_table_notes.py says why not). Numbers are percent, as on
-the leaderboard. Reads results only, no models. Its own module because the forms of the table (score_table_formats.py)
-change while its numbers do not.
+A difference is there only where the two numbers may be compared (score_table_notes.py says why not), and it has its error. A
+mean is one over tasks that there are. Numbers are percent, as on the leaderboard. Reads results only, no models. Its own module
+because the output formats of the table (score_table_formats.py) change while its numbers do not.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from orca_bench.report.notes import Note, merge_notes
+from orca_bench.report.reported_comparison import reported_comparison, reported_stderr
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.report.score_table_notes import merge_notes, reported_notes, result_notes
+from orca_bench.report.score_table_notes import reported_notes, result_notes
 from orca_bench.results.models import Average, Result, TaskResult
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_NAMES_BY_AVERAGE
+from orca_bench.results.summary import mean_of_tasks
+from orca_bench.stats.distributions import two_sided_quantile
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
+
+#: The name of the mean over the tasks that all results have, where these are not those of a reported average.
+COMMON_MEAN = "common tasks"
 
 
 @dataclass(frozen=True)
 class MeasuredScore:
-    """One measured number, percent: standard error, n, difference to the reported score, 95 % interval; None where unknown."""
+    """One measured number, percent: standard error, n, difference to the reported score, 95 % interval; None where unknown.
+
+    `difference_stderr` is the difference's standard error; `is_difference_shown` says whether it is significant: of a task
+    corrected over the result's tasks, of a mean alone.
+    """
 
     value: float | None = None
     stderr: float | None = None
     n: int | None = None
     difference: float | None = None
     interval: tuple[float, float] | None = None
+    difference_stderr: float | None = None
+    is_difference_shown: bool | None = None
 
 
 @dataclass(frozen=True)
 class TableLine:
-    """One task or average: `reported` in percent, and a measured score for each result."""
+    """One task or mean: `reported` in percent, and a measured score for each result."""
 
     name: str
     title: str
@@ -38,78 +52,159 @@ class TableLine:
     reported: float | None
     scores: list[MeasuredScore]
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether any result has a score here."""
+        return any(score.value is not None for score in self.scores)
+
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """A heading for each result, a line for each task and average, and notes on what may not be compared.
+    """A heading for each result, a line for each task and mean, and notes on what may not be compared.
 
-    `results` has each result by its heading, for forms that say how a number was measured.
+    `results` has each result by its heading, for formats that say how a number was measured; `sentence` says what the results
+    show (conclusions.py).
     """
 
     title: str
     headings: list[str]
     lines: list[TableLine]
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
+    sentence: str = ""
 
 
-def build_score_table(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores) -> ScoreTable:
-    """The table of results, each with its heading, beside the reported scores."""
+@dataclass(frozen=True)
+class _ReportedDifference:
+    """A difference to a reported score with its standard error, fractions of 1."""
+
+    value: float
+    stderr: float
+    is_shown: bool
+
+
+def build_score_table(
+    results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None, sentence: str = ""
+) -> ScoreTable:
+    """The table of results, each with its heading, beside the reported scores, where there are any."""
+    reported_tasks = {} if reported_scores is None else reported_scores.tasks
+    reported_averages = dict({} if reported_scores is None else reported_scores.averages)
+    differences = [_task_differences(result, reported_scores) for _, result in results]
     lines = []
     for task in ALL_TASKS:
-        reported_score = reported_scores.tasks.get(task.name)
-        scores = [_task_score(result, task.name, reported_score) for _, result in results]
+        scores = [
+            _task_score(result, task.name, by_task.get(task.name))
+            for (_, result), by_task in zip(results, differences, strict=True)
+        ]
         metric = _task_metric(results, task.name, task.metric)
-        lines.append(TableLine(task.name, task.title, task.shots, metric, reported_score, scores))
-    for name, title in AVERAGE_TITLE_BY_NAME.items():
-        reported_score = reported_scores.averages.get(name)
-        scores = [_average_score(result, name, reported_score) for _, result in results]
-        lines.append(TableLine(name, title, None, "mean", reported_score, scores))
-    notes = reported_notes(reported_scores) + [
-        note for label, result in results for note in result_notes(label, result)
-    ]
+        lines.append(TableLine(task.name, task.title, task.shots, metric, reported_tasks.get(task.name), scores))
+    means = {name: (title, TASK_NAMES_BY_AVERAGE[name]) for name, title in AVERAGE_TITLE_BY_NAME.items()}
+    common_names = _common_task_names([result for _, result in results])
+    if common_names:
+        means[COMMON_MEAN] = (f"Mean of {len(common_names)} tasks", common_names)
+        if all(name in reported_tasks for name in common_names):
+            reported_averages[COMMON_MEAN] = sum(reported_tasks[name] for name in common_names) / len(common_names)
+    for name, (title, task_names) in means.items():
+        reported_average = reported_averages.get(name)
+        scores = [_mean_score(result, name, task_names, reported_average, reported_tasks) for _, result in results]
+        lines.append(TableLine(name, title, None, "mean", reported_average, scores))
     headings = [label for label, _ in results]
-    return ScoreTable(_table_title(results, reported_scores), headings, lines, merge_notes(notes), dict(results))
+    notes = [note for label, result in results for note in result_notes(label, result, reported_scores is not None)]
+    if reported_scores is not None:
+        notes = reported_notes(reported_scores, any(result.suite.comparable for _, result in results)) + notes
+    title = _table_title(results, reported_scores)
+    return ScoreTable(title, headings, lines, merge_notes(notes, headings), dict(results), sentence)
 
 
-def _table_title(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores) -> str:
+def _table_title(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None) -> str:
     suites = list(dict.fromkeys(result.suite.name for _, result in results))
     models = list(dict.fromkeys(result.model.name for _, result in results))
+    protocols = list(dict.fromkeys(result.protocol.name for _, result in results))
     # Where the headings do not name the one model, the title does.
     model_text = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
-    suite_text = ", ".join(suites) or reported_scores.suite
-    return f"{model_text}{suite_text}: percent ± standard error; reported: {reported_scores.name}"
+    suite_text = ", ".join(suites) or ("" if reported_scores is None else reported_scores.suite)
+    protocol_text = f", protocol {protocols[0]}" if len(protocols) == 1 else ""
+    reported_text = "" if reported_scores is None else f"; reported: {reported_scores.name}"
+    return f"{model_text}{suite_text}{protocol_text}: percent{reported_text}"
 
 
 def _task_metric(results: Sequence[tuple[str, Result]], name: str, default: str) -> str:
     return next((result.tasks[name].metric for _, result in results if name in result.tasks), default)
 
 
-def _task_score(result: Result, name: str, reported_score: float | None) -> MeasuredScore:
+def _task_differences(result: Result, reported_scores: ReportedScores | None) -> dict[str, _ReportedDifference]:
+    """By task, the difference to the reported score, where there is one and the two may be compared."""
+    if reported_scores is None or not result.suite.comparable:
+        return {}
+    return {
+        line.name: _ReportedDifference(
+            line.difference.value, line.difference.stderr, line.verdict in ("better", "worse")
+        )
+        for line in reported_comparison("", result, reported_scores).lines
+        if line.difference is not None and line.difference.stderr is not None and result.is_comparable(line.name)
+    }
+
+
+def _task_score(result: Result, name: str, difference: _ReportedDifference | None) -> MeasuredScore:
     task_result = result.tasks.get(name)
-    if task_result is None:
-        return MeasuredScore()
-    return _measured_score(task_result, task_result.n, reported_score if result.is_comparable(name) else None)
+    return MeasuredScore() if task_result is None else _measured_score(task_result, task_result.n, difference)
 
 
-def _average_score(result: Result, name: str, reported_score: float | None) -> MeasuredScore:
-    average = result.averages.get(name)
-    if average is None:
-        return MeasuredScore()
-    return _measured_score(
-        average, None, reported_score if result.is_comparable(*TASK_NAMES_BY_AVERAGE[name]) else None
+def _common_task_names(results: Sequence[Result]) -> tuple[str, ...]:
+    """The tasks that all results have, if there are two and some result has no reported average of its own."""
+    names = tuple(task.name for task in ALL_TASKS if results and all(task.name in result.tasks for result in results))
+    has_averages = all(any(average.value is not None for average in result.averages.values()) for result in results)
+    return () if len(names) < 2 or has_averages else names
+
+
+def _mean_score(
+    result: Result,
+    name: str,
+    task_names: Sequence[str],
+    reported_average: float | None,
+    reported_tasks: dict[str, float],
+) -> MeasuredScore:
+    average = (
+        mean_of_tasks([result.tasks[task_name] for task_name in task_names])
+        if name == COMMON_MEAN
+        else result.averages.get(name)
     )
+    if average is None or average.value is None:
+        return MeasuredScore()
+    if reported_average is None or not result.is_comparable(*task_names):
+        return _measured_score(average, None, None)
+    stderr = _mean_difference_stderr(average, task_names, reported_tasks)
+    if stderr is None:
+        return _measured_score(average, None, None)
+    difference = average.value - reported_average / 100
+    is_shown = abs(difference) > two_sided_quantile(None) * stderr
+    return _measured_score(average, None, _ReportedDifference(difference, stderr, is_shown))
 
 
-def _measured_score(entry: TaskResult | Average, n: int | None, reported_score: float | None) -> MeasuredScore:
-    """`reported` is the score that the measured one may be compared with, percent, or None."""
+def _mean_difference_stderr(
+    average: Average, task_names: Sequence[str], reported_tasks: dict[str, float]
+) -> float | None:
+    """The standard error of a measured mean minus a reported one; None where the tasks' scores are not all known."""
+    measured_stderr = average.stderr
+    if not measured_stderr and average.interval is not None:
+        measured_stderr = (average.interval[1] - average.interval[0]) / 4
+    if measured_stderr is None or any(name not in reported_tasks for name in task_names):
+        return None
+    reported_stderrs = [reported_stderr(TASK_BY_NAME[name], reported_tasks[name]) for name in task_names]
+    return math.hypot(measured_stderr, math.hypot(*reported_stderrs) / len(task_names))
+
+
+def _measured_score(
+    entry: TaskResult | Average, n: int | None, difference: _ReportedDifference | None
+) -> MeasuredScore:
     if entry.value is None:
         return MeasuredScore()
-    percent = 100 * entry.value
     return MeasuredScore(
-        percent,
+        100 * entry.value,
         None if entry.stderr is None else 100 * entry.stderr,
         n,
-        None if reported_score is None else percent - reported_score,
+        None if difference is None else 100 * difference.value,
         None if entry.interval is None else (100 * entry.interval[0], 100 * entry.interval[1]),
+        None if difference is None else 100 * difference.stderr,
+        None if difference is None else difference.is_shown,
     )

@@ -12,42 +12,68 @@ import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from orca_bench.report.grid import Grid, TextCell
-from orca_bench.report.score_table import MeasuredScore, ScoreTable, TableLine
+from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference
+from orca_bench.report.notes import NotedNumber, note_line
+from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, ScoreTable, TableLine
+from orca_bench.report.score_table_notes import REPORTED
 from orca_bench.results.models import Result
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _CSV_HEADINGS = (
     *("task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference", "protocol"),
     *("requests_sha256", "warnings"),
 )
+_DIFFERENCE = "Δ"
+#: What the signs in a table of scores mean.
+LEGENDS = {"±": "± standard error", "[": "[…] 95 % interval", "(": "(Δ) no difference shown"}
 _CsvValue: TypeAlias = str | int | float | None
 
 
-def to_grid(table: ScoreTable) -> Grid:
-    """The table as a grid. A column of differences that is empty is left out; an n that all results share is there once."""
-    has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in table.lines)
+def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
+    """The table as a grid: the tasks and means that some result has, or `all_tasks`.
+
+    A column of differences that is empty is left out, and that of the reported scores; an n that all results share is there once.
+    """
+    lines = [line for line in table.lines if all_tasks or line.is_measured]
+    if all_tasks and any(line.name == COMMON_MEAN and line.is_measured for line in lines):
+        lines = [line for line in lines if line.is_measured or line.name in TASK_BY_NAME]
+    has_equal_counts = all(len({score.n for score in line.scores}) <= 1 for line in lines)
     columns = [
-        ("Task", [line.title for line in table.lines]),
-        ("Shots", ["" if line.shots is None else str(line.shots) for line in table.lines]),
-        ("Metric", [line.metric for line in table.lines]),
-        ("Reported", [_format_number(line.reported) for line in table.lines]),
+        ("Task", [TextCell(line.title) for line in lines]),
+        ("Shots", [TextCell("" if line.shots is None else str(line.shots)) for line in lines]),
+        ("Metric", [TextCell(line.metric) for line in lines]),
     ]
+    if any(line.reported is not None for line in table.lines):
+        columns.append(("Reported", [_number_cell(_format_number(line.reported), REPORTED, line) for line in lines]))
     for index, heading in enumerate(table.headings):
-        scores = [line.scores[index] for line in table.lines]
-        columns.append((heading, [_format_measured(score) for score in scores]))
+        scores = [line.scores[index] for line in lines]
+        columns.append((heading, [_score_cell(heading, line, line.scores[index]) for line in lines]))
         if any(score.difference is not None for score in scores):
-            columns.append(("Δ", [_format_number(score.difference, signed=True) for score in scores]))
+            columns.append((_DIFFERENCE, [TextCell(_format_difference(score)) for score in scores]))
         if not has_equal_counts or index == len(table.headings) - 1:
-            columns.append(("n", ["" if score.n is None else str(score.n) for score in scores]))
+            columns.append(("n", [TextCell("" if score.n is None else f"{score.n:,}") for score in scores]))
+    task_count = sum(line.name in TASK_BY_NAME for line in lines)
     return Grid(
         [heading for heading, _ in columns],
-        [[TextCell(text) for text in row] for row in zip(*(texts for _, texts in columns), strict=True)],
+        [list(row) for row in zip(*(cells for _, cells in columns), strict=True)],
         table.notes,
         table.title,
+        table.sentence,
         left_columns=frozenset({0, 2}),
-        rule_after_row=len(ALL_TASKS) - 1,
-        droppable_headings=("Metric", "Shots", "n", "Δ"),
+        rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
+        legends=LEGENDS,
+        narrowing_steps=("Metric", "Shots", "n", _DIFFERENCE, SHORTER_TEXTS, "Reported", SHORTER_TEXTS),
+    )
+
+
+def _number_cell(text: str, heading: str, line: TableLine, shorter_texts: Sequence[str] = ()) -> TextCell:
+    return TextCell(text, shorter_texts=shorter_texts, number=NotedNumber(heading, line.name))
+
+
+def _score_cell(heading: str, line: TableLine, score: MeasuredScore) -> TextCell:
+    value, stderr, interval = _fractions(score)
+    return _number_cell(
+        format_score(value, stderr, interval), heading, line, shorter_score_texts(value, stderr, interval)
     )
 
 
@@ -61,6 +87,16 @@ def format_score(value: float | None, stderr: float | None, interval: Sequence[f
     if not stderr and interval:
         return f"{100 * value:.2f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
     return f"{100 * value:.2f}" if not stderr else f"{100 * value:.2f} ± {100 * stderr:.2f}"
+
+
+def shorter_score_texts(value: float | None, stderr: float | None, interval: Sequence[float] | None) -> tuple[str, ...]:
+    """The text of `format_score` for a narrow terminal: first with one decimal, then without the error."""
+    if value is None:
+        return ()
+    # Where all scores are the same, a quarter of the interval stands for the error, as everywhere.
+    error = stderr or ((interval[1] - interval[0]) / 4 if interval else None)
+    short_text = f"{100 * value:.1f}" if error is None else f"{100 * value:.1f}±{100 * error:.1f}"
+    return short_text, f"{100 * value:.2f}"
 
 
 def to_csv(table: ScoreTable) -> str:
@@ -90,19 +126,34 @@ def to_json(table: ScoreTable) -> str:
         for line in table.lines
     ]
     results = {heading: _result_json(result) for heading, result in table.results.items()}
-    content = {"title": table.title, "lines": lines, "results": results, "notes": table.notes}
+    content = {
+        "title": table.title,
+        "sentence": table.sentence,
+        "lines": lines,
+        "results": results,
+        "notes": [note_line(note) for note in table.notes],
+    }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _format_number(value: float | None, signed: bool = False) -> str:
-    return "–" if value is None else f"{value:+.2f}" if signed else f"{value:.2f}"
+def _format_number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
-def _format_measured(score: MeasuredScore) -> str:
-    if score.value is None:
+def _format_difference(score: MeasuredScore) -> str:
+    if score.difference is None:
         return "–"
-    interval = None if score.interval is None else [bound / 100 for bound in score.interval]
-    return format_score(score.value / 100, None if score.stderr is None else score.stderr / 100, interval)
+    stderr = None if score.difference_stderr is None else score.difference_stderr / 100
+    return format_difference(score.difference / 100, stderr, score.is_difference_shown is not False)
+
+
+def _fractions(score: MeasuredScore) -> tuple[float | None, float | None, list[float] | None]:
+    """Value, standard error and interval as fractions of 1."""
+    return (
+        None if score.value is None else score.value / 100,
+        None if score.stderr is None else score.stderr / 100,
+        None if score.interval is None else [bound / 100 for bound in score.interval],
+    )
 
 
 def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result | None) -> list[_CsvValue]:

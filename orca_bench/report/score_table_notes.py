@@ -1,86 +1,83 @@
 """Results in, notes out: in plain words, what a reader must know before comparing a number.
 
-A note is (subject, text): the subject is a result's heading, alone or with a task. Its own module because the table of tasks
-and the leaderboard show the same notes, and because these sentences are what keeps a reader from a wrong conclusion.
+Its own module because the table of tasks, the leaderboard and the page show the same notes, and because these sentences are what
+keeps a reader from a wrong conclusion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from orca_bench.report.notes import Note, NotedNumber, NoteKind
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Result
 from orca_bench.suite import TASK_BY_NAME
 
+#: The heading of the numbers that are reported, as a note has it.
+REPORTED = "reported"
 _UNFAIR_PROTOCOLS = {
-    "orca": "the question in the Orca prompt, scored as trained; the reported scores were measured without the prompt, so a "
-    "difference mixes model and protocol",
-    "plain": "lm-eval's own prompts of today; the reported scores come from a 2023 harness with other prompts, draws and stop "
-    "rules",
+    "orca": "measured in the Orca prompt, the reported scores without it: a difference mixes model and protocol",
+    "plain": "measured in lm-eval's own prompts of today, the reported scores by a harness of 2023 with other prompts, draws and "
+    "stop rules: a difference mixes model and protocol",
 }
 
 
-def result_notes(label: str, result: Result) -> list[tuple[str, str]]:
-    """(subject, text) of everything a reader must know about a result: protocol, suite, limit, tasks not run, warnings."""
-    notes = [(label, _protocol_text(result))]
-    if not result.is_comparable():
-        text = (
-            f"measured on the {result.suite.name} suite, not on the leaderboard's questions; "
-            "not comparable with reported scores, so no difference is shown"
-        )
-        notes.append((label, text))
-    elif result.protocol.name in _UNFAIR_PROTOCOLS:
-        notes.append((label, _UNFAIR_PROTOCOLS[result.protocol.name]))
+def result_notes(label: str, result: Result, has_reported_scores: bool = True) -> list[Note]:
+    """Everything a reader must know about a result: protocol, suite, limit, tasks not run, warnings.
+
+    `has_reported_scores` says whether reported scores stand beside it.
+    """
+    whole = (NotedNumber(label),)
+    notes = [Note(_protocol_text(result), "provenance", whole)]
+    if has_reported_scores and not result.is_comparable():
+        text = f"measured on the {result.suite.name} suite, so not comparable with the reported scores: no difference is shown"
+        notes.append(Note(text, "warning", whole))
+    elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
+        notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole))
     if result.limit:
-        notes.append((label, f"only the first {result.limit} questions of each task (of each MMLU subject)"))
+        text = f"only the first {result.limit} questions of each task (of each MMLU subject)"
+        notes.append(Note(text, "remark", whole))
     if not result.complete:
         missing = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
-        notes.append((label, f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"))
-    notes += [(label, warning) for warning in result.model.warnings]
+        text = f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"
+        notes.append(Note(text, "warning", whole))
+    notes += [Note(warning, "warning", whole) for warning in result.model.warnings]
     notes += task_notes(label, result)
-    notes += [(label, text) for text in result.answer_notes]
-    notes += [(label, f"asked of a server: {text}") for text in result.model.server_differences]
-    for task_result in result.tasks.values():
-        score_label = f"{label} {task_result.title}"
+    notes += [Note(text, "remark", whole) for text in result.answer_notes]
+    notes += [Note(f"asked of a server: {text}", "remark", whole) for text in result.model.server_differences]
+    for name, task_result in result.tasks.items():
         if task_result.shortened:
-            notes.append(
-                (score_label, f"contexts longer than the model's window, which were cut: {task_result.shortened}")
-            )
+            text = f"contexts longer than the model's window, which were cut: {task_result.shortened}"
+            notes.append(_number_note(text, "remark", label, name))
         if task_result.n < 2:
-            notes.append((score_label, "one question has no standard error"))
+            notes.append(_number_note("one question has no standard error", "remark", label, name))
     return notes
 
 
-def task_notes(label: str, result: Result) -> list[tuple[str, str]]:
-    """(subject, text) of what belongs to single numbers: their warnings, and rows not known to be the leaderboard's."""
+def task_notes(label: str, result: Result) -> list[Note]:
+    """What belongs to single numbers: their warnings, and rows not known to be the leaderboard's."""
     notes = []
     for name, task_result in result.tasks.items():
-        score_label = f"{label} {task_result.title}"
-        notes += [(score_label, warning) for warning in task_result.warnings]
+        notes += [_number_note(warning, "warning", label, name) for warning in task_result.warnings]
         if result.is_comparable() and not result.is_comparable(name):
-            notes.append((score_label, "other rows than the leaderboard's, so no difference is shown"))
+            text = "other rows than the leaderboard's, so no difference is shown"
+            notes.append(_number_note(text, "warning", label, name))
         elif result.is_comparable() and result.format_version < 3:
-            notes.append((label, "rows not verified: the result is of an earlier version"))
+            text = "rows not verified: the result is of an earlier version"
+            notes.append(Note(text, "remark", (NotedNumber(label),)))
         elif result.is_comparable() and not result.records_row_status(name):
-            notes.append((label, "rows not verified: the result does not say whether they are the leaderboard's"))
+            text = "rows not verified: the result does not say whether they are the leaderboard's"
+            notes.append(Note(text, "remark", (NotedNumber(label),)))
     return notes
 
 
-def reported_notes(reported_scores: ReportedScores) -> list[tuple[str, str]]:
-    """(subject, text): the source of the reported scores, and remarks on single ones."""
-    notes = [("reported", f"{reported_scores.model}, {reported_scores.source}")]
-    for name, text in reported_scores.notes.items():
-        title = TASK_BY_NAME[name].title if name in TASK_BY_NAME else name
-        notes.append((f"reported {title}", text))
-    return notes
+def reported_notes(reported_scores: ReportedScores, is_comparable: bool = True) -> list[Note]:
+    """The source of the reported scores, and remarks on single ones, which matter where some result may be compared with them."""
+    source = Note(f"{reported_scores.model}, {reported_scores.source}", "provenance", (NotedNumber(REPORTED),))
+    kind: NoteKind = "remark" if is_comparable else "provenance"
+    return [source, *(_number_note(text, kind, REPORTED, name) for name, text in reported_scores.notes.items())]
 
 
-def merge_notes(notes: Sequence[tuple[str, str]]) -> list[str]:
-    """Each note as `subject: text`; subjects with one and the same text share a line."""
-    labels_by_text: dict[str, list[str]] = {}
-    for score_label, text in notes:
-        labels_by_text.setdefault(text, []).append(score_label)
-    return [f"{', '.join(dict.fromkeys(score_labels))}: {text}" for text, score_labels in labels_by_text.items()]
+def _number_note(text: str, kind: NoteKind, label: str, name: str) -> Note:
+    return Note(text, kind, (NotedNumber(label, name),))
 
 
 def _protocol_text(result: Result) -> str:

@@ -64,7 +64,7 @@ def cluster_labels_of(questions: Sequence[Question]) -> list[str] | None:
 def compute_averages(task_results: Mapping[str, TaskResult]) -> dict[str, Average]:
     """The averages that are reported, each the plain mean of its tasks' values; without a value where a task is missing."""
     return {
-        average_name: _mean_of_tasks([task_results[task_name] for task_name in task_names])
+        average_name: mean_of_tasks([task_results[task_name] for task_name in task_names])
         if all(task_name in task_results for task_name in task_names)
         else _average_without_value()
         for average_name, task_names in TASK_NAMES_BY_AVERAGE.items()
@@ -93,7 +93,8 @@ def _average_without_value() -> Average:
     return Average(value=None, stderr=None, interval=None)
 
 
-def _mean_of_tasks(task_results: Sequence[TaskResult]) -> Average:
+def mean_of_tasks(task_results: Sequence[TaskResult]) -> Average:
+    """The plain mean of some tasks' values with its standard error, and an interval that has a width."""
     mean_value = sum(task_result.value for task_result in task_results) / len(task_results)
     task_stderrs = [task_result.stderr for task_result in task_results if task_result.stderr is not None]
     if len(task_stderrs) < len(task_results):

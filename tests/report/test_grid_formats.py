@@ -4,16 +4,17 @@ from xml.etree import ElementTree
 
 from orca_bench.report import grid_formats
 from orca_bench.report.grid import Grid, TextCell
+from orca_bench.report.notes import Note
 
 
 def test_every_form_escapes_what_it_must():
     grid = Grid(
         ["a_b", "50 % | x"],
         [[TextCell("<b>&", bold=True), TextCell("1 ± 2 | \\")]],
-        ["n & m"],
+        [Note("n & m")],
         "t <i>",
     )
-    assert "**<b>&** | 1 ± 2 \\| \\ |" in grid_formats.to_markdown(grid) and "50 % \\| x" in grid_formats.to_markdown(
+    assert "**\\<b>&** | 1 ± 2 \\| \\ |" in grid_formats.to_markdown(grid) and "50 % \\| x" in grid_formats.to_markdown(
         grid
     )
     latex = grid_formats.to_latex(grid)

@@ -7,7 +7,7 @@ import json
 import pytest
 from result_contents import result_content, score_table
 
-from orca_bench.report.grid_formats import to_rich
+from orca_bench.report.grid_terminal import to_rich
 from orca_bench.report.score_table_formats import to_csv, to_grid, to_json
 
 
