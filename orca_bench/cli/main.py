@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import click
 
 from orca_bench import __version__
-from orca_bench.cli.command_list import COMMANDS, GROUPS, RENAMED_OPTIONS
+from orca_bench.cli.command_list import COMMANDS, GROUPS
+from orca_bench.cli.usage_errors import usage_error_line
 from orca_bench.errors import Interrupted, UserError
 
 _HELP = """Train an explain-tuned LLaMA and compare it with its reported scores.
@@ -83,6 +84,15 @@ class OrcaBenchGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, whose error does not know the commands that are imported when they are used."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each group, with one line for each command."""
         width = max(map(len, COMMANDS))
@@ -112,11 +122,11 @@ def _remove_debug_option(arguments: list[str]) -> tuple[list[str], bool]:
 
 def _report_error(error: BaseException) -> int:
     """Print an error in one line on standard error; returns the exit code."""
-    if isinstance(error, click.NoSuchOption) and (new_name := _renamed_option(error)):
-        _print_error(f"error: {error.option_name} is now {new_name}")
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group of commands without a command shows its help
+        error.show()
         return 2
     if isinstance(error, click.ClickException):
-        error.show()
+        _print_error(f"error: {usage_error_line(error)}")
         return 2
     if isinstance(error, (click.Abort, KeyboardInterrupt, Interrupted)):
         _print_error(f"interrupted: {error}" if isinstance(error, Interrupted) else "interrupted")
@@ -130,12 +140,6 @@ def _report_error(error: BaseException) -> int:
         line = f"{line[:500]} (the same command with --debug shows where)"
     _print_error(f"failed: {line}")
     return 1
-
-
-def _renamed_option(error: click.NoSuchOption) -> str | None:
-    """The new name of an option that has been renamed; None for one that never was."""
-    command_name = error.ctx.command.name if error.ctx is not None else None
-    return RENAMED_OPTIONS.get(command_name or "", {}).get(error.option_name)
 
 
 def _print_error(line: str) -> None:

@@ -57,7 +57,7 @@ reported: Decorator = click.option(
     "--reported",
     default="orca_mini_13b",
     show_default=True,
-    help="Reported scores: name of a shipped set (orca_mini_13b), or a JSON file.",
+    help="Reported scores to show: none, the name of a shipped set (orca_mini_13b), or a JSON file.",
 )
 max_new_tokens: Decorator = click.option(
     "--max-new-tokens",

@@ -12,7 +12,7 @@ from orca_bench.cli.result_words import select_results
 
 
 @click.command("page")
-@click.argument("results", nargs=-1, required=True, type=options.RESULT)
+@click.argument("results", nargs=-1, type=options.RESULT)
 @click.option("--out", type=options.PATH, default="page.html", show_default=True, help="The page to write.")
 @click.option("--title", help="The title of the page.  [default: the models' names]")
 @options.reported
@@ -23,9 +23,9 @@ def command(
 ) -> None:
     """Write one HTML page of RESULTS, of any models: table, pictures, warnings, and a viewer of every question.
 
-    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used. The page needs no server
-    and no network. Its viewer lists the questions that one result has right and another wrong, and shows the exact request
-    and answer of each.
+    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used. The default is the newest
+    result. The page needs no server and no network. Its viewer lists the questions that one result has right and another
+    wrong, and shows the exact request and answer of each.
 
     \b
       orca-bench page mini-untrained mini

@@ -11,7 +11,7 @@ from orca_bench.cli.result_words import select_results
 
 
 @click.command("plot")
-@click.argument("results", nargs=-1, required=True, type=options.RESULT)
+@click.argument("results", nargs=-1, type=options.RESULT)
 @click.option(
     "--to", "folder", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to."
 )
@@ -25,7 +25,7 @@ from orca_bench.cli.result_words import select_results
 def command(
     results: tuple[str, ...], folder: Path, reported: str, over_steps: bool, steps: str | None, runs: Path
 ) -> None:
-    """Draw RESULTS, which are names of runs, folders or result files, as PNG and SVG.
+    """Draw RESULTS, which are names of runs, folders or result files, as PNG and SVG; by default the newest result.
 
     Three pictures are drawn. `scores` has all tasks with 95 % intervals, reported scores and chance. `mmlu` has the subjects of
     the first RESULT, sorted by score. `steps` has each task over the steps of a run, if the results are of its checkpoints;

@@ -38,7 +38,7 @@ def command(
 ) -> int:
     """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
 
-    RESULT is the name of a run, a folder or a result file.
+    RESULT is the name of a run, a folder or a result file; the default is the newest result.
 
     The requests are rebuilt from the rows and their hash is compared; each question is scored again from its answers; values,
     standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions,
@@ -53,11 +53,11 @@ def command(
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
       orca-bench verify --check-rows path/to/benchmarks
     """
-    if result is not None and check_rows is None:
+    if check_rows is None:
         return _verify_result(select_single_result(result, runs), benchmarks, no_rescore, runs, output_format)
-    if result is None and check_rows is not None:
-        return _check_rows(check_rows, runs, output_format)
-    raise UserError("one of RESULT and --check-rows is needed", where="verify")
+    if result is not None:
+        raise UserError("rows are checked instead of RESULT", where="--check-rows", hint="give one of the two")
+    return _check_rows(check_rows, runs, output_format)
 
 
 def _check_rows(folder: Path, runs: Path, output_format: str) -> int:

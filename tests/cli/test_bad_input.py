@@ -244,7 +244,26 @@ def test_the_program_exits_as_the_command_line_does(command):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", here.stderr)
 
 
-def test_click_errors_are_exit_2_too(command):
-    done = command("eval", "--protocol", "none")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "Traceback" not in command("evaluate").stderr and command("evaluate").returncode == 2
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("tabel",), "no such command 'tabel'; did you mean 'table'?; orca-bench --help shows the commands"),
+        (
+            ("data", "conver", "x"),
+            "no such command 'conver'; did you mean 'convert'?; orca-bench data --help shows examples",
+        ),
+        (
+            ("eval", "--task", "x"),
+            "no such option '--task'; did you mean '--tasks'?; orca-bench eval --help shows examples",
+        ),
+        (("eval", "me/m"), "got unexpected extra argument (me/m); --model me/m names a model; orca-bench eval --help"),
+        (("eval", "--limit", "x"), "--limit: 'x' is not a valid integer; orca-bench eval --help shows examples"),
+        (("eval", "--protocol", "none"), "--protocol: 'none' is not one of 'orca', 'leaderboard', "),
+        (("runs", "--json"), "no such option '--json'; did you mean --format json?; orca-bench runs --help"),
+        (("compare",), "missing argument 'FIRST'; orca-bench compare --help shows examples"),
+        (("check", "x"), "missing option '--baseline'; orca-bench check --help shows examples"),
+        (("generate", "--model"), "option '--model' requires an argument"),
+    ],
+)
+def test_words_that_no_command_takes_are_refused_in_one_line(command, words, line):
+    assert command.refused(*words).startswith(f"error: {line}")

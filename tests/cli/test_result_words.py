@@ -62,6 +62,10 @@ def test_what_is_taken_by_default_is_named_on_standard_error(in_runs):
     done = in_runs("table", "--format", "json")
     assert done.stderr.startswith("result: runs/") and done.stderr.endswith(".json (the newest)\n")
     assert done.stdout.startswith(("[", "{"))
+    for words in (("plot",), ("page",), ("verify", "--no-rescore")):
+        done = in_runs(*words)
+        assert "(the newest)" in done.stderr and "error" not in done.stderr
+    assert "give one of the two" in in_runs.refused("verify", "old", "--check-rows", "x")
 
 
 def test_a_word_that_could_mean_a_folder_here_is_explained(in_runs):

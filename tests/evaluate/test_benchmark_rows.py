@@ -76,7 +76,7 @@ def test_a_survey_prints_each_hash_and_fails_where_rows_are_others_or_missing(sh
     done = command("verify", "--check-rows", tmp_path)
     assert done.returncode == 1 and "truthful_qa validation: true, 817 of 817 rows" in done.stdout
     assert "gsm8k test: missing" in done.stdout
-    assert "one of RESULT and --check-rows is needed" in command.refused("verify")
+    assert "no result below runs" in command.refused("verify")
 
 
 @pytest.mark.parametrize(
