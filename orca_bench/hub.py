@@ -57,6 +57,11 @@ def is_hub_id(path_or_id: str) -> bool:
     )
 
 
+def has_id_form(text: str) -> bool:
+    """Whether a text has the form `OWNER/NAME`, whatever is here."""
+    return bool(_ID_PATTERN.fullmatch(text))
+
+
 def check_hub_id(path_or_id: str, expected_noun: str) -> None:
     """Raise UserError where `path_or_id` is no id of the hub: `OWNER/NAME`, where OWNER is not a folder here.
 

@@ -17,6 +17,8 @@ CONTEXT_WINDOW = 2048
 
 RUN_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 PRINTABLE_PATTERN = r"^[^\x00-\x1f]+$"
+LICENSE_PATTERN = r"^[a-z0-9][a-z0-9.+-]*$"
+LANGUAGE_PATTERN = r"^([a-z]{2,3}|code|multilingual)$"
 
 PositiveInt = Annotated[
     int, Field(gt=0, le=2**40)
@@ -151,6 +153,21 @@ class Train(_Section):
     )
 
 
+class Card(_Section):
+    """What the model card states that nothing else of a run says. It changes no number."""
+
+    license: Annotated[Annotated[str, Field(pattern=LICENSE_PATTERN)] | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Licence of the model, as the hub spells it: apache-2.0, cc-by-nc-4.0, other, … Default: the card says "
+        "that it is not known.",
+    )
+    language: Annotated[list[Annotated[str, Field(pattern=LANGUAGE_PATTERN)]] | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Languages of the records by their ISO 639 codes: [en]. Default: English where all records are of known "
+        "English sets, else the card says that it is not known.",
+    )
+
+
 class Recipe(_Section):
     """Everything a training run depends on."""
 
@@ -160,6 +177,7 @@ class Recipe(_Section):
     model: Model = Field(description="Where the student starts.")
     data: Data = Field(description="The records to train on.")
     train: Train = Field(Train(), description="The optimisation.")
+    card: Card = Field(Card(), description="What the model card states.")
 
     def to_yaml(self) -> str:
         """The recipe as YAML with every default written out; `recipe_file.read_recipe_file` gives an equal recipe back."""

@@ -16,7 +16,14 @@ from pydantic_core import ErrorDetails
 from orca_bench import yaml_files
 from orca_bench.errors import UserError, spelling_hint
 from orca_bench.files import shipped_folder
-from orca_bench.recipe import EXTENDS_KEY, PRINTABLE_PATTERN, RUN_NAME_PATTERN, Recipe
+from orca_bench.recipe import (
+    EXTENDS_KEY,
+    LANGUAGE_PATTERN,
+    LICENSE_PATTERN,
+    PRINTABLE_PATTERN,
+    RUN_NAME_PATTERN,
+    Recipe,
+)
 
 #: The place of a value: the keys that lead to it, and positions in lists.
 KeyPath = tuple[str | int, ...]
@@ -27,6 +34,8 @@ _MAX_CHAIN_LENGTH = 16  # in one chain, above the file that extends none
 _DESCRIPTION_BY_PATTERN = {
     RUN_NAME_PATTERN: "is not a name: use letters, digits and . _ - and begin with a letter or a digit",
     PRINTABLE_PATTERN: "holds a control character",
+    LICENSE_PATTERN: "is no licence as the hub spells it: write apache-2.0, cc-by-nc-4.0, other, …",
+    LANGUAGE_PATTERN: "is no ISO 639 code of a language: write en, de, …",
 }
 
 

@@ -17,7 +17,18 @@ MOST_LINES = 400
 LAYERS = (
     ("__main__", "cli", "api", "mini"),
     ("serve", "report", "evaluate", "train", "data"),
-    ("results", "stats", "models", "tokenizers", "recipe", "recipe_file", "suite", "prompt", "system_messages"),
+    (
+        "cards",
+        "results",
+        "stats",
+        "models",
+        "tokenizers",
+        "recipe",
+        "recipe_file",
+        "suite",
+        "prompt",
+        "system_messages",
+    ),
     (
         "files",
         "row_files",

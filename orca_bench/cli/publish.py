@@ -1,55 +1,70 @@
-"""`orca-bench publish`: results of one model in; tables, pictures, a page and its model card out."""
+"""`orca-bench publish`: results of one model in; its card, and tables, pictures and a page, out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_results
+
+if TYPE_CHECKING:
+    from orca_bench.report.publishing import Publication
 
 
 @click.command("publish")
 @click.argument("results", nargs=-1, required=True, type=options.RESULT)
 @click.option(
-    "--to", "folder", type=options.PATH, default="results", show_default=True, help="The folder of published results."
+    "--to",
+    "folder",
+    type=options.PATH,
+    help="Folder for everything, the card too.  [default: runs/NAME/published; the card of a run stays with its model]",
 )
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
     "--card",
     type=options.PATH,
-    help="The model card to edit.  [default: README.md of the run's own model for results below that run, else of TO/NAME]",
+    help="The model card to write or edit.  [default: README.md of the run's own model, else of the folder]",
 )
-@click.option("--source-url", help="Where a reader finds these scores: the link of each number on the card.")
+@click.option(
+    "--partial", is_flag=True, help="Put scores of a part of the questions (eval --limit) on the card, marked."
+)
+@click.option("--source-url", help="Where a reader finds these scores: the link of each number in the card's metadata.")
 @options.reported
 @options.result_benchmarks
 @options.runs
-@click.option("--push", metavar="REPO", help="Upload the card to this model repository; the token is HF_TOKEN.")
+@click.option(
+    "--push", metavar="REPO", help="Upload the card with its picture to this model repository; the token is HF_TOKEN."
+)
 def command(
     results: tuple[str, ...],
-    folder: Path,
+    folder: Path | None,
     name: str | None,
     card: Path | None,
+    partial: bool,
     source_url: str | None,
     reported: str,
     benchmarks: Path | None,
     runs: Path,
     push: str | None,
 ) -> None:
-    """Write tables, pictures and a page of RESULTS, of one model, and put its scores into its model card.
+    """Write the model card of one model from its RESULTS, and a folder with tables, pictures and a page.
 
-    RESULTS are names of runs, folders, or result files; of a run or a folder all results are used.
+    RESULTS are names of runs, folders, or result files; of a run or a folder the results highest up in it are used.
 
-    TO/NAME gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html, one
-    file with all of it and a viewer of every question, which needs no server and no network. The card gets each score as
-    `model-index` metadata, as the hub shows it: task, data set, few-shot examples, metric and source. A card that exists
-    keeps its text and all other metadata. The name of the data set tells the reader where a score is of another protocol than
-    the leaderboard's, of some questions only, or of rows that may differ from the leaderboard's. The card gets no scores of
-    the mini suite.
+    The card says what the model is, what was found, its prompt and how it is used, and has the table with errors, a picture,
+    recipe, data, licences, hashes, and what the model is not good for. What nothing says, the card calls not known. Each
+    score of the leaderboard's benchmarks is in its metadata too, as the hub shows it; of the mini suite none is. A card that
+    exists keeps its own text and metadata: only what stands between orca-bench's marks is written anew.
+
+    The folder gets the results with their questions; the table in Markdown, CSV, LaTeX and HTML; pictures; and index.html,
+    one file with a viewer of every question, which needs no server and no network.
 
     \b
       orca-bench publish mine
+      orca-bench publish mine --to site/mine --source-url https://example.org/mine
       orca-bench publish mine/leaderboard --push me/my_model
     """
     from orca_bench import mini
@@ -57,19 +72,45 @@ def command(
     from orca_bench.cli.mini_benchmarks import default_benchmarks
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.report import publishing
+    from orca_bench.report.card_publishing import PublishTargets
+    from orca_bench.results.result_lookup import look_up_results
 
-    selection = select_results(results, runs)
-    benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
+    if push:
+        publishing.check_push(push)
+    named_results = [look_up_results(word, runs) for word in results]
+    paths = list(dict.fromkeys(path for named in named_results for path in named.main_paths))
+    benchmarks_folder = default_benchmarks(paths, benchmarks)
     requests_of = (
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
     )
+    targets = PublishTargets(runs_folder=runs, folder=folder, card=card, name=name, repository=push)
     with counting("writing questions") as progress:
-        publication = publishing.publish(
-            selection.paths, folder, name, card, source_url, reported, requests_of, progress
-        )
-    for path in publication.files:
-        click.echo(path)
-    for note in [*selection.notes, *publication.notes]:
+        publication = publishing.publish(paths, targets, source_url, reported, partial, requests_of, progress)
+    for line in _written_lines(publication):
+        click.echo(line)
+    notes = [*(named.note for named in named_results), *publication.notes]
+    for note in dict.fromkeys(note for note in notes if note is not None):
         click.echo(f"note: {note}", err=True)
     if push:
-        click.echo(publishing.upload_card(publication.card, push))
+        click.echo(publishing.upload_card(publication, push))
+        return
+    click.echo(
+        f"next: read {publication.card}; then orca-bench publish {' '.join(results)} --push OWNER/NAME", err=True
+    )
+
+
+def _written_lines(publication: Publication) -> Iterator[str]:
+    """What was written, in words."""
+    count, metadata_count = publication.card_score_count, publication.metadata_score_count
+    scores_text = f"{count} score{'' if count == 1 else 's'}" if count else "without scores"
+    if count and metadata_count != count:
+        scores_text += f", {metadata_count or 'none'} of them in its metadata"
+    yield f"card: {publication.card} ({scores_text})"
+    for picture in publication.card_pictures:
+        yield f"its picture: {picture}"
+    page = publication.folder / "index.html"
+    page_size_text = f"{page.stat().st_size / 1e6:.1f} MB"
+    yield f"page: {page} ({publication.question_count:,} questions, {page_size_text}); open it in a browser"
+    names = [path.name for path in publication.files if path.parent == publication.folder and path != page]
+    others = [name for name in names if publication.folder / name not in (publication.card, *publication.card_pictures)]
+    yield f"beside the page: {', '.join(others)}"

@@ -7,14 +7,18 @@ Its own module because a card is also written without a result: from reported sc
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from orca_bench import yaml_files
-from orca_bench.errors import UserError
+from orca_bench.cards import card_text
+from orca_bench.cards.card_document import Card, YamlObject, parse_card
+from orca_bench.cards.model_facts import ModelFacts
+from orca_bench.errors import UserError, one_line
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
 from orca_bench.suite import TASK_BY_NAME
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
@@ -25,10 +29,7 @@ if TYPE_CHECKING:
 #: The window that the leaderboard's contexts were cut to, tokens.
 LEADERBOARD_WINDOW = 2048
 
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
-
-#: An object of a card's YAML: keys are texts, values whatever their author wrote.
-YamlObject: TypeAlias = MutableMapping[str, Any]
+_LIMIT_NOTE = re.compile(r", first \d+ questions$")
 
 
 @dataclass(frozen=True)
@@ -119,17 +120,64 @@ def _task_notes(result: Result, name: str) -> Iterator[str]:
         yield f"{task_result.ran_out} answers ran out of room"
 
 
-def update_card(text: str | None, name: str, results: Sequence[EvalResult], where: Path) -> str:
-    """A card's text with the results of the model `name` in its metadata; a new card where there is none.
+def update_card(
+    text: str | None,
+    name: str,
+    results: Sequence[EvalResult],
+    where: Path,
+    facts: ModelFacts | None = None,
+    sections: Mapping[str, str] | None = None,
+) -> str:
+    """A card's text with the results of the model `name` in its metadata, and with the texts of its own `sections`.
 
-    Raises UserError where the card's metadata is not YAML, or not a mapping.
+    A card with our marks gets other texts between them; a card without any keeps its text and gets the section of scores at its
+    end; where there is no card, a new one has all of `sections`. Raises UserError where the card's metadata is not YAML or not
+    a mapping, where a mark has no partner, and where huggingface_hub does not read the outcome.
     """
+    facts = facts or ModelFacts(name, name, has_orca_prompt=False)
     if text is None:
-        metadata: YamlObject = {"library_name": "transformers"}
-        body = f"# {name}\n"
+        new_text = card_text.new_card_text(
+            yaml_files.to_yaml_text(card_text.metadata(facts)), facts, sections or card_text.sections(facts)
+        )
+        card = parse_card(new_text, where)
     else:
-        metadata, body = split_card(text, where)
-    model_index = metadata.get("model-index") or []
+        card = _with_sections(parse_card(text, where), sections or {}, where)
+    changes: YamlObject = {}
+    if facts.license is not None and card.metadata.get("license") == card_text.UNKNOWN_LICENSE:
+        changes["license"] = facts.license
+    if results:
+        changes["model-index"] = _merged_model_index(card.metadata.get("model-index") or [], name, results, where)
+    if changes:
+        card = card.with_metadata(changes, where)
+    updated_text = card.to_text()
+    check_with_hub_library(updated_text, where)
+    return updated_text
+
+
+def _with_sections(card: Card, text_by_section: Mapping[str, str], where: Path) -> Card:
+    framed_texts = {name: card_text.framed(text) for name, text in text_by_section.items()}
+    if card.section_names(where):
+        return card.with_sections(framed_texts, where)
+    if "scores" not in framed_texts:
+        return card
+    return card.with_section_appended("scores", framed_texts["scores"], heading=card_text.SECTIONS["scores"])
+
+
+def check_with_hub_library(text: str, where: Path) -> None:
+    """Raise UserError where huggingface_hub, by its own checks, does not read a card. Needs no network."""
+    from huggingface_hub import ModelCard
+
+    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)  # it warns of a card without metadata
+    try:
+        ModelCard(text)
+    except Exception as error:  # of many kinds: YAML it does not read, a model-index without a key
+        raise UserError(f"huggingface_hub does not read this card: {one_line(error, 200)}", where=where) from None
+
+
+def _merged_model_index(
+    model_index: Any, name: str, results: Sequence[EvalResult], where: Path
+) -> list[MutableMapping[str, Any]]:
+    """The card's `model-index` with a model's results; those of other models and of other measurements are kept."""
     if not isinstance(model_index, list) or not all(
         isinstance(model_entry, dict) and _are_results(model_entry.get("results")) for model_entry in model_index
     ):
@@ -142,26 +190,9 @@ def update_card(text: str | None, name: str, results: Sequence[EvalResult], wher
         result
         for model_entry in old_entries
         for result in model_entry.get("results") or []
-        if _result_identity(result) not in new_identities
+        if not {_result_identity(result), _identity_without_limit(result)} & new_identities
     ]
-    # Put into ruamel.yaml's own mapping, which preserves comments, quotes and order of all other keys.
-    metadata["model-index"] = [*other_models, {"name": name, "results": old_results + new_results}]
-    return f"---\n{yaml_files.to_yaml_text(metadata)}---\n{body}"
-
-
-def split_card(text: str, where: Path) -> tuple[YamlObject, str]:
-    """(metadata, text) of a card; the metadata is empty where it has no front matter. Raises UserError for broken YAML."""
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        if re.match(r"\A---[ \t]*\r?\n", text):
-            raise UserError("the front matter has no end", where=f"{where}:1", hint="close it with a line of ---")
-        return {}, text
-    metadata = yaml_files.load_round_trip(match.group(1), where, first_line=2)
-    if metadata is None:
-        metadata = {}
-    if not isinstance(metadata, dict):
-        raise UserError("the front matter is not a mapping", where=where)
-    return metadata, text[match.end() :]
+    return [*other_models, {"name": name, "results": old_results + new_results}]
 
 
 def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlObject]:
@@ -193,6 +224,13 @@ def _are_results(results: Any) -> bool:
             for result in results
         )
     )
+
+
+def _identity_without_limit(result: Mapping[str, Any]) -> tuple[object, ...]:
+    """The identity of the measurement over all questions that a partial one is replaced by."""
+    dataset = result.get("dataset") or {}
+    whole_name = _LIMIT_NOTE.sub("", str(dataset.get("name")))
+    return _result_identity({**result, "dataset": {**dataset, "name": whole_name}})
 
 
 def _result_identity(result: Mapping[str, Any]) -> tuple[object, ...]:

@@ -1,7 +1,6 @@
 """Results of one model in; a folder with its results, tables, pictures and page, and its model card, out.
 
-Everything is read and checked before the first file is written. Its own module because it calls all other reports, and because it
-alone decides which model card may be edited: results are exchanged, and one may name any folder as its model's.
+Everything is read and checked before the first file is written. Its own module because it calls all other reports.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from orca_bench import hub
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors, make_writable_folder, write_text
-from orca_bench.models import model_folder
-from orca_bench.report import grid_formats, html_page, model_card, score_table_formats
+from orca_bench.report import card_publishing, grid_formats, html_page, score_table_formats
+from orca_bench.report.card_publishing import PublishTargets
 from orca_bench.report.html_page import RequestLookup
 from orca_bench.report.pictures import draw_pictures
 from orca_bench.report.reported_scores import read_reported_scores
@@ -32,85 +32,108 @@ RequestsOf: TypeAlias = Callable[[Result], tuple[RequestLookup, list[str]]]
 
 @dataclass
 class Publication:
-    """The model card, the files that were written, and notes on them."""
+    """The model card, the folder of everything else, the files that were written, and notes on them.
+
+    `card_score_count` counts the scores on the card, `metadata_score_count` those in its metadata, `question_count` the
+    questions on the page; `card_pictures` are the pictures beside the card.
+    """
 
     card: Path
+    folder: Path
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    card_score_count: int = 0
+    metadata_score_count: int = 0
+    card_pictures: list[Path] = field(default_factory=list)
+    question_count: int = 0
 
 
 def publish(
     paths: Sequence[Path],
-    out_folder: Path,
-    name: str | None,
-    card: Path | None,
-    source_url: str | None,
-    reported_name: str,
+    targets: PublishTargets,
+    source_url: str | None = None,
+    reported_name: str = "orca_mini_13b",
+    with_partial: bool = False,
     requests_of: RequestsOf | None = None,
     progress: html_page.Progress = html_page.no_progress,
 ) -> Publication:
-    """Write results, tables, pictures and page to the folder `out_folder`/`name`, and the scores into the model card.
+    """Write results, tables, pictures and page to a folder, and the model's card with its scores.
 
-    `name` is the model's by default, `card` the README.md of the run's own model, else that of the folder. `source_url` is the
-    link of each score on the card. `progress` counts questions. Raises UserError, before anything is written, for results of
-    several models, changed or unreadable ones, and for a card that cannot be edited.
+    `source_url` is the link of each score on the card, `with_partial` puts scores of a part of the questions on it. `progress`
+    counts questions. Raises UserError, before anything is written, for results of several models, changed or unreadable ones,
+    and for a card that cannot be edited.
     """
     result_files = [ResultFile(path, "", read_result(path)) for path in paths]
     _check_results(result_files)
-    name = name or result_files[0].result.model.name
-    if "/" in name or name in ("", ".", ".."):
-        raise UserError(f"'{name}' is no name of a folder", where="--name")
-    folder = out_folder / name
+    name = targets.name or result_files[0].result.model.name
+    card_plan = card_publishing.plan_card(result_files, targets)
+    folder = card_plan.folder
     reported_scores = read_reported_scores(reported_name)
     labels = result_labels([result_file.result for result_file in result_files])
     result_files = [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
     table = build_score_table(
         [(result_file.label, result_file.result) for result_file in result_files], reported_scores
     )
-    publication = Publication(card or _default_card(result_files, folder))
-    if card is None:
-        _check_card_is_no_link(publication.card, folder)
-    if publication.card.parent == folder and any(result_file.result.model.path for result_file in result_files):
-        publication.notes.append(f"{publication.card} is the card; --card names another, which is then edited")
+    publication = Publication(card_plan.path, folder)
     lookups = [_request_lookup(requests_of, result_file.result, publication) for result_file in result_files]
-    card_text = _card_text(publication, name, result_files, source_url)
+    files_with_questions = [_with_questions(result_file) for result_file in result_files]
+    card_content = card_publishing.card_content(card_plan, files_with_questions, source_url, with_partial)
+    publication.notes += card_content.notes
+    publication.card_score_count = card_content.score_count
+    publication.metadata_score_count = card_content.metadata_score_count
     make_writable_folder(folder)
     for result_file in result_files:
         _copy_result(result_file.path, folder, publication)
-    result_files = [_with_questions(result_file) for result_file in result_files]
-    pictures = draw_pictures(result_files, reported_scores, folder)
+    pictures = draw_pictures(files_with_questions, reported_scores, folder)
     publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
     for suffix, text in _table_texts(table).items():
         _write_file(folder / f"table{suffix}", text, publication)
     page_file = folder / "index.html"
-    html_page.write_page(page_file, f"{name}: orca-bench", result_files, reported_scores, pictures, lookups, progress)
+    html_page.write_page(
+        page_file, f"{name}: orca-bench", files_with_questions, reported_scores, pictures, lookups, progress
+    )
     publication.files.append(page_file)
-    if card_text is not None:
-        make_writable_folder(publication.card.parent)
-        _write_file(publication.card, card_text, publication)
+    publication.question_count = _count_questions(files_with_questions)
+    publication.card_pictures = card_publishing.write_card(card_content, card_plan.path)
     return publication
 
 
-def upload_card(card: Path, repository: str) -> str:
-    """Upload a card to a model repository of the hub; returns the address of the commit. Raises UserError where that fails."""
-    from huggingface_hub import HfApi
+def upload_card(publication: Publication, repository: str) -> str:
+    """Upload a card and its picture to a model repository of the hub; returns the address of the commit.
 
-    token = os.environ.get("HF_TOKEN")
-    if not token:
-        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
-    if not card.is_file():
-        raise UserError("there is no card to upload", where=card)
+    Raises UserError where that fails.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    operations = [
+        CommitOperationAdd(path_in_repo=path_in_repo, path_or_fileobj=path)
+        for path, path_in_repo in (
+            (publication.card, "README.md"),
+            *((path, path.name) for path in publication.card_pictures),
+        )
+    ]
     try:
-        commit = HfApi(token=token).upload_file(
-            path_or_fileobj=card,
-            path_in_repo="README.md",
-            repo_id=repository,
-            commit_message="Scores measured with orca-bench",
+        commit = HfApi(token=_hub_token()).create_commit(
+            repo_id=repository, operations=operations, commit_message="Card and scores measured with orca-bench"
         )
     except Exception as error:  # of many kinds: no such repository, no right to it, no network
         reason = f"{type(error).__name__}: {one_line(error, 200)}"
         raise UserError(f"the hub did not take the card ({reason})", where=repository) from None
-    return str(commit)
+    return str(commit.commit_url)
+
+
+def check_push(repository: str) -> None:
+    """Raise UserError, before anything is computed, for what is no repository's id, and where there is no token."""
+    if not hub.has_id_form(repository):
+        raise UserError(f"'{repository}' is no repository of the hub", where="--push", hint="it is OWNER/NAME")
+    _hub_token()
+
+
+def _hub_token() -> str:
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise UserError("no token", where="--push", hint="set HF_TOKEN to one that may write to the repository")
+    return token
 
 
 def _check_results(result_files: Sequence[ResultFile]) -> None:
@@ -156,37 +179,15 @@ def _check_file_names(result_files: Sequence[ResultFile]) -> None:
         path_by_name[name] = result_file.path
 
 
-def _default_card(result_files: Sequence[ResultFile], folder: Path) -> Path:
-    """The card of the run that contains all results; else one beside the tables, because a result may name any folder."""
-    models = {_run_model_folder(result_file) for result_file in result_files}
-    model = models.pop() if len(models) == 1 else None
-    return (folder if model is None else model) / "README.md"
-
-
-def _run_model_folder(result_file: ResultFile) -> Path | None:
-    """The model folder of the run that contains a result file, if the result is of this model; else None."""
-    model_description = result_file.result.model
-    if not model_description.path:
-        return None
-    model = Path(model_description.path)
-    folder = model.resolve()
-    run_folder = next(
-        (parent.parent for parent in result_file.path.resolve().parents if parent.name == "results"), None
+def _count_questions(result_files: Sequence[ResultFile]) -> int:
+    return len(
+        {
+            key
+            for result_file in result_files
+            for task_questions in result_file.questions_by_task.values()
+            for key in task_questions.questions_by_key
+        }
     )
-    if run_folder is None or not (run_folder / "manifest.json").is_file() or not folder.is_dir():
-        return None
-    if folder != run_folder / "model" and folder.parent != run_folder / "exports":
-        return None
-    if (folder / "README.md").resolve().parent != folder:  # a link to a card elsewhere
-        return None
-    origin = model_folder.training_origin(str(folder))
-    return model if (origin.get("run"), origin.get("step")) == (model_description.run, model_description.step) else None
-
-
-def _check_card_is_no_link(card: Path, folder: Path) -> None:
-    """Raise UserError where a card beside the tables is a link to a file elsewhere."""
-    if card.parent == folder and card.resolve().parent != card.parent.resolve():
-        raise UserError("a link to a card elsewhere", where=card, hint="name it with --card")
 
 
 def _request_lookup(requests_of: RequestsOf | None, result: Result, publication: Publication) -> RequestLookup | None:
@@ -195,32 +196,6 @@ def _request_lookup(requests_of: RequestsOf | None, result: Result, publication:
     lookup, notes = requests_of(result)
     publication.notes += notes
     return lookup
-
-
-def _card_text(
-    publication: Publication, name: str, result_files: Sequence[ResultFile], source_url: str | None
-) -> str | None:
-    """The card's new text, or None where no score belongs on it."""
-    card = publication.card
-    try:
-        old_card_text = card.read_text(encoding="utf-8") if card.is_file() else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the card: {error}", where=card) from None
-    score_source = None if source_url is None else model_card.ScoreSource("orca-bench", source_url)
-    card_results = []
-    for result_file in result_files:
-        try:
-            scores, notes = model_card.card_scores(result_file.result)
-        except UserError as error:
-            publication.notes.append(f"{result_file.path}: {error}")
-            continue
-        if not result_file.result.complete:
-            publication.notes.append(f"{result_file.path}: unfinished; only its finished tasks are on the card")
-        card_results += model_card.eval_results(scores, score_source, notes)
-    if not card_results:
-        publication.notes.append("no score belongs on the card, so it was left as it is")
-        return None
-    return model_card.update_card(old_card_text, name, card_results, card)
 
 
 def _copy_result(path: Path, folder: Path, publication: Publication) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from typing import Any
 from orca_bench import hub, row_files, row_texts
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256
+
+#: Different values of `source` or `teacher` up to which they name where records are from; a set with more has one per row.
+MAX_ORIGINS = 50
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class RecordSource:
         first_left_out: The place of the first such row, by reason.
         without_system: How many records have no system message; they are trained under the empty one.
         commit: The commit of a hub set.
+        rows_by_source: How many records have which `source`; empty where none has one, or where they have too many.
+        teachers: Who wrote the responses, by their `teacher`; empty likewise.
     """
 
     name: str
@@ -49,6 +55,8 @@ class RecordSource:
     first_left_out: dict[str, str] = field(default_factory=dict)
     without_system: int = 0
     commit: str | None = None
+    rows_by_source: dict[str, int] = field(default_factory=dict)
+    teachers: list[str] = field(default_factory=list)
 
     @property
     def remarks(self) -> list[str]:
@@ -109,6 +117,7 @@ def _collect_records(
     without_system_count = 0
     left_out_count_by_reason: dict[str, int] = {}
     first_location_by_reason: dict[str, str] = {}
+    counts_by_origin_column: dict[str, Counter[str]] = {"source": Counter(), "teacher": Counter()}
     for location, row in located_rows:
         record = _to_record(row, location)
         exclusion_reason = row_texts.exclusion_reason(
@@ -122,6 +131,9 @@ def _collect_records(
             continue
         records.append(record)
         without_system_count += row.get("system") is None
+        for column, origin_counts in counts_by_origin_column.items():
+            if isinstance(row.get(column), str) and len(origin_counts) <= MAX_ORIGINS:
+                origin_counts[row[column]] += 1
     if not records:
         if not left_out_count_by_reason:
             raise UserError("no records", where=source_name)
@@ -130,8 +142,19 @@ def _collect_records(
             f"no record is left: {row_texts.rows_phrase(left_out_count_by_reason[reason], reason)}",
             where=first_location_by_reason[reason],
         )
+    rows_by_source, rows_by_teacher = (
+        dict(origin_counts) if len(origin_counts) <= MAX_ORIGINS else {}
+        for origin_counts in counts_by_origin_column.values()
+    )
     return records, RecordSource(
-        source_name, len(records), file_sha256, left_out_count_by_reason, first_location_by_reason, without_system_count
+        name=source_name,
+        rows=len(records),
+        sha256=file_sha256,
+        left_out=left_out_count_by_reason,
+        first_left_out=first_location_by_reason,
+        without_system=without_system_count,
+        rows_by_source=rows_by_source,
+        teachers=list(rows_by_teacher),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orca_bench import child_processes, hub, launcher_environment, tokenizers
+from orca_bench.cards import run_card
 from orca_bench.errors import UserError, check_choice
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
@@ -90,12 +91,15 @@ def train_recipe(
     start_s = time.monotonic()
     run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
     if launcher_environment.rank() == 0:
+        card = run_card.write_first_card(run.folder)
         export_metadata = read_json(run.model / "orca_bench.json")
         if "example" in export_metadata:
             display.message(
                 f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
             )
         display.message(f"trained: {run.model} ({_time_text(time.monotonic() - start_s, run.manifest['seconds'])})")
+        if card is not None:
+            display.message(f"card: {card} (without scores; orca-bench publish puts them in)")
     return run
 
 

@@ -6,13 +6,19 @@ import pytest
 from synthetic_results import random_result
 
 from orca_bench import yaml_files
+from orca_bench.cards.card_document import marked_section, parse_card
 from orca_bench.errors import UserError
-from orca_bench.report.model_card import ScoreSource, card_scores, eval_results, split_card, update_card
+from orca_bench.report.model_card import ScoreSource, card_scores, eval_results, update_card
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
 
 SEED = Path(__file__).resolve().parents[3] / "shared" / "seeds"
+
+
+def split_card(text, where):
+    card = parse_card(text, where)
+    return card.metadata, card.body
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +74,26 @@ def test_an_existing_card_keeps_comments_quotes_and_norwegian():
     text = "---\n# why this licence\nlicense: 'mit'  # as the data\nlanguage:\n- no\nversion: 1.10\ndate: 2024-01-02\n---\nbody\n"
     after = update_card(text, "m", eval_results({"mmlu": 30.0}, None), Path("card"))
     assert after.startswith(text.split("---\nbody")[0]) and after.endswith("---\nbody\n")
+
+
+def test_scores_of_all_questions_take_the_place_of_those_of_a_part():
+    part = eval_results({"mmlu": 30.0, "gsm8k": 2.0}, None, dict.fromkeys(["mmlu", "gsm8k"], "first 20 questions"))
+    once = update_card(CARD, "m", part, Path("card"))
+    twice = update_card(once, "m", eval_results({"mmlu": 31.0}, None), Path("card"))
+    names = [entry["dataset"]["name"] for entry in split_card(twice, Path("card"))[0]["model-index"][1]["results"]]
+    assert names == ["GSM8k (5-shot), first 20 questions", "MMLU (5-Shot)"]
+
+
+def test_a_card_without_marks_gets_the_scores_at_its_end_and_one_with_marks_between_them():
+    sections = {"scores": "new\n", "data": "new\n"}
+    appended = update_card(CARD, "m", [], Path("card"), sections=sections)
+    assert appended == CARD + "\n## Scores\n\n" + marked_section("scores", "\nnew\n\n")
+    assert update_card(appended, "m", [], Path("card"), sections=sections) == appended
+
+
+def test_a_card_that_the_hubs_library_does_not_read_is_refused():
+    with pytest.raises(UserError, match="huggingface_hub does not read this card"):
+        update_card("---\nmodel-index:\n- name: m\n  results:\n  - task: {}\n---\n", "x", [], Path("card"))
 
 
 def test_an_existing_card_keeps_its_text_its_metadata_and_other_models():

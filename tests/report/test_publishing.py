@@ -8,9 +8,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
+from finished_runs import make_run
+from markdown_it import MarkdownIt
 from synthetic_results import random_result
 
-from orca_bench.report.model_card import split_card
+from orca_bench.cards.card_document import parse_card
+
+
+def card_at(path):
+    """(metadata, text) of a card."""
+    card = parse_card(path.read_text(encoding="utf-8"), path)
+    return card.metadata, card.body
 
 
 def result(tmp_path, name="r.json", **heading):
@@ -20,38 +28,81 @@ def result(tmp_path, name="r.json", **heading):
 def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_path):
     result(tmp_path)
     result(tmp_path, "orca.json", protocol="orca", limit=100)
-    process = command("publish", "r.json", "orca.json", "--source-url", "https://example.org/m")
+    process = command("publish", "r.json", "orca.json", "--partial", "--source-url", "https://example.org/m")
     assert process.returncode == 0, process.stderr
-    folder = tmp_path / "results" / "m"
+    folder = tmp_path / "runs" / "m" / "published"
     assert {path.name for path in folder.iterdir()} == {
-        *("r.json", "r.questions.jsonl", "orca.json", "orca.questions.jsonl"),
+        *("r.json", "r.questions.jsonl", "orca.json", "orca.questions.jsonl", "README.md"),
+        *("table.md", "table.csv", "table.tex", "table.html", "index.html"),
+        *(f"orca-bench-scores-{protocol}.png" for protocol in ("leaderboard", "orca")),
         *(
-            "table.md",
-            "table.csv",
-            "table.tex",
-            "table.html",
-            "README.md",
-            "index.html",
-            *(
-                f"{picture}-{protocol}.{suffix}"
-                for picture in ("scores", "mmlu")
-                for protocol in ("leaderboard", "orca")
-                for suffix in ("png", "svg")
-            ),
+            f"{picture}-{protocol}.{suffix}"
+            for picture in ("scores", "mmlu")
+            for protocol in ("leaderboard", "orca")
+            for suffix in ("png", "svg")
         ),
     }
-    metadata, _ = split_card((folder / "README.md").read_text(), folder)
+    metadata, text = card_at(folder / "README.md")
     names = [entry["dataset"]["name"] for entry in metadata["model-index"][0]["results"]]
     assert "MMLU (5-Shot)" in names and "MMLU (5-Shot), protocol orca v1, first 100 questions" in names
     assert metadata["model-index"][0]["results"][0]["source"] == {"name": "orca-bench", "url": "https://example.org/m"}
+    assert "| leaderboard v1 | orca v1, first 100 rows |" in text and "**Partial scores**" in text
+    assert "![Scores by task" in text and "(orca-bench-scores-orca.png)" in text
     assert r"\begin{tabular}" in (folder / "table.tex").read_text()
+    assert process.stdout.splitlines()[0] == "card: runs/m/published/README.md (14 scores)"
+    assert "next: read runs/m/published/README.md" in process.stderr
 
 
-def test_the_mini_suite_stays_off_the_card(command, tmp_path):
+def test_scores_of_a_part_of_the_questions_stand_on_the_card_only_if_they_are_wanted(command, tmp_path):
+    result(tmp_path, limit=20)
+    process = command("publish", "r.json", "--to", "pub")
+    assert process.returncode == 0 and "--partial puts them on it, marked" in process.stderr
+    metadata, text = card_at(tmp_path / "pub" / "README.md")
+    assert "model-index" not in metadata and "No scores are stated" in text and "| MMLU |" not in text
+    assert (tmp_path / "pub" / "table.md").is_file() and not (tmp_path / "pub" / "orca-bench-scores.png").exists()
+
+
+def test_scores_of_the_mini_suite_stand_in_the_text_and_not_in_the_metadata(command, tmp_path):
     result(tmp_path, comparable=False)
-    process = command("publish", "r.json")
-    assert process.returncode == 0 and "do not belong on a model card" in process.stderr
-    assert not (tmp_path / "results" / "m" / "README.md").exists()
+    process = command("publish", "r.json", "--to", "pub")
+    assert process.returncode == 0 and "not in its metadata" in process.stderr
+    metadata, text = card_at(tmp_path / "pub" / "README.md")
+    assert (
+        "model-index" not in metadata and "| MMLU | 5 |" in text and "its scores compare with each other only" in text
+    )
+    assert "(7 scores, none of them in its metadata)" in process.stdout
+
+
+def test_the_card_says_where_no_better_than_guessing_is_shown(command, tmp_path):
+    random_result(
+        tmp_path, "m", {"winogrande": 0.5, "gsm8k": 0.0, "hellaswag": 0.9}, tasks=["winogrande", "gsm8k", "hellaswag"]
+    )
+    assert command("publish", "m.json", "--to", "pub").returncode == 0
+    _, text = card_at(tmp_path / "pub" / "README.md")
+    assert "No better than guessing is shown on Winogrande (" in text
+    assert "It answered no question of GSM8K right." in text
+
+
+HOSTILE_NAMES = ["<img src=x onerror=alert(1)>", "a|b**c**", "--> <!-- orca-bench: end scores -->", "נמוך", "- x\n# y"]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_hostile_name_stays_a_text_on_the_card(command, tmp_path, name):
+    random_result(tmp_path, name, 0.5, file="r.json", tasks=["gsm8k"])
+    for _ in range(2):  # a card that was written is read again
+        process = command("publish", "r.json", "--to", "pub")
+        assert process.returncode == 0, process.stderr
+    metadata, text = card_at(tmp_path / "pub" / "README.md")
+    assert metadata["model-index"][0]["name"] == name and len(metadata["model-index"]) == 1
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+    assert "<img src=x" not in html and "<h1>y" not in html and html.count("<h1>") == 1
+
+
+@pytest.mark.parametrize("name", ["../../x", "..", "", "a\nb", "x" * 300])
+def test_a_name_that_is_no_folders_is_refused_where_one_is_needed(command, tmp_path, name):
+    result(tmp_path)
+    command.refused("publish", "r.json", "--name", name)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_cannot_be_published_is_refused_before_anything_is_written(command, tmp_path):
@@ -66,10 +117,12 @@ def test_what_cannot_be_published_is_refused_before_anything_is_written(command,
     assert "has the same file name" in command.refused("publish", "r.json", "other/r.json")
     (tmp_path / "card.md").write_text("---\na: [\n---\n")
     assert "card.md:" in command.refused("publish", "r.json", "--card", "card.md")
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "runs").exists()
+    assert "is OWNER/NAME" in command.refused("publish", "r.json", "--push", "mine")
     environment = {key: value for key, value in os.environ.items() if key != "HF_TOKEN"} | {"HF_TOKEN": ""}
     process = command("publish", "r.json", "--push", "me/m", env=environment)
     assert process.returncode == 2 and "set HF_TOKEN" in process.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def run_with_a_model(tmp_path):
@@ -85,11 +138,43 @@ def run_with_a_model(tmp_path):
 
 def test_the_card_of_a_runs_own_model_is_edited(command, tmp_path):
     run = run_with_a_model(tmp_path)
-    process = command("publish", "runs/r/results/r.json")
+    process = command("publish", "r")
     assert process.returncode == 0, process.stderr
-    text = (run / "model" / "README.md").read_text()
-    assert text.endswith("# Mine\n") and "model-index" in text
-    assert not (tmp_path / "results" / "m" / "README.md").exists()
+    metadata, text = card_at(run / "model" / "README.md")
+    assert text.startswith("# Mine\n\n## Scores\n") and list(metadata) == ["model-index"]
+    assert "is a card of your own" in process.stderr
+    assert (run / "published" / "index.html").is_file() and not (run / "published" / "README.md").exists()
+    assert (run / "model" / "orca-bench-scores.png").is_file()
+
+
+def test_the_first_card_of_a_run_gets_the_scores_and_keeps_what_was_written_around_its_sections(command, tmp_path):
+    from orca_bench.cards.run_card import write_first_card
+
+    run = make_run(tmp_path, "r")
+    (run / "model" / "orca_bench.json").write_text('{"run": "r", "step": 5}')
+    (run / "results").mkdir()
+    result(run, "results/r.json", path="runs/r/model", run="r", step=5)
+    card = write_first_card(run)
+    card.write_text(
+        card.read_text().replace("# r\n", "# r\n\nMy own words.\n").replace("license: unknown", "license: mit")
+    )
+    assert command("publish", "r").returncode == 0
+    metadata, text = card_at(card)
+    assert "\n# r\n\nMy own words.\n" in text and metadata["license"] == "mit"
+    assert (
+        "It has not been evaluated yet" not in text and "| MMLU | 5 |" in text and "trained from random weights" in text
+    )
+    assert len(metadata["model-index"][0]["results"]) == 7
+    once = card.read_bytes()
+    assert command("publish", "r").returncode == 0 and card.read_bytes() == once
+    assert command("publish", "r", "--to", "pub").returncode == 0 and card.read_bytes() == once
+    assert "My own words." in (tmp_path / "pub" / "README.md").read_text()
+
+
+def test_the_snippet_of_a_pushed_card_names_the_repository(command, tmp_path, hub):
+    result(tmp_path, run="r", step=5)
+    assert command("publish", "r.json", "--to", "pub", "--push", "me/m", env=hub).returncode == 0
+    assert 'name = "me/m"\n' in (tmp_path / "pub" / "README.md").read_text()
 
 
 def test_no_other_card_is_edited_whatever_a_result_says(command, tmp_path):
@@ -107,18 +192,19 @@ def test_no_other_card_is_edited_whatever_a_result_says(command, tmp_path):
     ):
         result((tmp_path / file).parent, (tmp_path / file).name, path=path)
         process = command("publish", file)
-        assert process.returncode == 0 and "is the card; --card names another" in process.stderr, process.stderr
+        assert process.returncode == 0, process.stderr
         assert (other / "README.md").read_text() == "# A project\n"
         assert (run / "model" / "README.md").read_text() == "# Mine\n"
     (run / "model" / "README.md").unlink()
     (run / "model" / "README.md").symlink_to(other / "README.md")
     assert command("publish", "runs/r/results/r.json").returncode == 0
     assert (other / "README.md").read_text() == "# A project\n"
-    (tmp_path / "results" / "m" / "README.md").unlink()
-    (tmp_path / "results" / "m" / "README.md").symlink_to(other / "README.md")
+    (tmp_path / "runs" / "m" / "published").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "runs" / "m" / "published" / "README.md").unlink(missing_ok=True)
+    (tmp_path / "runs" / "m" / "published" / "README.md").symlink_to(other / "README.md")
     assert "a link to a card elsewhere" in command.refused("publish", "r.json")
     assert command("publish", "r.json", "--card", "project/README.md").returncode == 0
-    assert (other / "README.md").read_text().endswith("# A project\n")
+    assert "# A project\n\n## Scores\n" in (other / "README.md").read_text()
 
 
 def test_a_result_that_was_changed_by_hand_is_not_published(command, tmp_path):
@@ -182,9 +268,10 @@ def test_push_uploads_the_card_with_the_token_of_the_environment_and_only_when_a
         ("/api/models/me/m/commit/main", "Bearer hf_secret"),
     ]
     lines = [json.loads(line) for line in Hub.requests[-1][2].splitlines()]
-    (file,) = [line["value"] for line in lines if line["key"] == "file"]
-    assert file["path"] == "README.md"
-    assert base64.b64decode(file["content"]) == (tmp_path / "results" / "m" / "README.md").read_bytes()
+    content_by_name = {line["value"]["path"]: line["value"]["content"] for line in lines if line["key"] == "file"}
+    assert set(content_by_name) == {"README.md", "orca-bench-scores.png"}
+    for name, content in content_by_name.items():
+        assert base64.b64decode(content) == (tmp_path / "runs" / "m" / "published" / name).read_bytes()
     assert process.stdout.splitlines()[-1] == "https://huggingface.co/me/m/commit/0"
     assert "hf_secret" not in process.stdout + process.stderr
 
@@ -195,4 +282,4 @@ def test_a_push_that_the_hub_refuses_is_said_in_one_line(command, tmp_path, hub,
     process = command("publish", "r.json", "--push", "me/m", env=hub)
     assert process.returncode == 2 and "Traceback" not in process.stderr
     assert "me/m: the hub did not take the card" in process.stderr and "hf_secret" not in process.stderr
-    assert (tmp_path / "results" / "m" / "README.md").is_file()
+    assert (tmp_path / "runs" / "m" / "published" / "README.md").is_file()

@@ -1,0 +1,189 @@
+"""Results of one model in, what its card says of them out: the section of scores, a sentence, limits, and hashes.
+
+Its own module because the card shows scores to a reader who knows neither orca-bench nor the benchmarks, and so says more of
+each than a table does. All texts are Markdown, but for the sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from orca_bench.cards import markdown
+from orca_bench.report.conclusions import scores_sentence
+from orca_bench.report.score_table_formats import format_score
+from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
+from orca_bench.results.reading import ResultFile
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
+
+_PROTOCOL_DESCRIPTIONS = {
+    "leaderboard": "the prompts, few-shot examples, stop rules and scores of the Open LLM Leaderboard v1",
+    "orca": "each question in the model's own prompt (Orca), tokenized and scored as it was trained",
+    "plain": "lm-evaluation-harness with its own prompts of today",
+}
+
+
+def finding(result_files: Sequence[ResultFile], name: str) -> str:
+    """What was found, in a sentence for each result."""
+    return " ".join(scores_sentence([replace(result_file, label=name)]) for result_file in result_files)
+
+
+def scores_section(result_files: Sequence[ResultFile], pictures: Sequence[tuple[str, str]]) -> str:
+    """The section: the table with errors and protocol, what its numbers are, and pictures.
+
+    `pictures` has, of each, its numbers in words and the name of its file.
+    """
+    if not result_files:
+        return "No scores are stated: none was measured on all questions of a task.\n"
+    results = [result_file.result for result_file in result_files]
+    headings = [_heading(result) for result in results]
+    lines = [_partial_warning(results), _table(results, headings)]
+    lines.append(markdown.bullets(_explanations(results, headings)))
+    lines += [f"![{markdown.plain(description)}]({file_name})\n" for description, file_name in pictures]
+    return "\n".join(filter(None, lines))
+
+
+def score_limits(result_files: Sequence[ResultFile]) -> list[str]:
+    """What the scores say that the model is not good for: tasks at chance or below, tasks without a right answer."""
+    limits = []
+    results = [result_file.result for result_file in result_files]
+    headings = [_heading(result) for result in results]
+    for heading, result in zip(headings, results, strict=True):
+        under_text = f" ({heading})" if len(results) > 1 else ""
+        at_chance, wrong = [], []
+        for name, task_result in result.tasks.items():
+            chance = _chance(name, task_result)
+            if task_result.value == 0:
+                wrong.append(task_result.title)
+            elif chance is not None and task_result.interval is not None and task_result.interval[0] <= chance:
+                at_chance.append(f"{task_result.title} ({100 * task_result.value:.1f}, guessing {100 * chance:.0f})")
+        if at_chance:
+            limits.append(f"No better than guessing is shown on {', '.join(at_chance)}{under_text}.")
+        if wrong:
+            limits.append(f"It answered no question of {', '.join(wrong)} right{under_text}.")
+    if any(not result.suite.comparable for result in results):
+        limits.append(
+            "Its scores are of a suite of generated questions and say nothing of how it does on the benchmarks of these names."
+        )
+    if any(result.limit for result in results):
+        limits.append("Its scores are of a part of the questions only.")
+    return limits
+
+
+def score_provenance(result_files: Sequence[ResultFile]) -> list[tuple[str, str]]:
+    """(what, value) of hashes and versions of the results."""
+    rows: dict[str, str] = {}
+    for result_file in result_files:
+        result, name = result_file.result, markdown.code(result_file.path.name)
+        if result.model.fingerprint:
+            rows["weights"] = markdown.code(result.model.fingerprint)
+        if result.model.commit:
+            rows["commit of the model"] = markdown.code(result.model.commit)
+        if result.result_sha256:
+            rows[f"result {name}"] = markdown.code(result.result_sha256)
+        if result.requests_sha256:
+            rows[f"requests of {name}"] = markdown.code(result.requests_sha256)
+        versions = ", ".join(f"{library} {version}" for library, version in result.versions.items())
+        created = f"{result.created or 'at an unknown time'}: {result.model.dtype or 'unknown dtype'}, {versions}"
+        rows[f"{name} measured"] = markdown.plain(created)
+    return list(rows.items())
+
+
+def _heading(result: Result) -> str:
+    """The protocol, and what a reader must know not to mistake the number for another."""
+    version_text = "" if result.protocol.version is None else f" v{result.protocol.version}"
+    parts = [f"{result.protocol.name}{version_text}"]
+    if not result.suite.comparable:
+        parts.append(f"{result.suite.name} suite")
+    if result.limit:
+        parts.append(f"first {result.limit:,} rows")
+    if not result.complete:
+        parts.append("unfinished")
+    return markdown.plain(", ".join(parts))
+
+
+def _partial_warning(results: Sequence[Result]) -> str:
+    limits = sorted({result.limit for result in results if result.limit})
+    if not limits:
+        return ""
+    limit_text = ", ".join(f"{limit:,}" for limit in limits)
+    return f"**Partial scores**: only the first {limit_text} rows of each task (of each MMLU subject) were asked.\n"
+
+
+def _table(results: Sequence[Result], headings: Sequence[str]) -> str:
+    has_chance = any(_chance(name, task) is not None for result in results for name, task in result.tasks.items())
+    counts = {name: {result.tasks[name].n for result in results if name in result.tasks} for name in TASK_BY_NAME}
+    rows = []
+    for task in ALL_TASKS:
+        task_results = [result.tasks.get(task.name) for result in results]
+        known_result = next((task_result for task_result in task_results if task_result is not None), None)
+        if known_result is None:
+            continue
+        chance = _chance(task.name, known_result)
+        shots = task.shots if known_result.shots is None else known_result.shots
+        row = [task.title, str(shots), known_result.metric]
+        row += [" / ".join(f"{n:,}" for n in sorted(counts[task.name]))]
+        row += ["–" if chance is None else f"{100 * chance:.0f}"] if has_chance else []
+        row += [_score_text(task_result) for task_result in task_results]
+        rows.append(row)
+    for name, title in AVERAGE_TITLE_BY_NAME.items():
+        averages = [result.averages.get(name) for result in results]
+        if any(average is not None and average.value is not None for average in averages):
+            texts = ["–" if each is None else format_score(each.value, each.stderr, each.interval) for each in averages]
+            blank_cells = [""] * (4 if has_chance else 3)
+            rows.append([f"**{title}**", *blank_cells, *(f"**{text}**" for text in texts)])
+    columns = ["Task", "Shots", "Metric", "Questions", *(["Guessing"] if has_chance else []), *headings]
+    return markdown.table(columns, rows, right_columns=[1, *range(3, len(columns))])
+
+
+def _score_text(task_result: TaskResult | None) -> str:
+    return "–" if task_result is None else format_score(task_result.value, task_result.stderr, task_result.interval)
+
+
+def _explanations(results: Sequence[Result], headings: Sequence[str]) -> Iterator[str]:
+    """What the numbers are: percent and errors, each protocol once, the suite, the rows, warnings."""
+    yield "Percent ± standard error. Where all answers have the same score, the 95 % interval stands instead."
+    for protocol in dict.fromkeys(result.protocol.name for result in results):
+        yield f"{markdown.code(protocol)}: {_PROTOCOL_DESCRIPTIONS.get(protocol, 'not known')}."
+    for suite in dict.fromkeys(result.suite.name for result in results if not result.suite.comparable):
+        yield (
+            f"The {markdown.plain(suite)} suite has the leaderboard's form and not its questions: its scores compare with each "
+            "other only, and stand in no metadata."
+        )
+    for heading, result in zip(headings, results, strict=True):
+        under_text = f" ({heading})" if len(results) > 1 else ""
+        missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
+        if missing_titles:
+            yield f"Not finished: {', '.join(missing_titles)}{under_text}."
+        if result.suite.comparable:
+            yield from _row_notes(result, under_text)
+        warnings: dict[str, list[str]] = {}
+        for task_result in result.tasks.values():
+            for warning in task_result.warnings:
+                warnings.setdefault(warning, []).append(task_result.title)
+        for warning, titles in warnings.items():
+            yield f"{', '.join(titles)}{under_text}: {markdown.plain(warning)}."
+        for difference in [*result.model.warnings, *result.model.server_differences, *result.answer_notes]:
+            yield f"{markdown.plain(difference)}{under_text}."
+
+
+def _row_notes(result: Result, under_text: str) -> Iterator[str]:
+    for status, text in (
+        (OTHER_ROWS, "measured on other rows than the leaderboard's, so not comparable with scores reported there"),
+        (UNVERIFIED_ROWS, "not verified to be measured on the leaderboard's own rows"),
+    ):
+        titles = [
+            task_result.title
+            for name, task_result in result.tasks.items()
+            if name in TASK_BY_NAME and task_result.row_status(TASK_BY_NAME[name].evaluation_split) == status
+        ]
+        if titles:
+            yield f"{', '.join(titles)}{under_text}: {text}."
+
+
+def _chance(name: str, task_result: TaskResult) -> float | None:
+    """What guessing scores on a task, a fraction of 1; None where that is not one number."""
+    if task_result.chance is not None:
+        return task_result.chance
+    chance_percent = TASK_BY_NAME[name].chance_percent if name in TASK_BY_NAME else None
+    return None if chance_percent is None else chance_percent / 100
