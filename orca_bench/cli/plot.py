@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import select_results
+
+if TYPE_CHECKING:
+    from orca_bench.report.pictures import Picture
 
 
 @click.command("plot")
@@ -27,30 +31,46 @@ def command(
 ) -> None:
     """Draw RESULTS, which are names of runs, folders or result files, as PNG and SVG; by default the newest result.
 
-    Three pictures are drawn. `scores` has all tasks with 95 % intervals, reported scores and chance. `mmlu` has the subjects of
-    the first RESULT, sorted by score. `steps` has each task over the steps of a run, if the results are of its checkpoints;
-    with --over-steps it is the only picture.
+    Up to four pictures are drawn. `differences`, of two results: each task's difference with its 95 % interval and verdict.
+    `scores`: all tasks with 95 % intervals, reported scores and chance. `mmlu`: MMLU by subject. `steps`: each task over the
+    steps of a run, if the results are of its checkpoints; with --over-steps it is the only picture. Results of several
+    protocols or suites get a picture each. The default is the newest result below runs/.
 
     \b
-      orca-bench plot mini
-      orca-bench plot mine/leaderboard mine/orca
+      orca-bench plot mini-untrained mini
+      orca-bench plot mine/leaderboard mine/orca --reported none
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
     from orca_bench.report import pictures
     from orca_bench.report.reported_scores import read_reported_scores
 
+    step_numbers = _step_numbers(steps)
     selection = select_results(results, runs)
+    notes = selection.notes
     if over_steps or steps:
-        drawings = [
-            pictures.write_picture(picture, folder)
-            for picture in pictures.build_step_pictures(selection.results, _step_numbers(steps))
-        ]
+        pictures_to_write = pictures.build_step_pictures(selection.results, step_numbers)
     else:
-        drawings = pictures.draw_pictures(selection.results, read_reported_scores(reported), folder)
-    for picture in drawings:
-        click.echo(f"{picture.png}\n{picture.svg}")
-    for note in selection.notes:
+        result_files = selection.with_questions(required=False).results
+        pictures_to_write = pictures.build_pictures(result_files, read_reported_scores(reported))
+        notes += pictures.missing_difference_notes(result_files)
+    for picture in pictures_to_write:
+        notes += _write(picture, folder)
+    for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
+
+
+def _write(picture: Picture, folder: Path) -> list[str]:
+    """Write a picture and print what each file shows and its size; notes on what the PNG lacks."""
+    from orca_bench.disk_space import disk_bytes, size_text
+    from orca_bench.report.pictures import write_picture
+
+    files = write_picture(picture, folder)
+    width, height = files.png_size
+    click.echo(f"{files.png}: {picture.title} ({width:,} × {height:,} pixels, {size_text(disk_bytes(files.png))})")
+    click.echo(f"{files.svg}: the same, light or dark as its reader prefers ({size_text(disk_bytes(files.svg))})")
+    if files.has_missing_glyphs:
+        return [f"{files.png}: no font here has some letters, and boxes stand for them; the SVG file has them"]
+    return []
 
 
 def _step_numbers(text: str | None) -> list[int] | None:

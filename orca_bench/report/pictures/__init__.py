@@ -29,6 +29,7 @@ __all__ = [
     "build_pictures",
     "build_step_pictures",
     "draw_pictures",
+    "missing_difference_notes",
     "write_picture",
 ]
 
@@ -64,6 +65,17 @@ def build_pictures(
         pictures.append(draw_scores(part, reported_scores))
         pictures += [picture for picture in (draw_subjects(part), draw_known_steps(part)) if picture is not None]
     return pictures
+
+
+def missing_difference_notes(results: Sequence[ResultFile]) -> list[str]:
+    """A line for each two results of one suite and protocol whose differences cannot be drawn, and why."""
+    notes = []
+    for part in split_into_parts(results):
+        lacking = [item for item in part.styled_results if not item.result_file.questions_by_task]
+        if len(part.styled_results) == 2 and lacking:
+            names = " and ".join(str(item.result_file.path) for item in lacking)
+            notes.append(f"no differences are drawn: the questions of {names} are not beside the result")
+    return notes
 
 
 def build_step_pictures(results: Sequence[ResultFile], steps: Sequence[int] | None = None) -> list[Picture]:

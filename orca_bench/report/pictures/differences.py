@@ -5,6 +5,8 @@ Its own module because it alone draws a comparison and not scores.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orca_bench.report.comparison import Comparison, ComparisonLine
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.model_colors import ModelStyle
@@ -35,6 +37,8 @@ _NOT_SHOWN = "no difference shown"
 def draw_differences(part: Part, comparison: Comparison) -> Picture:
     """The picture of a part of two results and their comparison, the second minus the first."""
     base, candidate = part.styled_results
+    # The names of the picture, whose direction cannot change that of the sentence around them.
+    comparison = replace(comparison, base_label=base.name, other_label=candidate.name)
     title = f"{candidate.name} minus {base.name}: difference by task"
     styles = {base.name: base.style, candidate.name: candidate.style}
     return Picture(

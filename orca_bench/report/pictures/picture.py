@@ -62,12 +62,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """A picture's two files; the PNG's width and height in pixels."""
+    """A picture's two files; the PNG's width and height in pixels, and whether it lacks letters that no font here has."""
 
     picture: Picture
     png: Path
     svg: Path
     png_size: tuple[int, int]
+    has_missing_glyphs: bool
 
     @property
     def caption(self) -> str:
@@ -81,9 +82,9 @@ def write_picture(picture: Picture, folder: Path) -> PictureFiles:
 
     make_writable_folder(folder)
     png, svg = folder / f"{picture.name}.png", folder / f"{picture.name}.svg"
-    png_size = write_png(picture.wide, png)
+    png_facts = write_png(picture.wide, png)
     write_text(svg, picture.svg_text())
-    return PictureFiles(picture, png, svg, png_size)
+    return PictureFiles(picture, png, svg, png_facts.size, png_facts.has_missing_glyphs)
 
 
 def start_canvas(width: float, title: str, *lines: str, sentence: str = "") -> Canvas:

@@ -5,10 +5,9 @@ Its own module because it alone needs matplotlib, which is imported when a pictu
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orca_bench.files import catch_write_errors
 from orca_bench.report.model_colors import ModelStyle
@@ -28,8 +27,15 @@ _POINTS_PER_PIXEL = 72 / _DOTS_PER_INCH  # matplotlib counts fonts and lines in 
 _FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans", "WenQuanYi Zen Hei", "Arial Unicode MS")
 
 
-def write_png(drawing: Drawing, path: Path) -> tuple[int, int]:
-    """Write a drawing to a PNG file; returns its width and height in pixels. Raises UserError where it cannot be written."""
+class PngFacts(NamedTuple):
+    """What a PNG file became: its (width, height) in pixels, and whether boxes stand for letters that no font here has."""
+
+    size: tuple[int, int]
+    has_missing_glyphs: bool
+
+
+def write_png(drawing: Drawing, path: Path) -> PngFacts:
+    """Write a drawing to a PNG file. Raises UserError where it cannot be written."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,8 +50,8 @@ def write_png(drawing: Drawing, path: Path) -> tuple[int, int]:
     fonts = _fonts()
     for order, shape in enumerate(drawing.all_shapes()):
         _draw(axes, shape, order, fonts)
-    with catch_write_errors(path), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Glyph.*missing")  # drawn as a box: no font here has it
+    with catch_write_errors(path), warnings.catch_warnings(record=True) as records:
+        warnings.simplefilter("always")
         canvas.print_figure(
             path,
             format="png",
@@ -53,7 +59,9 @@ def write_png(drawing: Drawing, path: Path) -> tuple[int, int]:
             facecolor=_color(Role.BACKGROUND),
             metadata={"Software": None},
         )
-    return round(drawing.width * _PIXELS_PER_UNIT), round(drawing.height * _PIXELS_PER_UNIT)
+    has_missing_glyphs = any("missing from font" in str(record.message) for record in records)
+    size = round(drawing.width * _PIXELS_PER_UNIT), round(drawing.height * _PIXELS_PER_UNIT)
+    return PngFacts(size, has_missing_glyphs)
 
 
 def _fonts() -> list[str]:
@@ -90,8 +98,7 @@ def _draw(axes: Axes, shape: Shape, order: int, fonts: list[str]) -> None:
     elif isinstance(shape, Point):
         _draw_point(axes, shape, order)
     else:
-        # Format characters, such as the isolates around a right-to-left name, have no glyph in most fonts.
-        text = "".join(character for character in plain_text(shape.text) if unicodedata.category(character) != "Cf")
+        text = plain_text(shape.text)
         axes.text(
             shape.x,
             shape.y,

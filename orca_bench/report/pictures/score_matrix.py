@@ -63,12 +63,13 @@ def draw_matrix(part: Part, all_series: Sequence[Series], title: str) -> Drawing
         for column in columns:
             if column.task.name in series.scores:
                 score = series.scores[column.task.name]
-                cells[column.task.name] += _cell(column.scale, center, score, series.style)
+                cells[column.task.name] += _cell(column.scale, center, score, series.style, column.task.chance_percent)
         canvas.y += height
     canvas.add(*name_shapes)
     for column in columns:
         area = Area(column.left, heading_top, column.right - column.left, canvas.y - heading_top, Role.BACKGROUND, 0)
-        shapes = [area, *column.heading, *_column_axis(column, top, canvas.y), *cells[column.task.name]]
+        axis = vertical_grid(column.scale, [(top, canvas.y)], canvas.y)
+        shapes = [area, *column.heading, *axis, *cells[column.task.name]]
         canvas.add(Group(tuple(shapes), column.task.name, task_words(column.task, all_series)))
     canvas.y += SMALL_SIZE + 8
     text = "score in percent; bars are 95 % intervals; each task has its own scale"
@@ -108,13 +109,6 @@ def _scale(task: TaskFacts, all_series: Sequence[Series], start: float, end: flo
     return replace(scale, ticks=(scale.low, scale.high))
 
 
-def _column_axis(column: _Column, top: float, bottom: float) -> list[Shape]:
-    shapes = vertical_grid(column.scale, [(top, bottom)], bottom)
-    if column.task.chance_percent is not None:
-        shapes.append(chance_line(column.scale.pixel(column.task.chance_percent), top, bottom))
-    return shapes
-
-
 def _name_labels(canvas: Canvas, name: str) -> tuple[list[Label], float]:
     """A model's name in the middle of its line, and the line's height in pixels."""
     labels, bottom = wrapped_labels(name, canvas.left + 26, canvas.y + 8, _NAME_COLUMN - 34, SMALL_SIZE)
@@ -123,8 +117,14 @@ def _name_labels(canvas: Canvas, name: str) -> tuple[list[Label], float]:
     return [replace(label, y=label.y + shift) for label in labels], height
 
 
-def _cell(scale: Scale, center: float, score: Score, style: ModelStyle | None) -> list[Shape]:
-    """A score with its number above it, which stays within the column."""
+def _cell(
+    scale: Scale, center: float, score: Score, style: ModelStyle | None, chance_percent: float | None
+) -> list[Shape]:
+    """A score with its number above it, which stays within the column, and chance."""
     lowest, highest = scale.start - 8 + _VALUE_HALF_WIDTH, scale.end + 6 - _VALUE_HALF_WIDTH
     x = min(max(scale.pixel(score.value), lowest), highest)
-    return [*score_shapes(scale, center + 7, score, style), Label(x, center - 4, f"{score.value:.1f}", 11, "middle")]
+    number = Label(x, center - 4, f"{score.value:.1f}", 11, "middle")
+    # Chance is marked below the number, which it would strike through.
+    chance_x = None if chance_percent is None else scale.pixel(chance_percent)
+    chance = [] if chance_x is None else [chance_line(chance_x, center - 1, center + 15)]
+    return [*chance, *score_shapes(scale, center + 7, score, style), number]

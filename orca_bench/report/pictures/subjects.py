@@ -207,7 +207,7 @@ def _draw_table(
         ]
     )
     canvas.y += 6
-    canvas.paragraph("accuracy in percent; the darker, the higher", SMALL_SIZE, Role.MUTED)
+    canvas.paragraph("accuracy in percent; the stronger the shade, the higher", SMALL_SIZE, Role.MUTED)
     label_width = 150.0 if is_narrow else 230.0
     most_columns = int((canvas.inner_width - label_width) // _CELL_WIDTH)
     table_count = -(-len(models) // most_columns)

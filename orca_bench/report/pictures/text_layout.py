@@ -22,7 +22,7 @@ _BOLD_FACTOR = 1.12
 _FIRST_STRONG_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
 _RIGHT_TO_LEFT = frozenset(["R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "PDF", "PDI", "FSI"])
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_BREAK_AFTER = re.compile(r"(?<=[\s\-_/.:,;·])")
+_BREAK_AFTER = re.compile(r"(?<=[\s\-_/,;·])")
 
 
 def plain_text(text: str) -> str:
