@@ -42,7 +42,7 @@ def command(
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
     from orca_bench.report import pictures
-    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.reported_scores import find_reported_scores
 
     step_numbers = _step_numbers(steps)
     selection = select_results(results, runs)
@@ -51,7 +51,7 @@ def command(
         pictures_to_write = pictures.build_step_pictures(selection.results, step_numbers)
     else:
         result_files = selection.with_questions(required=False).results
-        pictures_to_write = pictures.build_pictures(result_files, read_reported_scores(reported))
+        pictures_to_write = pictures.build_pictures(result_files, find_reported_scores(reported))
         notes += pictures.missing_difference_notes(result_files)
     for picture in pictures_to_write:
         notes += _write(picture, folder)
