@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench.disk_space import size_text
 from orca_bench.errors import UserError
+from orca_bench.report.grid import display_text
 from orca_bench.results.result_lookup import look_up_results, result_name
 from orca_bench.results.result_survey import ResultSummary, summarize_results
 from orca_bench.train.run_survey import RunSummary
@@ -104,7 +105,7 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
 
     if with_details:
         for index, listed_run in enumerate(listed_runs):
-            yield Text("\n".join([""] * (index > 0) + list(_details(listed_run))))
+            yield Text("\n".join([""] * (index > 0) + list(map(display_text, _details(listed_run)))))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("Run, result", "Status, scores in percent", "Size", "Date"):
@@ -125,16 +126,16 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
 def _rows(listed_run: ListedRun) -> Iterator[tuple[str, str, str, str, str]]:
     """(name, status or scores, which questions, size, date) of a run and of each of its results."""
     run = listed_run.run
-    yield run.name, _status_text(run), "", size_text(run.byte_count), _date_text(run.date)
+    yield display_text(run.name), _status_text(run), "", size_text(run.byte_count), _date_text(run.date)
     for named in listed_run.results:
         result = named.summary.result
-        date = "" if result is None else (result.created or "").replace("T", " ")[:16]
-        yield named.name, _scores_text(named.summary), named.summary.limit_text, "", date
+        date = "" if result is None else display_text((result.created or "").replace("T", " ")[:16])
+        yield display_text(named.name), _scores_text(named.summary), named.summary.limit_text, "", date
 
 
 def _status_text(run: RunSummary) -> str:
     words = {"model": "a model, not trained here", "results": "results of a model elsewhere"}
-    text = words.get(run.status, run.status)
+    text = display_text(words.get(run.status, run.status))
     if run.step is None:
         return text
     if run.step == run.step_count:
@@ -145,7 +146,8 @@ def _status_text(run: RunSummary) -> str:
 def _scores_text(summary: ResultSummary) -> str:
     result = summary.result
     is_own_suite = result is not None and not result.suite.comparable
-    return f"{summary.scores_text} ({result.suite.name})" if is_own_suite and result else summary.scores_text
+    text = f"{summary.scores_text} ({result.suite.name})" if is_own_suite and result else summary.scores_text
+    return display_text(text)
 
 
 def _details(listed_run: ListedRun) -> Iterator[str]:

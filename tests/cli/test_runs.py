@@ -151,3 +151,15 @@ def test_a_terminal_is_asked(in_runs, answer, is_removed):
     os.close(theirs)
     assert done.returncode == (0 if is_removed else 130) and "Remove these 4? [y/N]" in done.stderr
     assert (_files(in_runs) & REMOVABLE == set()) == is_removed
+
+
+@pytest.mark.parametrize("name", ["a" * 120, "\u05e9\u05dc\u05d5\u05dd", "[red]x", "a | b"])
+def test_names_of_any_script_and_length_are_listed(command, name):
+    results = command.folder / "runs" / name / "results"
+    results.mkdir(parents=True)
+    random_result(results, "evil\x1b[31m\u202e", 0.5, file="orca.json", tasks=["gsm8k"])
+    for words in (("runs",), ("runs", name), ("runs", "--format", "markdown")):
+        done = command(*words)
+        assert done.returncode == 0 and "GSM8K" in done.stdout
+        assert not any(character in done.stdout for character in "\x1b\u202e")
+    assert command("table", name).returncode == 0
