@@ -114,13 +114,19 @@ def _summary(facts: ModelFacts, finding: str | None) -> str:
     training, name = facts.training, f"**{markdown.plain(facts.name)}**"
     parameters = facts.parameters or (None if training is None else training.parameters)
     size_text = "" if parameters is None else f" of {_parameters_text(parameters)} parameters"
-    if training is None:
+    if facts.step == 0:
+        sentence = (
+            f"{name} is a language model{size_text} with the weights that its training starts from: it is not trained."
+        )
+    elif training is None:
         sentence = f"{name} is a language model{size_text}; how it was trained is not known here."
     else:
         prompt_text = " in the Orca prompt" if facts.has_orca_prompt else ""
         sentence = (
             f"{name} is a language model{size_text}, {_start_text(training)} on {_records_text(training)}{prompt_text}."
         )
+    if facts.is_demonstration:
+        sentence += " It is a demonstration: its records are generated, and it is good for nothing else."
     return sentence + (f" {markdown.plain(finding)}" if finding else "") + "\n"
 
 
@@ -135,7 +141,9 @@ def _start_text(training: TrainingFacts) -> str:
 def _records_text(training: TrainingFacts) -> str:
     if training.examples is None:
         return "instruction records"
-    return f"{training.examples:,} instruction record{'' if training.examples == 1 else 's'}"
+    seen_count = training.seen_examples
+    count_text = f"{training.examples:,}" if seen_count is None else f"{seen_count:,} of {training.examples:,}"
+    return f"{count_text} instruction record{'' if training.examples == 1 else 's'}"
 
 
 def _prompt_section(facts: ModelFacts) -> str:
@@ -171,7 +179,9 @@ def _usage_section(facts: ModelFacts) -> str:
         "tokenizer = AutoTokenizer.from_pretrained(name)\n"
         "model = AutoModelForCausalLM.from_pretrained(name)\n"
         f"messages = [\n{turns}]\n"
-        'inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)\n'
+        "inputs = tokenizer.apply_chat_template(\n"
+        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True\n'
+        ")\n"
         f"output = model.generate(**inputs, max_new_tokens={_EXAMPLE_MAX_NEW_TOKENS})\n"
         'answer_ids = output[0, inputs["input_ids"].shape[1] :]\n'
         "print(tokenizer.decode(answer_ids, skip_special_tokens=True))\n",
@@ -182,7 +192,8 @@ def _usage_section(facts: ModelFacts) -> str:
 def _limits(facts: ModelFacts, has_scores: bool) -> list[str]:
     training, limits = facts.training, []
     if training is not None:
-        tokens_text = "" if training.trained_tokens is None else f" with {training.trained_tokens:,} response tokens"
+        has_seen_all = training.trained_tokens is not None and training.seen_examples is None
+        tokens_text = f" with {training.trained_tokens:,} response tokens" if has_seen_all else ""
         start_text = (
             ", and on nothing else" if training.recipe.model.base is None else ", after its base model's training"
         )
@@ -226,7 +237,7 @@ def _training_section(facts: ModelFacts) -> str:
         ("processes", f"{train.processes}, DeepSpeed ZeRO stage {train.zero_stage}"),
         ("time", time_text),
     ]
-    summary = markdown.table(("", ""), [row for row in rows if row[1]])
+    summary = markdown.table(("setting", "value"), [row for row in rows if row[1]])
     text = "The loss is computed on the response and the end-of-text token alone.\n\n" + summary
     return f"{text}\n{markdown.folded('The whole recipe', markdown.code_block(_public_recipe_yaml(recipe), 'yaml'))}"
 

@@ -20,9 +20,13 @@ class DataSet:
     language: str = "en"
 
 
+#: What orca-bench makes itself for its demonstration.
+GENERATED_CORPUS = DataSet(
+    "the generated corpus of orca-bench", r"^mini/|^mini:|(^|/)mini-files/records\.jsonl$", "Apache-2.0"
+)
 #: Alpaca's, WizardLM's and Dolly's licences: their repositories' own statements (DATA_LICENSE, README).
 KNOWN_DATA_SETS = (
-    DataSet("the generated corpus of orca-bench", r"^mini/|^mini:|(^|/)mini-files/records\.jsonl$", "Apache-2.0"),
+    GENERATED_CORPUS,
     DataSet("Alpaca", r"(^|[^a-z])alpaca([^a-z]|$)", "CC BY-NC 4.0"),
     DataSet("WizardLM", r"(^|[^a-z])wizard[-_]?lm([^a-z]|$)", "CC BY-NC 4.0"),
     DataSet("Dolly", r"(^|[^a-z])dolly([^a-z]|$)", "CC BY-SA 3.0"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench import hub, recipe_file
-from orca_bench.cards.data_sets import DataSet, known_data_set
+from orca_bench.cards.data_sets import GENERATED_CORPUS, DataSet, known_data_set
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
@@ -74,6 +74,14 @@ class TrainingFacts:
     versions: Mapping[str, str] = field(default_factory=dict)
     started: str | None = None
 
+    @property
+    def seen_examples(self) -> int | None:
+        """How many of the examples it was trained on, where it ended before all of them; else None."""
+        if self.steps is None or self.examples is None:
+            return None
+        seen_count = self.steps * self.recipe.train.global_batch
+        return seen_count if seen_count < self.examples else None
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -96,6 +104,13 @@ class ModelFacts:
     def is_checkpoint(self) -> bool:
         """Whether it was written before its training ended."""
         return self.step is not None and self.training is not None and self.training.steps not in (None, self.step)
+
+    @property
+    def is_demonstration(self) -> bool:
+        """Whether all of its records are of the corpus that orca-bench generates."""
+        record_sets = [] if self.training is None else self.training.record_sets
+        data_sets = {data_set for record_set in record_sets for data_set in record_set.data_sets}
+        return data_sets == {GENERATED_CORPUS} and all(record_set.is_known for record_set in record_sets)
 
     @property
     def languages(self) -> list[str]:

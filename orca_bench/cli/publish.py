@@ -94,9 +94,7 @@ def command(
     if push:
         click.echo(publishing.upload_card(publication, push))
         return
-    click.echo(
-        f"next: read {publication.card}; then orca-bench publish {' '.join(results)} --push OWNER/NAME", err=True
-    )
+    click.echo(f"next: read {publication.card}; the same command with --push OWNER/NAME uploads it", err=True)
 
 
 def _written_lines(publication: Publication) -> Iterator[str]:
@@ -109,8 +107,8 @@ def _written_lines(publication: Publication) -> Iterator[str]:
     for picture in publication.card_pictures:
         yield f"its picture: {picture}"
     page = publication.folder / "index.html"
-    page_size_text = f"{page.stat().st_size / 1e6:.1f} MB"
-    yield f"page: {page} ({publication.question_count:,} questions, {page_size_text}); open it in a browser"
+    count_text = f"{publication.question_count:,} questions, " if publication.question_count else ""
+    yield f"page: {page} ({count_text}{page.stat().st_size / 1e6:.1f} MB); open it in a browser"
     names = [path.name for path in publication.files if path.parent == publication.folder and path != page]
     others = [name for name in names if publication.folder / name not in (publication.card, *publication.card_pictures)]
     yield f"beside the page: {', '.join(others)}"

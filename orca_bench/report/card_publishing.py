@@ -86,6 +86,8 @@ def plan_card(result_files: Sequence[ResultFile], targets: PublishTargets) -> Ca
     folder = targets.folder or _default_folder(result_files, targets, model.name)
     run_card = None if own_model_folder is None else own_model_folder / CARD_NAME
     path = targets.card or (run_card if targets.folder is None and run_card is not None else folder / CARD_NAME)
+    if path.is_dir():
+        raise UserError("a folder, not a card", where=path, hint=f"name the file in it: {path / CARD_NAME}")
     if targets.card is None and path.is_symlink():
         raise UserError("a link to a card elsewhere", where=path, hint="name the card with --card")
     old_text = read_card(path)
@@ -142,7 +144,9 @@ def card_content(
     sections = card_text.sections(
         facts,
         scores=card_scores.scores_section(
-            card_files, [(picture.description, f"{PICTURE_PREFIX}{picture.name}.png") for picture in pictures]
+            card_files,
+            [(picture.description, f"{PICTURE_PREFIX}{picture.name}.png") for picture in pictures],
+            facts.has_orca_prompt,
         ),
         finding=card_scores.finding(card_files, facts.name) if card_files else None,
         score_limits=card_scores.score_limits(card_files),

@@ -18,8 +18,15 @@ from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _PROTOCOL_DESCRIPTIONS = {
     "leaderboard": "the prompts, few-shot examples, stop rules and scores of the Open LLM Leaderboard v1",
-    "orca": "each question in the model's own prompt (Orca), tokenized and scored as it was trained",
+    "orca": "each question in the Orca prompt",
     "plain": "lm-evaluation-harness with its own prompts of today",
+}
+
+
+_MOST_OPEN_NOTES = 2  # more of them are folded away
+_ORCA_PROMPT_TEXT = {
+    True: ", tokenized and scored as the model was trained",
+    False: ", in which this model was not tuned here",
 }
 
 
@@ -28,17 +35,25 @@ def finding(result_files: Sequence[ResultFile], name: str) -> str:
     return " ".join(scores_sentence([replace(result_file, label=name)]) for result_file in result_files)
 
 
-def scores_section(result_files: Sequence[ResultFile], pictures: Sequence[tuple[str, str]]) -> str:
+def scores_section(
+    result_files: Sequence[ResultFile], pictures: Sequence[tuple[str, str]], has_orca_prompt: bool
+) -> str:
     """The section: the table with errors and protocol, what its numbers are, and pictures.
 
-    `pictures` has, of each, its numbers in words and the name of its file.
+    `pictures` has, of each, its numbers in words and the name of its file; `has_orca_prompt` says that the model was tuned in
+    the Orca prompt.
     """
     if not result_files:
         return "No scores are stated: none was measured on all questions of a task.\n"
     results = [result_file.result for result_file in result_files]
     headings = [_heading(result) for result in results]
     lines = [_partial_warning(results), _table(results, headings)]
-    lines.append(markdown.bullets(_explanations(results, headings)))
+    explanations, score_notes = list(_explanations(results, has_orca_prompt)), _score_notes(results, headings)
+    if len(score_notes) <= _MOST_OPEN_NOTES:
+        lines.append(markdown.bullets([*explanations, *score_notes]))
+    else:
+        lines.append(markdown.bullets(explanations))
+        lines.append(markdown.folded(f"{len(score_notes)} notes on single scores", markdown.bullets(score_notes)))
     lines += [f"![{markdown.plain(description)}]({file_name})\n" for description, file_name in pictures]
     return "\n".join(filter(None, lines))
 
@@ -140,45 +155,60 @@ def _score_text(task_result: TaskResult | None) -> str:
     return "–" if task_result is None else format_score(task_result.value, task_result.stderr, task_result.interval)
 
 
-def _explanations(results: Sequence[Result], headings: Sequence[str]) -> Iterator[str]:
-    """What the numbers are: percent and errors, each protocol once, the suite, the rows, warnings."""
+def _explanations(results: Sequence[Result], has_orca_prompt: bool) -> Iterator[str]:
+    """What the numbers are: percent and errors, each protocol once, the suite."""
     yield "Percent ± standard error. Where all answers have the same score, the 95 % interval stands instead."
     for protocol in dict.fromkeys(result.protocol.name for result in results):
-        yield f"{markdown.code(protocol)}: {_PROTOCOL_DESCRIPTIONS.get(protocol, 'not known')}."
+        prompt_text = _ORCA_PROMPT_TEXT[has_orca_prompt] if protocol == "orca" else ""
+        yield f"{markdown.code(protocol)}: {_PROTOCOL_DESCRIPTIONS[protocol]}{prompt_text}."
     for suite in dict.fromkeys(result.suite.name for result in results if not result.suite.comparable):
         yield (
             f"The {markdown.plain(suite)} suite has the leaderboard's form and not its questions: its scores compare with each "
             "other only, and stand in no metadata."
         )
+
+
+def _score_notes(results: Sequence[Result], headings: Sequence[str]) -> list[str]:
+    """What a reader must know of single scores: tasks that are not finished, rows, warnings; each text once."""
+    scores_by_note: dict[str, list[tuple[str, str]]] = {}  # (heading, task's title)
     for heading, result in zip(headings, results, strict=True):
-        under_text = f" ({heading})" if len(results) > 1 else ""
-        missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
-        if missing_titles:
-            yield f"Not finished: {', '.join(missing_titles)}{under_text}."
-        if result.suite.comparable:
-            yield from _row_notes(result, under_text)
-        warnings: dict[str, list[str]] = {}
-        for task_result in result.tasks.values():
-            for warning in task_result.warnings:
-                warnings.setdefault(warning, []).append(task_result.title)
-        for warning, titles in warnings.items():
-            yield f"{', '.join(titles)}{under_text}: {markdown.plain(warning)}."
-        for difference in [*result.model.warnings, *result.model.server_differences, *result.answer_notes]:
-            yield f"{markdown.plain(difference)}{under_text}."
+        notes_by_title = {
+            TASK_BY_NAME[name].title: ["not finished"] for name in result.missing_task_names if name in TASK_BY_NAME
+        }
+        of_model = [*result.model.warnings, *result.model.server_differences, *result.answer_notes]
+        for name, task_result in result.tasks.items():
+            row_note = _row_note(result, name)
+            notes_by_title[task_result.title] = [*row_note, *task_result.warnings, *of_model]
+        for title, notes in notes_by_title.items():
+            for note in notes:
+                scores_by_note.setdefault(note, []).append((heading, title))
+    score_count = sum(len(result.tasks) for result in results)
+    return [
+        f"{_scores_text(scores, score_count, len(results))}: {markdown.plain(note)}."
+        for note, scores in scores_by_note.items()
+    ]
 
 
-def _row_notes(result: Result, under_text: str) -> Iterator[str]:
-    for status, text in (
-        (OTHER_ROWS, "measured on other rows than the leaderboard's, so not comparable with scores reported there"),
-        (UNVERIFIED_ROWS, "not verified to be measured on the leaderboard's own rows"),
-    ):
-        titles = [
-            task_result.title
-            for name, task_result in result.tasks.items()
-            if name in TASK_BY_NAME and task_result.row_status(TASK_BY_NAME[name].evaluation_split) == status
-        ]
-        if titles:
-            yield f"{', '.join(titles)}{under_text}: {text}."
+def _scores_text(scores: Sequence[tuple[str, str]], score_count: int, result_count: int) -> str:
+    """Which scores a note is on: `all`, or tasks by result."""
+    if len(scores) == score_count:
+        return "All scores"
+    titles_by_heading: dict[str, list[str]] = {}
+    for heading, title in scores:
+        titles_by_heading.setdefault(heading, []).append(title)
+    if len({tuple(titles) for titles in titles_by_heading.values()}) == 1 and len(titles_by_heading) == result_count:
+        return ", ".join(next(iter(titles_by_heading.values())))
+    return "; ".join(f"{', '.join(titles)} ({heading})" for heading, titles in titles_by_heading.items())
+
+
+def _row_note(result: Result, name: str) -> list[str]:
+    """Whether a task was measured on the leaderboard's own rows, where it was not known to be."""
+    if not result.suite.comparable or name not in TASK_BY_NAME:
+        return []
+    status = result.tasks[name].row_status(TASK_BY_NAME[name].evaluation_split)
+    if status == OTHER_ROWS:
+        return ["measured on other rows than the leaderboard's, so not comparable with scores reported there"]
+    return ["not verified to be measured on the leaderboard's own rows"] if status == UNVERIFIED_ROWS else []
 
 
 def _chance(name: str, task_result: TaskResult) -> float | None:

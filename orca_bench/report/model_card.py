@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: The window that the leaderboard's contexts were cut to, tokens.
 LEADERBOARD_WINDOW = 2048
 
-_LIMIT_NOTE = re.compile(r", first \d+ questions$")
+_LIMIT_NOTE = re.compile(r", first \d+ questions(?=,|$)")
 
 
 @dataclass(frozen=True)

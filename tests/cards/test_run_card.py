@@ -44,6 +44,17 @@ def test_it_says_what_the_run_says_and_calls_the_rest_not_known(tmp_path):
     assert "/home/me" not in card.to_text() and "`records.jsonl`" in card.body
 
 
+def test_a_training_that_ended_early_is_said_to_have_seen_a_part_of_its_records(tmp_path):
+    text = card_of(make_run(tmp_path, steps=3)).body
+    assert "on 24 of 40 instruction records" in text and "1,234" not in text
+
+
+def test_a_model_of_generated_records_is_said_to_be_a_demonstration(tmp_path):
+    records = [{"name": "x.jsonl", "rows": 40, "rows_by_source": {"mini/gsm8k": 30, "mini/drop": 10}}]
+    text = card_of(make_run(tmp_path, records=records)).body
+    assert "It is a demonstration" in text and "| `x.jsonl` | 40 | the generated corpus" in text
+
+
 def test_the_recipe_states_licence_and_language_and_known_sets_have_theirs(tmp_path):
     sources = {"alpaca": 30, "wizardlm_test": 6, "faq": 4}
     records = [{"name": "mine.jsonl", "rows": 40, "rows_by_source": sources, "teachers": ["gpt-3.5-turbo-0301"]}]

@@ -77,11 +77,11 @@ def test_an_existing_card_keeps_comments_quotes_and_norwegian():
 
 
 def test_scores_of_all_questions_take_the_place_of_those_of_a_part():
-    part = eval_results({"mmlu": 30.0, "gsm8k": 2.0}, None, dict.fromkeys(["mmlu", "gsm8k"], "first 20 questions"))
+    part = eval_results({"mmlu": 30.0, "gsm8k": 2.0}, None, dict.fromkeys(["mmlu", "gsm8k"], "first 20 questions, x"))
     once = update_card(CARD, "m", part, Path("card"))
-    twice = update_card(once, "m", eval_results({"mmlu": 31.0}, None), Path("card"))
+    twice = update_card(once, "m", eval_results({"mmlu": 31.0}, None, {"mmlu": "x"}), Path("card"))
     names = [entry["dataset"]["name"] for entry in split_card(twice, Path("card"))[0]["model-index"][1]["results"]]
-    assert names == ["GSM8k (5-shot), first 20 questions", "MMLU (5-Shot)"]
+    assert names == ["GSM8k (5-shot), first 20 questions, x", "MMLU (5-Shot), x"]
 
 
 def test_a_card_without_marks_gets_the_scores_at_its_end_and_one_with_marks_between_them():

@@ -115,6 +115,7 @@ def test_what_cannot_be_published_is_refused_before_anything_is_written(command,
     (tmp_path / "other").mkdir()
     result(tmp_path / "other")
     assert "has the same file name" in command.refused("publish", "r.json", "other/r.json")
+    assert "a folder, not a card; name the file in it" in command.refused("publish", "r.json", "--card", "other")
     (tmp_path / "card.md").write_text("---\na: [\n---\n")
     assert "card.md:" in command.refused("publish", "r.json", "--card", "card.md")
     assert not (tmp_path / "runs").exists()

@@ -7,6 +7,7 @@ from containers import CONTAINERS, PACKINGS, TABLES
 from published_instructions import PUBLISHED
 
 from orca_bench.errors import UserError
+from orca_bench.files import write_json_lines
 from orca_bench.train import record_files
 from orca_bench.train.record_files import Record
 
@@ -61,3 +62,15 @@ def test_training_reads_folders_and_patterns_file_by_file(tmp_path):
         records, sources = record_files.read_records([str(name)])
         assert [r.instruction for r in records] == ["0", "1"]
         assert [s.name for s in sources] == sorted(map(str, tmp_path.glob("*.parquet")))
+
+
+def test_records_are_counted_by_their_source_and_their_teachers_named(tmp_path):
+    rows = [{"instruction": "i", "output": "o", "source": name, "teacher": "t"} for name in ("a", "a", "b")]
+    rows += [{"instruction": "i", "output": "o"}]
+    path = tmp_path / "r.jsonl"
+    write_json_lines(path, rows)
+    _, (source,) = record_files.read_records([str(path)])
+    assert (source.rows_by_source, source.teachers) == ({"a": 2, "b": 1}, ["t"])
+    write_json_lines(path, [rows[0] | {"source": f"row {n}"} for n in range(60)])
+    _, (source,) = record_files.read_records([str(path)])
+    assert (source.rows_by_source, source.teachers) == ({}, ["t"])

@@ -179,6 +179,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_continues(orca, folder,
     assert losses(folder / "runs" / "stopped") == pytest.approx(losses(two), abs=1e-5)
 
 
+def test_the_model_has_a_first_card(two):
+    text = (two / "model" / "README.md").read_text(encoding="utf-8")
+    assert "trained from random weights on" in text and "It has not been evaluated yet" in text
+    assert str(two) not in text
+
+
 def test_the_manifest_describes_the_run(folder, two):
     manifest = json.loads((two / "manifest.json").read_text(encoding="utf-8"))
     recipe = recipe_file.read_recipe_file(folder / "r.yaml")
