@@ -114,7 +114,9 @@ def read_suite(benchmarks_folder: Path | None) -> Suite:
         return LEADERBOARD_SUITE
     if not benchmarks_folder.is_dir():
         raise UserError(
-            "no such benchmarks directory", where=benchmarks_folder, hint="expected DIR/TASK/SPLIT.jsonl.gz"
+            "no such benchmarks directory",
+            where=benchmarks_folder,
+            hint="expected DIR/TASK/SPLIT.jsonl.gz; mini: is the embedded suite",
         )
     description_file = benchmarks_folder / SUITE_FILE_NAME
     if not description_file.is_file():
