@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import click
@@ -19,7 +20,7 @@ _CARD_INSTRUCTION = (
 
 
 @click.command("generate")
-@click.argument("instruction", default=_CARD_INSTRUCTION)
+@click.argument("instruction", required=False)
 @click.option("--input", "input_text", help="Further input, under a header of its own.")
 @options.system
 @options.model
@@ -56,7 +57,7 @@ _CARD_INSTRUCTION = (
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the sampling: the same seed, the same answer.")
 @options.runs
 def command(
-    instruction: str,
+    instruction: str | None,
     input_text: str | None,
     system: str,
     model: str | None,
@@ -71,19 +72,19 @@ def command(
 ) -> None:
     """Answer INSTRUCTION in the Orca prompt and print the answer as it is generated.
 
-    The defaults are those of the model card's example, its instruction included.
+    INSTRUCTION - reads the instruction from standard input. Without one the example of the model card is answered, whose
+    settings are the defaults; it is printed on standard error.
 
     \b
       orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
-    if not instruction.strip():
-        raise UserError("an empty instruction", where="INSTRUCTION", hint="give the model something to answer")
+    instruction_text = _read_instruction(instruction)
     for option, option_value in (("--temperature", temperature), ("--top-p", top_p)):
         if math.isnan(option_value):  # click 8 lets NaN pass every range
             raise UserError("nan is no number", where=option)
 
-    from orca_bench.cli.console import progress_message
+    from orca_bench.cli.console import next_step, progress_message
     from orca_bench.models.model_folder import locate_model
     from orca_bench.serve.sampling import Sampling
     from orca_bench.serve.text_generation import Generator
@@ -93,6 +94,23 @@ def command(
     model_source = locate_model(select_model(model, runs), revision, progress_message)
     generator = Generator(model_source.local_path)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
-    for text in generator.answer(system_text, instruction, input_text, sampling):
+    if instruction is None:
+        progress_message(f"> {instruction_text}")
+    for text in generator.answer(system_text, instruction_text, input_text, sampling):
         click.echo(text, nl=False)
     click.echo()
+    if instruction is None:
+        next_step("generate", "YOUR QUESTION")
+
+
+def _read_instruction(instruction: str | None) -> str:
+    """The instruction of the argument: `-` is standard input, None the example. Raises UserError for an empty one."""
+    if instruction == "-":
+        if sys.stdin.isatty():
+            click.echo("type the instruction, and end it with Ctrl-D:", err=True)
+        text, where = click.get_text_stream("stdin", encoding="utf-8", errors="replace").read(), "standard input"
+    else:
+        text, where = _CARD_INSTRUCTION if instruction is None else instruction, "INSTRUCTION"
+    if not text.strip():
+        raise UserError("an empty instruction", where=where, hint="give the model something to answer")
+    return text.rstrip("\n") if instruction == "-" else text

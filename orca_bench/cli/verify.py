@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_single_result
+from orca_bench.cli.result_words import print_default, select_single_result
 from orca_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from orca_bench.results.consistency import Finding
+
+_WHOLE_RESULT = "whole result"
+_MAX_UNCHECKED_LENGTH = 100  # characters of a line on what was not checked
 
 
 @click.command("verify")
@@ -17,8 +25,10 @@ from orca_bench.errors import UserError
 @click.option(
     "--benchmarks",
     type=options.PATH,
-    help="The rows of the result: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: the mini suite's for its results, else the hub]",
+    help="The rows of the result: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: those that it was made with: the mini suite's, a "
+    "folder, or the hub's]",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Print every check with its hashes, not one line a task.")
 @click.option("--no-rescore", is_flag=True, help="Do not score the answers again; check values and hashes only.")
 @click.option(
     "--check-rows",
@@ -31,6 +41,7 @@ from orca_bench.errors import UserError
 def command(
     result: str | None,
     benchmarks: Path | None,
+    verbose: bool,
     no_rescore: bool,
     check_rows: Path | None,
     runs: Path,
@@ -54,7 +65,9 @@ def command(
       orca-bench verify --check-rows path/to/benchmarks
     """
     if check_rows is None:
-        return _verify_result(select_single_result(result, runs), benchmarks, no_rescore, runs, output_format)
+        result_path = select_single_result(result, runs)
+        benchmarks_folder = None if no_rescore else _rows_of_result(result_path, benchmarks, runs)
+        return _verify_result(result_path, benchmarks_folder, no_rescore, verbose, output_format)
     if result is not None:
         raise UserError("rows are checked instead of RESULT", where="--check-rows", hint="give one of the two")
     return _check_rows(check_rows, runs, output_format)
@@ -90,13 +103,25 @@ def _check_rows(folder: Path, runs: Path, output_format: str) -> int:
     return 1 if any(split.status in (OTHER_ROWS, "missing") for split in splits) else 0
 
 
-def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs: Path, output_format: str) -> int:
+def _rows_of_result(result: Path, benchmarks: Path | None, runs: Path) -> Path | None:
+    """The folder of a result's rows, which is named on standard error where the user did not name it; None for the hub."""
     from orca_bench import mini
+    from orca_bench.cli.mini_benchmarks import check_remembered_benchmarks, default_benchmarks
+
+    folder = default_benchmarks([result], benchmarks)
+    if folder is None:
+        check_remembered_benchmarks(result)
+    elif benchmarks is None:
+        print_default("benchmarks", folder, "the rows that it was made with")
+    return mini.resolve_benchmarks(folder, runs)
+
+
+def _verify_result(
+    result: Path, benchmarks_folder: Path | None, no_rescore: bool, verbose: bool, output_format: str
+) -> int:
     from orca_bench.cli.console import console, counting
-    from orca_bench.cli.mini_benchmarks import default_benchmarks
     from orca_bench.evaluate import verification
 
-    benchmarks_folder = None if no_rescore else mini.resolve_benchmarks(default_benchmarks([result], benchmarks), runs)
     with counting("verifying") as progress:
         findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
     matches = all(finding.matches is not False for finding in findings)
@@ -107,10 +132,58 @@ def _verify_result(result: Path, benchmarks: Path | None, no_rescore: bool, runs
         return 0 if matches else 1
     from rich.text import Text
 
-    for finding in findings:
-        sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[finding.matches]
-        console.print(Text(f"{sign} ", style=style) + Text(f"{finding.check_name}: {finding.detail}"))
+    for matched, line in [(each.matches, _finding_line(each)) for each in findings] if verbose else _summary(findings):
+        sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[matched]
+        console.print(Text(f"{sign} ", style=style) + Text(line))
     console.print(
         "every number matches the stored answers" if matches else "this result does not match its stored answers"
     )
+    _print_next_step(result, matches, no_rescore)
     return 0 if matches else 1
+
+
+def _finding_line(finding: Finding) -> str:
+    return f"{finding.check_name}: {finding.detail}"
+
+
+def _summary(findings: Sequence[Finding]) -> Iterator[tuple[bool | None, str]]:
+    """(whether it matches, line): a line for each task and one for the result as a whole, and one for each problem.
+
+    What could not be checked has a line too.
+    """
+    from orca_bench.suite import ALL_TASKS
+
+    titles = [task.title for task in ALL_TASKS]
+    findings_by_heading: dict[str, list[Finding]] = {}
+    for finding in findings:
+        title = finding.check_name.partition(": ")[0]
+        findings_by_heading.setdefault(title if title in titles else _WHOLE_RESULT, []).append(finding)
+    for heading in sorted(findings_by_heading, key=[*titles, _WHOLE_RESULT].index):
+        heading_findings = findings_by_heading[heading]
+        matching = [finding for finding in heading_findings if finding.matches]
+        if matching and all(finding.matches is not False for finding in heading_findings):
+            names = ", ".join(finding.check_name.removeprefix(f"{heading}: ") for finding in matching)
+            value = next((each.detail for each in matching if each.check_name == f"{heading}: value"), "")
+            yield True, f"{heading}: {f'{value}; ' if value else ''}{names} match"
+        for finding in heading_findings:
+            if not finding.matches:
+                yield finding.matches, _short_line(finding)
+
+
+def _short_line(finding: Finding) -> str:
+    """A finding that does not match in full; of what was not checked, the beginning."""
+    line = _finding_line(finding)
+    if finding.matches is None and len(line) > _MAX_UNCHECKED_LENGTH:
+        return f"{line[:_MAX_UNCHECKED_LENGTH].rpartition(', ')[0]}, … (-v names all)"
+    return line
+
+
+def _print_next_step(result: Path, matches: bool, no_rescore: bool) -> None:
+    """Publish what matches, where it is all of the leaderboard's suite; score again what was only added up."""
+    from orca_bench.cli.console import next_step
+    from orca_bench.results.reading import read_result
+
+    if matches and no_rescore:
+        next_step("verify", result)
+    elif matches and (verified := read_result(result)).suite.comparable and verified.limit is None:
+        next_step("publish", result)

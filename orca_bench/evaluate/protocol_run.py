@@ -168,6 +168,8 @@ def open_run(
             )
     model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name, display)}
     result = result_building.start_result(inputs.suite, protocol, config.question_limit, model_description)
+    if config.benchmarks_folder is not None:
+        result.benchmarks = str(config.benchmarks_folder)
     result.protocol.max_length = encoding.window_tokens
     result_path = config.result_paths_by_protocol[protocol_name]
     cache = AnswerCache(

@@ -248,7 +248,8 @@ class Result(JsonObject):
 
     `order` are the tasks that were ordered; `complete` says whether each of them has an entry. `limit` is the most questions
     of each task (of each MMLU subject). `data_hashes` are those of the rows by task and split, `data_commits` the hub's
-    commits by task, `lm_eval` lm-evaluation-harness's own result by task, as it gave it. `result_sha256` covers all else.
+    commits by task, `benchmarks` the folder that the rows came from where it was not the hub, `lm_eval` lm-evaluation-harness's
+    own result by task, as it gave it. `result_sha256` covers all else.
     """
 
     format: str
@@ -264,6 +265,7 @@ class Result(JsonObject):
     averages: dict[str, Average]
     data_hashes: dict[str, dict[str, str]] = {}
     data_commits: dict[str, str] = {}
+    benchmarks: str | None = None
     versions: dict[str, Any] = {}
     lm_eval: dict[str, dict[str, Any]] = {}
     answers: AnswersFile | None = None

@@ -5,7 +5,7 @@ import shutil
 
 
 def test_a_result_matches_its_answers(in_mini_folder, mini):
-    process = in_mini_folder("verify", "a.json", "--benchmarks", mini["mini:benchmarks"])
+    process = in_mini_folder("verify", "a.json", "-v", "--benchmarks", mini["mini:benchmarks"])
     assert process.returncode == 0, process.stdout + process.stderr
     assert "every number matches the stored answers" in process.stdout and process.stdout.count("✓") == 2 + 6 * 7 + 6
     process = in_mini_folder("verify", "a.json", "--no-rescore", "--format", "json")
