@@ -108,7 +108,7 @@ def _read_instruction(instruction: str | None) -> str:
     if instruction == "-":
         if sys.stdin.isatty():
             click.echo("type the instruction, and end it with Ctrl-D:", err=True)
-        text, where = click.get_text_stream("stdin", encoding="utf-8", errors="replace").read(), "standard input"
+        text, where = sys.stdin.buffer.read().decode("utf-8", "replace"), "standard input"
     else:
         text, where = _CARD_INSTRUCTION if instruction is None else instruction, "INSTRUCTION"
     if not text.strip():
