@@ -162,22 +162,24 @@ def compare(base: ResultFile, *other_results: ResultFile, reported: str | None =
     from orca_bench.report.reported_scores import read_reported_scores
 
     comparisons = comparison.compare(base, other_results)
-    if reported is not None:
-        comparisons.append(compare_with_reported(base, read_reported_scores(reported)))
-    return comparisons
+    if reported is None:
+        return comparisons
+    return comparison.correct_together([*comparisons, compare_with_reported(base, read_reported_scores(reported))])
 
 
 def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> ScoreTable:
-    """Results, each headed by its label, beside reported scores: a line for each task and average, in percent.
+    """Results, each headed by its label, beside reported scores: a line for each task and mean, in percent.
 
-    `orca_bench.report.score_table_formats` writes it as Markdown, CSV or JSON.
+    Its `sentence` says what the results show. `reported` is a name, a JSON file, or `none`.
+    `orca_bench.report.score_table_formats` writes the table as Markdown, CSV or JSON.
     """
-    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.conclusions import scores_sentence
+    from orca_bench.report.reported_scores import find_reported_scores
     from orca_bench.report.score_table import build_score_table
 
-    return build_score_table(
-        [(result_file.label, result_file.result) for result_file in results], read_reported_scores(reported)
-    )
+    files, reported_scores = list(results), find_reported_scores(reported)
+    sentence = scores_sentence(files, reported_scores)
+    return build_score_table([(file.label, file.result) for file in files], reported_scores, sentence)
 
 
 def newest_model(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:

@@ -45,6 +45,7 @@ def command(
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
 
     from orca_bench import api
+    from orca_bench.cli.console import next_step
     from orca_bench.cli.result_output import print_grids
     from orca_bench.report import comparison_formats
     from orca_bench.report.comparison import correct_together
@@ -66,3 +67,5 @@ def command(
     has_one_base = len({comparison.base_label for comparison in comparisons}) == 1
     lead = comparisons_sentence(comparisons) if has_one_base else ""
     print_grids(grids, output_format, explain, lead, notes_option="--explain")
+    if output_format == "terminal":
+        next_step("page", first, *others)

@@ -67,6 +67,8 @@ from orca_bench.cli import options
     "same command continues.",
 )
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
+@options.all_tasks
+@options.with_notes
 def command(
     model: str | None,
     revision: str | None,
@@ -84,6 +86,8 @@ def command(
     fresh: bool,
     max_time: str | None,
     output_format: str,
+    all_tasks: bool,
+    with_notes: bool,
     **engine_options: Any,
 ) -> None:
     """Evaluate a model on the tasks of Open LLM Leaderboard v1, through lm-evaluation-harness.
@@ -140,6 +144,6 @@ def command(
             display=display,
         )
     if results:  # of a launcher's processes, the first one prints for all
-        print_results(list(results.values()), output_format)
+        print_results(list(results.values()), output_format, all_tasks, with_notes)
         if output_format == "terminal":
             next_step("page", *(file.path for file in results.values()))

@@ -59,6 +59,12 @@ reported: Decorator = click.option(
     show_default=True,
     help="Reported scores to show: none, the name of a shipped set (orca_mini_13b), or a JSON file.",
 )
+all_tasks: Decorator = click.option(
+    "--all-tasks", is_flag=True, help="Show in the table the tasks that no result has, too."
+)
+with_notes: Decorator = click.option(
+    "--notes", "with_notes", is_flag=True, help="Show all notes below the table, with hashes, versions and sources."
+)
 max_new_tokens: Decorator = click.option(
     "--max-new-tokens",
     multiple=True,

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 
 def print_results(
-    results: Sequence[ResultFile], output_format: str, all_tasks: bool = False, with_notes: bool = False
+    results: Sequence[ResultFile],
+    output_format: str,
+    all_tasks: bool = False,
+    with_notes: bool = False,
+    notes_option: str = "--notes",
 ) -> None:
     """Print results and where they are; as `json`, the contents of one result file, or a list of those of several.
 
-    `all_tasks` shows tasks that no result has, too, and `with_notes` all notes, with hashes and versions.
+    `all_tasks` shows tasks that no result has, too, and `with_notes` all notes, with hashes and versions; `notes_option` is
+    what a user types for these.
     """
     if output_format == "json":
         contents = [file.result.file_content for file in results]
@@ -32,7 +37,7 @@ def print_results(
     from orca_bench.results.reading import questions_path_for
 
     grids = result_grids(results, read_reported_scores(), "tasks", all_tasks)
-    print_grids(grids, output_format, with_notes)
+    print_grids(grids, output_format, with_notes, notes_option=notes_option)
     for file in results:
         place = f"\nresult: {file.path}\nquestions: {questions_path_for(file.path)}"
         click.echo(place, err=output_format != "terminal")
@@ -44,7 +49,8 @@ def print_table(results: Sequence[ResultFile], headings: Sequence[str], output_f
     from orca_bench.report.result_tables import result_grids
 
     files = [replace(file, label=heading) for file, heading in zip(results, headings, strict=True)]
-    print_grids(result_grids(files, read_reported_scores(), "tasks", keep_labels=True), output_format)
+    grids = result_grids(files, read_reported_scores(), "tasks", keep_labels=True)
+    print_grids(grids, output_format, notes_option="orca-bench table --notes")
 
 
 def print_grids(

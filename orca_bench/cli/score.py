@@ -88,4 +88,4 @@ def command(
     result_file = api.load_result(out)
     for note in result_file.result.answer_notes:
         progress_message(f"{answers}: {note}")
-    print_results([result_file], output_format)
+    print_results([result_file], output_format, notes_option=f"orca-bench table {out} --notes")

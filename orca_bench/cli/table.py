@@ -29,8 +29,8 @@ _FORMATS = ["terminal", "markdown", "csv", "json", "latex", "html"]
     "models for three results or more of one suite and protocol.",
 )
 @options.output_format(*_FORMATS, explanation="csv and json are not rounded, and always use `--layout tasks`.")
-@click.option("--all-tasks", is_flag=True, help="Show the tasks that no result has, too.")
-@click.option("--notes", "with_notes", is_flag=True, help="Show all notes, with hashes, versions and sources.")
+@options.all_tasks
+@options.with_notes
 @options.runs
 def command(
     results: tuple[str, ...],
@@ -55,6 +55,7 @@ def command(
       orca-bench table mini --reported none --notes
       orca-bench table runs/ --layout models --format latex
     """
+    from orca_bench.cli.console import next_step
     from orca_bench.cli.result_output import print_grids
     from orca_bench.report import score_table_formats
     from orca_bench.report.conclusions import scores_sentence
@@ -81,5 +82,8 @@ def command(
     else:
         grids = result_grids(selection.results, reported_scores, layout, all_tasks)
         print_grids(grids, output_format, with_notes, lead=sentence)
+        have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
+        if output_format == "terminal" and have_questions:
+            next_step("page" if len(results) != 2 else "compare", *results)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)

@@ -21,7 +21,7 @@ _P = "p (Holm)"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
 _LEGENDS = {
     "±": "± standard error",
-    "(": "( ) no difference shown",
+    r"\([+-]": "( ) no difference shown",
     "↑": "↑ ↓ questions whose score rose, fell",
 }
 

@@ -270,7 +270,7 @@ def _many_sentence(results: Sequence[ResultFile]) -> str:
     )
     beaten = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided = [file.label for file in ranked[1:] if file.label not in beaten]
-    head = f"Of {len(results)} results ({setting_text}) {best.label} has the highest mean"
+    head = f"Of {len(results)} results ({setting_text}), {best.label} has the highest mean"
     if len(best.result.tasks) == 1:
         head = f"{head.removesuffix('mean')}score"
     if not undecided:

@@ -6,6 +6,7 @@ report builds one.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ class Grid:
     """A sentence, headings, rows of cells [rows, columns], and notes below the table.
 
     `left_columns` are the numbers of the columns that are aligned left, the others are aligned right. A line is drawn below
-    row `rule_after_row` (None: no line). `legends` explain signs, as `±`: each belongs to the title where its sign is shown.
+    row `rule_after_row` (None: no line). `legends` explain signs, each a regular expression: it belongs to the title where a text
+    has its sign.
     A terminal that is too narrow follows `narrowing_steps`, in this order: each is the heading of a column to leave out, or
     SHORTER_TEXTS, which takes shorter texts, and headings from `short_headings`.
     """
@@ -55,11 +57,13 @@ class Grid:
     short_headings: Mapping[str, str] = field(default_factory=dict)
 
     def caption(self, texts: Iterable[str] | None = None) -> str:
-        """The title with the legends of the signs in `texts` (None: in all texts of the grid)."""
+        """The title with the legends of what is in `texts` (None: in all texts of the grid)."""
         if texts is None:
             texts = [*self.headings, *(cell.text for row in self.rows for cell in row)]
         all_text = "\n".join(texts)
-        return "; ".join(filter(None, [self.title, *(text for sign, text in self.legends.items() if sign in all_text)]))
+        return "; ".join(
+            filter(None, [self.title, *(text for sign, text in self.legends.items() if re.search(sign, all_text))])
+        )
 
     def numbers(self, columns: Sequence[int] | None = None) -> set[NotedNumber]:
         """The numbers that stand in these columns (None: in all)."""
@@ -68,18 +72,33 @@ class Grid:
 
 
 def display_text(text: str) -> str:
-    """The text as it may stand in a line of a table.
+    """The text as it may stand in one line of a table or below it.
 
-    Characters that would move the cursor or turn the direction of the text around become a replacement character, and a
-    text with right-to-left letters is isolated, so that the numbers beside it keep their order.
+    Characters that would move the cursor or turn the direction of the text around become a replacement character, and words
+    of right-to-left letters are isolated, so that the numbers and words beside them keep their order.
     """
     safe_text = "".join(
         character if character.isprintable() or character in _ALLOWED_FORMAT_CHARACTERS else "\ufffd"
         for character in text.replace("\n", " ").replace("\t", " ")
     )
-    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in safe_text):
-        return f"{_ISOLATE}{safe_text}{_END_OF_ISOLATE}"
-    return safe_text
+    if safe_text.isascii():
+        return safe_text
+    pieces: list[str] = []
+    start: int | None = None  # of the right-to-left words that are open
+    end = 0
+    for index, character in enumerate(safe_text):
+        direction = unicodedata.bidirectional(character)
+        if direction in _RIGHT_TO_LEFT:
+            if start is None:
+                pieces.append(safe_text[end:index])
+                start = index
+            end = index + 1
+        elif direction == "L" and start is not None:
+            pieces.append(f"{_ISOLATE}{safe_text[start:end]}{_END_OF_ISOLATE}")
+            start = None
+    if start is not None:
+        pieces.append(f"{_ISOLATE}{safe_text[start:end]}{_END_OF_ISOLATE}")
+    return "".join([*pieces, safe_text[end:]])
 
 
 def format_p(p: float) -> str:

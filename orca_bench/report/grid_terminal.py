@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, display_text
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _UNLIMITED_WIDTH = 10_000  # characters
 _NARROWEST_HEADING = 10  # characters
+_SHORTEST_NAME = 16  # characters, of a row's title that is folded
 _LONGEST_WORD = 16  # characters, of a heading that is not folded inside a word
 _MOST_NOTE_LINES = 5
 _WIDEST_SENTENCE = 120  # characters: longer lines are hard to read
@@ -81,7 +82,7 @@ class _TerminalGrid:
         if caption:
             for line in _wrapped(display_text(caption), width, console):
                 yield Text(line, style="italic")
-        yield table
+        yield from self._tables(table, layout, number_badges(notes), console, options)
         for letter, note in zip(badge_letters(notes), notes, strict=True):
             for line in _hanging(letter or "•", footnote_text(note), width, console):
                 yield Text(line, style="yellow" if note.kind == "warning" else "dim")
@@ -91,15 +92,43 @@ class _TerminalGrid:
                 yield Text(line, style="dim")
 
     def _fitting_table(self, console: Console, options: ConsoleOptions) -> tuple[_Layout, Table, list[Note], int]:
-        from rich.measure import Measurement
-
         for layout in self._layouts():
             notes, hidden_note_count = self._notes(layout, options.max_width, console)
             table = self._build_table(layout, number_badges(notes))
-            width = Measurement.get(console, options.update(max_width=_UNLIMITED_WIDTH), table).maximum
-            if width <= options.max_width:
+            if self._width(table, console, options) <= options.max_width:
                 break
         return layout, table, notes, hidden_note_count
+
+    def _tables(
+        self, table: Table, layout: _Layout, badges: dict[NotedNumber, str], console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """The table, or, where even the narrowest is too wide, its columns in several tables one below the other."""
+        names_width = self._names_width(layout)
+        if self._width(table, console, options) - names_width <= options.max_width:
+            yield table
+            return
+        row_title, *columns = layout.columns
+        block: list[int] = []
+        for column in columns:
+            wider_table = self._build_table(replace(layout, columns=[row_title, *block, column]), badges)
+            if block and self._width(wider_table, console, options) - names_width > options.max_width:
+                yield self._build_table(replace(layout, columns=[row_title, *block]), badges)
+                yield ""
+                block = []
+            block.append(column)
+        yield self._build_table(replace(layout, columns=[row_title, *block]), badges)
+
+    def _names_width(self, layout: _Layout) -> int:
+        """How many characters the row titles can lose by being folded; where nothing fits, rich folds them."""
+        titles = _column_texts(self._grid, layout.columns[0], layout.shortness, {})
+        return max(0, max(map(len, titles), default=0) - _SHORTEST_NAME)
+
+    @staticmethod
+    def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+        """The width that a table needs, in characters."""
+        from rich.measure import Measurement
+
+        return Measurement.get(console, options.update(max_width=_UNLIMITED_WIDTH), table).maximum
 
     def _layouts(self) -> Iterator[_Layout]:
         """From the whole table to the narrowest one."""

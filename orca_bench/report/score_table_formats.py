@@ -21,11 +21,11 @@ from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _CSV_HEADINGS = (
     *("task", "shots", "metric", "reported", "result", "measured", "stderr", "n", "difference", "protocol"),
-    *("requests_sha256", "warnings"),
+    *("requests_sha256", "warnings", "difference_stderr"),
 )
 _DIFFERENCE = "Δ"
 #: What the signs in a table of scores mean.
-LEGENDS = {"±": "± standard error", "[": "[…] 95 % interval", "(": "(Δ) no difference shown"}
+LEGENDS = {"±": "± standard error", r"\[\d": "[…] 95 % interval", r"\([+-]": "(Δ) no difference shown"}
 _CsvValue: TypeAlias = str | int | float | None
 
 
@@ -171,6 +171,7 @@ def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result
     return [
         *(line.name, line.shots, line.metric, line.reported, heading),
         *(score.value, score.stderr, score.n, score.difference, protocol, requests_sha256, warnings),
+        score.difference_stderr,
     ]
 
 
