@@ -133,14 +133,19 @@ def evaluate(
     return {protocol: load_result(config.result_paths_by_protocol[protocol]) for protocol in protocols}
 
 
-def load_result(path: str | Path, label: str | None = None) -> ResultFile:
+def load_result(
+    path_or_name: str | Path, label: str | None = None, runs: str | Path = DEFAULT_RUNS_FOLDER
+) -> ResultFile:
     """Read a result file, with its questions where their file is beside it; `label` heads it in tables.
 
-    The default label is the model's name. Raises UserError where it is no result, or the questions are not its own.
+    A run below `runs` (`mini`), one of its results (`mini/orca`) or a folder with one result may be named instead of a file;
+    a Path is never a run's name. The default label is the model's name. Raises UserError where nothing or several results are
+    named, where the file is no result, and where the questions are not its own.
     """
     from orca_bench.results import reading
+    from orca_bench.results.result_lookup import look_up_results, single_result
 
-    path = Path(path)
+    path = single_result(look_up_results(path_or_name, Path(runs)), Path(runs))
     if reading.questions_path_for(path).is_file():
         return reading.read_with_questions(path, label)
     result = reading.read_result(path)

@@ -74,6 +74,16 @@ def test_a_result_is_read_compared_and_tabulated(results, command):
     assert api.newest_result(runs) == second["orca"].path
 
 
+def test_a_result_is_named_by_its_run(results):
+    runs, _, second = results
+    path = second["orca"].path
+    run_name = path.relative_to(runs).parts[0]
+    for name in (f"{run_name}/{path.stem}", str(path), path):
+        assert api.load_result(name, runs=runs).path == path
+    with pytest.raises(UserError, match="no such run, folder or file"):
+        api.load_result("absent", runs=runs)
+
+
 def test_a_result_without_its_questions_is_read_alone(results, tmp_path):
     _, first, _ = results
     (tmp_path / "r.json").write_bytes(first["orca"].path.read_bytes())

@@ -54,10 +54,11 @@ def command(
     from orca_bench.results import reading
 
     comparisons = []
-    for group in pair_results(first, others, runs):
-        paths = [group.base_path, *group.other_paths]
-        labels = result_labels([reading.read_result(path) for path in paths])
-        results = [reading.read_with_questions(path, label) for path, label in zip(paths, labels, strict=True)]
+    paths_of_groups = [[group.base_path, *group.other_paths] for group in pair_results(first, others, runs)]
+    # Labelled together, so that tables of several protocols say which they are of.
+    labels = iter(result_labels([reading.read_result(path) for paths in paths_of_groups for path in paths]))
+    for paths in paths_of_groups:
+        results = [reading.read_with_questions(path, next(labels)) for path in paths]
         comparisons += api.compare(*results, reported=reported)
     comparisons = correct_together(comparisons)
     if output_format == "json":

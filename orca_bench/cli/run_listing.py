@@ -107,13 +107,11 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
         for index, listed_run in enumerate(listed_runs):
             yield Text("\n".join([""] * (index > 0) + list(map(display_text, _details(listed_run)))))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for heading in ("Run, result", "Status, scores in percent", "Size", "Date"):
         table.add_column(heading, justify="right" if heading == "Size" else "left", overflow="fold")
     for listed_run in listed_runs:
-        for row_index, (name, text, questions, size, date) in enumerate(_rows(listed_run)):
-            if questions and questions != "all questions":
-                text = f"{text}, {questions}"
+        for row_index, (name, text, _, size, date) in enumerate(_rows(listed_run)):
             style = "bold" if row_index == 0 else ""
             cells = [Text(name if row_index == 0 else f"  {name}", style), Text(text), Text(size), Text(date[:10])]
             table.add_row(*cells)
@@ -124,7 +122,10 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
 
 
 def _rows(listed_run: ListedRun) -> Iterator[tuple[str, str, str, str, str]]:
-    """(name, status or scores, which questions, size, date) of a run and of each of its results."""
+    """(name, status or scores, which questions, size, date) of a run and of each of its results.
+
+    The scores of a suite that is not the leaderboard's, or of the first questions only, say so in parentheses.
+    """
     run = listed_run.run
     yield display_text(run.name), _status_text(run), "", size_text(run.byte_count), _date_text(run.date)
     for named in listed_run.results:
@@ -145,9 +146,11 @@ def _status_text(run: RunSummary) -> str:
 
 def _scores_text(summary: ResultSummary) -> str:
     result = summary.result
-    is_own_suite = result is not None and not result.suite.comparable
-    text = f"{summary.scores_text} ({result.suite.name})" if is_own_suite and result else summary.scores_text
-    return display_text(text)
+    if result is None:
+        return display_text(summary.scores_text)
+    remarks = [] if result.suite.comparable else [result.suite.name]
+    remarks += [] if result.limit is None else [f"first {result.limit}"]
+    return display_text(f"{summary.scores_text} ({', '.join(remarks)})" if remarks else summary.scores_text)
 
 
 def _details(listed_run: ListedRun) -> Iterator[str]:

@@ -32,6 +32,8 @@ def test_compare_pairs_two_runs_by_protocol(in_runs):
     done = in_runs("compare", "old", "new", "--format", "markdown")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("| GSM8K |") == 2
+    for protocol in ("leaderboard", "orca"):
+        assert f"new {protocol} is better than old {protocol}" in done.stdout
     assert in_runs("compare", "old/orca", "new", "--format", "markdown").stdout.count("| GSM8K |") == 1
 
 
@@ -39,7 +41,7 @@ def test_one_result_is_needed_where_one_is_judged(in_runs):
     for words in (("verify", "old"), ("check", "old", "--baseline", "new")):
         assert "2 results, and one is needed; name old/leaderboard" in in_runs.refused(*words)
     assert "runs/old/results/orca.json" in in_runs("check", "new/orca", "--baseline", "old").stdout
-    assert "hash of the whole result" in in_runs("verify", "new/orca", "--no-rescore").stdout
+    assert "GSM8K: acc 72.50, 80 questions" in in_runs("verify", "new/orca", "--no-rescore").stdout
 
 
 @pytest.mark.parametrize("command_name", ["table", "plot", "page", "publish", "compare", "check", "verify"])

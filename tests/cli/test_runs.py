@@ -45,7 +45,7 @@ def test_runs_and_results_are_listed_with_scores_and_sizes(in_runs, columns):
     text = " ".join(done.stdout.split())
     assert "done finished, 20 steps" in text and "half interrupted, step 10 of 20" in text
     assert "done/orca mean of 7 tasks 4" in text and "(s)" in text
-    assert "done/leaderboard-limit80 GSM8K" in text and "first 80 questions" in text
+    assert "done/leaderboard-limit80 GSM8K" in text and "(first 80)" in text
     assert lines[-1].startswith("2 runs, 2 results, ") and lines[-1].endswith(" in runs")
 
 
