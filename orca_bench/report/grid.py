@@ -65,10 +65,10 @@ class Grid:
             filter(None, [self.title, *(text for sign, text in self.legends.items() if re.search(sign, all_text))])
         )
 
-    def numbers(self, columns: Sequence[int] | None = None) -> set[NotedNumber]:
-        """The numbers that stand in these columns (None: in all)."""
+    def numbers(self, columns: Sequence[int] | None = None) -> list[NotedNumber]:
+        """The numbers that stand in these columns (None: in all), row by row."""
         visible_columns = range(len(self.headings)) if columns is None else columns
-        return {number for row in self.rows for i in visible_columns if (number := row[i].number) is not None}
+        return [number for row in self.rows for i in visible_columns if (number := row[i].number) is not None]
 
 
 def display_text(text: str) -> str:

@@ -91,7 +91,7 @@ def build_leaderboard(
     return Grid(
         headings,
         grid_rows,
-        _leaderboard_notes(results, visible_reported, rows),
+        _leaderboard_notes(results, visible_reported, rows, has_best=bool(best_rows)),
         f"{', '.join(suites)}{protocol_text}: percent",
         sentence,
         left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
@@ -151,9 +151,9 @@ def _question_count(row: _Row) -> str:
 
 
 def _leaderboard_notes(
-    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row]
+    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row], has_best: bool
 ) -> list[Note]:
-    notes = []
+    notes = [Note("bold: best of its column, and significantly so")] if has_best else []
     if reported_scores and any(not result_file.result.is_comparable() for result_file in results):
         text = "the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds"
         notes.append(Note(text, "warning"))

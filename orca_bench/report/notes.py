@@ -72,21 +72,30 @@ def merge_notes(notes: Sequence[Note], headings: Sequence[str]) -> list[Note]:
 
 def select_notes(
     notes: Sequence[Note],
-    numbers: Collection[NotedNumber],
+    numbers: Sequence[NotedNumber],
     column_headings: Collection[str],
     kinds: Collection[NoteKind] = DEFAULT_KINDS,
 ) -> list[Note]:
-    """The notes of some kinds that are about something shown: notes on single numbers lose those not among `numbers`."""
+    """The notes of some kinds that are about something shown: notes on single numbers lose those not among `numbers`.
+
+    Within a kind, notes on single numbers stand in the order of these, so that the letters in a table begin with `a`.
+    """
+    places = {number: index for index, number in reversed(list(enumerate(numbers)))}
     selected_notes = []
     for note in notes:
         if note.kind not in kinds or (note.column and note.column not in column_headings):
             continue
         if note.is_on_single_numbers:
-            note = replace(note, numbers=tuple(number for number in note.numbers if number in numbers))
+            note = replace(note, numbers=tuple(number for number in note.numbers if number in places))
             if not note.numbers:
                 continue
         selected_notes.append(note)
-    return selected_notes
+
+    def order(note: Note) -> tuple[int, int]:
+        first_place = min(places[number] for number in note.numbers) if note.is_on_single_numbers else -1
+        return _ORDER_OF_KINDS.index(note.kind), first_place
+
+    return sorted(selected_notes, key=order)
 
 
 def badge_letters(notes: Sequence[Note]) -> list[str]:
