@@ -57,7 +57,7 @@ def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
         first_error = _most_specific_error(error.errors())
         raise _validation_error(first_error, key_locations.describe(first_error["loc"])) from None
     _check_model(recipe, key_locations)
-    _check_batch(recipe, key_locations)
+    _check_batch_product(recipe, key_locations)
     _check_offload(recipe, key_locations)
     return recipe
 
@@ -289,7 +289,7 @@ def _check_model(recipe: Recipe, key_locations: _KeyLocations) -> None:
         )
 
 
-def _check_batch(recipe: Recipe, key_locations: _KeyLocations) -> None:
+def _check_batch_product(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError where global_batch is not the product of its parts, with one number that would make it so."""
     train = recipe.train
     batch_product = train.micro_batch * train.accumulation * train.processes

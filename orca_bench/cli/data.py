@@ -79,7 +79,7 @@ def convert(
             seed,
             column_shapes.shape_of_options(mapping),
             strict,
-            lambda done: progress(done, None),
+            lambda record_count: progress(record_count, None),
         )
     click.echo(f"{conversion_report.record_count:,} records: {out}")
     for reason, count in conversion_report.left_out_count_by_reason.most_common():

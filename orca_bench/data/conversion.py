@@ -139,7 +139,7 @@ def _system_text(
         report.row_system_count += 1
         report.empty_system_count += not instruction.system_text.strip()
         return instruction.system_text
-    if assigned_system_ids is None and not instruction.assigns_system:
+    if assigned_system_ids is None and not instruction.gets_assigned_system:
         report.default_system_count += 1
         return system_message(DEFAULT_SYSTEM_ID)
     report.assigned_system_count += 1

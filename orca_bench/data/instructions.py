@@ -20,8 +20,8 @@ from orca_bench.errors import UserError, spelling_hint
 class Instruction:
     """One instruction with its optional input, the reference answer, and where it came from.
 
-    `system_text` is the row's own system message, None where it has none; `assigns_system` says that it gets one by the policy
-    then. `exclusion_reason` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
+    `system_text` is the row's own system message, None where it has none; `gets_assigned_system` says that it gets one by the
+    policy then. `exclusion_reason` says why this row is left out, e.g. `without an answer`, and is empty if it is kept.
     `has_placeholder_input` says that its input was a word for no input. `further_columns` are those of a row that is a record
     already.
     """
@@ -33,7 +33,7 @@ class Instruction:
     row_number: int
     location: str
     system_text: str | None = None
-    assigns_system: bool = False
+    gets_assigned_system: bool = False
     exclusion_reason: str = ""
     has_placeholder_input: bool = False
     further_columns: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +149,7 @@ def _to_instruction(
         )
     has_placeholder_input = row_texts.is_placeholder_input(input_text)
     input_text = "" if has_placeholder_input or not input_text.strip() else input_text
-    assigns_system = shape.assigns_system and shape.response_mark in response_text
+    gets_assigned_system = shape.assigns_system and shape.response_mark in response_text
     return Instruction(
         instruction_text,
         input_text,
@@ -158,7 +158,7 @@ def _to_instruction(
         row_number,
         location,
         system_text,
-        assigns_system,
+        gets_assigned_system,
         problem,
         has_placeholder_input=has_placeholder_input,
     )

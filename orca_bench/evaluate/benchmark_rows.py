@@ -148,7 +148,7 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
         hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
     )
     for split in filter(None, (task.evaluation_split, task.few_shot_split)):
-        check_row = task.check_evaluation_row if split == task.evaluation_split else task.check
+        check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
         rows_by_split[split], hashes_by_split[split] = _check_rows(
             task, _rows_with_places(task, split, benchmarks_folder, hub_commit), check_row
         )

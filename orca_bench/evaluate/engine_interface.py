@@ -13,11 +13,11 @@ from typing import NamedTuple, Protocol
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
 
 #: Called with how many tokens (of log-likelihoods) or texts have been computed since the call before.
-Progress = Callable[[int], None]
+ReportComputedCount = Callable[[int], None]
 
 
-def no_progress(count: int) -> None:
-    """The `Progress` of a caller that does not want to know."""
+def ignore_computed_count(count: int) -> None:
+    """The `ReportComputedCount` of a caller that does not want to know."""
 
 
 class LogLikelihood(NamedTuple):
@@ -43,12 +43,12 @@ class Engine(Protocol):
     """A model that answers requests, here or on a server."""
 
     def log_likelihoods(
-        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+        self, sequences: Sequence[ScoredSequence], report_computed: ReportComputedCount = ignore_computed_count
     ) -> list[LogLikelihood]:
         """The score of each sequence's continuation, in order.
 
-        `progress` counts tokens of the prefix tree of all sequences. Raises NotFinite with the number of a sequence whose
-        log-probability is NaN or infinite.
+        `report_computed` counts tokens of the prefix tree of all sequences. Raises NotFinite with the number of a sequence
+        whose log-probability is NaN or infinite.
         """
 
     def generate(
@@ -56,9 +56,9 @@ class Engine(Protocol):
         prompts: Sequence[GenerationPrompt],
         stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
-        progress: Progress = no_progress,
+        report_computed: ReportComputedCount = ignore_computed_count,
     ) -> list[GeneratedText]:
         """The greedy text after each prompt, which ends where `encoding` finds one of the stop strings, in order.
 
-        `progress` counts texts. Raises NotFinite with the number of a prompt after which a logit is NaN or infinite.
+        `report_computed` counts texts. Raises NotFinite with the number of a prompt after which a logit is NaN or infinite.
         """

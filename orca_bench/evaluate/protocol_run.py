@@ -72,7 +72,7 @@ class ProtocolRun:
             self.display.count(task, self.protocol.name)
             documents = self.protocol.documents(task, self.inputs.rows_by_task[task.name], self.config.question_limit)
             call = self.harness_model.prepare(instances_of(task, self.protocol, documents))
-            if call.discards_tokens and not self.inputs.engine.returns_text_tokens:
+            if call.discards_first_text_tokens and not self.inputs.engine.returns_text_tokens:
                 raise UserError(
                     f"{task.title} under {self.protocol.name} throws the first tokens of some texts away, and the server "
                     "does not tell the tokens of a text",

@@ -46,7 +46,7 @@ class Encoding(ABC):
     """
 
     #: Whether a context that was cut by n tokens costs the answer its first n.
-    discards_tokens = False
+    discards_first_text_tokens = False
 
     #: What stands for a context without tokens: the first of these that the tokenizer has.
     empty_context_attributes: tuple[str, ...] = ("bos_id", "eos_id")
@@ -108,7 +108,7 @@ class Encoding(ABC):
             context, context_ids, self.window_tokens - max_new_tokens, fixed_prefix_characters
         )
         return GenerationPrompt(
-            fitted_ids, max_new_tokens, len(context_ids) - len(fitted_ids) if self.discards_tokens else 0
+            fitted_ids, max_new_tokens, len(context_ids) - len(fitted_ids) if self.discards_first_text_tokens else 0
         )
 
     def check_max_new_tokens(self, max_new_tokens: int, where: str | None = None) -> None:
@@ -215,7 +215,7 @@ class LeaderboardEncoding(HarnessEncoding):
     only, as many as it has when encoded alone.
     """
 
-    uses_bos, discards_tokens, empty_context_attributes = False, True, ("eos_id",)
+    uses_bos, discards_first_text_tokens, empty_context_attributes = False, True, ("eos_id",)
 
     def __init__(self, tokenizer: Tokenizer, window_tokens: int):
         super().__init__(tokenizer, window_tokens)

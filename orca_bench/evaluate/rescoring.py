@@ -122,8 +122,8 @@ def _rescore_question(
 def _describe_difference(question: Question, rescored_question: Question) -> str | None:
     """The first thing that the question's line says otherwise than its answers, or None."""
     recorded_json, rescored_json = question.to_json(), rescored_question.to_json()
-    score_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]
-    for key in dict.fromkeys([*score_keys, "cluster"]):
+    scored_question_keys = [key for key in rescored_json if key not in _UNSCORED_KEYS]
+    for key in dict.fromkeys([*scored_question_keys, "cluster"]):
         rescored_value = rescored_json.get(key)
         if not is_equal_json(rescored_value, recorded_json.get(key)):
             return f"{key} {recorded_json.get(key)!r:.60} stored, {rescored_value!r:.60} by its answers"

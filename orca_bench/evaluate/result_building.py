@@ -110,7 +110,7 @@ def _in_suite_order(values_by_task: Mapping[str, _T]) -> dict[str, _T]:
 def reader_warnings(protocol: Protocol, task: Task, task_result: TaskResult, rows: BenchmarkRows) -> list[str]:
     """What a reader of a task's number must know, from its entry without them."""
     return [
-        *protocol.warnings(task),
+        *protocol.reader_warnings(task),
         *_discard_warning(task_result),
         *_token_limit_warning(task_result, protocol.max_new_tokens_by_task.get(task.name)),
         *_server_shortened_warning(task_result),

@@ -92,7 +92,7 @@ def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Compari
 
     Raises UserError where a file stands twice, and where two results have no task, or too few questions, in common.
     """
-    _refuse_same_file(base, other_files)
+    _refuse_repeated_files(base, other_files)
     return correct_together([_compare_pair(base, other_file) for other_file in other_files])
 
 
@@ -134,7 +134,7 @@ def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int
     return replace(line, corrected_p=corrected_p, smallest_detectable=detectable)
 
 
-def _refuse_same_file(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
+def _refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
     paths = {base.path.resolve(): "it is the first result itself"}
     for other_file in other_files:
         path = other_file.path.resolve()

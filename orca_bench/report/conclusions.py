@@ -122,13 +122,15 @@ def _verdict_sentence(comparison: Comparison, compared: Sequence[ComparisonLine]
     return f"{sentence}{mean_text}."
 
 
-def _tasks_text(lines: Sequence[ComparisonLine], compared_count: int, is_first: bool = True) -> str:
+def _tasks_text(verdict_lines: Sequence[ComparisonLine], compared_count: int, is_first: bool = True) -> str:
     """The tasks by name where they are few, and how many of those compared, if it is not said yet."""
-    if len(lines) == compared_count:
-        return f"all {compared_count} tasks" if compared_count > 1 else lines[0].title
-    names_text = _join([line.title for line in lines])
-    count_text = f"{len(lines)} of {compared_count} tasks" if is_first else f"{len(lines)}"
-    if len(lines) > _MOST_NAMED_TASKS or (is_first and len(lines) + _MOST_NAMED_TASKS >= compared_count > 4):
+    if len(verdict_lines) == compared_count:
+        return f"all {compared_count} tasks" if compared_count > 1 else verdict_lines[0].title
+    names_text = _join([line.title for line in verdict_lines])
+    count_text = f"{len(verdict_lines)} of {compared_count} tasks" if is_first else f"{len(verdict_lines)}"
+    if len(verdict_lines) > _MOST_NAMED_TASKS or (
+        is_first and len(verdict_lines) + _MOST_NAMED_TASKS >= compared_count > 4
+    ):
         return count_text
     return f"{names_text} ({count_text})" if is_first else names_text
 

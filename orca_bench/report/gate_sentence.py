@@ -69,24 +69,32 @@ def _passing_clauses(report: GateReport) -> list[str]:
 
 def _detectable_clauses(verdicts: Sequence[TaskVerdict]) -> list[str]:
     """What would have been found on the tasks that show no loss."""
-    seeing = [verdict for verdict in verdicts if verdict.comparison and verdict.comparison.can_show_loss]
-    blind = [verdict for verdict in verdicts if verdict.comparison and not verdict.comparison.can_show_loss]
+    verdicts_seeing_loss = [verdict for verdict in verdicts if verdict.comparison and verdict.comparison.can_show_loss]
+    verdicts_blind_to_loss = [
+        verdict for verdict in verdicts if verdict.comparison and not verdict.comparison.can_show_loss
+    ]
     clauses = []
-    if seeing:
-        losses = sorted((_detectable_points(verdict), verdict.title) for verdict in seeing)
+    if verdicts_seeing_loss:
+        losses = sorted((_detectable_points(verdict), verdict.title) for verdict in verdicts_seeing_loss)
         (smallest, smallest_title), (largest, largest_title) = losses[0], losses[-1]
         if smallest == largest:
             loss_text = f"a loss of {largest:.1f} points would have been found"
-        elif blind:
+        elif verdicts_blind_to_loss:
             loss_text = f"a loss of {smallest:.1f} to {largest:.1f} points would have been found"
         else:
             loss_text = (
                 f"a loss of {smallest:.1f} ({smallest_title}) to {largest:.1f} points ({largest_title}) would have "
             )
             loss_text += "been found"
-        clauses.append(f"on {_tasks_text(seeing, len(verdicts))} {loss_text}" if blind else loss_text)
-    if blind:
-        clauses.append(f"on {_tasks_text(blind, len(verdicts))} not even a fall to 0 would have been found")
+        clauses.append(
+            f"on {_tasks_text(verdicts_seeing_loss, len(verdicts))} {loss_text}"
+            if verdicts_blind_to_loss
+            else loss_text
+        )
+    if verdicts_blind_to_loss:
+        clauses.append(
+            f"on {_tasks_text(verdicts_blind_to_loss, len(verdicts))} not even a fall to 0 would have been found"
+        )
     return clauses
 
 

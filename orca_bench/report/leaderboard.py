@@ -179,10 +179,10 @@ def _significantly_best_rows(rows: Sequence[_Row], columns: Sequence[str]) -> di
             best_index,
             max(p_values),
         )  # better than each of the others: the largest p of an intersection of tests
-    adjusted_ps = correct_by_holm([p for _, p in candidates.values()])
+    corrected_ps = correct_by_holm([p for _, p in candidates.values()])
     return {
         name: best_index
-        for (name, (best_index, _)), p in zip(candidates.items(), adjusted_ps, strict=True)
+        for (name, (best_index, _)), p in zip(candidates.items(), corrected_ps, strict=True)
         if p < SIGNIFICANCE_LEVEL
     }
 

@@ -25,7 +25,7 @@ PALETTE = ("#0078b4", "#d86000", "#783cf0", "#9c8478", "#3c9cc0", "#905478", "#9
 MARKERS = ("circle", "square", "diamond", "triangle up", "triangle down", "plus", "cross", "pentagon")
 
 #: Lengths of dash and gap in pixels: solid, dashed, dotted, dash-dotted. A line style is for eight models.
-LINE_DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (1.5, 2.5), (8, 2.5, 1.5, 2.5))
+LINE_DASHES_BY_PALETTE_ROUND: tuple[tuple[float, ...], ...] = ((), (6, 3), (1.5, 2.5), (8, 2.5, 1.5, 2.5))
 
 _HASH_SALT = "orca-bench colour 11814 "  # any; this one gives the demo's two models blue and orange
 _MARKER_SHIFT = 3  # markers of the next eight models are moved by it, so that no two models share colour and marker
@@ -55,7 +55,7 @@ class ModelStyle:
     @property
     def dash(self) -> tuple[float, ...]:
         """Lengths of dash and gap of its lines, in pixels; empty for a solid line."""
-        return LINE_DASHES[self.slot // len(PALETTE) % len(LINE_DASHES)]
+        return LINE_DASHES_BY_PALETTE_ROUND[self.slot // len(PALETTE) % len(LINE_DASHES_BY_PALETTE_ROUND)]
 
 
 def result_styles(results: Sequence[ResultFile]) -> list[ModelStyle]:

@@ -181,12 +181,12 @@ def _to_record(row: dict[str, Any], location: str) -> Record:
 
 
 def _read_hub_set(
-    hub_id_and_revision: str, known_commit: str | None, refuses_incomplete_rows: bool
+    hub_id_and_revision: str, recorded_commit: str | None, refuses_incomplete_rows: bool
 ) -> tuple[list[Record], RecordSource]:
     """The records of a hub set's train split, and the description of the set."""
     hub_id, _, revision = hub_id_and_revision.partition("@")
     hub.check_hub_id(hub_id, "file of records")
-    resolved_commit = hub.resolve_commit(hub_id, known_commit or revision or None, "dataset")
+    resolved_commit = hub.resolve_commit(hub_id, recorded_commit or revision or None, "dataset")
     rows_digest = hashlib.sha256()
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:

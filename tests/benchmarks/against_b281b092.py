@@ -130,7 +130,7 @@ def compare(checkout: Path, benchmarks: Path, limit: int | None, names: str = "a
     right_answers = {}  # a third of the texts are right, so that scores above 0 are compared too
     for name, of_task in documents.items():
         for document in of_task[::3] if task_of[name].generates_text else ():
-            right_answers[document.requests[0].context] = task_of[name].target(document.row)
+            right_answers[document.requests[0].context] = task_of[name].few_shot_answer(document.row)
     counts: dict[str, int] = {}
     for name, theirs in their_tasks(modules, splits):
         task, mine = task_of[name], documents.pop(name)

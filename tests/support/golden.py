@@ -67,7 +67,7 @@ def tokens_digest(documents: Sequence[Document], rule: request_encoding.Encoding
 def _score(protocol: Protocol, task: Task, document: Document) -> float:
     """The score of fixed answers to a question; every third text is the reference answer, so that texts score above 0."""
     if task.generates_text and document.document_index % 3 == 0:
-        answers = [Answer(task.target(document.row))]
+        answers = [Answer(task.few_shot_answer(document.row))]
     else:
         answers = [Answer(answer_of(request.context, request.continuation)) for request in document.requests]
     return protocol.score(task, document, answers).metric_value

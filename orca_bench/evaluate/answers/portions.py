@@ -94,7 +94,7 @@ class Call:
         return sum(portion.computed_token_count for portion in self.portions)
 
     @property
-    def discards_tokens(self) -> bool:
+    def discards_first_text_tokens(self) -> bool:
         """Whether the first tokens of any text are discarded."""
         return self.answer_kind == TEXTS and any(
             discard for portion in self.portions for _, discard, _ in portion.request_parameters
@@ -128,13 +128,13 @@ def generation_call(
     # The tree leaves out the last id, which is not fed.
     sequences = [ScoredSequence([*prompt.token_ids, 0], len(prompt.token_ids)) for prompt in prompts]
     most_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
-    prompt_parameters = [
+    generation_parameters_by_prompt = [
         [prompt.max_new_tokens, prompt.discarded_token_count, list(stop_strings)]
         for prompt, stop_strings in zip(prompts, stops_by_prompt, strict=True)
     ]
     portions = _divide_into_portions(
         sequences,
-        prompt_parameters,
+        generation_parameters_by_prompt,
         GENERATION_PORTION_TOKENS,
         extra_tokens_per_request=most_new_tokens,
         omitted_last_tokens=1,

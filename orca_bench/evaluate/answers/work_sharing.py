@@ -152,11 +152,11 @@ class _SharedComputation:
         self._active_helpers = set(workers.helpers[: max(0, len(self._waiting_item_indices) - 1)])
 
     def answers(self) -> list[Answers]:
-        self._stop_where_expired()
+        self._drop_waiting_items_if_expired()
         for helper in self._active_helpers:
             self._workers.start_thread(self._send_items, helper)
         while len(self._answers_by_index) < len(self._work):
-            self._stop_where_expired()
+            self._drop_waiting_items_if_expired()
             item_index = self._next_index()
             if item_index is not None:
                 answers = self._work.compute(item_index)
@@ -171,7 +171,7 @@ class _SharedComputation:
                 self._take_reply(*self._reply_queue.get())
         return [self._answers_by_index[item_index] for item_index in range(len(self._work))]
 
-    def _stop_where_expired(self) -> None:
+    def _drop_waiting_items_if_expired(self) -> None:
         if self._workers.has_computed_item and self._workers.is_expired():
             self._waiting_item_indices.clear()
 

@@ -136,18 +136,23 @@ def _check_branches(
     """
     sibling_ids[0] = other_sibling_ids[0] = branch_ids[0] - 1  # the branch comes after them in the batch
     batch = _batch_of_tails(prefix_ids, sibling_ids, branch_ids)
-    expected_hidden_states = _last_hidden_states(engine, batch, len(branch_ids))
+    expected_hidden_states = _hidden_states_of_last_tokens(engine, batch, len(branch_ids))
     largest_hidden_value = float(expected_hidden_states.abs().max())
     sibling_difference = float(
         (
             expected_hidden_states
-            - _last_hidden_states(engine, _batch_of_tails(prefix_ids, other_sibling_ids, branch_ids), len(branch_ids))
+            - _hidden_states_of_last_tokens(
+                engine, _batch_of_tails(prefix_ids, other_sibling_ids, branch_ids), len(branch_ids)
+            )
         )
         .abs()
         .max()
     )
     position_difference = float(
-        (expected_hidden_states - _last_hidden_states(engine, _batch_of_tails(prefix_ids, branch_ids), len(branch_ids)))
+        (
+            expected_hidden_states
+            - _hidden_states_of_last_tokens(engine, _batch_of_tails(prefix_ids, branch_ids), len(branch_ids))
+        )
         .abs()
         .max()
     )
@@ -169,7 +174,7 @@ def _batch_of_tails(prefix_ids: list[int], *tail_ids: list[int]) -> TreeBatch:
     return batch
 
 
-def _last_hidden_states(engine: CheckedEngine, batch: TreeBatch, token_count: int) -> torch.Tensor:
+def _hidden_states_of_last_tokens(engine: CheckedEngine, batch: TreeBatch, token_count: int) -> torch.Tensor:
     """The last hidden states of the last `token_count` tokens of a batch, float32 [token_count, hidden size]."""
     return engine.tree_forward.compute_batch(batch, CachedPath(), [])[0][-token_count:].float()
 
@@ -185,8 +190,8 @@ def _check_gradient(engine: CheckedEngine, batch: TreeBatch, sibling_slice: slic
     hook = engine.model.get_input_embeddings().register_forward_hook(replace_embeddings)
     try:
         with torch.inference_mode(False), torch.enable_grad():
-            last_hidden_states = _last_hidden_states(engine, batch, token_count)
-            (gradient,) = torch.autograd.grad(last_hidden_states.square().sum(), embeddings[:1])
+            hidden_states = _hidden_states_of_last_tokens(engine, batch, token_count)
+            (gradient,) = torch.autograd.grad(hidden_states.square().sum(), embeddings[:1])
     finally:
         hook.remove()
     if bool(gradient[0, sibling_slice].any()):

@@ -213,9 +213,9 @@ def tree_mask(batch: TreeBatch, device: torch.device | str, window_tokens: int |
     and with a window one of the nearest `window_tokens` of these.
     """
     subtree_ends = torch.from_numpy(batch.subtree_ends()).to(device)
-    indices = torch.arange(len(subtree_ends), device=device)
-    query_indices = indices[len(batch.cached_indices) :, None]
-    is_visible = (indices <= query_indices) & (query_indices < subtree_ends)
+    column_indices = torch.arange(len(subtree_ends), device=device)
+    query_indices = column_indices[len(batch.cached_indices) :, None]
+    is_visible = (column_indices <= query_indices) & (query_indices < subtree_ends)
     if window_tokens is not None:
         depths = torch.tensor([*range(len(batch.cached_indices)), *batch.token_depths], device=device)
         is_visible &= depths[len(batch.cached_indices) :, None] - depths < window_tokens

@@ -26,7 +26,12 @@ from orca_bench.evaluate.engine.forward_passes import PlainPasses
 from orca_bench.evaluate.engine.kv_cache import CachedPath
 from orca_bench.evaluate.engine.prefix_tree import TreeBatch
 from orca_bench.evaluate.engine.tree_forward import TreeForward
-from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
+from orca_bench.evaluate.engine_interface import (
+    GeneratedText,
+    LogLikelihood,
+    ReportComputedCount,
+    ignore_computed_count,
+)
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
 from orca_bench.models import model_folder
 from orca_bench.tokenizers import Tokenizer
@@ -107,7 +112,7 @@ class TreeEngine:
 
     @torch.inference_mode()
     def log_likelihoods(
-        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+        self, sequences: Sequence[ScoredSequence], report_computed: ReportComputedCount = ignore_computed_count
     ) -> list[LogLikelihood]:
         """The score of each sequence's continuation, in order; see `Engine`.
 
@@ -120,13 +125,13 @@ class TreeEngine:
         ]
         while remaining_indices := [index for index in tree_indices if index not in answers_by_index]:
             try:
-                for batch_answers, token_count in self._answers_by_batch(sequences, remaining_indices):
-                    answers_by_index |= batch_answers
-                    progress(token_count)
+                for completed_answers_by_index, token_count in self._answers_by_batch(sequences, remaining_indices):
+                    answers_by_index |= completed_answers_by_index
+                    report_computed(token_count)
             except torch.OutOfMemoryError:
                 self._halve_memory()
         plain_indices = [index for index in range(len(sequences)) if index not in answers_by_index]
-        answers_by_index |= self._answers_by_plain_passes(sequences, plain_indices, progress)
+        answers_by_index |= self._answers_by_plain_passes(sequences, plain_indices, report_computed)
         return [answers_by_index[index] for index in range(len(sequences))]
 
     def _answers_by_batch(
@@ -175,7 +180,7 @@ class TreeEngine:
             target_start = target_end
 
     def _answers_by_plain_passes(
-        self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], progress: Progress
+        self, sequences: Sequence[ScoredSequence], plain_indices: Sequence[int], report_computed: ReportComputedCount
     ) -> Mapping[int, LogLikelihood]:
         """The answers to the sequences of these numbers; progress in tokens of a tree, as it was announced."""
         answers_by_index: dict[int, LogLikelihood] = {}
@@ -186,7 +191,7 @@ class TreeEngine:
             for group_answers in self.plain_passes.log_likelihoods([sequences[index] for index in plain_indices]):
                 answers_by_index |= {plain_indices[index]: answer for index, answer in group_answers.items()}
                 done_token_count = token_count * len(answers_by_index) // len(plain_indices)
-                progress(done_token_count - reported_token_count)
+                report_computed(done_token_count - reported_token_count)
                 reported_token_count = done_token_count
         except NotFinite as error:
             raise NotFinite(plain_indices[error.request_number], error.value) from None
@@ -210,7 +215,7 @@ class TreeEngine:
         prompts: Sequence[GenerationPrompt],
         stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
-        progress: Progress = no_progress,
+        report_computed: ReportComputedCount = ignore_computed_count,
     ) -> list[GeneratedText]:
         """The greedy text after each prompt, in order; see `Engine` and `generate_ids`."""
 
@@ -221,7 +226,7 @@ class TreeEngine:
 
         max_new_tokens = max((prompt.max_new_tokens for prompt in prompts), default=0)
         continuations = self.generate_ids(
-            [prompt.token_ids for prompt in prompts], is_finished, max_new_tokens, progress
+            [prompt.token_ids for prompt in prompts], is_finished, max_new_tokens, report_computed
         )
         return [
             GeneratedText(
@@ -238,14 +243,14 @@ class TreeEngine:
         prompts: Sequence[Sequence[int]],
         is_finished: IsFinished,
         max_new_tokens: int,
-        progress: Progress = no_progress,
+        report_computed: ReportComputedCount = ignore_computed_count,
     ) -> list[list[int]]:
         """Greedy continuation ids of each prompt, at most `max_new_tokens`.
 
         `is_finished(index, continuation_ids)` says after each token whether the continuation of that prompt is complete;
-        `progress(n)` is called with the number of prompts just answered. Where the memory is full the engine goes on with half
-        as many at once. Raises NotFinite, with the number of the prompt, where its logits are not finite, and UserError as
-        `log_likelihoods`.
+        `report_computed(n)` is called with the number of prompts just answered. Where the memory is full the engine goes on
+        with half as many at once. Raises NotFinite, with the number of the prompt, where its logits are not finite, and
+        UserError as `log_likelihoods`.
         """
         answers_by_index: dict[int, list[int]] = {}
 
@@ -267,7 +272,7 @@ class TreeEngine:
             )
             try:
                 for prompt_count in generation.run():
-                    progress(prompt_count)
+                    report_computed(prompt_count)
             except NonFiniteLogit as error:
                 raise NotFinite(remaining_indices[error.prompt_index], error.logit) from None
             except torch.OutOfMemoryError:
@@ -282,7 +287,7 @@ class TreeEngine:
         for index, prompt in enumerate(prompts):
             if index not in answers_by_index:
                 answers_by_index[index] = self.plain_passes.generate_ids(prompt, index, is_complete, max_new_tokens)
-                progress(1)
+                report_computed(1)
         return [answers_by_index[index] for index in range(len(prompts))]
 
     # --- the check ------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import Call, Portion
 from orca_bench.evaluate.answers.work_sharing import WorkerPool, WorkItem
 from orca_bench.evaluate.display import AnswerProgress, SilentDisplay
-from orca_bench.evaluate.engine_interface import Engine, Progress, no_progress
+from orca_bench.evaluate.engine_interface import Engine, ReportComputedCount, ignore_computed_count
 from orca_bench.evaluate.harness.lm_eval_instances import ScoreResponse, TextResponse, request_of
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS, Encoding, GenerationPrompt, ScoredSequence
@@ -226,20 +226,23 @@ class _PortionsOfCall:
 
 
 def compute(
-    engine: Engine, encodings_by_protocol: Mapping[str, Encoding], work_item: WorkItem, progress: Progress = no_progress
+    engine: Engine,
+    encodings_by_protocol: Mapping[str, Encoding],
+    work_item: WorkItem,
+    report_computed: ReportComputedCount = ignore_computed_count,
 ) -> list[Any]:
     """An engine's answers, of `LogLikelihood` or `GeneratedText`, to an item: kind, protocol, requests of a portion."""
     answer_kind, protocol_name, requests = work_item
     if answer_kind == portions.SCORES:
         return engine.log_likelihoods(
-            [ScoredSequence(token_ids, scored_start) for token_ids, scored_start in requests], progress
+            [ScoredSequence(token_ids, scored_start) for token_ids, scored_start in requests], report_computed
         )
     prompts = [
         GenerationPrompt(token_ids, max_new_tokens, discarded_token_count)
         for token_ids, max_new_tokens, discarded_token_count, _ in requests
     ]
     return engine.generate(
-        prompts, [stop_strings for *_, stop_strings in requests], encodings_by_protocol[protocol_name], progress
+        prompts, [stop_strings for *_, stop_strings in requests], encodings_by_protocol[protocol_name], report_computed
     )
 
 

@@ -58,7 +58,7 @@ class Plain:
             "max_new_tokens": describe_token_limits(self.max_new_tokens_by_task),
         }
 
-    def warnings(self, task: Task) -> list[str]:
+    def reader_warnings(self, task: Task) -> list[str]:
         """None of its own."""
         return []
 

@@ -102,9 +102,9 @@ class ProtocolTask(HarnessTask):
         self._task, self._protocol, self._documents = task, protocol, documents
         self.questions: list[Question] = []
 
-    def request_instances(self, **selection: Any) -> Iterator[RequestInstance]:
-        """The instances of all documents, in order; `selection` is `doc_iterator`'s, of which documents."""
-        for index, doc in self.doc_iterator(**selection):
+    def request_instances(self, **document_selection: Any) -> Iterator[RequestInstance]:
+        """The instances of all documents, in order; `document_selection` is `doc_iterator`'s, of which documents."""
+        for index, doc in self.doc_iterator(**document_selection):
             yield from self.construct_requests(doc, self.doc_to_text(doc), metadata=(self.task_name, index, 1))
 
     # --- lm-eval's interface --------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class ProtocolTask(HarnessTask):
 
     def doc_to_target(self, doc: dict[str, int]) -> str:
         """The right answer, as it stands in a few-shot example."""
-        return self._task.target(self._document(doc).row)
+        return self._task.few_shot_answer(self._document(doc).row)
 
     def fewshot_context(self, doc: dict[str, int], num_fewshot: int, **options: Any) -> str:
         """The context, in which the protocol has put the few-shot examples."""

@@ -87,7 +87,7 @@ class Leaderboard:
             {**score.extra_fields, "whole_score": full_score.metric_value},
         )
 
-    def warnings(self, task: Task) -> list[str]:
+    def reader_warnings(self, task: Task) -> list[str]:
         """The warning that belongs to the numbers of a task whose answers are cut early."""
         warning = task.leaderboard_text_rules.reader_warning if isinstance(task, GenerationTask) else ""
         return [warning] if warning else []

@@ -81,6 +81,6 @@ class Orca:
             return task.score_text(document.row, answers[0].text.strip())
         return as_choice_task(task).score(document.row, [answer.log_probability for answer in answers])
 
-    def warnings(self, task: Task) -> list[str]:
+    def reader_warnings(self, task: Task) -> list[str]:
         """None: the table says in one note what the prompt does to a comparison."""
         return []

@@ -88,7 +88,7 @@ class Protocol(Interface):
     def describe(self) -> dict[str, Any]:
         """Everything that two results must have in common to be comparable, as JSON values."""
 
-    def warnings(self, task: Task) -> list[str]:
+    def reader_warnings(self, task: Task) -> list[str]:
         """What a reader of this task's number must know."""
 
 

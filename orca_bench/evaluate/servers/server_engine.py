@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine import prefix_tree
-from orca_bench.evaluate.engine_interface import GeneratedText, LogLikelihood, Progress, no_progress
+from orca_bench.evaluate.engine_interface import (
+    GeneratedText,
+    LogLikelihood,
+    ReportComputedCount,
+    ignore_computed_count,
+)
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence, cut_at_stop_strings
 from orca_bench.evaluate.servers.completions_client import Endpoint, RequestRefused
 
@@ -134,13 +139,13 @@ class ServerEngine:
         return sentences
 
     def log_likelihoods(
-        self, sequences: Sequence[ScoredSequence], progress: Progress = no_progress
+        self, sequences: Sequence[ScoredSequence], report_computed: ReportComputedCount = ignore_computed_count
     ) -> list[LogLikelihood]:
         """See `Engine`; sent in the order of their ids, so that a server with a prefix cache can use it."""
         sorted_indices = sorted(range(len(sequences)), key=lambda n: sequences[n].token_ids)
         token_counts = prefix_tree.count_new_tokens([sequences[index] for index in sorted_indices])
         answers_by_index = self._answer_all(
-            sorted_indices, lambda index: self._log_likelihood(index, sequences[index]), token_counts, progress
+            sorted_indices, lambda index: self._log_likelihood(index, sequences[index]), token_counts, report_computed
         )
         return [answers_by_index[index] for index in range(len(sequences))]
 
@@ -149,7 +154,7 @@ class ServerEngine:
         prompts: Sequence[GenerationPrompt],
         stops_by_prompt: Sequence[Sequence[str]],
         encoding: Encoding,
-        progress: Progress = no_progress,
+        report_computed: ReportComputedCount = ignore_computed_count,
     ) -> list[GeneratedText]:
         """See `Engine`.
 
@@ -161,7 +166,7 @@ class ServerEngine:
             sorted_indices,
             lambda index: self._generate(prompts[index], stops_by_prompt[index], encoding),
             [1] * len(sorted_indices),
-            progress,
+            report_computed,
         )
         return [answers_by_index[index] for index in range(len(prompts))]
 
@@ -169,22 +174,22 @@ class ServerEngine:
         self,
         sorted_indices: Sequence[int],
         compute_answer: Callable[[int], Awaitable[_T]],
-        progress_counts: Iterable[int],
-        progress: Progress,
+        computed_counts: Iterable[int],
+        report_computed: ReportComputedCount,
     ) -> dict[int, _T]:
         """The answer to each number, requested in order; the first that fails cancels the others."""
         answers_by_index: dict[int, _T] = {}
 
-        async def answer_one(index: int, progress_count: int, semaphore: asyncio.Semaphore) -> None:
+        async def answer_one(index: int, computed_count: int, semaphore: asyncio.Semaphore) -> None:
             async with semaphore:
                 answers_by_index[index] = await compute_answer(index)
-            progress(progress_count)
+            report_computed(computed_count)
 
         async def answer_all() -> None:
             semaphore = asyncio.Semaphore(self.max_concurrent_requests)
             tasks = [
-                asyncio.ensure_future(answer_one(i, progress_count, semaphore))
-                for i, progress_count in zip(sorted_indices, progress_counts, strict=True)
+                asyncio.ensure_future(answer_one(i, computed_count, semaphore))
+                for i, computed_count in zip(sorted_indices, computed_counts, strict=True)
             ]
             try:
                 await asyncio.gather(*tasks)

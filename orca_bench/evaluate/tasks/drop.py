@@ -40,7 +40,7 @@ class Drop(GenerationTask):
         """The passage and the question."""
         return f"Passage: {row['passage']}\nQuestion: {row['question']}\nAnswer:"
 
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """The first gold answer, its spans joined by commas."""
         return " " + ", ".join(gold_answers(row)[0])
 
@@ -49,7 +49,7 @@ class Drop(GenerationTask):
         return hashlib.sha256(row["passage"].encode()).hexdigest()[:16]
 
     def check_evaluation_row(self, row: Row) -> None:
-        """As `Task.check`; ValueError where no gold answer can be scored against."""
+        """As `Task.check_example_row`; ValueError where no gold answer can be scored against."""
         super().check_evaluation_row(row)
         if not any(_is_scorable(gold) for gold in gold_answers(row)):
             raise ValueError("no number, span or date in any of its answers")

@@ -36,13 +36,13 @@ class Gsm8k(GenerationTask):
         """The question between `Question:` and `Answer:`."""
         return f"Question: {row['question']}\nAnswer:"
 
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """The solution, which ends in `#### NUMBER`."""
         return " " + row["answer"]
 
-    def check(self, row: Row) -> None:
-        """As `Task.check`; ValueError where the solution gives no number."""
-        super().check(row)
+    def check_example_row(self, row: Row) -> None:
+        """As `Task.check_example_row`; ValueError where the solution gives no number."""
+        super().check_example_row(row)
         gold = marked_answer(row["answer"])
         if gold is None:
             raise ValueError("no '#### NUMBER' in the answer")

@@ -37,11 +37,11 @@ class Mmlu(ChoiceTask):
         """The answer, counted from 0."""
         return row["answer"]
 
-    def check(self, row: Row) -> None:
-        """As `ChoiceTask.check`; ValueError also for another number of choices than four."""
+    def check_example_row(self, row: Row) -> None:
+        """As `ChoiceTask.check_example_row`; ValueError also for another number of choices than four."""
         if len(row["choices"]) != 4:
             raise ValueError(f"{len(row['choices'])} choices, and 4 are lettered")
-        super().check(row)
+        super().check_example_row(row)
 
     def few_shot_examples(self, pool: Sequence[Row], generator: random.Random) -> list[Row]:
         """The first rows of the subject's pool, for every question the same."""

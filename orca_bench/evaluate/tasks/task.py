@@ -102,24 +102,24 @@ class Task(ABC):
         """The question as the end of the context has it."""
 
     @abstractmethod
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """What follows `question` in a few-shot example; begins with a space."""
 
     def cluster(self, row: Row) -> str | None:
         """A name for what several questions have in common, so that they are not independent; None where each stands alone."""
         return None
 
-    def check(self, row: Row) -> None:
+    def check_example_row(self, row: Row) -> None:
         """Raise KeyError, IndexError, ValueError, TypeError or AttributeError where a row cannot be an example."""
         self.example(row)
 
     def check_evaluation_row(self, row: Row) -> None:
         """Raise the same where a row cannot be a question that is scored."""
-        self.check(row)
+        self.check_example_row(row)
 
     def example(self, row: Row) -> str:
         """One few-shot example."""
-        return self.question(row) + self.target(row)
+        return self.question(row) + self.few_shot_answer(row)
 
     def few_shot_examples(self, pool: Sequence[Row], generator: random.Random) -> list[Row]:
         """The few-shot examples of the next document: a fresh sample of `pool`."""
@@ -137,19 +137,19 @@ class ChoiceTask(Task):
     def gold(self, row: Row) -> int:
         """The index of the right choice."""
 
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """The right choice after a space."""
         return " " + self.choices(row)[self.gold(row)]
 
-    def check(self, row: Row) -> None:
-        """As `Task.check`; ValueError also where no choice is the right one."""
+    def check_example_row(self, row: Row) -> None:
+        """As `Task.check_example_row`; ValueError also where no choice is the right one."""
         gold, choice_count = self.gold(row), len(self.choices(row))
         if not 0 <= gold < choice_count:
             raise ValueError(
                 f"the right answer is choice {gold} of {choice_count}, counted from 0{HIDDEN_ANSWERS_HINT}"
             )
         self.harness_pairs(row)
-        super().check(row)
+        super().check_example_row(row)
 
     def question_continuation_pairs(self, row: Row) -> list[tuple[str, str]]:
         """(question text, continuation) of each choice; the continuation begins with a space."""

@@ -53,15 +53,15 @@ class TruthfulQa(ChoiceTask):
         """The first true answer."""
         return list(row["mc2_targets"]["labels"]).index(1)
 
-    def check(self, row: Row) -> None:
-        """As `ChoiceTask.check`; ValueError also where labels are missing or the true answers do not stand first."""
+    def check_example_row(self, row: Row) -> None:
+        """As `ChoiceTask.check_example_row`; ValueError also where labels are missing or the true answers do not stand first."""
         for column in ("mc1_targets", "mc2_targets"):
             labels = list(row[column]["labels"])
             if not labels or len(row[column]["choices"]) != len(labels):
                 raise ValueError(f"{column}: as many labels as choices are needed, and at least one")
             if labels[0] != 1 or not set(labels) <= {0, 1}:
                 raise ValueError(f"{column}: labels are 1 (true) and 0, true choices first, not {labels}")
-        super().check(row)
+        super().check_example_row(row)
 
     def harness_pairs(self, row: Row) -> list[tuple[str, str]]:
         """The choices of mc1, then those of mc2: the harness sent both, though many are the same."""

@@ -18,13 +18,13 @@ class Winogrande(ChoiceTask):
         """The sentence up to the blank, with the right option in it."""
         return self._fill_blank(row, row["option" + row["answer"]])
 
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """The rest of the sentence after the blank."""
         return " " + row["sentence"][row["sentence"].index("_") + 1 :].strip()
 
     def question_continuation_pairs(self, row: Row) -> list[tuple[str, str]]:
         """(the sentence up to the blank with an option in it, the rest of the sentence) of each option."""
-        return [(self._fill_blank(row, option_text), self.target(row)) for option_text in self.choices(row)]
+        return [(self._fill_blank(row, option_text), self.few_shot_answer(row)) for option_text in self.choices(row)]
 
     def harness_requests(self, row: Row, preceding_text: str) -> list[tuple[str, str]]:
         """As `ChoiceTask.harness_requests`, with a slip of b281b092 (tasks/winogrande.py).

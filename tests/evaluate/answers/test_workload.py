@@ -41,7 +41,7 @@ def test_portions_give_back_the_requests_that_they_were_made_of():
     starts = [GenerationPrompt([1, 2, 3], 5, 1), GenerationPrompt([1, 2], 4, 0), GenerationPrompt([1, 2, 3], 5, 0)]
     call = portions.generation_call(starts, [["a"], ["b", "c"], []], 0)
     (portion,) = call.portions
-    assert portion.computed_token_count == 3 + 3 * 5 and call.discards_tokens
+    assert portion.computed_token_count == 3 + 3 * 5 and call.discards_first_text_tokens
     rest = {0: [[1, 2, 3], 5, 1, ["a"]], 1: [[1, 2], 4, 0, ["b", "c"]], 2: [[1, 2, 3], 5, 0, []]}
     assert portion.requests() == [rest[number] for number in portion.request_indices]
 

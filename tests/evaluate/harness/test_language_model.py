@@ -14,7 +14,7 @@ from orca_bench.evaluate.tasks import select
 class SumEngine:
     """An engine whose log-probabilities follow from the ids alone."""
 
-    def log_likelihoods(self, sequences, progress=None):
+    def log_likelihoods(self, sequences, report_computed=None):
         return [LogLikelihood(-float(sum(sequence.token_ids) % 1000), False) for sequence in sequences]
 
 

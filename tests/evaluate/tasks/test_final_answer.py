@@ -278,5 +278,5 @@ def test_arc_finds_the_right_choice_by_its_label():
 def test_an_example_of_drop_may_have_no_answer():
     """As one row of the real train split."""
     row = {"passage": "p", "question": "q", "answer": NO_ANSWER, "validated_answers": NONE_VALIDATED}
-    DROP.check(row)  # raises where a row cannot be an example
-    assert DROP.target(row) == " "
+    DROP.check_example_row(row)  # raises where a row cannot be an example
+    assert DROP.few_shot_answer(row) == " "

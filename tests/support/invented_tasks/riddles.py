@@ -16,7 +16,7 @@ class Riddles(GenerationTask):
         """The riddle."""
         return f"{row['riddle']}\nAnswer:"
 
-    def target(self, row: Row) -> str:
+    def few_shot_answer(self, row: Row) -> str:
         """The word."""
         return " " + row["answer"]
 
