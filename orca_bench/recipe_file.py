@@ -56,9 +56,9 @@ def read_recipe_file(file_or_name: str | Path, overrides: Sequence[str] = ()) ->
     except ValidationError as error:
         first_error = _most_specific_error(error.errors())
         raise _validation_error(first_error, key_locations.describe(first_error["loc"])) from None
-    _check_model(recipe, key_locations)
+    _check_model_section(recipe, key_locations)
     _check_batch_product(recipe, key_locations)
-    _check_offload(recipe, key_locations)
+    _check_offload_has_stage(recipe, key_locations)
     return recipe
 
 
@@ -107,7 +107,7 @@ class _KeyLocations:
         return f"{file_location}: {dotted_key}" if dotted_key else file_location
 
     def _nearest_entry(self, key_path: KeyPath) -> tuple[int, str]:
-        key_path_prefixes = (key_path[:length] for length in range(len(key_path), 0, -1))
+        key_path_prefixes = (key_path[:prefix_part_count] for prefix_part_count in range(len(key_path), 0, -1))
         return next(
             (
                 self._layer_and_location_by_key[prefix]
@@ -213,9 +213,9 @@ def _apply_override(recipe_values: dict[str, Any], override: str) -> str:
 # --- what is wrong with a value ---------------------------------------------------------------------------------------
 
 
-def _most_specific_error(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+def _most_specific_error(validation_errors: Sequence[ErrorDetails]) -> ErrorDetails:
     """An unknown key first: it is often the reason why another one is missing."""
-    return next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    return next((error for error in validation_errors if error["type"] == "extra_forbidden"), validation_errors[0])
 
 
 def _validation_error(error: ErrorDetails, file_location: str) -> UserError:
@@ -249,7 +249,7 @@ def _keys_of_section(key_path: KeyPath) -> list[str]:
     return list(section.model_fields)
 
 
-def _check_model(recipe: Recipe, key_locations: _KeyLocations) -> None:
+def _check_model_section(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError where the student is not one model, or its shape and lengths do not fit one another."""
     model = recipe.model
     if (model.base is None) == (model.random is None):
@@ -312,7 +312,7 @@ def _check_batch_product(recipe: Recipe, key_locations: _KeyLocations) -> None:
     )
 
 
-def _check_offload(recipe: Recipe, key_locations: _KeyLocations) -> None:
+def _check_offload_has_stage(recipe: Recipe, key_locations: _KeyLocations) -> None:
     """Raise UserError for offloaded optimizer states that no ZeRO stage divides."""
     if recipe.train.offload == "cpu" and recipe.train.zero_stage == 0:
         raise UserError(

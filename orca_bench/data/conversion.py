@@ -59,7 +59,7 @@ def convert_to_records(
     seed: int = 0,
     column_shape: column_shapes.ColumnShape | None = None,
     refuses_incomplete_rows: bool = False,
-    report_record_count: Callable[[int], None] = lambda done: None,
+    report_record_count: Callable[[int], None] = lambda record_count: None,
 ) -> ConversionReport:
     """Write the records of all files to `records_path`.
 

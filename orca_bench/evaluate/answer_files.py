@@ -173,8 +173,8 @@ def _cut_answer(answer: Answer, stop_strings: Sequence[str]) -> Answer:
     )
 
 
-def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -> str:
-    document_indices = {index for part_name, index, _ in requests if part_name == key[0]}
+def _unknown_key_hint(key: RequestKey, requests_by_key: Mapping[RequestKey, Request]) -> str:
+    document_indices = {index for part_name, index, _ in requests_by_key if part_name == key[0]}
     if not document_indices:
         return f"no request is of task '{key[0]}'"
     if key[1] not in document_indices:
@@ -182,16 +182,19 @@ def _unknown_key_hint(key: RequestKey, requests: Mapping[RequestKey, Request]) -
     return "that document has other requests; were these made by another protocol?"
 
 
-def _answer_notes(requests: Mapping[RequestKey, Request], answers: Mapping[RequestKey, Answer]) -> Iterator[str]:
+def _answer_notes(
+    requests_by_key: Mapping[RequestKey, Request], answers_by_key: Mapping[RequestKey, Answer]
+) -> Iterator[str]:
     positive_count = sum(
-        isinstance(answer.logprob_or_text, float) and answer.logprob_or_text > 1e-3 for answer in answers.values()
+        isinstance(answer.logprob_or_text, float) and answer.logprob_or_text > 1e-3
+        for answer in answers_by_key.values()
     )
     if positive_count:
         yield f"{positive_count} answers are above 0, which no log-probability is"
     uncut_count = sum(
         isinstance(answer.logprob_or_text, str)
-        and any(stop_string in answer.logprob_or_text for stop_string in requests[key].stop_strings)
-        for key, answer in answers.items()
+        and any(stop_string in answer.logprob_or_text for stop_string in requests_by_key[key].stop_strings)
+        for key, answer in answers_by_key.items()
     )
     if uncut_count:
         yield f"{uncut_count} texts hold a stop string of their request and are scored whole; `--cut-at-stop` cuts them there"

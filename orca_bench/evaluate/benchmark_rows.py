@@ -149,7 +149,7 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
     )
     for split in filter(None, (task.evaluation_split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
-        rows_by_split[split], hashes_by_split[split] = _check_rows(
+        rows_by_split[split], hashes_by_split[split] = _check_and_hash_rows(
             task, _rows_with_places(task, split, benchmarks_folder, hub_commit), check_row
         )
     few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
@@ -188,7 +188,7 @@ def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit) -> Iterable[tup
         yield f"{repository_name} {split} row {index}", row
 
 
-def _check_rows(
+def _check_and_hash_rows(
     task: Task, rows_with_places: Iterable[tuple[str, Row]], check_row: Callable[[Row], None]
 ) -> tuple[list[Row], str]:
     """The rows, each checked, and their hash; raises UserError, with the place, for a row that is not one of the task."""

@@ -40,7 +40,7 @@ def rescore_task(
         (document.part_name, document.document_index): document
         for document in protocol.documents(task, task_rows, result.limit)
     }
-    requests_finding = _check_requests(result, task, documents_by_key.values())
+    requests_finding = _check_requests_hash(result, task, documents_by_key.values())
     if result.protocol.version != protocol.version:
         detail = (
             f"scored by version {result.protocol.version} of {protocol.name}, which is no longer scored here: taken as "
@@ -92,7 +92,7 @@ def answers_of(question: Question) -> list[Answer]:
     return [Answer(*answer_values) for answer_values in zip(question.answers, *answer_fields, strict=True)]
 
 
-def _check_requests(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
+def _check_requests_hash(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
     recomputed_sha256, recorded_sha256 = (
         request_files.requests_sha256(documents),
         result.tasks[task.name].requests_sha256,

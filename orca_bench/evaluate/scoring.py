@@ -58,7 +58,7 @@ def question_of(
 
 
 def score_documents(
-    task: Task, protocol: RequestProtocol, documents: Iterable[Document], answers: Mapping[RequestKey, Answer]
+    task: Task, protocol: RequestProtocol, documents: Iterable[Document], answers_by_key: Mapping[RequestKey, Answer]
 ) -> list[Question]:
     """The scored questions of a task from the answer to each of its requests."""
     return [
@@ -67,7 +67,7 @@ def score_documents(
             protocol,
             document,
             [
-                answers[document.part_name, document.document_index, request_index]
+                answers_by_key[document.part_name, document.document_index, request_index]
                 for request_index in range(len(document.requests))
             ],
         )

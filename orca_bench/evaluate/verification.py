@@ -44,14 +44,14 @@ def verify(
     for index, task in enumerate(task for task in SUITE if task.name in result.tasks):
         report_progress(index, len(result.tasks))
         task_rows = benchmark_rows.reload_result_rows(result, task, benchmarks_folder) if should_check_rows else None
-        findings += _check_task(result, task, numbered_questions.get(task.name, []), task_rows, recomputed_paths)
+        findings += _check_task_result(result, task, numbered_questions.get(task.name, []), task_rows, recomputed_paths)
     questions = [question for task_questions in numbered_questions.values() for _, question in task_questions]
     findings += [consistency.check_averages(result, recomputed_paths), consistency.check_requests_hash(result)]
-    findings += consistency.check_heading(result, questions, recomputed_paths)
+    findings += consistency.check_tasks_and_limit(result, questions, recomputed_paths)
     if result.protocol.name in protocols.REQUEST_PROTOCOLS:
-        findings.append(_check_protocol(result, recomputed_paths))
+        findings.append(_check_protocol_description(result, recomputed_paths))
     if should_check_rows:
-        findings.append(_check_suite(result, benchmark_rows.read_suite(benchmarks_folder)))
+        findings.append(_check_suite_identity(result, benchmark_rows.read_suite(benchmarks_folder)))
         recomputed_paths |= {("suite", field_name) for field_name in ("name", "comparable", "note")}
     return [*findings, *consistency.check_coverage(result, recomputed_paths)]
 
@@ -71,7 +71,7 @@ def _questions_by_task(questions_path: Path) -> Mapping[str, Sequence[NumberedQu
     return questions_by_task
 
 
-def _check_task(
+def _check_task_result(
     result: Result,
     task: Task,
     numbered_questions: Sequence[NumberedQuestion],
@@ -82,25 +82,27 @@ def _check_task(
     findings, questions = [], [question for _, question in numbered_questions]
     is_plain = result.protocol.name == "plain"
     if task_rows is not None:
-        findings.append(_check_rows(result, task, task_rows, recomputed_paths))
+        findings.append(_check_row_hashes(result, task, task_rows, recomputed_paths))
     if task_rows is not None and is_plain:
         detail = "scored by lm-eval's own task, which is not run here"
         findings.append(Finding(f"{task.title}: scores", None, detail))
     elif task_rows is not None:
         rescored_task = rescore_task(result, task, numbered_questions, task_rows)
         questions = rescored_task.questions
-        findings += [*rescored_task.findings, _check_warnings(result, task, task_rows)]
+        findings += [*rescored_task.findings, _check_task_warnings(result, task, task_rows)]
         recomputed_paths |= {("tasks", task.name, "requests_sha256"), ("tasks", task.name, "warnings")}
         if task.generates_text:  # its token limit stands in the hash of its requests
             has_limits_by_task = isinstance(result.protocol.max_new_tokens, dict)
             recomputed_paths.add(("protocol", "max_new_tokens", *([task.name] if has_limits_by_task else [])))
-    findings.append(consistency.check_value(result, task.facts, questions, recomputed_paths))
+    findings.append(consistency.check_task_value(result, task.facts, questions, recomputed_paths))
     if not is_plain and task.name in result.lm_eval:
-        findings.append(consistency.check_harness(result, task.facts, questions, recomputed_paths))
+        findings.append(consistency.check_harness_account(result, task.facts, questions, recomputed_paths))
     return findings
 
 
-def _check_rows(result: Result, task: Task, task_rows: BenchmarkRows, recomputed_paths: set[FieldPath]) -> Finding:
+def _check_row_hashes(
+    result: Result, task: Task, task_rows: BenchmarkRows, recomputed_paths: set[FieldPath]
+) -> Finding:
     """The hashes of the rows, how many there are, and whether they are the leaderboard's."""
     task_result, check_name = result.tasks[task.name], f"{task.title}: rows"
     if result.format_version < 3:
@@ -134,7 +136,7 @@ def _check_rows(result: Result, task: Task, task_rows: BenchmarkRows, recomputed
     )
 
 
-def _check_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Finding:
+def _check_task_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Finding:
     """The warnings of a task, which follow from its entry, the protocol and the rows."""
     task_result, check_name = result.tasks[task.name], f"{task.title}: warnings"
     protocol = protocols.protocol_of_result(result.protocol)
@@ -153,7 +155,7 @@ def _check_warnings(result: Result, task: Task, task_rows: BenchmarkRows) -> Fin
     )
 
 
-def _check_protocol(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
+def _check_protocol_description(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
     """The protocol's description, where it has the same version today."""
     current_description = protocols.protocol_of_result(result.protocol).describe()
     if result.protocol.version != current_description["version"]:
@@ -174,7 +176,7 @@ def _check_protocol(result: Result, recomputed_paths: set[FieldPath]) -> Finding
     )
 
 
-def _check_suite(result: Result, suite: Suite) -> Finding:
+def _check_suite_identity(result: Result, suite: Suite) -> Finding:
     recorded_suite = result.suite
     is_same = (recorded_suite.name, recorded_suite.comparable, recorded_suite.note or "") == (
         suite.suite_name,

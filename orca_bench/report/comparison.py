@@ -135,12 +135,14 @@ def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int
 
 
 def _refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
-    paths = {base.path.resolve(): "it is the first result itself"}
+    refusal_by_path = {base.path.resolve(): "it is the first result itself"}
     for other_file in other_files:
         path = other_file.path.resolve()
-        if path in paths:
-            raise UserError(f"nothing to compare: {paths[path]}", where=other_file.path, hint="name another result")
-        paths[path] = "it is named twice"
+        if path in refusal_by_path:
+            raise UserError(
+                f"nothing to compare: {refusal_by_path[path]}", where=other_file.path, hint="name another result"
+            )
+        refusal_by_path[path] = "it is named twice"
 
 
 def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
@@ -228,18 +230,18 @@ def _compare_questions(
 def average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
     """The lines of the two averages, where all their tasks were compared."""
     lines_of_averages = []
-    differences = {line.name: line.difference for line in lines if line.difference is not None}
-    base_scores = {line.name: line.base_score for line in lines if line.base_score is not None}
+    difference_by_task = {line.name: line.difference for line in lines if line.difference is not None}
+    base_score_by_task = {line.name: line.base_score for line in lines if line.base_score is not None}
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         tasks = TASK_NAMES_BY_AVERAGE[name]
-        if any(task not in differences for task in tasks):
+        if any(task not in difference_by_task for task in tasks):
             continue
-        mean_difference, stderr = mean_of_estimates([differences[task] for task in tasks])
+        mean_difference, stderr = mean_of_estimates([difference_by_task[task] for task in tasks])
         if not stderr:
             continue
-        question_count = sum(differences[task].n for task in tasks)
+        question_count = sum(difference_by_task[task].n for task in tasks)
         difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
-        base_average = sum(base_scores[task] for task in tasks) / len(tasks)
+        base_average = sum(base_score_by_task[task] for task in tasks) / len(tasks)
         lines_of_averages.append(
             ComparisonLine(name, title, "mean", base_average, base_average + mean_difference, difference)
         )

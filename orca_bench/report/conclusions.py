@@ -24,14 +24,16 @@ _MOST_NAMED_TASKS = 3
 
 def comparison_sentence(comparison: Comparison) -> str:
     """What a comparison shows of its other result against its base, and how large a difference it would have shown."""
-    tasks = [line for line in comparison.lines if not line.is_average]
-    compared = [line for line in tasks if line.difference is not None]
-    if not compared:
-        reasons = "; ".join(dict.fromkeys(f"{line.title}: {line.verdict}" for line in tasks)) or "no task is in both"
+    task_lines = [line for line in comparison.lines if not line.is_average]
+    compared_lines = [line for line in task_lines if line.difference is not None]
+    if not compared_lines:
+        reasons = (
+            "; ".join(dict.fromkeys(f"{line.title}: {line.verdict}" for line in task_lines)) or "no task is in both"
+        )
         return f"{comparison.other_label} and {comparison.base_label} cannot be compared ({reasons})."
-    sentences = [_verdict_sentence(comparison, compared)]
+    sentences = [_verdict_sentence(comparison, compared_lines)]
     if comparison.is_paired:  # of scores alone, a task that one side has not was not asked for
-        sentences += _not_compared_sentences(tasks)
+        sentences += _not_compared_sentences(task_lines)
     if comparison.protocols is not None:
         base_protocol, other_protocol = comparison.protocols
         sentences.append(f"The protocols differ ({other_protocol}, {base_protocol}): a difference may be theirs.")
@@ -44,20 +46,24 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
     """What several comparisons with one base show: which results are better and worse than it, and on how many tasks."""
     if len(comparisons) == 1:
         return comparison_sentence(comparisons[0])
-    by_verdict: dict[str, list[str]] = {}
+    labels_by_verdict: dict[str, list[str]] = {}
     for comparison in comparisons:
         verdict, task_counts = _overall_verdict(comparison)
-        by_verdict.setdefault(verdict, []).append(f"{comparison.other_label}{task_counts}")
+        labels_by_verdict.setdefault(verdict, []).append(f"{comparison.other_label}{task_counts}")
     base_label = comparisons[0].base_label
-    phrases = {
+    phrase_by_verdict = {
         "better": f"better than {base_label} on some tasks and worse on none: {{}}",
         "worse": f"worse than {base_label} on some tasks and better on none: {{}}",
         "mixed": "better on some and worse on others: {}",
         "none": "no difference shown: {}",
         "not compared": "not comparable: {}",
     }
-    texts = [text.format(_join(by_verdict[verdict])) for verdict, text in phrases.items() if verdict in by_verdict]
-    sentence = "; ".join(texts)
+    verdict_texts = [
+        text.format(_join(labels_by_verdict[verdict]))
+        for verdict, text in phrase_by_verdict.items()
+        if verdict in labels_by_verdict
+    ]
+    sentence = "; ".join(verdict_texts)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
@@ -141,24 +147,26 @@ def _difference_text(line: ComparisonLine) -> str:
     return f"{100 * difference.value:+.1f} points, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
 
 
-def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
+def _detectable_text(open_lines: Sequence[ComparisonLine]) -> str:
     """How large a difference the lines would have shown, by task where they are few."""
-    sizes = [line.smallest_detectable for line in lines]
-    known_sizes = [size for size in sizes if size is not None and size < 1]
-    if not known_sizes or any(line.difference is not None and line.difference.n < 2 for line in lines):
+    detectable_sizes = [line.smallest_detectable for line in open_lines]
+    known_sizes = [size for size in detectable_sizes if size is not None and size < 1]
+    if not known_sizes or any(line.difference is not None and line.difference.n < 2 for line in open_lines):
         return (
-            "with so few questions none could have been" if _has_few_questions(lines) else "both have the same scores"
+            "with so few questions none could have been"
+            if _has_few_questions(open_lines)
+            else "both have the same scores"
         )
-    if len(lines) == 1:
+    if len(open_lines) == 1:
         return f"{points(known_sizes[0])} points would have been"
     smallest, largest = points(min(known_sizes)), points(max(known_sizes))
-    if len(lines) <= _MOST_NAMED_TASKS and len(known_sizes) == len(lines) and smallest != largest:
+    if len(open_lines) <= _MOST_NAMED_TASKS and len(known_sizes) == len(open_lines) and smallest != largest:
         return f"{_join([points(size) for size in known_sizes])} points would have been"
     return f"{smallest if smallest == largest else f'{smallest} to {largest}'} points would have been"
 
 
-def _has_few_questions(lines: Sequence[ComparisonLine]) -> bool:
-    return any(line.difference is not None and line.difference.clusters < 6 for line in lines)
+def _has_few_questions(open_lines: Sequence[ComparisonLine]) -> bool:
+    return any(line.difference is not None and line.difference.clusters < 6 for line in open_lines)
 
 
 def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: Sequence[ComparisonLine]) -> str:
@@ -180,15 +188,16 @@ def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: 
     return f"{conjunction} the {mean_title} {comparison.other_label} is {line.verdict} ({_difference_text(line)})"
 
 
-def _not_compared_sentences(tasks: Sequence[ComparisonLine]) -> list[str]:
-    lines = [line for line in tasks if line.difference is None]
-    if not lines:
+def _not_compared_sentences(task_lines: Sequence[ComparisonLine]) -> list[str]:
+    uncompared_lines = [line for line in task_lines if line.difference is None]
+    if not uncompared_lines:
         return []
-    if len(lines) > _MOST_NAMED_TASKS:
-        return [f"{len(lines)} tasks were not compared ({'; '.join(dict.fromkeys(line.verdict for line in lines))})."]
-    verb = "was" if len(lines) == 1 else "were"
-    names = _join([line.title for line in lines])
-    return [f"{names} {verb} not compared ({'; '.join(dict.fromkeys(line.verdict for line in lines))})."]
+    verdicts_text = "; ".join(dict.fromkeys(line.verdict for line in uncompared_lines))
+    if len(uncompared_lines) > _MOST_NAMED_TASKS:
+        return [f"{len(uncompared_lines)} tasks were not compared ({verdicts_text})."]
+    verb = "was" if len(uncompared_lines) == 1 else "were"
+    titles_text = _join([line.title for line in uncompared_lines])
+    return [f"{titles_text} {verb} not compared ({verdicts_text})."]
 
 
 def _overall_verdict(comparison: Comparison) -> tuple[str, str]:

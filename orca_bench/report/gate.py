@@ -149,31 +149,34 @@ class _TaskLine:
 
 
 def _compare_tasks(
-    result: ResultFile, baselines: Sequence[ResultFile], names: set[str], rules: GateRules
+    result: ResultFile, baselines: Sequence[ResultFile], task_names: set[str], rules: GateRules
 ) -> dict[str, TaskComparison]:
-    """By task, the comparison of those of `names` that all baselines have on the questions of the result."""
-    lines = _lines_by_task(result, baselines)
-    seed_tests_by_task = _seed_tests(result, lines) if len(baselines) > 1 else {}
-    baseline_means = {
-        name: sum(line.baseline_score for line in task_lines) / len(task_lines) for name, task_lines in lines.items()
+    """By task, the comparison of those of `task_names` that all baselines have on the questions of the result."""
+    lines_by_task = _lines_by_task(result, baselines)
+    seed_tests_by_task = _seed_tests(result, lines_by_task) if len(baselines) > 1 else {}
+    baseline_mean_by_task = {
+        name: sum(line.baseline_score for line in task_lines) / len(task_lines)
+        for name, task_lines in lines_by_task.items()
     }
-    compared_tasks = [name for name in lines if name in names]
-    differences = {name: _closest_line(lines[name], baseline_means[name]).difference for name in compared_tasks}
-    question_ps = dict(
-        zip(compared_tasks, correct_by_holm([differences[name].p for name in compared_tasks]), strict=True)
+    compared_tasks = [name for name in lines_by_task if name in task_names]
+    difference_by_task = {
+        name: _closest_line(lines_by_task[name], baseline_mean_by_task[name]).difference for name in compared_tasks
+    }
+    question_p_by_task = dict(
+        zip(compared_tasks, correct_by_holm([difference_by_task[name].p for name in compared_tasks]), strict=True)
     )
     uncorrected_ps = [
-        max(differences[name].p, seed_tests_by_task[name].uncorrected_p if seed_tests_by_task else 0.0)
+        max(difference_by_task[name].p, seed_tests_by_task[name].uncorrected_p if seed_tests_by_task else 0.0)
         for name in compared_tasks
     ]
-    corrected_ps = dict(zip(compared_tasks, correct_by_holm(uncorrected_ps), strict=True))
+    corrected_p_by_task = dict(zip(compared_tasks, correct_by_holm(uncorrected_ps), strict=True))
     return {
         name: _task_comparison(
-            baseline_means[name],
-            lines[name][0].result_score,
-            corrected_ps[name],
-            question_ps[name],
-            differences[name],
+            baseline_mean_by_task[name],
+            lines_by_task[name][0].result_score,
+            corrected_p_by_task[name],
+            question_p_by_task[name],
+            difference_by_task[name],
             seed_tests_by_task.get(name),
             rules,
             len(compared_tasks),
@@ -182,12 +185,12 @@ def _compare_tasks(
     }
 
 
-def _seed_tests(result: ResultFile, lines: Mapping[str, Sequence[_TaskLine]]) -> dict[str, SeedTest]:
+def _seed_tests(result: ResultFile, lines_by_task: Mapping[str, Sequence[_TaskLine]]) -> dict[str, SeedTest]:
     """By task, the test of the result against several baselines."""
-    score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines]
-    baseline_scores = [[line.baseline_score for line in task_lines] for task_lines in lines.values()]
-    result_scores = [task_lines[0].result_score for task_lines in lines.values()]
-    return dict(zip(lines, seed_tests(baseline_scores, result_scores, score_steps), strict=True))
+    score_steps = [1 / len(result.questions_by_task[name].questions_by_key) for name in lines_by_task]
+    baseline_scores = [[line.baseline_score for line in task_lines] for task_lines in lines_by_task.values()]
+    result_scores = [task_lines[0].result_score for task_lines in lines_by_task.values()]
+    return dict(zip(lines_by_task, seed_tests(baseline_scores, result_scores, score_steps), strict=True))
 
 
 def _task_comparison(
@@ -218,12 +221,12 @@ def _task_comparison(
 
 def _lines_by_task(result: ResultFile, baselines: Sequence[ResultFile]) -> dict[str, list[_TaskLine]]:
     """By task, a line for each baseline; tasks that one of them cannot be compared in are left out."""
-    lines: dict[str, list[_TaskLine]] = {}
+    lines_by_task: dict[str, list[_TaskLine]] = {}
     for comparison in (compare(baseline, [result])[0] for baseline in baselines):
         for line in comparison.lines:
             if line.name in result.questions_by_task and (task_line := _as_task_line(line)) is not None:
-                lines.setdefault(line.name, []).append(task_line)
-    return {name: task_lines for name, task_lines in lines.items() if len(task_lines) == len(baselines)}
+                lines_by_task.setdefault(line.name, []).append(task_line)
+    return {name: task_lines for name, task_lines in lines_by_task.items() if len(task_lines) == len(baselines)}
 
 
 def _as_task_line(line: ComparisonLine) -> _TaskLine | None:

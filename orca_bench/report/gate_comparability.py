@@ -40,21 +40,21 @@ class Obstacle:
 
 def refuse_repeated_files(result: ResultFile, baselines: Sequence[ResultFile]) -> None:
     """Raise UserError where a file, or its questions, stand twice: one run counted twice would say that seeds do nothing."""
-    paths = {result.path.resolve(): "it is the result itself"}
-    baselines_by_content: dict[str, ResultFile] = {}
+    refusal_by_path = {result.path.resolve(): "it is the result itself"}
+    baseline_by_content: dict[str, ResultFile] = {}
     for baseline in baselines:
         path = baseline.path.resolve()
-        if path in paths:
-            raise UserError(f"no baseline: {paths[path]}", where=baseline.path)
-        paths[path] = "it is given twice"
+        if path in refusal_by_path:
+            raise UserError(f"no baseline: {refusal_by_path[path]}", where=baseline.path)
+        refusal_by_path[path] = "it is given twice"
         content_hash = _content_hash(baseline)
-        if content_hash in baselines_by_content:
+        if content_hash in baseline_by_content:
             raise UserError(
-                f"its questions are those of {baselines_by_content[content_hash].path}, byte for byte",
+                f"its questions are those of {baseline_by_content[content_hash].path}, byte for byte",
                 where=baseline.path,
                 hint="several baselines are runs with other seeds",
             )
-        baselines_by_content[content_hash] = baseline
+        baseline_by_content[content_hash] = baseline
 
 
 def obstacles_to_comparison(result: ResultFile, baselines: Sequence[ResultFile]) -> list[Obstacle]:

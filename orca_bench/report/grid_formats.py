@@ -31,9 +31,9 @@ def to_markdown(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
 
     A grid without columns is its sentence alone, here and in the other formats.
     """
-    notes, badges = _notes_and_badges(grid, kinds)
+    notes, badge_by_number = _notes_and_badges(grid, kinds)
     alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
-    rows = [_markdown_row([_markdown_cell(cell, badges) for cell in row]) for row in grid.rows]
+    rows = [_markdown_row([_markdown_cell(cell, badge_by_number) for cell in row]) for row in grid.rows]
     lines = [_escape_markdown(grid.sentence), ""] if grid.sentence else []
     if not grid.headings:
         return "\n".join(lines)
@@ -52,12 +52,12 @@ def _notes_and_badges(grid: Grid, kinds: Collection[NoteKind]) -> tuple[list[Not
     return notes, number_badges(notes)
 
 
-def _badge(cell: TextCell, badges: dict[NotedNumber, str]) -> str:
-    return "" if cell.number is None else badges.get(cell.number, "")
+def _badge(cell: TextCell, badge_by_number: dict[NotedNumber, str]) -> str:
+    return "" if cell.number is None else badge_by_number.get(cell.number, "")
 
 
-def _markdown_cell(cell: TextCell, badges: dict[NotedNumber, str]) -> str:
-    text, badge = _escape_markdown(cell.text), superscript(_badge(cell, badges))
+def _markdown_cell(cell: TextCell, badge_by_number: dict[NotedNumber, str]) -> str:
+    text, badge = _escape_markdown(cell.text), superscript(_badge(cell, badge_by_number))
     text = f"**{text}**" if cell.bold else text
     return f"{text} {badge}" if badge else text
 
@@ -100,7 +100,7 @@ def to_latex(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
 
     Notes on single numbers stand below it as text.
     """
-    notes, badges = _notes_and_badges(grid, kinds)
+    notes, badge_by_number = _notes_and_badges(grid, kinds)
     letters = badge_letters(notes)
     comments = [grid.sentence, grid.caption()]
     comments += [footnote_text(note) for letter, note in zip(letters, notes, strict=True) if not letter]
@@ -116,7 +116,7 @@ def to_latex(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
         r"  \midrule",
     ]
     for row_index, row in enumerate(grid.rows):
-        lines.append(_latex_row(_latex_cell(cell, _badge(cell, badges)) for cell in row))
+        lines.append(_latex_row(_latex_cell(cell, _badge(cell, badge_by_number)) for cell in row))
         if row_index == grid.rule_after_row:
             lines.append(r"  \midrule")
     lines += [r"  \bottomrule", r"\end{tabular}"]
@@ -143,7 +143,7 @@ def _escape_latex(text: str) -> str:
 
 def to_html(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     """The sentence, a `table` element and its notes in a list, everything escaped; the only style is the alignment."""
-    notes, badges = _notes_and_badges(grid, kinds)
+    notes, badge_by_number = _notes_and_badges(grid, kinds)
     letters = badge_letters(notes)
     text_by_letter = {letter: note.text for letter, note in zip(letters, notes, strict=True)}
     lines = [f"<p>{_escape_html(grid.sentence)}</p>"] if grid.sentence else []
@@ -158,7 +158,9 @@ def to_html(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
         "<tbody>",
     ]
     for row_index, row in enumerate(grid.rows):
-        lines.append(_html_row(grid, [_html_cell(cell, _badge(cell, badges), text_by_letter) for cell in row], "td"))
+        lines.append(
+            _html_row(grid, [_html_cell(cell, _badge(cell, badge_by_number), text_by_letter) for cell in row], "td")
+        )
         if row_index == grid.rule_after_row:
             lines += ["</tbody>", "<tbody>"]
     lines += ["</tbody>", "</table>"]

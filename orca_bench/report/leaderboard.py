@@ -125,21 +125,21 @@ def _score_cell(row: _Row, name: str, is_best: bool) -> TextCell:
 
 def _measured_row(result_file: ResultFile) -> _Row:
     result = result_file.result
-    entries: dict[str, TaskResult | Average] = {**result.tasks, **result.averages}
-    scores = {
+    entry_by_name: dict[str, TaskResult | Average] = {**result.tasks, **result.averages}
+    score_by_name = {
         name: _Score(entry.value, entry.stderr, entry.interval)
-        for name, entry in entries.items()
+        for name, entry in entry_by_name.items()
         if entry.value is not None
     }
-    return _Row(result_file.label, result.model.name, result.protocol.name, scores, result_file)
+    return _Row(result_file.label, result.model.name, result.protocol.name, score_by_name, result_file)
 
 
 def _reported_row(reported_scores: ReportedScores) -> _Row:
-    scores = {
+    score_by_name = {
         name: _Score(percent / 100)
         for name, percent in (*reported_scores.tasks.items(), *reported_scores.averages.items())
     }
-    return _Row(reported_scores.name, reported_scores.name, "reported", scores)
+    return _Row(reported_scores.name, reported_scores.name, "reported", score_by_name)
 
 
 def _question_count(row: _Row) -> str:
@@ -166,23 +166,25 @@ def _leaderboard_notes(
 
 def _significantly_best_rows(rows: Sequence[_Row], columns: Sequence[str]) -> dict[str, int]:
     """By column, the index of the row that is significantly best; columns in which none is are left out."""
-    candidates: dict[str, tuple[int, float]] = {}
+    best_index_and_p_by_column: dict[str, tuple[int, float]] = {}
     for name in columns:
-        indices = [index for index, row in enumerate(rows) if name in row.scores]
-        if len(indices) < 2:
+        scored_row_indices = [index for index, row in enumerate(rows) if name in row.scores]
+        if len(scored_row_indices) < 2:
             continue
-        best_index = max(indices, key=lambda index: rows[index].scores[name].value)
+        best_index = max(scored_row_indices, key=lambda index: rows[index].scores[name].value)
         p_values = [
-            _p_value(rows[other_index], rows[best_index], name) for other_index in indices if other_index != best_index
+            _p_value(rows[other_index], rows[best_index], name)
+            for other_index in scored_row_indices
+            if other_index != best_index
         ]
-        candidates[name] = (
+        best_index_and_p_by_column[name] = (
             best_index,
             max(p_values),
         )  # better than each of the others: the largest p of an intersection of tests
-    corrected_ps = correct_by_holm([p for _, p in candidates.values()])
+    corrected_ps = correct_by_holm([p for _, p in best_index_and_p_by_column.values()])
     return {
         name: best_index
-        for (name, (best_index, _)), p in zip(candidates.items(), corrected_ps, strict=True)
+        for (name, (best_index, _)), p in zip(best_index_and_p_by_column.items(), corrected_ps, strict=True)
         if p < SIGNIFICANCE_LEVEL
     }
 

@@ -13,12 +13,12 @@ from orca_bench.report.result_selection import result_labels
 from orca_bench.results.reading import ResultFile
 
 
-def group_by_setting(results: Sequence[ResultFile]) -> list[list[ResultFile]]:
+def group_by_setting(result_files: Sequence[ResultFile]) -> list[list[ResultFile]]:
     """The results by suite and protocol, in the order of the first of each; those of comparable suites first."""
-    groups: dict[tuple[str, str], list[ResultFile]] = {}
-    for file in results:
-        groups.setdefault((file.result.suite.name, file.result.protocol.name), []).append(file)
-    return sorted(groups.values(), key=lambda group: not group[0].result.suite.comparable)
+    groups_by_setting: dict[tuple[str, str], list[ResultFile]] = {}
+    for file in result_files:
+        groups_by_setting.setdefault((file.result.suite.name, file.result.protocol.name), []).append(file)
+    return sorted(groups_by_setting.values(), key=lambda group: not group[0].result.suite.comparable)
 
 
 def relabel_groups(groups: Sequence[Sequence[ResultFile]]) -> list[list[ResultFile]]:

@@ -87,7 +87,7 @@ def build_score_table(
     results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None, sentence: str = ""
 ) -> ScoreTable:
     """The table of results, each with its heading, beside the reported scores, where there are any."""
-    reported_tasks = {} if reported_scores is None else reported_scores.tasks
+    reported_percent_by_task = {} if reported_scores is None else reported_scores.tasks
     reported_averages = dict({} if reported_scores is None else reported_scores.averages)
     differences = [_task_differences(result, reported_scores) for _, result in results]
     lines = []
@@ -97,16 +97,24 @@ def build_score_table(
             for (_, result), by_task in zip(results, differences, strict=True)
         ]
         metric = _task_metric(results, task.name, task.metric)
-        lines.append(TableLine(task.name, task.title, task.shots, metric, reported_tasks.get(task.name), scores))
-    means = {name: (title, TASK_NAMES_BY_AVERAGE[name]) for name, title in AVERAGE_TITLE_BY_NAME.items()}
+        lines.append(
+            TableLine(task.name, task.title, task.shots, metric, reported_percent_by_task.get(task.name), scores)
+        )
+    title_and_tasks_by_mean = {
+        name: (title, TASK_NAMES_BY_AVERAGE[name]) for name, title in AVERAGE_TITLE_BY_NAME.items()
+    }
     common_names = _common_task_names([result for _, result in results])
     if common_names:
-        means[COMMON_MEAN] = (f"Mean of {len(common_names)} tasks", common_names)
-        if all(name in reported_tasks for name in common_names):
-            reported_averages[COMMON_MEAN] = sum(reported_tasks[name] for name in common_names) / len(common_names)
-    for name, (title, task_names) in means.items():
+        title_and_tasks_by_mean[COMMON_MEAN] = (f"Mean of {len(common_names)} tasks", common_names)
+        if all(name in reported_percent_by_task for name in common_names):
+            reported_averages[COMMON_MEAN] = sum(reported_percent_by_task[name] for name in common_names) / len(
+                common_names
+            )
+    for name, (title, task_names) in title_and_tasks_by_mean.items():
         reported_average = reported_averages.get(name)
-        scores = [_mean_score(result, name, task_names, reported_average, reported_tasks) for _, result in results]
+        scores = [
+            _mean_score(result, name, task_names, reported_average, reported_percent_by_task) for _, result in results
+        ]
         lines.append(TableLine(name, title, None, "mean", reported_average, scores))
     headings = [label for label, _ in results]
     notes = [note for label, result in results for note in result_notes(label, result, reported_scores is not None)]
@@ -162,7 +170,7 @@ def _mean_score(
     name: str,
     task_names: Sequence[str],
     reported_average: float | None,
-    reported_tasks: dict[str, float],
+    reported_percent_by_task: dict[str, float],
 ) -> MeasuredScore:
     average = (
         mean_of_tasks([result.tasks[task_name] for task_name in task_names])
@@ -173,7 +181,7 @@ def _mean_score(
         return MeasuredScore()
     if reported_average is None or not result.is_comparable(*task_names):
         return _measured_score(average, None, None)
-    stderr = _mean_difference_stderr(average, task_names, reported_tasks)
+    stderr = _mean_difference_stderr(average, task_names, reported_percent_by_task)
     if stderr is None:
         return _measured_score(average, None, None)
     difference = average.value - reported_average / 100
@@ -182,15 +190,15 @@ def _mean_score(
 
 
 def _mean_difference_stderr(
-    average: Average, task_names: Sequence[str], reported_tasks: dict[str, float]
+    average: Average, task_names: Sequence[str], reported_percent_by_task: dict[str, float]
 ) -> float | None:
     """The standard error of a measured mean minus a reported one; None where the tasks' scores are not all known."""
     measured_stderr = average.stderr
     if not measured_stderr and average.interval is not None:
         measured_stderr = (average.interval[1] - average.interval[0]) / 4
-    if measured_stderr is None or any(name not in reported_tasks for name in task_names):
+    if measured_stderr is None or any(name not in reported_percent_by_task for name in task_names):
         return None
-    reported_stderrs = [reported_stderr(TASK_BY_NAME[name], reported_tasks[name]) for name in task_names]
+    reported_stderrs = [reported_stderr(TASK_BY_NAME[name], reported_percent_by_task[name]) for name in task_names]
     return math.hypot(measured_stderr, math.hypot(*reported_stderrs) / len(task_names))
 
 

@@ -56,7 +56,7 @@ def check_requests_hash(result: Result) -> Finding:
     return _compare_hashes("hash of all requests", sha256_of_all_requests(result), str(result.requests_sha256))
 
 
-def check_value(
+def check_task_value(
     result: Result, task: TaskFacts, questions: Sequence[Question], recomputed_paths: set[FieldPath]
 ) -> Finding:
     """The value of a task, its error, interval and counts, from its questions' scores."""
@@ -97,7 +97,7 @@ def check_averages(result: Result, recomputed_paths: set[FieldPath]) -> Finding:
     return Finding("averages", not difference_texts, "; ".join(difference_texts) or "the means of the values")
 
 
-def check_harness(
+def check_harness_account(
     result: Result, task: TaskFacts, questions: Sequence[Question], recomputed_paths: set[FieldPath]
 ) -> Finding:
     """lm-eval's own account of the same scores: by part its mean, how many there are, the shots and the protocol's version."""
@@ -130,7 +130,9 @@ def check_harness(
     )
 
 
-def check_heading(result: Result, questions: Sequence[Question], recomputed_paths: set[FieldPath]) -> Iterator[Finding]:
+def check_tasks_and_limit(
+    result: Result, questions: Sequence[Question], recomputed_paths: set[FieldPath]
+) -> Iterator[Finding]:
     """Which tasks are finished, and the limit."""
     if result.order is not None:
         has_all_ordered_tasks = set(result.order) <= set(result.tasks)

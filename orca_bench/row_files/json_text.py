@@ -43,7 +43,7 @@ def object_rows(path: Path, numbered_lines: NumberedLines) -> LocatedRows:
         return
     for line_number, line in itertools.chain([first_numbered_line, second_numbered_line], _not_blank(numbered_lines)):
         location = f"{path}:{line_number}"
-        yield location, _check_row(_parse_row_text(line, location), location)
+        yield location, _check_row_is_object(_parse_row_text(line, location), location)
 
 
 def _not_blank(numbered_lines: NumberedLines) -> NumberedLines:
@@ -74,14 +74,16 @@ def _document_rows(path: Path, json_text: str) -> LocatedRows:
     if reader.at_end():
         rows = _row_list_of_object(json_value, path)
         if rows is None:
-            yield location, _check_row(json_value, location)
+            yield location, _check_row_is_object(json_value, location)
         else:
-            yield from ((f"{path} row {n}", _check_row(row, f"{path} row {n}")) for n, row in enumerate(rows, 1))
+            yield from (
+                (f"{path} row {n}", _check_row_is_object(row, f"{path} row {n}")) for n, row in enumerate(rows, 1)
+            )
         return
-    yield location, _check_row(json_value, location)
+    yield location, _check_row_is_object(json_value, location)
     while not reader.at_end():
         location, json_value = reader.next_value()
-        yield location, _check_row(json_value, location)
+        yield location, _check_row_is_object(json_value, location)
 
 
 def _row_list_of_object(json_object: dict[str, Any], path: Path) -> list[Any] | None:
@@ -128,7 +130,7 @@ def array_rows(path: Path, numbered_lines: NumberedLines) -> LocatedRows:
     reader = _JsonText(path, _join_lines(numbered_lines))
     for row_number, (location, array_element) in enumerate(reader.elements(), 1):
         location = f"{location} row {row_number}"
-        yield location, _check_row(array_element, location)
+        yield location, _check_row_is_object(array_element, location)
 
 
 class _JsonText:
@@ -238,7 +240,7 @@ def _parse_error(error: Exception, location: str) -> UserError:
     return UserError("a number of too many digits", where=location)  # Python reads no integer of more than 4,300
 
 
-def _check_row(row_value: Any, location: str) -> dict[str, Any]:
+def _check_row_is_object(row_value: Any, location: str) -> dict[str, Any]:
     if not isinstance(row_value, dict):
         raise UserError(f"a {type(row_value).__name__}, not a JSON object", where=location)
     return row_value

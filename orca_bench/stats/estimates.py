@@ -44,7 +44,7 @@ def estimate_mean(
     Student's. It has a width even where all scores are the same. Raises ValueError for no scores, and for scores that are not
     numbers in [0, 1].
     """
-    check_scores(scores)
+    check_scores_are_fractions(scores)
     sample_moments = compute_moments(scores, cluster_labels, stratum_labels)
     mean_score, stderr = sample_moments.mean, sample_moments.stderr
     if not stderr:
@@ -60,7 +60,7 @@ def estimate_mean(
     return MeanScore(mean_score, stderr, low, high, len(scores), sample_moments.unit_count)
 
 
-def check_scores(scores: Sequence[float]) -> None:
+def check_scores_are_fractions(scores: Sequence[float]) -> None:
     """Raise ValueError for no scores, and for a score that is not a number in [0, 1]."""
     if not scores:
         raise ValueError("no scores")

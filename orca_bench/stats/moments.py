@@ -44,10 +44,10 @@ def compute_moments(
         indices_by_stratum.setdefault(stratum_key, []).append(index)
     stratum_moments = [
         _stratum_moments(
-            [question_values[i] for i in indices],
-            None if cluster_labels is None else [cluster_labels[i] for i in indices],
+            [question_values[i] for i in stratum_indices],
+            None if cluster_labels is None else [cluster_labels[i] for i in stratum_indices],
         )
-        for indices in indices_by_stratum.values()
+        for stratum_indices in indices_by_stratum.values()
     ]
     mean_of_strata = sum(stratum.mean for stratum in stratum_moments) / len(stratum_moments)
     unit_count = sum(stratum.unit_count for stratum in stratum_moments)

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from orca_bench.stats.distributions import normal_p_value, normal_quantile, student_p_value, two_sided_quantile
-from orca_bench.stats.estimates import check_scores, normal_interval
+from orca_bench.stats.estimates import check_scores_are_fractions, normal_interval
 from orca_bench.stats.moments import Moments, compute_moments
 
 #: Tests by their names in `Difference.test`: of right-or-wrong scores, and of those in strata.
@@ -57,8 +57,8 @@ def paired_difference(
     t of the paired differences. Raises ValueError for scores that are not numbers in [0, 1], for none, and for sequences of
     different lengths.
     """
-    check_scores(first_scores)
-    check_scores(second_scores)
+    check_scores_are_fractions(first_scores)
+    check_scores_are_fractions(second_scores)
     differences = [b - a for a, b in zip(first_scores, second_scores, strict=True)]
     difference_moments = compute_moments(differences, cluster_labels, stratum_labels)
     mean_difference, stderr = difference_moments.mean, difference_moments.stderr

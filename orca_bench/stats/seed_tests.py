@@ -74,8 +74,8 @@ def seed_tests(
         own_stderr = math.sqrt(seed_variance * (1 + 1 / baseline_run_count))
         own_variance_p = student_p_value(difference / own_stderr, own_degrees_of_freedom)
         if baseline_run_count >= _MIN_RUNS_WITHOUT_PRIOR:
-            errors = (own_stderr, own_degrees_of_freedom, own_stderr, own_degrees_of_freedom)
-            tests.append(SeedTest(own_variance_p, own_variance_p, *errors))
+            stderrs_and_degrees_of_freedom = (own_stderr, own_degrees_of_freedom, own_stderr, own_degrees_of_freedom)
+            tests.append(SeedTest(own_variance_p, own_variance_p, *stderrs_and_degrees_of_freedom))
             continue
         moderated_degrees_of_freedom = prior_degrees_of_freedom + own_degrees_of_freedom
         moderated_variance = (
@@ -83,6 +83,13 @@ def seed_tests(
         ) / moderated_degrees_of_freedom
         moderated_stderr = math.sqrt(moderated_variance * (1 + 1 / baseline_run_count))
         moderated_p = student_p_value(difference / moderated_stderr, moderated_degrees_of_freedom)
-        errors = (moderated_stderr, moderated_degrees_of_freedom, own_stderr, own_degrees_of_freedom)
-        tests.append(SeedTest(moderated_p, own_variance_p / 2, *errors, is_own_variance_one_sided=True))
+        stderrs_and_degrees_of_freedom = (
+            moderated_stderr,
+            moderated_degrees_of_freedom,
+            own_stderr,
+            own_degrees_of_freedom,
+        )
+        tests.append(
+            SeedTest(moderated_p, own_variance_p / 2, *stderrs_and_degrees_of_freedom, is_own_variance_one_sided=True)
+        )
     return tests

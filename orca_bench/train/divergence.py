@@ -73,10 +73,10 @@ def weights_problem(largest_weight: float) -> str | None:
     return None if largest_weight <= _MAX_ABSOLUTE_WEIGHT else f"the largest weight is {largest_weight:.3g}"
 
 
-def divergence_message(report: DivergenceReport, sources: list[dict[str, Any]], checkpoint: str | None) -> str:
+def divergence_message(report: DivergenceReport, record_sources: list[dict[str, Any]], checkpoint: str | None) -> str:
     """One line about a report: the step, why, the batch, and what there is to go back to.
 
-    `sources` are the manifest's `records`; `checkpoint` names the newest good one.
+    `record_sources` are the manifest's `records`; `checkpoint` names the newest good one.
     """
     norm_text = "" if report.grad_norm is None else f"gradient norm {report.grad_norm:.3g}, "
     advice = (
@@ -84,15 +84,15 @@ def divergence_message(report: DivergenceReport, sources: list[dict[str, Any]], 
     )
     return (
         f"diverged at step {report.step}: {report.what} ({norm_text}learning rate {report.lr:.3g}); "
-        f"its batch was {record_locations(report.records, sources)}; {advice}"
+        f"its batch was {record_locations(report.records, record_sources)}; {advice}"
     )
 
 
-def record_locations(record_indices: list[int], sources: list[dict[str, Any]]) -> str:
+def record_locations(record_indices: list[int], record_sources: list[dict[str, Any]]) -> str:
     """Where some records (numbers from 0) came from: by source, with their numbers there from 1."""
     source_texts, first_row = [], 0
     first_indices = sorted(record_indices)[:_MAX_RECORDS_IN_MESSAGE]
-    for source in sources:
+    for source in record_sources:
         record_numbers = [
             str(index - first_row + 1) for index in first_indices if first_row <= index < first_row + source["rows"]
         ]

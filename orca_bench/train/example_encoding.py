@@ -87,9 +87,12 @@ class EncodingReport:
 
 
 def encode_records(
-    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, progress: ReportEncodedCount = lambda done: None
+    records: Sequence[Record],
+    tokenizer: Tokenizer,
+    max_length: int,
+    report_encoded_count: ReportEncodedCount = lambda record_count: None,
 ) -> tuple[EncodedExamples, EncodingReport]:
-    """Encode all records; `progress(n)` is called with the number done so far.
+    """Encode all records; `report_encoded_count(n)` is called with the number done so far.
 
     Records whose response is cut away entirely are left out, and the report has their numbers.
     Raises UserError where none is left, and where the tokenizer has no EOS to train.
@@ -123,7 +126,7 @@ def encode_records(
             prompt_lengths.append(prompt_length)
             record_indices.append(record_index)
         token_id_chunks.append(np.asarray(chunk_token_ids, dtype=np.int32))
-        progress(chunk_start + len(record_chunk))
+        report_encoded_count(chunk_start + len(record_chunk))
     if not example_lengths:
         raise UserError(
             f"all {len(records)} records lose their whole response to the cut at max_length {max_length}",

@@ -37,18 +37,18 @@ def remove_abandoned_locks(folder: Path, observation_s: float = OBSERVATION_S) -
     A lock that a compiler uses is left to torch, which waits for it. On a network's file system the compiler may run on
     another machine and is not seen: if it needs longer than `observation_s`, the operator may be compiled twice.
     """
-    abandoned_since = {lock: time.monotonic() for lock in _locks(folder)}
-    lock_ids = {lock: _lock_id(lock) for lock in abandoned_since}
+    observed_since_s_by_lock = {lock: time.monotonic() for lock in _locks(folder)}
+    id_by_lock = {lock: _lock_id(lock) for lock in observed_since_s_by_lock}
     removed_locks: list[Path] = []
-    while abandoned_since:
-        for lock, since in list(abandoned_since.items()):
-            if _lock_id(lock) != lock_ids[lock] or _is_in_use(lock.parent):
-                del abandoned_since[lock]  # gone, another process's by now, or at work
+    while observed_since_s_by_lock:
+        for lock, since in list(observed_since_s_by_lock.items()):
+            if _lock_id(lock) != id_by_lock[lock] or _is_in_use(lock.parent):
+                del observed_since_s_by_lock[lock]  # gone, another process's by now, or at work
             elif time.monotonic() - since >= observation_s:
                 lock.unlink(missing_ok=True)
                 removed_locks.append(lock)
-                del abandoned_since[lock]
-        if abandoned_since:
+                del observed_since_s_by_lock[lock]
+        if observed_since_s_by_lock:
             time.sleep(_POLL_S)
     return removed_locks
 

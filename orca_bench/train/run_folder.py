@@ -159,7 +159,7 @@ class Run:
         """Write entries into the manifest."""
         write_json(self.manifest_file, self.manifest | manifest_entries)
 
-    def check_records(self) -> None:
+    def check_records_unchanged(self) -> None:
         """Raise UserError where a record file is no longer the one that this run was prepared with.
 
         Files that no longer exist, and hub sets, which have no file, are not checked.
@@ -205,7 +205,7 @@ class Run:
         write_text(self.recipe_file, recipe.to_yaml())
         is_continued = self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
         if is_continued:
-            self.check_records()
+            self.check_records_unchanged()
         return is_continued
 
     def remove_unfinished_files(self) -> None:

@@ -61,7 +61,7 @@ class PreparedRun:
 
 def compute_prepared_run(
     recipe: Recipe,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    report_encoded_records: Callable[[int, int], None] = lambda record_count, total: None,
     encoded_examples_path: Path | None = None,
     known_commit_by_key: Mapping[str, str] | None = None,
     show_message: hub.ShowMessage = lambda line: None,
@@ -69,9 +69,9 @@ def compute_prepared_run(
 ) -> PreparedRun:
     """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
 
-    `progress(done, total)` counts records. `known_commit_by_key` are those of the hub that a run has already
-    (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Where the file
-    `encoded_examples_path` holds the examples of the same texts, tokenizer and cut, they are read from it.
+    `report_encoded_records(record_count, total)` counts records. `known_commit_by_key` are those of the hub that a run has
+    already (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Where the
+    file `encoded_examples_path` holds the examples of the same texts, tokenizer and cut, they are read from it.
 
     Raises UserError for all that is wrong with the recipe's input.
     """
@@ -90,12 +90,14 @@ def compute_prepared_run(
             where=model.tokenizer_source,
             hint="use the model's own tokenizer",
         )
-    _check_window(recipe, model_config)
+    _check_examples_fit_window(recipe, model_config)
     max_length = recipe.data.max_length
     examples_key = encoding.encoding_key(records, tokenizer, max_length)
     examples, encoding_report = (
         encoded_examples_path and encoding.load_encoded_examples(encoded_examples_path, examples_key)
-    ) or encoding.encode_records(records, tokenizer, max_length, lambda done: progress(done, len(records)))
+    ) or encoding.encode_records(
+        records, tokenizer, max_length, lambda record_count: report_encoded_records(record_count, len(records))
+    )
     parameter_count = student_model.count_parameters(model_config)
     memory_per_process = estimate_memory(
         parameter_count,
@@ -121,7 +123,7 @@ def compute_prepared_run(
     )
 
 
-def _check_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
+def _check_examples_fit_window(recipe: Recipe, model_config: PretrainedConfig) -> None:
     """Raise UserError where examples may be longer than the model's context window."""
     context_window_tokens, max_length = architecture.configured_window_tokens(model_config), recipe.data.max_length
     if context_window_tokens is not None and max_length > context_window_tokens:
@@ -139,7 +141,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     this run, or the folder holds a run of another recipe, other records or another tokenizer.
     """
     recipe = prepared.recipe
-    _check_machine(recipe)
+    _check_machine_suits_training(recipe)
     is_continued = run.open_for_training(recipe)
     tokenizer = tokenizers.load_tokenizer(prepared.resolved_recipe.model.tokenizer_source)
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
@@ -167,7 +169,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     return is_continued
 
 
-def _check_machine(recipe: Recipe) -> None:
+def _check_machine_suits_training(recipe: Recipe) -> None:
     """Raise UserError for what DeepSpeed would refuse after it has started: a precision or more processes than GPUs."""
     import torch
 

@@ -78,7 +78,7 @@ def train_recipe(
     if launcher_environment.has_other_processes():
         child_processes.end_with_parent()
     if not fresh and is_recipe_trained(run, recipe):
-        run.check_records()
+        run.check_records_unchanged()
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
     store = launcher_ranks.open_store() if launcher_environment.has_other_processes() else None
@@ -123,9 +123,11 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
         run.check_same_recipe(recipe)
     if not run.is_empty:
         run.lock()
-    with display.encoding_progress() as progress:
+    with display.encoding_progress() as report_encoded_records:
         known_commits = {} if starts_over else run.manifest.get("commits", {})
-        prepared = run_setup.compute_prepared_run(recipe, progress, run.tokens_file, known_commits, display.message)
+        prepared = run_setup.compute_prepared_run(
+            recipe, report_encoded_records, run.tokens_file, known_commits, display.message
+        )
     if starts_over and (renamed_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {renamed_folder}")
     is_continued = run_setup.prepare_run_folder(prepared, run)

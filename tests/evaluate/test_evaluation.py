@@ -268,6 +268,6 @@ def test_real_prompts_and_records_have_sentencepieces_ids(shared, tmp_path):
     for name in ("alpaca", "dolly"):
         examples = list(instructions.read_instructions(shared / "instructions" / name / "train.jsonl.gz"))
         for item in random.Random(0).sample(examples, 400):
-            texts += [prompt.render("S", item.instruction, item.input), item.reference]
+            texts += [prompt.render("S", item.instruction_text, item.input_text), item.reference_answer]
     assert len(texts) > 2000
     assert tokenizers.first_disagreement(truth, plain, texts) is None

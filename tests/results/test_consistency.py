@@ -27,9 +27,9 @@ def test_a_value_that_the_scores_do_not_give_is_found(tmp_path):
     file = random_result(tmp_path, "m", 0.5, tasks=["gsm8k"])
     questions = list(file.questions_by_task["gsm8k"].questions_by_key.values())
     task, covered = TASK_BY_NAME["gsm8k"], set()
-    assert consistency.check_value(file.result, task, questions, covered).matches
+    assert consistency.check_task_value(file.result, task, questions, covered).matches
     assert ("tasks", "gsm8k", "value") in covered
     file.result.tasks["gsm8k"].value += 0.001
-    finding = consistency.check_value(file.result, task, questions, set())
+    finding = consistency.check_task_value(file.result, task, questions, set())
     assert finding.matches is False and "value" in finding.detail
-    assert consistency.check_value(file.result, task, [], set()).matches is False
+    assert consistency.check_task_value(file.result, task, [], set()).matches is False

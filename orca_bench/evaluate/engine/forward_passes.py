@@ -54,7 +54,7 @@ class PlainPasses:
             )
             logprobs = self.log_probabilities(fed_token_ids, first_scored_position - 1)
             greedy_token_ids = logprobs.argmax(dim=-1).tolist()
-            answers = {}
+            answers_by_index = {}
             for sequence_index in group_sequence_indices:
                 sequence = sequences[sequence_index]
                 positions = range(
@@ -64,10 +64,10 @@ class PlainPasses:
                 log_probability = float(logprobs[positions, target_ids].double().sum())
                 if not math.isfinite(log_probability):
                     raise NotFinite(sequence_index, log_probability)
-                answers[sequence_index] = LogLikelihood(
+                answers_by_index[sequence_index] = LogLikelihood(
                     log_probability, [greedy_token_ids[position] for position in positions] == target_ids
                 )
-            yield answers
+            yield answers_by_index
 
     def log_probabilities(
         self, token_ids: list[int], first_position: int = 0, trims_output_head: bool = True

@@ -66,7 +66,7 @@ def check_tree_engine(engine: CheckedEngine, tolerance_nats: float) -> float:
     )  # several batches, so that the cached path is checked too; two slots
     try:
         largest_difference_nats = max(
-            _check_scores(engine, prefix_ids, tail_ids), _check_texts(engine, prefix_ids, tail_ids)
+            _check_tree_scores(engine, prefix_ids, tail_ids), _check_tree_texts(engine, prefix_ids, tail_ids)
         )
     except NotFinite:  # so is the model, or what the tree makes of it
         largest_difference_nats = math.nan
@@ -87,7 +87,7 @@ def check_tree_engine(engine: CheckedEngine, tolerance_nats: float) -> float:
     return largest_difference_nats
 
 
-def _check_scores(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
+def _check_tree_scores(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
     sequences = [ScoredSequence(prefix_ids + ids, len(prefix_ids)) for ids in tail_ids] + [
         ScoredSequence(tail_ids[2], 1)
     ]
@@ -104,7 +104,7 @@ def _check_scores(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[l
     return largest_difference_nats
 
 
-def _check_texts(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
+def _check_tree_texts(engine: CheckedEngine, prefix_ids: list[int], tail_ids: list[list[int]]) -> float:
     """How far the generated tokens are below the likeliest: two that are as likely may change places."""
     prompts = [prefix_ids + ids for ids in tail_ids]
     largest_difference_nats = 0.0

@@ -200,10 +200,10 @@ class StepAttention(AttentionPattern):
         """To which columns of its slot each sequence attends, bool [count, 1, 1, columns]."""
         if (window_tokens, device) not in self._masks_by_window:
             last_column = self._new_columns.to(device)[:, None]
-            columns = torch.arange(self._longest_token_count, device=device)
-            is_visible = columns <= last_column
+            column_indices = torch.arange(self._longest_token_count, device=device)
+            is_visible = column_indices <= last_column
             if window_tokens is not None:
-                is_visible &= columns > last_column - window_tokens
+                is_visible &= column_indices > last_column - window_tokens
             self._masks_by_window[window_tokens, device] = is_visible[:, None, None]
         return self._masks_by_window[window_tokens, device]
 

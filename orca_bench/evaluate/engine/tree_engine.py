@@ -322,10 +322,10 @@ class TreeEngine:
 
 
 def _is_complete_at(
-    indices: Sequence[int], is_complete: IsFinished, position: int, continuation_ids: list[int]
+    prompt_indices: Sequence[int], is_complete: IsFinished, position: int, continuation_ids: list[int]
 ) -> bool:
     """`is_complete` for the prompt whose number stands at `position`."""
-    return is_complete(indices[position], continuation_ids)
+    return is_complete(prompt_indices[position], continuation_ids)
 
 
 def load_engine(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, Tokenizer]:
