@@ -1,0 +1,116 @@
+"""The metadata of a GGUF file in, the configuration of transformers' LLaMA out; or the name of what it cannot express.
+
+Sources: llama.cpp's convert_hf_to_gguf.py (what it writes for LlamaForCausalLM) and gguf/constants.py (names of the keys).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_file import GgufFile
+
+ARCHITECTURE = "llama"
+#: The tensor that has llama.cpp's factors of the frequencies of Llama 3, [head size / 2].
+ROPE_FACTORS = "rope_freqs.weight"
+# Llama 3's own values (its config.json): the scaled frequencies are known in the file, not what they were computed from.
+_LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+_MAX_FACTOR_ERROR = 1e-3  # relative, of a frequency; the factors stand in float32
+
+
+def configuration(file: GgufFile) -> dict[str, Any]:
+    """config.json of the model, without its dtype. Raises UserError for another architecture and for what a LLaMA lacks."""
+    architecture = file.get("general.architecture", str)
+    if architecture != ARCHITECTURE:
+        raise UserError(
+            f"a GGUF file of architecture {architecture}; only {ARCHITECTURE} can be read",
+            where=file.path,
+            hint="the model's own folder (config.json, safetensors) can be used instead",
+        )
+    if file.get("llama.expert_count", int, 0):
+        raise UserError(
+            f"a mixture of {file.get('llama.expert_count', int)} experts; only dense models can be read",
+            where=file.path,
+            hint="the model's own folder (config.json, safetensors) can be used instead",
+        )
+    hidden_size = file.get("llama.embedding_length", int)
+    head_count = file.get("llama.attention.head_count", int)
+    head_size = file.get("llama.attention.key_length", int, hidden_size // head_count)
+    _check_head_size(file, head_size)
+    vocabulary_size = file.get("llama.vocab_size", int, len(file.get("tokenizer.ggml.tokens", list)))
+    special_ids = {
+        f"{name}_token_id": file.get(f"tokenizer.ggml.{key}_token_id", int, None)
+        for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
+    }
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "attention_bias": "blk.0.attn_q.bias" in file.tensors,
+        "attention_dropout": 0.0,
+        **special_ids,
+        "head_dim": head_size,
+        "hidden_act": "silu",
+        "hidden_size": hidden_size,
+        "initializer_range": 0.02,
+        "intermediate_size": file.get("llama.feed_forward_length", int),
+        "max_position_embeddings": file.get("llama.context_length", int),
+        "mlp_bias": "blk.0.ffn_gate.bias" in file.tensors,
+        "num_attention_heads": head_count,
+        "num_hidden_layers": file.get("llama.block_count", int),
+        "num_key_value_heads": file.get("llama.attention.head_count_kv", int, head_count),
+        "rms_norm_eps": file.decimal("llama.attention.layer_norm_rms_epsilon"),
+        "rope_parameters": _rope_parameters(file, head_size),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "use_cache": True,
+        "vocab_size": vocabulary_size,
+    }
+
+
+def _check_head_size(file: GgufFile, head_size: int) -> None:
+    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
+        size = file.get(key, int, head_size)
+        if size != head_size:
+            raise UserError(f"{key} is {size} and a head has {head_size} numbers: no LLaMA", where=file.path)
+
+
+def _rope_parameters(file: GgufFile, head_size: int) -> dict[str, Any]:
+    """The rotary embedding: base, and the scaling that makes a longer context window."""
+    parameters: dict[str, Any] = {"rope_theta": file.decimal("llama.rope.freq_base", 10000.0)}
+    scaling_type = file.get("llama.rope.scaling.type", str, "none")
+    # The key of files from before 2023-10, which know linear scaling only.
+    factor = file.decimal("llama.rope.scaling.factor", file.decimal("llama.rope.scale_linear", 1.0))
+    if ROPE_FACTORS in file.tensors:
+        return parameters | _llama3_parameters(file, parameters["rope_theta"], head_size)
+    if factor == 1.0 and scaling_type in ("none", "linear"):
+        return parameters | {"rope_type": "default"}
+    if scaling_type == "linear":
+        return parameters | {"rope_type": "linear", "factor": factor}
+    if scaling_type == "yarn":
+        original_window = file.get("llama.rope.scaling.original_context_length", int)
+        return parameters | {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": original_window,
+        }
+    raise UserError(f"rope scaling of type {scaling_type!r} cannot be read", where=file.path)
+
+
+def _llama3_parameters(file: GgufFile, rope_theta: float, head_size: int) -> dict[str, Any]:
+    """The parameters of Llama 3's scaling that give the file's factors of the frequencies.
+
+    Raises UserError where none of Llama 3's do.
+    """
+    import numpy as np
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    file_factors = file.tensors[ROPE_FACTORS].dequantize().astype(np.float64)
+    candidate = {"rope_type": "llama3", "factor": float(file_factors.max()), **_LLAMA3_ROPE}
+    rope_parameters = {"rope_theta": rope_theta, **candidate}
+    config = LlamaConfig(head_dim=head_size, rope_parameters=rope_parameters, max_position_embeddings=131072)
+    frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    unscaled_frequencies = rope_theta ** -(np.arange(0, head_size, 2) / head_size)
+    factors = unscaled_frequencies / frequencies.double().numpy()
+    if factors.shape != file_factors.shape or np.abs(factors / file_factors - 1).max() > _MAX_FACTOR_ERROR:
+        raise UserError(f"{ROPE_FACTORS} has factors that are not Llama 3's", where=file.path)
+    return candidate

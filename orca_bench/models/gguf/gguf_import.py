@@ -1,0 +1,119 @@
+"""A GGUF file in, a plain Hugging Face model folder out: weights dequantised, tokenizer rebuilt, chat template copied.
+
+`import_gguf` writes a folder where the user says; `folder_of` has one in the user's cache, so that a `.gguf` can stand wherever a
+model folder can. The price of the cache: two or four bytes a weight on the disk, once for each file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orca_bench.errors import UserError
+from orca_bench.files import make_folder, replacing_folder, write_json
+from orca_bench.models.gguf.gguf_configuration import configuration
+from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
+from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
+from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, write_weights
+
+#: What a folder that was imported says of the file it comes from; in orca_bench.json.
+ORIGIN_FILE = "orca_bench.json"
+_FORMAT_VERSION = 1  # of the folders in the cache: raised when the same file gives another folder
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class GgufModel:
+    """What is known of a GGUF file before its weights are read."""
+
+    file: GgufFile
+    configuration: dict[str, Any]
+    dtype: str
+
+    @property
+    def weight_count(self) -> int:
+        """How many weights the model has."""
+        return sum(self.file.types().values())
+
+    def describe(self) -> dict[str, Any]:
+        """The entry `gguf` of orca_bench.json: file name, bytes, weights by type, bits a weight, licence."""
+        return {
+            "file": self.file.path.name,
+            "bytes": sum(path.stat().st_size for path in self.file.shard_paths),
+            "weights_by_type": self.file.types(),
+            "bits_per_weight": round(self.file.bits_per_weight(), 4),
+            "license": self.file.metadata.get("general.license"),
+        }
+
+
+def read_gguf(path: Path, dtype: str = "auto") -> GgufModel:
+    """Read and check a file without its weights' numbers. `dtype` auto: the smallest that holds them exactly.
+
+    Raises UserError for what is no GGUF file of a dense LLaMA, or is damaged.
+    """
+    if dtype not in ("auto", *_DTYPES):
+        raise UserError(f"{dtype!r} is no dtype", where="--dtype", hint=f"auto, {', '.join(_DTYPES)}")
+    file = GgufFile(path)
+    config = configuration(file)
+    token_count = len(file.get("tokenizer.ggml.tokens", list))
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is not None and token_count > embedding.shape[0]:
+        raise UserError(
+            f"the vocabulary has {token_count} tokens and the embedding {embedding.shape[0]} rows", where=path
+        )
+    if embedding is not None:
+        config["vocab_size"] = embedding.shape[0]
+    check_tensors(file, config)
+    return GgufModel(file, config, exact_dtype(file) if dtype == "auto" else dtype)
+
+
+def import_gguf(model: GgufModel, folder: Path) -> None:
+    """Write the model to a folder, which appears when it is whole. Raises UserError where the disk is full or not writable."""
+    with replacing_folder(folder) as temporary_folder:
+        write_tokenizer(model.file, temporary_folder)  # first: it may refuse, and costs little
+        write_weights(model.file, model.configuration, model.dtype, temporary_folder)
+        special_ids = {key: model.configuration[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        config = {key: value for key, value in model.configuration.items() if value is not None}
+        write_json(temporary_folder / "config.json", config | {"dtype": model.dtype})
+        generation_config = {key: id_ for key, id_ in special_ids.items() if id_ is not None}
+        write_json(temporary_folder / "generation_config.json", generation_config)
+        write_json(temporary_folder / ORIGIN_FILE, {"gguf": model.describe()})
+
+
+def folder_of(path: Path, message: Callable[[str], None] = lambda line: None) -> Path:
+    """The folder in the user's cache with what is in a GGUF file; written at its first use, of which `message` is told.
+
+    The folder belongs to the file's path, size and time of change.
+    """
+    folder = cache_folder() / _cache_key(path) / model_stem(path)
+    if not (folder / ORIGIN_FILE).is_file():
+        model = read_gguf(path)
+        message(f"{path.name}: {model.weight_count:,} weights are written as {model.dtype} to {folder}, once")
+        make_folder(folder.parent)
+        import_gguf(model, folder)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where imported files are kept: $ORCA_BENCH_CACHE/gguf, else orca-bench/gguf in the user's cache folder."""
+    if own_cache := os.environ.get("ORCA_BENCH_CACHE"):
+        return Path(own_cache) / "gguf"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orca-bench" / "gguf"
+
+
+def model_stem(path: Path) -> str:
+    """The name of a file's model: its own name without `.gguf` and without the number of its shard."""
+    name = path.name.removesuffix(SUFFIX)
+    return name.rsplit("-", 3)[0] if len(shard_paths(path)) > 1 else name
+
+
+def _cache_key(path: Path) -> str:
+    facts = [_FORMAT_VERSION]
+    for shard_path in shard_paths(path):
+        status = shard_path.stat()
+        facts += [str(shard_path.resolve()), status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
