@@ -1,4 +1,4 @@
-"""A model folder or hub id in, a transformers model and its tokenizer out, or an error that says what the folder lacks."""
+"""A model folder, hub id or GGUF file in, a transformers model and its tokenizer out; or an error that says what is missing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from orca_bench import hub, launcher_environment, library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.models import architecture, weights
+from orca_bench.models.gguf import gguf_import
+from orca_bench.models.gguf.gguf_file import is_gguf
 from orca_bench.prompt import TURN_HEADERS
 from orca_bench.tokenizers import Tokenizer
 
@@ -58,14 +60,25 @@ def locate_model(
         )
     if Path(path_or_hub_id).exists():
         if revision is not None:
+<<<<<<< HEAD
             raise UserError(
                 f"'{path_or_hub_id}' is here, and only models of the hub have revisions", where=revision_option
             )
+        if is_gguf(path_or_hub_id):
+            return ModelSource(path_or_hub_id, str(gguf_import.folder_of(Path(path_or_hub_id), show_message)))
         return ModelSource(path_or_hub_id, path_or_hub_id)
     hub.check_hub_id(path_or_hub_id, "model folder")
     commit = hub.resolve_commit(path_or_hub_id, revision)
     show_message(f"fetching {commit} from the hub, as far as it is not in the cache")
     return ModelSource(path_or_hub_id, str(hub.fetch_model(commit, with_weights)), commit)
+=======
+            raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
+        return ModelSource(name, str(gguf_import.folder_of(Path(name), message)) if is_gguf(name) else name)
+    hub.check_hub_id(name, "model folder")
+    commit = hub.resolve_commit(name, revision)
+    message(f"fetching {commit} from the hub, as far as it is not in the cache")
+    return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
+>>>>>>> 5c7627b (wip)
 
 
 def check_model_folder(folder_text: str) -> list[str]:

@@ -5,10 +5,14 @@ Sources: llama.cpp's convert_hf_to_gguf.py (what it writes for LlamaForCausalLM)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_file import GgufFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ARCHITECTURE = "llama"
 #: The tensor that has llama.cpp's factors of the frequencies of Llama 3, [head size / 2].
@@ -101,16 +105,22 @@ def _llama3_parameters(file: GgufFile, rope_theta: float, head_size: int) -> dic
     Raises UserError where none of Llama 3's do.
     """
     import numpy as np
-    from transformers import LlamaConfig
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     file_factors = file.tensors[ROPE_FACTORS].dequantize().astype(np.float64)
     candidate = {"rope_type": "llama3", "factor": float(file_factors.max()), **_LLAMA3_ROPE}
-    rope_parameters = {"rope_theta": rope_theta, **candidate}
-    config = LlamaConfig(head_dim=head_size, rope_parameters=rope_parameters, max_position_embeddings=131072)
-    frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
-    unscaled_frequencies = rope_theta ** -(np.arange(0, head_size, 2) / head_size)
-    factors = unscaled_frequencies / frequencies.double().numpy()
+    factors = llama3_rope_factors({"rope_theta": rope_theta, **candidate}, head_size)
     if factors.shape != file_factors.shape or np.abs(factors / file_factors - 1).max() > _MAX_FACTOR_ERROR:
         raise UserError(f"{ROPE_FACTORS} has factors that are not Llama 3's", where=file.path)
     return candidate
+
+
+def llama3_rope_factors(rope_parameters: dict[str, Any], head_size: int) -> NDArray[np.float64]:
+    """By what Llama 3's scaling divides each frequency of the rotary embedding, [head size / 2]."""
+    import numpy as np
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    config = LlamaConfig(head_dim=head_size, rope_parameters=dict(rope_parameters), max_position_embeddings=131072)
+    frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    unscaled_frequencies = rope_parameters["rope_theta"] ** -(np.arange(0, head_size, 2) / head_size)
+    return unscaled_frequencies / frequencies.double().numpy()

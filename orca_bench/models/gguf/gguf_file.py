@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orca_bench.errors import UserError
-from orca_bench.files import lfs_hint, reading
+from orca_bench.files import catch_read_errors, lfs_pointer_hint
 
 if TYPE_CHECKING:
     import gguf
@@ -158,11 +158,11 @@ def _open(path: Path) -> gguf.GGUFReader:
         raise UserError(
             "a GGUF file needs the package gguf", where=path, hint="install it: pip install 'orca-bench[gguf]'"
         ) from None
-    with reading(path):
+    with catch_read_errors(path):
         with path.open("rb") as stream:
             head = stream.read(8)
         if head[:4] != _MAGIC:
-            raise UserError("not a GGUF file", where=path, hint=lfs_hint(path))
+            raise UserError("not a GGUF file", where=path, hint=lfs_pointer_hint(path))
         version, swapped_version = int.from_bytes(head[4:], "little"), int.from_bytes(head[4:], "big")
         if not 0 < version < 2**16 and 0 < swapped_version < 2**16:
             raise UserError(

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_folder, replacing_folder, write_json
+from orca_bench.files import make_writable_folder, open_folder_replacement, write_json
 from orca_bench.models.gguf.gguf_configuration import configuration
 from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
 from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
 from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, write_weights
 
-#: What a folder that was imported says of the file it comes from; in orca_bench.json.
-ORIGIN_FILE = "orca_bench.json"
+#: What the folder says of the file that it comes from.
+ORIGIN_FILE = "gguf.json"
 _FORMAT_VERSION = 1  # of the folders in the cache: raised when the same file gives another folder
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -40,7 +40,7 @@ class GgufModel:
         return sum(self.file.types().values())
 
     def describe(self) -> dict[str, Any]:
-        """The entry `gguf` of orca_bench.json: file name, bytes, weights by type, bits a weight, licence."""
+        """What gguf.json says of the file: name, bytes, weights by type, bits a weight, licence."""
         return {
             "file": self.file.path.name,
             "bytes": sum(path.stat().st_size for path in self.file.shard_paths),
@@ -73,7 +73,7 @@ def read_gguf(path: Path, dtype: str = "auto") -> GgufModel:
 
 def import_gguf(model: GgufModel, folder: Path) -> None:
     """Write the model to a folder, which appears when it is whole. Raises UserError where the disk is full or not writable."""
-    with replacing_folder(folder) as temporary_folder:
+    with open_folder_replacement(folder) as temporary_folder:
         write_tokenizer(model.file, temporary_folder)  # first: it may refuse, and costs little
         write_weights(model.file, model.configuration, model.dtype, temporary_folder)
         special_ids = {key: model.configuration[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -81,7 +81,7 @@ def import_gguf(model: GgufModel, folder: Path) -> None:
         write_json(temporary_folder / "config.json", config | {"dtype": model.dtype})
         generation_config = {key: id_ for key, id_ in special_ids.items() if id_ is not None}
         write_json(temporary_folder / "generation_config.json", generation_config)
-        write_json(temporary_folder / ORIGIN_FILE, {"gguf": model.describe()})
+        write_json(temporary_folder / ORIGIN_FILE, model.describe())
 
 
 def folder_of(path: Path, message: Callable[[str], None] = lambda line: None) -> Path:
@@ -93,7 +93,7 @@ def folder_of(path: Path, message: Callable[[str], None] = lambda line: None) ->
     if not (folder / ORIGIN_FILE).is_file():
         model = read_gguf(path)
         message(f"{path.name}: {model.weight_count:,} weights are written as {model.dtype} to {folder}, once")
-        make_folder(folder.parent)
+        make_writable_folder(folder.parent)
         import_gguf(model, folder)
     return folder
 

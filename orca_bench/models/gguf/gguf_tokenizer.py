@@ -13,16 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import write_json, write_text
+from orca_bench.files import read_json, write_json, write_text
 from orca_bench.models.gguf.gguf_file import GgufFile
-from orca_bench.tokenizers.sentencepiece_file import BPE, SENTENCEPIECE_FILE
+from orca_bench.tokenizers.probes import probe_texts
+from orca_bench.tokenizers.sentencepiece_file import BPE, SENTENCEPIECE_FILE, SentencePieceTokenizer, model_proto
 from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG, TOKENIZER_JSON
+from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers.pre_tokenizers import PreTokenizer
 
 # Values of tokenizer.ggml.token_type (gguf/constants.py, TokenType); SentencePiece's own are the same.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+_PROBE_COUNT = 1000  # texts that tell one way of splitting from another
 
 _CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
@@ -76,7 +81,8 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
         _byte_level_tokenizer(file, tokens, types).save(str(folder / TOKENIZER_JSON))
     else:
         raise UserError(
-            f"a tokenizer of kind {kind!r}; llama (SentencePiece) and gpt2 (byte-level BPE) can be read", where=file.path
+            f"a tokenizer of kind {kind!r}; llama (SentencePiece) and gpt2 (byte-level BPE) can be read",
+            where=file.path,
         )
     _write_settings(file, tokens, types, folder)
 
@@ -112,7 +118,10 @@ def _write_sentencepiece(file: GgufFile, tokens: list[str], types: list[int], mo
         proto.pieces.add(piece=token, score=score, type=UNKNOWN if id_ == ids.get("unk") else type_)
     trainer = proto.trainer_spec
     trainer.model_type, trainer.vocab_size, trainer.byte_fallback = BPE, len(tokens), BYTE in types
-    trainer.unk_id, trainer.bos_id = ids.get("unk", types.index(UNKNOWN) if UNKNOWN in types else -1), ids.get("bos", -1)
+    trainer.unk_id, trainer.bos_id = (
+        ids.get("unk", types.index(UNKNOWN) if UNKNOWN in types else -1),
+        ids.get("bos", -1),
+    )
     trainer.eos_id, trainer.pad_id = ids.get("eos", -1), ids.get("pad", -1)
     for name in ("unk", "bos", "eos", "pad"):
         if (id_ := getattr(trainer, f"{name}_id")) >= 0:
@@ -127,7 +136,7 @@ def _write_sentencepiece(file: GgufFile, tokens: list[str], types: list[int], mo
 
 def _byte_level_tokenizer(file: GgufFile, tokens: list[str], types: list[int]) -> FastTokenizer:
     """The byte-level BPE of the file's tokens and merges."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
     splitting = _splitting(file)
     vocabulary = {token: id_ for id_, token in enumerate(tokens)}
@@ -140,10 +149,7 @@ def _byte_level_tokenizer(file: GgufFile, tokens: list[str], types: list[int]) -
             raise UserError(f"the merge {merge!r:.60} is not one of two tokens to a third", where=file.path)
         merges.append((left, right))
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splitting.ignores_merges))
-    splits = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in splitting.expressions]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    tokenizer.pre_tokenizer = _pre_tokenizer(splitting)
     tokenizer.decoder = decoders.ByteLevel()
     added_tokens = [
         AddedToken(token, special=type_ == CONTROL, normalized=False)
@@ -160,6 +166,13 @@ def _byte_level_tokenizer(file: GgufFile, tokens: list[str], types: list[int]) -
             single=[bos, "$A"], pair=[bos, "$A", bos, "$B:1"], special_tokens=[(bos, bos_id)]
         )
     return tokenizer
+
+
+def _pre_tokenizer(splitting: _Splitting) -> PreTokenizer:
+    from tokenizers import Regex, pre_tokenizers
+
+    splits = [pre_tokenizers.Split(Regex(expression), "isolated") for expression in splitting.expressions]
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _splitting(file: GgufFile) -> _Splitting:
@@ -198,9 +211,112 @@ def _write_settings(file: GgufFile, tokens: list[str], types: list[int], folder:
             **settings,
             "clean_up_tokenization_spaces": False,
             "model_max_length": file.get("llama.context_length", int),
-            "tokenizer_class": "LlamaTokenizer" if (folder / SENTENCEPIECE_FILE).is_file() else "PreTrainedTokenizerFast",
+            "tokenizer_class": "LlamaTokenizer"
+            if (folder / SENTENCEPIECE_FILE).is_file()
+            else "PreTrainedTokenizerFast",
         },
     )
     template = file.get("tokenizer.chat_template", str, None)
     if template:
         write_text(folder / "chat_template.jinja", template)
+
+
+def vocabulary_metadata(
+    tokenizer: Tokenizer, folder: Path, vocabulary_size: int
+) -> dict[str, str | int | bool | list[Any]]:
+    """The metadata of a GGUF file for a folder's tokenizer: keys of `tokenizer.`, as `write_tokenizer` reads them.
+
+    Raises UserError for a tokenizer that GGUF cannot express.
+    """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        metadata = _sentencepiece_metadata(tokenizer, vocabulary_size)
+    else:
+        metadata = _byte_level_metadata(folder, vocabulary_size)
+    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unknown": tokenizer.unk_id, "padding": tokenizer.pad_id}
+    metadata |= {f"tokenizer.ggml.{name}_token_id": id_ for name, id_ in ids.items() if id_ is not None}
+    metadata |= {"tokenizer.ggml.add_bos_token": tokenizer.adds_bos, "tokenizer.ggml.add_eos_token": False}
+    template_file = folder / "chat_template.jinja"
+    if template_file.is_file():
+        metadata["tokenizer.chat_template"] = template_file.read_text(encoding="utf-8")
+    return metadata
+
+
+def _sentencepiece_metadata(tokenizer: SentencePieceTokenizer, vocabulary_size: int) -> dict[str, Any]:
+    proto = model_proto(tokenizer.source)
+    if proto.trainer_spec.model_type != BPE:
+        raise UserError(
+            "a SentencePiece model of another kind than BPE cannot be written as GGUF", where=tokenizer.source
+        )
+    tokens = [piece.piece for piece in proto.pieces]
+    scores = [piece.score for piece in proto.pieces]
+    types = [int(piece.type) for piece in proto.pieces]
+    for id_ in range(len(tokens), vocabulary_size):
+        spelling = tokenizer.spelling(id_)
+        tokens.append(spelling if spelling is not None else f"[PAD{id_}]")
+        types.append(UNUSED if spelling is None else USER_DEFINED if tokenizer.has_text(id_) else CONTROL)
+        scores.append(-1000.0)
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": scores,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.add_space_prefix": bool(proto.normalizer_spec.add_dummy_prefix),
+        "tokenizer.ggml.remove_extra_whitespaces": bool(proto.normalizer_spec.remove_extra_whitespaces),
+    }
+
+
+def _byte_level_metadata(folder: Path, vocabulary_size: int) -> dict[str, Any]:
+    """Tokens and merges of a folder's tokenizer.json, and llama.cpp's name for how it splits text."""
+    from tokenizers import Tokenizer as FastTokenizer
+
+    tokenizer_file = folder / TOKENIZER_JSON
+    description = read_json(tokenizer_file)
+    if description["model"]["type"] != "BPE" or description.get("normalizer"):
+        raise UserError("only a byte-level BPE without a normalizer can be written as GGUF", where=tokenizer_file)
+    fast_tokenizer = FastTokenizer.from_file(str(tokenizer_file))
+    vocabulary = fast_tokenizer.get_vocab(with_added_tokens=True)
+    token_by_id = {id_: token for token, id_ in vocabulary.items()}
+    added_tokens = {token["id"]: token for token in description["added_tokens"]}
+    tokens, types = [], []
+    for id_ in range(max(vocabulary_size, len(token_by_id))):
+        tokens.append(token_by_id.get(id_, f"[PAD{id_}]"))
+        added_token = added_tokens.get(id_)
+        is_special = added_token is not None and added_token["special"]
+        types.append(
+            UNUSED
+            if id_ not in token_by_id
+            else NORMAL
+            if added_token is None
+            else CONTROL
+            if is_special
+            else USER_DEFINED
+        )
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in description["model"]["merges"]]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": _splitting_name(
+            fast_tokenizer, bool(description["model"].get("ignore_merges")), tokenizer_file
+        ),
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.merges": merges,
+    }
+
+
+def _splitting_name(fast_tokenizer: FastTokenizer, ignores_merges: bool, tokenizer_file: Path) -> str:
+    """llama.cpp's name for how a tokenizer splits text: of the known ones, the one that splits adversarial texts alike."""
+    texts = probe_texts(_PROBE_COUNT, seed=4)
+    pieces = [fast_tokenizer.pre_tokenizer.pre_tokenize_str(text) for text in texts]
+    for names, splitting in _SPLITTINGS_BY_NAMES.items():
+        pre_tokenizer = _pre_tokenizer(splitting)
+        same_pieces = all(
+            pre_tokenizer.pre_tokenize_str(text) == expected for text, expected in zip(texts, pieces, strict=True)
+        )
+        if same_pieces:
+            matching_names = [name for name in names if _SPLITTINGS[name].ignores_merges == ignores_merges]
+            if matching_names:
+                return matching_names[0]
+    raise UserError(
+        "this tokenizer splits text in a way that has no name in GGUF, as far as is known here", where=tokenizer_file
+    )

@@ -48,7 +48,7 @@ def exact_dtype(file: GgufFile) -> str:
 
 def check_tensors(file: GgufFile, configuration: dict[str, Any]) -> None:
     """Raise UserError, naming the tensor, for one that is missing, unknown, of another shape or type than the LLaMA's."""
-    shapes = _expected_shapes(configuration)
+    shapes = expected_shapes(configuration)
     for tensor in file.tensors.values():
         if tensor.name == ROPE_FACTORS:
             continue
@@ -66,7 +66,7 @@ def check_tensors(file: GgufFile, configuration: dict[str, Any]) -> None:
         raise UserError(f"{len(missing_names)} tensors are missing, the first is {missing_names[0]}", where=file.path)
 
 
-def _expected_shapes(configuration: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def expected_shapes(configuration: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shape [outputs, inputs] of each tensor by its name in the file."""
     hidden, inner = configuration["hidden_size"], configuration["intermediate_size"]
     queries = configuration["num_attention_heads"] * configuration["head_dim"]

@@ -1,0 +1,70 @@
+"""`orca-bench import`: a GGUF file in, a Hugging Face model folder out, compared with llama.cpp where the user wants it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orca_bench.cli import options
+from orca_bench.errors import UserError
+
+
+@click.command("import")
+@click.argument("gguf_file", metavar="FILE.gguf", type=options.PATH)
+@click.option(
+    "--to", "folder", type=options.PATH, metavar="DIR", help="The folder to write.  [default: FILE, without .gguf]"
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="Type of the written weights. auto: the smallest that holds the file's weights exactly (float16 and bfloat16 for "
+    "files of it, float32 for quantised ones).",
+)
+@click.option(
+    "--verify",
+    "verifies",
+    is_flag=True,
+    help="Compare the folder with llama.cpp running the file: token ids of texts, and next-token probabilities. Needs the "
+    "package xllamacpp; some minutes.",
+)
+def import_command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) -> None:
+    """Write a model folder with what is in a GGUF file of a LLaMA, llama.cpp's format.
+
+    The weights are dequantised exactly, the rows of the query and key matrices are put back into transformers' order, and the
+    tokenizer (SentencePiece or byte-level BPE) and chat template are rebuilt. A model in shards is read whole.
+
+    No import is needed to use a file: `--model FILE.gguf` and the recipe key `model.base` take one as it is, and keep the folder
+    in the cache ($ORCA_BENCH_CACHE, or orca-bench/ in the user's cache folder).
+
+    \b
+      orca-bench import model.Q4_K_M.gguf --to models/mine
+      orca-bench import model.Q4_K_M.gguf --to models/mine --verify
+      orca-bench eval --model model.Q4_K_M.gguf --protocol leaderboard
+    """
+    from orca_bench.cli.console import counting
+    from orca_bench.models.gguf import gguf_import, gguf_verification
+
+    if not gguf_file.is_file():
+        raise UserError("no such file", where=gguf_file)
+    if verifies:
+        gguf_verification.check_installed()  # before minutes of work
+    model = gguf_import.read_gguf(gguf_file, dtype)
+    folder = folder or gguf_file.with_name(gguf_import.model_stem(gguf_file))
+    if folder.exists():
+        raise UserError("exists already", where=folder, hint="name another folder with --to, or remove it")
+    gguf_import.import_gguf(model, folder)
+    types = ", ".join(f"{name} {count / model.weight_count:.1%}" for name, count in model.file.types().items())
+    click.echo(
+        f"imported: {folder} ({model.weight_count:,} weights, written as {model.dtype}; in the file "
+        f"{model.file.bits_per_weight():.2f} bits a weight: {types})"
+    )
+    if not verifies:
+        return
+    with counting("positions") as progress:
+        report = gguf_verification.verify(gguf_file, folder, progress=progress)
+    click.echo(str(report))
+    if not report.is_equal:
+        raise SystemExit(1)

@@ -1,0 +1,210 @@
+"""A GGUF file and the folder that was imported from it in; out: how far llama.cpp, running the file, differs from the folder.
+
+Token ids of adversarial texts are compared, and the probabilities of all next tokens at positions of real texts. llama.cpp is
+the package xllamacpp, an extra of orca-bench; its keys and values are kept in float32, as here (its default is float16). The
+price: half a second a position, because llama.cpp lists the whole vocabulary for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca_bench import tokenizers
+from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_file import GgufFile
+from orca_bench.prompt import render
+from orca_bench.system_messages import SYSTEM_MESSAGES
+from orca_bench.tokenizers.probes import probe_texts
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_POSITION_COUNT = 300
+DEFAULT_TEXT_COUNT = 2000
+#: Largest mean divergence, nats, that is no fault: of a float32 file, whose computation is the same but for its order; and of
+#: other files, for which llama.cpp rounds activations to 8 or 16 bits.
+MAX_FLOAT32_KL = 1e-6
+MAX_ROUNDED_KL = 5e-3
+#: Two first tokens whose log-probabilities are closer, nats, may change places.
+TIE_NATS = 1e-3
+_CONTEXT_TOKENS = 1024
+_MAX_TEXT_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """What the comparison found: divergence of llama.cpp's next-token distribution from the folder's, nats; differing ids."""
+
+    position_count: int
+    mean_kl: float
+    largest_kl: float
+    same_first_token_count: int
+    first_tokens_that_differ_clearly: int
+    text_count: int
+    texts_with_other_ids: tuple[str, ...] = field(default=())
+    is_float32: bool = False
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the folder is the file's model, as far as llama.cpp's own rounding lets one see."""
+        limit = MAX_FLOAT32_KL if self.is_float32 else MAX_ROUNDED_KL
+        first_tokens_agree = not (self.is_float32 and self.first_tokens_that_differ_clearly)
+        return self.mean_kl <= limit and first_tokens_agree and not self.texts_with_other_ids
+
+    def __str__(self) -> str:
+        limit = MAX_FLOAT32_KL if self.is_float32 else MAX_ROUNDED_KL
+        verdict = "verified" if self.is_equal else "NOT the same model"
+        lines = [
+            f"{verdict}: beside llama.cpp, {self.position_count} positions: mean KL "
+            f"{self.mean_kl:.1e} nats (limit {limit:.0e}), largest {self.largest_kl:.1e}; same first token "
+            f"{self.same_first_token_count} times; token ids of {self.text_count - len(self.texts_with_other_ids)} of "
+            f"{self.text_count} texts are the same"
+        ]
+        lines += [f"  other ids: {text!r:.100}" for text in self.texts_with_other_ids[:3]]
+        return "\n".join(lines)
+
+
+def check_installed() -> None:
+    """Raise UserError where xllamacpp is not installed."""
+    try:
+        import xllamacpp  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "comparing with llama.cpp needs the package xllamacpp",
+            hint="install it: pip install 'orca-bench[llamacpp]'",
+        ) from None
+
+
+def verify(
+    gguf_path: Path,
+    folder: Path,
+    position_count: int = DEFAULT_POSITION_COUNT,
+    tokenizer_texts: Sequence[str] = (),
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> VerificationReport:
+    """Compare a folder with llama.cpp running the file it comes from.
+
+    `tokenizer_texts` are encoded by both besides the adversarial ones; `progress` is told (positions done, all positions).
+    """
+    file = GgufFile(gguf_path)
+    is_float32 = set(file.types()) == {"F32"}
+    tokenizer = tokenizers.load(folder)
+    model = _load_float32(folder)
+    texts = [*probe_texts(DEFAULT_TEXT_COUNT, seed=3), *tokenizer_texts]
+    divergences: list[float] = []
+    same_first_token_count = clear_difference_count = 0
+    with _served(gguf_path) as post:
+        differing_texts = []
+        for text in texts:
+            request = {"content": text, "add_special": False, "parse_special": False}
+            if post("/tokenize", request)["tokens"] != tokenizer.encode(text):
+                differing_texts.append(text)
+        for token_ids in _contexts(tokenizer, position_count):
+            log_probabilities = _next_token_log_probabilities(model, token_ids)
+            for position in range(len(token_ids)):
+                if len(divergences) == position_count:
+                    break
+                llamacpp = _llamacpp_log_probabilities(post, token_ids[: position + 1], log_probabilities.shape[1])
+                ours = log_probabilities[position]
+                divergences.append(float((ours.exp() * (ours - llamacpp)).sum()))
+                first, llamacpp_first = int(ours.argmax()), int(llamacpp.argmax())
+                same_first_token_count += first == llamacpp_first
+                clear_difference_count += float(ours[first] - ours[llamacpp_first]) > TIE_NATS
+                progress(len(divergences), position_count)
+    return VerificationReport(
+        len(divergences),
+        sum(divergences) / len(divergences),
+        max(divergences),
+        same_first_token_count,
+        clear_difference_count,
+        len(texts),
+        tuple(differing_texts),
+        is_float32,
+    )
+
+
+def _contexts(tokenizer: tokenizers.Tokenizer, position_count: int) -> Iterator[list[int]]:
+    """Token ids of texts until their positions suffice: the Orca paper's system messages, each in the prompt."""
+    messages = [message for message in SYSTEM_MESSAGES.values() if message]
+    yielded_count = 0
+    while yielded_count < position_count:
+        for index, message in enumerate(messages):
+            instruction = messages[(index + 1 + yielded_count) % len(messages)]
+            token_ids = [*tokenizer.prefix, *tokenizer.encode(render(message, instruction))][:_MAX_TEXT_TOKENS]
+            yield token_ids
+            yielded_count += len(token_ids)
+
+
+def _load_float32(folder: Path) -> torch.nn.Module:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
+    """Log-probabilities [length, vocabulary] of the token after each of `token_ids`, in float64."""
+    import torch
+
+    with torch.no_grad():
+        logits = model(torch.tensor([token_ids])).logits[0]
+    return logits.double().log_softmax(-1)
+
+
+def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_size: int) -> torch.Tensor:
+    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them."""
+    import torch
+
+    request = {
+        "prompt": token_ids,
+        "n_predict": 1,
+        "n_probs": vocabulary_size,
+        "temperature": 0,
+        "cache_prompt": True,
+    }
+    entries = post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
+    log_probabilities = torch.full((vocabulary_size,), float("-inf"), dtype=torch.float64)
+    ids = torch.tensor([entry["id"] for entry in entries])
+    log_probabilities[ids] = torch.tensor([entry["logprob"] for entry in entries], dtype=torch.float64)
+    # Its softmax is in float32, and its JSON has the lowest float32 for a probability of zero.
+    return log_probabilities.clamp(min=-1e4).log_softmax(-1)
+
+
+_Post = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def _served(gguf_path: Path) -> Iterator[_Post]:
+    """llama.cpp's server with the file, in this process; yields a function that posts JSON to one of its addresses."""
+    check_installed()
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(gguf_path)
+    parameters.n_parallel, parameters.n_ctx = 1, _CONTEXT_TOKENS
+    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    parameters.verbosity = -1
+    try:
+        server = xllamacpp.Server(parameters)  # ends when the last name of it goes
+    except RuntimeError as error:
+        raise UserError(f"llama.cpp cannot load the file ({error})", where=gguf_path) from error
+
+    address = server.listening_address
+
+    def post(path: str, content: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            address + path, json.dumps(content).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as response:
+            return json.load(response)
+
+    try:
+        yield post
+    finally:
+        del server
