@@ -60,7 +60,6 @@ def locate_model(
         )
     if Path(path_or_hub_id).exists():
         if revision is not None:
-<<<<<<< HEAD
             raise UserError(
                 f"'{path_or_hub_id}' is here, and only models of the hub have revisions", where=revision_option
             )
@@ -71,14 +70,6 @@ def locate_model(
     commit = hub.resolve_commit(path_or_hub_id, revision)
     show_message(f"fetching {commit} from the hub, as far as it is not in the cache")
     return ModelSource(path_or_hub_id, str(hub.fetch_model(commit, with_weights)), commit)
-=======
-            raise UserError(f"'{name}' is here, and only models of the hub have revisions", where=option)
-        return ModelSource(name, str(gguf_import.folder_of(Path(name), message)) if is_gguf(name) else name)
-    hub.check_hub_id(name, "model folder")
-    commit = hub.resolve_commit(name, revision)
-    message(f"fetching {commit} from the hub, as far as it is not in the cache")
-    return ModelSource(name, str(hub.fetch_model(commit, with_weights)), commit)
->>>>>>> 5c7627b (wip)
 
 
 def check_model_folder(folder_text: str) -> list[str]:
