@@ -41,7 +41,7 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
 
     if type_name not in FILE_TYPES:
         raise UserError(f"{type_name!r} is no type of GGUF", where="--gguf", hint=", ".join(FILE_TYPES))
-    model_folder.check(str(folder))
+    model_folder.check_model_folder(str(folder))
     config = _llama_configuration(folder)
     temporary_path = gguf_path.with_name(f".{gguf_path.name}.tmp")
     try:
@@ -50,7 +50,9 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
             _add_configuration(writer, config, folder)
             writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type_name]])
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            for key, value in vocabulary_metadata(tokenizers.load(folder), folder, config["vocab_size"]).items():
+            for key, value in vocabulary_metadata(
+                tokenizers.load_tokenizer(folder), folder, config["vocab_size"]
+            ).items():
                 writer.add_array(key, value) if isinstance(value, list) else _add_scalar(writer, key, value)
             for name, numbers, quantization in _tensors(folder, config, type_name):
                 writer.add_tensor(name, numbers, raw_dtype=quantization)
@@ -65,7 +67,7 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
 
 def _llama_configuration(folder: Path) -> dict[str, Any]:
     """The folder's configuration as gguf_configuration.py builds it; raises UserError where it is no LLaMA's."""
-    config = architecture.config_of(folder)
+    config = architecture.load_config(folder)
     if config.model_type != "llama":
         raise UserError(f"a {config.model_type} model; only LLaMAs can be written as GGUF", where=folder)
     values = config.to_dict()

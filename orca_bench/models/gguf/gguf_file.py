@@ -26,7 +26,7 @@ SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
-_Value = TypeVar("_Value", str, int, float, bool, list)
+_Value = TypeVar("_Value", str, int, float, bool, "list[Any]")
 _REQUIRED: Any = object()
 
 

@@ -112,7 +112,7 @@ def model_stem(path: Path) -> str:
 
 
 def _cache_key(path: Path) -> str:
-    facts = [_FORMAT_VERSION]
+    facts: list[str | int] = [_FORMAT_VERSION]
     for shard_path in shard_paths(path):
         status = shard_path.stat()
         facts += [str(shard_path.resolve()), status.st_size, status.st_mtime_ns]

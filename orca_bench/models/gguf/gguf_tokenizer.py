@@ -16,8 +16,8 @@ from orca_bench.errors import UserError
 from orca_bench.files import read_json, write_json, write_text
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.tokenizers.probes import probe_texts
-from orca_bench.tokenizers.sentencepiece_file import BPE, SENTENCEPIECE_FILE, SentencePieceTokenizer, model_proto
-from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG, TOKENIZER_JSON
+from orca_bench.tokenizers.sentencepiece_file import BPE_MODEL, SENTENCEPIECE_FILE, SentencePieceTokenizer, model_proto
+from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG_FILE, TOKENIZER_JSON_FILE
 from orca_bench.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
     if kind == "llama":
         _write_sentencepiece(file, tokens, types, folder / SENTENCEPIECE_FILE)
     elif kind == "gpt2":
-        _byte_level_tokenizer(file, tokens, types).save(str(folder / TOKENIZER_JSON))
+        _byte_level_tokenizer(file, tokens, types).save(str(folder / TOKENIZER_JSON_FILE))
     else:
         raise UserError(
             f"a tokenizer of kind {kind!r}; llama (SentencePiece) and gpt2 (byte-level BPE) can be read",
@@ -117,7 +117,7 @@ def _write_sentencepiece(file: GgufFile, tokens: list[str], types: list[int], mo
     for id_, (token, score, type_) in enumerate(zip(tokens, scores, types, strict=True)):
         proto.pieces.add(piece=token, score=score, type=UNKNOWN if id_ == ids.get("unk") else type_)
     trainer = proto.trainer_spec
-    trainer.model_type, trainer.vocab_size, trainer.byte_fallback = BPE, len(tokens), BYTE in types
+    trainer.model_type, trainer.vocab_size, trainer.byte_fallback = BPE_MODEL, len(tokens), BYTE in types
     trainer.unk_id, trainer.bos_id = (
         ids.get("unk", types.index(UNKNOWN) if UNKNOWN in types else -1),
         ids.get("bos", -1),
@@ -198,7 +198,7 @@ def _write_settings(file: GgufFile, tokens: list[str], types: list[int], folder:
     settings: dict[str, Any] = {f"{name}_token": tokens[id_] for name, id_ in ids.items()}
     settings["bos_token"] = settings.get("bos_token")  # null says that there is none
     write_json(
-        folder / TOKENIZER_CONFIG,
+        folder / TOKENIZER_CONFIG_FILE,
         {
             "add_bos_token": adds_bos(file),
             "add_eos_token": False,
@@ -243,7 +243,7 @@ def vocabulary_metadata(
 
 def _sentencepiece_metadata(tokenizer: SentencePieceTokenizer, vocabulary_size: int) -> dict[str, Any]:
     proto = model_proto(tokenizer.source)
-    if proto.trainer_spec.model_type != BPE:
+    if proto.trainer_spec.model_type != BPE_MODEL:
         raise UserError(
             "a SentencePiece model of another kind than BPE cannot be written as GGUF", where=tokenizer.source
         )
@@ -270,7 +270,7 @@ def _byte_level_metadata(folder: Path, vocabulary_size: int) -> dict[str, Any]:
     """Tokens and merges of a folder's tokenizer.json, and llama.cpp's name for how it splits text."""
     from tokenizers import Tokenizer as FastTokenizer
 
-    tokenizer_file = folder / TOKENIZER_JSON
+    tokenizer_file = folder / TOKENIZER_JSON_FILE
     description = read_json(tokenizer_file)
     if description["model"]["type"] != "BPE" or description.get("normalizer"):
         raise UserError("only a byte-level BPE without a normalizer can be written as GGUF", where=tokenizer_file)

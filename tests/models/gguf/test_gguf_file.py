@@ -1,0 +1,94 @@
+"""What is no whole GGUF model is named, before anything is written."""
+
+import gguf
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_file import GgufFile, is_gguf
+from orca_bench.models.gguf.gguf_import import read_gguf
+
+
+def test_a_file_of_something_else_is_no_gguf(tmp_path):
+    (tmp_path / "x.gguf").write_bytes(b"PK\x03\x04 something else")
+    with pytest.raises(UserError, match="not a GGUF file"):
+        GgufFile(tmp_path / "x.gguf")
+    (tmp_path / "pointer.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(UserError, match="not a GGUF file") as caught:
+        GgufFile(tmp_path / "pointer.gguf")
+    assert "lfs" in str(caught.value).lower()
+
+
+def test_a_file_is_known_by_its_first_bytes_whatever_its_name(tmp_path, gguf_files):
+    (tmp_path / "blob").write_bytes(gguf_files["mini"].read_bytes())
+    assert is_gguf(tmp_path / "blob") and not is_gguf(tmp_path) and not is_gguf(tmp_path / "absent.gguf")
+    assert read_gguf(tmp_path / "blob").weight_count == read_gguf(gguf_files["mini"]).weight_count
+
+
+@pytest.mark.parametrize("kept_share", [0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_named(tmp_path, gguf_files, kept_share):
+    content = gguf_files["mini"].read_bytes()
+    (tmp_path / "short.gguf").write_bytes(content[: int(len(content) * kept_share)])
+    with pytest.raises(UserError, match="truncated|not a GGUF"):
+        read_gguf(tmp_path / "short.gguf")
+
+
+def test_flipped_bytes_of_the_header_never_end_in_a_traceback(tmp_path, gguf_files):
+    content = bytearray(gguf_files["byte_level"].read_bytes())
+    for position in [*range(4, 600, 7), *range(600, 20_000, 997)]:
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        (tmp_path / "damaged.gguf").write_bytes(damaged)
+        try:
+            read_gguf(tmp_path / "damaged.gguf")
+        except UserError:
+            pass
+
+
+def test_a_big_endian_file_is_named(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "big.gguf", "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="big-endian"):
+        GgufFile(tmp_path / "big.gguf")
+
+
+def test_another_architecture_is_named(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "q.gguf", "qwen2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="architecture qwen2; only llama"):
+        read_gguf(tmp_path / "q.gguf")
+
+
+def copy(source, target, **writer_options):
+    """The same model, written with other options."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, "llama", **writer_options)
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF.") and key != "general.architecture":
+            value = field.contents()
+            writer.add_array(key, value) if isinstance(value, list) else writer.add_key_value(
+                key, value, field.types[0]
+            )
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_model_in_shards_is_read_whole_or_the_missing_one_is_named(tmp_path, gguf_files):
+    copy(gguf_files["mini"], tmp_path / "m.gguf", split_max_tensors=8)
+    shards = sorted(tmp_path.glob("m-*.gguf"))
+    assert len(shards) > 2
+    whole = GgufFile(gguf_files["mini"])
+    assert set(GgufFile(shards[1]).tensors) == set(whole.tensors)
+    assert read_gguf(shards[-1]).configuration == read_gguf(gguf_files["mini"]).configuration
+    shards[2].rename(tmp_path / "elsewhere.gguf")
+    with pytest.raises(UserError, match=f"1 of {len(shards)} shards are missing: {shards[2].name}"):
+        GgufFile(shards[0])
+    with pytest.raises(UserError, match=f"one of {len(shards)} shards"):
+        GgufFile(tmp_path / "elsewhere.gguf")

@@ -1,0 +1,48 @@
+"""llama.cpp itself runs the file: the folder has its token ids and its probabilities, and planted faults are seen."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+pytest.importorskip("xllamacpp")
+
+from orca_bench.models.gguf import gguf_import  # noqa: E402
+from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
+from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
+
+
+@pytest.mark.parametrize("kind", ["mini", "sentencepiece", "no_prefix", "byte_level"])
+def test_a_float32_file_is_computed_alike(gguf_files, tmp_path, kind):
+    gguf_import.import_gguf(gguf_import.read_gguf(gguf_files[kind]), tmp_path / "model")
+    report = verify(gguf_files[kind], tmp_path / "model", position_count=40)
+    assert report.is_equal and report.largest_kl < 1e-6, str(report)
+
+
+@pytest.mark.parametrize("fault", ["permuted", "rope base", "lost token"])
+def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
+    folder = tmp_path / "model"
+    gguf_import.import_gguf(gguf_import.read_gguf(gguf_files["byte_level"]), folder)
+    if fault == "permuted":
+        state = load_file(folder / "model.safetensors")
+        name = "model.layers.1.self_attn.q_proj.weight"
+        state[name] = state[name].new_tensor(permute(state[name].numpy(), 4))
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    elif fault == "rope base":
+        config = json.loads((folder / "config.json").read_text())
+        config["rope_parameters"]["rope_theta"] *= 2
+        (folder / "config.json").write_text(json.dumps(config))
+    else:
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-50]
+        tokenizer["model"]["ignore_merges"] = False
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    report = verify(gguf_files["byte_level"], folder, position_count=40)
+    assert not report.is_equal and "NOT the same model" in str(report)
+
+
+def test_import_verifies_when_asked(command, gguf_files):
+    process = command("import", gguf_files["mini"], "--to", "model", "--verify")
+    assert process.returncode == 0 and "verified: beside llama.cpp" in process.stdout, process.stderr
+    shutil.rmtree(command.folder / "model")
