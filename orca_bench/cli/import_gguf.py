@@ -30,7 +30,7 @@ from orca_bench.errors import UserError
     help="Compare the folder with llama.cpp running the file: token ids of texts, and next-token probabilities. Needs the "
     "package xllamacpp; some minutes.",
 )
-def import_command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) -> None:
+def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) -> None:
     """Write a model folder with what is in a GGUF file of a LLaMA, llama.cpp's format.
 
     The weights are dequantised exactly, the rows of the query and key matrices are put back into transformers' order, and the

@@ -8,7 +8,7 @@ mean is in the modules beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,14 +75,9 @@ class GgufFile:
         self.metadata: dict[str, Any] = {}
         self.tensors: dict[str, StoredTensor] = {}
         for shard_path in self.shard_paths:
-            reader = _open(shard_path)
-            for key, field in reader.fields.items():
-                self.metadata.setdefault(key, field.contents())
-            for tensor in reader.tensors:
-                shape = tuple(int(size) for size in reversed(tensor.shape))
-                self.tensors[tensor.name] = StoredTensor(
-                    tensor.name, shape, tensor.tensor_type.name, int(tensor.n_bytes), tensor
-                )
+            metadata, tensors = _read(shard_path)
+            self.metadata = metadata | self.metadata
+            self.tensors |= {tensor.name: tensor for tensor in tensors}
         shard_count = self.metadata.get("split.count", 1)
         if shard_count not in (0, len(self.shard_paths)):
             raise UserError(
@@ -151,7 +146,8 @@ def shard_paths(path: Path) -> list[Path]:
     return paths
 
 
-def _open(path: Path) -> gguf.GGUFReader:
+def _read(path: Path) -> tuple[dict[str, Any], list[StoredTensor]]:
+    """The metadata and the tensors of one file, of which only the headers are read."""
     try:
         import gguf
     except ImportError:
@@ -159,28 +155,42 @@ def _open(path: Path) -> gguf.GGUFReader:
             "a GGUF file needs the package gguf", where=path, hint="install it: pip install 'orca-bench[gguf]'"
         ) from None
     with catch_read_errors(path):
-        with path.open("rb") as stream:
-            head = stream.read(8)
-        if head[:4] != _MAGIC:
-            raise UserError("not a GGUF file", where=path, hint=lfs_pointer_hint(path))
-        version, swapped_version = int.from_bytes(head[4:], "little"), int.from_bytes(head[4:], "big")
-        if not 0 < version < 2**16 and 0 < swapped_version < 2**16:
-            raise UserError(
-                "a big-endian GGUF file",
-                where=path,
-                hint="llama.cpp's gguf-convert-endian makes a little-endian one of it",
-            )
-        if version not in (2, 3):
-            raise UserError(f"GGUF of version {version}; versions 2 and 3 can be read", where=path)
+        _check_head(path)
         try:
-            return gguf.GGUFReader(path)
-        except UserError:
-            raise
+            reader = gguf.GGUFReader(path)
+            metadata = {key: field.contents() for key, field in reader.fields.items()}
+            tensors = [
+                StoredTensor(
+                    tensor.name,
+                    tuple(int(size) for size in reversed(tensor.shape)),
+                    tensor.tensor_type.name,
+                    int(tensor.n_bytes),
+                    tensor,
+                )
+                for tensor in reader.tensors
+            ]
         except Exception as error:  # the reader trusts the file: a short or damaged one fails wherever it ends
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise UserError(
                 f"a GGUF file that is truncated or damaged ({detail:.120})", where=path, hint="fetch it again"
             ) from None
+    return metadata, tensors
+
+
+def _check_head(path: Path) -> None:
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    if head[:4] != _MAGIC:
+        raise UserError("not a GGUF file", where=path, hint=lfs_pointer_hint(path))
+    version, swapped_version = int.from_bytes(head[4:], "little"), int.from_bytes(head[4:], "big")
+    if not 0 < version < 2**16 and 0 < swapped_version < 2**16:
+        raise UserError(
+            "a big-endian GGUF file",
+            where=path,
+            hint="llama.cpp's gguf-convert-endian makes a little-endian one of it",
+        )
+    if version not in (2, 3):
+        raise UserError(f"GGUF of version {version}; versions 2 and 3 can be read", where=path)
 
 
 def _product(sizes: Sequence[int]) -> int:
@@ -188,8 +198,3 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         product *= size
     return product
-
-
-def tensors_in_order(file: GgufFile) -> Iterator[StoredTensor]:
-    """The tensors as they lie in the file."""
-    yield from file.tensors.values()

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 from orca_bench.errors import UserError
 from orca_bench.files import read_json, write_json, write_text
 from orca_bench.models.gguf.gguf_file import GgufFile
+from orca_bench.prompt import chat_template
+from orca_bench.tokenizers.conversion import SPECIAL_TOKEN_ESCAPE
+from orca_bench.tokenizers.export import export_tokenizer
+from orca_bench.tokenizers.loading import load_tokenizer
 from orca_bench.tokenizers.probes import probe_texts
 from orca_bench.tokenizers.sentencepiece_file import BPE_MODEL, SENTENCEPIECE_FILE, SentencePieceTokenizer, model_proto
 from orca_bench.tokenizers.special_tokens import TOKENIZER_CONFIG_FILE, TOKENIZER_JSON_FILE
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 # Values of tokenizer.ggml.token_type (gguf/constants.py, TokenType); SentencePiece's own are the same.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
+#: What an exported student's tokenizer.json has where special tokens must be found in text (tokenizers/conversion.py).
+_ESCAPE_NORMALIZER = {"type": "Replace", "pattern": {"String": SPECIAL_TOKEN_ESCAPE}, "content": ""}
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 _PROBE_COUNT = 1000  # texts that tell one way of splitting from another
 
 _CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -85,6 +92,12 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
             where=file.path,
         )
     _write_settings(file, tokens, types, folder)
+    if kind == "llama":
+        # The same tokenizer as tokenizer.json, for plain transformers; with it comes the Orca prompt's template.
+        export_tokenizer(load_tokenizer(folder), folder, file.get("llama.context_length", int))
+        (folder / CHAT_TEMPLATE_FILE).unlink(missing_ok=True)
+    if template := file.get("tokenizer.chat_template", str, None):
+        write_text(folder / CHAT_TEMPLATE_FILE, template)
 
 
 def adds_bos(file: GgufFile) -> bool:
@@ -193,7 +206,7 @@ def _splitting(file: GgufFile) -> _Splitting:
 
 
 def _write_settings(file: GgufFile, tokens: list[str], types: list[int], folder: Path) -> None:
-    """tokenizer_config.json, and chat_template.jinja where the file has a template."""
+    """Write tokenizer_config.json."""
     ids = _special_ids(file, len(tokens))
     settings: dict[str, Any] = {f"{name}_token": tokens[id_] for name, id_ in ids.items()}
     settings["bos_token"] = settings.get("bos_token")  # null says that there is none
@@ -216,9 +229,6 @@ def _write_settings(file: GgufFile, tokens: list[str], types: list[int], folder:
             else "PreTrainedTokenizerFast",
         },
     )
-    template = file.get("tokenizer.chat_template", str, None)
-    if template:
-        write_text(folder / "chat_template.jinja", template)
 
 
 def vocabulary_metadata(
@@ -235,9 +245,12 @@ def vocabulary_metadata(
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unknown": tokenizer.unk_id, "padding": tokenizer.pad_id}
     metadata |= {f"tokenizer.ggml.{name}_token_id": id_ for name, id_ in ids.items() if id_ is not None}
     metadata |= {"tokenizer.ggml.add_bos_token": tokenizer.adds_bos, "tokenizer.ggml.add_eos_token": False}
-    template_file = folder / "chat_template.jinja"
+    template_file = folder / CHAT_TEMPLATE_FILE
     if template_file.is_file():
-        metadata["tokenizer.chat_template"] = template_file.read_text(encoding="utf-8")
+        template = template_file.read_text(encoding="utf-8")
+        # An exported student's template may need a normalizer that takes its escapes away; GGUF has none.
+        has_escapes = SPECIAL_TOKEN_ESCAPE in template
+        metadata["tokenizer.chat_template"] = chat_template(tokenizer.bos_id is not None) if has_escapes else template
     return metadata
 
 
@@ -272,7 +285,7 @@ def _byte_level_metadata(folder: Path, vocabulary_size: int) -> dict[str, Any]:
 
     tokenizer_file = folder / TOKENIZER_JSON_FILE
     description = read_json(tokenizer_file)
-    if description["model"]["type"] != "BPE" or description.get("normalizer"):
+    if description["model"]["type"] != "BPE" or description.get("normalizer") not in (None, _ESCAPE_NORMALIZER):
         raise UserError("only a byte-level BPE without a normalizer can be written as GGUF", where=tokenizer_file)
     fast_tokenizer = FastTokenizer.from_file(str(tokenizer_file))
     vocabulary = fast_tokenizer.get_vocab(with_added_tokens=True)

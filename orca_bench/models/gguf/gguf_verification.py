@@ -9,6 +9,7 @@ price: half a second a position, because llama.cpp lists the whole vocabulary fo
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_file import GgufFile
-from orca_bench.prompt import render
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.tokenizers.probes import probe_texts
 
@@ -96,6 +96,7 @@ def verify(
     file = GgufFile(gguf_path)
     is_float32 = set(file.types()) == {"F32"}
     tokenizer = tokenizers.load_tokenizer(folder)
+    letter_id = tokenizer.encode("a")[-1]
     model = _load_float32(folder)
     texts = [*probe_texts(DEFAULT_TEXT_COUNT, seed=3), *tokenizer_texts]
     divergences: list[float] = []
@@ -111,7 +112,9 @@ def verify(
             for position in range(len(token_ids)):
                 if len(divergences) == position_count:
                     break
-                llamacpp = _llamacpp_log_probabilities(post, token_ids[: position + 1], log_probabilities.shape[1])
+                llamacpp = _llamacpp_log_probabilities(
+                    post, token_ids[: position + 1], log_probabilities.shape[1], letter_id
+                )
                 ours = log_probabilities[position]
                 divergences.append(float((ours.exp() * (ours - llamacpp)).sum()))
                 first, llamacpp_first = int(ours.argmax()), int(llamacpp.argmax())
@@ -131,15 +134,16 @@ def verify(
 
 
 def _contexts(tokenizer: tokenizers.Tokenizer, position_count: int) -> Iterator[list[int]]:
-    """Token ids of texts until their positions suffice: the Orca paper's system messages, each in the prompt."""
-    messages = [message for message in SYSTEM_MESSAGES.values() if message]
+    """Token ids of texts until their positions suffice: the Orca paper's system messages, in turns from each of them on."""
+    system_texts = [text for text in SYSTEM_MESSAGES.values() if text]
     yielded_count = 0
-    while yielded_count < position_count:
-        for index, message in enumerate(messages):
-            instruction = messages[(index + 1 + yielded_count) % len(messages)]
-            token_ids = [*tokenizer.prefix, *tokenizer.encode(render(message, instruction))][:_MAX_TEXT_TOKENS]
-            yield token_ids
-            yielded_count += len(token_ids)
+    for first_index in itertools.count():
+        turn = [system_texts[(first_index + index) % len(system_texts)] for index in range(len(system_texts))]
+        token_ids = [*tokenizer.prefix, *tokenizer.encode(" ".join(turn))][:_MAX_TEXT_TOKENS]
+        yield token_ids
+        yielded_count += len(token_ids)
+        if yielded_count >= position_count:
+            return
 
 
 def _load_float32(folder: Path) -> torch.nn.Module:
@@ -158,8 +162,8 @@ def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) 
     return logits.double().log_softmax(-1)
 
 
-def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_size: int) -> torch.Tensor:
-    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them."""
+def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_size: int, taken_id: int) -> torch.Tensor:
+    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them; it takes the token `taken_id`."""
     import torch
 
     request = {
@@ -168,6 +172,8 @@ def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_si
         "n_probs": vocabulary_size,
         "temperature": 0,
         "cache_prompt": True,
+        # It lists none where it takes EOS or part of a character, and those that it lists are before the bias.
+        "logit_bias": [[taken_id, 1e9]],
     }
     entries = post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
     log_probabilities = torch.full((vocabulary_size,), float("-inf"), dtype=torch.float64)

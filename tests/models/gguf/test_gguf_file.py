@@ -1,5 +1,7 @@
 """What is no whole GGUF model is named, before anything is written."""
 
+import contextlib
+
 import gguf
 import pytest
 
@@ -33,15 +35,13 @@ def test_a_truncated_file_is_named(tmp_path, gguf_files, kept_share):
 
 
 def test_flipped_bytes_of_the_header_never_end_in_a_traceback(tmp_path, gguf_files):
-    content = bytearray(gguf_files["byte_level"].read_bytes())
+    content = bytearray(gguf_files["llama-bpe"].read_bytes())
     for position in [*range(4, 600, 7), *range(600, 20_000, 997)]:
         damaged = bytearray(content)
         damaged[position] ^= 0xFF
         (tmp_path / "damaged.gguf").write_bytes(damaged)
-        try:
+        with contextlib.suppress(UserError):
             read_gguf(tmp_path / "damaged.gguf")
-        except UserError:
-            pass
 
 
 def test_a_big_endian_file_is_named(tmp_path):

@@ -5,18 +5,18 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_model
 from safetensors.torch import load_file, save_file
+from tiny_llamas import make_model
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models import model_folder
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_export import export_gguf
-from orca_bench.models.model_names import name_of_model
+from orca_bench.models.model_names import model_name_of
 from orca_bench.tokenizers import probe_texts
 
-KINDS = ("mini", "sentencepiece", "symbols", "no_prefix", "byte_level")
+KINDS = ("mini", "llama", "symbols", "no_prefix", "llama-bpe", "qwen2", "gpt-2", "smollm")
 
 
 def imported(gguf_file, folder, dtype="auto"):
@@ -68,10 +68,10 @@ def test_half_precision_comes_back_as_it_was(llamas, tmp_path, dtype):
 def test_transformers_computes_the_same_logits(llamas, gguf_files, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    folder = imported(gguf_files["byte_level"], tmp_path / "back")
+    folder = imported(gguf_files["llama-bpe"], tmp_path / "back")
     logits = [
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)(torch.arange(3, 40)[None]).logits
-        for path in (llamas["byte_level"], folder)
+        for path in (llamas["llama-bpe"], folder)
     ]
     assert torch.equal(*logits)
 
@@ -119,17 +119,17 @@ def test_a_file_stands_where_a_folder_can_and_is_imported_once(gguf_files, tmp_p
     messages: list[str] = []
     sources = [model_folder.locate_model(str(gguf_files["mini"]), show_message=messages.append) for _ in range(2)]
     assert sources[0] == sources[1] and len(messages) == 1 and str(tmp_path / "cache") in messages[0]
-    assert name_of_model(sources[0].folder) == "mini" and sources[0].path_or_hub_id == str(gguf_files["mini"])
+    assert model_name_of(sources[0].folder) == "mini" and sources[0].name == str(gguf_files["mini"])
 
 
 def test_another_file_of_the_same_name_is_imported_anew(llamas, gguf_files, tmp_path, monkeypatch):
     monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "model.gguf"
     folders = []
-    for kind in ("mini", "byte_level"):
+    for kind in ("mini", "llama-bpe"):
         shutil.copy(gguf_files[kind], file)
         folders.append(gguf_import.folder_of(file))
-    assert same_weights(folders[0], llamas["mini"]) and same_weights(folders[1], llamas["byte_level"])
+    assert same_weights(folders[0], llamas["mini"]) and same_weights(folders[1], llamas["llama-bpe"])
 
 
 def test_an_evaluation_of_a_file_has_the_scores_of_its_folder(command, llamas, gguf_files, mini):

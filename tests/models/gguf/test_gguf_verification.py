@@ -13,7 +13,7 @@ from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
 
 
-@pytest.mark.parametrize("kind", ["mini", "sentencepiece", "no_prefix", "byte_level"])
+@pytest.mark.parametrize("kind", ["mini", "llama", "symbols", "no_prefix", "llama-bpe", "qwen2", "gpt-2", "smollm"])
 def test_a_float32_file_is_computed_alike(gguf_files, tmp_path, kind):
     gguf_import.import_gguf(gguf_import.read_gguf(gguf_files[kind]), tmp_path / "model")
     report = verify(gguf_files[kind], tmp_path / "model", position_count=40)
@@ -23,7 +23,7 @@ def test_a_float32_file_is_computed_alike(gguf_files, tmp_path, kind):
 @pytest.mark.parametrize("fault", ["permuted", "rope base", "lost token"])
 def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
     folder = tmp_path / "model"
-    gguf_import.import_gguf(gguf_import.read_gguf(gguf_files["byte_level"]), folder)
+    gguf_import.import_gguf(gguf_import.read_gguf(gguf_files["llama-bpe"]), folder)
     if fault == "permuted":
         state = load_file(folder / "model.safetensors")
         name = "model.layers.1.self_attn.q_proj.weight"
@@ -38,7 +38,7 @@ def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
         tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:-50]
         tokenizer["model"]["ignore_merges"] = False
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    report = verify(gguf_files["byte_level"], folder, position_count=40)
+    report = verify(gguf_files["llama-bpe"], folder, position_count=40)
     assert not report.is_equal and "NOT the same model" in str(report)
 
 
