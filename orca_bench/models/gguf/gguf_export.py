@@ -6,6 +6,7 @@ in Python; float32 is exact. Vectors (norms) stay in float32, as llama.cpp wants
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
 from orca_bench.models import architecture, model_folder
 from orca_bench.models.gguf.gguf_configuration import ARCHITECTURE, ROPE_FACTORS
+from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 from orca_bench.models.gguf.gguf_tokenizer import vocabulary_metadata
 from orca_bench.models.gguf.gguf_weights import expected_shapes, permute, state_name
 
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"} | {
     name: f"MOSTLY_{name.upper()}" for name in ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 }
+#: Largest error of a matrix that a type's rounding makes, relative to the matrix's norm (4 bits: 0.08 was seen).
+_MAX_RELATIVE_ERRORS = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8_0": 0.02} | dict.fromkeys(("q5_0", "q5_1"), 0.1)
+_MAX_RELATIVE_ERRORS |= dict.fromkeys(("q4_0", "q4_1"), 0.2)
+_SPECIAL_ID_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")  # the tokenizer's own count
+_PROBE_COUNT = 1000  # texts
 #: The type of a matrix whose rows are no whole number of a type's blocks, as llama.cpp's own tool falls back.
 _FALLBACK_TYPE = "F16"
 
@@ -60,9 +67,42 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
             writer.close()
+            check_exported_file(folder, config, temporary_path, type_name)
             temporary_path.replace(gguf_path)
     finally:
         temporary_path.unlink(missing_ok=True)
+
+
+def check_exported_file(folder: Path, config: dict[str, Any], gguf_path: Path, type_name: str) -> None:
+    """Read a file back and compare it with the folder: configuration, every matrix, and token ids of adversarial texts.
+
+    Raises UserError that names the first difference; of a matrix, one beyond what its type rounds.
+    """
+    model = read_gguf(gguf_path, "float32")
+    for key, value in model.configuration.items():
+        if key in config and key not in _SPECIAL_ID_KEYS and value != config[key]:
+            raise UserError(f"{key} is {config[key]} in the folder and {value} in the file", where=gguf_path)
+    state = _state(folder)
+    with tempfile.TemporaryDirectory(dir=gguf_path.parent) as temporary_name:
+        back_folder = Path(temporary_name) / "model"
+        import_gguf(model, back_folder)
+        back_state = _state(back_folder)
+        for name, back_tensor in back_state.items():
+            error = float(
+                (back_tensor.float() - state[name].float()).norm() / state[name].float().norm().clamp(min=1e-30)
+            )
+            if error > _MAX_RELATIVE_ERRORS[type_name]:
+                raise UserError(f"{name} differs from the folder's by {error:.2g} of its norm", where=gguf_path)
+        tokenizer, back_tokenizer = tokenizers.load_tokenizer(folder), tokenizers.load_tokenizer(back_folder)
+        spellings = [tokenizer.spelling(id_) or "" for id_ in range(tokenizer.vocab_size)]
+        texts = [*tokenizers.probe_texts(_PROBE_COUNT, seed=6), *spellings]
+        ids_by_tokenizer = (tokenizer.encode_batch(texts), back_tokenizer.encode_batch(texts))
+        for text, ids, back_ids in zip(texts, *ids_by_tokenizer, strict=True):
+            if ids != back_ids:
+                raise UserError(
+                    f"{text!r:.80} has other token ids in the file: this tokenizer cannot be written as GGUF",
+                    where=folder,
+                )
 
 
 def _llama_configuration(folder: Path) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_a_file_stands_where_a_folder_can_and_is_imported_once(gguf_files, tmp_p
     messages: list[str] = []
     sources = [model_folder.locate_model(str(gguf_files["mini"]), show_message=messages.append) for _ in range(2)]
     assert sources[0] == sources[1] and len(messages) == 1 and str(tmp_path / "cache") in messages[0]
-    assert model_name_of(sources[0].folder) == "mini" and sources[0].name == str(gguf_files["mini"])
+    assert model_name_of(sources[0].local_path) == "mini" and sources[0].path_or_hub_id == str(gguf_files["mini"])
 
 
 def test_another_file_of_the_same_name_is_imported_anew(llamas, gguf_files, tmp_path, monkeypatch):

@@ -1,0 +1,49 @@
+"""`orca-bench export`: a model folder in, a GGUF file for llama.cpp out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orca_bench.cli import options
+from orca_bench.cli.result_words import select_model
+from orca_bench.errors import UserError
+
+
+@click.command("export")
+@click.argument("model", required=False)
+@click.option(
+    "--gguf",
+    "type_name",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]),
+    default="q8_0",
+    show_default=True,
+    help="Type of the matrices in the file; norms are always float32.",
+)
+@click.option("--out", type=options.PATH, metavar="FILE", help="The file to write.  [default: MODEL-TYPE.gguf]")
+@options.runs
+def command(model: str | None, type_name: str, out: Path | None, runs: Path) -> None:
+    """Write MODEL, a folder of a LLaMA, as a GGUF file, which llama.cpp and the programs built on it run.
+
+    The file has the weights, the tokenizer and the chat template. It is read back and compared with the folder
+    (configuration, every matrix, token ids of adversarial texts) before it gets its name. q8_0 has 8.5 bits a weight, q4_0 4.5.
+    MODEL may be a run's name; the default is the newest finished run's model.
+
+    \b
+      orca-bench export runs/mini/model --gguf f16 --out mini.gguf
+      orca-bench export mini --gguf q4_0
+    """
+    from orca_bench.cli.console import progress_message
+    from orca_bench.models.gguf.gguf_export import export_gguf
+    from orca_bench.models.model_folder import locate_model
+    from orca_bench.models.model_names import model_name_of, results_folder_name
+
+    source = locate_model(select_model(model, runs), None, progress_message)
+    out = out or Path(f"{results_folder_name(model_name_of(source.local_path, source.commit))}-{type_name}.gguf")
+    if out.exists():
+        raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
+    export_gguf(Path(source.local_path), out, type_name)
+    click.echo(
+        f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {type_name}); read back, it is {source.path_or_hub_id}'s model"
+    )
