@@ -26,7 +26,8 @@ LONGEST = (
     "evaluate/servers/test_completions_client.py",
     "cli/test_commands.py",
     "evaluate/answers/test_resume.py",
-    "report/test_html_page.py",
+    "report/page/test_page_command.py",
+    "report/page/test_questions.py",
     "report/test_gate.py",
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import select_results
+
+_MOST_NAMED_MODELS = 3  # from so many on the title says how many there are
 
 
 @click.command("page")
@@ -37,10 +39,9 @@ def command(
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.files import make_writable_folder
     from orca_bench.report import html_page
-    from orca_bench.report.pictures import draw_pictures
-    from orca_bench.report.reported_scores import read_reported_scores
+    from orca_bench.report.reported_scores import find_reported_scores
 
-    reported_scores = read_reported_scores(reported)
+    reported_scores = find_reported_scores(reported)
     selection = select_results(results, runs).with_questions()
     result_files = selection.results
     benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
@@ -48,13 +49,24 @@ def command(
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
     )
     lookups_and_notes = [None if requests_of is None else requests_of(file.result) for file in result_files]
-    title = title or ", ".join(dict.fromkeys(file.result.model.name for file in result_files))
+    text_lookups = [None if lookup is None else lookup[0] for lookup in lookups_and_notes]
+    missing_texts = [note for lookup in lookups_and_notes if lookup is not None for note in lookup[1]]
+    title = title or _default_title([file.result.model.name for file in result_files])
     make_writable_folder(out.parent)
-    with tempfile.TemporaryDirectory() as picture_folder, counting("writing questions") as progress:
-        pictures = draw_pictures(result_files, reported_scores, Path(picture_folder))
-        request_lookups = [None if lookup is None else lookup[0] for lookup in lookups_and_notes]
-        html_page.write_page(out, title, result_files, reported_scores, pictures, request_lookups, progress)
+    with counting("writing questions") as progress:
+        html_page.write_page(out, title, result_files, reported_scores, text_lookups, missing_texts, progress)
     click.echo(out)
-    notes = selection.notes + [note for lookup in lookups_and_notes if lookup is not None for note in lookup[1]]
+    question_count = sum(entry.n for file in result_files for entry in file.result.tasks.values())
+    answer_text = (
+        f"{question_count:,} scored questions of {len(result_files)} result{'s' if len(result_files) > 1 else ''}"
+    )
+    click.echo(f"{answer_text}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser", err=True)
+    notes = selection.notes + missing_texts
     for note in dict.fromkeys(notes):
         click.echo(f"note: {note}", err=True)
+
+
+def _default_title(model_names: Sequence[str]) -> str:
+    """The names of the models, or how many there are."""
+    names = list(dict.fromkeys(model_names))
+    return " and ".join(names) if len(names) < _MOST_NAMED_MODELS else f"{len(names)} models"

@@ -1,4 +1,7 @@
-"""A result and the rows in, the very requests that were sent out: for readers of a result, which stores answers only."""
+"""A result and the rows in, the words of its questions and the very requests that were sent out.
+
+For readers of a result, which keeps answers only. Its own module because evaluation sends requests and never needs them again.
+"""
 
 from __future__ import annotations
 
@@ -6,58 +9,91 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_files
+from orca_bench.evaluate.protocols.protocol import parts_of_task
 from orca_bench.evaluate.tasks import SUITE
+from orca_bench.evaluate.tasks.task import ChoiceTask, Row, Task
 from orca_bench.results.models import Result
+from orca_bench.results.question_texts import QuestionTexts, QuestionTextsLookup
 from orca_bench.suite import task_name_of_part
 
-#: (context, continuation or None, stop strings) of a request.
-RequestTexts = tuple[str, str | None, Sequence[str]]
-#: The requests of a question by task part and place in the protocol's order; None where they are not known.
-RequestLookup = Callable[[str, int], Sequence[RequestTexts] | None]
 
-
-def requests_by_result(benchmarks_folder: Path | None) -> Callable[[Result], tuple[RequestLookup, list[str]]]:
+def requests_by_result(benchmarks: Path | None) -> Callable[[Result], tuple[QuestionTextsLookup, list[str]]]:
     """A function that rebuilds a result's requests from these rows; results of the same requests share the work."""
-    lookups_and_notes: dict[str, tuple[RequestLookup, list[str]]] = {}
+    lookups_and_notes: dict[str, tuple[QuestionTextsLookup, list[str]]] = {}
 
-    def requests_of(result: Result) -> tuple[RequestLookup, list[str]]:
+    def requests_of(result: Result) -> tuple[QuestionTextsLookup, list[str]]:
         requests_hashes = {task_name: entry.requests_sha256 for task_name, entry in result.tasks.items()}
-        key = json.dumps([result.protocol.to_json(), result.limit, requests_hashes], sort_keys=True)
+        key = json.dumps([result.protocol.to_json(), result.limit, requests_hashes, result.data_hashes], sort_keys=True)
         if key not in lookups_and_notes:
-            lookups_and_notes[key] = rebuild_requests(result, benchmarks_folder)
+            lookups_and_notes[key] = rebuild_requests(result, benchmarks)
         return lookups_and_notes[key]
 
     return requests_of
 
 
-def rebuild_requests(result: Result, benchmarks_folder: Path | None) -> tuple[RequestLookup, list[str]]:
-    """A function that gives the requests of a result's questions, made again from the rows; and notes.
+def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[QuestionTextsLookup, list[str]]:
+    """A function that gives the texts of a result's questions, made again from the rows; and notes on what is not to be had.
 
-    The function gives None for a task whose requests, made again, have not the hash that the result names, and for lm-eval's
-    own prompts, which are not made here. Raises UserError where the rows cannot be read.
+    Where the rows are others than the result's, or cannot be read, nothing of the task is given; where they are the same and the
+    requests, made again, have not the hash that the result names, the question is given without its requests, and so it is
+    for lm-eval's own prompts, which are not made here. Raises UserError where there is no such folder of benchmarks.
     """
-    if result.protocol.name == "plain":
-        return (lambda part_name, document_index: None), ["plain: lm-eval's own prompts are not made again"]
-    protocol = protocols.protocol_of_result(result.protocol)
-    documents_by_task: dict[str, dict[tuple[str, int], protocols.Document]] = {}
-    reader_notes = []
+    benchmark_rows.read_suite(benchmarks)
+    notes: list[str] = []
+    texts_by_task: dict[str, dict[tuple[str, int], QuestionTexts]] = {}
     for task in SUITE:
-        if task.name not in result.tasks:
-            continue
-        task_rows = benchmark_rows.reload_result_rows(result, task, benchmarks_folder)
-        documents = protocol.documents(task, task_rows, result.limit)
-        if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
-            reader_notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
-            continue
-        documents_by_task[task.name] = {
-            (document.part_name, document.document_index): document for document in documents
-        }
+        if task.name in result.tasks:
+            texts_by_task[task.name] = _task_texts(result, task, benchmarks, notes)
 
-    def requests_of(part_name: str, document_index: int) -> list[RequestTexts] | None:
-        document = documents_by_task.get(task_name_of_part(part_name), {}).get((part_name, document_index))
-        if document is None:
-            return None
-        return [(request.context, request.continuation, request.stop_strings) for request in document.requests]
+    def texts_of(part_name: str, row_index: int) -> QuestionTexts | None:
+        return texts_by_task.get(task_name_of_part(part_name), {}).get((part_name, row_index))
 
-    return requests_of, reader_notes
+    return texts_of, notes
+
+
+def _task_texts(
+    result: Result, task: Task, benchmarks: Path | None, notes: list[str]
+) -> dict[tuple[str, int], QuestionTexts]:
+    """The texts of a task's questions by part and row number; a note is added where some are not to be had."""
+    try:
+        rows = benchmark_rows.reload_result_rows(result, task, benchmarks)
+    except UserError as error:
+        notes.append(f"{task.title}: the rows cannot be had, so neither questions nor requests are shown ({error})")
+        return {}
+    if result.protocol.name == "plain":
+        notes.append("plain: lm-eval's own prompts are not made again, so no requests are shown")
+        return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
+    protocol = protocols.protocol_of_result(result.protocol)
+    documents = protocol.documents(task, rows, result.limit)
+    if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
+        notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
+        return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
+    return {
+        (document.part_name, document.row_index): _question_texts(task, document.row, document.requests)
+        for document in documents
+    }
+
+
+def _are_same_rows(result: Result, task: Task, rows: benchmark_rows.BenchmarkRows) -> bool:
+    row_hash = result.evaluation_row_hash(task.facts)
+    return row_hash is not None and row_hash == rows.hashes_by_split.get(task.evaluation_split)
+
+
+def _texts_of_rows(task: Task, rows: benchmark_rows.BenchmarkRows) -> dict[tuple[str, int], QuestionTexts]:
+    """The texts of all rows, without requests."""
+    return {
+        (part.part_name, row_index): _question_texts(task, rows.evaluation_rows[row_index], ())
+        for part in parts_of_task(task, rows)
+        for row_index in part.row_indices
+    }
+
+
+def _question_texts(task: Task, row: Row, requests: Sequence[protocols.Request]) -> QuestionTexts:
+    return QuestionTexts(
+        task.plain_question(row),
+        task.passage(row),
+        tuple(task.plain_choices(row)) if isinstance(task, ChoiceTask) else (),
+        tuple((request.context, request.continuation, request.stop_strings) for request in requests),
+    )

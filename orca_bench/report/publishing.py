@@ -17,17 +17,17 @@ from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors, make_writable_folder, write_text
 from orca_bench.report import card_publishing, grid_formats, html_page, score_table_formats
 from orca_bench.report.card_publishing import PublishTargets
-from orca_bench.report.html_page import RequestLookup
 from orca_bench.report.pictures import draw_pictures
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import ScoreTable, build_score_table
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
+from orca_bench.results.question_texts import QuestionTextsLookup
 from orca_bench.results.reading import ResultFile, questions_path_for, read_result, read_with_questions
 
 #: Gives, of a result, how to look up the requests of its questions, and notes on those that cannot be rebuilt.
-RequestsOf: TypeAlias = Callable[[Result], tuple[RequestLookup, list[str]]]
+RequestsOf: TypeAlias = Callable[[Result], tuple[QuestionTextsLookup, list[str]]]
 
 
 @dataclass
@@ -75,7 +75,10 @@ def publish(
         [(result_file.label, result_file.result) for result_file in result_files], reported_scores
     )
     publication = Publication(card_plan.path, folder)
-    lookups = [_request_lookup(requests_of, result_file.result, publication) for result_file in result_files]
+    lookups_and_notes = [(None, []) if requests_of is None else requests_of(file.result) for file in result_files]
+    lookups = [lookup for lookup, _ in lookups_and_notes]
+    missing_texts = [note for _, notes in lookups_and_notes for note in notes]
+    publication.notes += missing_texts
     files_with_questions = [_with_questions(result_file) for result_file in result_files]
     card_content = card_publishing.card_content(card_plan, files_with_questions, source_url, with_partial)
     publication.notes += card_content.notes
@@ -89,9 +92,7 @@ def publish(
     for suffix, text in _table_texts(table).items():
         _write_file(folder / f"table{suffix}", text, publication)
     page_file = folder / "index.html"
-    html_page.write_page(
-        page_file, f"{name}: orca-bench", files_with_questions, reported_scores, pictures, lookups, progress
-    )
+    html_page.write_page(page_file, name, files_with_questions, reported_scores, lookups, missing_texts, progress)
     publication.files.append(page_file)
     publication.question_count = _count_questions(files_with_questions)
     publication.card_pictures = card_publishing.write_card(card_content, card_plan.path)
@@ -188,14 +189,6 @@ def _count_questions(result_files: Sequence[ResultFile]) -> int:
             for key in task_questions.questions_by_key
         }
     )
-
-
-def _request_lookup(requests_of: RequestsOf | None, result: Result, publication: Publication) -> RequestLookup | None:
-    if requests_of is None:
-        return None
-    lookup, notes = requests_of(result)
-    publication.notes += notes
-    return lookup
 
 
 def _copy_result(path: Path, folder: Path, publication: Publication) -> None:

@@ -18,7 +18,6 @@ from orca_bench.report import comparison_formats, gate, gate_formats, grid_forma
 from orca_bench.report.comparison import compare
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.html_page import page_pieces
-from orca_bench.report.leaderboard import build_leaderboard
 from orca_bench.report.model_card import card_scores, eval_results, update_card
 from orca_bench.report.pictures import draw_pictures
 from orca_bench.report.reported_comparison import compare_with_reported
@@ -96,8 +95,7 @@ def reports(path, base, with_pictures):
             json.dumps(gate_formats.to_json(report))
 
     def page():
-        grid = build_leaderboard([read(), whole], [reported])
-        list(page_pieces("t", [read(), whole], grid, [], [None, None]))
+        list(page_pieces("t", [read(), whole], reported, [None, None]))
 
     def card():
         scores, notes = card_scores(reading.read_result(path))

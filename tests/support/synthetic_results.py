@@ -45,7 +45,9 @@ def listed_result(target, label, questions, **heading):
     return write_result(target, label, scored, **heading)
 
 
-def write_result(target, label, questions, comparable=True, protocol="leaderboard", limit=None, rows="true", **model):
+def write_result(
+    target, label, questions, comparable=True, protocol="leaderboard", limit=None, rows="true", suite="s", **model
+):
     """Write a result of a model called `label` to the file `target`, and read it again.
 
     `rows` is the status of the rows (true, other, not verified), `model` are further facts of the model.
@@ -63,7 +65,7 @@ def write_result(target, label, questions, comparable=True, protocol="leaderboar
         complete=True,
         limit=limit,
         protocol=ProtocolDescription(name=protocol, version=1),
-        suite=SuiteDescription(name="s", comparable=comparable),
+        suite=SuiteDescription(name=suite, comparable=comparable),
         model=ModelDescription(**({"name": label, "path": None} | model)),
         tasks=tasks,
         averages=compute_averages(tasks),

@@ -40,6 +40,14 @@ class Drop(GenerationTask):
         """The passage and the question."""
         return f"Passage: {row['passage']}\nQuestion: {row['question']}\nAnswer:"
 
+    def plain_question(self, row: Row) -> str:
+        """The question without the passage."""
+        return str(row["question"])
+
+    def passage(self, row: Row) -> str:
+        """The passage that several questions ask about."""
+        return str(row["passage"])
+
     def few_shot_answer(self, row: Row) -> str:
         """The first gold answer, its spans joined by commas."""
         return " " + ", ".join(gold_answers(row)[0])

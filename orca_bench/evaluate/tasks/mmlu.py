@@ -33,6 +33,14 @@ class Mmlu(ChoiceTask):
         """The letters A to D."""
         return list(CHOICE_LETTERS[:4])
 
+    def plain_question(self, row: Row) -> str:
+        """The question without its choices."""
+        return str(row["question"]).strip()
+
+    def plain_choices(self, row: Row) -> list[str]:
+        """The texts behind the letters."""
+        return [str(choice) for choice in row["choices"]]
+
     def gold(self, row: Row) -> int:
         """The answer, counted from 0."""
         return row["answer"]

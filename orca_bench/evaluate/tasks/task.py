@@ -105,6 +105,14 @@ class Task(ABC):
     def few_shot_answer(self, row: Row) -> str:
         """What follows `question` in a few-shot example; begins with a space."""
 
+    def plain_question(self, row: Row) -> str:
+        """The question as a person reads it: without the words around it, the choices and the passage."""
+        return self.question(row).removeprefix("Question: ").removesuffix("\nAnswer:")
+
+    def passage(self, row: Row) -> str:
+        """The text that the question is about; empty where there is none."""
+        return ""
+
     def cluster(self, row: Row) -> str | None:
         """A name for what several questions have in common, so that they are not independent; None where each stands alone."""
         return None
@@ -136,6 +144,10 @@ class ChoiceTask(Task):
     @abstractmethod
     def gold(self, row: Row) -> int:
         """The index of the right choice."""
+
+    def plain_choices(self, row: Row) -> list[str]:
+        """The choices as a person reads them, where they are others than `choices`."""
+        return self.choices(row)
 
     def few_shot_answer(self, row: Row) -> str:
         """The right choice after a space."""

@@ -45,6 +45,10 @@ class TruthfulQa(ChoiceTask):
         """The preset question-answer pairs and the question."""
         return f"{PRESET_QUESTIONS_AND_ANSWERS}\n\nQ: {row['question']}\nA:"
 
+    def plain_question(self, row: Row) -> str:
+        """The question without the preset pairs."""
+        return str(row["question"])
+
     def choices(self, row: Row) -> list[str]:
         """The answers of mc2, true ones first."""
         return list(row["mc2_targets"]["choices"])

@@ -18,6 +18,10 @@ class Winogrande(ChoiceTask):
         """The sentence up to the blank, with the right option in it."""
         return self._fill_blank(row, row["option" + row["answer"]])
 
+    def plain_question(self, row: Row) -> str:
+        """The sentence with its blank."""
+        return str(row["sentence"])
+
     def few_shot_answer(self, row: Row) -> str:
         """The rest of the sentence after the blank."""
         return " " + row["sentence"][row["sentence"].index("_") + 1 :].strip()

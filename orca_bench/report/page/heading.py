@@ -1,0 +1,94 @@
+"""Groups of results in, the head of the page as HTML out: what this is, of what, when, and the sentence of what was found.
+
+Its own module because it is what a reader with ten seconds reads.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from orca_bench.report.page.result_groups import ResultGroup
+from orca_bench.report.page.score_tables import model_name
+from orca_bench.report.reported_scores import ReportedScores
+
+
+def page_heading(title: str, groups: Sequence[ResultGroup], findings: Sequence[str], question_count: int) -> str:
+    """The head; `findings` has a sentence for each group. With several groups each has its sentence in its own section."""
+    facts: dict[str, str] = {"Models": _models_html(groups)}
+    if len(groups) == 1:
+        facts |= group_facts(groups[0])
+    else:
+        facts["Sections"] = f"{len(groups)}: results of other suites or protocols are not ranked together"
+        dates = sorted({date for group in groups for date in group.dates})
+        facts |= {"Measured": _range(dates)} if dates else {}
+    facts["Questions"] = f"{question_count:,}"
+    finding = f'<p class="finding">{html.escape(findings[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
+    return (
+        '<a class="skip" href="#list">Skip to the questions</a>\n<header>\n'
+        '<p class="kind">orca-bench · scores of language models, with every question and answer</p>\n'
+        f"<h1><bdi>{html.escape(title)}</bdi></h1>\n{finding}\n{facts_html(facts)}{_contents(groups)}</header>\n"
+    )
+
+
+def group_heading(group: ResultGroup, number: int, finding: str) -> str:
+    """The head of one of several groups."""
+    facts = group_facts(group) | {"Questions": f"{group.question_count:,}"}
+    return (
+        f'<h2 id="group-{number}">{html.escape(group.suite_name)} suite, protocol {html.escape(group.protocol_name)}</h2>\n'
+        f'<p class="finding">{html.escape(finding)}</p>\n{facts_html(facts)}'
+    )
+
+
+def group_facts(group: ResultGroup) -> dict[str, str]:
+    """Suite, protocol, limit and date of a group, each as HTML."""
+    facts = {"Suite": html.escape(group.suite_name), "Protocol": html.escape(group.protocol_name)}
+    note = group.results[0].result.suite.note
+    if note:
+        facts["Suite"] += f" <small>({html.escape(note)})</small>"
+    if group.limits:
+        facts["Limit"] = f"the first {_range(list(map(str, group.limits)))} questions of each task"
+    if group.dates:
+        facts["Measured"] = html.escape(_range(group.dates))
+    return facts
+
+
+def facts_html(facts: dict[str, str]) -> str:
+    """Names and values, which are HTML, as a list."""
+    items = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    return f'<dl class="facts">{items}</dl>\n'
+
+
+def reported_fact(reported_scores: ReportedScores) -> str:
+    """Where the reported scores come from, as HTML."""
+    return f"Reported: {html.escape(reported_scores.model)}, {html.escape(reported_scores.source)}"
+
+
+def _contents(groups: Sequence[ResultGroup]) -> str:
+    links = {"pictures-0": "Pictures"} if len(groups) == 1 else {}
+    links |= {"questions": "Questions", "provenance": "Where the numbers come from", "verify": "How to verify them"}
+    items = "".join(f'<a href="#{target}">{text}</a>' for target, text in links.items())
+    return f'<nav class="contents" aria-label="Parts of the page">{items}</nav>\n'
+
+
+def _models_html(groups: Sequence[ResultGroup]) -> str:
+    names: dict[str, None] = {}
+    for group in groups:
+        for result_file, style in zip(group.results, group.styles, strict=True):
+            label = result_file.label if len(groups) == 1 else result_file.result.model.name
+            names[model_name(label, style)] = None
+    return '<span class="models">' + " ".join(f"<span>{name}</span>" for name in names) + "</span>"
+
+
+def _links_to_groups(groups: Sequence[ResultGroup]) -> str:
+    links = "".join(
+        f'<li><a href="#group-{number}">{html.escape(group.suite_name)} suite, protocol {html.escape(group.protocol_name)}</a>: '
+        f"{len(group.results)} result{'s' if len(group.results) != 1 else ''}</li>"
+        for number, group in enumerate(groups)
+    )
+    sentence = "Results of several suites or protocols: numbers of different kinds, each kind in its own section."
+    return f'<p class="finding">{sentence}</p><ul>{links}</ul>'
+
+
+def _range(values: Sequence[str]) -> str:
+    return values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"

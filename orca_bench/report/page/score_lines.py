@@ -1,0 +1,167 @@
+"""A group of results in, the lines of its table out: a line for each task that a result has, and apart from them the means.
+
+The numbers are those of score_table.py; added are the verdict of two results, by question, or of one against the reported
+scores, and of several results which is the best. Its own module because the wide table, the table of many models and the cards
+of a narrow screen show the same lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orca_bench.errors import UserError
+from orca_bench.report.comparison import Comparison, ComparisonLine, compare, compare_line
+from orca_bench.report.page.result_groups import ResultGroup, mean_value
+from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
+from orca_bench.results.reading import ResultFile
+from orca_bench.stats.estimates import normal_interval, wilson_interval
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
+from orca_bench.suite import ALL_TASKS, TASK_BY_NAME
+
+
+@dataclass(frozen=True)
+class PageScore:
+    """A number of the table, percent, with its standard error and 95 % interval where they are known.
+
+    `is_best` says that it is significantly the best of its line.
+    """
+
+    value: float
+    stderr: float | None
+    interval: tuple[float, float] | None
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class PageVerdict:
+    """What the difference of a line shows, in words, and its numbers in points; `value` is None where nothing was compared."""
+
+    words: str
+    value: float | None = None
+    stderr: float | None = None
+    smallest_detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class PageLine:
+    """A task or mean: `scores` has an entry for each result, None where it has no such number; percent."""
+
+    name: str
+    title: str
+    details: str
+    is_mean: bool
+    chance: float | None
+    reported: float | None
+    scores: list[PageScore | None]
+    verdict: PageVerdict | None = None
+
+
+def group_comparison(group: ResultGroup) -> Comparison | None:
+    """One of two results against the other, by question; None for another number, and where nothing can be compared.
+
+    The base is the one with the lower mean, as in the sentence of what was found.
+    """
+    if len(group.results) != 2 or not all(result_file.questions_by_task for result_file in group.results):
+        return None
+    base, other = sorted(group.results, key=mean_value)
+    try:
+        return compare(base, [other])[0]
+    except UserError:
+        return None
+
+
+def score_lines(
+    group: ResultGroup, reported_scores: ReportedScores | None, comparison: Comparison | None
+) -> list[PageLine]:
+    """The lines of a group; reported scores where they may stand beside the results. `comparison` is that of two results."""
+    is_comparable = group.results[0].result.suite.comparable
+    table = build_score_table(
+        [(result_file.label, result_file.result) for result_file in group.results],
+        reported_scores if is_comparable else None,
+    )
+    best_results = {} if comparison or len(group.results) < 2 else _best_results(group.results)
+    return [
+        _page_line(group, line, comparison, best_results.get(line.name)) for line in table.lines if line.is_measured
+    ]
+
+
+def _page_line(group: ResultGroup, line: TableLine, comparison: Comparison | None, best_index: int | None) -> PageLine:
+    task = TASK_BY_NAME.get(line.name)
+    counts = sorted({score.n for score in line.scores if score.n is not None})
+    details = ""
+    if task is not None:
+        count_text = " or ".join(f"{count:,}" for count in counts[:2])
+        details = f"{line.shots}-shot · {line.metric} · {count_text} question{'s' if counts != [1] else ''}"
+    verdict = None
+    if comparison is not None:
+        comparison_line = comparison.line(line.name)
+        verdict = None if comparison_line is None else _verdict_of_comparison(comparison_line)
+    elif len(group.results) == 1:
+        verdict = _verdict_on_reported(line.scores[0])
+    scores = [_page_score(score, index == best_index) for index, score in enumerate(line.scores)]
+    chance = None if task is None else task.chance_percent
+    return PageLine(line.name, line.title, details, task is None, chance, line.reported, scores, verdict)
+
+
+def _page_score(score: MeasuredScore, is_best: bool) -> PageScore | None:
+    """The number of an entry; a result of format 1 has no interval, so its standard error gives one."""
+    if score.value is None:
+        return None
+    interval = score.interval
+    if interval is None and score.stderr:
+        low, high = normal_interval(score.value / 100, score.stderr / 100, 0.0)
+        interval = (100 * low, 100 * high)
+    elif interval is None and score.n is not None:
+        low, high = wilson_interval(score.value / 100, score.n)
+        interval = (100 * low, 100 * high)
+    if interval is not None:  # an edited result may have a value outside its interval
+        interval = (min(interval[0], score.value), max(interval[1], score.value))
+    return PageScore(score.value, score.stderr, interval, is_best)
+
+
+def _verdict_of_comparison(line: ComparisonLine) -> PageVerdict:
+    difference = line.difference
+    if difference is None:
+        return PageVerdict(line.verdict)
+    return PageVerdict(
+        line.verdict,
+        100 * difference.value,
+        None if difference.stderr is None else 100 * difference.stderr,
+        None if line.smallest_detectable is None else 100 * line.smallest_detectable,
+    )
+
+
+def _verdict_on_reported(score: MeasuredScore) -> PageVerdict | None:
+    if score.difference is None:
+        return None
+    words = "no difference shown"
+    if score.is_difference_shown:
+        words = "better" if score.difference > 0 else "worse"
+    return PageVerdict(words, score.difference, score.difference_stderr)
+
+
+def _best_results(results: Sequence[ResultFile]) -> Mapping[str, int]:
+    """By task, the index of the result that is significantly better than each other one; tasks in which none is are left out.
+
+    Of the tests against the others the largest p counts (an intersection of tests); Holm's correction is over tasks.
+    """
+    best_indices: dict[str, int] = {}
+    p_values: dict[str, float] = {}
+    for task in ALL_TASKS:
+        indices = [index for index, each in enumerate(results) if task.name in each.questions_by_task]
+        if len(indices) < 2:
+            continue
+        best_index = max(indices, key=lambda index: results[index].result.tasks[task.name].value)
+        best_indices[task.name] = best_index
+        p_values[task.name] = max(
+            _p_value(results[index], results[best_index], task.name) for index in indices if index != best_index
+        )
+    corrected_ps = dict(zip(p_values, correct_by_holm(list(p_values.values())), strict=True))
+    return {name: index for name, index in best_indices.items() if corrected_ps[name] < SIGNIFICANCE_LEVEL}
+
+
+def _p_value(base: ResultFile, other: ResultFile, task_name: str) -> float:
+    line = compare_line(base, other, task_name)
+    return 1.0 if line is None or line.difference is None else line.difference.p

@@ -1,0 +1,195 @@
+"""The lines of a group in, its tables as HTML out: tasks as rows, and of many models also models as rows.
+
+On a narrow screen the style sheet turns the table of tasks into a card for each task (tables.css), so that nothing is to be
+found by scrolling sideways. Means stand apart from tasks. Everything that a result says is escaped. Its own module because it
+is the part of the page that people look at first.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from orca_bench.report.comparison import Comparison
+from orca_bench.report.model_colors import ModelStyle
+from orca_bench.report.notes import NotedNumber
+from orca_bench.report.page.result_groups import ResultGroup
+from orca_bench.report.page.score_lines import PageLine, PageScore, PageVerdict
+
+#: The letters of the notes on a number, by result's label and line's name.
+Badges: TypeAlias = Mapping[NotedNumber, str]
+
+#: Of more results the wide screen has a table with a row for each.
+_MOST_RESULT_COLUMNS = 4
+#: By the words of a verdict, its class in the style sheet and its sign.
+_VERDICTS = {"better": ("better", "▲"), "worse": ("worse", "▼"), "no difference shown": ("open", "≈")}
+
+
+def score_tables(group: ResultGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
+    """The tables of a group; `comparison` is that of two results, `badges` has the letters of the notes on single numbers, by
+    result's label and line's name.
+    """
+    task_table = _task_table(group, lines, comparison, badges)
+    if len(group.results) <= _MOST_RESULT_COLUMNS:
+        return f'<div class="scroll" tabindex="0" role="region" aria-label="Scores">{task_table}</div>\n'
+    model_table = _model_table(group, lines, badges)
+    return (
+        f'<div class="scroll for-wide" tabindex="0" role="region" aria-label="Scores">{model_table}</div>\n'
+        f'<div class="for-narrow">{task_table}</div>\n'
+    )
+
+
+def model_name(label: str, style: ModelStyle) -> str:
+    """A result's name with the mark of its colour."""
+    return f'<span class="dot" style="--color:{style.css_color}"></span><bdi>{html.escape(label)}</bdi>'
+
+
+def _task_table(group: ResultGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
+    has_reported = any(line.reported is not None for line in lines)
+    headings = ['<th scope="col" role="columnheader">Task</th>']
+    if has_reported:
+        headings.append('<th scope="col" role="columnheader" class="number">Reported</th>')
+    for result_file, style in zip(group.results, group.styles, strict=True):
+        headings.append(f'<th scope="col" role="columnheader">{model_name(result_file.label, style)}</th>')
+    has_verdict = any(line.verdict is not None for line in lines)
+    if comparison is not None:
+        labels = (
+            f"<bdi>{html.escape(comparison.other_label)}</bdi> against <bdi>{html.escape(comparison.base_label)}</bdi>"
+        )
+        headings.append(f'<th scope="col" role="columnheader" class="verdict">{labels}</th>')
+    elif has_verdict:
+        headings.append('<th scope="col" role="columnheader" class="verdict">against reported</th>')
+    bodies = []
+    for is_mean in (False, True):
+        rows = [_task_row(group, line, badges, has_reported, has_verdict) for line in lines if line.is_mean == is_mean]
+        if rows:
+            kind = "means" if is_mean else "tasks"
+            bodies.append(f'<tbody class="{kind}" role="rowgroup">\n{"".join(rows)}</tbody>')
+    return (
+        '<table class="scores by-task" role="table"><caption>Percent ± standard error; the bar is the 95 % interval on a '
+        'scale from 0 to 100<span class="chance-key">, the tick is chance</span>.</caption>'
+        f'<thead role="rowgroup"><tr role="row">{"".join(headings)}</tr></thead>\n{"".join(bodies)}</table>'
+    )
+
+
+def _task_row(
+    group: ResultGroup,
+    line: PageLine,
+    badges: Badges,
+    has_reported: bool,
+    has_verdict: bool,
+) -> str:
+    title = html.escape(line.title)
+    if line.is_mean:
+        heading = f"<span>{title}</span>"
+    else:
+        heading = (
+            f'<button type="button" data-task="{html.escape(line.name)}" title="show its questions">{title}</button>'
+        )
+    details = f"<small>{html.escape(line.details)}</small>" if line.details else ""
+    cells = [f'<th scope="row" role="rowheader">{heading}{details}</th>']
+    if has_reported:
+        text = "–" if line.reported is None else f"{line.reported:.2f}"
+        cells.append(f'<td role="cell" class="number reported"><span class="card-label">Reported</span>{text}</td>')
+    for result_file, style, score in zip(group.results, group.styles, line.scores, strict=True):
+        badge = badges.get(NotedNumber(result_file.label, line.name), "")
+        name = f'<span class="card-label">{model_name(result_file.label, style)}</span>'
+        cells.append(f'<td role="cell" class="score">{name}{_score(score, style, line.chance, badge)}</td>')
+    if has_verdict:
+        cells.append(_verdict_cell(line.verdict))
+    return f'<tr role="row">{"".join(cells)}</tr>\n'
+
+
+def _score(score: PageScore | None, style: ModelStyle, chance: float | None, badge: str) -> str:
+    """A number with its error, and below it the interval as a bar."""
+    if score is None:
+        return '<span class="value">–</span>'
+    value = f"{score.value:.2f}"
+    if score.is_best:
+        value = f'<b title="significantly the best of this task">{value}</b>'
+    if score.stderr:
+        value += f" <small>± {score.stderr:.2f}</small>"
+    elif score.interval is not None:
+        low, high = score.interval
+        value += f" <small>[{low:.1f}, {high:.1f}]</small>"
+    if badge:
+        value += f'<sup><a href="#notes" title="see the notes">{html.escape(badge)}</a></sup>'
+    return f'<span class="value">{value}</span>{_interval_bar(score, style, chance)}'
+
+
+def _interval_bar(score: PageScore, style: ModelStyle, chance: float | None) -> str:
+    if score.interval is None:
+        return ""
+    low, high = (max(0.0, min(100.0, bound)) for bound in score.interval)
+    chance_style = "" if chance is None else f";--chance:{chance:.4g}"
+    chance_class = "" if chance is None else " with-chance"
+    title = f"95 % interval {low:.1f} to {high:.1f}" + ("" if chance is None else f"; chance {chance:.4g}")
+    numbers = f"--low:{low:.2f};--high:{high:.2f};--value:{score.value:.2f}{chance_style}"
+    return (
+        f'<span class="interval{chance_class}" style="{numbers};--color:{style.css_color}" title="{title}">'
+        '<span class="bar"></span><span class="point"></span></span>'
+    )
+
+
+def _verdict_cell(verdict: PageVerdict | None) -> str:
+    if verdict is None:
+        return '<td role="cell" class="verdict"></td>'
+    numbers = ""
+    if verdict.value is not None:
+        error = "" if not verdict.stderr else f" ± {verdict.stderr:.2f}"
+        numbers = f"{verdict.value:+.2f}{error} points".replace("-", "−")
+        if verdict.words == "no difference shown" and verdict.smallest_detectable is not None:
+            numbers += f"; {verdict.smallest_detectable:.1f} would have been"
+    css_class, sign = _VERDICTS.get(verdict.words, ("open", ""))
+    sign_html = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
+    return (
+        '<td role="cell" class="verdict"><span class="card-label">Verdict</span>'
+        f'<span class="{css_class}">{sign_html}{html.escape(verdict.words)}</span><small>{html.escape(numbers)}</small></td>'
+    )
+
+
+def _model_table(group: ResultGroup, lines: Sequence[PageLine], badges: Badges) -> str:
+    """Models as rows, the best mean first, reported scores last; a click on a heading sorts by it."""
+    ordered_lines = [line for line in lines if line.is_mean] + [line for line in lines if not line.is_mean]
+    headings = [_sort_heading("Model", "model")] + [
+        _sort_heading(line.title, "mean" if line.is_mean else "task", line.details) for line in ordered_lines
+    ]
+    order = sorted(range(len(group.results)), key=lambda index: -_sort_value(ordered_lines, index))
+    rows = []
+    for index in order:
+        result_file, style = group.results[index], group.styles[index]
+        cells = [
+            f'<th scope="row" title="{html.escape(result_file.label)}">{model_name(result_file.label, style)}</th>'
+        ]
+        for line in ordered_lines:
+            score = line.scores[index]
+            badge = badges.get(NotedNumber(result_file.label, line.name), "")
+            number = "" if score is None else f' data-number="{score.value:.6f}"'
+            css_class = "score mean" if line.is_mean else "score"
+            cells.append(f'<td class="{css_class}"{number}>{_score(score, style, line.chance, badge)}</td>')
+        rows.append(f"<tr>{''.join(cells)}</tr>\n")
+    if any(line.reported is not None for line in lines):
+        reported_cells = "".join(
+            f'<td class="score reported">{"–" if line.reported is None else f"{line.reported:.2f}"}</td>'
+            for line in ordered_lines
+        )
+        rows.append(f'<tr class="reported"><th scope="row">Reported</th>{reported_cells}</tr>\n')
+    return (
+        '<table class="scores by-model"><caption>Percent ± standard error; bars are 95 % intervals on a scale from 0 to '
+        "100, ticks are chance. Bold: significantly the best of its task.</caption>"
+        f"<thead><tr>{''.join(headings)}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table>"
+    )
+
+
+def _sort_heading(title: str, kind: str, details: str = "") -> str:
+    return (
+        f'<th scope="col" class="{kind}"><button type="button" class="sort" title="{html.escape(details or "sort")}">'
+        f"{html.escape(title)}</button></th>"
+    )
+
+
+def _sort_value(lines: Sequence[PageLine], result_index: int) -> float:
+    """The first mean that a result has, -1 for none."""
+    scores = [line.scores[result_index] for line in lines if line.is_mean]
+    return next((score.value for score in scores if score is not None), -1.0)
