@@ -39,8 +39,8 @@ def test_whatever_a_model_wrote_is_shown_and_does_not_run(open_page, tmp_path, p
     if len(text) > 700:
         assert len(answer.text_content()) == 700
         tab.click("#detail .answer .more")
-    shown = answer.text_content()
-    assert shown.startswith("half a pair ") if "half a pair" in text else shown == text
+    answer_text = answer.text_content()
+    assert answer_text.startswith("half a pair ") if "half a pair" in text else answer_text == text
     tab.click("#detail .request summary")
     context = tab.wait_for_selector("#detail pre.context").text_content()
     assert context.startswith("half a pair ") if "half a pair" in text else context == text
