@@ -20,6 +20,7 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _MOST_NAMED_TASKS = 3
+_FEWEST_QUESTIONS = 6  # the sign test of five like differences has p = 0.06
 
 
 def comparison_sentence(comparison: Comparison) -> str:
@@ -147,26 +148,29 @@ def _difference_text(line: ComparisonLine) -> str:
     return f"{100 * difference.value:+.1f} points, 95 % interval {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
 
 
-def _detectable_text(open_lines: Sequence[ComparisonLine]) -> str:
+def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
     """How large a difference the lines would have shown, by task where they are few."""
-    detectable_sizes = [line.smallest_detectable for line in open_lines]
-    known_sizes = [size for size in detectable_sizes if size is not None and size < 1]
-    if not known_sizes or any(line.difference is not None and line.difference.n < 2 for line in open_lines):
-        return (
-            "with so few questions none could have been"
-            if _has_few_questions(open_lines)
-            else "both have the same scores"
-        )
-    if len(open_lines) == 1:
-        return f"{points(known_sizes[0])} points would have been"
+    too_few = [line.title for line in lines if _has_too_few_questions(line)]
+    if len(too_few) == len(lines):
+        return "with so few questions none could have been"
+    sizes = [line.smallest_detectable for line in lines if not _has_too_few_questions(line)]
+    known_sizes = [size for size in sizes if size is not None]
+    if not known_sizes:
+        return "the scores are the same, question by question"
     smallest, largest = points(min(known_sizes)), points(max(known_sizes))
-    if len(open_lines) <= _MOST_NAMED_TASKS and len(known_sizes) == len(open_lines) and smallest != largest:
-        return f"{_join([points(size) for size in known_sizes])} points would have been"
-    return f"{smallest if smallest == largest else f'{smallest} to {largest}'} points would have been"
+    if len(known_sizes) == len(lines) <= _MOST_NAMED_TASKS and smallest != largest:
+        size_text = _join([points(size) for size in known_sizes])
+    else:
+        size_text = smallest if smallest == largest else f"{smallest} to {largest}"
+    too_few_text = f"; on {_join(too_few)} none could have been, with so few questions" if too_few else ""
+    return f"{size_text} points would have been{too_few_text}"
 
 
-def _has_few_questions(open_lines: Sequence[ComparisonLine]) -> bool:
-    return any(line.difference is not None and line.difference.clusters < 6 for line in open_lines)
+def _has_too_few_questions(line: ComparisonLine) -> bool:
+    """Whether the line could not have shown even the largest difference there is."""
+    if line.smallest_detectable is not None and line.smallest_detectable >= 1:
+        return True
+    return line.difference is not None and line.difference.clusters < _FEWEST_QUESTIONS
 
 
 def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: Sequence[ComparisonLine]) -> str:

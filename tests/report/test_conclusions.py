@@ -1,6 +1,7 @@
 """The sentence that each report begins with: what it claims, what it does not claim, and what it would have found."""
 
 import dataclasses
+import random
 
 import pytest
 from result_contents import result_content
@@ -59,6 +60,19 @@ def test_what_would_have_been_shown_is_of_the_corrected_test():
     assert of_seven.smallest_detectable == pytest.approx(
         alone.smallest_detectable * (2.690 + 0.842) / (1.960 + 0.842), rel=1e-3
     )
+
+
+def test_a_difference_of_the_size_that_would_have_been_shown_is_shown_four_times_in_five():
+    random_numbers, shown_count, repetitions, n = random.Random(0), 0, 300, 400
+    others = [line(name, 10, 10, n) for name in list(TASK_BY_NAME)[1:]]
+    # Of 400 questions, 12 % become right and 4 % wrong: what would have been shown is then close to this difference.
+    for _ in range(repetitions):
+        draws = [random_numbers.random() for _ in range(n)]
+        rose, fell = sum(draw < 0.12 for draw in draws), sum(0.12 <= draw < 0.145 for draw in draws)
+        compared = correct_together([Comparison("old", "new", [line("arc_challenge", rose, fell, n), *others])])[0]
+        shown_count += compared.lines[0].verdict == "better"
+    size = correct_together([Comparison("old", "new", [line("arc_challenge", 48, 10, n), *others])])[0].lines[0]
+    assert size.smallest_detectable < 0.12 - 0.025 and shown_count / repetitions > 0.8
 
 
 def test_one_question_shows_nothing_and_says_so():

@@ -1,10 +1,15 @@
 """Comparison with reported scores, of which only the number is known."""
 
 from changed_results import change_result, no_change
+from result_contents import result_content
 
-from orca_bench.report.reported_comparison import compare_with_reported
+from orca_bench.report.conclusions import comparison_sentence
+from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results import reading
+from orca_bench.results.migration import migrate_result
+from orca_bench.results.models import Result
+from orca_bench.results.reading import ResultFile
 
 
 def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(in_results_folder):
@@ -24,3 +29,22 @@ def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(in_resul
     comparison = compare_with_reported(reading.read_with_questions(folder / "real.json"), read_reported_scores())
     gsm8k = comparison.line("gsm8k").difference
     assert gsm8k.low < gsm8k.value < gsm8k.high and gsm8k.test == "unpaired z"
+
+
+def test_one_right_answer_is_not_better_than_a_reported_score():
+    content = result_content(protocol="leaderboard", value=1.0)
+    for entry in content["tasks"].values():
+        entry |= {"n": 1, "stderr": None}
+    result = migrate_result(Result.from_file_content(content))
+    lines = compare_with_reported(ResultFile(None, "m", result), read_reported_scores()).lines
+    assert {line.verdict for line in lines} == {"no difference shown"}
+
+
+def test_two_results_without_their_questions_are_compared_by_their_scores():
+    low, high, twin = (
+        ResultFile(None, label, migrate_result(Result.from_file_content(result_content(value=value))))
+        for label, value in (("low", 0.3), ("high", 0.5), ("twin", 0.5))
+    )
+    text = comparison_sentence(compare_without_questions(low, high))
+    assert text.startswith("high is better than low on all 7 tasks. The files of questions are not beside the results")
+    assert "No difference between twin and high" in comparison_sentence(compare_without_questions(high, twin))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.report.reported_scores import find_reported_scores, read_reported_scores
 from orca_bench.suite import ALL_TASKS
 
 
@@ -38,3 +38,12 @@ def test_a_wrong_file_is_refused_with_the_key(tmp_path, content, message):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         read_reported_scores(str(path))
+
+
+def test_none_is_no_reported_scores_and_an_unknown_name_lists_the_known():
+    assert find_reported_scores("none") is None and find_reported_scores("orca_mini_13b").name == "orca_mini_13b"
+    with pytest.raises(UserError, match="no reported scores of the name 'orca'") as error:
+        find_reported_scores("orca")
+    assert "known: orca_mini_13b; or none, or a JSON file" in str(error.value) and "results/reported" not in str(
+        error.value
+    )
