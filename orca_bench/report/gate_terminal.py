@@ -56,7 +56,7 @@ class _Terminal:
         yield Text("")
         headings, table = _fitting_table(report, console, options)
         yield table
-        for line in _legend(report, headings):
+        for line in _legend(report, headings, width):
             yield Text(_wrapped(line, width, "  "), style="dim")
         lines = [
             line
@@ -85,7 +85,7 @@ def _wrapped(text: str, width: int, indent: str) -> str:
     return textwrap.fill(text, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _legend(report: GateReport, headings: Sequence[str]) -> list[str]:
+def _legend(report: GateReport, headings: Sequence[str], width: int) -> list[str]:
     """What the columns mean that are shown."""
     lines = []
     if _DIFFERENCE in headings:
@@ -99,7 +99,7 @@ def _legend(report: GateReport, headings: Sequence[str]) -> list[str]:
         lines.append(f"{_LOSS}: the smallest true loss, in points, that is found four times in five{blind_text}")
     if len(headings) < len(_HEADINGS):
         hidden = ", ".join(heading for heading in _HEADINGS if heading not in headings)
-        lines.append(f"(narrow: {hidden} hidden; JSON has all)")
+        lines.append(f"… left out at {width} columns: {hidden} (--format markdown has all)")
     return lines
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from orca_bench import child_processes, hub, launcher_environment, tokenizers
 from orca_bench.cards import run_card
-from orca_bench.errors import UserError, check_choice
+from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
@@ -89,7 +89,12 @@ def train_recipe(
     else:
         launcher_ranks.wait_for_prepared_run(store, run)
     start_s = time.monotonic()
-    run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
+    try:
+        run_setup.launch_training(run, recipe, launcher, display.message, display.shows_steps)
+    except Interrupted as interruption:
+        raise Interrupted(
+            f"{interruption} (leave out --fresh, which starts over)" if fresh else str(interruption)
+        ) from None
     if launcher_environment.rank() == 0:
         card = run_card.write_first_card(run.folder)
         export_metadata = read_json(run.model / "orca_bench.json")

@@ -20,8 +20,9 @@ sys.path.insert(0, str(ROOT))
 from orca_bench import api, prompt
 from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.request_encoding import OrcaEncoding
-from orca_bench.report import gate, gate_formats
+from orca_bench.report import gate
 from orca_bench.report.gate_rules import GateRules
+from orca_bench.report.gate_sentence import gate_sentence
 from orca_bench.results import reading
 
 BASELINES = ROOT / "results" / "baselines"
@@ -79,7 +80,7 @@ def swapped_choices():
 BREAKS = {
     another_header: "other requests of HellaSwag",
     no_bos: "other token ids of HellaSwag",
-    swapped_choices: "failed: HellaSwag",
+    swapped_choices: "HellaSwag -",
 }
 
 
@@ -89,7 +90,7 @@ def main() -> None:
     baselines = [reading.read_with_questions(path) for path in paths]
     for baseline in baselines:  # each seed against the other four
         report = gate.check(baseline, [other for other in baselines if other is not baseline], GateRules())
-        print(f"{baseline.path.name} against the others: {gate_formats.headline(report)}", flush=True)
+        print(f"{baseline.path.name} against the others: {gate_sentence(report)}", flush=True)
         if not report.passed:
             sys.exit("the gate fails a run that differs from the others by its seed alone")
     command("demo")
@@ -115,10 +116,10 @@ def must_fail(
 ) -> None:
     """Exit where the gate lets `result` pass, or fails it for another reason than `reason`."""
     report = gate.check(result, baselines, rules)
-    print(f"{name}: {gate_formats.headline(report)[:200]}", flush=True)
+    print(f"{name}: {gate_sentence(report)[:200]}", flush=True)
     for verdict in report.verdicts:
         print(f"  {verdict.title}: {verdict.reason}", flush=True)
-    if report.passed or reason not in gate_formats.headline(report):
+    if report.passed or reason not in gate_sentence(report):
         sys.exit(f"the gate does not detect '{name}'")
 
 

@@ -108,7 +108,7 @@ def test_the_table_never_wraps_and_explains_what_it_shows(again, width):
     heading, legend = lines[start - 1], "\n".join(lines[start + 8 :])
     for column, explanation in (("Δ ± error", "Δ: now minus"), ("finds ≥", "finds ≥: the smallest")):
         assert (column in heading) == (explanation in legend)
-    assert ("(narrow: " in legend) == (width < 100)
+    assert ("… left out at " in legend) == (width < 100)
 
 
 def test_three_questions_of_a_task_are_named_or_all(again):
