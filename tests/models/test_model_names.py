@@ -93,8 +93,10 @@ def test_a_model_of_another_prompt_is_said_to_be_one_before_it_is_asked(command,
         "no place for some weights of its folder: v_head.summary.weight",
     )
     assert done.stderr.index(other) < done.stderr.index("orca Winogrande")
-    assert unused in done.stderr and other in " ".join(done.stdout.split())
+    assert unused in done.stderr
     results = command.folder / "runs" / "chat" / "results"
+    table = command("table", results / "orca-limit2.json", "--notes")
+    assert other in " ".join(table.stdout.split()), table.stdout
     warnings = {
         name: " ".join(json.loads((results / f"{name}-limit2.json").read_text())["model"]["warnings"])
         for name in ("orca", "leaderboard")
