@@ -17,13 +17,17 @@ def usage_error_line(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if isinstance(error, click.NoSuchOption) and (new_name := _new_option_name(error)):
         return f"{error.option_name} is now {new_name}"
-    message = " ".join(error.format_message().split())
+    possibilities = getattr(error, "possibilities", None) or []  # of a wrong option or command, the nearest first
+    message = " ".join((error.message if possibilities else error.format_message()).split())
     if match := re.fullmatch(r"Invalid value for '?(.+?)'?: (.+)", message):
         message = f"{match[1]}: {match[2]}"
     else:
         message = message[:1].lower() + message[1:]
-    message = re.sub(r"\. Did you mean", "; did you mean", message).removesuffix(".")
-    hints = [] if "did you mean" in message else [_model_hint(error, context), _format_hint(error, context)]
+    message = message.removesuffix(".")
+    if possibilities:
+        hints: list[str | None] = [f"did you mean '{possibilities[0]}'?"]
+    else:
+        hints = [_model_hint(error, context), _format_hint(error, context)]
     if context is not None:
         hints.append(f"{context.command_path} --help shows {'examples' if context.parent else 'the commands'}")
     return "; ".join([message, *filter(None, hints)])
