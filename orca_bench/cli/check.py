@@ -24,9 +24,11 @@ from orca_bench.errors import UserError
     help="The result to compare it with, or a folder of several; may be repeated. Several are runs of one recipe with other "
     "seeds (five show more than two).",
 )
-@click.option("--rules", type=options.PATH, help="YAML file of the rules: level, smallest_loss, floors, tasks.")
-@click.option("--summary", type=options.PATH, help="Write a summary in Markdown to this file.")
-@click.option("--junit", type=options.PATH, help="Write JUnit XML to this file.")
+@click.option(
+    "--rules", type=options.PATH, metavar="FILE", help="YAML file of the rules: level, smallest_loss, floors, tasks."
+)
+@click.option("--summary", type=options.PATH, metavar="FILE", help="Write a summary in Markdown to this file.")
+@click.option("--junit", type=options.PATH, metavar="FILE", help="Write JUnit XML to this file.")
 @click.option(
     "--annotations/--no-annotations",
     default=None,

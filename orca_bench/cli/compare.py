@@ -16,7 +16,9 @@ from orca_bench.errors import UserError
 @click.argument("first", type=options.RESULT)
 @click.argument("others", nargs=-1, type=options.RESULT)
 @click.option(
-    "--reported", help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file."
+    "--reported",
+    metavar="NAME|FILE",
+    help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file.",
 )
 @options.output_format(
     "terminal", "markdown", "json", explanation="json is in fractions of 1, the others are in percent."

@@ -24,6 +24,7 @@ def command() -> None:
     "--out",
     required=True,
     type=options.PATH,
+    metavar="FILE",
     help="The file of records to write (JSON Lines); compressed if its name ends in .gz.",
 )
 @click.option(

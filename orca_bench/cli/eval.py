@@ -43,6 +43,7 @@ from orca_bench.cli import options
 @click.option(
     "--out",
     type=options.PATH,
+    metavar="FILE",
     help="Result file (both: FILE-PROTOCOL.json).  [default: runs/NAME/results/PROTOCOL[-systemN][-limitN].json]",
 )
 @click.option(

@@ -37,12 +37,14 @@ limit: Decorator = click.option(
 benchmarks: Decorator = click.option(
     "--benchmarks",
     type=PATH,
+    metavar="DIR",
     help="Folder of benchmark rows, instead of the hub: TASK/SPLIT.jsonl.gz (or .json, .parquet, …), or the hub's own files "
     "as they are cloned or cached. mini: is the embedded mini suite.",
 )
 result_benchmarks: Decorator = click.option(
     "--benchmarks",
     type=PATH,
+    metavar="DIR",
     help="The rows of the results, as for eval: the page then shows the exact requests.  [default: the mini suite's for its "
     "results]",
 )
@@ -55,6 +57,7 @@ benchmarks_revision: Decorator = click.option(
 )
 reported: Decorator = click.option(
     "--reported",
+    metavar="none|NAME|FILE",
     default="orca_mini_13b",
     show_default=True,
     help="Reported scores to show: none, the name of a shipped set (orca_mini_13b), or a JSON file.",
@@ -73,10 +76,10 @@ max_new_tokens: Decorator = click.option(
     "[default: 512 for gsm8k under orca, else 256]",
 )
 runs: Decorator = click.option(
-    "--runs", type=PATH, default="runs", show_default=True, help="Folder of runs and their results."
+    "--runs", type=PATH, metavar="DIR", default="runs", show_default=True, help="Folder of runs and their results."
 )
 model: Decorator = click.option(
-    "--model", help="Name of a run, model folder, or hub id.  [default: the newest finished run]"
+    "--model", metavar="MODEL", help="Name of a run, model folder, or hub id.  [default: the newest finished run]"
 )
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"

@@ -15,7 +15,9 @@ _MOST_NAMED_MODELS = 3  # from so many on the title says how many there are
 
 @click.command("page")
 @click.argument("results", nargs=-1, type=options.RESULT)
-@click.option("--out", type=options.PATH, default="page.html", show_default=True, help="The page to write.")
+@click.option(
+    "--out", type=options.PATH, metavar="FILE", default="page.html", show_default=True, help="The page to write."
+)
 @click.option("--title", help="The title of the page.  [default: the models' names]")
 @options.reported
 @options.result_benchmarks

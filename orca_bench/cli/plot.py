@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @click.command("plot")
 @click.argument("results", nargs=-1, type=options.RESULT)
 @click.option(
-    "--to", "folder", type=options.PATH, default="plots", show_default=True, help="The folder to write pictures to."
+    "--to",
+    "folder",
+    type=options.PATH,
+    metavar="DIR",
+    default="plots",
+    show_default=True,
+    help="The folder to write pictures to.",
 )
 @options.reported
 @click.option("--over-steps", is_flag=True, help="Draw only the scores of one run's checkpoints over its steps.")

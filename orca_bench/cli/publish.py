@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     "--to",
     "folder",
     type=options.PATH,
+    metavar="DIR",
     help="Folder for everything, the card too.  [default: runs/NAME/published; the card of a run stays with its model]",
 )
 @click.option("--name", help="The model's name on the card.  [default: the result's]")
 @click.option(
     "--card",
     type=options.PATH,
+    metavar="FILE",
     help="The model card to write or edit.  [default: README.md of the run's own model, else of the folder]",
 )
 @click.option(

@@ -31,7 +31,13 @@ from orca_bench.errors import UserError
 @options.benchmarks_revision
 @options.max_new_tokens
 @options.runs
-@click.option("--out", type=options.PATH, required=True, help="JSON Lines file; compressed if its name ends in .gz.")
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="FILE",
+    required=True,
+    help="JSON Lines file; compressed if its name ends in .gz.",
+)
 def command(
     tasks: str,
     protocol: str,

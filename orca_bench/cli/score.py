@@ -32,7 +32,7 @@ from orca_bench.cli import options
 @click.option("--name", help="Name of the model in tables.  [default: the name of ANSWERS]")
 @options.max_new_tokens
 @options.runs
-@click.option("--out", type=options.PATH, help="Result file.  [default: ANSWERS with .result.json]")
+@click.option("--out", type=options.PATH, metavar="FILE", help="Result file.  [default: ANSWERS with .result.json]")
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 def command(
     answers: Path,

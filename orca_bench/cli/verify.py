@@ -25,6 +25,7 @@ _MAX_UNCHECKED_LENGTH = 100  # characters of a line on what was not checked
 @click.option(
     "--benchmarks",
     type=options.PATH,
+    metavar="DIR",
     help="The rows of the result: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: those that it was made with: the mini suite's, a "
     "folder, or the hub's]",
 )
