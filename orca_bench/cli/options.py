@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from orca_bench import suite
 
@@ -14,8 +15,26 @@ from orca_bench import suite
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PATH = click.Path(path_type=Path)
+
+
+class RunWord(click.ParamType[str]):
+    """A word that may be a run's name or a path; a shell completes both (README.md of this folder says how)."""
+
+    def __init__(self, name: str, folder_in_run: str) -> None:
+        self.name, self._folder_in_run = name, folder_in_run
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The runs whose name begins so and that have what is wanted, and the shell's own files."""
+        runs_folder = ctx.params.get("runs") or Path("runs")
+        names = sorted(folder.parent.name for folder in runs_folder.glob(f"*/{self._folder_in_run}"))
+        runs = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [*runs, CompletionItem(incomplete, type="file")]
+
+
 #: The type of what names results: runs' names, folders, result files (cli/result_words.py turns them into files).
-RESULT = click.STRING
+RESULT = RunWord("result", "results")
+#: The type of what names a model: a run's name, a folder, an id of the hub (models/model_lookup.py).
+MODEL = RunWord("model", "model")
 
 system: Decorator = click.option(
     "--system",
@@ -79,7 +98,10 @@ runs: Decorator = click.option(
     "--runs", type=PATH, metavar="DIR", default="runs", show_default=True, help="Folder of runs and their results."
 )
 model: Decorator = click.option(
-    "--model", metavar="MODEL", help="Name of a run, model folder, or hub id.  [default: the newest finished run]"
+    "--model",
+    type=MODEL,
+    metavar="MODEL",
+    help="Name of a run, model folder, or hub id.  [default: the newest finished run]",
 )
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"

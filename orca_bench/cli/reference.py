@@ -36,6 +36,13 @@ _INTRODUCTION = """# The commands
 Every command of orca-bench with its options. This page is written by `make docs` from the code; `orca-bench COMMAND --help`
 shows the same. Exit codes: 0 done, 1 the work or the gate failed, 2 wrong input, 130 interrupted. `--debug` with any command
 shows the traceback of an error.
+
+A shell completes commands, options, and the names of runs once it has run this line, which belongs into its profile
+(`~/.bashrc`; for zsh and fish write `zsh_source` and `fish_source`):
+
+```
+eval "$(_ORCA_BENCH_COMPLETE=bash_source orca-bench)"
+```
 """
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("runs")
-@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, type=options.RESULT, metavar="[RUN]...")
 @click.option(
     "--clean",
     is_flag=True,

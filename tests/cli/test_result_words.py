@@ -93,3 +93,25 @@ def test_the_model_that_is_taken_by_default_is_named_and_a_run_stands_for_its_mo
     assert "no such run or model folder; did you mean 't'" in command.refused("eval", "--model", "tt", *words)
     done = command("generate", "hi", "--max-new-tokens", "1")
     assert done.stderr == "model: runs/t/model (the newest finished run)\n"
+
+
+def _completions(command, *words):
+    """What a shell offers for the last of these words, without the file names that it adds itself."""
+    environment = {
+        "_ORCA_BENCH_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(("orca-bench", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    lines = command(*[], env=environment).stdout.splitlines()
+    return [line.removeprefix("plain,") for line in lines if line.startswith("plain,")]
+
+
+def test_a_shell_completes_the_names_of_runs(in_runs):
+    (in_runs.folder / "runs" / "old" / "model").mkdir()
+    try:
+        assert _completions(in_runs, "compare", "o") == ["old"]
+        assert _completions(in_runs, "check", "old", "--baseline", "n") == ["new"]
+        assert _completions(in_runs, "eval", "--model", "") == ["old"]
+        assert _completions(in_runs, "comp") == ["compare"]
+    finally:
+        (in_runs.folder / "runs" / "old" / "model").rmdir()
