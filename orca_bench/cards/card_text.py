@@ -43,6 +43,7 @@ _METADATA_ORDER = ("language", "license", "library_name", "pipeline_tag", "base_
 _EXAMPLE_QUESTION = "Why is the sky blue?"
 _EXAMPLE_INSTRUCTION, _EXAMPLE_INPUT = "Summarise the text in one sentence.", "The sky is blue because …"
 _EXAMPLE_MAX_NEW_TOKENS = 256
+_MOST_NAMED_TEACHERS = 5
 #: Parts of the names of models whose providers' terms are about what is trained on their answers.
 _COMMERCIAL_TEACHERS = ("gpt", "claude", "gemini")
 
@@ -66,7 +67,7 @@ def metadata(facts: ModelFacts) -> dict[str, Any]:
 
     training = facts.training
     base = None if training is None else training.recipe.model.base
-    is_hub_base = training is not None and "model.base" in training.commits
+    is_hub_base = training is not None and training.has_hub_base
     data_ids = [] if training is None else [record_set.hub_id for record_set in training.record_sets]
     card_data = ModelCardData(
         license=facts.license or UNKNOWN_LICENSE,
@@ -134,7 +135,7 @@ def _start_text(training: TrainingFacts) -> str:
     base = training.recipe.model.base
     if base is None:
         return "trained from random weights"
-    name = _hub_link(base) if "model.base" in training.commits else markdown.code(public_name(base))
+    name = _hub_link(base) if training.has_hub_base else markdown.code(public_name(base))
     return f"fine-tuned from {name}"
 
 
@@ -272,9 +273,10 @@ def _data_section(facts: ModelFacts) -> str:
 def _record_set_rows(record_set: RecordSet) -> list[list[str]]:
     """A row for the set, or for each published set that its records name as their source."""
     name = _hub_link(record_set.hub_id) if record_set.hub_id else markdown.code(record_set.public_name)
-    teachers = ", ".join(
+    teacher_names = [
         "the set's own" if teacher == "reference" else markdown.plain(teacher) for teacher in record_set.teachers
-    )
+    ]
+    teachers = ", ".join(teacher_names[:_MOST_NAMED_TEACHERS]) + (", …" if teacher_names[_MOST_NAMED_TEACHERS:] else "")
     counts: Mapping[str, int | None] = record_set.rows_by_source or {record_set.name: record_set.rows}
     rows_by_title: dict[tuple[str, str], int | None] = {}
     for source, count in counts.items():

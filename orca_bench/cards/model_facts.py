@@ -42,7 +42,7 @@ class RecordSet:
     def hub_id(self) -> str | None:
         """The hub id without its revision, None for a file."""
         id_ = self.name.partition("@")[0]
-        return id_ if self.commit is not None and hub.is_hub_id(id_) else None
+        return id_ if self.commit is not None and hub.has_id_form(id_) else None
 
     @property
     def data_sets(self) -> list[DataSet]:
@@ -73,6 +73,12 @@ class TrainingFacts:
     commits: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     started: str | None = None
+
+    @property
+    def has_hub_base(self) -> bool:
+        """Whether the base model came from the hub."""
+        base = self.recipe.model.base
+        return base is not None and "model.base" in self.commits and hub.has_id_form(base)
 
     @property
     def seen_examples(self) -> int | None:
@@ -158,6 +164,9 @@ def read_training(run_folder: Path) -> TrainingFacts | None:
     )
 
 
+_MOST_SECONDS = 10.0**9  # longer than any training; not infinite
+
+
 def public_name(name: str) -> str:
     """A path or hub id as it may be published: of a path that says where it lies on a machine, the last part alone."""
     parts = re.split(r"[\\/]+", name.rstrip("\\/"))
@@ -207,4 +216,5 @@ def _count(value: Any) -> int | None:
 
 
 def _seconds(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value <= _MOST_SECONDS else None

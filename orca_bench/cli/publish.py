@@ -96,7 +96,14 @@ def command(
     if push:
         click.echo(publishing.upload_card(publication, push))
         return
-    click.echo(f"next: read {publication.card}; the same command with --push OWNER/NAME uploads it", err=True)
+    click.echo(f"next: read {publication.card}; {_upload_hint(publication.card)}", err=True)
+
+
+def _upload_hint(card: Path) -> str:
+    """How the card gets onto the hub: with its model where it lies in the model's folder, else alone."""
+    if (card.parent / "config.json").is_file():
+        return f"hf upload OWNER/NAME {card.parent} uploads the model with it, this command with --push OWNER/NAME the card alone"
+    return "this command with --push OWNER/NAME uploads it"
 
 
 def _written_lines(publication: Publication) -> Iterator[str]:

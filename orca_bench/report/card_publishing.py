@@ -152,7 +152,9 @@ def card_content(
         score_limits=card_scores.score_limits(card_files),
         score_provenance=card_scores.score_provenance(card_files),
     )
-    text = model_card.update_card(plan.old_text, facts.name, eval_entries, plan.path, facts, sections)
+    text = model_card.update_card(
+        plan.old_text, facts.name, eval_entries, plan.path, facts, sections, keeps_partial=with_partial
+    )
     notes += _card_notes(text, plan)
     return CardContent(
         text=text,
@@ -200,12 +202,17 @@ def _draw_png(pictures: Sequence[Picture]) -> dict[str, bytes]:
 
 
 def _default_folder(result_files: Sequence[ResultFile], targets: PublishTargets, model_name: str) -> Path:
-    """`published` beside the folder `results` that has all results; else that of a run of the model's name."""
-    parents = {_folder_above_results(result_file.path) for result_file in result_files}
-    parent = parents.pop() if len(parents) == 1 else None
-    if parent is None:
-        parent = targets.runs_folder / results_folder_name(check_model_name(targets.name or model_name))
-    return parent / PUBLISHED_FOLDER_NAME
+    """`published` beside the folder `results` that has all results; else that of a run of the model's name.
+
+    Results of an export (`results/step-100`) go to a folder of that name in it.
+    """
+    folders_above_results = {_folder_above_results(result_file.path) for result_file in result_files}
+    folder = folders_above_results.pop() if len(folders_above_results) == 1 else None
+    if folder is None:
+        name = results_folder_name(check_model_name(targets.name or model_name))
+        return targets.runs_folder / name / PUBLISHED_FOLDER_NAME
+    subfolders = {result_file.path.parent.relative_to(folder / "results") for result_file in result_files}
+    return folder / PUBLISHED_FOLDER_NAME / (subfolders.pop() if len(subfolders) == 1 else "")
 
 
 def _folder_above_results(path: Path) -> Path | None:

@@ -69,9 +69,11 @@ def score_limits(result_files: Sequence[ResultFile]) -> list[str]:
         for name, task_result in result.tasks.items():
             chance = _chance(name, task_result)
             if task_result.value == 0:
-                wrong.append(task_result.title)
+                wrong.append(_title(name, task_result))
             elif chance is not None and task_result.interval is not None and task_result.interval[0] <= chance:
-                at_chance.append(f"{task_result.title} ({100 * task_result.value:.1f}, guessing {100 * chance:.0f})")
+                at_chance.append(
+                    f"{_title(name, task_result)} ({100 * task_result.value:.1f}, guessing {100 * chance:.0f})"
+                )
         if at_chance:
             limits.append(f"No better than guessing is shown on {', '.join(at_chance)}{under_text}.")
         if wrong:
@@ -126,6 +128,7 @@ def _partial_warning(results: Sequence[Result]) -> str:
 
 
 def _table(results: Sequence[Result], headings: Sequence[str]) -> str:
+    """The scores beside the tasks, so that a narrow screen shows them, then what they were measured on."""
     has_chance = any(_chance(name, task) is not None for result in results for name, task in result.tasks.items())
     counts = {name: {result.tasks[name].n for result in results if name in result.tasks} for name in TASK_BY_NAME}
     rows = []
@@ -136,19 +139,23 @@ def _table(results: Sequence[Result], headings: Sequence[str]) -> str:
             continue
         chance = _chance(task.name, known_result)
         shots = task.shots if known_result.shots is None else known_result.shots
-        row = [task.title, str(shots), known_result.metric]
-        row += [" / ".join(f"{n:,}" for n in sorted(counts[task.name]))]
+        row = [task.title, *(_score_text(task_result) for task_result in task_results)]
         row += ["–" if chance is None else f"{100 * chance:.0f}"] if has_chance else []
-        row += [_score_text(task_result) for task_result in task_results]
-        rows.append(row)
+        row += [" / ".join(f"{n:,}" for n in sorted(counts[task.name])), str(shots)]
+        rows.append([*row, markdown.plain(known_result.metric)])
     for name, title in AVERAGE_TITLE_BY_NAME.items():
         averages = [result.averages.get(name) for result in results]
         if any(average is not None and average.value is not None for average in averages):
             texts = ["–" if each is None else format_score(each.value, each.stderr, each.interval) for each in averages]
             blank_cells = [""] * (4 if has_chance else 3)
-            rows.append([f"**{title}**", *blank_cells, *(f"**{text}**" for text in texts)])
-    columns = ["Task", "Shots", "Metric", "Questions", *(["Guessing"] if has_chance else []), *headings]
-    return markdown.table(columns, rows, right_columns=[1, *range(3, len(columns))])
+            rows.append([f"**{title}**", *(f"**{text}**" for text in texts), *blank_cells])
+    columns = ["Task", *headings, *(["Guessing"] if has_chance else []), "Questions", "Shots", "Metric"]
+    return markdown.table(columns, rows, right_columns=range(1, len(columns) - 1))
+
+
+def _title(name: str, task_result: TaskResult) -> str:
+    """A task's title; that of a task that the suite does not have is the result's own, and escaped."""
+    return TASK_BY_NAME[name].title if name in TASK_BY_NAME else markdown.plain(task_result.title)
 
 
 def _score_text(task_result: TaskResult | None) -> str:
@@ -178,7 +185,7 @@ def _score_notes(results: Sequence[Result], headings: Sequence[str]) -> list[str
         of_model = [*result.model.warnings, *result.model.server_differences, *result.answer_notes]
         for name, task_result in result.tasks.items():
             row_note = _row_note(result, name)
-            notes_by_title[task_result.title] = [*row_note, *task_result.warnings, *of_model]
+            notes_by_title[_title(name, task_result)] = [*row_note, *task_result.warnings, *of_model]
         for title, notes in notes_by_title.items():
             for note in notes:
                 scores_by_note.setdefault(note, []).append((heading, title))

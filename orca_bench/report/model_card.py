@@ -127,11 +127,13 @@ def update_card(
     where: Path,
     facts: ModelFacts | None = None,
     sections: Mapping[str, str] | None = None,
+    keeps_partial: bool = True,
 ) -> str:
     """A card's text with the results of the model `name` in its metadata, and with the texts of its own `sections`.
 
     A card with our marks gets other texts between them; a card without any keeps its text and gets the section of scores at its
-    end; where there is no card, a new one has all of `sections`. Raises UserError where the card's metadata is not YAML or not
+    end; where there is no card, a new one has all of `sections`. `keeps_partial` says whether scores of a part of the questions
+    that stand in the metadata already stay there. Raises UserError where the card's metadata is not YAML or not
     a mapping, where a mark has no partner, and where huggingface_hub does not read the outcome.
     """
     facts = facts or ModelFacts(name, name, has_orca_prompt=False)
@@ -145,8 +147,10 @@ def update_card(
     changes: YamlObject = {}
     if facts.license is not None and card.metadata.get("license") == card_text.UNKNOWN_LICENSE:
         changes["license"] = facts.license
-    if results:
-        changes["model-index"] = _merged_model_index(card.metadata.get("model-index") or [], name, results, where)
+    old_index = card.metadata.get("model-index") or []
+    new_index = _merged_model_index(old_index, name, results, where, keeps_partial)
+    if results or new_index != old_index:
+        changes["model-index"] = new_index
     if changes:
         card = card.with_metadata(changes, where)
     updated_text = card.to_text()
@@ -175,7 +179,7 @@ def check_with_hub_library(text: str, where: Path) -> None:
 
 
 def _merged_model_index(
-    model_index: Any, name: str, results: Sequence[EvalResult], where: Path
+    model_index: Any, name: str, results: Sequence[EvalResult], where: Path, keeps_partial: bool
 ) -> list[MutableMapping[str, Any]]:
     """The card's `model-index` with a model's results; those of other models and of other measurements are kept."""
     if not isinstance(model_index, list) or not all(
@@ -191,8 +195,14 @@ def _merged_model_index(
         for model_entry in old_entries
         for result in model_entry.get("results") or []
         if not {_result_identity(result), _identity_without_limit(result)} & new_identities
+        and (keeps_partial or _result_identity(result) == _identity_without_limit(result))
     ]
-    return [*other_models, {"name": name, "results": old_results + new_results}]
+    if not new_results and len(old_results) == sum(
+        len(model_entry.get("results") or []) for model_entry in old_entries
+    ):
+        return model_index
+    all_results = old_results + new_results
+    return [*other_models, {"name": name, "results": all_results}] if all_results else other_models
 
 
 def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlObject]:

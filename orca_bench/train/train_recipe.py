@@ -96,16 +96,25 @@ def train_recipe(
             f"{interruption} (leave out --fresh, which starts over)" if fresh else str(interruption)
         ) from None
     if launcher_environment.rank() == 0:
-        card = run_card.write_first_card(run.folder)
         export_metadata = read_json(run.model / "orca_bench.json")
         if "example" in export_metadata:
             display.message(
                 f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
             )
         display.message(f"trained: {run.model} ({_time_text(time.monotonic() - start_s, run.manifest['seconds'])})")
-        if card is not None:
-            display.message(f"card: {card} (without scores; orca-bench publish puts them in)")
+        _write_card(run, display)
     return run
+
+
+def _write_card(run: Run, display: TrainingDisplay) -> None:
+    """Write the model's first card; that it cannot be written is no reason to call the training failed."""
+    try:
+        card = run_card.write_first_card(run.folder)
+    except UserError as error:
+        display.message(f"no card was written: {error}")
+        return
+    if card is not None:
+        display.message(f"card: {card} (without scores; orca-bench publish puts them in)")
 
 
 def _time_text(seconds: float, seconds_of_all_calls: float) -> str:

@@ -120,7 +120,14 @@ def test_the_snippet_runs_as_it_is_printed(tmp_path, tiny_model, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "manifest", [{"records": 3}, {"records": [{"name": 1, "rows": "x"}]}, {"steps": -1, "cut": True}]
+    "manifest",
+    [
+        {"records": 3},
+        {"records": [{"name": 1, "rows": "x"}]},
+        {"steps": -1, "cut": True},
+        {"seconds": float("inf")},
+        {"commits": {"model.base": 1}},
+    ],
 )
 def test_a_manifest_of_other_types_gives_a_card_without_those_facts(tmp_path, manifest):
     assert "5 of 8 records" in card_of(make_run(tmp_path, **manifest)).body or "steps" in manifest

@@ -84,6 +84,15 @@ def test_scores_of_all_questions_take_the_place_of_those_of_a_part():
     assert names == ["GSM8k (5-shot), first 20 questions, x", "MMLU (5-Shot), x"]
 
 
+def test_scores_of_a_part_go_from_the_metadata_where_they_are_not_wanted_any_more():
+    part = eval_results({"mmlu": 30.0}, None, {"mmlu": "first 20 questions"})
+    once = update_card(CARD, "m", part, Path("card"))
+    assert split_card(update_card(once, "m", [], Path("card"), keeps_partial=False), Path("card")) == split_card(
+        CARD, Path("card")
+    )
+    assert update_card(once, "m", [], Path("card")) == once
+
+
 def test_a_card_without_marks_gets_the_scores_at_its_end_and_one_with_marks_between_them():
     sections = {"scores": "new\n", "data": "new\n"}
     appended = update_card(CARD, "m", [], Path("card"), sections=sections)

@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from synthetic_results import random_result
 
 from orca_bench.cards.card_document import parse_card
+from orca_bench.results.hashing import compute_content_sha256
 
 
 def card_at(path):
@@ -46,7 +47,7 @@ def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_pat
     names = [entry["dataset"]["name"] for entry in metadata["model-index"][0]["results"]]
     assert "MMLU (5-Shot)" in names and "MMLU (5-Shot), protocol orca v1, first 100 questions" in names
     assert metadata["model-index"][0]["results"][0]["source"] == {"name": "orca-bench", "url": "https://example.org/m"}
-    assert "| leaderboard v1 | orca v1, first 100 rows |" in text and "**Partial scores**" in text
+    assert "| Task | leaderboard v1 | orca v1, first 100 rows |" in text and "**Partial scores**" in text
     assert "![Scores by task" in text and "(orca-bench-scores-orca.png)" in text
     assert r"\begin{tabular}" in (folder / "table.tex").read_text()
     assert process.stdout.splitlines()[0] == "card: runs/m/published/README.md (14 scores)"
@@ -67,9 +68,7 @@ def test_scores_of_the_mini_suite_stand_in_the_text_and_not_in_the_metadata(comm
     process = command("publish", "r.json", "--to", "pub")
     assert process.returncode == 0 and "not in its metadata" in process.stderr
     metadata, text = card_at(tmp_path / "pub" / "README.md")
-    assert (
-        "model-index" not in metadata and "| MMLU | 5 |" in text and "its scores compare with each other only" in text
-    )
+    assert "model-index" not in metadata and "| MMLU | 2" in text and "its scores compare with each other only" in text
     assert "(7 scores, none of them in its metadata)" in process.stdout
 
 
@@ -96,6 +95,33 @@ def test_a_hostile_name_stays_a_text_on_the_card(command, tmp_path, name):
     assert metadata["model-index"][0]["name"] == name and len(metadata["model-index"]) == 1
     html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
     assert "<img src=x" not in html and "<h1>y" not in html and html.count("<h1>") == 1
+
+
+def test_hostile_texts_of_a_result_and_of_a_run_stay_texts_on_the_card(command, tmp_path):
+    hostile = "</details><img src=x>|"
+    run = make_run(tmp_path, "r", started=hostile, libraries={hostile: hostile}, commits={hostile: hostile})
+    (run / "results").mkdir()
+    path = result(run / "results", run="r", step=5)
+    content = json.loads(path.read_text())
+    for task in content["tasks"].values():
+        task |= {"metric": hostile, "title": hostile, "warnings": [hostile], "value": 0.0, "interval": [0.0, 0.1]}
+    content["versions"] = {hostile: hostile}
+    del content["result_sha256"]
+    path.write_text(json.dumps(content | {"result_sha256": compute_content_sha256(content)}))
+    process = command("publish", "r")
+    assert process.returncode == 0, process.stderr
+    html = MarkdownIt("gfm-like", {"linkify": False}).render((run / "published" / "README.md").read_text())
+    assert "<img src=x" not in html
+    assert html.count("<details>") == html.count("</details>") == 2
+
+
+def test_results_of_an_export_are_published_apart_from_those_of_the_model(command, tmp_path):
+    run = make_run(tmp_path, "r")
+    (run / "results" / "step-3").mkdir(parents=True)
+    result(run / "results" / "step-3", run="r", step=3)
+    assert command("publish", "r/step-3/r").returncode == 0
+    _, text = card_at(run / "published" / "step-3" / "README.md")
+    assert "It is a checkpoint: its training had done 3 of 5 steps." in text
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", "", "a\nb", "x" * 300])
@@ -163,7 +189,7 @@ def test_the_first_card_of_a_run_gets_the_scores_and_keeps_what_was_written_arou
     metadata, text = card_at(card)
     assert "\n# r\n\nMy own words.\n" in text and metadata["license"] == "mit"
     assert (
-        "It has not been evaluated yet" not in text and "| MMLU | 5 |" in text and "trained from random weights" in text
+        "It has not been evaluated yet" not in text and "| MMLU | 2" in text and "trained from random weights" in text
     )
     assert len(metadata["model-index"][0]["results"]) == 7
     once = card.read_bytes()
