@@ -73,15 +73,16 @@ def command(
     if len(selection.results) > 1:
         # The sentence rests on the questions that results have in common.
         selection = selection.with_questions(required=False)
-    sentence = scores_sentence(selection.results, reported_scores)
     if is_for_programs:
+        sentence = scores_sentence(selection.results, reported_scores)
         labelled_results = [(file.label, file.result) for file in selection.results]
         table = build_score_table(labelled_results, reported_scores, sentence)
         write = score_table_formats.to_csv if output_format == "csv" else score_table_formats.to_json
         click.echo(write(table), nl=False)
     else:
         grids = result_grids(selection.results, reported_scores, layout, all_tasks)
-        print_grids(grids, output_format, with_notes, lead=sentence)
+        lead = scores_sentence(selection.results, reported_scores) if len(grids) > 1 else ""
+        print_grids(grids, output_format, with_notes, lead)
         have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
         if output_format == "terminal" and have_questions:
             next_step("page" if len(results) != 2 else "compare", *results)

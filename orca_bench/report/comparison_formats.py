@@ -72,7 +72,7 @@ def _row(comparison: Comparison, line: ComparisonLine) -> list[TextCell]:
         _number_cell(format_percent(line.base_score), comparison.base_label, line),
         _number_cell(format_percent(line.other_score), comparison.other_label, line),
         # The note on questions that are not in both is on the difference.
-        _number_cell(_difference_text(line, difference), "", line),
+        _difference_cell(line, difference),
         TextCell(f"{format_percent(difference.low, signed=True)} … {format_percent(difference.high, signed=True)}"),
         TextCell("–" if line.p is None else format_p(line.p)),
         TextCell(str(difference.better) if has_counts else ""),
@@ -86,9 +86,13 @@ def _number_cell(text: str, heading: str, line: ComparisonLine) -> TextCell:
     return TextCell(text, number=NotedNumber(heading, line.name))
 
 
-def _difference_text(line: ComparisonLine, difference: Difference) -> str:
-    stderr = difference.stderr or (difference.high - difference.low) / 4
-    return format_difference(difference.value, stderr, line.verdict != "no difference shown")
+def _difference_cell(line: ComparisonLine, difference: Difference) -> TextCell:
+    stderr, is_shown = (
+        difference.stderr or (difference.high - difference.low) / 4,
+        line.verdict != "no difference shown",
+    )
+    text = format_difference(difference.value, stderr, is_shown)
+    return TextCell(text, style="" if is_shown else "dim", number=NotedNumber("", line.name))
 
 
 def _verdict_cell(line: ComparisonLine) -> TextCell:

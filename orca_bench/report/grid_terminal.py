@@ -215,13 +215,16 @@ class _TerminalGrid:
 
 
 def _column_texts(grid: Grid, column: int, shortness: int, badges: dict[NotedNumber, str]) -> list[str]:
-    """The texts of a column with their badges, which have a place of their own, so that numbers stay below one another."""
+    """The texts of a column with their badges, which have a place of their own, so that digits stay below one another."""
     cells = [row[column] for row in grid.rows]
+    texts = [_shortened(cell, shortness) for cell in cells]
+    if column not in grid.left_columns and any(text.endswith(")") for text in texts):
+        texts = [text if text.endswith(")") else f"{text} " for text in texts]
     cell_badges = [superscript(badges.get(cell.number, "")) if cell.number else "" for cell in cells]
     badge_width = max(map(len, cell_badges), default=0)
     return [
-        _shortened(cell, shortness) + (f" {badge.ljust(badge_width)}" if badge_width else "")
-        for cell, badge in zip(cells, cell_badges, strict=True)
+        text + (f" {badge.ljust(badge_width)}" if badge_width else "")
+        for text, badge in zip(texts, cell_badges, strict=True)
     ]
 
 

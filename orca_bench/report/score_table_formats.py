@@ -49,7 +49,7 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
         scores = [line.scores[index] for line in lines]
         columns.append((heading, [_score_cell(heading, line, line.scores[index]) for line in lines]))
         if any(score.difference is not None for score in scores):
-            columns.append((_DIFFERENCE, [TextCell(_format_difference(score)) for score in scores]))
+            columns.append((_DIFFERENCE, [_difference_cell(score) for score in scores]))
         if not has_equal_counts or index == len(table.headings) - 1:
             columns.append(("n", [TextCell("" if score.n is None else f"{score.n:,}") for score in scores]))
     task_count = sum(line.name in TASK_BY_NAME for line in lines)
@@ -140,11 +140,12 @@ def _format_number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _format_difference(score: MeasuredScore) -> str:
+def _difference_cell(score: MeasuredScore) -> TextCell:
     if score.difference is None:
-        return "–"
+        return TextCell("–")
     stderr = None if score.difference_stderr is None else score.difference_stderr / 100
-    return format_difference(score.difference / 100, stderr, score.is_difference_shown is not False)
+    is_shown = score.is_difference_shown is not False
+    return TextCell(format_difference(score.difference / 100, stderr, is_shown), style="" if is_shown else "dim")
 
 
 def _fractions(score: MeasuredScore) -> tuple[float | None, float | None, list[float] | None]:
