@@ -16,14 +16,14 @@ from orca_bench.report.pictures.svg import file_svg, inline_svg
 
 WIDE_WIDTH, NARROW_WIDTH = 800.0, 360.0  # pixels
 
-#: Rules for a page with pictures in it. The narrow layout is shown where a figure is narrower than 600 pixels, below which
+#: Rules for a page with pictures in it. The narrow layout is shown where a figure is narrower than 660 pixels, below which
 #: the letters of the wide one would be smaller than 9 pixels.
 PAGE_CSS = """\
 .picture { container-type: inline-size; margin: 0; }
 .picture svg { display: block; width: 100%; height: auto; }
 .picture .wide { max-width: 960px; } .picture .narrow { display: none; max-width: 440px; }
 .picture [data-task] { cursor: pointer; }
-@container (max-width: 600px) { .picture .wide { display: none; } .picture .narrow { display: block; } }
+@container (max-width: 660px) { .picture .wide { display: none; } .picture .narrow { display: block; } }
 """
 
 

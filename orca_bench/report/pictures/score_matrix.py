@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orca_bench.report.model_colors import ModelStyle
-from orca_bench.report.pictures.axes import Scale, chance_line, round_scale, vertical_grid
+from orca_bench.report.pictures.axes import Scale, chance_line, round_scale, tick_text
 from orca_bench.report.pictures.drawing import (
     SMALL_SIZE,
     Area,
@@ -68,7 +68,7 @@ def draw_matrix(part: Part, all_series: Sequence[Series], title: str) -> Drawing
     canvas.add(*name_shapes)
     for column in columns:
         area = Area(column.left, heading_top, column.right - column.left, canvas.y - heading_top, Role.BACKGROUND, 0)
-        axis = vertical_grid(column.scale, [(top, canvas.y)], canvas.y)
+        axis = _column_axis(column.scale, top, canvas.y)
         shapes = [area, *column.heading, *axis, *cells[column.task.name]]
         canvas.add(Group(tuple(shapes), column.task.name, task_words(column.task, all_series)))
     canvas.y += SMALL_SIZE + 8
@@ -107,6 +107,17 @@ def _scale(task: TaskFacts, all_series: Sequence[Series], start: float, end: flo
         numbers.append(task.chance_percent)
     scale = round_scale(numbers, start, end, 4)
     return replace(scale, ticks=(scale.low, scale.high))
+
+
+def _column_axis(scale: Scale, top: float, bottom: float) -> list[Shape]:
+    """Lines at both ends of a column's scale, with their numbers turned inwards, away from those of its neighbours."""
+    low, high = ((tick, scale.pixel(tick)) for tick in scale.ticks)
+    y = bottom + SMALL_SIZE + 3
+    return [
+        *(Line(((x, top), (x, bottom)), Role.GRID) for _, x in (low, high)),
+        Label(low[1] - 4, y, tick_text(low[0]), SMALL_SIZE, "start", Role.MUTED),
+        Label(high[1] + 4, y, tick_text(high[0]), SMALL_SIZE, "end", Role.MUTED),
+    ]
 
 
 def _name_labels(canvas: Canvas, name: str) -> tuple[list[Label], float]:

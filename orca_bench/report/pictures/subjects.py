@@ -38,7 +38,7 @@ from orca_bench.suite import MMLU
 
 _MAX_INTERVAL_MODELS = 4
 _SHADE_STYLE = ModelStyle(0)
-_MAX_SHADE = 0.55  # opacity of the highest score: text on it can still be read
+_MAX_SHADE = 0.65  # opacity of a score of 100: text on it can still be read
 _CELL_WIDTH, _CELL_HEIGHT = 27.0, 17.0
 _MEAN_DASH = (7, 3)
 
@@ -207,13 +207,15 @@ def _draw_table(
         ]
     )
     canvas.y += 6
-    canvas.paragraph("accuracy in percent; the stronger the shade, the higher", SMALL_SIZE, Role.MUTED)
+    reaches = [(score.high - score.low) / 2 for model in models for score in model.scores.values()]
+    intervals = f"95 % intervals reach ± {min(reaches):.0f} to {max(reaches):.0f} points"
+    canvas.paragraph(
+        f"accuracy in percent; the stronger the shade, the higher (0 to 100); {intervals}", SMALL_SIZE, Role.MUTED
+    )
     label_width = 150.0 if is_narrow else 230.0
     most_columns = int((canvas.inner_width - label_width) // _CELL_WIDTH)
     table_count = -(-len(models) // most_columns)
     column_count = -(-len(models) // table_count)
-    values = [score.value for model in models for score in model.scores.values()]
-    low, high = min(values), max(max(values), min(values) + 1)
     for start in range(0, len(models), column_count):
         columns = list(enumerate(models, 1))[start : start + column_count]
         canvas.y += 8
@@ -223,26 +225,23 @@ def _draw_table(
             canvas.add(Label(x, canvas.y + 28, str(number), SMALL_SIZE, "middle", is_bold=True))
         canvas.y += 34
         for subject in subjects:
-            canvas.add(_table_row(canvas, subject, [model for _, model in columns], label_width, (low, high)))
+            canvas.add(_table_row(canvas, subject, [model for _, model in columns], label_width))
     return canvas.finish()
 
 
-def _table_row(
-    canvas: Canvas, subject: _Subject, models: Sequence[_Model], label_width: float, value_range: tuple[float, float]
-) -> Group:
-    """One subject's numbers; `value_range` has the lowest and the highest number of the picture."""
+def _table_row(canvas: Canvas, subject: _Subject, models: Sequence[_Model], label_width: float) -> Group:
+    """One subject's numbers. Their shade does not depend on the others, so that small differences look small."""
     row = Canvas(canvas.left + label_width + 6, y=canvas.y)
     row.paragraph(subject.name, 11 if label_width < 200 else SMALL_SIZE)
     height = max(_CELL_HEIGHT, row.y - canvas.y + 2)
     shapes: list[Shape] = [Area(canvas.left, canvas.y, canvas.inner_width, height, Role.BACKGROUND, 0)]
     shapes += [shape for shape in row.shapes if not isinstance(shape, Group)]
-    low, high = value_range
     for index, model in enumerate(models):
         score = model.scores.get(subject.key)
         if score is None:
             continue
         x = canvas.left + label_width + index * _CELL_WIDTH
-        opacity = round(_MAX_SHADE * (score.value - low) / (high - low), 3)
+        opacity = round(_MAX_SHADE * score.value / 100, 3)
         shapes.append(Area(x + 0.5, canvas.y + 0.5, _CELL_WIDTH - 1, height - 1, _SHADE_STYLE, opacity))
         shapes.append(Label(x + _CELL_WIDTH / 2, canvas.y + height / 2 + 4, f"{score.value:.0f}", 11, "middle"))
     canvas.y += height

@@ -35,7 +35,7 @@ def inline_svg(drawing: Drawing, title: str, description: str, id_prefix: str) -
     title_id, description_id = f"{escape(id_prefix)}-title", f"{escape(id_prefix)}-desc"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_number(drawing.width)} {_number(drawing.height)}" '
-        f'role="img" aria-labelledby="{title_id} {description_id}" font-family="{escape(_FONTS)}">\n'
+        f'role="img" aria-labelledby="{title_id}" aria-describedby="{description_id}" font-family="{escape(_FONTS)}">\n'
         f'<title id="{title_id}">{_text(title)}</title>\n<desc id="{description_id}">{_text(description)}</desc>\n'
         f"{_shapes(drawing, _page_paint)}</svg>\n"
     )
@@ -51,7 +51,7 @@ def file_svg(drawing: Drawing, title: str, description: str) -> str:
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-labelledby="title desc" font-family="{escape(_FONTS)}">\n'
+        f'role="img" aria-labelledby="title" aria-describedby="desc" font-family="{escape(_FONTS)}">\n'
         f'<title id="title">{_text(title)}</title>\n<desc id="desc">{_text(description)}</desc>\n'
         f"<style>@media (prefers-color-scheme: dark) {{ {dark_rules} }}</style>\n"
         f'<rect width="{width}" height="{height}" {_file_paint("fill", Role.BACKGROUND)}/>\n'

@@ -8,6 +8,7 @@ from synthetic_results import random_result
 
 from orca_bench.report.model_colors import PALETTE
 from orca_bench.report.pictures import PAGE_CSS, build_pictures
+from orca_bench.report.pictures.drawing import Label
 from orca_bench.suite import ALL_TASKS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -34,7 +35,8 @@ def test_ids_of_several_pictures_in_one_page_are_unique_and_every_picture_has_it
     ids = [node.get("id") for node in root.iter() if node.get("id")]
     assert len(ids) == len(set(ids)) == 4 * len(pictures)
     for svg in root.iter(f"{SVG}svg"):
-        assert svg.get("role") == "img" and svg.get("aria-labelledby").split() == [svg[0].get("id"), svg[1].get("id")]
+        assert svg.get("role") == "img" and svg.get("aria-labelledby") == svg[0].get("id")
+        assert svg.get("aria-describedby") == svg[1].get("id")
         assert svg[0].tag == f"{SVG}title" and svg[0].text and svg[1].tag == f"{SVG}desc" and "percent" in svg[1].text
 
 
@@ -51,7 +53,16 @@ def test_every_task_can_be_clicked_and_says_its_numbers_under_the_pointer(pictur
 def test_a_page_shows_one_layout_by_the_width_of_the_figure(pictures):
     html = pictures[0].html("p")
     assert html.count("<svg") == 2 and 'class="wide"' in html and 'class="narrow"' in html
-    assert "@container (max-width: 600px)" in PAGE_CSS
+    assert "@container (max-width: 660px)" in PAGE_CSS
+
+
+def test_no_letter_of_a_page_is_smaller_than_nine_pixels(tmp_path):
+    many = [random_result(tmp_path, f"m{n}", 0.5, file=f"{n}.json", run="m", step=n) for n in range(6)]
+    for picture in [*build_pictures(many[:2]), *build_pictures(many)]:
+        # The narrowest figures that show each layout: 660 pixels, and a phone of 360 pixels with margins.
+        for drawing, figure_width in ((picture.wide, 660), (picture.narrow, 320)):
+            smallest = min(shape.size for shape in drawing.all_shapes() if isinstance(shape, Label))
+            assert smallest * figure_width / drawing.width >= 9, picture.kind
 
 
 def test_a_file_has_colours_of_its_own_for_light_and_for_dark(pictures):
