@@ -25,15 +25,15 @@ def select_results(words: Sequence[str], runs_folder: Path) -> Selection:
     return result_selection.select_results(words or [_newest_result(runs_folder)], runs_folder)
 
 
-def select_single_result(word: str | None, runs_folder: Path) -> Path:
-    """The one result that a word names; without a word, the newest. Raises UserError where it names several."""
-    from orca_bench.results.result_lookup import look_up_results, single_result
+def select_result_paths(words: Sequence[str], runs_folder: Path) -> list[Path]:
+    """The files of all results that the words name, each once; without words, of the newest. No file is read."""
+    from orca_bench.results.result_lookup import look_up_results
 
-    if word is None:
-        return _newest_result(runs_folder)
-    named_results = look_up_results(word, runs_folder)
-    _print_notes([named_results.note])
-    return single_result(named_results, runs_folder)
+    if not words:
+        return [_newest_result(runs_folder)]
+    named_results = [look_up_results(word, runs_folder) for word in words]
+    _print_notes([named.note for named in named_results])
+    return list(dict.fromkeys(path for named in named_results for path in named.paths))
 
 
 def pair_results(base_word: str, other_words: Sequence[str], runs_folder: Path) -> list[ResultGroup]:

@@ -1,4 +1,4 @@
-"""`orca-bench verify`: a result in, whether its stored answers give its scores out; or benchmark rows in, whose they are out."""
+"""`orca-bench verify`: results in, whether their stored answers give their scores out; or rows in, whose they are out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import print_default, select_single_result
+from orca_bench.cli.result_words import print_default, select_result_paths
 from orca_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ _MAX_UNCHECKED_LENGTH = 100  # characters of a line on what was not checked
 
 
 @click.command("verify")
-@click.argument("result", required=False, type=options.RESULT)
+@click.argument("results", nargs=-1, type=options.RESULT)
 @click.option(
     "--benchmarks",
     type=options.PATH,
     metavar="DIR",
-    help="The rows of the result: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: those that it was made with: the mini suite's, a "
-    "folder, or the hub's]",
+    help="The rows of the results: DIR/TASK/SPLIT.jsonl.gz, or mini:.  [default: those that they were made with: the mini "
+    "suite's, a folder, or the hub's]",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Print every check with its hashes, not one line a task.")
 @click.option("--no-rescore", is_flag=True, help="Do not score the answers again; check values and hashes only.")
@@ -35,12 +35,12 @@ _MAX_UNCHECKED_LENGTH = 100  # characters of a line on what was not checked
     "--check-rows",
     type=options.PATH,
     metavar="DIR",
-    help="Instead of RESULT: print which rows of this benchmarks folder are the leaderboard's own, with the hash of each split.",
+    help="Instead of RESULTS: print which rows of this benchmarks folder are the leaderboard's own, with the hash of each split.",
 )
 @options.runs
 @options.output_format("terminal", "json")
 def command(
-    result: str | None,
+    results: tuple[str, ...],
     benchmarks: Path | None,
     verbose: bool,
     no_rescore: bool,
@@ -48,9 +48,10 @@ def command(
     runs: Path,
     output_format: str,
 ) -> int:
-    """Recompute the scores of RESULT from its stored answers; exit 1 where anything does not match.
+    """Recompute the scores of RESULTS from their stored answers; exit 1 where anything does not match.
 
-    RESULT is the name of a run, a folder or a result file; the default is the newest result.
+    RESULTS are names of runs, folders or result files; of a run or a folder all results are verified. The default is the
+    newest result.
 
     The requests are rebuilt from the rows and their hash is compared; each question is scored again from its answers; values,
     standard errors, averages and warnings are computed again from the scores. What cannot be computed again (times, versions,
@@ -66,11 +67,9 @@ def command(
       orca-bench verify --check-rows path/to/benchmarks
     """
     if check_rows is None:
-        result_path = select_single_result(result, runs)
-        benchmarks_folder = None if no_rescore else _rows_of_result(result_path, benchmarks, runs)
-        return _verify_result(result_path, benchmarks_folder, no_rescore, verbose, output_format)
-    if result is not None:
-        raise UserError("rows are checked instead of RESULT", where="--check-rows", hint="give one of the two")
+        return _verify_results(select_result_paths(results, runs), benchmarks, no_rescore, verbose, runs, output_format)
+    if results:
+        raise UserError("rows are checked instead of RESULTS", where="--check-rows", hint="give one of the two")
     return _check_rows(check_rows, runs, output_format)
 
 
@@ -117,21 +116,42 @@ def _rows_of_result(result: Path, benchmarks: Path | None, runs: Path) -> Path |
     return mini.resolve_benchmarks(folder, runs)
 
 
-def _verify_result(
-    result: Path, benchmarks_folder: Path | None, no_rescore: bool, verbose: bool, output_format: str
+def _verify_results(
+    results: Sequence[Path],
+    benchmarks: Path | None,
+    no_rescore: bool,
+    verbose: bool,
+    runs: Path,
+    output_format: str,
 ) -> int:
+    """Verify one result after the other; as JSON, one alone and several in a list."""
     from orca_bench.cli.console import console, counting
     from orca_bench.evaluate import verification
 
-    with counting("verifying") as progress:
-        findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
-    matches = all(finding.matches is not False for finding in findings)
-    if output_format == "json":
+    contents = []
+    for index, result in enumerate(results):
+        benchmarks_folder = None if no_rescore else _rows_of_result(result, benchmarks, runs)
+        with counting("verifying") as progress:
+            findings = verification.verify(result, benchmarks_folder, not no_rescore, progress)
+        matches = all(finding.matches is not False for finding in findings)
         entries = [{"what": each.check_name, "matches": each.matches, "detail": each.detail} for each in findings]
-        content = {"matches": matches, "findings": entries}
-        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
-        return 0 if matches else 1
+        contents.append({"result": str(result), "matches": matches, "findings": entries})
+        if output_format == "terminal":
+            if len(results) > 1:
+                console.print(f"{result}:" if index == 0 else f"\n{result}:")
+            _print_findings(findings, matches, verbose)
+    all_match = all(content["matches"] for content in contents)
+    if output_format == "json":
+        click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
+    elif len(results) == 1:
+        _print_next_step(results[0], all_match, no_rescore)
+    return 0 if all_match else 1
+
+
+def _print_findings(findings: Sequence[Finding], matches: bool, verbose: bool) -> None:
     from rich.text import Text
+
+    from orca_bench.cli.console import console
 
     for matched, line in [(each.matches, _finding_line(each)) for each in findings] if verbose else _summary(findings):
         sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[matched]
@@ -139,8 +159,6 @@ def _verify_result(
     console.print(
         "every number matches the stored answers" if matches else "this result does not match its stored answers"
     )
-    _print_next_step(result, matches, no_rescore)
-    return 0 if matches else 1
 
 
 def _finding_line(finding: Finding) -> str:

@@ -1,5 +1,6 @@
 """A run's name, its folder, its results and a result file, wherever a command reads results."""
 
+import json
 import shutil
 
 import pytest
@@ -38,10 +39,19 @@ def test_compare_pairs_two_runs_by_protocol(in_runs):
 
 
 def test_one_result_is_needed_where_one_is_judged(in_runs):
-    for words in (("verify", "old"), ("check", "old", "--baseline", "new")):
-        assert "2 results, and one is needed; name old/leaderboard" in in_runs.refused(*words)
+    line = in_runs.refused("check", "old", "--baseline", "new")
+    assert "2 results, and one is needed; name old/leaderboard" in line
     assert "runs/old/results/orca.json" in in_runs("check", "new/orca", "--baseline", "old").stdout
     assert "GSM8K: acc 72.50, 80 questions" in in_runs("verify", "new/orca", "--no-rescore").stdout
+
+
+def test_every_result_of_a_run_is_verified(in_runs):
+    done = in_runs("verify", "old", "new/orca", "--no-rescore")
+    names = ["runs/old/results/leaderboard.json", "runs/old/results/orca.json", "runs/new/results/orca.json"]
+    assert [line.rstrip(":") for line in done.stdout.splitlines() if line.startswith("runs/")] == names
+    contents = json.loads(in_runs("verify", "old", "new/orca", "--no-rescore", "--format", "json").stdout)
+    assert [content["result"] for content in contents] == names
+    assert "findings" in json.loads(in_runs("verify", "old/orca", "--no-rescore", "--format", "json").stdout)
 
 
 @pytest.mark.parametrize("command_name", ["table", "plot", "page", "publish", "compare", "check", "verify"])
