@@ -78,6 +78,8 @@ def test_an_unknown_key_names_the_nearest_one_and_the_line(tmp_path):
         ("records: [a.jsonl]", 'records: ["a\\0b"]', r"'a\x00b' holds a control character"),
         ("records: [a.jsonl]", 'records: [""]', "at least 1 character"),
         ("records: [a.jsonl]", "records: a.jsonl", "should be a valid list"),
+        ("name: x", "name: x\ncard: {license: MIT}", "'MIT' is no licence as the hub spells it: write apache-2.0"),
+        ("name: x", "name: x\ncard: {language: [english]}", "'english' is no ISO 639 code of a language: write en"),
         ("name: x", "name: a/b", "r.yaml:1: name: 'a/b' is not a name: use letters, digits and . _ -"),
         ("  base: some/model", "  base: some/model\n  random: {hidden_size: 8}", "model.random.intermediate_size"),
         ("  lr: 1e-4", "  lr: 1e-4\n  lr: 1e-5", "found duplicate key"),

@@ -7,7 +7,10 @@ from synthetic_results import random_result
 
 from orca_bench import yaml_files
 from orca_bench.cards.card_document import marked_section, parse_card
+from orca_bench.cards.model_facts import ModelFacts, TrainingFacts
 from orca_bench.errors import UserError
+from orca_bench.recipe import Card as CardRecipe
+from orca_bench.recipe import Data, Model, Recipe
 from orca_bench.report.model_card import ScoreSource, card_scores, eval_results, update_card
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results.migration import migrate_result
@@ -91,6 +94,17 @@ def test_scores_of_a_part_go_from_the_metadata_where_they_are_not_wanted_any_mor
         CARD, Path("card")
     )
     assert update_card(once, "m", [], Path("card")) == once
+
+
+def test_a_licence_that_became_known_takes_the_place_of_unknown_alone():
+    facts = ModelFacts("m", "m", True, TrainingFacts(recipe_with_licence("apache-2.0")))
+    for old, new in (("unknown", "apache-2.0"), ("mit", "mit")):
+        text = f"---\nlicense: {old}\n---\n"
+        assert split_card(update_card(text, "m", [], Path("card"), facts), Path("card"))[0] == {"license": new}
+
+
+def recipe_with_licence(licence):
+    return Recipe(name="m", model=Model(base="b"), data=Data(records=["r"]), card=CardRecipe(license=licence))
 
 
 def test_a_card_without_marks_gets_the_scores_at_its_end_and_one_with_marks_between_them():
