@@ -205,17 +205,23 @@ def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
 
 
 def _model_folder_or_id(model: str | Path | None, runs_folder: Path, show_message: hub.ShowMessage) -> str:
-    """The folder or hub id of the model that is named, or of the newest one; `show_message` gets a line that says which."""
+    """The folder or hub id of the model that is named, or of the newest one; `show_message` gets a line that says which.
+
+    Of a launcher's processes, the first one says it for all.
+    """
+    from orca_bench import launcher_environment
     from orca_bench.models.model_lookup import look_up_model
 
     if model is None:
-        newest = newest_model(runs_folder)
-        show_message(f"model: {newest} (the newest finished run)")
-        return str(newest)
-    named_model = look_up_model(model, runs_folder)
-    if named_model.note is not None:
-        show_message(f"note: {named_model.note}")
-    return named_model.folder_or_id
+        folder_or_id = str(newest_model(runs_folder))
+        line: str | None = f"model: {folder_or_id} (the newest finished run)"
+    else:
+        named_model = look_up_model(model, runs_folder)
+        folder_or_id = named_model.folder_or_id
+        line = None if named_model.note is None else f"note: {named_model.note}"
+    if line is not None and launcher_environment.rank() == 0:
+        show_message(line)
+    return folder_or_id
 
 
 def _text_list(text_or_texts: str | Sequence[str]) -> list[str]:
