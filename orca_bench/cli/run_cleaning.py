@@ -60,12 +60,12 @@ def plan_cleaning(run_folders: Sequence[Path]) -> CleaningPlan:
 
 def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
     """Remove what a plan lists; returns what was removed, and an error for each run or file that meanwhile is in use."""
-    removed_items, errors = [], []
+    removed_items, removal_errors = [], []
     for folder in dict.fromkeys(item.run_folder for item in plan.items if item.is_checkpoint):
         try:
             removed_paths = run_survey.remove_checkpoints(folder)
         except UserError as error:
-            errors.append(error)
+            removal_errors.append(error)
             continue
         removed_items += [item for item in plan.items if item.path in removed_paths]
     for item in plan.items:
@@ -74,10 +74,10 @@ def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
         try:
             stored_files.remove_answer_cache(item.path)
         except UserError as error:
-            errors.append(error)
+            removal_errors.append(error)
             continue
         removed_items.append(item)
-    return removed_items, errors
+    return removed_items, removal_errors
 
 
 def _plan_checkpoints(plan: CleaningPlan, folder: Path) -> None:

@@ -102,14 +102,14 @@ def _clean(summaries: list[RunSummary], dry_run: bool, yes: bool, output_format:
         _print_plan(plan)
     if not dry_run and not yes and plan.items:
         _ask(plan)
-    removed_items, errors = ([], []) if dry_run else remove(plan)
+    removed_items, removal_errors = ([], []) if dry_run else remove(plan)
     removed_bytes = sum(item.byte_count for item in removed_items)
     if output_format == "json":
-        content = plan.to_json() | {"removed_bytes": removed_bytes, "errors": [str(error) for error in errors]}
+        content = plan.to_json() | {"removed_bytes": removed_bytes, "errors": [str(error) for error in removal_errors]}
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))
     elif plan.items:
         click.echo("nothing was removed (--dry-run)" if dry_run else f"removed: {size_text(removed_bytes)}")
-    for error in errors:
+    for error in removal_errors:
         click.echo(f"note: left: {error}", err=True)
 
 

@@ -68,27 +68,29 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def scores_sentence(results: Sequence[ResultFile], reported_scores: ReportedScores | None = None) -> str:
+def scores_sentence(result_files: Sequence[ResultFile], reported_scores: ReportedScores | None = None) -> str:
     """What some results show, of whatever suites and protocols; `label` heads each.
 
     Two results of one suite and protocol are compared, if their questions are there; one result stands against the reported
     scores, if it may; results of several suites or protocols are described, not ranked.
     """
-    if not results:
+    if not result_files:
         return (
             "" if reported_scores is None else f"The reported scores of {reported_scores.name}; nothing was measured."
         )
-    settings = {(result.suite.name, result.protocol.name) for result in (file.result for file in results)}
+    settings = {(result.suite.name, result.protocol.name) for result in (file.result for file in result_files)}
     if len(settings) > 1:
-        return _several_settings_sentence(results)
-    if len(results) == 1:
-        return " ".join(filter(None, [_single_sentence(results[0]), _reported_sentence(results[0], reported_scores)]))
-    if len(results) == 2:
-        lower, higher = sorted(results, key=lambda file: _mean_value(file.result))
+        return _several_settings_sentence(result_files)
+    if len(result_files) == 1:
+        return " ".join(
+            filter(None, [_single_sentence(result_files[0]), _reported_sentence(result_files[0], reported_scores)])
+        )
+    if len(result_files) == 2:
+        lower, higher = sorted(result_files, key=lambda file: _mean_value(file.result))
         comparison = _compare_scores(lower, higher)
         if comparison is not None:
             return comparison_sentence(comparison)
-    return _many_sentence(results)
+    return _many_sentence(result_files)
 
 
 def points(fraction: float) -> str:
@@ -273,24 +275,24 @@ def _compare_scores(base: ResultFile, other: ResultFile) -> Comparison | None:
         return None
 
 
-def _many_sentence(results: Sequence[ResultFile]) -> str:
+def _many_sentence(result_files: Sequence[ResultFile]) -> str:
     """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
-    setting_text = _setting_text(results[0].result)
-    ranked = sorted(results, key=lambda file: -_mean_value(file.result))
+    setting_text = _setting_text(result_files[0].result)
+    ranked = sorted(result_files, key=lambda file: -_mean_value(file.result))
     best = ranked[0]
-    if _mean_value(best.result) < 0 or any(set(file.result.tasks) != set(best.result.tasks) for file in results):
-        return f"{len(results)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
+    if _mean_value(best.result) < 0 or any(set(file.result.tasks) != set(best.result.tasks) for file in result_files):
+        return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
     comparisons = correct_together(
         [comparison for file in ranked[1:] if (comparison := _compare_scores(best, file)) is not None]
     )
     beaten = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided = [file.label for file in ranked[1:] if file.label not in beaten]
-    head = f"Of {len(results)} results ({setting_text}), {best.label} has the highest mean"
+    head = f"Of {len(result_files)} results ({setting_text}), {best.label} has the highest mean"
     if len(best.result.tasks) == 1:
         head = f"{head.removesuffix('mean')}score"
     if not undecided:
         return f"{head}, and is shown to be better than each of the others."
-    if not beaten and len(results) > 2:
+    if not beaten and len(result_files) > 2:
         return f"{head}, but is not shown to be better than any of the others."
     rest = _join(undecided) if len(undecided) <= _MOST_NAMED_TASKS else f"{len(undecided)} of the others"
     return f"{head}{';' if beaten else ', but'} it is not shown to be better than {rest}."
@@ -308,16 +310,16 @@ def _mean_value(result: Result) -> float:
     return math.fsum(values) / len(values) if values else -1.0
 
 
-def _several_settings_sentence(results: Sequence[ResultFile]) -> str:
-    suites = list(dict.fromkeys(file.result.suite.name for file in results))
-    protocols = list(dict.fromkeys(file.result.protocol.name for file in results))
+def _several_settings_sentence(result_files: Sequence[ResultFile]) -> str:
+    suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
+    protocols = list(dict.fromkeys(file.result.protocol.name for file in result_files))
     kinds = []
     if len(suites) > 1:
         kinds.append(f"suites ({_join(suites)})")
     if len(protocols) > 1:
         kinds.append(f"protocols ({_join(protocols)})")
     return (
-        f"{len(results)} results of different {' and '.join(kinds)}: their scores are numbers of different kinds, and are "
+        f"{len(result_files)} results of different {' and '.join(kinds)}: their scores are numbers of different kinds, and are "
         "ranked only within each."
     )
 

@@ -56,16 +56,18 @@ class _Row:
 
 
 def build_leaderboard(
-    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = (), sentence: str = ""
+    result_files: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = (), sentence: str = ""
 ) -> Grid:
     """The grid of some results and reported scores, the best mean first; rows without a mean last.
 
     Reported scores are left out where no result may be compared with them, and columns that no result has.
     """
     visible_reported = [
-        scores for scores in reported_scores if any(file.result.suite.comparable for file in results) or not results
+        scores
+        for scores in reported_scores
+        if any(file.result.suite.comparable for file in result_files) or not result_files
     ]
-    measured_rows = [_measured_row(result_file) for result_file in results]
+    measured_rows = [_measured_row(result_file) for result_file in result_files]
     rows = measured_rows + [_reported_row(scores) for scores in visible_reported]
     columns = [name for name in _COLUMNS if any(name in row.scores for row in measured_rows or rows)]
     rows.sort(key=_sort_key)
@@ -86,12 +88,12 @@ def build_leaderboard(
             cells.append(TextCell(row.protocol))
         cells += [_score_cell(row, name, best_rows.get(name) == index) for name in columns]
         grid_rows.append([*cells, TextCell(_question_count(row))])
-    suites = list(dict.fromkeys(file.result.suite.name for file in results))
+    suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
     protocol_text = f", protocol {next(iter(protocols))}" if len(protocols) == 1 else ""
     return Grid(
         headings,
         grid_rows,
-        _leaderboard_notes(results, visible_reported, rows, has_best=bool(best_rows)),
+        _leaderboard_notes(result_files, visible_reported, rows, has_best=bool(best_rows)),
         f"{', '.join(suites)}{protocol_text}: percent",
         sentence,
         left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
@@ -151,15 +153,17 @@ def _question_count(row: _Row) -> str:
 
 
 def _leaderboard_notes(
-    results: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row], has_best: bool
+    result_files: Sequence[ResultFile], reported_scores: Sequence[ReportedScores], rows: Sequence[_Row], has_best: bool
 ) -> list[Note]:
     notes = [Note("bold: best of its column, and significantly so")] if has_best else []
-    if reported_scores and any(not result_file.result.is_comparable() for result_file in results):
+    if reported_scores and any(not result_file.result.is_comparable() for result_file in result_files):
         text = "the mini suite is not the leaderboard's: its rows and the reported ones are numbers of two kinds"
         notes.append(Note(text, "warning"))
     if len({row.protocol for row in rows if row.result_file is not None}) > 1:
         notes.append(Note("rows of different protocols are numbers of different kinds", "warning"))
-    notes += [note for result_file in results for note in result_notes(result_file.label, result_file.result, False)]
+    notes += [
+        note for result_file in result_files for note in result_notes(result_file.label, result_file.result, False)
+    ]
     notes += [note for scores in reported_scores for note in reported_notes(scores)]
     return merge_notes(notes, [row.label for row in rows if row.result_file is not None])
 

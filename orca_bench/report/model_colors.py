@@ -58,15 +58,15 @@ class ModelStyle:
         return LINE_DASHES_BY_PALETTE_ROUND[self.slot // len(PALETTE) % len(LINE_DASHES_BY_PALETTE_ROUND)]
 
 
-def result_styles(results: Sequence[ResultFile]) -> list[ModelStyle]:
+def result_styles(result_files: Sequence[ResultFile]) -> list[ModelStyle]:
     """The style of each result, in their order: results of one model under other protocols or suites look the same.
 
     Where several results of one model stand beside each other (same suite and protocol), the second, third, … of them in
-    the order of `results` look like models of their own.
+    the order of `result_files` look like models of their own.
     """
     style_names: list[str] = []
     count_by_part: dict[tuple[str, str, str], int] = {}
-    for result_file in results:
+    for result_file in result_files:
         result = result_file.result
         part = (result.model.name, result.suite.name, result.protocol.name_and_version)
         count_by_part[part] = count_by_part.get(part, 0) + 1

@@ -23,7 +23,7 @@ _MOST_RESULTS_SIDE_BY_SIDE = 2
 
 
 def result_grids(
-    results: Sequence[ResultFile],
+    result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None,
     layout: TableLayout = "auto",
     all_tasks: bool = False,
@@ -33,17 +33,17 @@ def result_grids(
 
     Where their questions were read, the sentences rest on paired tests. `all_tasks` shows tasks that no result has, too.
     """
-    groups = group_by_setting(results)
+    groups = group_by_setting(result_files)
     if not keep_labels:
         groups = relabel_groups(groups)
     return [_grid(group, reported_scores, layout, all_tasks) for group in groups]
 
 
 def _grid(
-    results: Sequence[ResultFile], reported_scores: ReportedScores | None, layout: TableLayout, all_tasks: bool
+    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None, layout: TableLayout, all_tasks: bool
 ) -> Grid:
-    sentence = scores_sentence(results, reported_scores)
-    if layout == "models" or (layout == "auto" and len(results) > _MOST_RESULTS_SIDE_BY_SIDE):
-        return build_leaderboard(results, [] if reported_scores is None else [reported_scores], sentence)
-    table = build_score_table([(file.label, file.result) for file in results], reported_scores, sentence)
+    sentence = scores_sentence(result_files, reported_scores)
+    if layout == "models" or (layout == "auto" and len(result_files) > _MOST_RESULTS_SIDE_BY_SIDE):
+        return build_leaderboard(result_files, [] if reported_scores is None else [reported_scores], sentence)
+    table = build_score_table([(file.label, file.result) for file in result_files], reported_scores, sentence)
     return to_grid(table, all_tasks)

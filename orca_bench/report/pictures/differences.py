@@ -137,7 +137,7 @@ def _line_group(
     difference, verdict = line.difference, _verdict(line)
     is_shown = line.verdict != _NOT_SHOWN
     style = styles[1] if difference.value > 0 else styles[0]
-    value = f"{100 * difference.value:+.1f}".replace("-", "−")
+    value_text = f"{100 * difference.value:+.1f}".replace("-", "−")
     interval = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]".replace("-", "−")
     top, shapes = canvas.y, list[Shape]()
     height = _NARROW_LINE if is_narrow else _WIDE_LINE
@@ -149,7 +149,7 @@ def _line_group(
     if is_narrow:
         shapes += [
             Label(canvas.left, top + 16, line.title, TEXT_SIZE, is_bold=True),
-            Label(canvas.right, top + 16, f"{value} {interval}", SMALL_SIZE, "end"),
+            Label(canvas.right, top + 16, f"{value_text} {interval}", SMALL_SIZE, "end"),
             Label(canvas.left, top + 32, verdict, SMALL_SIZE, paint=Role.INK if is_shown else Role.MUTED),
         ]
     else:
@@ -160,7 +160,7 @@ def _line_group(
             Label(canvas.left, title_y + 16 * index, text, TEXT_SIZE, is_bold=True) for index, text in enumerate(titles)
         ]
         shapes += [
-            Label(text_x, y - 2.5, f"{value} {interval}", TEXT_SIZE),
+            Label(text_x, y - 2.5, f"{value_text} {interval}", TEXT_SIZE),
             Label(text_x, y + 13, verdict, SMALL_SIZE, is_bold=is_shown, paint=Role.INK if is_shown else Role.MUTED),
         ]
     canvas.y += height
