@@ -145,8 +145,8 @@ def _read_settings(json_path: Path) -> dict[str, Any]:
     return settings
 
 
-def _remove_keys(settings: Mapping[str, Any], ignored_keys: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in ignored_keys}
+def _remove_keys(settings: Mapping[str, Any], cosmetic_keys: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in cosmetic_keys}
 
 
 def _state_dict(model: PreTrainedModel) -> Mapping[str, torch.Tensor]:

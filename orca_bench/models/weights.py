@@ -236,8 +236,8 @@ def _belongs_to_model(weight_name: str, model: PreTrainedModel) -> bool:
     module_paths = {module_path for module_path, _ in model.named_modules()}
     prefix = model.base_model_prefix
     module_names = weight_name.split(".")[:-1]
-    for length in range(len(module_names), 0, -1):
-        module_path = ".".join(module_names[:length])
+    for prefix_part_count in range(len(module_names), 0, -1):
+        module_path = ".".join(module_names[:prefix_part_count])
         if module_path in module_paths or f"{prefix}.{module_path}" in module_paths:
             return module_path != prefix
     return False

@@ -86,7 +86,7 @@ def _without_partial_header(text: str) -> str:
     """A text up to the first header of another turn, or up to what may become one when more text follows."""
     text = _text_before_header(text)
     for header in prompt.TURN_HEADERS:
-        for length in range(len(header) - 1, 0, -1):
-            if text.endswith(header[:length]):
-                return text[:-length]
+        for prefix_length in range(len(header) - 1, 0, -1):
+            if text.endswith(header[:prefix_length]):
+                return text[:-prefix_length]
     return text

@@ -13,14 +13,14 @@ from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 
 
-def page_foot(results: Sequence[ResultFile], notes: Sequence[str], missing_texts: Sequence[str]) -> str:
+def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_texts: Sequence[str]) -> str:
     """The foot; `notes` are warnings and remarks in full, `missing_texts` say what could not be put into the page."""
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     notes_html = f'<h2 id="notes">Warnings and remarks</h2>\n<ul class="notes">{items}</ul>\n' if notes else ""
     missing_items = "".join(f"<li>{html.escape(text)}</li>" for text in dict.fromkeys(missing_texts))
     missing_html = f"<h2>What is not in this page</h2>\n<ul>{missing_items}</ul>\n" if missing_texts else ""
-    provenance = "".join(_provenance(result_file) for result_file in results)
-    names = " ".join(dict.fromkeys(_path_text(result_file.path) for result_file in results))
+    provenance = "".join(_provenance(result_file) for result_file in result_files)
+    names = " ".join(dict.fromkeys(_path_text(result_file.path) for result_file in result_files))
     return (
         f'<footer>\n{notes_html}{missing_html}<h2 id="provenance">Where the numbers come from</h2>\n{provenance}'
         '<h2 id="verify">How to verify them</h2>\n'

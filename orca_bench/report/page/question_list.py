@@ -32,16 +32,16 @@ class PageQuestion:
     by_result: list[Question | None]
 
 
-def list_questions(results: Sequence[ResultFile]) -> list[PageQuestion]:
+def list_questions(result_files: Sequence[ResultFile]) -> list[PageQuestion]:
     """Every question of any result: tasks in the suite's order, within a task the order of the first result that has it."""
     questions: dict[QuestionKey, PageQuestion] = {}
-    for result_index, result_file in enumerate(results):
+    for result_index, result_file in enumerate(result_files):
         for task_name, task_questions in result_file.questions_by_task.items():
             rows_id = rows_id_of(result_file.result, task_name)
             for (part_name, row_index), question in task_questions.questions_by_key.items():
                 key = QuestionKey(task_name, rows_id, part_name, row_index)
                 if key not in questions:
-                    questions[key] = PageQuestion(key, [None] * len(results))
+                    questions[key] = PageQuestion(key, [None] * len(result_files))
                 questions[key].by_result[result_index] = question
     task_order = {task.name: index for index, task in enumerate(ALL_TASKS)}
     part_order: dict[tuple[str, str], int] = {}

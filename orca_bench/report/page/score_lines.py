@@ -142,7 +142,7 @@ def _verdict_on_reported(score: MeasuredScore) -> PageVerdict | None:
     return PageVerdict(words, score.difference, score.difference_stderr)
 
 
-def _best_results(results: Sequence[ResultFile]) -> Mapping[str, int]:
+def _best_results(result_files: Sequence[ResultFile]) -> Mapping[str, int]:
     """By task, the index of the result that is significantly better than each other one; tasks in which none is are left out.
 
     Of the tests against the others the largest p counts (an intersection of tests); Holm's correction is over tasks.
@@ -150,13 +150,15 @@ def _best_results(results: Sequence[ResultFile]) -> Mapping[str, int]:
     best_indices: dict[str, int] = {}
     p_values: dict[str, float] = {}
     for task in ALL_TASKS:
-        indices = [index for index, each in enumerate(results) if task.name in each.questions_by_task]
-        if len(indices) < 2:
+        measured_indices = [index for index, each in enumerate(result_files) if task.name in each.questions_by_task]
+        if len(measured_indices) < 2:
             continue
-        best_index = max(indices, key=lambda index: results[index].result.tasks[task.name].value)
+        best_index = max(measured_indices, key=lambda index: result_files[index].result.tasks[task.name].value)
         best_indices[task.name] = best_index
         p_values[task.name] = max(
-            _p_value(results[index], results[best_index], task.name) for index in indices if index != best_index
+            _p_value(result_files[index], result_files[best_index], task.name)
+            for index in measured_indices
+            if index != best_index
         )
     corrected_ps = dict(zip(p_values, correct_by_holm(list(p_values.values())), strict=True))
     return {name: index for name, index in best_indices.items() if corrected_ps[name] < SIGNIFICANCE_LEVEL}

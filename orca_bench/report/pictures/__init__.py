@@ -48,7 +48,7 @@ def compare_where_possible(base_file: ResultFile, candidate_file: ResultFile) ->
 
 
 def build_pictures(
-    results: Sequence[ResultFile],
+    result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None = None,
     compare_pair: PairComparison = compare_where_possible,
 ) -> list[Picture]:
@@ -58,7 +58,7 @@ def build_pictures(
     subjects, and scores over steps where results say their run and step.
     """
     pictures: list[Picture] = []
-    for part in split_into_parts(results):
+    for part in split_into_parts(result_files):
         comparison = _comparison_of(part, compare_pair)
         if comparison is not None:
             pictures.append(draw_differences(part, comparison))
@@ -67,10 +67,10 @@ def build_pictures(
     return pictures
 
 
-def missing_difference_notes(results: Sequence[ResultFile]) -> list[str]:
+def missing_difference_notes(result_files: Sequence[ResultFile]) -> list[str]:
     """A line for each two results of one suite and protocol whose differences cannot be drawn, and why."""
     notes = []
-    for part in split_into_parts(results):
+    for part in split_into_parts(result_files):
         lacking = [item for item in part.styled_results if not item.result_file.questions_by_task]
         if len(part.styled_results) == 2 and lacking:
             names = " and ".join(str(item.result_file.path) for item in lacking)
@@ -78,26 +78,26 @@ def missing_difference_notes(results: Sequence[ResultFile]) -> list[str]:
     return notes
 
 
-def build_step_pictures(results: Sequence[ResultFile], steps: Sequence[int] | None = None) -> list[Picture]:
+def build_step_pictures(result_files: Sequence[ResultFile], steps: Sequence[int] | None = None) -> list[Picture]:
     """Scores over steps alone; `steps` are those of the results, None takes them from the results or their names.
 
     Raises UserError where the step of a result is not known or occurs twice, and for another number of steps than results.
     """
-    if steps is not None and len(steps) != len(results):
-        raise UserError(f"{len(steps)} steps for {len(results)} results", where="--steps")
+    if steps is not None and len(steps) != len(result_files):
+        raise UserError(f"{len(steps)} steps for {len(result_files)} results", where="--steps")
     pictures = []
-    for part in split_into_parts(results):
+    for part in split_into_parts(result_files):
         part_files = [styled_result.result_file for styled_result in part.styled_results]
-        part_steps = None if steps is None else [steps[results.index(result_file)] for result_file in part_files]
+        part_steps = None if steps is None else [steps[result_files.index(result_file)] for result_file in part_files]
         pictures.append(draw_steps(part, part_files, part_steps))
     return pictures
 
 
 def draw_pictures(
-    results: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path
+    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path
 ) -> list[PictureFiles]:
     """All pictures of some results, written to `folder` as PNG and SVG. Raises UserError where that fails."""
-    return [write_picture(picture, folder) for picture in build_pictures(results, reported_scores)]
+    return [write_picture(picture, folder) for picture in build_pictures(result_files, reported_scores)]
 
 
 def _comparison_of(part: Part, compare_pair: PairComparison) -> Comparison | None:

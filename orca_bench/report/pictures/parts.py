@@ -96,12 +96,12 @@ class Score:
         return f"{self.value:.2f} percent, 95 percent interval {self.low:.1f} to {self.high:.1f}"
 
 
-def split_into_parts(results: Sequence[ResultFile]) -> list[Part]:
+def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
     """The results by suite and protocol, in the order of each part's first result; results without a task are left out."""
-    results = [result_file for result_file in results if result_file.result.tasks]
-    styles = result_styles(results)
+    result_files = [result_file for result_file in result_files if result_file.result.tasks]
+    styles = result_styles(result_files)
     groups: dict[tuple[str, str], list[tuple[ResultFile, ModelStyle]]] = {}
-    for result_file, style in zip(results, styles, strict=True):
+    for result_file, style in zip(result_files, styles, strict=True):
         key = (result_file.result.suite.name, result_file.result.protocol.name_and_version)
         groups.setdefault(key, []).append((result_file, style))
     suffixes = _name_suffixes(list(groups))
