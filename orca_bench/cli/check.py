@@ -103,7 +103,7 @@ def command(
     if output_format == "json":
         click.echo(json.dumps(gate_formats.to_json(gate_report), indent=1, ensure_ascii=False))
     elif output_format == "markdown":
-        click.echo(gate_formats.to_markdown(gate_report), nl=False)
+        click.echo(gate_formats.to_markdown(gate_report, max_questions), nl=False)
     else:
         console.print(gate_terminal.to_rich(gate_report, max_questions))
         if not gate_report.passed and not gate_report.obstacles:

@@ -23,8 +23,11 @@ _REPLACEMENT_CHARACTER = "�"
 _Json: TypeAlias = dict[str, object]
 
 
-def to_markdown(report: GateReport) -> str:
-    """A summary for a pull request: the sentence, the table, the first lost questions of each task that fails, the notes."""
+def to_markdown(report: GateReport, max_questions: int | None = _MAX_LOST_QUESTIONS) -> str:
+    """A summary for a pull request: the sentence, the table, the first lost questions of each task that fails, the notes.
+
+    `max_questions` None means all of them.
+    """
     lines = [f"### orca-bench: {_emoji(report.passed)} {_escape_markdown(gate_sentence(report))}", ""]
     if report.verdicts:
         lines += ["| | task | baseline | now | Δ ± error | p | finds ≥ | fell | verdict |"]
@@ -35,8 +38,8 @@ def to_markdown(report: GateReport) -> str:
     if any(verdict.comparison for verdict in report.verdicts):
         lines += ["", _LEGEND]
     for verdict in report.verdicts:
-        if not verdict.passed and verdict.lost_questions:
-            question_texts = question_lines(verdict, _MAX_LOST_QUESTIONS)
+        if not verdict.passed and verdict.lost_questions and max_questions != 0:
+            question_texts = question_lines(verdict, max_questions)
             lines += ["", f"<details><summary>{_escape_markdown(question_texts[0])}</summary>", ""]
             lines += [f"- `{text.strip().replace('`', chr(39))}`" for text in question_texts[1:]]
             lines += ["", "</details>"]

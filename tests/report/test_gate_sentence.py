@@ -117,6 +117,8 @@ def test_three_questions_of_a_task_are_named_or_all(again):
         return re.findall(r"^  row \d+  right → wrong   said [A-D], right is [A-D]$", stdout, re.MULTILINE)
 
     assert len(named()) == 3 and len(named("--questions", "all")) > 3 and len(named("--questions", "1")) == 1
+    markdown = again("check", "bad.json", "--baseline", "good.json", "--questions", "1", "--format", "markdown").stdout
+    assert markdown.startswith("### orca-bench: ❌ failed: ") and markdown.count("right → wrong") == 1
     assert "no number of questions" in again.refused("check", "bad.json", "--baseline", "good.json", "--questions", "x")
 
 
