@@ -196,12 +196,15 @@ class _TerminalGrid:
             if layout.wraps_headings and not is_left:
                 heading = _folded_heading(heading, max(text_width, _NARROWEST_HEADING))
             # A number is never cut: where nothing fits, names are folded.
-            heading_width = max(map(cell_len, heading.split("\n")))
+            width = max(text_width, *map(cell_len, heading.split("\n")))
+            if not is_left:
+                # Aligned here, for rich strips the spaces that stand in the place of a badge or a parenthesis.
+                heading = "\n".join(_aligned_right(line, width) for line in heading.split("\n"))
+                texts_by_column[i] = [_aligned_right(text, width) for text in texts_by_column[i]]
             table.add_column(
                 Text(heading),
-                justify="left" if is_left else "right",
                 no_wrap=not is_left,
-                min_width=None if is_left else max(heading_width, text_width),
+                min_width=None if is_left else width,
                 overflow="fold",
                 vertical="bottom",
             )
@@ -226,6 +229,12 @@ def _column_texts(grid: Grid, column: int, shortness: int, badges: dict[NotedNum
         text + (f" {badge.ljust(badge_width)}" if badge_width else "")
         for text, badge in zip(texts, cell_badges, strict=True)
     ]
+
+
+def _aligned_right(text: str, width: int) -> str:
+    from rich.cells import cell_len
+
+    return " " * (width - cell_len(text)) + text
 
 
 def _shortened(cell: TextCell, shortness: int) -> str:
