@@ -41,6 +41,8 @@ EXPLANATION = (
 UNKNOWN_LICENSE = "unknown"
 _METADATA_ORDER = ("language", "license", "library_name", "pipeline_tag", "base_model", "datasets", "tags")
 _EXAMPLE_QUESTION = "Why is the sky blue?"
+#: A question of the generated corpus, which is all that a demonstration was taught.
+_DEMONSTRATION_QUESTION = "Q: Where does the frog live?\nA:"
 _EXAMPLE_INSTRUCTION, _EXAMPLE_INPUT = "Summarise the text in one sentence.", "The sky is blue because …"
 _EXAMPLE_MAX_NEW_TOKENS = 256
 _MOST_NAMED_TEACHERS = 5
@@ -158,7 +160,7 @@ def _prompt_section(facts: ModelFacts) -> str:
     return (
         "It was trained on this prompt, byte for byte, and answers as it was trained only in it. The answer begins after the "
         "line `### Response:`, and ends with the end-of-text token.\n\n"
-        f"{markdown.code_block(render(system, _EXAMPLE_QUESTION))}\n"
+        f"{markdown.code_block(render(system, _example_question(facts)))}\n"
         "A text that the instruction is about has a block of its own:\n\n"
         f"{markdown.code_block(with_input)}\n"
         "The tokenizer's chat template writes it: the roles are `system`, `user` and `input`. A prompt that is put together by "
@@ -166,12 +168,16 @@ def _prompt_section(facts: ModelFacts) -> str:
     )
 
 
+def _example_question(facts: ModelFacts) -> str:
+    return _DEMONSTRATION_QUESTION if facts.is_demonstration else _EXAMPLE_QUESTION
+
+
 def _usage_section(facts: ModelFacts) -> str:
     if not facts.has_orca_prompt:
         return f"{markdown.code(facts.reference)} is a plain model folder of transformers.\n"
     turns = "".join(
         f"    {json.dumps(message, ensure_ascii=False)},\n"
-        for message in chat_messages(SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID], _EXAMPLE_QUESTION)
+        for message in chat_messages(SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID], _example_question(facts))
     )
     comment = "" if facts.is_hub_reference else "  # this folder; on the hub OWNER/NAME"
     return markdown.code_block(
