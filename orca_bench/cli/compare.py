@@ -17,7 +17,7 @@ from orca_bench.errors import UserError
 @click.argument("others", nargs=-1, type=options.RESULT)
 @click.option(
     "--reported",
-    metavar="NAME|FILE",
+    metavar="none|NAME|FILE",
     help="Compare FIRST with reported scores: name of a shipped set (orca_mini_13b), or a JSON file.",
 )
 @options.output_format(
@@ -43,6 +43,7 @@ def command(
       orca-bench compare mini-untrained mini
       orca-bench compare runs/mine/results/leaderboard.json --reported orca_mini_13b
     """
+    reported = None if reported == "none" else reported
     if not others and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
 

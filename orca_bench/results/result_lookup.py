@@ -170,7 +170,7 @@ def _unknown_word_error(text: str, path: Path, runs_folder: Path) -> UserError:
     existing_names = f"runs in {runs_folder}: {', '.join(names[:_MAX_NAMES_IN_HINT])}" if names else None
     if names[_MAX_NAMES_IN_HINT:]:
         existing_names = f"{existing_names}, …"
-    hints = [each for each in (hint, existing_names or f"{runs_folder} has no run with results") if each]
+    hints = [each for each in (hint, existing_names or f"no run in {runs_folder} has results") if each]
     return UserError("no such run, folder or file", where=text, hint="; ".join(hints))
 
 

@@ -45,6 +45,14 @@ def test_one_result_is_needed_where_one_is_judged(in_runs):
     assert "GSM8K: acc 72.50, 80 questions" in in_runs("verify", "new/orca", "--no-rescore").stdout
 
 
+def test_no_reported_scores_may_be_wanted_of_every_report(in_runs):
+    assert in_runs("compare", "old", "new", "--reported", "none").returncode == 0
+    assert "nothing to compare with" in in_runs.refused("compare", "old/orca", "--reported", "none")
+    for words in (("table", "old"), ("plot", "old"), ("page", "old"), ("publish", "old")):
+        assert in_runs(*words, "--reported", "none").returncode == 0
+        assert "known: orca_mini_13b" in in_runs.refused(*words, "--reported", "orca")
+
+
 def test_every_result_of_a_run_is_verified(in_runs):
     done = in_runs("verify", "old", "new/orca", "--no-rescore")
     names = ["runs/old/results/leaderboard.json", "runs/old/results/orca.json", "runs/new/results/orca.json"]

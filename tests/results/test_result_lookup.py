@@ -114,7 +114,7 @@ def test_a_word_that_names_nothing_is_refused_with_what_is_there(runs, word, mes
 
 def test_without_any_run_that_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="runs has no run with results"):
+    with pytest.raises(UserError, match="no run in runs has results"):
         look_up_results("a", tmp_path.joinpath("runs").relative_to(tmp_path))
     with pytest.raises(UserError, match="no result below runs"):
         newest_result(tmp_path.joinpath("runs").relative_to(tmp_path))
