@@ -43,7 +43,7 @@ class _Column:
     left: float
     right: float
     scale: Scale
-    heading: tuple[Label, ...]
+    heading_labels: tuple[Label, ...]
 
 
 def draw_matrix(part: Part, all_series: Sequence[Series], title: str) -> Drawing:
@@ -69,7 +69,7 @@ def draw_matrix(part: Part, all_series: Sequence[Series], title: str) -> Drawing
     for column in columns:
         area = Area(column.left, heading_top, column.right - column.left, canvas.y - heading_top, Role.BACKGROUND, 0)
         axis = _column_axis(column.scale, top, canvas.y)
-        shapes = [area, *column.heading, *axis, *cells[column.task.name]]
+        shapes = [area, *column.heading_labels, *axis, *cells[column.task.name]]
         canvas.add(Group(tuple(shapes), column.task.name, task_words(column.task, all_series)))
     canvas.y += SMALL_SIZE + 8
     text = "score in percent; bars are 95 % intervals; each task has its own scale"

@@ -37,7 +37,7 @@ def inline_svg(drawing: Drawing, title: str, description: str, id_prefix: str) -
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_number(drawing.width)} {_number(drawing.height)}" '
         f'role="img" aria-labelledby="{title_id}" aria-describedby="{description_id}" font-family="{escape(_FONTS)}">\n'
         f'<title id="{title_id}">{_text(title)}</title>\n<desc id="{description_id}">{_text(description)}</desc>\n'
-        f"{_shapes(drawing, _page_paint)}</svg>\n"
+        f"{_shapes_markup(drawing, _page_paint)}</svg>\n"
     )
 
 
@@ -55,7 +55,7 @@ def file_svg(drawing: Drawing, title: str, description: str) -> str:
         f'<title id="title">{_text(title)}</title>\n<desc id="desc">{_text(description)}</desc>\n'
         f"<style>@media (prefers-color-scheme: dark) {{ {dark_rules} }}</style>\n"
         f'<rect width="{width}" height="{height}" {_file_paint("fill", Role.BACKGROUND)}/>\n'
-        f"{_shapes(drawing, _file_paint)}</svg>\n"
+        f"{_shapes_markup(drawing, _file_paint)}</svg>\n"
     )
 
 
@@ -70,7 +70,7 @@ def _file_paint(attribute: str, paint: Paint) -> str:
     return f'{attribute}="{LIGHT_COLORS[paint]}" class="{attribute}-{paint.value}"'
 
 
-def _shapes(drawing: Drawing, painter: _Painter) -> str:
+def _shapes_markup(drawing: Drawing, painter: _Painter) -> str:
     return "".join(
         _group(shape, painter) if isinstance(shape, Group) else _shape(shape, painter) for shape in drawing.shapes
     )
