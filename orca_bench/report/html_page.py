@@ -13,6 +13,7 @@ import base64
 import hashlib
 import html
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from orca_bench.files import open_text_replacement
@@ -22,7 +23,7 @@ from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.page import foot, heading, page_files, page_notes, question_chunks
 from orca_bench.report.page.question_chunks import Progress
 from orca_bench.report.page.question_list import list_questions
-from orca_bench.report.page.result_groups import ResultGroup, group_results
+from orca_bench.report.page.result_groups import ResultGroup, group_results, page_labels
 from orca_bench.report.page.score_lines import group_comparison, score_lines
 from orca_bench.report.page.score_tables import score_tables
 from orca_bench.report.pictures import PAGE_CSS, Picture
@@ -69,7 +70,11 @@ def page_pieces(
 ) -> Iterator[str]:
     """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
     groups = group_results(results)
-    questions = list_questions(results)
+    order = [index for group in groups for index in group.indices]
+    page_results = [
+        replace(results[index], label=label) for index, label in zip(order, page_labels(groups, results), strict=True)
+    ]
+    questions = list_questions(page_results)
     findings = [scores_sentence(group.results, reported_scores) for group in groups]
     script = page_files.script()
     yield _html_head(title, script)
@@ -85,17 +90,12 @@ def page_pieces(
         missing.append(
             "The questions' words and requests: they are in the benchmark's rows, which --benchmarks FOLDER names."
         )
-    yield foot.page_foot(results, page_notes.all_notes(groups, reported_scores), missing)
-    group_by_result = {index: number for number, group in enumerate(groups) for index in group.indices}
-    style_by_result = {
-        index: style for group in groups for index, style in zip(group.indices, group.styles, strict=True)
-    }
+    yield foot.page_foot(page_results, page_notes.all_notes(groups, reported_scores), missing)
     pieces = question_chunks.question_elements(
-        results,
+        page_results,
         questions,
-        lookups,
-        [style_by_result[index].css_color for index in range(len(results))],
-        [group_by_result[index] for index in range(len(results))],
+        [lookups[index] for index in order],
+        [style.css_color for group in groups for style in group.styles],
         progress,
     )
     # The script stands before the chunks, so that the page answers while the rest of a large file is still being read.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from orca_bench.report.page.result_groups import ResultGroup
+from orca_bench.report.page.result_groups import FEW_RESULTS, ResultGroup
 from orca_bench.report.page.score_tables import model_name
 from orca_bench.report.reported_scores import ReportedScores
 
@@ -72,11 +72,13 @@ def _contents(groups: Sequence[ResultGroup]) -> str:
 
 
 def _models_html(groups: Sequence[ResultGroup]) -> str:
+    """The models with their colours; of many only how many there are, because the table has their names."""
     names: dict[str, None] = {}
     for group in groups:
         for result_file, style in zip(group.results, group.styles, strict=True):
-            label = result_file.label if len(groups) == 1 else result_file.result.model.name
-            names[model_name(label, style)] = None
+            names[model_name(result_file.label, style)] = None
+    if len(names) > FEW_RESULTS:
+        return str(len(names))
     return '<span class="models">' + " ".join(f"<span>{name}</span>" for name in names) + "</span>"
 
 
@@ -86,7 +88,9 @@ def _links_to_groups(groups: Sequence[ResultGroup]) -> str:
         f"{len(group.results)} result{'s' if len(group.results) != 1 else ''}</li>"
         for number, group in enumerate(groups)
     )
-    sentence = "Results of several suites or protocols: numbers of different kinds, each kind in its own section."
+    kinds = ["suites"] if len({group.suite_name for group in groups}) > 1 else []
+    kinds += ["protocols"] if len({group.protocol_name for group in groups}) > 1 or not kinds else []
+    sentence = f"Results of several {' and '.join(kinds)}: numbers of different kinds, each kind in its own section."
     return f'<p class="finding">{sentence}</p><ul>{links}</ul>'
 
 

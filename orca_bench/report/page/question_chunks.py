@@ -37,12 +37,11 @@ def question_elements(
     questions: Sequence[PageQuestion],
     lookups: Sequence[QuestionTextsLookup | None],
     colors: Sequence[str],
-    groups: Sequence[int],
     progress: Progress,
 ) -> Iterator[str]:
-    """The elements with all data of the questions; one lookup, CSS colour and number of its group for each result."""
+    """The elements with all data of the questions; one lookup and one CSS colour for each result."""
     texts = [_first_texts(question, lookups) for question in questions]
-    yield json_element("page-index", _index(results, questions, colors, groups, any(texts)))
+    yield json_element("page-index", _index(results, questions, colors, any(texts)))
     yield packed_element("list-words", ["" if text is None else _list_words(text.question) for text in texts])
     passages = _Numbers()
     text_entries = [None if text is None else _text_entry(text, passages) for text in texts]
@@ -91,7 +90,6 @@ def _index(
     results: Sequence[ResultFile],
     questions: Sequence[PageQuestion],
     colors: Sequence[str],
-    groups: Sequence[int],
     has_texts: bool,
 ) -> dict[str, Any]:
     """What the list needs of every question: its part, row and score in each result.
@@ -123,8 +121,7 @@ def _index(
     has_several_suites = len(set(suite_by_rows.values())) > 1
     return {
         "results": [
-            {"name": result_file.label, "color": color, "group": group}
-            for result_file, color, group in zip(results, colors, groups, strict=True)
+            {"name": result_file.label, "color": color} for result_file, color in zip(results, colors, strict=True)
         ],
         "tasks": [[name, *_title_and_metric(results, name)] for name in task_names],
         "parts": [

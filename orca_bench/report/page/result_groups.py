@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.parts import Part, StyledResult
 from orca_bench.report.pictures.text_layout import isolate
+from orca_bench.report.result_groups import relabel_groups
 from orca_bench.results.reading import ResultFile
 
+#: Up to so many results stand side by side, in the order in which they were given.
+FEW_RESULTS = 4
 #: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
 _KEYS_OF_THE_MODEL = frozenset({"max_length"})
 
@@ -63,7 +66,10 @@ def mean_value(result_file: ResultFile) -> float:
 
 
 def group_results(results: Sequence[ResultFile]) -> list[ResultGroup]:
-    """The results parted by suite and protocol, groups in the order of their first result."""
+    """The results parted by suite and protocol, groups in the order of their first result.
+
+    Within a group each is headed by what tells it from the others there, and many stand in the order of their means.
+    """
     groups: list[ResultGroup] = []
     for index, (result_file, style) in enumerate(zip(results, result_styles(results), strict=True)):
         group = next((group for group in groups if _belongs(result_file, group)), None)
@@ -73,7 +79,39 @@ def group_results(results: Sequence[ResultFile]) -> list[ResultGroup]:
         group.results.append(result_file)
         group.styles.append(style)
         group.indices.append(index)
-    return groups
+    return [_ordered_group(group) for group in groups]
+
+
+def page_labels(groups: Sequence[ResultGroup], results: Sequence[ResultFile]) -> list[str]:
+    """A heading for each result that tells it from all others of the page, groups after one another.
+
+    `results` have headings that do, in case those made here do not.
+    """
+    group_labels = [result_file.label for group in groups for result_file in group.results]
+    if len(set(group_labels)) == len(group_labels):
+        return group_labels
+    has_several_suites = len({group.suite_name for group in groups}) > 1
+    labels = [
+        ", ".join([result_file.label, group.protocol_name, *([group.suite_name] if has_several_suites else [])])
+        for group in groups
+        for result_file in group.results
+    ]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [results[index].label for group in groups for index in group.indices]
+
+
+def _ordered_group(group: ResultGroup) -> ResultGroup:
+    [results] = relabel_groups([group.results])
+    order = list(range(len(results)))
+    if len(results) > FEW_RESULTS:
+        order.sort(key=lambda index: -mean_value(results[index]))
+    return replace(
+        group,
+        results=[results[index] for index in order],
+        styles=[group.styles[index] for index in order],
+        indices=[group.indices[index] for index in order],
+    )
 
 
 def _belongs(result_file: ResultFile, group: ResultGroup) -> bool:

@@ -14,14 +14,12 @@ from typing import TypeAlias
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.notes import NotedNumber
-from orca_bench.report.page.result_groups import ResultGroup
+from orca_bench.report.page.result_groups import FEW_RESULTS, ResultGroup
 from orca_bench.report.page.score_lines import PageLine, PageScore, PageVerdict
 
 #: The letters of the notes on a number, by result's label and line's name.
 Badges: TypeAlias = Mapping[NotedNumber, str]
 
-#: Of more results the wide screen has a table with a row for each.
-_MOST_RESULT_COLUMNS = 4
 #: By the words of a verdict, its class in the style sheet and its sign.
 _VERDICTS = {"better": ("better", "▲"), "worse": ("worse", "▼"), "no difference shown": ("open", "≈")}
 
@@ -31,7 +29,7 @@ def score_tables(group: ResultGroup, lines: Sequence[PageLine], comparison: Comp
     result's label and line's name.
     """
     task_table = _task_table(group, lines, comparison, badges)
-    if len(group.results) <= _MOST_RESULT_COLUMNS:
+    if len(group.results) <= FEW_RESULTS:
         return f'<div class="scroll" tabindex="0" role="region" aria-label="Scores">{task_table}</div>\n'
     model_table = _model_table(group, lines, badges)
     return (
@@ -66,9 +64,11 @@ def _task_table(group: ResultGroup, lines: Sequence[PageLine], comparison: Compa
         if rows:
             kind = "means" if is_mean else "tasks"
             bodies.append(f'<tbody class="{kind}" role="rowgroup">\n{"".join(rows)}</tbody>')
+    table_class = "scores by-task single" if len(group.results) == 1 else "scores by-task"
+    chance_text = ", the tick is chance" if any(line.chance is not None for line in lines) else ""
     return (
-        '<table class="scores by-task" role="table"><caption>Percent ± standard error; the bar is the 95 % interval on a '
-        'scale from 0 to 100<span class="chance-key">, the tick is chance</span>.</caption>'
+        f'<table class="{table_class}" role="table"><caption>Percent ± standard error; the bar is the 95 % interval on a '
+        f"scale from 0 to 100{chance_text}.</caption>"
         f'<thead role="rowgroup"><tr role="row">{"".join(headings)}</tr></thead>\n{"".join(bodies)}</table>'
     )
 
@@ -155,10 +155,8 @@ def _model_table(group: ResultGroup, lines: Sequence[PageLine], badges: Badges) 
     headings = [_sort_heading("Model", "model")] + [
         _sort_heading(line.title, "mean" if line.is_mean else "task", line.details) for line in ordered_lines
     ]
-    order = sorted(range(len(group.results)), key=lambda index: -_sort_value(ordered_lines, index))
     rows = []
-    for index in order:
-        result_file, style = group.results[index], group.styles[index]
+    for index, (result_file, style) in enumerate(zip(group.results, group.styles, strict=True)):
         cells = [
             f'<th scope="row" title="{html.escape(result_file.label)}">{model_name(result_file.label, style)}</th>'
         ]
@@ -187,9 +185,3 @@ def _sort_heading(title: str, kind: str, details: str = "") -> str:
         f'<th scope="col" class="{kind}"><button type="button" class="sort" title="{html.escape(details or "sort")}">'
         f"{html.escape(title)}</button></th>"
     )
-
-
-def _sort_value(lines: Sequence[PageLine], result_index: int) -> float:
-    """The first mean that a result has, -1 for none."""
-    scores = [line.scores[result_index] for line in lines if line.is_mean]
-    return next((score.value for score in scores if score is not None), -1.0)
