@@ -99,35 +99,40 @@ def points(fraction: float) -> str:
     return f"{size:.0f}" if size >= 9.95 else f"{size:.1f}" if size >= 0.05 else "<0.1"
 
 
-def _verdict_sentence(comparison: Comparison, compared: Sequence[ComparisonLine]) -> str:
+def _verdict_sentence(comparison: Comparison, compared_lines: Sequence[ComparisonLine]) -> str:
     base = f"the {comparison.base_label}" if comparison.base_label.startswith("reported ") else comparison.base_label
     other = comparison.other_label
-    better, worse, open_lines = (
-        [line for line in compared if line.verdict == verdict] for verdict in ("better", "worse", "no difference shown")
+    better_lines, worse_lines, open_lines = (
+        [line for line in compared_lines if line.verdict == verdict]
+        for verdict in ("better", "worse", "no difference shown")
     )
-    mean_text = _mean_text(comparison, better, worse)
-    if not better and not worse:
-        where = f"on {compared[0].title}" if len(compared) == 1 else f"on any of {len(compared)} tasks"
+    mean_text = _mean_text(comparison, better_lines, worse_lines)
+    if not better_lines and not worse_lines:
+        where = (
+            f"on {compared_lines[0].title}" if len(compared_lines) == 1 else f"on any of {len(compared_lines)} tasks"
+        )
         sentence = (
             f"no difference between {other} and {base} is shown {where} ({_detectable_text(open_lines)}){mean_text}."
         )
         return sentence[0].upper() + sentence[1:]
     clauses = []
-    if better:
-        clauses.append(f"better than {base} on {_tasks_text(better, len(compared))}")
-    if worse:
-        than_text = "" if better else f" than {base}"
-        clauses.append(f"worse{than_text} on {_tasks_text(worse, len(compared), is_first=not better)}")
+    if better_lines:
+        clauses.append(f"better than {base} on {_tasks_text(better_lines, len(compared_lines))}")
+    if worse_lines:
+        than_text = "" if better_lines else f" than {base}"
+        clauses.append(
+            f"worse{than_text} on {_tasks_text(worse_lines, len(compared_lines), is_first=not better_lines)}"
+        )
     sentence = f"{other} is {' and '.join(clauses)}"
-    if len(compared) == 1:
-        sentence += f" ({_difference_text(compared[0])})"
+    if len(compared_lines) == 1:
+        sentence += f" ({_difference_text(compared_lines[0])})"
     if open_lines:
-        rest = (
+        rest_text = (
             _join([line.title for line in open_lines])
             if len(open_lines) <= _MOST_NAMED_TASKS
             else f"the other {len(open_lines)}"
         )
-        sentence += f"; on {rest} no difference is shown ({_detectable_text(open_lines)})"
+        sentence += f"; on {rest_text} no difference is shown ({_detectable_text(open_lines)})"
     return f"{sentence}{mean_text}."
 
 
@@ -152,8 +157,8 @@ def _difference_text(line: ComparisonLine) -> str:
 
 def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
     """How large a difference the lines would have shown, by task where they are few."""
-    too_few = [line.title for line in lines if _has_too_few_questions(line)]
-    if len(too_few) == len(lines):
+    too_few_titles = [line.title for line in lines if _has_too_few_questions(line)]
+    if len(too_few_titles) == len(lines):
         return "with so few questions none could have been"
     sizes = [line.smallest_detectable for line in lines if not _has_too_few_questions(line)]
     known_sizes = [size for size in sizes if size is not None]
@@ -164,7 +169,7 @@ def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
         size_text = _join([points(size) for size in known_sizes])
     else:
         size_text = smallest if smallest == largest else f"{smallest} to {largest}"
-    too_few_text = f"; on {_join(too_few)} none could have been, with so few questions" if too_few else ""
+    too_few_text = f"; on {_join(too_few_titles)} none could have been, with so few questions" if too_few_titles else ""
     return f"{size_text} points would have been{too_few_text}"
 
 
@@ -175,13 +180,15 @@ def _has_too_few_questions(line: ComparisonLine) -> bool:
     return line.difference is not None and line.difference.clusters < _FEWEST_QUESTIONS
 
 
-def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: Sequence[ComparisonLine]) -> str:
+def _mean_text(
+    comparison: Comparison, better_lines: Sequence[ComparisonLine], worse_lines: Sequence[ComparisonLine]
+) -> str:
     """What the mean over the tasks adds to the verdicts on tasks; empty where it says the same, or there is none."""
     line = next((line for line in comparison.lines if line.is_average and line.difference is not None), None)
     if (
         line is None
-        or (line.verdict == "better" and better and not worse)
-        or (line.verdict == "worse" and worse and not better)
+        or (line.verdict == "better" and better_lines and not worse_lines)
+        or (line.verdict == "worse" and worse_lines and not better_lines)
     ):
         return ""
     mean_title = line.title[0].lower() + line.title[1:]
@@ -189,8 +196,12 @@ def _mean_text(comparison: Comparison, better: Sequence[ComparisonLine], worse: 
         size = (
             "" if line.smallest_detectable is None else f" ({points(line.smallest_detectable)} points would have been)"
         )
-        return f"; in the {mean_title} none is shown{size}" if better or worse else f", nor in the {mean_title}{size}"
-    conjunction = "; in" if better or worse else ", but in"
+        return (
+            f"; in the {mean_title} none is shown{size}"
+            if better_lines or worse_lines
+            else f", nor in the {mean_title}{size}"
+        )
+    conjunction = "; in" if better_lines or worse_lines else ", but in"
     return f"{conjunction} the {mean_title} {comparison.other_label} is {line.verdict} ({_difference_text(line)})"
 
 
@@ -208,14 +219,16 @@ def _not_compared_sentences(task_lines: Sequence[ComparisonLine]) -> list[str]:
 
 def _overall_verdict(comparison: Comparison) -> tuple[str, str]:
     """(better, worse, mixed, none or not compared; on how many tasks) of one comparison among several."""
-    compared = [line for line in comparison.lines if not line.is_average and line.difference is not None]
-    better, worse = (sum(line.verdict == verdict for line in compared) for verdict in ("better", "worse"))
-    if not compared:
+    compared_lines = [line for line in comparison.lines if not line.is_average and line.difference is not None]
+    better_count, worse_count = (
+        sum(line.verdict == verdict for line in compared_lines) for verdict in ("better", "worse")
+    )
+    if not compared_lines:
         return "not compared", ""
-    if better and worse:
-        return "mixed", f" ({better} and {worse} of {len(compared)})"
-    if better or worse:
-        return "better" if better else "worse", f" ({better or worse} of {len(compared)})"
+    if better_count and worse_count:
+        return "mixed", f" ({better_count} and {worse_count} of {len(compared_lines)})"
+    if better_count or worse_count:
+        return "better" if better_count else "worse", f" ({better_count or worse_count} of {len(compared_lines)})"
     return "none", ""
 
 
@@ -225,18 +238,16 @@ def _single_sentence(result_file: ResultFile) -> str:
     if not tasks:
         return f"{result_file.label} has no finished task ({_setting_text(result)})."
     question_count = sum(task.n for task in tasks)
-    counted = f"{question_count:,} question{'s' if question_count != 1 else ''}"
+    count_text = f"{question_count:,} question{'s' if question_count != 1 else ''}"
     if len(tasks) == 1:
         score_text = f"{100 * tasks[0].value:.1f} % on {tasks[0].title}"
         if tasks[0].n > 1:
             low, high = (100 * bound for bound in score_interval(tasks[0]))
             return (
-                f"{result_file.label} scores {score_text} ({_setting_text(result)}, {counted}); "
+                f"{result_file.label} scores {score_text} ({_setting_text(result)}, {count_text}); "
                 f"the true score lies between {low:.1f} and {high:.1f} (95 % interval)."
             )
-        return (
-            f"{result_file.label} scores {score_text} ({_setting_text(result)}, {counted}): too few to conclude from."
-        )
+        return f"{result_file.label} scores {score_text} ({_setting_text(result)}, {count_text}): too few to conclude from."
     mean_name, mean = next(
         ((AVERAGE_TITLE_BY_NAME[name], each) for name, each in result.averages.items() if each.value is not None),
         ("", None),
@@ -246,7 +257,7 @@ def _single_sentence(result_file: ResultFile) -> str:
         if mean is not None and mean.value is not None
         else f"has scores on {len(tasks)} tasks"
     )
-    return f"{result_file.label} {mean_text} ({_setting_text(result)}, {counted}){_precision_text(result)}."
+    return f"{result_file.label} {mean_text} ({_setting_text(result)}, {count_text}){_precision_text(result)}."
 
 
 def _precision_text(result: Result) -> str:
@@ -278,24 +289,30 @@ def _compare_scores(base: ResultFile, other: ResultFile) -> Comparison | None:
 def _many_sentence(result_files: Sequence[ResultFile]) -> str:
     """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
     setting_text = _setting_text(result_files[0].result)
-    ranked = sorted(result_files, key=lambda file: -_mean_value(file.result))
-    best = ranked[0]
-    if _mean_value(best.result) < 0 or any(set(file.result.tasks) != set(best.result.tasks) for file in result_files):
+    ranked_files = sorted(result_files, key=lambda file: -_mean_value(file.result))
+    best_file = ranked_files[0]
+    if _mean_value(best_file.result) < 0 or any(
+        set(file.result.tasks) != set(best_file.result.tasks) for file in result_files
+    ):
         return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
     comparisons = correct_together(
-        [comparison for file in ranked[1:] if (comparison := _compare_scores(best, file)) is not None]
+        [comparison for file in ranked_files[1:] if (comparison := _compare_scores(best_file, file)) is not None]
     )
-    beaten = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
-    undecided = [file.label for file in ranked[1:] if file.label not in beaten]
-    head = f"Of {len(result_files)} results ({setting_text}), {best.label} has the highest mean"
-    if len(best.result.tasks) == 1:
-        head = f"{head.removesuffix('mean')}score"
-    if not undecided:
-        return f"{head}, and is shown to be better than each of the others."
-    if not beaten and len(result_files) > 2:
-        return f"{head}, but is not shown to be better than any of the others."
-    rest = _join(undecided) if len(undecided) <= _MOST_NAMED_TASKS else f"{len(undecided)} of the others"
-    return f"{head}{';' if beaten else ', but'} it is not shown to be better than {rest}."
+    beaten_labels = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
+    undecided_labels = [file.label for file in ranked_files[1:] if file.label not in beaten_labels]
+    opening = f"Of {len(result_files)} results ({setting_text}), {best_file.label} has the highest mean"
+    if len(best_file.result.tasks) == 1:
+        opening = f"{opening.removesuffix('mean')}score"
+    if not undecided_labels:
+        return f"{opening}, and is shown to be better than each of the others."
+    if not beaten_labels and len(result_files) > 2:
+        return f"{opening}, but is not shown to be better than any of the others."
+    rest_text = (
+        _join(undecided_labels)
+        if len(undecided_labels) <= _MOST_NAMED_TASKS
+        else f"{len(undecided_labels)} of the others"
+    )
+    return f"{opening}{';' if beaten_labels else ', but'} it is not shown to be better than {rest_text}."
 
 
 def _is_worse_over_all(comparison: Comparison) -> bool:

@@ -148,5 +148,5 @@ def number_title(number: NotedNumber) -> str:
 
 def _letter(index: int) -> str:
     """`a` to `z` without q, then `aa`, `ab` and so on."""
-    first, second = divmod(index, len(_LETTERS))
-    return (_LETTERS[first - 1] if first else "") + _LETTERS[second]
+    round_number, letter_index = divmod(index, len(_LETTERS))
+    return (_LETTERS[round_number - 1] if round_number else "") + _LETTERS[letter_index]

@@ -25,24 +25,24 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
 
     `has_reported_scores` says whether reported scores stand beside it.
     """
-    whole = (NotedNumber(label),)
-    notes = [Note(_protocol_text(result), "provenance", whole)]
+    whole_result = (NotedNumber(label),)
+    notes = [Note(_protocol_text(result), "provenance", whole_result)]
     if has_reported_scores and not result.is_comparable():
         text = f"measured on the {result.suite.name} suite, so not comparable with the reported scores: no difference is shown"
-        notes.append(Note(text, "warning", whole))
+        notes.append(Note(text, "warning", whole_result))
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
-        notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole))
+        notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
     if result.limit:
         text = f"only the first {result.limit} questions of each task (of each MMLU subject)"
-        notes.append(Note(text, "remark", whole))
+        notes.append(Note(text, "remark", whole_result))
     if not result.complete:
-        missing = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
-        text = f"unfinished; ordered and not run: {', '.join(missing) or 'tasks without a number'}"
-        notes.append(Note(text, "warning", whole))
-    notes += [Note(warning, "warning", whole) for warning in result.model.warnings]
+        missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
+        text = f"unfinished; ordered and not run: {', '.join(missing_titles) or 'tasks without a number'}"
+        notes.append(Note(text, "warning", whole_result))
+    notes += [Note(warning, "warning", whole_result) for warning in result.model.warnings]
     notes += task_notes(label, result)
-    notes += [Note(text, "remark", whole) for text in result.answer_notes]
-    notes += [Note(f"asked of a server: {text}", "remark", whole) for text in result.model.server_differences]
+    notes += [Note(text, "remark", whole_result) for text in result.answer_notes]
+    notes += [Note(f"asked of a server: {text}", "remark", whole_result) for text in result.model.server_differences]
     for name, task_result in result.tasks.items():
         if task_result.shortened:
             text = f"contexts longer than the model's window, which were cut: {task_result.shortened}"
