@@ -32,7 +32,7 @@ def orca(tmp_path_factory, command_in):
 def evaluated(orca, tiny_model, mini):
     """Three questions of every task under both protocols: results and questions by protocol."""
     words = ["--benchmarks", mini["mini:benchmarks"], "--limit", 3, "--protocol", "both", "--out", "eval.json"]
-    done = orca("eval", "--model", tiny_model, *words)
+    done = orca("eval", "--model", tiny_model, *words, "--notes")
     assert done.returncode == 0, done.stderr
     results = {}
     for name in ("leaderboard", "orca"):
@@ -163,13 +163,12 @@ def test_answers_of_another_engine_score_as_eval_does(orca, mini, tiny_model, ev
 
 def test_both_protocols_stand_side_by_side_with_version_hash_and_warning(evaluated):
     results, printed = evaluated
+    text = " ".join(printed.split())
     for name, (result, _) in results.items():
-        assert (
-            f"{name}: protocol {name} v{result['protocol']['version']}, requests {result['requests_sha256'][:16]}"
-            in printed
-        )
-    assert "leaderboard GSM8K: scored on the text before the first colon" in printed
-    assert "leaderboard" in printed.splitlines()[1] and "orca" in printed.splitlines()[1]
+        assert f"mini, protocol {name}: percent;" in text
+        version, requests_hash = result["protocol"]["version"], result["requests_sha256"][:16]
+        assert f"• protocol {name} v{version}, requests {requests_hash}" in text
+    assert "a scored on the text before the first colon: a model that writes" in text
     first, second = (results[name][0] for name in protocols.REQUEST_PROTOCOLS)
     assert first["model"] == second["model"] and first["requests_sha256"] != second["requests_sha256"]
 
@@ -333,7 +332,9 @@ def test_what_looks_wrong_in_answers_is_said_and_scored(command, answered):
     done = command("score", path, *words)
     assert done.returncode == 0
     assert "8 answers are above 0" in done.stderr
-    assert "2 texts hold a stop string" in done.stderr and "2 texts hold a stop string" in done.stdout
+    assert "2 texts hold a stop string" in done.stderr
+    with_notes = command("table", "a.result.json", "--notes")
+    assert "2 texts hold a stop string" in " ".join(with_notes.stdout.split())
     cut = command("score", path, *words, "--cut-at-stop")
     assert "stop string" not in cut.stderr
 
