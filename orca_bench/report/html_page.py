@@ -43,7 +43,7 @@ def no_progress(_written: int, _count: int) -> None:
 def write_page(
     out: Path,
     title: str,
-    results: Sequence[ResultFile],
+    result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None,
     lookups: Sequence[QuestionTextsLookup | None],
     missing_texts: Sequence[str] = (),
@@ -56,23 +56,24 @@ def write_page(
     is not finite.
     """
     with open_text_replacement(out) as handle:
-        for html_piece in page_pieces(title, results, reported_scores, lookups, missing_texts, progress):
+        for html_piece in page_pieces(title, result_files, reported_scores, lookups, missing_texts, progress):
             handle.write(html_piece)
 
 
 def page_pieces(
     title: str,
-    results: Sequence[ResultFile],
+    result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None,
     lookups: Sequence[QuestionTextsLookup | None],
     missing_texts: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> Iterator[str]:
     """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
-    groups = group_results(results)
+    groups = group_results(result_files)
     order = [index for group in groups for index in group.indices]
     page_results = [
-        replace(results[index], label=label) for index, label in zip(order, page_labels(groups, results), strict=True)
+        replace(result_files[index], label=label)
+        for index, label in zip(order, page_labels(groups, result_files), strict=True)
     ]
     questions = list_questions(page_results)
     findings = [scores_sentence(group.results, reported_scores) for group in groups]
