@@ -18,7 +18,7 @@ from orca_bench.files import catch_write_errors, make_writable_folder, write_tex
 from orca_bench.report import card_publishing, grid_formats, html_page, score_table_formats
 from orca_bench.report.card_publishing import PublishTargets
 from orca_bench.report.pictures import draw_pictures
-from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.report.reported_scores import find_reported_scores
 from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import ScoreTable, build_score_table
 from orca_bench.results.hashing import is_unchanged_since_writing
@@ -68,7 +68,7 @@ def publish(
     name = targets.name or result_files[0].result.model.name
     card_plan = card_publishing.plan_card(result_files, targets)
     folder = card_plan.folder
-    reported_scores = read_reported_scores(reported_name)
+    reported_scores = find_reported_scores(reported_name)
     labels = result_labels([result_file.result for result_file in result_files])
     result_files = [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
     table = build_score_table(
