@@ -37,13 +37,13 @@ def command(model: str | None, type_name: str, out: Path | None, runs: Path) -> 
     from orca_bench.cli.console import progress_message
     from orca_bench.models.gguf.gguf_export import export_gguf
     from orca_bench.models.model_folder import locate_model
-    from orca_bench.models.model_names import model_name_of, results_folder_name
+    from orca_bench.models.model_names import results_folder_name
 
-    source = locate_model(select_model(model, runs), None, progress_message)
-    out = out or Path(f"{results_folder_name(model_name_of(source.local_path, source.commit))}-{type_name}.gguf")
+    folder = locate_model(select_model(model, runs), None, progress_message)
+    out = out or Path(f"{results_folder_name(folder.name)}-{type_name}.gguf")
     if out.exists():
         raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
-    export_gguf(Path(source.local_path), out, type_name)
+    export_gguf(Path(folder.path), out, type_name)
     click.echo(
-        f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {type_name}); read back, it is {source.path_or_hub_id}'s model"
+        f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {type_name}); read back, it is {folder.path_or_hub_id}'s model"
     )

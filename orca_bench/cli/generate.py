@@ -91,8 +91,7 @@ def command(
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    model_source = locate_model(select_model(model, runs), revision, progress_message)
-    generator = Generator(model_source.local_path)
+    generator = Generator(locate_model(select_model(model, runs), revision, progress_message))
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     if instruction is None:
         progress_message(f"> {instruction_text}")

@@ -92,11 +92,9 @@ def command(
     from orca_bench.evaluate import offline_scoring
     from orca_bench.models.model_folder import locate_model
 
-    folder = (
-        locate_model(select_model(model, runs), revision, progress_message, with_weights=False).local_path
-        if model
-        else None
+    model_folder = (
+        locate_model(select_model(model, runs), revision, progress_message, with_weights=False) if model else None
     )
     with counting("requests, by task") as progress:
-        request_count = offline_scoring.write_requests(selection, out, folder, progress)
+        request_count = offline_scoring.write_requests(selection, out, model_folder, progress)
     click.echo(f"{request_count:,} requests of protocol {protocol}: {out}", err=True)

@@ -68,19 +68,19 @@ def evaluation_config(
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.result_names import default_result_path
     from orca_bench.models.model_folder import locate_model
-    from orca_bench.models.model_names import check_model_name, model_name_of
+    from orca_bench.models.model_names import check_model_name
 
     name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
     selected_tasks = _select_tasks_with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
     is_server = engine.engine_name == "api"
-    model_source = locate_model(model_folder_or_id, revision, message, with_weights=not is_server)
+    model_folder = locate_model(model_folder_or_id, revision, message, with_weights=not is_server)
     if name is None:
-        name = _served_name(engine) if is_server else model_name_of(model_source.local_path, model_source.commit)
+        name = _served_name(engine) if is_server else model_folder.name
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
-                name, model_source.local_path, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
+                name, model_folder, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
             )
             for protocol_name in protocol_names
         }
@@ -91,7 +91,7 @@ def evaluation_config(
     else:
         result_paths = {protocol: out}
     return EvaluationConfig(
-        model_source=model_source,
+        model_folder=model_folder,
         model_name=name,
         tasks=selected_tasks,
         result_paths_by_protocol=result_paths,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import tokenizers
 from orca_bench.errors import NotFinite, UserError
 from orca_bench.evaluate.engine_interface import Engine
-from orca_bench.models import architecture, model_folder, model_identity
+from orca_bench.models import model_identity
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class LoadedEngine:
 @contextlib.contextmanager
 def open_engine(
     config: EngineConfig,
-    model_folder_path: str,
+    model_folder: ModelFolder,
     model_name: str,
     dtype_name: str,
     show_message: Callable[[str], None],
@@ -76,22 +76,22 @@ def open_engine(
     log-likelihoods will be requested. Raises UserError where the model or the server cannot be used.
     """
     if config.engine_name == "hf":
-        yield _load_local_engine(config, model_folder_path, model_name, dtype_name, show_message)
+        yield _load_local_engine(config, model_folder, model_name, dtype_name, show_message)
         return
     from orca_bench.evaluate.servers import vllm
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-    tokenizer = tokenizers.load_tokenizer(model_folder_path)
+    model_folder.check_tokenizer()  # before a server is started for nothing
     with contextlib.ExitStack() as exit_stack:
         server_url = config.base_url or ""
         if config.engine_name == "vllm":
             server_url = exit_stack.enter_context(
-                vllm.serve(model_folder_path, dtype_name, config.tensor_parallel_size, show_message)
+                vllm.serve(model_folder, dtype_name, config.tensor_parallel_size, show_message)
             )
         engine = exit_stack.enter_context(
             contextlib.closing(ServerEngine(server_url, config.served_model_name, config.max_concurrent_requests))
         )
-        yield _check_server(config, engine, tokenizer, model_folder_path, model_name, dtype_name, needs_scores)
+        yield _check_server(config, engine, model_folder, model_name, dtype_name, needs_scores)
 
 
 def default_process_count() -> int:
@@ -102,20 +102,24 @@ def default_process_count() -> int:
 
 
 def _load_local_engine(
-    config: EngineConfig, model_folder_path: str, model_name: str, dtype_name: str, show_message: Callable[[str], None]
+    config: EngineConfig,
+    model_folder: ModelFolder,
+    model_name: str,
+    dtype_name: str,
+    show_message: Callable[[str], None],
 ) -> LoadedEngine:
     """The engine in this process."""
     from orca_bench.evaluate.engine import tree_engine
 
-    engine, tokenizer = tree_engine.load_engine(model_folder_path, dtype_name, config.device_map)
+    engine = tree_engine.load_engine(model_folder, dtype_name, config.device_map)
     try:
         engine.choose_path()
     except NotFinite:
         raise UserError(
-            "the model gives NaN or infinity", where=model_folder_path, hint="its weights are broken"
+            "the model gives NaN or infinity", where=model_folder.path, hint="its weights are broken"
         ) from None
     except UserError as error:
-        raise UserError(error.problem, where=model_folder_path, hint=error.hint) from None
+        raise UserError(error.problem, where=model_folder.path, hint=error.hint) from None
     if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")
     computation_fields = {
@@ -124,49 +128,47 @@ def _load_local_engine(
         "tree_limit": engine.max_tree_tokens,
     }
     identity_fields = model_identity.loaded_model_identity(
-        engine.model, model_folder_path, engine.device, computation_fields
+        engine.model, model_folder, engine.device, computation_fields
     )
     model_description = {
-        "path": model_folder_path,
+        "path": model_folder.path,
         "name": model_name,
         "identity": identity_fields,
         "fingerprint": identity_fields["weights"],
-        "tokenizer_sha256": tokenizer.fingerprint,
+        "tokenizer_sha256": model_folder.tokenizer.fingerprint,
         "parameters": sum(p.numel() for p in engine.model.parameters()),
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
         "engine": {"name": "hf", "processes": config.process_count, **engine.path_description},
+        **model_folder.describe(),
     }
-    return LoadedEngine(
-        engine, tokenizer, architecture.context_window_tokens(engine.model.config), model_description, identity_fields
-    )
+    return LoadedEngine(engine, model_folder.tokenizer, model_folder.window_tokens, model_description, identity_fields)
 
 
 def _check_server(
     config: EngineConfig,
     engine: ServerEngine,
-    tokenizer: Tokenizer,
-    model_folder_path: str,
+    model_folder: ModelFolder,
     model_name: str,
     dtype_name: str,
     needs_scores: bool,
 ) -> LoadedEngine:
     """A server that can do what is needed, and what is known of it and of its model."""
-    probe = engine.check(needs_scores, tokenizer.stop_ids)
+    probe = engine.check(needs_scores, model_folder.tokenizer.stop_ids)
     server_fields: dict[str, Any] = {"name": config.engine_name, "served_model": engine.served_model_name}
     if config.engine_name == "api":
         server_fields["base_url"] = engine.redacted_url
-    window_tokens = _smaller_window_tokens(model_folder_path, engine.window_tokens)
+    window_tokens = _smaller_window_tokens(model_folder, engine.window_tokens)
     probe_fields = {} if probe.generated_text is None else {"probe_text": probe.generated_text}
     identity_fields = model_identity.server_model_identity(
         server_fields | {"sampling": engine.sampling_options} | probe_fields,
-        model_folder_path,
+        model_folder,
         dtype_name if config.engine_name == "vllm" else None,
     )
     model_description = {
-        "path": model_folder_path,
+        "path": model_folder.path,
         "name": model_name,
-        "tokenizer_sha256": tokenizer.fingerprint,
+        "tokenizer_sha256": model_folder.tokenizer.fingerprint,
         "identity": identity_fields,
         "engine": server_fields
         | {
@@ -175,12 +177,13 @@ def _check_server(
             "differences": engine.difference_sentences,
         }
         | ({} if probe.log_probability is None else {"probe": probe.log_probability}),
+        **model_folder.describe(),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
     max_pair_tokens = (engine.window_tokens or window_tokens) - 1
     return LoadedEngine(
         engine,
-        tokenizer,
+        model_folder.tokenizer,
         window_tokens,
         model_description,
         identity_fields,
@@ -190,10 +193,10 @@ def _check_server(
     )
 
 
-def _smaller_window_tokens(model_folder_path: str, server_window_tokens: int | None) -> int:
+def _smaller_window_tokens(model_folder: ModelFolder, server_window_tokens: int | None) -> int:
     """The window of the model's folder or of the server, whichever is smaller; the folder may hold a tokenizer alone."""
     try:
-        window_tokens = model_folder.window_tokens_of(model_folder_path)
+        window_tokens = model_folder.window_tokens
     except UserError:
         if server_window_tokens is None:
             raise

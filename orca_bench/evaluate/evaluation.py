@@ -11,7 +11,7 @@ import functools
 import time
 from collections.abc import Iterator
 
-from orca_bench import launcher_environment, library_settings, tokenizers
+from orca_bench import launcher_environment, library_settings
 from orca_bench.errors import Interrupted
 from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding
 from orca_bench.evaluate.answers import work_sharing
@@ -22,9 +22,9 @@ from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
 from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
 from orca_bench.files import make_writable_folder
-from orca_bench.models import model_folder
 from orca_bench.results.merging import check_output_path
 from orca_bench.results.models import Result
+from orca_bench.tokenizers import explain_disagreement
 
 __all__ = ["EvaluationConfig", "SilentDisplay", "evaluate", "run_helper"]
 
@@ -121,8 +121,8 @@ def run_helper(config: EvaluationConfig, connection: Connection, process_count: 
 def _load_suite_and_rows(config: EvaluationConfig) -> _SuiteAndRows:
     """All rows, with every input checked that can be without loading the model."""
     if config.engine_config.engine_name == "hf":
-        model_folder.check_model_folder(config.model_source.local_path)
-    tokenizers.load_tokenizer(config.model_source.local_path)
+        config.model_folder.check_model()
+    config.model_folder.check_tokenizer()
     suite = benchmark_rows.read_suite(config.benchmarks_folder)
     rows_by_task = {
         task.name: benchmark_rows.load_task_rows(
@@ -143,17 +143,9 @@ def _open_engine(
     """The engine of the configuration, with all that a result says of its model; one of `process_count` on this machine."""
     library_settings.limit_cpu_threads(process_count)
     needs_scores = any(not task.generates_text for task in config.tasks)
-    model_folder_path = config.model_source.local_path
     with engine_choice.open_engine(
-        config.engine_config, model_folder_path, config.model_name, config.dtype, display.message, needs_scores
+        config.engine_config, config.model_folder, config.model_name, config.dtype, display.message, needs_scores
     ) as engine:
-        tokenizer_disagreement = tokenizers.find_folder_disagreement(model_folder_path)
-        if tokenizer_disagreement is not None:
-            display.message(f"{config.model_name}: {tokenizers.explain_disagreement(tokenizer_disagreement)}")
-        engine.model_description.update(
-            config.model_source.describe() | model_folder.training_origin(model_folder_path)
-        )
-        engine.model_description["tokenizer_note"] = (
-            None if tokenizer_disagreement is None else str(tokenizer_disagreement)
-        )
+        if (disagreement := config.model_folder.tokenizer_disagreement) is not None:
+            display.message(f"{config.model_name}: {explain_disagreement(disagreement)}")
         yield engine

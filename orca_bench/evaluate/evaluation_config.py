@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orca_bench.evaluate.engine_choice import EngineConfig
 from orca_bench.evaluate.tasks import Task
-from orca_bench.models.model_folder import ModelSource
+from orca_bench.models.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class EvaluationConfig:
     nothing more is begun. `max_new_tokens_by_task` gives tasks another limit for their answers than the protocol's own, tokens.
     """
 
-    model_source: ModelSource
+    model_folder: ModelFolder
     model_name: str
     tasks: Sequence[Task]
     result_paths_by_protocol: Mapping[str, Path]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.evaluate import (
     answer_files,
@@ -24,7 +23,7 @@ from orca_bench.evaluate import (
 )
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import file_sha256, make_writable_folder, open_text_replacement
-from orca_bench.models import model_folder
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.results.merging import ResultOutput, check_output_path
 from orca_bench.results.models import AnswersFile, Question, Result
 
@@ -54,22 +53,20 @@ class RequestSelection:
 def write_requests(
     selection: RequestSelection,
     requests_path: Path,
-    tokenizer_folder: str | None = None,
+    model_folder: ModelFolder | None = None,
     progress: Progress = lambda n, total: None,
 ) -> int:
     """Write every request as one JSON line, in order; returns how many.
 
-    With `tokenizer_folder`, a model folder, a line has also the token ids that this model would be fed. All rows are checked
-    before anything is written.
+    With `model_folder`, whose weights are not needed, a line has also the token ids that this model would be fed. All rows are
+    checked before anything is written.
     """
     benchmark_rows.read_suite(selection.benchmarks_folder)
     rows_by_task = {task.name: selection.task_rows(task) for task in selection.tasks}
     encoding = None
-    if tokenizer_folder is not None:
+    if model_folder is not None:
         encoding = request_encoding.encoding_of_protocol(
-            selection.protocol_name,
-            tokenizers.load_tokenizer(tokenizer_folder),
-            model_folder.window_tokens_of(tokenizer_folder),
+            selection.protocol_name, model_folder.tokenizer, model_folder.window_tokens
         )
     protocol = protocols.protocol_by_name(
         selection.protocol_name, selection.system_text, selection.max_new_tokens_by_task

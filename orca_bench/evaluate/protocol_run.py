@@ -28,7 +28,6 @@ from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
-from orca_bench.models import model_folder, weights
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
@@ -200,14 +199,12 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
 def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Display) -> list[str]:
     """What a reader of a result should know of the model, also shown before it answers."""
     warnings = []
-    if config.engine_config.engine_name != "api" and (
-        unused_weight_names := weights.check_weights(config.model_source.local_path)
-    ):
+    if config.engine_config.engine_name != "api" and (unused_weight_names := config.model_folder.unused_weight_names):
         ellipsis = ", …" if len(unused_weight_names) > 3 else ""
         warnings.append(
             f"the model has no place for some weights of its folder: {', '.join(unused_weight_names[:3])}{ellipsis}"
         )
-    if protocol_name == "orca" and model_folder.has_own_prompt(config.model_source.local_path):
+    if protocol_name == "orca" and config.model_folder.has_own_prompt:
         warnings.append(
             "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
         )

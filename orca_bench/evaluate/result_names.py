@@ -9,12 +9,13 @@ from pathlib import Path
 
 from orca_bench.evaluate import protocols
 from orca_bench.models import model_names
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
 
 
 def default_result_path(
     model_name: str,
-    model_folder_path: str,
+    model_folder: ModelFolder,
     runs_folder: Path,
     protocol_name: str,
     question_limit: int | None,
@@ -22,13 +23,11 @@ def default_result_path(
     max_new_tokens_by_task: Mapping[str, int],
 ) -> Path:
     """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs_folder`."""
-    file_stem, run_folder = (
-        result_stem(protocol_name, question_limit, system_text, max_new_tokens_by_task),
-        model_names.run_folder_of_model(model_folder_path),
-    )
-    if run_folder is None or model_name != model_names.model_name_of(model_folder_path):
+    file_stem = result_stem(protocol_name, question_limit, system_text, max_new_tokens_by_task)
+    run_folder = model_folder.run_folder
+    if run_folder is None or model_name != model_folder.name:
         return runs_folder / model_names.results_folder_name(model_name) / "results" / f"{file_stem}.json"
-    resolved_model_path = Path(model_folder_path).resolve()
+    resolved_model_path = Path(model_folder.path).resolve()
     results_folder = Path(os.path.relpath(run_folder)) / "results"
     return (
         results_folder if resolved_model_path.parent == run_folder else results_folder / resolved_model_path.name

@@ -40,7 +40,10 @@ Model = TypeVar("Model")
 
 
 def load_config(folder_or_id: str | Path) -> PretrainedConfig:
-    """The configuration of a folder, with which its model is to be loaded; raises UserError where there is none."""
+    """The configuration of a folder, with which its model is to be loaded; raises UserError where there is none.
+
+    `models.model_folder.ModelFolder.config` has it, read once.
+    """
     config_path = Path(folder_or_id) / "config.json"
     if config_path.is_file() and not isinstance(read_json(config_path), dict):
         raise UserError("not a JSON object", where=config_path)

@@ -1,40 +1,30 @@
-"""A model folder, hub id or GGUF file in, a transformers model and its tokenizer out; or an error that says what is missing."""
+"""A path, hub id or GGUF file in, the model's folder out: where it lies, and everything that its small files say, read once.
+
+Everybody who needs a model passes one `ModelFolder` on and asks it, so no file is read or checked a second time. Its own
+module because evaluation, generation, training and reports all begin with it; `model_loading` loads the weights.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orca_bench import hub, launcher_environment, library_settings, tokenizers
+from orca_bench import hub, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
-from orca_bench.models import architecture, weights
+from orca_bench.models import architecture, model_names, weights
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_file import is_gguf
 from orca_bench.prompt import TURN_HEADERS
-from orca_bench.tokenizers import Tokenizer
+from orca_bench.tokenizers import Disagreement, Tokenizer
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig
 
 #: The largest `step` that is believed: that of a result file (results/models.py).
 MAX_TRAINING_STEP = 10**12
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """Where a model or a tokenizer lies: the path or hub id that names it, its folder (or file) here, its commit on the hub."""
-
-    path_or_hub_id: str
-    local_path: str
-    commit: hub.Commit | None = None
-
-    def describe(self) -> dict[str, str | None]:
-        """Its entry in a result or manifest: `path`, and for a hub id `revision` (None: the newest) and `commit`."""
-        if self.commit is None:
-            return {"path": self.path_or_hub_id}
-        return {"path": self.path_or_hub_id, "revision": self.commit.revision, "commit": self.commit.commit_sha}
 
 
 def locate_model(
@@ -43,8 +33,8 @@ def locate_model(
     show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
     revision_option: str = "--revision",
-) -> ModelSource:
-    """Find the model or tokenizer that a path or a hub id names. `show_message` gets a line before something is fetched.
+) -> ModelFolder:
+    """The folder of the model or tokenizer that a path or a hub id names. `show_message` gets a line before something is fetched.
 
     `revision_option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to
     nothing, a hub id that the hub does not give, and a revision of something that is here.
@@ -64,136 +54,148 @@ def locate_model(
                 f"'{path_or_hub_id}' is here, and only models of the hub have revisions", where=revision_option
             )
         if is_gguf(path_or_hub_id):
-            return ModelSource(path_or_hub_id, str(gguf_import.folder_of(Path(path_or_hub_id), show_message)))
-        return ModelSource(path_or_hub_id, path_or_hub_id)
+            folder = gguf_import.folder_of(Path(path_or_hub_id), show_message)
+            return ModelFolder(str(folder), gguf_path=path_or_hub_id)
+        return ModelFolder(path_or_hub_id)
     hub.check_hub_id(path_or_hub_id, "model folder")
     commit = hub.resolve_commit(path_or_hub_id, revision)
     show_message(f"fetching {commit} from the hub, as far as it is not in the cache")
-    return ModelSource(path_or_hub_id, str(hub.fetch_model(commit, with_weights)), commit)
+    return ModelFolder(str(hub.fetch_model(commit, with_weights)), commit)
 
 
-def check_model_folder(folder_text: str) -> list[str]:
-    """Raise UserError where a folder holds no whole model, or a path leads to nothing; returns the weights that are not used.
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's folder, its commit where it is one of the hub, and the GGUF file that it was imported from, if it was.
 
-    See `weights.check_weights`.
+    `path` may also be the file of a tokenizer alone.
+
+    A property reads its files when it is used for the first time, and raises UserError where they are not valid; what it gives
+    stays, also where a file changes later. A copy in another process reads for itself.
     """
-    folder = Path(folder_text)
-    if folder.is_file():
-        raise UserError("a file, not a model folder", where=folder_text, hint="name the folder that it is in")
-    if not folder.is_dir():
-        raise UserError("no such model folder", where=folder_text)
-    if (folder / "adapter_config.json").is_file():
-        raise UserError(
-            "a PEFT adapter, not a whole model",
-            where=folder / "adapter_config.json",
-            hint="merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
-        )
-    if not (folder / "config.json").is_file():
-        raise UserError("no config.json: not a model folder", where=folder_text)
-    generation_file = folder / "generation_config.json"
-    if generation_file.is_file() and not isinstance(read_json(generation_file), dict):
-        raise UserError("not a JSON object", where=generation_file)
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise UserError("no weights (*.safetensors) in this model folder", where=folder_text)
-    check_architecture(folder_text)
-    return weights.check_weights(folder_text)
 
+    path: str
+    commit: hub.Commit | None = None
+    gguf_path: str | None = None
 
-def check_architecture(folder: str) -> None:
-    """Raise UserError where the configuration of a folder is no causal text model's, or has no context window."""
-    config = architecture.load_config(folder)
-    if reason := architecture.unsupported_reason(config):
-        raise UserError(f"{reason}; only causal language models of text can be used", where=folder)
-    architecture.context_window_tokens(config)
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of: the fields, and nothing that was read."""
+        return {"path": self.path, "commit": self.commit, "gguf_path": self.gguf_path}
 
+    def check_model(self) -> None:
+        """Raise UserError where this is no whole causal language model of text.
 
-def load_model_and_tokenizer(
-    folder: str, dtype: str, gpu_dtype: str, device_map: str | None = None
-) -> tuple[PreTrainedModel, Tokenizer]:
-    """(model in evaluation mode, tokenizer); on a GPU where there is one, of several that of LOCAL_RANK.
-
-    dtype is a torch dtype's name, or `auto`: float32 on a CPU, `gpu_dtype` on a GPU (`auto` there: the checkpoint's own).
-    `device_map` is transformers': with `auto` the model is spread over all devices.
-    """
-    library_settings.prepare_libraries()
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    check_model_folder(folder)
-    tokenizer = tokenizers.load_tokenizer(folder)
-    has_gpu = torch.cuda.is_available()
-    dtype_name = (gpu_dtype if has_gpu else "float32") if dtype == "auto" else dtype
-    placement_options = {} if device_map is None else {"device_map": device_map}
-    load_options = {"dtype": dtype_name if dtype_name == "auto" else getattr(torch, dtype_name), **placement_options}
-    with weights.catch_loading_errors(folder):
-        model = architecture.load_with_attention(
-            lambda attention: AutoModelForCausalLM.from_pretrained(
-                folder, config=architecture.load_config(folder), attn_implementation=attention, **load_options
+        `weights.check_weights`, which reads the headers of the files of weights, says what is refused of them.
+        """
+        folder = Path(self.path)
+        if folder.is_file():
+            raise UserError("a file, not a model folder", where=self.path, hint="name the folder that it is in")
+        if not folder.is_dir():
+            raise UserError("no such model folder", where=self.path)
+        if (folder / "adapter_config.json").is_file():
+            raise UserError(
+                "a PEFT adapter, not a whole model",
+                where=folder / "adapter_config.json",
+                hint="merge it into its base (merge_and_unload, save_pretrained) and name the merged folder",
             )
+        if not (folder / "config.json").is_file():
+            raise UserError("no config.json: not a model folder", where=self.path)
+        generation_file = folder / "generation_config.json"
+        if generation_file.is_file() and not isinstance(read_json(generation_file), dict):
+            raise UserError("not a JSON object", where=generation_file)
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+            raise UserError("no weights (*.safetensors) in this model folder", where=self.path)
+        if reason := architecture.unsupported_reason(self.config):
+            raise UserError(f"{reason}; only causal language models of text can be used", where=self.path)
+        architecture.context_window_tokens(self.config)
+        _ = self.unused_weight_names
+
+    def check_tokenizer(self) -> None:
+        """Raise UserError where no tokenizer is here, or two and nothing says which is the model's."""
+        _ = self.tokenizer
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """The configuration with which transformers loads the model; not to be changed."""
+        return architecture.load_config(self.path)
+
+    @cached_property
+    def window_tokens(self) -> int:
+        """The context window in tokens, from config.json alone."""
+        return architecture.context_window_tokens(self.config)
+
+    @cached_property
+    def unused_weight_names(self) -> list[str]:
+        """The weights that the model has no place for; raises UserError where others are missing or do not fit."""
+        return weights.check_weights(self.path, self.config)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the model was trained with."""
+        return tokenizers.load_tokenizer(self.path)
+
+    @cached_property
+    def tokenizer_disagreement(self) -> Disagreement | None:
+        """A text to which plain transformers gives other ids, loading this folder; None where there is none."""
+        return None if Path(self.path).is_file() else tokenizers.find_folder_disagreement(self.tokenizer)
+
+    @cached_property
+    def training_origin(self) -> dict[str, str | int]:
+        """The name of the `run` that wrote the folder and the `step` after which it did; empty for another model.
+
+        The folder may come from anywhere: a value that no run writes is left out.
+        """
+        metadata_file = Path(self.path) / "orca_bench.json"
+        export_metadata = read_json(metadata_file) if metadata_file.is_file() else {}
+        if not isinstance(export_metadata, dict):
+            return {}
+        origin: dict[str, str | int] = {}
+        run_name, step = export_metadata.get("run"), export_metadata.get("step")
+        if isinstance(run_name, str):
+            origin["run"] = run_name
+        if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_TRAINING_STEP:
+            origin["step"] = step
+        return origin
+
+    @cached_property
+    def has_own_prompt(self) -> bool:
+        """Whether the model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
+        folder = Path(self.path)
+        if (folder / "orca_bench.json").is_file():
+            return False
+        settings_file = folder / "tokenizer_config.json"
+        tokenizer_config = read_json(settings_file) if settings_file.is_file() else {}
+        chat_templates = (
+            [str(tokenizer_config["chat_template"])]
+            if isinstance(tokenizer_config, dict) and tokenizer_config.get("chat_template")
+            else []
         )
-    if (vocabulary_size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {vocabulary_size}",
-            where=folder,
-            hint="this folder's tokenizer is another model's",
+        chat_templates += [
+            file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.glob("*.jinja"))
+        ]
+        return any(
+            not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in chat_templates
         )
-    if device_map is None:
-        model = model.to(_target_device(has_gpu))
-    return model.eval(), tokenizer
 
+    @property
+    def path_or_hub_id(self) -> str:
+        """What names it outside of this machine's caches: its path, the GGUF file's, or the id on the hub."""
+        return self.commit.repository_id if self.commit is not None else self.gguf_path or self.path
 
-def _target_device(has_gpu: bool) -> str:
-    if not has_gpu:
-        return "cpu"
-    import torch
+    @property
+    def name(self) -> str:
+        """What the model is called where the user gives no name."""
+        return model_names.model_name_of(self.path, self.commit)
 
-    local_rank = launcher_environment.local_rank()
-    if local_rank >= torch.cuda.device_count():
-        raise UserError(
-            f"process {local_rank} has no GPU: {torch.cuda.device_count()} here", hint="start as many processes as GPUs"
-        )
-    return f"cuda:{local_rank}"
+    @property
+    def run_folder(self) -> Path | None:
+        """The run whose model, or one of whose exports, this is."""
+        return model_names.run_folder_of_model(self.path)
 
-
-def training_origin(folder: str) -> dict[str, str | int]:
-    """The `run_name` that a model folder comes from and the `step` after which it was written; empty for another model folder.
-
-    The folder may come from anywhere: a value that no run writes is left out.
-    """
-    metadata_file = Path(folder) / "orca_bench.json"
-    export_metadata = read_json(metadata_file) if metadata_file.is_file() else {}
-    if not isinstance(export_metadata, dict):
-        return {}
-    origin: dict[str, str | int] = {}
-    run_name, step = export_metadata.get("run"), export_metadata.get("step")
-    if isinstance(run_name, str):
-        origin["run"] = run_name
-    if isinstance(step, int) and not isinstance(step, bool) and 0 <= step <= MAX_TRAINING_STEP:
-        origin["step"] = step
-    return origin
-
-
-def has_own_prompt(folder: str) -> bool:
-    """Whether a model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
-    folder_path = Path(folder)
-    if (folder_path / "orca_bench.json").is_file():
-        return False
-    tokenizer_config = (
-        read_json(folder_path / "tokenizer_config.json") if (folder_path / "tokenizer_config.json").is_file() else {}
-    )
-    chat_templates = (
-        [str(tokenizer_config["chat_template"])]
-        if isinstance(tokenizer_config, dict) and tokenizer_config.get("chat_template")
-        else []
-    )
-    chat_templates += [
-        file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder_path.glob("*.jinja"))
-    ]
-    return any(
-        not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in chat_templates
-    )
-
-
-def window_tokens_of(folder: str) -> int:
-    """The context window in tokens of a model folder, from its config.json alone; raises UserError where there is none."""
-    return architecture.context_window_tokens(architecture.load_config(folder))
+    def describe(self) -> dict[str, str | int | None]:
+        """What a result says of the folder: `path`, `run`, `step`, `tokenizer_note`, and for the hub `revision` and `commit`."""
+        location: dict[str, str | int | None] = {"path": self.path_or_hub_id}
+        if self.commit is not None:  # revision None is the newest
+            location |= {"revision": self.commit.revision, "commit": self.commit.commit_sha}
+        disagreement = self.tokenizer_disagreement
+        note = {"tokenizer_note": None if disagreement is None else str(disagreement)}
+        return location | self.training_origin | note

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, read_json
-from orca_bench.models import architecture
+from orca_bench.models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +42,14 @@ _TOKENIZER_SETTINGS_FILES = ("tokenizer_config.json", "special_tokens_map.json",
 
 
 def loaded_model_identity(
-    model: PreTrainedModel, folder: str, device: torch.device, engine_description: Mapping[str, Any]
+    model: PreTrainedModel, model_folder: ModelFolder, device: torch.device, engine_description: Mapping[str, Any]
 ) -> dict[str, str]:
     """The identity of a model of this process, as `combine_part_hashes` gives it.
 
     `engine_description` says how it is computed (which path, which attention), since that decides how sums are rounded.
     """
     return combine_part_hashes(
-        folder_part_hashes(folder)
+        folder_part_hashes(model_folder)
         | {
             "weights": weights_sha256(model),
             "class": type(model).__name__,
@@ -61,16 +61,17 @@ def loaded_model_identity(
 
 
 def server_model_identity(
-    server_description: Mapping[str, Any], folder: str, dtype_name: str | None = None
+    server_description: Mapping[str, Any], model_folder: ModelFolder, dtype_name: str | None = None
 ) -> dict[str, str]:
     """The identity of a model that a server runs; `server_description` says which server and which model of it.
 
     With a `dtype_name`, the server was started here for this very folder, and the folder's weights belong to the identity;
     without one, the folder is its tokenizer's and nothing is known of the weights.
     """
-    part_hashes = folder_part_hashes(folder) | {"server": json_sha256(dict(server_description))}
+    part_hashes = folder_part_hashes(model_folder) | {"server": json_sha256(dict(server_description))}
     if dtype_name is not None:
-        weight_files = sorted([*Path(folder).glob("*.safetensors"), *Path(folder).glob("pytorch_model*.bin")])
+        folder = Path(model_folder.path)
+        weight_files = sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
         part_hashes |= {
             "weights": json_sha256({file.name: file_sha256(file) for file in weight_files}),
             "dtype": dtype_name,
@@ -78,20 +79,20 @@ def server_model_identity(
     return combine_part_hashes(part_hashes)
 
 
-def folder_part_hashes(folder: str) -> dict[str, str]:
+def folder_part_hashes(model_folder: ModelFolder) -> dict[str, str]:
     """The parts of an identity that a folder's small files decide: config, generation and tokenizer, each a SHA-256.
 
-    The config is the one that transformers makes of config.json, defaults filled in. `folder` may also be a tokenizer file.
+    The config is the one that transformers makes of config.json, defaults filled in. A tokenizer's file alone has one part.
     """
-    folder_path = Path(folder)
-    if folder_path.is_file():
-        return {"tokenizer": file_sha256(folder_path)}
+    folder = Path(model_folder.path)
+    if folder.is_file():
+        return {"tokenizer": file_sha256(folder)}
     return {
-        "config": json_sha256(_remove_keys(architecture.load_config(folder).to_dict(), COSMETIC_CONFIG_KEYS)),
+        "config": json_sha256(_remove_keys(model_folder.config.to_dict(), COSMETIC_CONFIG_KEYS)),
         "generation": json_sha256(
-            _remove_keys(_read_settings(folder_path / "generation_config.json"), COSMETIC_GENERATION_KEYS)
+            _remove_keys(_read_settings(folder / "generation_config.json"), COSMETIC_GENERATION_KEYS)
         ),
-        "tokenizer": json_sha256(_tokenizer_content(folder_path)),
+        "tokenizer": json_sha256(_tokenizer_content(folder)),
     }
 
 

@@ -9,6 +9,7 @@ evaluation, generation and training all need it before they load.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import re
 import zipfile
@@ -19,11 +20,10 @@ from typing import TYPE_CHECKING
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_pointer_hint, read_json
-from orca_bench.models import architecture
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 SAFETENSORS_INDEX, PICKLE_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 _MAX_WEIGHT_NAMES_IN_MESSAGE = 3  # names of weights in one message
@@ -42,12 +42,12 @@ _BUFFER_PATTERN = re.compile(
 )
 
 
-def check_weights(folder: str | Path) -> list[str]:
+def check_weights(folder: str | Path, config: PretrainedConfig) -> list[str]:
     """Refuse a folder whose weights are incomplete, of another shape or of another model; returns the names of unused ones.
 
-    Unused are weights of parts that a causal language model does not have, such as a value head or an image encoder.
-    Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model and has no
-    place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
+    `config` is the folder's. Unused are weights of parts that a causal language model does not have, such as a value head or an
+    image encoder. Raises UserError for: a weight that is missing, a shape that differs, a weight that belongs into the model
+    and has no place in it (further layers, biases, unmerged adapters), a shard that is absent, a file that is cut off.
     """
     integer_weight_names = _integer_weight_names(Path(folder))
     library_settings.prepare_libraries()
@@ -56,7 +56,7 @@ def check_weights(folder: str | Path) -> list[str]:
     with catch_loading_errors(folder):
         model, loading_report = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=architecture.load_config(folder),
+            config=copy.deepcopy(config),  # transformers 5.23 writes into it where a quantized text model is a part
             device_map="meta",
             output_loading_info=True,
             ignore_mismatched_sizes=True,

@@ -18,7 +18,7 @@ from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.cards.run_card import CARD_NAME
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, open_binary_replacement, write_text
-from orca_bench.models import model_folder
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
 from orca_bench.report import card_scores, model_card
 from orca_bench.report.pictures import Picture, write_picture
@@ -242,7 +242,7 @@ def _model_folder_of_run(result: Result, run_folder: Path | None) -> Path | None
         return None
     if (folder / CARD_NAME).resolve().parent != folder:  # a link to a card elsewhere
         return None
-    origin = model_folder.training_origin(str(folder))
+    origin = ModelFolder(str(folder)).training_origin
     if (origin.get("run"), origin.get("step")) != (result.model.run, result.model.step):
         return None
     return run_folder / folder.relative_to(resolved_run_folder)

@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,25 +47,22 @@ class ResultOutput:
         self.path = path
         self.notes: list[str] = []
         self._carried_questions: list[Question] = []
-        self._earlier_result_path = next(
-            (
-                candidate_path
-                for candidate_path in _candidate_paths(path)
-                if _has_same_setting(candidate_path, result, row_hashes_by_task)
-            ),
-            None,
+        self._earlier_result_path: Path | None = None
+        self._path_for_other_setting: Path | None = None
+        result.order = list(row_hashes_by_task)
+        earlier_results = _earlier_results(path)
+        continued_result = next(
+            (earlier for earlier in earlier_results if earlier.has_setting_of(result, row_hashes_by_task)), None
         )
-        self._path_for_other_setting = (
-            _unused_path(path) if path.is_file() and self._earlier_result_path != path else None
-        )
-        if self._path_for_other_setting is not None:
+        if path.is_file() and (continued_result is None or continued_result.path != path):
+            self._path_for_other_setting = _unused_path(path)
             self.notes.append(
-                f"{path} is of another setting ({_setting_difference(path, result)}): it becomes "
+                f"{path} is of another setting ({earlier_results[0].setting_difference(result)}): it becomes "
                 f"{self._path_for_other_setting.name} when the first task is done"
             )
-        result.order = list(row_hashes_by_task)
-        if self._earlier_result_path is not None:
-            self._carry_over_tasks(self._earlier_result_path, result)
+        if continued_result is not None:
+            self._earlier_result_path = continued_result.path
+            self._carry_over_tasks(continued_result, result)
 
     def write(self, result: Result, questions: Sequence[Question]) -> None:
         """Write the result and its questions, those that were taken over among them."""
@@ -77,9 +76,10 @@ class ResultOutput:
                 self._earlier_result_path.unlink(missing_ok=True)
         self._earlier_result_path = self.path
 
-    def _carry_over_tasks(self, earlier_result_path: Path, result: Result) -> None:
+    def _carry_over_tasks(self, earlier: _EarlierResult, result: Result) -> None:
         """Put the tasks of an earlier result that are not ordered again, and their questions, into the result."""
-        earlier_result, ordered_task_names = read_result(earlier_result_path), result.order or []
+        earlier_result, ordered_task_names = earlier.result, result.order or []
+        assert earlier_result is not None, "a result that cannot be read has no setting"
         carried_task_names = [
             task_name
             for task_name in TASK_BY_NAME
@@ -96,49 +96,62 @@ class ResultOutput:
         result.lm_eval |= _select_tasks(earlier_result.lm_eval, carried_task_names)
         self._carried_questions = [
             question
-            for _, question in read_questions(questions_path_for(earlier_result_path))
+            for _, question in read_questions(earlier.questions_path)
             if question.suite_task in carried_task_names
         ]
         if carried_task_names:
             task_titles = ", ".join(TASK_BY_NAME[task_name].title for task_name in carried_task_names)
-            self.notes.append(f"{earlier_result_path} has {task_titles} of the same setting, which stay in the result")
+            self.notes.append(f"{earlier.path} has {task_titles} of the same setting, which stay in the result")
 
 
 def _select_tasks(values_by_task: Mapping[str, Any], task_names: Sequence[str]) -> dict[str, Any]:
     return {task_name: values_by_task[task_name] for task_name in task_names if task_name in values_by_task}
 
 
-def _candidate_paths(output_path: Path) -> list[Path]:
-    """The result at `output_path`, and those that were once there."""
+@dataclass(frozen=True)
+class _EarlierResult:
+    """A file where the new result goes, or that was once there."""
+
+    path: Path
+
+    @cached_property
+    def result(self) -> Result | None:
+        """What it holds; None where that cannot be read."""
+        try:
+            return read_result(self.path)
+        except UserError:
+            return None
+
+    @property
+    def questions_path(self) -> Path:
+        return questions_path_for(self.path)
+
+    def has_setting_of(self, new_result: Result, row_hashes_by_task: Mapping[str, Mapping[str, str]]) -> bool:
+        """Whether it is a whole result of the same setting, and of the same rows where both have a task."""
+        if self.result is None or not is_unchanged_since_writing(self.result):
+            return False
+        if not self.questions_path.is_file() or self.result.questions_sha256 != file_sha256(self.questions_path):
+            return False
+        has_same_rows = all(
+            self.result.row_hashes_by_split(task_name) in (None, hashes_by_split)
+            for task_name, hashes_by_split in row_hashes_by_task.items()
+        )
+        return has_same_rows and not _differing_settings(self.result, new_result)
+
+    def setting_difference(self, new_result: Result) -> str:
+        """What makes its setting another one, in words."""
+        if self.result is None:
+            return "it cannot be read"
+        return ", ".join(_differing_settings(self.result, new_result)) or "rows, or questions that are not its own"
+
+
+def _earlier_results(output_path: Path) -> list[_EarlierResult]:
+    """The result at `output_path` first, where there is one, and those that were once there."""
     renamed_file_pattern = f"{glob.escape(output_path.stem)}-{'[0-9a-f]' * 8}{output_path.suffix}"
     renamed_paths = sorted(output_path.parent.glob(renamed_file_pattern)) if output_path.parent.is_dir() else []
     return [
-        candidate_path
-        for candidate_path in (output_path, *renamed_paths)
-        if candidate_path.is_file() and is_result_file(candidate_path)
+        _EarlierResult(candidate_path) for candidate_path in (output_path, *renamed_paths) if candidate_path.is_file()
     ]
-
-
-def _has_same_setting(
-    earlier_result_path: Path, new_result: Result, row_hashes_by_task: Mapping[str, Mapping[str, str]]
-) -> bool:
-    """Whether a file holds a whole result of the same setting, and of the same rows where both have a task."""
-    try:
-        earlier_result = read_result(earlier_result_path)
-    except UserError:
-        return False
-    questions_path = questions_path_for(earlier_result_path)
-    if (
-        not is_unchanged_since_writing(earlier_result)
-        or not questions_path.is_file()
-        or earlier_result.questions_sha256 != file_sha256(questions_path)
-    ):
-        return False
-    has_same_rows = all(
-        earlier_result.row_hashes_by_split(task_name) in (None, hashes_by_split)
-        for task_name, hashes_by_split in row_hashes_by_task.items()
-    )
-    return has_same_rows and not _differing_settings(earlier_result, new_result)
 
 
 def _differing_settings(earlier_result: Result, new_result: Result) -> list[str]:
@@ -166,15 +179,6 @@ def _setting_without_protocol(result: Result) -> dict[str, Any]:
         "versions": result.versions,
     }
     return json.loads(json.dumps(setting_json, default=str))
-
-
-def _setting_difference(earlier_result_path: Path, new_result: Result) -> str:
-    """What makes the setting of the result at `earlier_result_path` another one, in words."""
-    try:
-        earlier_result = read_result(earlier_result_path)
-    except UserError:
-        return "it cannot be read"
-    return ", ".join(_differing_settings(earlier_result, new_result)) or "rows, or questions that are not its own"
 
 
 def _unused_path(occupied_path: Path) -> Path:

@@ -12,7 +12,8 @@ from typing import Any
 
 from orca_bench import prompt
 from orca_bench.errors import UserError
-from orca_bench.models import architecture, model_folder
+from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_loading import load_model
 from orca_bench.serve.sampling import Sampler, Sampling
 from orca_bench.tokenizers.streaming import TextStream
 
@@ -20,9 +21,9 @@ from orca_bench.tokenizers.streaming import TextStream
 class Generator:
     """A model and its tokenizer, loaded once, that answers instructions."""
 
-    def __init__(self, folder: str):
-        self.model, self.tokenizer = model_folder.load_model_and_tokenizer(folder, dtype="auto", gpu_dtype="float16")
-        self.window = architecture.context_window_tokens(self.model.config)
+    def __init__(self, model_folder: ModelFolder):
+        self.model = load_model(model_folder, dtype="auto", gpu_dtype="float16")
+        self.tokenizer, self.window = model_folder.tokenizer, model_folder.window_tokens
 
     def answer(
         self, system: str, instruction: str, input: str | None = None, sampling: Sampling = Sampling()

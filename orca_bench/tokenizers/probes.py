@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers.conversion import must_find_special_tokens
 from orca_bench.tokenizers.hugging_face import load_transformers_tokenizer
-from orca_bench.tokenizers.loading import load_tokenizer
 from orca_bench.tokenizers.sentencepiece_file import SentencePieceTokenizer
 from orca_bench.tokenizers.special_tokens import TOKENIZER_JSON_FILE
 from orca_bench.tokenizers.tokenizer import Tokenizer
@@ -97,14 +95,11 @@ def _ids_after_bos(tokenizer: Tokenizer, text: str) -> list[int] | None:
     )
 
 
-def find_folder_disagreement(folder: str | Path, probe_count: int = 300) -> Disagreement | None:
-    """Whether plain transformers, loading a folder, agrees with the file that its ids come from; None where it does.
+def find_folder_disagreement(tokenizer: Tokenizer, probe_count: int = 300) -> Disagreement | None:
+    """Whether plain transformers, loading the folder of a tokenizer, agrees with the file that its ids come from; None if so.
 
     None too where there is nothing to compare: a SentencePiece file alone, and a folder that transformers cannot load.
     """
-    if Path(folder).is_file():
-        return None
-    tokenizer = load_tokenizer(folder)
     try:
         transformers_tokenizer = load_transformers_tokenizer(
             tokenizer.source if tokenizer.source.is_dir() else tokenizer.source.parent

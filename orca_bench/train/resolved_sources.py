@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from orca_bench import hub
 from orca_bench.errors import UserError
-from orca_bench.models import model_folder
+from orca_bench.models.model_folder import locate_model
 from orca_bench.recipe import Recipe
 
 
@@ -38,14 +38,14 @@ def resolve_recipe_sources(
     ):
         if path_or_hub_id is None:
             continue
-        source = model_folder.locate_model(
+        folder = locate_model(
             path_or_hub_id,
             known_commit_by_key.get(f"model.{recipe_key}") or revision,
             show_message,
             needs_weights,
             revision_key,
         )
-        local_path_by_key[recipe_key] = source.local_path
-        if source.commit is not None:
-            resolved_commit_by_key[f"model.{recipe_key}"] = source.commit.commit_sha
+        local_path_by_key[recipe_key] = folder.path
+        if folder.commit is not None:
+            resolved_commit_by_key[f"model.{recipe_key}"] = folder.commit.commit_sha
     return recipe.model_copy(update={"model": model.model_copy(update=local_path_by_key)}), resolved_commit_by_key

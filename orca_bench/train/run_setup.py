@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench import child_processes, hub, launcher_environment, library_settings, tokenizers
+from orca_bench import child_processes, hub, launcher_environment, library_settings
 from orca_bench.child_processes import find_free_port
 from orca_bench.errors import Interrupted, UserError
 from orca_bench.files import read_json
-from orca_bench.models import architecture, model_folder
+from orca_bench.models import architecture
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
 from orca_bench.train import example_encoding as encoding
 from orca_bench.train import record_files, resolved_sources, student_model
@@ -41,14 +42,14 @@ _POLL_INTERVAL_S = 0.05
 class PreparedRun:
     """What is known of a run before it trains.
 
-    `recipe` is as it was read; `resolved_recipe` has folders of this machine in place of hub ids, and `commit_by_key` (by key)
-    are those of the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did;
+    `recipe` is as it was read; `tokenizer_folder` is where its tokenizer lies on this machine, and `commit_by_key` are the
+    commits of what came from the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did;
     `encoding_key` is that of the encoded examples; `parameter_count` is the size of the student; `memory_estimate` is an
     estimate per process.
     """
 
     recipe: Recipe
-    resolved_recipe: Recipe
+    tokenizer_folder: ModelFolder
     commit_by_key: dict[str, str]
     sources: list[record_files.RecordSource]
     examples: EncodedExamples
@@ -81,8 +82,9 @@ def compute_prepared_run(
     )
     model = resolved_recipe.model
     if model.base is not None and (with_weights or "model.base" not in commit_by_key):
-        model_folder.check_model_folder(model.base)
-    tokenizer = tokenizers.load_tokenizer(model.tokenizer_source)
+        ModelFolder(model.base).check_model()
+    tokenizer_folder = ModelFolder(model.tokenizer_source)
+    tokenizer = tokenizer_folder.tokenizer
     model_config = student_model.student_config(resolved_recipe, tokenizer)
     if model_config.vocab_size < tokenizer.min_model_vocab_size:
         raise UserError(
@@ -111,7 +113,7 @@ def compute_prepared_run(
     plan = BatchPlan(examples.lengths, recipe.train)
     return PreparedRun(
         recipe,
-        resolved_recipe,
+        tokenizer_folder,
         commit_by_key,
         sources,
         examples,
@@ -143,7 +145,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     recipe = prepared.recipe
     _check_machine_suits_training(recipe)
     is_continued = run.open_for_training(recipe)
-    tokenizer = tokenizers.load_tokenizer(prepared.resolved_recipe.model.tokenizer_source)
+    tokenizer = prepared.tokenizer_folder.tokenizer
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(
             f"this tokenizer is not the one that the run in {run.folder} began with",

@@ -154,10 +154,9 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
 
 def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
     """Report where the tokenizer's folder disagrees with its SentencePiece model; the export is repaired."""
-    model, resolved_model = prepared.recipe.model, prepared.resolved_recipe.model
-    disagreement = tokenizers.find_folder_disagreement(resolved_model.tokenizer_source)
+    disagreement = prepared.tokenizer_folder.tokenizer_disagreement
     if disagreement is not None:
-        display.message(f"{model.tokenizer_source}: {tokenizers.explain_disagreement(disagreement)}")
+        display.message(f"{prepared.recipe.model.tokenizer_source}: {tokenizers.explain_disagreement(disagreement)}")
 
 
 def describe_training(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:

@@ -208,8 +208,10 @@ def compare_model(
     from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
     from orca_bench.models.architecture import context_window_tokens as window_of
+    from orca_bench.models.model_folder import ModelFolder
 
-    engine, tokenizer = tree_engine.load_engine(str(model))
+    folder = ModelFolder(str(model))
+    engine, tokenizer = tree_engine.load_engine(folder), folder.tokenizer
     length = window or window_of(engine.model.config)
     protocol = protocols.Leaderboard()
     ours: dict[protocols.Request, protocols.Answer] = {}

@@ -56,8 +56,10 @@ def load(contender: str, model: Path, protocol: str, dtype: str) -> tuple[Any, A
         from orca_bench.evaluate import request_encoding
         from orca_bench.evaluate.engine import tree_engine
         from orca_bench.evaluate.harness.language_model import HarnessModel
+        from orca_bench.models.model_folder import ModelFolder
 
-        engine, tokenizer = tree_engine.load_engine(str(model), dtype)
+        folder = ModelFolder(str(model))
+        engine, tokenizer = tree_engine.load_engine(folder, dtype), folder.tokenizer
         encoding = request_encoding.encoding_of_protocol(protocol, tokenizer, 2048)
         return HarnessModel(engine, encoding), engine.model, encoding
     from lm_eval.models.huggingface import HFLM

@@ -10,6 +10,7 @@ import pytest
 
 from orca_bench.cli.command_list import COMMANDS, GROUPS
 from orca_bench.cli.main import cli
+from orca_bench.models.model_folder import ModelFolder
 
 HEAVY = {"torch", "transformers", "deepspeed", "lm_eval", "datasets", "matplotlib", "numpy", "pydantic", "rich"}
 
@@ -137,7 +138,7 @@ def test_generate_prints_the_models_greedy_answer_in_the_orca_prompt(command, ti
         done = command("generate", "Why?", "--system", system, *words)
         assert done.returncode == 0, done.stderr
         sampling = Sampling(greedy=True, max_new_tokens=8)
-        answer = "".join(Generator(str(tiny_model)).answer(system_message(system), "Why?", "x", sampling))
+        answer = "".join(Generator(ModelFolder(str(tiny_model))).answer(system_message(system), "Why?", "x", sampling))
         assert answer and done.stdout == answer + "\n"
         answers[system] = answer
     assert answers["5"] != answers["Be short."]

@@ -14,6 +14,7 @@ from orca_bench import prompt, tokenizers
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding, request_files
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.models import model_identity
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE
 from orca_bench.system_messages import system_message
 from orca_bench.tokenizers import hugging_face
@@ -65,7 +66,7 @@ def test_every_fact_of_a_result_is_computed_again_from_what_was_evaluated(evalua
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     identity = result["model"]["identity"]
     assert result["model"]["fingerprint"] == identity["weights"] == model_identity.weights_sha256(model)
-    assert model_identity.folder_part_hashes(str(tiny_model)).items() <= identity.items()
+    assert model_identity.folder_part_hashes(ModelFolder(str(tiny_model))).items() <= identity.items()
     assert result["model"]["parameters"] == model.num_parameters()
     assert (result["model"]["dtype"], result["model"]["device"], result["model"]["path"]) == (
         "float32",

@@ -22,6 +22,7 @@ from orca_bench.evaluate.request_encoding import GenerationPrompt
 from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Score
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.results import writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.summary import summarize_task
@@ -92,7 +93,8 @@ def test_a_window_without_place_for_an_answer_is_refused_before_anything_is_aske
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_the_engine_says_whether_a_text_reached_its_token_limit(tiny_model, name):
-    own, tokenizer = tree_engine.load_engine(str(tiny_model))
+    folder = ModelFolder(str(tiny_model))
+    own, tokenizer = tree_engine.load_engine(folder), folder.tokenizer
     rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     start = tokenizer.encode("Where does the frog live?")
     ids = own.generate_ids([start], lambda number, ids: False, 12)[0]

@@ -6,7 +6,8 @@ import pytest
 from transformers import AutoConfig
 
 from orca_bench.errors import UserError
-from orca_bench.models import architecture, model_folder
+from orca_bench.models import architecture
+from orca_bench.models.model_folder import ModelFolder
 
 
 @pytest.mark.parametrize(
@@ -52,4 +53,4 @@ def test_what_is_no_causal_model_of_text_is_refused_by_its_configuration(kind, r
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     (tmp_path / "model.safetensors").write_bytes(b"never read")
     with pytest.raises(UserError, match=reason):
-        model_folder.check_model_folder(str(tmp_path))
+        ModelFolder(str(tmp_path)).check_model()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orca_bench.models import model_folder
+from orca_bench.models.model_folder import ModelFolder
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from orca_bench.models import model_folder
 )
 def test_of_the_origin_of_a_model_only_what_a_run_writes_is_believed(tmp_path, content, origin):
     (tmp_path / "orca_bench.json").write_text(json.dumps(content))
-    assert model_folder.training_origin(str(tmp_path)) == origin
+    assert ModelFolder(str(tmp_path)).training_origin == origin

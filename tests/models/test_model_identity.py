@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from orca_bench.errors import UserError
-from orca_bench.models import model_folder, model_identity
+from orca_bench.models import model_identity
+from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_loading import load_model
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def accepted_changes(folder, content):
     for path in leaves(content):
         (folder / "config.json").write_text(json.dumps(changed(content, path)))
         try:
-            yield path, model_identity.folder_part_hashes(str(folder))
+            yield path, model_identity.folder_part_hashes(ModelFolder(str(folder)))
         except UserError:
             continue
 
@@ -84,7 +86,7 @@ def test_every_key_of_a_config_makes_another_model_but_the_cosmetic_ones(tmp_pat
 
     AutoConfig.for_model(kind).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
-    before, changed_keys = model_identity.folder_part_hashes(str(tmp_path)), set()
+    before, changed_keys = model_identity.folder_part_hashes(ModelFolder(str(tmp_path))), set()
     for path, after in accepted_changes(tmp_path, content):
         changed_keys.add(path[0])
         cosmetic = path[0] in model_identity.COSMETIC_CONFIG_KEYS | READ_AWAY.get(kind, set())
@@ -95,20 +97,20 @@ def test_every_key_of_a_config_makes_another_model_but_the_cosmetic_ones(tmp_pat
 
 @pytest.mark.parametrize("key", ["sliding_window", "rope_scaling", "logits_scaling", "quantization_config", "made_up"])
 def test_a_key_that_was_not_there_makes_another_model(folder, key):
-    before = model_identity.folder_part_hashes(str(folder))
+    before = model_identity.folder_part_hashes(ModelFolder(str(folder)))
     edit(folder / "config.json", {key: {"rope_type": "linear", "factor": 2.0} if key == "rope_scaling" else 4})
     try:
-        assert model_identity.folder_part_hashes(str(folder))["config"] != before["config"]
+        assert model_identity.folder_part_hashes(ModelFolder(str(folder)))["config"] != before["config"]
     except UserError:
         assert key == "quantization_config"
 
 
 def test_a_default_that_is_written_out_makes_none(folder):
-    before = model_identity.folder_part_hashes(str(folder))
+    before = model_identity.folder_part_hashes(ModelFolder(str(folder)))
     config = json.loads((folder / "config.json").read_text())
     assert config.pop("mlp_bias") is False and config.pop("hidden_act") == "silu"
     (folder / "config.json").write_text(json.dumps(dict(reversed(config.items()))))
-    assert model_identity.folder_part_hashes(str(folder)) == before
+    assert model_identity.folder_part_hashes(ModelFolder(str(folder))) == before
 
 
 @pytest.mark.parametrize(
@@ -121,39 +123,44 @@ def test_a_default_that_is_written_out_makes_none(folder):
     ],
 )
 def test_every_special_token_and_every_stop_makes_another_model(folder, name, part, cosmetic):
-    before, content = model_identity.folder_part_hashes(str(folder)), json.loads((folder / name).read_text())
+    before, content = (
+        model_identity.folder_part_hashes(ModelFolder(str(folder))),
+        json.loads((folder / name).read_text()),
+    )
     for path in leaves(content):
         (folder / name).write_text(json.dumps(changed(content, path)))
-        after = model_identity.folder_part_hashes(str(folder))
+        after = model_identity.folder_part_hashes(ModelFolder(str(folder)))
         assert model_identity.differing_parts(before, after) == ([] if path[0] in cosmetic else [part]), path
         (folder / name).write_text(json.dumps({key: value for key, value in content.items() if key != path[0]}))
-        assert (model_identity.folder_part_hashes(str(folder)) == before) == (path[0] in cosmetic)
+        assert (model_identity.folder_part_hashes(ModelFolder(str(folder))) == before) == (path[0] in cosmetic)
 
 
 def test_cosmetic_keys_of_tokenizer_and_generation_make_none(folder):
-    before = model_identity.folder_part_hashes(str(folder))
+    before = model_identity.folder_part_hashes(ModelFolder(str(folder)))
     edit(folder / "tokenizer_config.json", dict.fromkeys(model_identity.COSMETIC_TOKENIZER_KEYS, "x"))
     edit(folder / "generation_config.json", dict.fromkeys(model_identity.COSMETIC_GENERATION_KEYS, "x"))
     (folder / "README.md").write_text("x")
-    assert model_identity.folder_part_hashes(str(folder)) == before
+    assert model_identity.folder_part_hashes(ModelFolder(str(folder))) == before
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"])
 def test_every_file_of_a_vocabulary_belongs_to_the_model(folder, name):
-    before = model_identity.folder_part_hashes(str(folder))
+    before = model_identity.folder_part_hashes(ModelFolder(str(folder)))
     with open(folder / name, "ab") as handle:
         handle.write(b" ")
-    assert model_identity.differing_parts(before, model_identity.folder_part_hashes(str(folder))) == ["tokenizer"]
+    assert model_identity.differing_parts(before, model_identity.folder_part_hashes(ModelFolder(str(folder)))) == [
+        "tokenizer"
+    ]
     (folder / name).unlink()
     assert name in ("vocab.json", "merges.txt") or model_identity.differing_parts(
-        before, model_identity.folder_part_hashes(str(folder))
+        before, model_identity.folder_part_hashes(ModelFolder(str(folder)))
     )
 
 
 def loaded(folder, dtype="float32", engine=None):
-    model, _ = model_folder.load_model_and_tokenizer(str(folder), dtype, "auto")
+    model = load_model(ModelFolder(str(folder)), dtype, "auto")
     return model_identity.loaded_model_identity(
-        model, str(folder), torch.device("cpu"), engine or {"attention": "runs"}
+        model, ModelFolder(str(folder)), torch.device("cpu"), engine or {"attention": "runs"}
     )
 
 
@@ -172,21 +179,21 @@ def test_each_weight_the_dtype_and_the_way_of_attending_belong_to_a_loaded_model
 
 def test_a_server_is_known_by_its_address_its_model_and_the_tokenizer_and_one_started_here_by_the_weights(folder):
     served = {"name": "api", "served_model": "a", "base_url": "http://x/v1"}
-    before = model_identity.server_model_identity(served, str(folder))
+    before = model_identity.server_model_identity(served, ModelFolder(str(folder)))
     for key in served:
         assert model_identity.differing_parts(
-            before, model_identity.server_model_identity(served | {key: "b"}, str(folder))
+            before, model_identity.server_model_identity(served | {key: "b"}, ModelFolder(str(folder)))
         ) == ["server"]
-    here = model_identity.server_model_identity({"name": "vllm"}, str(folder), "bfloat16")
+    here = model_identity.server_model_identity({"name": "vllm"}, ModelFolder(str(folder)), "bfloat16")
     assert model_identity.differing_parts(
-        here, model_identity.server_model_identity({"name": "vllm"}, str(folder), "float16")
+        here, model_identity.server_model_identity({"name": "vllm"}, ModelFolder(str(folder)), "float16")
     ) == ["dtype"]
     with open(folder / "model.safetensors", "r+b") as handle:
         handle.seek(-2, 2)
         handle.write(b"\x00\x01")
-    assert model_identity.server_model_identity(served, str(folder)) == before
+    assert model_identity.server_model_identity(served, ModelFolder(str(folder))) == before
     assert model_identity.differing_parts(
-        here, model_identity.server_model_identity({"name": "vllm"}, str(folder), "bfloat16")
+        here, model_identity.server_model_identity({"name": "vllm"}, ModelFolder(str(folder)), "bfloat16")
     ) == ["weights"]
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.hub import Commit
-from orca_bench.models import model_folder, model_names
+from orca_bench.models import model_names
+from orca_bench.models.model_folder import ModelFolder
 
 
 @pytest.mark.parametrize(
@@ -106,10 +107,10 @@ def test_a_model_of_another_prompt_is_said_to_be_one_before_it_is_asked(command,
 
 
 def test_which_prompt_a_folder_was_tuned_in(chat_model, tiny_model):
-    assert model_folder.has_own_prompt(str(chat_model)) and not model_folder.has_own_prompt(str(tiny_model))
+    assert ModelFolder(str(chat_model)).has_own_prompt and not ModelFolder(str(tiny_model)).has_own_prompt
     template = (tiny_model / "chat_template.jinja").read_text()
     (chat_model / "chat_template.jinja").write_text(template)
-    assert not model_folder.has_own_prompt(str(chat_model))  # somebody else's, in the Orca prompt
+    assert not ModelFolder(str(chat_model)).has_own_prompt  # somebody else's, in the Orca prompt
     (chat_model / "chat_template.jinja").unlink()
     config = json.loads((chat_model / "tokenizer_config.json").read_text())
     for named, own in (
@@ -119,4 +120,4 @@ def test_which_prompt_a_folder_was_tuned_in(chat_model, tiny_model):
         (None, False),
     ):
         (chat_model / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": named}))
-        assert model_folder.has_own_prompt(str(chat_model)) == own
+        assert ModelFolder(str(chat_model)).has_own_prompt == own

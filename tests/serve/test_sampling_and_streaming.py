@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from orca_bench import prompt, tokenizers
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.serve import text_generation
 from orca_bench.serve.sampling import Sampler, Sampling
 from orca_bench.tokenizers.streaming import TextStream
@@ -13,7 +14,7 @@ from orca_bench.tokenizers.streaming import TextStream
 
 @pytest.fixture(scope="module")
 def generator(tiny_model):
-    return text_generation.Generator(str(tiny_model))
+    return text_generation.Generator(ModelFolder(str(tiny_model)))
 
 
 def test_greedy_generation_streams_what_transformers_generates(generator):

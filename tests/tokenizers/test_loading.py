@@ -17,7 +17,7 @@ def test_a_vocabulary_of_tiktoken_does_not_hide_tokenizer_json(byte_level, tmp_p
     (tmp_path / "llama3" / "tokenizer.model").write_text("IQ== 0\nIg== 1\nIw== 2\n")
     tokenizer = tokenizers.load_tokenizer(tmp_path / "llama3")
     assert tokenizer.encode("the answer") == tokenizers.load_tokenizer(byte_level).encode("the answer")
-    assert tokenizers.find_folder_disagreement(tmp_path / "llama3") is None
+    assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(tmp_path / "llama3")) is None
 
 
 @pytest.mark.parametrize("config", [{"vocab_size": 704}, {"vocab_size": 9000}, {}])
@@ -46,7 +46,7 @@ def test_the_tokenizer_that_fits_the_rows_is_used(byte_level, shared, tmp_path, 
         assert tokenizer.encode(text) == expected.encode(text) and tokenizer.decode(tokenizer.encode(text)) is not None
     assert tokenizer.decode(range(690, 720)) == expected.decode(range(690, 720))
     assert (
-        tokenizers.find_folder_disagreement(tmp_path / "both") is None
+        tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(tmp_path / "both")) is None
     ) != sentencepiece  # transformers would take tokenizer.json
 
 
@@ -66,7 +66,9 @@ def test_tokenizer_json_is_used_as_it_stands(byte_fallback, tmp_path):
     tokenizer, expected = tokenizers.load_tokenizer(tmp_path / "llama"), tokenizers.load_tokenizer(byte_fallback)
     for text in tokenizers.probe_texts(1000, seed=21):
         assert tokenizer.encode(text) == expected.encode(text), text
-    assert "tokenizer.json" in tokenizers.explain_disagreement(tokenizers.find_folder_disagreement(tmp_path / "llama"))
+    assert "tokenizer.json" in tokenizers.explain_disagreement(
+        tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(tmp_path / "llama"))
+    )
 
 
 # --- what cannot be used is refused in one line --------------------------------------------------------------------------

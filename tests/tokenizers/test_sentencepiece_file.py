@@ -138,10 +138,12 @@ def test_a_tokenizer_that_is_nowhere_is_refused_without_asking_the_hub(tmp_path,
 def test_a_folder_that_disagrees_is_found_out_with_an_example(sentencepiece_models, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     shutil.copy(sentencepiece_models["llama"], tmp_path / "tokenizer.model")
-    disagreement = tokenizers.find_folder_disagreement(tmp_path)  # transformers converts the file by itself
+    disagreement = tokenizers.find_folder_disagreement(
+        tokenizers.load_tokenizer(tmp_path)
+    )  # transformers converts the file by itself
     assert disagreement is not None and disagreement.expected_ids != disagreement.transformers_ids
     tokenizers.export_tokenizer(tokenizers.load_tokenizer(tmp_path), tmp_path)
-    assert tokenizers.find_folder_disagreement(tmp_path) is None
+    assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(tmp_path)) is None
 
 
 def test_what_tokenizers_cannot_express_is_reported_not_hidden(sentencepiece_models, tmp_path):

@@ -22,6 +22,7 @@ from orca_bench import train as training
 from orca_bench.errors import UserError
 from orca_bench.evaluate.result_names import default_result_path
 from orca_bench.models import model_names
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import record_files, student_model
 from orca_bench.train.batch_plan import BatchPlan
@@ -125,7 +126,9 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     shutil.copytree(two / "exports" / "step-5", elsewhere)
     assert model_names.model_name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
-    out = default_result_path(model_names.model_name_of("."), ".", Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {})
+    out = default_result_path(
+        model_names.model_name_of("."), ModelFolder("."), Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {}
+    )
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]
     assert "steps.svg" in orca("plot", *files, "--over-steps").stdout
@@ -240,7 +243,7 @@ def test_the_exported_folder_is_a_plain_hugging_face_model(two):
     inputs = plain.apply_chat_template(prompt.chat_messages("S", "hi"), add_generation_prompt=True, return_tensors="pt")
     assert model(**inputs).logits.shape[-1] == len(plain)
     assert not list((two / "model").glob("*.bin"))
-    assert tokenizers.find_folder_disagreement(two / "model") is None
+    assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(two / "model")) is None
 
 
 def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, two):
@@ -292,8 +295,8 @@ def test_a_model_folder_can_be_trained_on_in_bf16_and_its_tokenizer_is_repaired(
     done = orca("train", "r.yaml", *(word for key in keys for word in ("-o", key)))
     assert done.returncode == 0, done.stderr + (folder / "runs/tuned/train.log").read_text()
     assert "this folder's tokenizer is not its SentencePiece model" in done.stdout
-    assert tokenizers.find_folder_disagreement(base) is not None
-    assert tokenizers.find_folder_disagreement(folder / "runs" / "tuned" / "model") is None
+    assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(base)) is not None
+    assert tokenizers.find_folder_disagreement(tokenizers.load_tokenizer(folder / "runs" / "tuned" / "model")) is None
     tuned = losses(folder / "runs" / "tuned")
     assert tuned[0] < losses(two)[0] - 0.5  # it starts from what was learned
     assert {t.dtype for t in load_file(folder / "runs/tuned/model/model.safetensors").values()} == {torch.bfloat16}

@@ -33,8 +33,8 @@ from orca_bench.evaluate.engine_interface import (
     ignore_computed_count,
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
-from orca_bench.models import model_folder
-from orca_bench.tokenizers import Tokenizer
+from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_loading import load_model
 
 _MIN_HALVED_BATCH_TOKENS = 32  # a batch that is smaller than this is given up
 _TOLERANCE_NATS_BY_DTYPE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}  # nats, for `check_tree`
@@ -328,14 +328,13 @@ def _is_complete_at(
     return is_complete(prompt_indices[position], continuation_ids)
 
 
-def load_engine(folder: str, dtype: str = "auto", device_map: str | None = None) -> tuple[TreeEngine, Tokenizer]:
-    """The engine and tokenizer of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
+def load_engine(model_folder: ModelFolder, dtype: str = "auto", device_map: str | None = None) -> TreeEngine:
+    """The engine of a model folder; dtype `auto` is float32 on a CPU, the checkpoint's on a GPU.
 
     A device map is transformers': `auto` spreads the model over all devices, and over CPU memory and disk where those are full.
     Raises UserError where the folder has no model that can be evaluated.
     """
-    model, tokenizer = model_folder.load_model_and_tokenizer(folder, dtype, gpu_dtype="auto", device_map=device_map)
-    return TreeEngine(model), tokenizer
+    return TreeEngine(load_model(model_folder, dtype, gpu_dtype="auto", device_map=device_map))
 
 
 def _input_device(model: PreTrainedModel) -> torch.device:

@@ -18,6 +18,7 @@ from pathlib import Path
 from orca_bench.child_processes import find_free_port
 from orca_bench.errors import UserError, one_line
 from orca_bench.evaluate.servers import supervisor
+from orca_bench.models.model_folder import ModelFolder
 
 _START_TIMEOUT_S = 1800  # a server that loads 100 GB from a slow disk
 _POLL_INTERVAL_S = 0.2
@@ -26,7 +27,7 @@ _HEALTH_TIMEOUT_S = 30  # that the answer to "are you up?" may take
 
 @contextlib.contextmanager
 def serve(
-    model_folder_path: str, dtype_name: str, tensor_parallel_size: int, show_message: Callable[[str], None]
+    model_folder: ModelFolder, dtype_name: str, tensor_parallel_size: int, show_message: Callable[[str], None]
 ) -> Iterator[str]:
     """The address (…/v1) of a vLLM server that is started here for a model folder, on `tensor_parallel_size` GPUs.
 
@@ -39,7 +40,7 @@ def serve(
     vllm_command = [
         vllm_path,
         "serve",
-        model_folder_path,
+        model_folder.path,
         "--host",
         "127.0.0.1",
         "--port",

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
-from orca_bench.models import architecture, model_folder
+from orca_bench.models import architecture
 from orca_bench.models.gguf.gguf_configuration import ARCHITECTURE, ROPE_FACTORS
 from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 from orca_bench.models.gguf.gguf_tokenizer import vocabulary_metadata
 from orca_bench.models.gguf.gguf_weights import expected_shapes, permute, state_name
+from orca_bench.models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     import gguf
@@ -48,7 +49,7 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
 
     if type_name not in FILE_TYPES:
         raise UserError(f"{type_name!r} is no type of GGUF", where="--gguf", hint=", ".join(FILE_TYPES))
-    model_folder.check_model_folder(str(folder))
+    ModelFolder(str(folder)).check_model()
     config = _llama_configuration(folder)
     temporary_path = gguf_path.with_name(f".{gguf_path.name}.tmp")
     try:

@@ -87,7 +87,7 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     from safetensors.torch import load_file, save_file
 
     from orca_bench.evaluate.tasks import select
-    from orca_bench.models.model_folder import ModelSource
+    from orca_bench.models.model_folder import ModelFolder
 
     def reused(order):
         listener = Listener()
@@ -100,13 +100,13 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     weights["model.norm.weight"] = weights["model.norm.weight"] * torch.tensor(1.5)
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     outs = {"orca": tmp_path / "r.json"}
-    tiny, rows = ModelSource(str(tiny_model), str(tiny_model)), mini["mini:benchmarks"]
+    tiny, rows = ModelFolder(str(tiny_model)), mini["mini:benchmarks"]
     order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
     assert [reused(order), reused(order)] == [False, True]
     assert not reused(replace(order, result_paths_by_protocol={"leaderboard": tmp_path / "r.json"}))
     assert not reused(replace(order, dtype="bfloat16"))
     assert not reused(replace(order, system_text="T"))
-    assert not reused(replace(order, model_source=ModelSource(str(other), str(other))))
+    assert not reused(replace(order, model_folder=ModelFolder(str(other))))
     assert not reused(replace(order, ignores_cached_answers=True))
     assert reused(order)
 
@@ -147,8 +147,10 @@ def test_nan_and_a_continuation_too_long_name_their_request(tiny_model, mini):
     from orca_bench.evaluate.harness.language_model import HarnessModel
     from orca_bench.evaluate.harness.protocol_tasks import run_documents
     from orca_bench.evaluate.tasks import select
+    from orca_bench.models.model_folder import ModelFolder
 
-    engine, tokenizer = tree_engine.load_engine(str(tiny_model))
+    folder = ModelFolder(str(tiny_model))
+    engine, tokenizer = tree_engine.load_engine(folder), folder.tokenizer
     (task,) = select("truthful_qa")
     protocol = protocols.Orca("")
     documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 8)

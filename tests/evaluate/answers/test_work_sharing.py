@@ -19,6 +19,7 @@ from waiting import PATIENCE_S, eventually
 from orca_bench.errors import NotFinite, OutOfTime, UserError
 from orca_bench.evaluate.answers import work_sharing
 from orca_bench.evaluate.answers.work_sharing import Helper, StoreConnection, WorkerPool
+from orca_bench.models.model_folder import ModelFolder
 
 
 class Squares:
@@ -279,7 +280,7 @@ def test_a_model_that_is_spread_and_offloaded_gives_its_own_answers(tiny_model, 
     spread = AutoModelForCausalLM.from_pretrained(
         tiny_model, dtype=torch.float32, attn_implementation="sdpa", device_map=places, offload_folder=tmp_path
     )
-    engine, whole = tree_engine.TreeEngine(spread), tree_engine.load_engine(str(tiny_model))[0]
+    engine, whole = tree_engine.TreeEngine(spread), tree_engine.load_engine(ModelFolder(str(tiny_model)))
     assert engine.check_tree() < 1e-4
     assert model_identity.weights_sha256(spread) == model_identity.weights_sha256(whole.model)
     sequences = [ScoredSequence([1, 5, 9, n], 2) for n in range(10, 20)]

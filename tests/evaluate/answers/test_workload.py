@@ -20,6 +20,7 @@ from orca_bench.evaluate.harness.language_model import HarnessModel
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.tasks import select
+from orca_bench.models.model_folder import ModelFolder
 
 
 def test_portions_give_back_the_requests_that_they_were_made_of():
@@ -63,7 +64,8 @@ def test_a_portion_has_another_key_for_whatever_differs_in_its_requests():
 
 @pytest.mark.parametrize("name", ["hellaswag", "drop"])
 def test_what_is_counted_ahead_is_what_the_harness_then_asks(tiny_model, mini, tmp_path, name):
-    engine, tokenizer = tree_engine.load_engine(str(tiny_model))
+    folder = ModelFolder(str(tiny_model))
+    engine, tokenizer = tree_engine.load_engine(folder), folder.tokenizer
     (task,) = select(name)
     protocol = protocols.protocol_by_name("leaderboard", "")
     documents = protocol.documents(task, benchmark_rows.load_task_rows(task, mini["mini:benchmarks"]), 6)

@@ -8,6 +8,7 @@ import pytest
 
 from orca_bench import tokenizers
 from orca_bench.evaluate.engine.tree_engine import TreeEngine
+from orca_bench.models.model_folder import ModelFolder
 from orca_bench.train import student_model
 
 
@@ -60,7 +61,7 @@ def test_training_examples_longer_than_the_base_models_window_are_refused(tiny_m
 def test_generate_answers_with_every_kind_of_cache(name, mini, tmp_path):
     from orca_bench.serve.text_generation import Generator, Sampling
 
-    generator = Generator(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name)))
+    generator = Generator(ModelFolder(str(model_folder(name, mini["mini:tokenizer"], tmp_path / name))))
     generator.tokenizer = SimpleNamespace(stop_ids=())  # whatever is likeliest, the answer goes on
     prompt = [5, 9, 11, 20, 7]
     token_ids = list(generator._generate_token_ids(prompt, 8, Sampling(greedy=True)))

@@ -19,6 +19,7 @@ from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.evaluate.servers import completions_client, supervisor
 from orca_bench.evaluate.servers.completions_client import Address
 from orca_bench.evaluate.servers.server_engine import ServerEngine
+from orca_bench.models.model_folder import ModelFolder
 
 
 def words(model, mini, url, *more):
@@ -44,7 +45,7 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
     served, tiny_model, fault, window
 ):
     url, server = served(fault, window)
-    with open_engine(EngineConfig("api", base_url=url), str(tiny_model), "tiny", "auto", print) as started:
+    with open_engine(EngineConfig("api", base_url=url), ModelFolder(str(tiny_model)), "tiny", "auto", print) as started:
         assert (
             started.window_tokens == min(1024, window or 1024)
             and started.model_description["engine"]["window"] == window
@@ -54,12 +55,12 @@ def test_the_smaller_window_of_folder_and_server_is_taken_and_no_request_exceeds
         pairs = [rule.encode_pair("word " * count, "end of it") for count in (5, 280, 290, 300, 1100, 2000)]
         answers = started.engine.log_likelihoods(pairs)
     assert max(len(request["prompt"]) + request["max_tokens"] for request in server.requests) <= (window or 1024)
-    own, _ = tree_engine.load_engine(str(tiny_model))
+    own = tree_engine.load_engine(ModelFolder(str(tiny_model)))
     assert [value for value, _ in answers] == pytest.approx([v for v, _ in own.log_likelihoods(pairs)], abs=1e-3)
 
 
 def test_only_pairs_of_full_windows_differ_from_the_engine_here_and_are_counted(tiny_model):
-    _, tokenizer = tree_engine.load_engine(str(tiny_model))
+    tokenizer = ModelFolder(str(tiny_model)).tokenizer
     here, there = (request_encoding.encoding_of_protocol("leaderboard", tokenizer, 100) for _ in range(2))
     there.limit_pair_length(99)
     for count in range(1, 120):

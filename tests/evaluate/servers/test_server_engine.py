@@ -14,6 +14,7 @@ from orca_bench.evaluate.engine import prefix_tree, tree_engine
 from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.servers.server_engine import ServerEngine
+from orca_bench.models.model_folder import ModelFolder
 
 
 def test_the_server_of_these_tests_says_nothing_of_a_client_that_goes_away(served, capsys):
@@ -29,7 +30,7 @@ CHECK = 5  # requests of the check at the start
 
 
 def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served, tiny_model):
-    own, tokenizer = tree_engine.load_engine(str(tiny_model))
+    own = tree_engine.load_engine(ModelFolder(str(tiny_model)))
     continuation = own.generate_ids([[1, 5, 9]], lambda n, ids: False, 3)[0]
     sequences = [ScoredSequence([1, 5, 9, n], 3) for n in range(10, 16)] + [
         ScoredSequence([1, 5, 9, *continuation], 3),
@@ -45,7 +46,8 @@ def test_log_likelihoods_and_flags_are_those_of_the_engine_here(connect, served,
 
 @pytest.mark.parametrize("name", ["orca", "leaderboard"])
 def test_texts_are_those_of_the_engine_here(connect, served, tiny_model, name):
-    own, tokenizer = tree_engine.load_engine(str(tiny_model))
+    folder = ModelFolder(str(tiny_model))
+    own, tokenizer = tree_engine.load_engine(folder), folder.tokenizer
     rule = request_encoding.encoding_of_protocol(name, tokenizer, 1024)
     starts = [
         GenerationPrompt(tokenizer.encode(f"Where does the {animal} live?"), 12, n)
@@ -182,7 +184,7 @@ def vllm(tmp_path, monkeypatch):
 def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
     vllm()
     lines, config = [], EngineConfig("vllm", tensor_parallel_size=2, max_concurrent_requests=2)
-    with open_engine(config, str(tiny_model), "tiny", "auto", lines.append) as started:
+    with open_engine(config, ModelFolder(str(tiny_model)), "tiny", "auto", lines.append) as started:
         assert started.engine.log_likelihoods([ScoredSequence([1, 5, 9], 1)])[0][0] < 0
         url = started.engine.redacted_url
     assert "vLLM is starting; its log: " in lines[0]
@@ -193,10 +195,10 @@ def test_a_vllm_server_is_started_asked_and_ended(connect, vllm, tiny_model):
 def test_a_vllm_server_that_fails_or_is_not_there_is_named(vllm, tiny_model, monkeypatch):
     vllm("dead")
     with pytest.raises(UserError, match="vLLM ended with exit code 1: ValueError: no GPU here"):
-        open_engine(EngineConfig("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+        open_engine(EngineConfig("vllm"), ModelFolder(str(tiny_model)), "tiny", "auto", print).__enter__()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="vLLM is not installed; pip install 'orca-bench\\[vllm\\]'"):
-        open_engine(EngineConfig("vllm"), str(tiny_model), "tiny", "auto", print).__enter__()
+        open_engine(EngineConfig("vllm"), ModelFolder(str(tiny_model)), "tiny", "auto", print).__enter__()
 
 
 def test_answers_of_other_weights_under_the_same_name_and_address_are_not_taken_for_this_models(

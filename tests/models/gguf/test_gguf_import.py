@@ -10,10 +10,9 @@ from tiny_llamas import make_model
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
-from orca_bench.models import model_folder
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_export import export_gguf
-from orca_bench.models.model_names import model_name_of
+from orca_bench.models.model_folder import locate_model
 from orca_bench.tokenizers import probe_texts
 
 KINDS = ("mini", "llama", "symbols", "no_prefix", "llama-bpe", "qwen2", "gpt-2", "smollm")
@@ -117,9 +116,9 @@ def test_rows_that_are_no_whole_blocks_stand_in_float16(mini, tmp_path):
 def test_a_file_stands_where_a_folder_can_and_is_imported_once(gguf_files, tmp_path, monkeypatch):
     monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
     messages: list[str] = []
-    sources = [model_folder.locate_model(str(gguf_files["mini"]), show_message=messages.append) for _ in range(2)]
+    sources = [locate_model(str(gguf_files["mini"]), show_message=messages.append) for _ in range(2)]
     assert sources[0] == sources[1] and len(messages) == 1 and str(tmp_path / "cache") in messages[0]
-    assert model_name_of(sources[0].local_path) == "mini" and sources[0].path_or_hub_id == str(gguf_files["mini"])
+    assert sources[0].name == "mini" and sources[0].path_or_hub_id == str(gguf_files["mini"])
 
 
 def test_another_file_of_the_same_name_is_imported_anew(llamas, gguf_files, tmp_path, monkeypatch):
