@@ -97,7 +97,8 @@ def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workl
         *(str(description[key]) for key in ("dtype", "device") if description.get(key)),
     ]
     if not model_facts:
-        model_facts = [f"answered by {config.engine_config.base_url or config.engine_config.engine_name}"]
+        # The address of the description: that of the configuration may hold a password.
+        model_facts = [f"answered by {description['engine'].get('base_url') or config.engine_config.engine_name}"]
     protocols_text = " and ".join(config.result_paths_by_protocol)
     request_text = f", {workload.request_count:,} requests" if workload.request_count else ""
     return (
