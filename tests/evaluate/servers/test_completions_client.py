@@ -220,7 +220,7 @@ def test_a_server_that_does_not_answer_in_time_is_not_said_to_be_absent(served, 
     url, server = served("hangs")
     server.quick = 0
     with contextlib.closing(ServerEngine(url)) as engine, pytest.raises(UserError) as refusal:
-        engine._endpoint._timeout = 0.5  # not for the list of models, which is answered
+        engine._endpoint._timeout_s = 0.5  # not for the list of models, which is answered
         engine.check() if name == "check" else engine.log_likelihoods([ScoredSequence([4, 8, 5], 1)])
     assert "the server has not answered a request within 0.5 s" in str(refusal.value)
     assert "cannot reach" not in str(refusal.value) and "--concurrency" in str(refusal.value)
@@ -230,7 +230,7 @@ def test_the_first_answers_of_a_server_may_take_longer_than_later_ones(served):
     url, server = served("slow")
     server.first_s = 2
     with contextlib.closing(ServerEngine(url)) as engine:
-        engine._endpoint._timeout = 1
+        engine._endpoint._timeout_s = 1
         engine.check()
     assert server.requests.count(server.requests[0]) == 1  # it was not given up and sent again
 
