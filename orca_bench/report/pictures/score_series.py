@@ -16,6 +16,8 @@ from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.suite import TaskFacts
 
+_REPORTED_PROTOCOL = "leaderboard"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -48,7 +50,9 @@ def series_of(part: Part, reported_scores: ReportedScores | None) -> list[Series
             and all(styled_result.result.is_comparable(task.name) for styled_result in part.styled_results)
         }
         if scores:
-            all_series.append(Series(f"reported, {isolate(reported_scores.name)}", None, scores))
+            # Reported scores were measured under this protocol: under another one a difference may be the protocol's.
+            protocol = "" if part.protocol.startswith(_REPORTED_PROTOCOL) else f" (protocol {_REPORTED_PROTOCOL})"
+            all_series.append(Series(f"reported, {isolate(reported_scores.name)}{protocol}", None, scores))
     return all_series
 
 

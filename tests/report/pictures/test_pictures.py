@@ -151,6 +151,15 @@ def test_reported_scores_stand_only_where_they_may_be_compared(tmp_path):
     assert "chance" in words and not any("reported" in text for text in words)
 
 
+def test_reported_scores_beside_another_protocol_name_theirs(tmp_path):
+    words = {}
+    for protocol in ("leaderboard", "orca"):
+        result = random_result(tmp_path, "m", 0.5, file=f"{protocol}.json", protocol=protocol, tasks=["drop"])
+        words[protocol] = texts(build_pictures([result], read_reported_scores())[0].wide)
+    assert "reported, orca_mini_13b" in words["leaderboard"]
+    assert "reported, orca_mini_13b (protocol leaderboard)" in words["orca"]
+
+
 def test_results_without_their_questions_have_no_differences(tmp_path):
     from dataclasses import replace
 
