@@ -68,6 +68,7 @@ from orca_bench.cli import options
     "same command continues.",
 )
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
+@options.reported
 @options.all_tasks
 @options.with_notes
 def command(
@@ -87,6 +88,7 @@ def command(
     fresh: bool,
     max_time: str | None,
     output_format: str,
+    reported: str,
     all_tasks: bool,
     with_notes: bool,
     **engine_options: Any,
@@ -123,6 +125,9 @@ def command(
     from orca_bench.cli.evaluation_display import EvaluationDisplay
     from orca_bench.cli.interrupts import interruptible
     from orca_bench.cli.result_output import print_results
+    from orca_bench.report.reported_scores import find_reported_scores
+
+    reported_scores = find_reported_scores(reported)  # a wrong name is an error before the work, not after it
 
     with interruptible(), EvaluationDisplay() as display:
         results = api.evaluate(
@@ -145,6 +150,6 @@ def command(
             display=display,
         )
     if results:  # of a launcher's processes, the first one prints for all
-        print_results(list(results.values()), output_format, all_tasks, with_notes)
+        print_results(list(results.values()), output_format, reported_scores, all_tasks, with_notes)
         if output_format == "terminal":
             next_step("page", *(file.path for file in results.values()))

@@ -13,18 +13,21 @@ from orca_bench.cli.console import console
 from orca_bench.report.grid import Grid
 
 if TYPE_CHECKING:
+    from orca_bench.report.reported_scores import ReportedScores
     from orca_bench.results.reading import ResultFile
 
 
 def print_results(
     results: Sequence[ResultFile],
     output_format: str,
+    reported_scores: ReportedScores | None,
     all_tasks: bool = False,
     with_notes: bool = False,
     notes_option: str = "--notes",
 ) -> None:
     """Print results and where they are; as `json`, the contents of one result file, or a list of those of several.
 
+    The table has them beside `reported_scores`, if there are any.
     `all_tasks` shows tasks that no result has, too, and `with_notes` all notes, with hashes and versions; `notes_option` is
     what a user types for these.
     """
@@ -32,11 +35,10 @@ def print_results(
         contents = [file.result.file_content for file in results]
         click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
         return
-    from orca_bench.report.reported_scores import read_reported_scores
     from orca_bench.report.result_tables import result_grids
     from orca_bench.results.reading import questions_path_for
 
-    grids = result_grids(results, read_reported_scores(), "tasks", all_tasks)
+    grids = result_grids(results, reported_scores, "tasks", all_tasks)
     print_grids(grids, output_format, with_notes, notes_option=notes_option)
     for file in results:
         place = f"\nresult: {file.path}\nquestions: {questions_path_for(file.path)}"

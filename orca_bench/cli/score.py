@@ -33,6 +33,7 @@ from orca_bench.cli import options
 @options.max_new_tokens
 @options.runs
 @click.option("--out", type=options.PATH, metavar="FILE", help="Result file.  [default: ANSWERS with .result.json]")
+@options.reported
 @options.output_format("terminal", "markdown", "json", explanation="json is the content of the result file.")
 def command(
     answers: Path,
@@ -48,6 +49,7 @@ def command(
     runs: Path,
     out: Path | None,
     output_format: str,
+    reported: str,
 ) -> None:
     """Score the answers of any engine into a result, as eval scores its own.
 
@@ -66,6 +68,9 @@ def command(
     from orca_bench.cli.console import progress_console, progress_message
     from orca_bench.cli.result_output import print_results
     from orca_bench.evaluate import config_building
+    from orca_bench.report.reported_scores import find_reported_scores
+
+    reported_scores = find_reported_scores(reported)
 
     selection = config_building.request_selection(
         tasks=tasks or "all",
@@ -88,4 +93,4 @@ def command(
     result_file = api.load_result(out)
     for note in result_file.result.answer_notes:
         progress_message(f"{answers}: {note}")
-    print_results([result_file], output_format, notes_option=f"orca-bench table {out} --notes")
+    print_results([result_file], output_format, reported_scores, notes_option=f"orca-bench table {out} --notes")

@@ -106,6 +106,9 @@ def test_the_model_that_is_taken_by_default_is_named_and_a_run_stands_for_its_mo
     words = ["--benchmarks", "mini:", "--tasks", "winogrande", "--limit", "1", "--format", "json"]
     done = command("eval", *words)
     assert "model: runs/t/model (the newest finished run)" in done.stderr and done.stdout.startswith("{")
+    table = command("eval", "--model", "t", *words[:-2], "--reported", "none")
+    assert "Winogrande" in table.stdout and "Reported" not in table.stdout
+    assert "known: orca_mini_13b" in command.refused("eval", *words, "--reported", "x")
     named = command("eval", "--model", "t", *words)
     assert named.returncode == 0 and "the newest finished run" not in named.stderr
     assert "no such run or model folder; did you mean 't'" in command.refused("eval", "--model", "tt", *words)
