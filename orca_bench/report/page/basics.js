@@ -52,7 +52,8 @@ const isWrong = (result, question) => scores[result][question] < 0.5;
 
 const differences = new Uint8Array(questionCount); // 1 where one result is right and another wrong
 for (let question = 0; question < questionCount; question++) {
-  let rightCount = 0, wrongCount = 0;
+  let rightCount = 0,
+    wrongCount = 0;
   for (let result = 0; result < resultCount; result++) {
     if (isRight(result, question)) rightCount++;
     else if (isWrong(result, question)) wrongCount++;
@@ -64,7 +65,8 @@ for (let question = 0; question < questionCount; question++) {
 const partTitle = (question) => {
   const [part, task, suite] = partOf(question);
   const title = taskTitles[task] || task;
-  const subject = part !== task && part.startsWith(`${task}_`) ? ` ${part.slice(task.length + 1).replaceAll("_", " ")}` : "";
+  const subject =
+    part !== task && part.startsWith(`${task}_`) ? ` ${part.slice(task.length + 1).replaceAll("_", " ")}` : "";
   return `${title}${subject}${suite ? ` (${suite})` : ""}`;
 };
 const questionTitle = (question) => `${partTitle(question)}, row ${index.rows[question]}`;
@@ -82,6 +84,7 @@ const makeDot = (result) => {
   dot.style.setProperty("--color", index.results[result].color);
   return dot;
 };
-const makeName = (result) => make("span", { kind: "name" }, makeDot(result), make("bdi", { text: resultNames[result] }));
+const makeName = (result) =>
+  make("span", { kind: "name" }, makeDot(result), make("bdi", { text: resultNames[result] }));
 const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const counted = (count) => count.toLocaleString("en");

@@ -1,7 +1,8 @@
 // The list of questions: filters, the lines in sight, and the keys.
 const LINE_HEIGHT = 50; // pixels, as in questions.css
 const LINES_PER_PAGE = 10;
-const list = byId("list"), lineBox = byId("rows");
+const list = byId("list"),
+  lineBox = byId("rows");
 let listWords = []; // the beginning of each question
 let matches = []; // the questions that pass the filters
 let current = -1; // the place of the open question among the matches
@@ -30,10 +31,12 @@ const outcomes = [["all", () => true]];
 if (resultCount > 1) {
   outcomes.push(["where they differ", (question) => differences[question] === 1]);
   if (resultCount <= FEW_RESULTS) {
-    resultNames.forEach((name, left) => resultNames.forEach((other, right) => {
-      const isPair = (question) => isRight(left, question) && isWrong(right, question);
-      if (left !== right) outcomes.push([`${name} right, ${other} wrong`, isPair]);
-    }));
+    resultNames.forEach((name, left) =>
+      resultNames.forEach((other, right) => {
+        const isPair = (question) => isRight(left, question) && isWrong(right, question);
+        if (left !== right) outcomes.push([`${name} right, ${other} wrong`, isPair]);
+      }),
+    );
   }
   outcomes.push(["all right", everyResult(isRight)], ["all wrong", everyResult(isWrong)]);
 }
@@ -45,34 +48,57 @@ for (const [name, title] of index.tasks) addOption(byId("task"), name, title);
 outcomes.forEach(([text], place) => addOption(byId("outcome"), place, text));
 secondOutcomes.forEach(([text], place) => addOption(byId("second-outcome"), place, text));
 byId("second-outcome-label").hidden = resultCount <= FEW_RESULTS; // few results have their pairs in the first list
-byId("legend").append(...(resultCount <= FEW_RESULTS ? resultNames.map((_, result) => makeName(result)) : [`${resultCount} results, in the order of the table`]));
+byId("legend").append(
+  ...(resultCount <= FEW_RESULTS
+    ? resultNames.map((_, result) => makeName(result))
+    : [`${resultCount} results, in the order of the table`]),
+);
 
 const lineId = (place) => `question-${place}`;
 const makeMark = (result, question) => {
   const score = scores[result][question];
-  return make("span", { kind: `mark ${outcomeKind(score)}`, title: `${resultNames[result]}: ${outcomeWords(score)}` }, makeDot(result), outcomeSign(score));
+  return make(
+    "span",
+    { kind: `mark ${outcomeKind(score)}`, title: `${resultNames[result]}: ${outcomeWords(score)}` },
+    makeDot(result),
+    outcomeSign(score),
+  );
 };
 const makeMarks = (question) => {
-  if (resultCount <= FEW_RESULTS) return make("span", { kind: "marks" }, ...resultNames.map((_, result) => makeMark(result, question)));
+  if (resultCount <= FEW_RESULTS)
+    return make("span", { kind: "marks" }, ...resultNames.map((_, result) => makeMark(result, question)));
   const cells = resultNames.map((_, result) => make("i", { kind: `cell ${outcomeKind(scores[result][question])}` }));
   const rightCount = resultNames.filter((_, result) => isRight(result, question)).length;
   return make("span", { kind: "marks" }, ...cells, ` ${rightCount}/${resultCount}`);
 };
 const lineWords = (question) => listWords[question] || questionTitle(question);
 const makeLine = (place) => {
-  const question = matches[place], isCurrent = place === current;
-  const outcomeList = resultCount <= FEW_RESULTS
-    ? resultNames.map((name, result) => `${name} ${outcomeWords(scores[result][question])}`).join(", ")
-    : differences[question] ? "they differ" : "they agree";
+  const question = matches[place],
+    isCurrent = place === current;
+  const outcomeList =
+    resultCount <= FEW_RESULTS
+      ? resultNames.map((name, result) => `${name} ${outcomeWords(scores[result][question])}`).join(", ")
+      : differences[question]
+        ? "they differ"
+        : "they agree";
   const line = make("div", {
-    kind: `line${isCurrent ? " current" : ""}`, role: "option", id: lineId(place), "aria-selected": String(isCurrent),
-    "aria-setsize": matches.length, "aria-posinset": place + 1,
+    kind: `line${isCurrent ? " current" : ""}`,
+    role: "option",
+    id: lineId(place),
+    "aria-selected": String(isCurrent),
+    "aria-setsize": matches.length,
+    "aria-posinset": place + 1,
     "aria-label": `${lineWords(question)}; ${questionTitle(question)}; ${outcomeList}`,
   });
   line.dataset.place = place;
   line.append(
     make("span", { kind: "words", text: lineWords(question), dir: "auto" }),
-    make("span", { kind: "about" }, make("span", { kind: "part", text: `${partTitle(question)} · ${index.rows[question]}` }), makeMarks(question)),
+    make(
+      "span",
+      { kind: "about" },
+      make("span", { kind: "part", text: `${partTitle(question)} · ${index.rows[question]}` }),
+      makeMarks(question),
+    ),
   );
   return line;
 };
@@ -95,7 +121,8 @@ const showCount = (progress) => {
 const applyFilters = (progress) => {
   const openQuestion = current >= 0 ? matches[current] : -1;
   const task = byId("task").value;
-  const passes = outcomes[byId("outcome").value || 0][1], passesToo = secondOutcomes[byId("second-outcome").value || 0][1];
+  const passes = outcomes[byId("outcome").value || 0][1],
+    passesToo = secondOutcomes[byId("second-outcome").value || 0][1];
   matches = [];
   for (let question = 0; question < questionCount; question++) {
     if (searchHits !== null && !searchHits[question]) continue;

@@ -11,7 +11,8 @@ const textTasks = new Set(index.textTasks);
 const SEPARATOR = "\n\u0000\n"; // between texts, so that no words are found across two
 
 const readSearchTexts = async (chunk) => {
-  const start = chunk * index.questionsPerChunk, end = Math.min(questionCount, start + index.questionsPerChunk);
+  const start = chunk * index.questionsPerChunk,
+    end = Math.min(questionCount, start + index.questionsPerChunk);
   const hasTextAnswers = textTasks.has(taskOf(start)) || textTasks.has(taskOf(end - 1));
   // Not kept as chunks: a search reads all of them once.
   const [texts, answers] = await Promise.all([
@@ -20,7 +21,9 @@ const readSearchTexts = async (chunk) => {
   ]);
   return Array.from({ length: end - start }, (_, place) => {
     const [question, passage, choices] = texts[place] || ["", -1, []];
-    const textAnswers = ((answers[place] || {}).results || []).flatMap((entry) => (entry ? entry.a.filter((answer) => typeof answer === "string") : []));
+    const textAnswers = ((answers[place] || {}).results || []).flatMap((entry) =>
+      entry ? entry.a.filter((answer) => typeof answer === "string") : [],
+    );
     return [[question, ...choices, ...textAnswers].join(SEPARATOR).toLowerCase(), passage];
   });
 };
@@ -31,10 +34,12 @@ const readPassages = async () => {
   for (let chunk = 0; byId(`passages-${chunk}`); chunk++) passages.push(...(await unpackElement(`passages-${chunk}`)));
   return passages.map((passage) => passage.toLowerCase());
 };
-const searchedWords = (query) => [...query.toLowerCase().matchAll(/"([^"]+)"|(\S+)/g)].map((match) => match[1] || match[2]);
+const searchedWords = (query) =>
+  [...query.toLowerCase().matchAll(/"([^"]+)"|(\S+)/g)].map((match) => match[1] || match[2]);
 
 const search = async () => {
-  const ownNumber = ++searchNumber, words = searchedWords(byId("search").value);
+  const ownNumber = ++searchNumber,
+    words = searchedWords(byId("search").value);
   if (!words.length) {
     searchHits = null;
     applyFilters();

@@ -6,22 +6,24 @@ for (const table of document.querySelectorAll("table.by-model")) {
     const number = row.cells[column].dataset.number;
     return number === undefined ? null : Number(number);
   };
-  headings.forEach((heading, column) => heading.querySelector("button").addEventListener("click", () => {
-    const isDescending = heading.getAttribute("aria-sort") !== "descending";
-    headings.forEach((other) => other.removeAttribute("aria-sort"));
-    heading.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
-    const rows = [...body.rows].filter((row) => !row.classList.contains("reported"));
-    rows.sort((left, right) => {
-      if (column === 0) {
-        const order = left.cells[0].textContent.localeCompare(right.cells[0].textContent);
-        return isDescending ? -order : order;
-      }
-      const [leftNumber, rightNumber] = [numberOf(left, column), numberOf(right, column)];
-      if (leftNumber === null || rightNumber === null) return (leftNumber === null) - (rightNumber === null); // last either way
-      return isDescending ? rightNumber - leftNumber : leftNumber - rightNumber;
-    });
-    body.prepend(...rows);
-  }));
+  headings.forEach((heading, column) =>
+    heading.querySelector("button").addEventListener("click", () => {
+      const isDescending = heading.getAttribute("aria-sort") !== "descending";
+      headings.forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
+      const rows = [...body.rows].filter((row) => !row.classList.contains("reported"));
+      rows.sort((left, right) => {
+        if (column === 0) {
+          const order = left.cells[0].textContent.localeCompare(right.cells[0].textContent);
+          return isDescending ? -order : order;
+        }
+        const [leftNumber, rightNumber] = [numberOf(left, column), numberOf(right, column)];
+        if (leftNumber === null || rightNumber === null) return (leftNumber === null) - (rightNumber === null); // last either way
+        return isDescending ? rightNumber - leftNumber : leftNumber - rightNumber;
+      });
+      body.prepend(...rows);
+    }),
+  );
 }
 
 document.addEventListener("click", (event) => {

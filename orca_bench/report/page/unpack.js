@@ -10,7 +10,8 @@ const wholePage = new Promise((resolve) => {
 
 const bytesOfBase64 = (text) => {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
-  const characters = atob(text), bytes = new Uint8Array(characters.length);
+  const characters = atob(text),
+    bytes = new Uint8Array(characters.length);
   for (let place = 0; place < characters.length; place++) bytes[place] = characters.charCodeAt(place);
   return bytes;
 };
