@@ -83,8 +83,8 @@ def command(
         grids = result_grids(selection.results, reported_scores, layout, all_tasks)
         lead = scores_sentence(selection.results, reported_scores) if len(grids) > 1 else ""
         print_grids(grids, output_format, with_notes, lead)
-        have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
-        if output_format == "terminal" and have_questions:
-            next_step("page" if len(results) != 2 else "compare", *results)
     for note in selection.notes:
         click.echo(f"note: {note}", err=True)
+    have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
+    if output_format == "terminal" and have_questions:
+        next_step("page" if len(results) != 2 else "compare", *results)
