@@ -142,7 +142,7 @@ def cell_texts(verdict: TaskVerdict, decimals: int = 2) -> list[str]:
     comparison = verdict.comparison
     difference_text = p_text = ""
     if comparison is not None:
-        error_text = "" if comparison.stderr is None else f" ± {100 * comparison.stderr:.{decimals}f}"
+        error_text = " ± –" if comparison.stderr is None else f" ± {100 * comparison.stderr:.{decimals}f}"
         difference_text = f"{100 * comparison.difference:+.{decimals}f}{error_text}"
         p_text = format_p(comparison.p)
     return [

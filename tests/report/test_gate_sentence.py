@@ -111,6 +111,25 @@ def test_the_table_never_wraps_and_explains_what_it_shows(again, width):
     assert ("… left out at " in legend) == (width < 100)
 
 
+def test_one_question_can_show_no_loss_and_the_gate_says_so(again):
+    def first_drop_question(score):
+        def edit_line(line):
+            line["score"] = score
+            return line["task"] == "drop" and line["index"] == 0
+
+        return edit_line
+
+    def drop_alone(result):
+        result["order"], result["tasks"] = ["drop"], {"drop": result["tasks"]["drop"]}
+
+    change_result(again.folder, "good.json", "right.json", first_drop_question(1.0), drop_alone)
+    change_result(again.folder, "good.json", "wrong.json", first_drop_question(0.0), drop_alone)
+    done = again("check", "wrong.json", "--baseline", "right.json", env={"COLUMNS": "120"})
+    lines = done.stdout.splitlines()
+    assert lines[0] == "passed: no loss shown against right.json; on DROP not even a fall to 0 would have been found"
+    assert re.search(r"DROP +100\.00 +0\.00 +-100\.00 ± – +1\.00 +none +1 +no loss shown", done.stdout)
+
+
 def test_three_questions_of_a_task_are_named_or_all(again):
     def named(*words):
         stdout = again("check", "bad.json", "--baseline", "good.json", *words).stdout
