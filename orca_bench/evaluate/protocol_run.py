@@ -31,6 +31,8 @@ from orca_bench.evaluate.tasks import Task
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
+_FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
+
 
 @dataclass(frozen=True)
 class EvaluationInputs:
@@ -203,6 +205,12 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Displ
         ellipsis = ", …" if len(unused_weight_names) > 3 else ""
         warnings.append(
             f"the model has no place for some weights of its folder: {', '.join(unused_weight_names[:3])}{ellipsis}"
+        )
+    bits_per_weight = config.model_folder.gguf_bits_per_weight
+    if bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS:
+        warnings.append(
+            f"its weights are those of a file with {bits_per_weight:.2f} bits a weight, computed in full precision: what "
+            "llama.cpp's own rounding costs besides is not measured"
         )
     if protocol_name == "orca" and config.model_folder.has_own_prompt:
         warnings.append(

@@ -176,6 +176,11 @@ class ModelFolder:
             not all(header in template for header in (TURN_HEADERS[0], TURN_HEADERS[-1])) for template in chat_templates
         )
 
+    @cached_property
+    def gguf_bits_per_weight(self) -> float | None:
+        """The bits of a weight in the GGUF file that the folder was imported from; None for another folder."""
+        return gguf_import.stored_bits_per_weight(Path(self.path))
+
     @property
     def path_or_hub_id(self) -> str:
         """What names it outside of this machine's caches: its path, the GGUF file's, or the id on the hub."""
@@ -191,11 +196,12 @@ class ModelFolder:
         """The run whose model, or one of whose exports, this is."""
         return model_names.run_folder_of_model(self.path)
 
-    def describe(self) -> dict[str, str | int | None]:
-        """What a result says of the folder: `path`, `run`, `step`, `tokenizer_note`, and for the hub `revision` and `commit`."""
-        location: dict[str, str | int | None] = {"path": self.path_or_hub_id}
+    def describe(self) -> dict[str, str | int | float | None]:
+        """Its entries in a result: `path`, `run`, `step`, `tokenizer_note`, `bits` of a GGUF file, `revision` and `commit` of the hub."""
+        location: dict[str, str | int | float | None] = {"path": self.path_or_hub_id}
         if self.commit is not None:  # revision None is the newest
             location |= {"revision": self.commit.revision, "commit": self.commit.commit_sha}
         disagreement = self.tokenizer_disagreement
         note = {"tokenizer_note": None if disagreement is None else str(disagreement)}
-        return location | self.training_origin | note
+        bits = {} if self.gguf_bits_per_weight is None else {"bits": self.gguf_bits_per_weight}
+        return location | self.training_origin | note | bits

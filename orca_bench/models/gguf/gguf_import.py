@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import make_writable_folder, open_folder_replacement, write_json
+from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
 from orca_bench.models.gguf.gguf_configuration import configuration
 from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
 from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
@@ -96,6 +96,14 @@ def folder_of(path: Path, message: Callable[[str], None] = lambda line: None) ->
         make_writable_folder(folder.parent)
         import_gguf(model, folder)
     return folder
+
+
+def stored_bits_per_weight(folder: Path) -> float | None:
+    """The bits of a weight in the file that a folder was imported from; None where it is another folder, or says no number."""
+    origin_file = folder / ORIGIN_FILE
+    origin = read_json(origin_file) if origin_file.is_file() else None
+    bits = origin.get("bits_per_weight") if isinstance(origin, dict) else None
+    return float(bits) if isinstance(bits, int | float) and not isinstance(bits, bool) and 0 < bits <= 64 else None
 
 
 def cache_folder() -> Path:

@@ -139,6 +139,17 @@ def test_an_evaluation_of_a_file_has_the_scores_of_its_folder(command, llamas, g
         assert process.returncode == 0, process.stderr
     results = [json.loads((command.folder / name).read_text()) for name in ("folder.json", "file.json")]
     assert results[0]["questions_sha256"] == results[1]["questions_sha256"]
+    assert results[1]["model"]["bits"] == 32.0 and results[0]["model"].get("bits") is None
+
+
+def test_a_quantised_files_result_says_how_many_bits_and_what_is_not_measured(command, llamas, mini):
+    export_gguf(llamas["mini"], command.folder / "m.gguf", "q4_0")
+    options = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "r.json"]
+    environment = {"ORCA_BENCH_CACHE": str(command.folder / "cache")}
+    process = command.process("eval", "--model", "m.gguf", *options, env=environment)
+    assert process.returncode == 0 and "llama.cpp's own rounding" in process.stderr, process.stderr
+    model = json.loads((command.folder / "r.json").read_text())["model"]
+    assert model["path"] == "m.gguf" and 4.5 <= model["bits"] < 4.6
 
 
 def test_import_writes_a_folder_and_refuses_one_that_exists(command, gguf_files):
