@@ -22,12 +22,14 @@ def page_heading(title: str, groups: Sequence[ResultGroup], findings: Sequence[s
         facts["Sections"] = f"{len(groups)}: results of other suites or protocols are not ranked together"
         dates = sorted({date for group in groups for date in group.dates})
         facts |= {"Measured": _range(dates)} if dates else {}
-    facts["Questions"] = f"{question_count:,}"
+    if question_count:
+        facts["Questions"] = f"{question_count:,}"
     finding = f'<p class="finding">{html.escape(findings[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
     return (
         '<a class="skip" href="#list">Skip to the questions</a>\n<header>\n'
         '<p class="kind">orca-bench · scores of language models, with every question and answer</p>\n'
-        f"<h1><bdi>{html.escape(title)}</bdi></h1>\n{finding}\n{facts_html(facts)}{_contents(groups)}</header>\n"
+        f"<h1><bdi>{html.escape(title)}</bdi></h1>\n{finding}\n"
+        f"{facts_html(facts)}{_contents(groups, question_count > 0)}</header>\n"
     )
 
 
@@ -64,9 +66,10 @@ def reported_fact(reported_scores: ReportedScores) -> str:
     return f"Reported: {html.escape(reported_scores.model)}, {html.escape(reported_scores.source)}"
 
 
-def _contents(groups: Sequence[ResultGroup]) -> str:
+def _contents(groups: Sequence[ResultGroup], has_questions: bool) -> str:
     links = {"pictures-0": "Pictures"} if len(groups) == 1 else {}
-    links |= {"questions": "Questions", "provenance": "Where the numbers come from", "verify": "How to verify them"}
+    links |= {"questions": "Questions"} if has_questions else {}
+    links |= {"provenance": "Where the numbers come from", "verify": "How to verify them"}
     items = "".join(f'<a href="#{target}">{text}</a>' for target, text in links.items())
     return f'<nav class="contents" aria-label="Parts of the page">{items}</nav>\n'
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, compare_line
 from orca_bench.report.page.result_groups import ResultGroup, mean_value
+from orca_bench.report.reported_comparison import compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
 from orca_bench.results.reading import ResultFile
@@ -59,17 +60,21 @@ class PageLine:
 
 
 def group_comparison(group: ResultGroup) -> Comparison | None:
-    """One of two results against the other, by question; None for another number, and where nothing can be compared.
+    """One of two results against the other; None for another number of results, and where nothing can be compared.
 
-    The base is the one with the lower mean, as in the sentence of what was found.
+    It is by question where both have their questions, as the sentence of what was found is. The base is the one with the lower
+    mean.
     """
-    if len(group.results) != 2 or not all(result_file.questions_by_task for result_file in group.results):
+    if len(group.results) != 2:
         return None
     base, other = sorted(group.results, key=mean_value)
     try:
-        return compare(base, [other])[0]
+        if base.questions_by_task and other.questions_by_task:
+            return compare(base, [other])[0]
+        comparison = compare_without_questions(base, other)
     except UserError:
         return None
+    return comparison if any(line.difference for line in comparison.lines) else None
 
 
 def score_lines(

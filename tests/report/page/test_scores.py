@@ -1,5 +1,7 @@
 """Head, tables, pictures, notes and foot of the page, with the results that are hardest to lay out."""
 
+from dataclasses import replace
+
 from page_files import lookup_of, write_test_page
 from synthetic_results import listed_result, random_result
 
@@ -38,6 +40,15 @@ def test_no_difference_is_shown_with_what_would_have_been(open_page, tmp_path):
     tab, log = open_page(write_test_page(tmp_path, results))
     cell = tab.text_content("td.verdict >> nth=0")
     assert "no difference shown" in cell and "would have been" in cell and "±" in cell
+    assert not log
+
+
+def test_without_their_questions_results_are_compared_by_their_errors(open_page, tmp_path):
+    results = [random_result(tmp_path, "weak", 0.2, seed=1), random_result(tmp_path, "strong", 0.7, seed=2)]
+    tab, log = open_page(write_test_page(tmp_path, [replace(result, questions_by_task={}) for result in results]))
+    assert "not by question" in tab.text_content(".finding")
+    assert "▲ better" in tab.text_content("td.verdict >> nth=0")
+    assert not tab.is_visible("#questions") and tab.locator("nav.contents a[href='#questions']").count() == 0
     assert not log
 
 
