@@ -197,7 +197,7 @@ class ModelFolder:
         return model_names.run_folder_of_model(self.path)
 
     def describe(self) -> dict[str, str | int | float | None]:
-        """Its entries in a result: `path`, `run`, `step`, `tokenizer_note`, a GGUF file's `bits`, `revision` and `commit` of the hub."""
+        """Entries of a result: `path`, `run`, `step`, `tokenizer_note`, the hub's `revision` and `commit`, a file's `bits`."""
         location: dict[str, str | int | float | None] = {"path": self.path_or_hub_id}
         if self.commit is not None:  # revision None is the newest
             location |= {"revision": self.commit.revision, "commit": self.commit.commit_sha}
