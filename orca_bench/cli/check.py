@@ -84,8 +84,11 @@ def command(
     from orca_bench.report import gate, gate_formats, gate_terminal
     from orca_bench.report.gate_rules import read_rules
     from orca_bench.results import reading
+    from orca_bench.results.output_files import check_output_file
 
     group = single_group(result, baselines, runs)
+    for output_path in filter(None, (summary, junit)):
+        check_output_file(output_path, [group.base_path, *group.other_paths, rules])
     max_questions = _question_count(questions)
     gate_report = gate.check(
         reading.read_with_questions(group.base_path),

@@ -42,10 +42,12 @@ def command(
     from orca_bench.files import make_writable_folder
     from orca_bench.report import html_page
     from orca_bench.report.reported_scores import find_reported_scores
+    from orca_bench.results.output_files import check_output_file
 
     reported_scores = find_reported_scores(reported)
     selection = select_results(results, runs).with_questions()
     result_files = selection.results
+    check_output_file(out, [*selection.paths, benchmarks, reported])
     benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
     requests_of = (
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))

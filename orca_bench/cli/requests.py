@@ -78,7 +78,9 @@ def command(
     from orca_bench import mini
     from orca_bench.cli.console import counting, progress_message
     from orca_bench.evaluate import config_building
+    from orca_bench.results.output_files import check_output_file
 
+    check_output_file(out, [benchmarks])
     selection = config_building.request_selection(
         tasks=tasks,
         protocol=protocol,

@@ -69,6 +69,7 @@ def command(
     from orca_bench.cli.result_output import print_results
     from orca_bench.evaluate import config_building
     from orca_bench.report.reported_scores import find_reported_scores
+    from orca_bench.results.output_files import check_output_file
 
     reported_scores = find_reported_scores(reported)
 
@@ -83,6 +84,8 @@ def command(
     )
     stem = answers.name.removesuffix(".gz").removesuffix(".jsonl")
     out = out or answers.with_name(f"{stem}.result.json")
+
+    check_output_file(out, [answers, benchmarks, reported], may_replace_result=True)
 
     from orca_bench.evaluate import offline_scoring
 

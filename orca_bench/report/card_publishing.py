@@ -25,6 +25,7 @@ from orca_bench.report.pictures import Picture, write_picture
 from orca_bench.report.pictures.parts import split_into_parts
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.results.models import Result
+from orca_bench.results.output_files import check_output_file
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.result_lookup import PUBLISHED_FOLDER_NAME
 
@@ -90,6 +91,7 @@ def plan_card(result_files: Sequence[ResultFile], targets: PublishTargets) -> Ca
         raise UserError("a folder, not a card", where=path, hint=f"name the file in it: {path / CARD_NAME}")
     if targets.card is None and path.is_symlink():
         raise UserError("a link to a card elsewhere", where=path, hint="name the card with --card")
+    check_output_file(path, [result_file.path for result_file in result_files])
     old_text = read_card(path)
     if old_text is None and run_card is not None and not run_card.is_symlink():
         old_text = read_card(run_card)  # what its user wrote there holds for the copy too
