@@ -66,10 +66,17 @@ def command(
       orca-bench verify runs/mine/results/leaderboard.json --benchmarks path/to/benchmarks
       orca-bench verify --check-rows path/to/benchmarks
     """
+    if no_rescore and benchmarks is not None:
+        raise UserError(
+            "rows are needed only to score answers again", where="--benchmarks", hint="leave out --no-rescore"
+        )
     if check_rows is None:
         return _verify_results(select_result_paths(results, runs), benchmarks, no_rescore, verbose, runs, output_format)
     if results:
         raise UserError("rows are checked instead of RESULTS", where="--check-rows", hint="give one of the two")
+    for option, is_given in (("--benchmarks", benchmarks is not None), ("--no-rescore", no_rescore)):
+        if is_given:
+            raise UserError("is for RESULTS, and --check-rows checks rows", where=option, hint="leave it out")
     return _check_rows(check_rows, runs, output_format)
 
 
@@ -139,7 +146,7 @@ def _verify_results(
         if output_format == "terminal":
             if len(results) > 1:
                 console.print(f"{result}:" if index == 0 else f"\n{result}:")
-            _print_findings(findings, matches, verbose)
+            _print_findings(findings, matches, verbose, no_rescore)
     all_match = all(content["matches"] for content in contents)
     if output_format == "json":
         click.echo(json.dumps(contents[0] if len(contents) == 1 else contents, indent=1, ensure_ascii=False))
@@ -148,7 +155,7 @@ def _verify_results(
     return 0 if all_match else 1
 
 
-def _print_findings(findings: Sequence[Finding], matches: bool, verbose: bool) -> None:
+def _print_findings(findings: Sequence[Finding], matches: bool, verbose: bool, no_rescore: bool) -> None:
     from rich.text import Text
 
     from orca_bench.cli.console import console
@@ -156,9 +163,13 @@ def _print_findings(findings: Sequence[Finding], matches: bool, verbose: bool) -
     for matched, line in [(each.matches, _finding_line(each)) for each in findings] if verbose else _summary(findings):
         sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[matched]
         console.print(Text(f"{sign} ", style=style) + Text(line))
-    console.print(
-        "every number matches the stored answers" if matches else "this result does not match its stored answers"
-    )
+    if no_rescore:
+        start = "every number matches the" if matches else "this result does not match its"
+        console.print(f"{start} stored scores; no answer was scored again")
+    else:
+        console.print(
+            "every number matches the stored answers" if matches else "this result does not match its stored answers"
+        )
 
 
 def _finding_line(finding: Finding) -> str:

@@ -47,6 +47,8 @@ def test_the_rows_are_those_that_the_result_remembers(verified):
         assert verified("verify", "r.json", "--benchmarks", "elsewhere").returncode == 0
         without_rows = verified("verify", "r.json", "--no-rescore")
         assert without_rows.returncode == 0 and without_rows.stderr == "next: orca-bench verify r.json\n"
+        last_line = without_rows.stdout.splitlines()[-1]
+        assert last_line == "every number matches the stored scores; no answer was scored again"
     finally:
         (verified.folder / "elsewhere").rename(verified.folder / "rows")
 
@@ -64,3 +66,28 @@ def test_what_does_not_match_has_a_line_of_its_own(verified):
         failing[0].startswith("✗ HellaSwag: scores: line 1 (hellaswag row ") and "hash of the questions" in failing[-1]
     )
     assert re.search(r"^✓ Winogrande: ", done.stdout, re.MULTILINE)
+    assert done.stdout.splitlines()[-1] == "this result does not match its stored answers"
+    unscored = verified("verify", "bad.json", "--no-rescore")
+    assert unscored.returncode == 1
+    assert (
+        unscored.stdout.splitlines()[-1] == "this result does not match its stored scores; no answer was scored again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("r.json", "--no-rescore", "--benchmarks", "/nonexistent"),
+            "--benchmarks: rows are needed only to score answers",
+        ),
+        (("--check-rows", "rows", "--no-rescore"), "--no-rescore: is for RESULTS, and --check-rows checks rows"),
+        (
+            ("--check-rows", "rows", "--benchmarks", "rows"),
+            "--benchmarks: is for RESULTS, and --check-rows checks rows",
+        ),
+        (("r.json", "--check-rows", "rows"), "--check-rows: rows are checked instead of RESULTS"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(verified, words, message):
+    assert message in verified.refused("verify", *words)
