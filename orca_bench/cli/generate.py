@@ -79,10 +79,18 @@ def command(
       orca-bench generate "Tom has 3 apples and buys 4 more. How many has he?" --greedy
       orca-bench generate "Translate to French." --input "Good morning." --system 14
     """
-    instruction_text = _read_instruction(instruction)
+    if greedy:
+        _check_greedy_settings(temperature)
     for option, option_value in (("--temperature", temperature), ("--top-p", top_p)):
         if math.isnan(option_value):  # click 8 lets NaN pass every range
             raise UserError("nan is no number", where=option)
+    for option, text in (("--input", input_text), ("--system", system)):
+        if text == "-":
+            raise UserError(
+                "only INSTRUCTION can be standard input", where=option, hint='"$(cat FILE)" is a file\'s text'
+            )
+        _check_unicode(text or "", option)
+    instruction_text = _read_instruction(instruction)
 
     from orca_bench.cli.console import next_step, progress_message
     from orca_bench.models.model_folder import locate_model
@@ -103,13 +111,36 @@ def command(
 
 
 def _read_instruction(instruction: str | None) -> str:
-    """The instruction of the argument: `-` is standard input, None the example. Raises UserError for an empty one."""
+    """The instruction of the argument: `-` is standard input, None the example.
+
+    Raises UserError for an empty one and for bytes that are no UTF-8.
+    """
     if instruction == "-":
         if sys.stdin.isatty():
             click.echo("type the instruction, and end it with Ctrl-D:", err=True)
-        text, where = sys.stdin.buffer.read().decode("utf-8", "replace"), "standard input"
+        text, where = sys.stdin.buffer.read().decode("utf-8", "surrogateescape"), "standard input"
     else:
         text, where = _CARD_INSTRUCTION if instruction is None else instruction, "INSTRUCTION"
+    _check_unicode(text, where)
     if not text.strip():
         raise UserError("an empty instruction", where=where, hint="give the model something to answer")
     return text.rstrip("\n") if instruction == "-" else text
+
+
+def _check_unicode(text: str, where: str) -> None:
+    """Raise UserError for a text with bytes that are no UTF-8, which Python decodes to lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        position = len(text[: error.start].encode())
+        raise UserError(f"no UTF-8 text: byte {position + 1} is no character", where=where) from error
+
+
+def _check_greedy_settings(temperature: float) -> None:
+    """Raise UserError where a setting of sampling stands beside --greedy, which does not sample."""
+    context = click.get_current_context()
+    for parameter in ("temperature", "top_p", "top_k"):
+        is_given = context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
+        if is_given and not (parameter == "temperature" and temperature == 0):
+            option = "--" + parameter.replace("_", "-")
+            raise UserError("--greedy always takes the likeliest token", where=option, hint="give one of the two")

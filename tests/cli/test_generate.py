@@ -1,5 +1,7 @@
 """What `generate` answers: an argument, standard input, or an example that it names."""
 
+import os
+
 import pytest
 
 
@@ -28,3 +30,34 @@ def test_without_an_instruction_the_example_is_shown_on_standard_error(command, 
         and next_line == "next: orca-bench generate 'YOUR QUESTION'"
     )
     assert done.stdout == command(*words, example.removeprefix("> ")).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("hi", "--input", "-"), "--input: only INSTRUCTION can be standard input"),
+        (("hi", "--system", "-"), "--system: only INSTRUCTION can be standard input"),
+        (
+            ("hi", "--temperature", "0.3"),
+            "--temperature: --greedy always takes the likeliest token; give one of the two",
+        ),
+        (("hi", "--top-p", "0.9"), "--top-p: --greedy always takes"),
+        (("hi", "--top-k", "5"), "--top-k: --greedy always takes"),
+        ((b"caf\xe9",), "INSTRUCTION: no UTF-8 text: byte 4 is no character"),
+        (("hi", "--input", b"\xc3\xa9\xff"), "--input: no UTF-8 text: byte 3 is no character"),
+    ],
+)
+def test_what_would_be_answered_as_something_else_is_refused(command, words, options, message):
+    texts = [os.fsdecode(option) for option in options]
+    assert message in command.refused(*words, *texts)
+
+
+def test_bytes_that_are_no_text_are_refused_from_standard_input(command, words):
+    file = command.folder / "bytes.txt"
+    file.write_bytes(b"\xff\xfehi")
+    with file.open("rb") as stdin:
+        assert "standard input: no UTF-8 text: byte 1 is no character" in command.refused(*words, "-", stdin=stdin)
+
+
+def test_a_temperature_of_zero_stands_beside_greedy(command, words):
+    assert command(*words, "hi", "--temperature", "0").returncode == 0
