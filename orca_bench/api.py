@@ -94,7 +94,7 @@ def evaluate(
     max_seconds: float | None = None,
     display: Display | None = None,
 ) -> dict[str, ResultFile]:
-    """Evaluate a model folder, hub id or run (by default the newest finished run); returns the results by protocol.
+    """Evaluate a model folder, GGUF file, hub id or run (by default the newest finished run); returns the results by protocol.
 
     `tasks` is `all`, a comma-separated list or a sequence of names; `protocol` is orca, leaderboard, plain, or both
     (leaderboard and orca). `benchmarks` is a folder of rows, `mini:` for the embedded suite, None for the hub, with

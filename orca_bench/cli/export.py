@@ -21,14 +21,21 @@ from orca_bench.errors import UserError
     show_default=True,
     help="Type of the matrices in the file; norms are always float32.",
 )
-@click.option("--out", type=options.PATH, metavar="FILE", help="The file to write.  [default: MODEL-TYPE.gguf]")
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="FILE",
+    help="The file to write.  [default: MODEL-TYPE.gguf in the working directory]",
+)
 @options.runs
 def command(model: str | None, type_name: str, out: Path | None, runs: Path) -> None:
     """Write MODEL, a folder of a LLaMA, as a GGUF file, which llama.cpp and the programs built on it run.
 
     The file has the weights, the tokenizer and the chat template. It is read back and compared with the folder
     (configuration, every matrix, token ids of adversarial texts) before it gets its name. q8_0 has 8.5 bits a weight, q4_0 4.5.
-    MODEL may be a run's name; the default is the newest finished run's model.
+    MODEL may be a run's name, a hub id or another GGUF file; the default is the newest finished run's model. A GGUF file is first
+    written as a model folder to the cache: $ORCA_BENCH_CACHE/gguf, or orca-bench/gguf in the user's cache folder (~/.cache). The
+    folder is used again, and may be removed at any time.
 
     \b
       orca-bench export runs/mini/model --gguf f16 --out mini.gguf

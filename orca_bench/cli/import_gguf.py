@@ -13,7 +13,11 @@ from orca_bench.errors import UserError
 @click.command("import")
 @click.argument("gguf_file", metavar="FILE.gguf", type=options.PATH)
 @click.option(
-    "--to", "folder", type=options.PATH, metavar="DIR", help="The folder to write.  [default: FILE, without .gguf]"
+    "--to",
+    "folder",
+    type=options.PATH,
+    metavar="DIR",
+    help="The folder to write.  [default: FILE without .gguf, beside it]",
 )
 @click.option(
     "--dtype",
@@ -37,7 +41,7 @@ def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) ->
     tokenizer (SentencePiece or byte-level BPE) and chat template are rebuilt. A model in shards is read whole.
 
     No import is needed to use a file: `--model FILE.gguf` and the recipe key `model.base` take one as it is, and keep the folder
-    in the cache ($ORCA_BENCH_CACHE, or orca-bench/ in the user's cache folder).
+    in the cache: $ORCA_BENCH_CACHE/gguf, or orca-bench/gguf in the user's cache folder (~/.cache). It may be removed at any time.
 
     \b
       orca-bench import model.Q4_K_M.gguf --to models/mine

@@ -33,7 +33,7 @@ class RunWord(click.ParamType[str]):
 
 #: The type of what names results: runs' names, folders, result files (cli/result_words.py turns them into files).
 RESULT = RunWord("result", "results")
-#: The type of what names a model: a run's name, a folder, an id of the hub (models/model_lookup.py).
+#: The type of what names a model: a run's name, a folder, a GGUF file, an id of the hub (models/model_lookup.py).
 MODEL = RunWord("model", "model")
 
 system: Decorator = click.option(
@@ -101,7 +101,7 @@ model: Decorator = click.option(
     "--model",
     type=MODEL,
     metavar="MODEL",
-    help="Name of a run, model folder, or hub id.  [default: the newest finished run]",
+    help="Name of a run, model folder, GGUF file, or hub id.  [default: the newest finished run]",
 )
 revision: Decorator = click.option(
     "--revision", help="Branch, tag or commit of a --model of the hub.  [default: its newest commit]"

@@ -25,7 +25,8 @@ from orca_bench.errors import UserError
 @options.limit
 @click.option("--token-ids", is_flag=True, help="Add token ids, as the tokenizer of --model encodes them.")
 @click.option(
-    "--model", help="Name of a run, model folder or hub id whose tokenizer and context window --token-ids uses."
+    "--model",
+    help="Name of a run, model folder, GGUF file or hub id whose tokenizer and context window --token-ids uses.",
 )
 @options.revision
 @options.benchmarks_revision

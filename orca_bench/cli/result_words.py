@@ -1,7 +1,8 @@
 """The words that a user types for results and models in, their files out; what is taken by default is named on standard error.
 
 `RESULTS` of a command are runs' names, folders and files (results/result_lookup.py says which); the options that hold such
-words have the type `options.RESULT`. A model is a run's name or folder, a model folder or a hub id (models/model_lookup.py).
+words have the type `options.RESULT`. A model is a run's name or folder, a model folder, a GGUF file or a
+hub id (models/model_lookup.py).
 Its own module because every command that reads results or a model calls it.
 """
 
@@ -60,7 +61,7 @@ def single_group(result_word: str, baseline_words: Sequence[str], runs_folder: P
 
 
 def select_model(word: str | None, runs_folder: Path) -> str:
-    """The folder or hub id of the model that a word names; without a word that of the newest finished run, which is named."""
+    """The folder, GGUF file or hub id of the model that a word names; without a word the newest run's, which is named."""
     from orca_bench import api
     from orca_bench.models.model_lookup import look_up_model
 

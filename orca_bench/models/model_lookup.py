@@ -1,8 +1,8 @@
-"""What a user types for a model in, its folder or hub id out: a run's name or folder stands for its model.
+"""What a user types for a model in, its folder, file or hub id out: a run's name or folder stands for its model.
 
-`mini` is the model of the run `mini` below the folder of runs, `mini/step-100` one of its exports; anything else is a path or an
-id of the hub. Its own module because the commands, the Python interface and `requests` take the same words. Nothing is
-fetched here and no weights are read.
+`mini` is the model of the run `mini` below the folder of runs, `mini/step-100` one of its exports; anything else is a path (of a
+folder or a GGUF file) or an id of the hub. Its own module because the commands, the Python interface and `requests` take the
+same words. Nothing is fetched here and no weights are read.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from orca_bench.models.model_names import results_folder_name
 
 @dataclass(frozen=True)
 class NamedModel:
-    """The folder or hub id that a word names; `note` is what the user should know of how the word was understood."""
+    """The folder, GGUF file or hub id that a word names; `note` is what the user should know of how the word was understood."""
 
     folder_or_id: str
     note: str | None = None
 
 
 def look_up_model(word: str | Path, runs_folder: Path) -> NamedModel:
-    """The model of a run's name, a run's folder, a model folder or a hub id.
+    """The model of a run's name, a run's folder, a model folder, a GGUF file or a hub id.
 
     A run with a model stands before a folder of that name in the working directory, and the note says so; a path (`./mini`,
     `mini/`, a Path) is never a run's name. Raises UserError for a run that has no model, and for a single word that names no
