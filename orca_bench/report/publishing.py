@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,8 +16,9 @@ from orca_bench import hub
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors, make_writable_folder, write_text
 from orca_bench.report import card_publishing, grid_formats, html_page, score_table_formats
-from orca_bench.report.card_publishing import PublishTargets
-from orca_bench.report.pictures import draw_pictures
+from orca_bench.report.card_publishing import PICTURE_PREFIX, PublishTargets
+from orca_bench.report.pictures import build_pictures, write_picture
+from orca_bench.report.published_files import read_published_files
 from orca_bench.report.reported_scores import find_reported_scores
 from orca_bench.report.result_selection import result_labels
 from orca_bench.report.score_table import ScoreTable, build_score_table
@@ -60,8 +61,9 @@ def publish(
     """Write results, tables, pictures and page to a folder, and the model's card with its scores.
 
     `source_url` is the link of each score on the card, `with_partial` puts scores of a part of the questions on it. `progress`
-    counts questions. Raises UserError, before anything is written, for results of several models, changed or unreadable ones,
-    and for a card that cannot be edited.
+    counts questions. Files of an earlier publication are replaced or removed. Raises UserError, before anything is written, for
+    results of several models, changed or unreadable ones, for a card that cannot be edited, and for files in the folder that
+    `publish` did not write and would replace.
     """
     result_files = [ResultFile(path, "", read_result(path)) for path in paths]
     _check_results(result_files)
@@ -84,18 +86,37 @@ def publish(
     publication.notes += card_content.notes
     publication.card_score_count = card_content.score_count
     publication.metadata_score_count = card_content.metadata_score_count
-    make_writable_folder(folder)
-    for result_file in result_files:
-        _copy_result(result_file.path, folder, publication)
-    pictures = draw_pictures(files_with_questions, reported_scores, folder)
-    publication.files += [path for picture in pictures for path in (picture.png, picture.svg)]
-    for suffix, text in _table_texts(table).items():
-        _write_file(folder / f"table{suffix}", text, publication)
+    pictures = build_pictures(files_with_questions, reported_scores)
+    table_texts = _table_texts(table)
     page_file = folder / "index.html"
+    copies = list(_copies(result_files, folder, publication))
+    names = [
+        *(target.name for _, target in copies),
+        *(f"{picture.name}.{suffix}" for picture in pictures for suffix in ("png", "svg")),
+        *(f"table{suffix}" for suffix in table_texts),
+        page_file.name,
+    ]
+    if card_plan.path.parent == folder:
+        names += card_content.png_by_name
+    earlier_files = read_published_files(folder)
+    if earlier_files.has_list or targets.folder is not None:
+        earlier_files.check_replacement(names, PICTURE_PREFIX)
+    make_writable_folder(folder)
+    earlier_files.begin(names)
+    for source, target in copies:
+        with catch_write_errors(folder):
+            shutil.copyfile(source, target)
+    for picture in pictures:
+        picture_files = write_picture(picture, folder)
+        publication.files += [picture_files.png, picture_files.svg]
+    for suffix, text in table_texts.items():
+        _write_file(folder / f"table{suffix}", text, publication)
     html_page.write_page(page_file, name, files_with_questions, reported_scores, lookups, missing_texts, progress)
     publication.files.append(page_file)
     publication.question_count = _count_questions(files_with_questions)
     publication.card_pictures = card_publishing.write_card(card_content, card_plan.path)
+    inputs = [file for path in paths for file in (path, questions_path_for(path))]
+    publication.notes += earlier_files.finish(names, [*inputs, card_plan.path])
     return publication
 
 
@@ -191,17 +212,18 @@ def _count_questions(result_files: Sequence[ResultFile]) -> int:
     )
 
 
-def _copy_result(path: Path, folder: Path, publication: Publication) -> None:
-    """Copy a result and its questions into the folder."""
-    for file in (path, questions_path_for(path)):
-        if not file.is_file():
-            publication.notes.append(f"{file} is not there, so the published result cannot be verified")
+def _copies(result_files: Sequence[ResultFile], folder: Path, publication: Publication) -> Iterator[tuple[Path, Path]]:
+    """(source, target) of each result and its questions that is copied into the folder; what stands there is left alone."""
+    for path in (
+        file for result_file in result_files for file in (result_file.path, questions_path_for(result_file.path))
+    ):
+        if not path.is_file():
+            publication.notes.append(f"{path} is not there, so the published result cannot be verified")
             continue
-        target_file = folder / file.name
-        if target_file.resolve() != file.resolve():
-            with catch_write_errors(folder):
-                shutil.copyfile(file, target_file)
-        publication.files.append(target_file)
+        target = folder / path.name
+        publication.files.append(target)
+        if target.resolve() != path.resolve():
+            yield path, target
 
 
 def _with_questions(result_file: ResultFile) -> ResultFile:

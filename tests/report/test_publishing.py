@@ -34,7 +34,7 @@ def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_pat
     folder = tmp_path / "runs" / "m" / "published"
     assert {path.name for path in folder.iterdir()} == {
         *("r.json", "r.questions.jsonl", "orca.json", "orca.questions.jsonl", "README.md"),
-        *("table.md", "table.csv", "table.tex", "table.html", "index.html"),
+        *("table.md", "table.csv", "table.tex", "table.html", "index.html", "orca-bench-files.json"),
         *(f"orca-bench-scores-{protocol}.png" for protocol in ("leaderboard", "orca")),
         *(
             f"{picture}-{protocol}.{suffix}"
@@ -238,6 +238,65 @@ def test_a_result_that_was_changed_by_hand_is_not_published(command, tmp_path):
     path = result(tmp_path)
     path.write_text(path.read_text().replace('"value": 0.', '"value": 0.9', 1))
     assert "changed after it was written" in command.refused("publish", "r.json")
+
+
+@pytest.mark.parametrize("name", ["index.html", "table.csv", "r.json", "scores.svg"])
+def test_files_that_publish_did_not_write_or_that_were_changed_since_are_not_replaced(command, tmp_path, name):
+    random_result(tmp_path, "m", 0.5, file="r.json", tasks=["gsm8k"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("my own")
+    assert name in command.refused("publish", "r.json", "--to", "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
+    assert (tmp_path / "mine" / name).read_text() == "my own"
+    (tmp_path / "mine" / name).unlink()
+    (tmp_path / "mine" / "notes.txt").write_text("my own")
+    for _ in range(2):  # its own files are replaced
+        process = command("publish", "r.json", "--to", "mine")
+        assert process.returncode == 0, process.stderr
+    (tmp_path / "mine" / name).write_text("edited")
+    assert f"changed since: {name}" in command.refused("publish", "r.json", "--to", "mine")
+    assert (tmp_path / "mine" / name).read_text() == "edited"
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "my own"
+
+
+def test_a_link_is_not_written_through(command, tmp_path):
+    random_result(tmp_path, "m", 0.5, file="r.json", tasks=["gsm8k"])
+    assert command("publish", "r.json", "--to", "mine").returncode == 0
+    (tmp_path / "precious.html").write_bytes((tmp_path / "mine" / "index.html").read_bytes())
+    (tmp_path / "mine" / "index.html").unlink()
+    (tmp_path / "mine" / "index.html").symlink_to(tmp_path / "precious.html")
+    assert "index.html" in command.refused("publish", "r.json", "--to", "mine")
+
+
+def test_files_of_an_earlier_publication_go_unless_they_were_changed_or_are_published_again(command, tmp_path):
+    random_result(tmp_path, "old", 0.5, file="old.json")
+    random_result(tmp_path, "m", 0.4, file="r.json", tasks=["gsm8k"])
+    folder = tmp_path / "pub"
+    assert command("publish", "old.json", "--to", "pub").returncode == 0
+    assert (folder / "mmlu.png").is_file()
+    (folder / "old.questions.jsonl").write_text("my notes")
+    process = command("publish", "r.json", "--to", "pub")
+    assert process.returncode == 0 and "old.questions.jsonl, of an earlier publication, was changed" in process.stderr
+    names = {path.name for path in folder.iterdir()}
+    assert "old.json" not in names and not any("mmlu" in name for name in names)
+    assert {"README.md", "old.questions.jsonl", "r.json", "r.questions.jsonl"} <= names
+    (tmp_path / "r.json").unlink()
+    assert command("publish", "pub/r.json", "--to", "pub").returncode == 0
+    assert {"r.json", "r.questions.jsonl"} <= {path.name for path in folder.iterdir()}
+    assert command("publish", "old.json", "--to", "pub").returncode == 2  # old.questions.jsonl was changed
+    (folder / "old.questions.jsonl").unlink()
+    assert command("publish", "old.json", "--to", "pub").returncode == 0
+    assert (folder / "r.json").is_file()  # it was the user's when it was published from there
+
+
+@pytest.mark.parametrize("entries", ['{"../secret": null}', '{"/etc/passwd": null}', "[]", '{"..": "0"}', '{"a": 1}'])
+def test_a_list_of_published_files_names_no_file_elsewhere(command, tmp_path, entries):
+    random_result(tmp_path, "m", 0.5, file="r.json", tasks=["gsm8k"])
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "pub").mkdir()
+    (tmp_path / "pub" / "orca-bench-files.json").write_text(f'{{"format": "orca-bench-files-1", "files": {entries}}}')
+    assert "not a list that orca-bench publish wrote" in command.refused("publish", "r.json", "--to", "pub")
+    assert (tmp_path / "secret").is_file()
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -19,7 +19,7 @@ from orca_bench.report.comparison import compare
 from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.html_page import page_pieces
 from orca_bench.report.model_card import card_scores, eval_results, update_card
-from orca_bench.report.pictures import draw_pictures
+from orca_bench.report.pictures import build_pictures, write_picture
 from orca_bench.report.reported_comparison import compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.score_table import build_score_table
@@ -103,7 +103,8 @@ def reports(path, base, with_pictures):
             update_card(None, "m", eval_results(scores, None, notes), path)
 
     def pictures():
-        draw_pictures([read()], reported, path.parent / "pictures")
+        for picture in build_pictures([read()], reported):
+            write_picture(picture, path.parent / "pictures")
 
     def verification_findings():
         verification.verify(path, None, should_check_rows=False)

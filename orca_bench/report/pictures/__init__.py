@@ -7,7 +7,6 @@ style sheet), `write_picture` a PNG and an SVG file. Results of several suites o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 from orca_bench.errors import UserError
@@ -28,7 +27,6 @@ __all__ = [
     "PictureFiles",
     "build_pictures",
     "build_step_pictures",
-    "draw_pictures",
     "missing_difference_notes",
     "write_picture",
 ]
@@ -91,13 +89,6 @@ def build_step_pictures(result_files: Sequence[ResultFile], steps: Sequence[int]
         part_steps = None if steps is None else [steps[result_files.index(result_file)] for result_file in part_files]
         pictures.append(draw_steps(part, part_files, part_steps))
     return pictures
-
-
-def draw_pictures(
-    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None, folder: Path
-) -> list[PictureFiles]:
-    """All pictures of some results, written to `folder` as PNG and SVG. Raises UserError where that fails."""
-    return [write_picture(picture, folder) for picture in build_pictures(result_files, reported_scores)]
 
 
 def _comparison_of(part: Part, compare_pair: PairComparison) -> Comparison | None:

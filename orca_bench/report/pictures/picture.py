@@ -62,18 +62,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """A picture's two files; the PNG's width and height in pixels, and whether it lacks letters that no font here has."""
+    """The two files of a picture; the PNG's width and height in pixels, and whether it lacks letters that no font here has."""
 
-    picture: Picture
     png: Path
     svg: Path
     png_size: tuple[int, int]
     has_missing_glyphs: bool
-
-    @property
-    def caption(self) -> str:
-        """What the picture shows."""
-        return self.picture.title
 
 
 def write_picture(picture: Picture, folder: Path) -> PictureFiles:
@@ -84,7 +78,7 @@ def write_picture(picture: Picture, folder: Path) -> PictureFiles:
     png, svg = folder / f"{picture.name}.png", folder / f"{picture.name}.svg"
     png_facts = write_png(picture.wide, png)
     write_text(svg, picture.svg_text())
-    return PictureFiles(picture, png, svg, png_facts.size, png_facts.has_missing_glyphs)
+    return PictureFiles(png, svg, png_facts.size, png_facts.has_missing_glyphs)
 
 
 def start_canvas(width: float, title: str, *lines: str, sentence: str = "") -> Canvas:

@@ -10,13 +10,17 @@ from picture_checks import check_layout, texts
 from synthetic_results import random_result
 
 from orca_bench.report.model_colors import name_styles
-from orca_bench.report.pictures import build_pictures, build_step_pictures, draw_pictures, write_picture
+from orca_bench.report.pictures import build_pictures, build_step_pictures, write_picture
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.suite import ALL_TASKS
 
 HEBREW, ARABIC = "מודל-קטן", "نموذج صغير (٣)"
 HOSTILE = 'x"><script>alert(1)</script>\x1b[31m \u202egpj $\\frac{1}{2}$'
+
+
+def draw_pictures(result_files, reported_scores, folder):
+    return [write_picture(picture, folder) for picture in build_pictures(result_files, reported_scores)]
 
 
 def kinds(pictures):
