@@ -92,7 +92,7 @@ def _plan_checkpoints(plan: CleaningPlan, folder: Path) -> None:
 def _plan_answers(plan: CleaningPlan, folder: Path, path: Path) -> None:
     if stored_files.is_in_use(path):
         plan.notes.append(f"{path}: an evaluation is writing it")
-    elif has_unfinished_result(path.parent):
+    elif stored_files.has_unfinished_evaluation(path) or has_unfinished_result(path.parent):
         plan.notes.append(f"{path}: an unfinished evaluation continues from it")
     else:
         byte_count = stored_files.answer_cache_bytes(path)

@@ -88,9 +88,14 @@ class ProtocolRun:
     def run(self) -> Result:
         """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
         questions: list[Question] = []
+        cache, evaluation_key = self.harness_model.cache, [self.output.path.name, self.config.question_limit]
         try:
+            if cache is not None:  # until a first task is finished no result says that its answers are needed
+                cache.begin_evaluation(evaluation_key)
             for task in self.config.tasks:
                 questions += self._run_task(task, questions)
+            if cache is not None:
+                cache.finish_evaluation(evaluation_key)
         except (KeyboardInterrupt, OutOfTime) as stop_reason:
             raise self._interruption(stop_reason) from None
         return self.result

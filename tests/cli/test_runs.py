@@ -32,6 +32,12 @@ def in_runs(command):
     return command
 
 
+def _contents(command):
+    """Bytes and time of the last change of each file, by name."""
+    paths = [path for path in command.folder.rglob("*") if path.is_file()]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
 def _files(command):
     return {str(path.relative_to(command.folder)) for path in command.folder.rglob("*") if path.is_file()}
 
@@ -103,9 +109,9 @@ REMOVABLE = {
 
 
 def test_a_dry_run_names_what_would_go_and_removes_nothing(in_runs):
-    before = _files(in_runs)
+    before = _contents(in_runs)
     done = in_runs("runs", "--clean", "--dry-run")
-    assert _files(in_runs) == before and done.stdout.endswith("nothing was removed (--dry-run)\n")
+    assert _contents(in_runs) == before and done.stdout.endswith("nothing was removed (--dry-run)\n")
     for path in REMOVABLE:
         assert path.removesuffix("/states.pt") in done.stdout
     assert "left alone: runs/half/checkpoints/step-00000010: the training continues from it" in done.stdout
@@ -134,12 +140,26 @@ def test_what_another_process_writes_is_left_alone_and_named(in_runs):
     trainer = Run(in_runs.folder / "runs" / "done")
     trainer.lock()
     cache = AnswerCache(in_runs.folder / "runs" / "done" / "results" / "answers.sqlite", "identity")
-    done = in_runs("runs", "--clean", "--yes")
+    done = in_runs.process("runs", "--clean", "--yes")
     cache.close()
     trainer.unlock()
     assert "left alone: runs/done: a process trains it" in done.stdout
     assert "runs/done/results/answers.sqlite: an evaluation is writing it" in done.stdout
     assert REMOVABLE - _files(in_runs) == {"runs/half/checkpoints/step-00000005/states.pt"}
+
+
+def test_the_answers_of_an_evaluation_that_has_no_result_yet_stay_beside_a_finished_result(in_runs):
+    cache = AnswerCache(in_runs.folder / "runs" / "done" / "results" / "answers.sqlite", "identity")
+    cache.begin_evaluation(["plain.json", None])
+    cache.close()
+    done = in_runs("runs", "done", "--clean", "--yes")
+    assert "left alone: runs/done/results/answers.sqlite: an unfinished evaluation continues from it" in done.stdout
+    assert "runs/done/results/answers.sqlite" in _files(in_runs)
+    cache = AnswerCache(cache.database_path, "identity")
+    cache.finish_evaluation(["plain.json", None])
+    cache.close()
+    done = in_runs("runs", "done", "--clean", "--yes")
+    assert "its evaluations are finished" in done.stdout and "runs/done/results/answers.sqlite" not in _files(in_runs)
 
 
 @pytest.mark.parametrize(("answer", "is_removed"), [("y", True), ("n", False), ("", False)])

@@ -36,6 +36,7 @@ KEY_FORMAT = "orca-bench answers 3"
 _CREATE_TABLE_STATEMENTS = (
     "CREATE TABLE IF NOT EXISTS portions (key BLOB PRIMARY KEY, answers TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS probes (identity BLOB, value REAL, PRIMARY KEY (identity, value)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS unfinished (evaluation BLOB PRIMARY KEY) WITHOUT ROWID",
 )
 _RETRY_INTERVAL_S = 0.02
 _PROBE_TOLERANCE_NATS = (
@@ -154,6 +155,18 @@ class AnswerCache:
         cache_record = (self._database_key(portion_key), json.dumps(answers))
         with self._explain_errors():
             self._database.execute("INSERT OR REPLACE INTO portions VALUES (?, ?)", cache_record)
+
+    def begin_evaluation(self, evaluation_key: Json) -> None:
+        """Write that an evaluation needs this file; `evaluation_key` is what distinguishes it from others of this identity."""
+        with self._explain_errors():
+            sql_statement = "INSERT OR IGNORE INTO unfinished VALUES (?)"
+            self._database.execute(sql_statement, (self._database_key(evaluation_key),))
+
+    def finish_evaluation(self, evaluation_key: Json) -> None:
+        """Write that an evaluation has all its answers; `evaluation_key` as in `begin_evaluation`."""
+        with self._explain_errors():
+            sql_statement = "DELETE FROM unfinished WHERE evaluation = ?"
+            self._database.execute(sql_statement, (self._database_key(evaluation_key),))
 
     def close(self) -> None:
         """Close the file."""

@@ -13,6 +13,7 @@ from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
 from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
+from orca_bench.evaluate.answers.stored_files import has_unfinished_evaluation
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, duration_text
 from orca_bench.evaluate.display import SilentDisplay
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
@@ -186,7 +187,10 @@ def test_out_of_time_it_ends_cleanly_and_the_same_command_goes_on(tiny_model, mi
     assert stopped.returncode == 130 and "Traceback" not in stopped.stderr
     assert "interrupted: stopped by --max-time before the first task of protocol orca was finished; " in stopped.stderr
     assert "the same command goes on from there" in stopped.stderr
+    answers = command.folder / "parts" / "answers.sqlite"
+    assert has_unfinished_evaluation(answers) and not has_unfinished_evaluation(command.folder / "whole" / answers.name)
     rest = command(*eval_, "--out", "parts/r.json", "--max-time", "1h")
+    assert not has_unfinished_evaluation(answers)
     assert rest.returncode == 0 and re.search(r"[\d,]+ tokens were cached by an earlier run", rest.stderr)
     again = command(*eval_, "--out", "parts/r.json")
     assert again.returncode == 0 and re.search(r"^to compute: nothing, [\d,]+ tokens were cached", again.stderr, re.M)
