@@ -6,6 +6,7 @@ the messages for a hub that does not answer are here once. Files in the hub's ca
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,9 +76,8 @@ def check_hub_id(path_or_id: str, expected_noun: str) -> None:
         hint = f"'{owner_folder}' is a folder here, so this is not taken for an id of the hub"
     if hint is None and "@" in path_or_id and _ID_PATTERN.fullmatch(path_or_id.split("@")[0]):
         hint = "a revision is given by --revision, or in a recipe by model.revision"
-    raise UserError(
-        f"no such {expected_noun}", where=path_or_id, hint=hint or "give a path, or OWNER/NAME for one of the hub"
-    )
+    noun = "GGUF file" if path_or_id.endswith(".gguf") else expected_noun
+    raise UserError(f"no such {noun}", where=path_or_id, hint=hint or "give a path, or OWNER/NAME for one of the hub")
 
 
 def resolve_commit(repository_id: str, revision: str | None, repository_kind: RepositoryKind = "model") -> Commit:
@@ -190,11 +190,13 @@ def _error_chain(error: BaseException) -> list[BaseException]:
 
 
 def _nearest_path_hint(absent_path_text: str) -> str | None:
-    """A hint with the path here that is most like `absent_path_text`."""
+    """A hint with the path here that is most like `absent_path_text`; it begins with ./ where that does."""
     absent_path = Path(absent_path_text)
     existing_folder = next((parent for parent in absent_path.parents if parent.is_dir()), None)
     if existing_folder is None:
         return None
     absent_name = absent_path.relative_to(existing_folder).parts[0]
     hint = spelling_hint(absent_name, (entry.name for entry in existing_folder.iterdir()))
-    return hint if hint is None or existing_folder == Path(".") else hint.replace("'", f"'{existing_folder}/", 1)
+    start = "./" if absent_path_text.startswith("./") else ""
+    start += "" if existing_folder == Path(".") else os.path.join(existing_folder, "")
+    return None if hint is None else hint.replace("'", f"'{start}", 1)

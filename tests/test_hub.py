@@ -179,6 +179,26 @@ def test_a_path_that_is_spelled_wrong_is_no_id_of_the_hub(tmp_path, monkeypatch,
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("./nope.gguf", "./nope.gguf: no such GGUF file; did you mean './note.gguf'?"),
+        ("nope.gguf", "nope.gguf: no such GGUF file; did you mean 'note.gguf'?"),
+        ("./runs/minii", "./runs/minii: no such model folder; did you mean './runs/mini'?"),
+        ("owner/xyz.gguf", "owner/xyz.gguf: no such GGUF file; give a path, or OWNER/NAME"),
+    ],
+)
+def test_a_hint_is_a_path_as_it_was_typed_and_a_file_is_no_folder(command, name, message):
+    (command.folder / "runs" / "mini").mkdir(parents=True, exist_ok=True)
+    (command.folder / "note.gguf").write_bytes(b"")
+    assert message in command.refused("eval", "--model", name)
+
+
+def test_a_hint_at_the_root_has_one_slash():
+    with pytest.raises(UserError, match="did you mean '/[^/]"):
+        hub_client.check_hub_id("/tmpp/x", "model folder")
+
+
 @pytest.mark.parametrize("name", ["psmathur/orca_mini_13b", "meta-llama/Llama-3.1-8B", "01-ai/Yi-6B", "a/b.v2"])
 def test_ids_of_the_hub_are_ids(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

@@ -44,7 +44,7 @@ def look_up_model(word: str | Path, runs_folder: Path) -> NamedModel:
         _check_is_no_unfinished_run(path)
     elif not is_path and not path.exists() and text.strip():
         _check_is_no_unfinished_run(runs_folder / results_folder_name(text))
-        if "/" not in text and not hub.is_hub_id(text):
+        if "/" not in text and not text.endswith(".gguf") and not hub.is_hub_id(text):
             names = sorted(folder.parent.name for folder in runs_folder.glob("*/model") if folder.is_dir())
             known_names = (
                 f"runs with a model: {', '.join(names[:8])}" if names else f"no run in {runs_folder} has a model"

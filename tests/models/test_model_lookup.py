@@ -36,6 +36,7 @@ def runs(tmp_path, monkeypatch):
         ("me/b", "me/b"),
         ("me/c", "me/c"),
         ("./absent", "./absent"),
+        ("absent.gguf", "absent.gguf"),
         ("", ""),
     ],
 )
