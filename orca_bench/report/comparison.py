@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
 from orca_bench.report.notes import Note, NotedNumber
+from orca_bench.report.result_groups import protocol_titles
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
@@ -177,13 +178,8 @@ def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
 
 def _protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str]:
     """The protocols of both, with what tells them apart where name and version do not."""
-    base_protocol, other_protocol = base.result.protocol, other.result.protocol
-    if base_protocol.name_and_version != other_protocol.name_and_version:
-        return base_protocol.name_and_version, other_protocol.name_and_version
-    return (
-        f"{base_protocol.name_and_version} ({base_protocol.system or base_protocol.max_length})",
-        f"{other_protocol.name_and_version} ({other_protocol.system or other_protocol.max_length})",
-    )
+    base_title, other_title = protocol_titles([base.result.protocol, other.result.protocol], with_versions=True)
+    return base_title, other_title
 
 
 def _compare_task(base: ResultFile, other: ResultFile, task: TaskFacts, notes: list[Note]) -> ComparisonLine | None:

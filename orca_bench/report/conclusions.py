@@ -8,16 +8,22 @@ table, comparison, page, card and published folder say the same of the same resu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions, score_interval
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.result_groups import (
+    group_by_setting,
+    group_protocol_titles,
+    limit_text,
+    mean_value,
+    ranking_title,
+)
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
-from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
+from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
 
 _MOST_NAMED_TASKS = 3
 _FEWEST_QUESTIONS = 6  # the sign test of five like differences has p = 0.06
@@ -68,8 +74,12 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def scores_sentence(result_files: Sequence[ResultFile], reported_scores: ReportedScores | None = None) -> str:
+def scores_sentence(
+    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None = None, protocol_title: str = ""
+) -> str:
     """What some results show, of whatever suites and protocols; `label` heads each.
+
+    `protocol_title` names their protocol where its name alone does not tell it from that of other results beside them.
 
     Two results of one suite and protocol are compared, if their questions are there; one result stands against the reported
     scores, if it may; results of several suites or protocols are described, not ranked.
@@ -78,19 +88,27 @@ def scores_sentence(result_files: Sequence[ResultFile], reported_scores: Reporte
         return (
             "" if reported_scores is None else f"The reported scores of {reported_scores.name}; nothing was measured."
         )
-    settings = {(result.suite.name, result.protocol.name) for result in (file.result for file in result_files)}
-    if len(settings) > 1:
-        return _several_settings_sentence(result_files)
+    groups = group_by_setting(result_files)
+    if len(groups) > 1:
+        return _several_settings_sentence(groups)
+    setting_text = (
+        f"suite {result_files[0].result.suite.name}, protocol {protocol_title or group_protocol_titles(groups)[0]}"
+    )
+    if limits := limit_text(result_files):
+        setting_text += f", {limits}"
     if len(result_files) == 1:
         return " ".join(
-            filter(None, [_single_sentence(result_files[0]), _reported_sentence(result_files[0], reported_scores)])
+            filter(
+                None,
+                [_single_sentence(result_files[0], setting_text), _reported_sentence(result_files[0], reported_scores)],
+            )
         )
     if len(result_files) == 2:
-        lower, higher = sorted(result_files, key=lambda file: _mean_value(file.result))
+        lower, higher = sorted(result_files, key=mean_value)
         comparison = _compare_scores(lower, higher)
         if comparison is not None:
             return comparison_sentence(comparison)
-    return _many_sentence(result_files)
+    return _many_sentence(result_files, setting_text)
 
 
 def points(fraction: float) -> str:
@@ -232,11 +250,11 @@ def _overall_verdict(comparison: Comparison) -> tuple[str, str]:
     return "none", ""
 
 
-def _single_sentence(result_file: ResultFile) -> str:
+def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
     result = result_file.result
     tasks = [result.tasks[task.name] for task in ALL_TASKS if task.name in result.tasks]
     if not tasks:
-        return f"{result_file.label} has no finished task ({_setting_text(result)})."
+        return f"{result_file.label} has no finished task ({setting_text})."
     question_count = sum(task.n for task in tasks)
     count_text = f"{question_count:,} question{'s' if question_count != 1 else ''}"
     if len(tasks) == 1:
@@ -244,10 +262,10 @@ def _single_sentence(result_file: ResultFile) -> str:
         if tasks[0].n > 1:
             low, high = (100 * bound for bound in score_interval(tasks[0]))
             return (
-                f"{result_file.label} scores {score_text} ({_setting_text(result)}, {count_text}); "
+                f"{result_file.label} scores {score_text} ({setting_text}, {count_text}); "
                 f"the true score lies between {low:.1f} and {high:.1f} (95 % interval)."
             )
-        return f"{result_file.label} scores {score_text} ({_setting_text(result)}, {count_text}): too few to conclude from."
+        return f"{result_file.label} scores {score_text} ({setting_text}, {count_text}): too few to conclude from."
     mean_name, mean = next(
         ((AVERAGE_TITLE_BY_NAME[name], each) for name, each in result.averages.items() if each.value is not None),
         ("", None),
@@ -257,7 +275,7 @@ def _single_sentence(result_file: ResultFile) -> str:
         if mean is not None and mean.value is not None
         else f"has scores on {len(tasks)} tasks"
     )
-    return f"{result_file.label} {mean_text} ({_setting_text(result)}, {count_text}){_precision_text(result)}."
+    return f"{result_file.label} {mean_text} ({setting_text}, {count_text}){_precision_text(result)}."
 
 
 def _precision_text(result: Result) -> str:
@@ -286,23 +304,21 @@ def _compare_scores(base: ResultFile, other: ResultFile) -> Comparison | None:
         return None
 
 
-def _many_sentence(result_files: Sequence[ResultFile]) -> str:
+def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str:
     """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
-    setting_text = _setting_text(result_files[0].result)
-    ranked_files = sorted(result_files, key=lambda file: -_mean_value(file.result))
+    ranked_files = sorted(result_files, key=lambda file: -mean_value(file))
     best_file = ranked_files[0]
-    if _mean_value(best_file.result) < 0 or any(
-        set(file.result.tasks) != set(best_file.result.tasks) for file in result_files
-    ):
+    if mean_value(best_file) < 0 or any(set(file.result.tasks) != set(best_file.result.tasks) for file in result_files):
         return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
+    if len({file.result.limit for file in result_files}) > 1:
+        return f"{len(result_files)} results ({setting_text}), not all of them of the same questions, so none is best over all."
     comparisons = correct_together(
         [comparison for file in ranked_files[1:] if (comparison := _compare_scores(best_file, file)) is not None]
     )
     beaten_labels = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided_labels = [file.label for file in ranked_files[1:] if file.label not in beaten_labels]
-    opening = f"Of {len(result_files)} results ({setting_text}), {best_file.label} has the highest mean"
-    if len(best_file.result.tasks) == 1:
-        opening = f"{opening.removesuffix('mean')}score"
+    mean_title = ranking_title(best_file.result)
+    opening = f"Of {len(result_files)} results ({setting_text}), {best_file.label} has the highest {mean_title}"
     if not undecided_labels:
         return f"{opening}, and is shown to be better than each of the others."
     if not beaten_labels and len(result_files) > 2:
@@ -321,29 +337,18 @@ def _is_worse_over_all(comparison: Comparison) -> bool:
     return any(line.verdict == "worse" for line in averages) if averages else _overall_verdict(comparison)[0] == "worse"
 
 
-def _mean_value(result: Result) -> float:
-    """The mean over the tasks that there are, -1 for none."""
-    values = [task.value for name, task in result.tasks.items() if name in TASK_BY_NAME]
-    return math.fsum(values) / len(values) if values else -1.0
-
-
-def _several_settings_sentence(result_files: Sequence[ResultFile]) -> str:
-    suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
-    protocols = list(dict.fromkeys(file.result.protocol.name for file in result_files))
+def _several_settings_sentence(groups: Sequence[Sequence[ResultFile]]) -> str:
+    suites = list(dict.fromkeys(group[0].result.suite.name for group in groups))
+    protocols = list(dict.fromkeys(group_protocol_titles(groups)))
     kinds = []
     if len(suites) > 1:
         kinds.append(f"suites ({_join(suites)})")
     if len(protocols) > 1:
         kinds.append(f"protocols ({_join(protocols)})")
     return (
-        f"{len(result_files)} results of different {' and '.join(kinds)}: their scores are numbers of different kinds, and are "
-        "ranked only within each."
+        f"{sum(map(len, groups))} results of different {' and '.join(kinds)}: their scores are numbers of different "
+        "kinds, and are ranked only within each."
     )
-
-
-def _setting_text(result: Result) -> str:
-    limit_text = f", first {result.limit} rows of each task" if result.limit else ""
-    return f"suite {result.suite.name}, protocol {result.protocol.name}{limit_text}"
 
 
 def _join(texts: Sequence[str]) -> str:

@@ -21,9 +21,9 @@ from orca_bench.report import model_colors
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.page import foot, heading, page_files, page_notes, question_chunks
+from orca_bench.report.page.page_groups import PageGroup, group_results, page_labels
 from orca_bench.report.page.question_chunks import Progress
 from orca_bench.report.page.question_list import list_questions
-from orca_bench.report.page.result_groups import ResultGroup, group_results, page_labels
 from orca_bench.report.page.score_lines import group_comparison, score_lines
 from orca_bench.report.page.score_tables import score_tables
 from orca_bench.report.pictures import PAGE_CSS, Picture
@@ -76,7 +76,7 @@ def page_pieces(
         for index, label in zip(order, page_labels(groups, result_files), strict=True)
     ]
     questions = list_questions(page_results)
-    findings = [scores_sentence(group.results, reported_scores) for group in groups]
+    findings = [scores_sentence(group.results, reported_scores, group.protocol_name) for group in groups]
     script = page_files.script()
     yield _html_head(title, script)
     yield heading.page_heading(title, groups, findings, len(questions))
@@ -120,7 +120,7 @@ def _html_head(title: str, script: str) -> str:
     )
 
 
-def _group_section(group: ResultGroup, number: int, finding: str | None, reported_scores: ReportedScores | None) -> str:
+def _group_section(group: PageGroup, number: int, finding: str | None, reported_scores: ReportedScores | None) -> str:
     """The table and the pictures of a group; `finding` heads it where the page has several groups."""
     comparison = group_comparison(group)
     lines = score_lines(group, reported_scores, comparison)
@@ -138,9 +138,7 @@ def _group_section(group: ResultGroup, number: int, finding: str | None, reporte
     )
 
 
-def _pictures(
-    group: ResultGroup, comparison: Comparison | None, reported_scores: ReportedScores | None
-) -> list[Picture]:
+def _pictures(group: PageGroup, comparison: Comparison | None, reported_scores: ReportedScores | None) -> list[Picture]:
     """Differences where two results were compared, else scores; then MMLU by subject, and scores over training steps."""
     part = group.part
     if not part.tasks:

@@ -15,16 +15,19 @@ from orca_bench.report.comparison import compare_line
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.score_table import COMMON_MEAN, common_task_names
 from orca_bench.report.score_table_formats import LEGENDS, format_score, shorter_score_texts
 from orca_bench.report.score_table_notes import REPORTED, reported_notes, result_notes
 from orca_bench.results.models import Average, TaskResult
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.summary import mean_of_tasks
 from orca_bench.stats.distributions import normal_p_value
 from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
-_COLUMNS = (*AVERAGE_TITLE_BY_NAME, *TASK_BY_NAME)
+_MEANS = (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN)
+_COLUMNS = (*_MEANS, *TASK_BY_NAME)
 _AVERAGE_HEADINGS = {"all seven": "Mean of 7", "six without DROP": "Mean w/o DROP"}
 _HEADINGS = {**_AVERAGE_HEADINGS, **{name: task.column_headings[0] for name, task in TASK_BY_NAME.items()}}
 _SHORT_HEADINGS = {
@@ -56,25 +59,38 @@ class _Row:
 
 
 def build_leaderboard(
-    result_files: Sequence[ResultFile], reported_scores: Sequence[ReportedScores] = (), sentence: str = ""
+    result_files: Sequence[ResultFile],
+    reported_scores: Sequence[ReportedScores] = (),
+    sentence: str = "",
+    protocol_title: str = "",
 ) -> Grid:
-    """The grid of some results and reported scores, the best mean first; rows without a mean last.
+    """The grid of some results and reported scores, the best mean first, by the first column; rows without a mean last.
 
-    Reported scores are left out where no result may be compared with them, and columns that no result has.
+    Reported scores are left out where no result may be compared with them, and columns that no result has. Where not all rows
+    may be compared with them, they stand apart, below a line.
     """
     visible_reported = [
         scores
         for scores in reported_scores
         if any(file.result.suite.comparable for file in result_files) or not result_files
     ]
-    measured_rows = [_measured_row(result_file) for result_file in result_files]
+    common_names = common_task_names([result_file.result for result_file in result_files])
+    measured_rows = [_measured_row(result_file, common_names) for result_file in result_files]
     rows = measured_rows + [_reported_row(scores) for scores in visible_reported]
     columns = [name for name in _COLUMNS if any(name in row.scores for row in measured_rows or rows)]
-    rows.sort(key=_sort_key)
+    has_reported_apart = any(not file.result.is_comparable(*file.result.tasks) for file in result_files)
+    rows.sort(key=lambda row: (has_reported_apart and row.result_file is None, *_sort_key(row)))
+    headings_by_name = _HEADINGS | {COMMON_MEAN: f"Mean of {len(common_names)}"}
+    mean_columns = [name for name in columns if name in _MEANS]
     best_rows = _significantly_best_rows(rows, columns)
     protocols = {row.protocol for row in measured_rows}
     models_and_protocols = [(row.model, row.protocol) for row in rows]
-    headings = ["Model", *([_PROTOCOL] if len(protocols) > 1 else []), *(_HEADINGS[name] for name in columns), "n"]
+    headings = [
+        "Model",
+        *([_PROTOCOL] if len(protocols) > 1 else []),
+        *(headings_by_name[name] for name in columns),
+        "n",
+    ]
     grid_rows = []
     for index, row in enumerate(rows):
         # Two results of one model and protocol are told apart by their headings.
@@ -89,7 +105,7 @@ def build_leaderboard(
         cells += [_score_cell(row, name, best_rows.get(name) == index) for name in columns]
         grid_rows.append([*cells, TextCell(_question_count(row))])
     suites = list(dict.fromkeys(file.result.suite.name for file in result_files))
-    protocol_text = f", protocol {next(iter(protocols))}" if len(protocols) == 1 else ""
+    protocol_text = f", protocol {protocol_title or next(iter(protocols))}" if len(protocols) == 1 else ""
     return Grid(
         headings,
         grid_rows,
@@ -98,18 +114,30 @@ def build_leaderboard(
         sentence,
         left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
         legends=LEGENDS,
-        narrowing_steps=("n", _HEADINGS["all seven"], SHORTER_TEXTS, _PROTOCOL, SHORTER_TEXTS),
-        short_headings=_SHORT_HEADINGS,
+        rule_after_row=len(measured_rows) - 1 if has_reported_apart and len(rows) > len(measured_rows) > 0 else None,
+        # The mean by which the rows are sorted stays.
+        narrowing_steps=(
+            "n",
+            *(headings_by_name[name] for name in mean_columns[1:]),
+            SHORTER_TEXTS,
+            _PROTOCOL,
+            SHORTER_TEXTS,
+        ),
+        short_headings=_SHORT_HEADINGS | {headings_by_name[name]: "Mean" for name in mean_columns[:1]},
     )
 
 
-def _sort_key(row: _Row) -> tuple[bool, float]:
-    """Rows with a reported average first, by the average of six tasks where it is there; others by the mean of their tasks."""
-    for name in ("six without DROP", "all seven"):
+def _sort_key(row: _Row) -> tuple[float, bool, float]:
+    """Rows without a limit first, those of a limit together; in these, rows with a mean first, by the first one that is there.
+
+    The sentence ranks by the same mean. Rows without a mean stand by that of their tasks.
+    """
+    limit = math.inf if row.result_file is None else row.result_file.result.limit or math.inf
+    for name in _MEANS:
         if name in row.scores:
-            return False, -row.scores[name].value
+            return -limit, False, -row.scores[name].value
     values = [score.value for score in row.scores.values()]
-    return True, -sum(values) / len(values) if values else 0.0
+    return -limit, True, -sum(values) / len(values) if values else 0.0
 
 
 def _score_cell(row: _Row, name: str, is_best: bool) -> TextCell:
@@ -125,9 +153,11 @@ def _score_cell(row: _Row, name: str, is_best: bool) -> TextCell:
     )
 
 
-def _measured_row(result_file: ResultFile) -> _Row:
+def _measured_row(result_file: ResultFile, common_names: Sequence[str]) -> _Row:
     result = result_file.result
     entry_by_name: dict[str, TaskResult | Average] = {**result.tasks, **result.averages}
+    if common_names:
+        entry_by_name[COMMON_MEAN] = mean_of_tasks([result.tasks[name] for name in common_names])
     score_by_name = {
         name: _Score(entry.value, entry.stderr, entry.interval)
         for name, entry in entry_by_name.items()
@@ -204,7 +234,7 @@ def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
         row.result_file is not None and not row.result_file.result.is_comparable(name) for row in (other_row, best_row)
     ):
         return 1.0
-    if name in AVERAGE_TITLE_BY_NAME or (other_row.result_file is None and best_row.result_file is None):
+    if name in _MEANS or (other_row.result_file is None and best_row.result_file is None):
         return 1.0  # a reported average has no standard error
     stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
     return normal_p_value(best_row.scores[name].value - other_row.scores[name].value, stderr)

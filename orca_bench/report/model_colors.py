@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orca_bench.report.result_groups import setting_indices
 from orca_bench.results.reading import ResultFile
 
 #: The backgrounds on which every colour can be read.
@@ -64,14 +65,14 @@ def result_styles(result_files: Sequence[ResultFile]) -> list[ModelStyle]:
     Where several results of one model stand beside each other (same suite and protocol), the second, third, … of them in
     the order of `result_files` look like models of their own.
     """
-    style_names: list[str] = []
-    count_by_part: dict[tuple[str, str, str], int] = {}
-    for result_file in result_files:
-        result = result_file.result
-        part = (result.model.name, result.suite.name, result.protocol.name_and_version)
-        count_by_part[part] = count_by_part.get(part, 0) + 1
-        count = count_by_part[part]
-        style_names.append(result.model.name if count == 1 else f"{result.model.name} {count}")
+    name_by_index: dict[int, str] = {}
+    for indices in setting_indices(result_files):
+        count_by_model: dict[str, int] = {}
+        for index in indices:
+            model_name = result_files[index].result.model.name
+            count = count_by_model[model_name] = count_by_model.get(model_name, 0) + 1
+            name_by_index[index] = model_name if count == 1 else f"{model_name} {count}"
+    style_names = [name_by_index[index] for index in range(len(result_files))]
     styles = name_styles(style_names)
     return [styles[name] for name in style_names]
 

@@ -1,24 +1,86 @@
-"""Results in, groups of results out that may stand in one ranking: those of one suite and one protocol.
+"""Results in, groups of results out that may stand in one ranking: those of one suite whose protocols say the same.
 
-Scores of different suites or protocols are numbers of different kinds. Its own module because tables, pages and sentences part
-them in the same way.
+Scores of different suites or protocols are numbers of different kinds. What a protocol says counts, not its name: two results
+of one name and version may have other system messages. Its own module because tables, sentences, pictures and pages part results
+in the same way and name the parts alike.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orca_bench.report.grid import display_text
 from orca_bench.report.result_selection import result_labels
+from orca_bench.results.models import ProtocolDescription, Result
 from orca_bench.results.reading import ResultFile
+from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
+from orca_bench.system_messages import system_id_of
+
+#: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
+_KEYS_OF_THE_MODEL = frozenset({"max_length"})
+_KEYS_OF_THE_TITLE = frozenset({"name", "version"})
+_WORDS_BY_KEY = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
+_MAX_DETAIL_LENGTH = 40  # characters
 
 
 def group_by_setting(result_files: Sequence[ResultFile]) -> list[list[ResultFile]]:
     """The results by suite and protocol, in the order of the first of each; those of comparable suites first."""
-    groups_by_setting: dict[tuple[str, str], list[ResultFile]] = {}
-    for file in result_files:
-        groups_by_setting.setdefault((file.result.suite.name, file.result.protocol.name), []).append(file)
-    return sorted(groups_by_setting.values(), key=lambda group: not group[0].result.suite.comparable)
+    return [[result_files[index] for index in indices] for indices in setting_indices(result_files)]
+
+
+def setting_indices(result_files: Sequence[ResultFile]) -> list[list[int]]:
+    """The groups of `group_by_setting` as indices of `result_files`."""
+    groups: list[list[int]] = []
+    for index, result_file in enumerate(result_files):
+        group = next((group for group in groups if _is_one_setting(result_files[group[0]], result_file)), None)
+        if group is None:
+            groups.append([index])
+        else:
+            group.append(index)
+    return sorted(groups, key=lambda group: not result_files[group[0]].result.suite.comparable)
+
+
+def protocol_titles(protocols: Sequence[ProtocolDescription], with_versions: bool = False) -> list[str]:
+    """A title for each protocol that tells it from the others: its name, its version where names are the same, then what differs.
+
+    `with_versions` gives every title its version.
+    """
+    return [_protocol_title(protocol, protocols, with_versions) for protocol in protocols]
+
+
+def group_protocol_titles(groups: Sequence[Sequence[ResultFile]], with_versions: bool = False) -> list[str]:
+    """The titles of the protocols of some groups, as `protocol_titles` gives them."""
+    return protocol_titles([group[0].result.protocol for group in groups], with_versions)
+
+
+def mean_value(result_file: ResultFile) -> float:
+    """The mean over the tasks that there are, by which results are ranked; a fraction of 1, -1 for none."""
+    values = [entry.value for name, entry in result_file.result.tasks.items() if name in TASK_BY_NAME]
+    return math.fsum(values) / len(values) if values else -1.0
+
+
+def ranking_title(result: Result) -> str:
+    """What `mean_value` is of a result, for a sentence: `mean of all seven`, `mean without DROP`, or that of its tasks."""
+    task_names = {name for name in result.tasks if name in TASK_BY_NAME}
+    for name, title in AVERAGE_TITLE_BY_NAME.items():
+        if task_names == set(TASK_NAMES_BY_AVERAGE[name]):
+            return title[0].lower() + title[1:]
+    titles = [TASK_BY_NAME[name].title for name in task_names]
+    return f"score on {titles[0]}" if len(titles) == 1 else f"mean of {len(titles)} tasks"
+
+
+def limit_text(result_files: Sequence[ResultFile], noun: str = "rows") -> str:
+    """How many `noun` of each task the results have at most, as `first 10 rows of each task`; empty where none has a limit."""
+    limits = sorted({file.result.limit for file in result_files if file.result.limit})
+    if not limits:
+        return ""
+    texts = [f"{limit:,}" for limit in limits]
+    if any(not file.result.limit for file in result_files):
+        texts.append("all")
+    text = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
+    return f"first {text} {noun} of each task"
 
 
 def relabel_groups(groups: Sequence[Sequence[ResultFile]]) -> list[list[ResultFile]]:
@@ -51,3 +113,41 @@ def _distinguishing_part(file: ResultFile, name: str, group: Sequence[ResultFile
 def _path_parts(file: ResultFile) -> list[str]:
     """The parts of a result's path from its end, the file's name without its ending first."""
     return [file.path.stem, *reversed(file.path.parts[:-1])]
+
+
+def _is_one_setting(file: ResultFile, other_file: ResultFile) -> bool:
+    result, other_result = file.result, other_file.result
+    task_names = set(result.tasks) & set(other_result.tasks)
+    differing_keys = set(result.protocol.differing_keys(other_result.protocol, task_names)) - _KEYS_OF_THE_MODEL
+    return result.suite.name == other_result.suite.name and not differing_keys
+
+
+def _protocol_title(
+    protocol: ProtocolDescription, protocols: Sequence[ProtocolDescription], with_versions: bool
+) -> str:
+    others = [other for other in protocols if other != protocol and other.name == protocol.name]
+    if not others and not with_versions:
+        return protocol.name
+    title = protocol.name if protocol.version is None else protocol.name_and_version
+    twins = [other for other in others if other.version == protocol.version]
+    json_values = protocol.to_json()
+    task_names = {name for value in json_values.values() if isinstance(value, dict) for name in value}
+    keys = dict.fromkeys(key for other in twins for key in protocol.differing_keys(other, task_names))
+    # The window tells protocols apart only where nothing else does.
+    telling_keys = [key for key in keys if key not in _KEYS_OF_THE_MODEL] or list(keys)
+    details = [_detail(key, json_values.get(key)) for key in telling_keys if key not in _KEYS_OF_THE_TITLE]
+    return f"{title} ({', '.join(details)})" if details else title
+
+
+def _detail(key: str, value: object) -> str:
+    words = _WORDS_BY_KEY.get(key, key)
+    if value is None or value == "":
+        return f"no {words}"
+    system_id = system_id_of(str(value)) if key == "system" else None
+    if system_id is not None:
+        return f"{words} {system_id}"
+    value_text = ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+    text = display_text(" ".join(value_text.split()))
+    if len(text) > _MAX_DETAIL_LENGTH:
+        text = f"{text[: _MAX_DETAIL_LENGTH - 1].rstrip()}…"
+    return f"{words} '{text}'" if isinstance(value, str) else f"{words} {text}"

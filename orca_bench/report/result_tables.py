@@ -13,7 +13,7 @@ from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.grid import Grid
 from orca_bench.report.leaderboard import build_leaderboard
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.report.result_groups import group_by_setting, relabel_groups
+from orca_bench.report.result_groups import group_by_setting, group_protocol_titles, relabel_groups
 from orca_bench.report.score_table import build_score_table
 from orca_bench.report.score_table_formats import to_grid
 from orca_bench.results.reading import ResultFile
@@ -36,14 +36,25 @@ def result_grids(
     groups = group_by_setting(result_files)
     if not keep_labels:
         groups = relabel_groups(groups)
-    return [_grid(group, reported_scores, layout, all_tasks) for group in groups]
+    titles = group_protocol_titles(groups)
+    return [
+        _grid(group, title, reported_scores, layout, all_tasks) for group, title in zip(groups, titles, strict=True)
+    ]
 
 
 def _grid(
-    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None, layout: TableLayout, all_tasks: bool
+    result_files: Sequence[ResultFile],
+    protocol_title: str,
+    reported_scores: ReportedScores | None,
+    layout: TableLayout,
+    all_tasks: bool,
 ) -> Grid:
-    sentence = scores_sentence(result_files, reported_scores)
+    sentence = scores_sentence(result_files, reported_scores, protocol_title)
     if layout == "models" or (layout == "auto" and len(result_files) > _MOST_RESULTS_SIDE_BY_SIDE):
-        return build_leaderboard(result_files, [] if reported_scores is None else [reported_scores], sentence)
-    table = build_score_table([(file.label, file.result) for file in result_files], reported_scores, sentence)
+        return build_leaderboard(
+            result_files, [] if reported_scores is None else [reported_scores], sentence, protocol_title
+        )
+    table = build_score_table(
+        [(file.label, file.result) for file in result_files], reported_scores, sentence, protocol_title
+    )
     return to_grid(table, all_tasks)

@@ -84,9 +84,15 @@ class _ReportedDifference:
 
 
 def build_score_table(
-    results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None, sentence: str = ""
+    results: Sequence[tuple[str, Result]],
+    reported_scores: ReportedScores | None,
+    sentence: str = "",
+    protocol_title: str = "",
 ) -> ScoreTable:
-    """The table of results, each with its heading, beside the reported scores, where there are any."""
+    """The table of results, each with its heading, beside the reported scores, where there are any.
+
+    `protocol_title` names the protocol in the title where its name alone does not tell it from that of another table.
+    """
     reported_percent_by_task = {} if reported_scores is None else reported_scores.tasks
     reported_averages = dict({} if reported_scores is None else reported_scores.averages)
     differences = [_task_differences(result, reported_scores) for _, result in results]
@@ -103,7 +109,7 @@ def build_score_table(
     title_and_tasks_by_mean = {
         name: (title, TASK_NAMES_BY_AVERAGE[name]) for name, title in AVERAGE_TITLE_BY_NAME.items()
     }
-    common_names = _common_task_names([result for _, result in results])
+    common_names = common_task_names([result for _, result in results])
     if common_names:
         title_and_tasks_by_mean[COMMON_MEAN] = (f"Mean of {len(common_names)} tasks", common_names)
         if all(name in reported_percent_by_task for name in common_names):
@@ -120,14 +126,20 @@ def build_score_table(
     notes = [note for label, result in results for note in result_notes(label, result, reported_scores is not None)]
     if reported_scores is not None:
         notes = reported_notes(reported_scores, any(result.suite.comparable for _, result in results)) + notes
-    title = _table_title(results, reported_scores)
+    title = _table_title(results, reported_scores, protocol_title)
     return ScoreTable(title, headings, lines, merge_notes(notes, headings), dict(results), sentence)
 
 
-def _table_title(results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None) -> str:
+def _table_title(
+    results: Sequence[tuple[str, Result]], reported_scores: ReportedScores | None, protocol_title: str
+) -> str:
     suites = list(dict.fromkeys(result.suite.name for _, result in results))
     models = list(dict.fromkeys(result.model.name for _, result in results))
-    protocols = list(dict.fromkeys(result.protocol.name for _, result in results))
+    protocols = (
+        [protocol_title]
+        if protocol_title and results
+        else list(dict.fromkeys(result.protocol.name for _, result in results))
+    )
     # Where the headings do not name the one model, the title does.
     model_text = f"{models[0]}, " if len(models) == 1 and models[0] not in results[0][0] else ""
     suite_text = ", ".join(suites) or ("" if reported_scores is None else reported_scores.suite)
@@ -158,7 +170,7 @@ def _task_score(result: Result, name: str, difference: _ReportedDifference | Non
     return MeasuredScore() if task_result is None else _measured_score(task_result, task_result.n, difference)
 
 
-def _common_task_names(results: Sequence[Result]) -> tuple[str, ...]:
+def common_task_names(results: Sequence[Result]) -> tuple[str, ...]:
     """The tasks that all results have, if there are two and some result has no reported average of its own."""
     names = tuple(task.name for task in ALL_TASKS if results and all(task.name in result.tasks for result in results))
     has_averages = all(any(average.value is not None for average in result.averages.values()) for result in results)

@@ -118,12 +118,17 @@ def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_show
     )
     twin = dataclasses.replace(good, label="twin")
     text = scores_sentence([bad, good, twin])
-    assert "good has the highest mean; it is not shown to be better than twin." in text
+    assert "good has the highest mean of all seven; it is not shown to be better than twin." in text
     assert "not shown to be better than any of the others" in scores_sentence(
         [a_result("x"), a_result("y"), a_result("z")]
     )
+    mmlu_alone = good.result.model_copy(update={"tasks": {"mmlu": good.result.tasks["mmlu"]}})
     assert "not all of them of the same tasks" in scores_sentence(
-        [good, twin, a_result("x", comparable=False, names=["mmlu"])]
+        [good, twin, dataclasses.replace(good, label="x", result=mmlu_alone)]
     )
+    ten_rows = dataclasses.replace(good, label="ten rows", result=good.result.model_copy(update={"limit": 10}))
+    text = scores_sentence([ten_rows, bad, twin])
+    assert "first 10 or 12 rows of each task), not all of them of the same questions, so none is best over all" in text
+    assert "highest" not in text and "better" not in text
     several = comparisons_sentence(compare(good, [bad, reading.read_with_questions(folder / "a.json", "a")]))
     assert several.startswith("Worse than good on some tasks and better on none: ")

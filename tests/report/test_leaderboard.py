@@ -6,6 +6,7 @@ from synthetic_results import random_result
 
 from orca_bench.report.leaderboard import build_leaderboard
 from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.report.result_tables import result_grids
 from orca_bench.suite import ALL_TASKS
 
 SAME = {task.name: 0.5 for task in ALL_TASKS}
@@ -36,6 +37,34 @@ def test_a_reported_row_stands_among_the_others_and_can_be_best(tmp_path):
     bold = bold_cells(grid)
     assert {("orca_mini_13b (reported)", "HellaSwag"), ("orca_mini_13b (reported)", "MMLU")} <= bold
     assert ("orca_mini_13b (reported)", "Mean of 7") not in bold  # of whose error nothing is known
+
+
+def test_reported_scores_stand_apart_from_rows_that_may_not_be_compared_with_them(tmp_path):
+    files = [random_result(tmp_path, "high", 0.9), random_result(tmp_path, "low", 0.1)]
+    grid = build_leaderboard(files, [read_reported_scores()])
+    assert [row[0].text for row in grid.rows] == ["high", "orca_mini_13b (reported)", "low"]
+    assert grid.rule_after_row is None
+    for task_result in files[0].result.tasks.values():
+        task_result.row_check = dict.fromkeys(("test", "validation", "train"), "other")
+    grid = build_leaderboard(files, [read_reported_scores()])
+    assert [row[0].text for row in grid.rows] == ["high", "low", "orca_mini_13b (reported)"]
+    assert grid.rule_after_row == 1
+
+
+def test_rows_stand_in_the_order_of_the_mean_that_the_sentence_names(tmp_path):
+    good_at_drop = random_result(tmp_path, "good-at-drop", SAME | {"drop": 0.99, "mmlu": 0.4}, seed=1)
+    bad_at_drop = random_result(tmp_path, "bad-at-drop", SAME | {"drop": 0.01}, seed=2)
+    third = random_result(tmp_path, "third", 0.1, seed=3)
+    [grid] = result_grids([bad_at_drop, good_at_drop, third], None)
+    assert "good-at-drop has the highest mean of all seven" in grid.sentence
+    assert grid.headings[1] == "Mean of 7" and grid.rows[0][0].text == "good-at-drop"
+    tasks = ["gsm8k", "mmlu"]
+    two_tasks = [
+        random_result(tmp_path, f"two-{share}", share, file=f"{share}.json", tasks=tasks) for share in (0.1, 0.5, 0.9)
+    ]
+    [grid] = result_grids(two_tasks, None)
+    assert "two-0.9 has the highest mean of 2 tasks" in grid.sentence
+    assert grid.headings[1] == "Mean of 2" and [row[0].text for row in grid.rows] == ["two-0.9", "two-0.5", "two-0.1"]
 
 
 def test_a_result_of_few_tasks_stands_last_and_mini_stands_not_among_reported(tmp_path):
@@ -69,4 +98,4 @@ def test_a_narrow_terminal_leaves_errors_out_before_it_cuts_any_number(tmp_path,
         assert max(map(len, output.splitlines())) <= columns and "42.06" in output or columns == 120
         assert output.count("(reported)") == 2 == " ".join(output.split()).count("has the highest mean")
         assert output.index("protocol leaderboard: percent") > 0 < output.index("protocol orca: percent")
-    assert "left out at 80 columns: Mean of 7, n" in narrow and "left out" not in wide
+    assert "left out at 80 columns: Mean w/o DROP, n" in narrow and "left out" not in wide

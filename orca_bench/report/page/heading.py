@@ -8,12 +8,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from orca_bench.report.page.result_groups import FEW_RESULTS, ResultGroup
+from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
 from orca_bench.report.page.score_tables import model_name
-from orca_bench.report.reported_scores import ReportedScores
 
 
-def page_heading(title: str, groups: Sequence[ResultGroup], findings: Sequence[str], question_count: int) -> str:
+def page_heading(title: str, groups: Sequence[PageGroup], findings: Sequence[str], question_count: int) -> str:
     """The head; `findings` has a sentence for each group. With several groups each has its sentence in its own section."""
     facts: dict[str, str] = {"Models": _models_html(groups)}
     if len(groups) == 1:
@@ -33,7 +32,7 @@ def page_heading(title: str, groups: Sequence[ResultGroup], findings: Sequence[s
     )
 
 
-def group_heading(group: ResultGroup, number: int, finding: str) -> str:
+def group_heading(group: PageGroup, number: int, finding: str) -> str:
     """The head of one of several groups."""
     facts = group_facts(group) | {"Questions": f"{group.question_count:,}"}
     return (
@@ -42,14 +41,14 @@ def group_heading(group: ResultGroup, number: int, finding: str) -> str:
     )
 
 
-def group_facts(group: ResultGroup) -> dict[str, str]:
+def group_facts(group: PageGroup) -> dict[str, str]:
     """Suite, protocol, limit and date of a group, each as HTML."""
     facts = {"Suite": html.escape(group.suite_name), "Protocol": html.escape(group.protocol_name)}
     note = group.results[0].result.suite.note
     if note:
         facts["Suite"] += f" <small>({html.escape(note)})</small>"
-    if group.limits:
-        facts["Limit"] = f"the first {_range(list(map(str, group.limits)))} questions of each task"
+    if group.limit_text:
+        facts["Limit"] = html.escape(group.limit_text)
     if group.dates:
         facts["Measured"] = html.escape(_range(group.dates))
     return facts
@@ -61,12 +60,7 @@ def facts_html(facts: dict[str, str]) -> str:
     return f'<dl class="facts">{items}</dl>\n'
 
 
-def reported_fact(reported_scores: ReportedScores) -> str:
-    """Where the reported scores come from, as HTML."""
-    return f"Reported: {html.escape(reported_scores.model)}, {html.escape(reported_scores.source)}"
-
-
-def _contents(groups: Sequence[ResultGroup], has_questions: bool) -> str:
+def _contents(groups: Sequence[PageGroup], has_questions: bool) -> str:
     links = {"pictures-0": "Pictures"} if len(groups) == 1 else {}
     links |= {"questions": "Questions"} if has_questions else {}
     links |= {"provenance": "Where the numbers come from", "verify": "How to verify them"}
@@ -74,7 +68,7 @@ def _contents(groups: Sequence[ResultGroup], has_questions: bool) -> str:
     return f'<nav class="contents" aria-label="Parts of the page">{items}</nav>\n'
 
 
-def _models_html(groups: Sequence[ResultGroup]) -> str:
+def _models_html(groups: Sequence[PageGroup]) -> str:
     """The models with their colours; of many only how many there are, because the table has their names."""
     names: dict[str, None] = {}
     for group in groups:
@@ -85,7 +79,7 @@ def _models_html(groups: Sequence[ResultGroup]) -> str:
     return '<span class="models">' + " ".join(f"<span>{name}</span>" for name in names) + "</span>"
 
 
-def _links_to_groups(groups: Sequence[ResultGroup]) -> str:
+def _links_to_groups(groups: Sequence[PageGroup]) -> str:
     links = "".join(
         f'<li><a href="#group-{number}">{html.escape(group.suite_name)} suite, protocol {html.escape(group.protocol_name)}</a>: '
         f"{len(group.results)} result{'s' if len(group.results) != 1 else ''}</li>"

@@ -18,14 +18,14 @@ from orca_bench.report.notes import (
     note_line,
     number_badges,
 )
-from orca_bench.report.page.result_groups import ResultGroup
+from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table_notes import reported_notes, result_notes
 
 _MOST_NOTES = 5
 
 
-def group_notes(group: ResultGroup, reported_scores: ReportedScores | None) -> list[Note]:
+def group_notes(group: PageGroup, reported_scores: ReportedScores | None) -> list[Note]:
     """The notes of a group, warnings first; what holds for all its results is about no single one."""
     is_comparable = group.results[0].result.suite.comparable
     has_reported = reported_scores is not None and is_comparable
@@ -56,7 +56,7 @@ def notes_html(notes: Sequence[Note]) -> str:
     return f'<ul class="notes">{"".join(items)}</ul>\n' if items else ""
 
 
-def all_notes(groups: Sequence[ResultGroup], reported_scores: ReportedScores | None) -> list[str]:
+def all_notes(groups: Sequence[PageGroup], reported_scores: ReportedScores | None) -> list[str]:
     """Every note of the page in full, hashes included."""
     lines = [
         f"{letter}: {note_line(note)}" if letter else note_line(note)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, compare_line
-from orca_bench.report.page.result_groups import ResultGroup, mean_value
+from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_comparison import compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.report.result_groups import mean_value
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
@@ -59,7 +60,7 @@ class PageLine:
     verdict: PageVerdict | None = None
 
 
-def group_comparison(group: ResultGroup) -> Comparison | None:
+def group_comparison(group: PageGroup) -> Comparison | None:
     """One of two results against the other; None for another number of results, and where nothing can be compared.
 
     It is by question where both have their questions, as the sentence of what was found is. The base is the one with the lower
@@ -78,7 +79,7 @@ def group_comparison(group: ResultGroup) -> Comparison | None:
 
 
 def score_lines(
-    group: ResultGroup, reported_scores: ReportedScores | None, comparison: Comparison | None
+    group: PageGroup, reported_scores: ReportedScores | None, comparison: Comparison | None
 ) -> list[PageLine]:
     """The lines of a group; reported scores where they may stand beside the results. `comparison` is that of two results."""
     is_comparable = group.results[0].result.suite.comparable
@@ -92,7 +93,7 @@ def score_lines(
     ]
 
 
-def _page_line(group: ResultGroup, line: TableLine, comparison: Comparison | None, best_index: int | None) -> PageLine:
+def _page_line(group: PageGroup, line: TableLine, comparison: Comparison | None, best_index: int | None) -> PageLine:
     task = TASK_BY_NAME.get(line.name)
     counts = sorted({score.n for score in line.scores if score.n is not None})
     details = ""

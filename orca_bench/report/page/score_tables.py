@@ -14,7 +14,7 @@ from typing import TypeAlias
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.notes import NotedNumber
-from orca_bench.report.page.result_groups import FEW_RESULTS, ResultGroup
+from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
 from orca_bench.report.page.score_lines import PageLine, PageScore, PageVerdict
 
 #: The letters of the notes on a number, by result's label and line's name.
@@ -24,7 +24,7 @@ Badges: TypeAlias = Mapping[NotedNumber, str]
 _VERDICTS = {"better": ("better", "▲"), "worse": ("worse", "▼"), "no difference shown": ("open", "≈")}
 
 
-def score_tables(group: ResultGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
+def score_tables(group: PageGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
     """The tables of a group; `comparison` is that of two results, `badges` has the letters of the notes on single numbers, by
     result's label and line's name.
     """
@@ -43,7 +43,7 @@ def model_name(label: str, style: ModelStyle) -> str:
     return f'<span class="dot" style="--color:{style.css_color}"></span><bdi>{html.escape(label)}</bdi>'
 
 
-def _task_table(group: ResultGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
+def _task_table(group: PageGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
     has_reported = any(line.reported is not None for line in lines)
     headings = ['<th scope="col" role="columnheader">Task</th>']
     if has_reported:
@@ -74,7 +74,7 @@ def _task_table(group: ResultGroup, lines: Sequence[PageLine], comparison: Compa
 
 
 def _task_row(
-    group: ResultGroup,
+    group: PageGroup,
     line: PageLine,
     badges: Badges,
     has_reported: bool,
@@ -149,7 +149,7 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
     )
 
 
-def _model_table(group: ResultGroup, lines: Sequence[PageLine], badges: Badges) -> str:
+def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) -> str:
     """Models as rows, the best mean first, reported scores last; a click on a heading sorts by it."""
     ordered_lines = [line for line in lines if line.is_mean] + [line for line in lines if not line.is_mean]
     headings = [_sort_heading("Model", "model")] + [

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.text_layout import isolate
+from orca_bench.report.result_groups import protocol_titles, setting_indices
 from orca_bench.results.models import Estimate, Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
@@ -58,7 +59,9 @@ class Part:
 
     def measurement_text(self, task_name: str | None = None) -> str:
         """Suite, protocol and number of questions, of one task or of all, for the line below a title."""
-        return " · ".join([f"suite {isolate(self.suite)}", f"protocol {self.protocol}", self._question_text(task_name)])
+        return " · ".join(
+            [f"suite {isolate(self.suite)}", f"protocol {isolate(self.protocol)}", self._question_text(task_name)]
+        )
 
     def _question_text(self, task_name: str | None) -> str:
         totals = [
@@ -97,17 +100,15 @@ class Score:
 
 
 def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
-    """The results by suite and protocol, in the order of each part's first result; results without a task are left out."""
+    """The results by suite and protocol, as everywhere (result_groups.py); results without a task are left out."""
     result_files = [result_file for result_file in result_files if result_file.result.tasks]
     styles = result_styles(result_files)
-    groups: dict[tuple[str, str], list[tuple[ResultFile, ModelStyle]]] = {}
-    for result_file, style in zip(result_files, styles, strict=True):
-        key = (result_file.result.suite.name, result_file.result.protocol.name_and_version)
-        groups.setdefault(key, []).append((result_file, style))
-    suffixes = _name_suffixes(list(groups))
+    groups = [[(result_files[index], styles[index]) for index in indices] for indices in setting_indices(result_files)]
+    titles = protocol_titles([group[0][0].result.protocol for group in groups], with_versions=True)
+    keys = [(group[0][0].result.suite.name, title) for group, title in zip(groups, titles, strict=True)]
     return [
         Part(suite, protocol, _styled_results(group), suffix)
-        for ((suite, protocol), group), suffix in zip(groups.items(), suffixes, strict=True)
+        for (suite, protocol), group, suffix in zip(keys, groups, _name_suffixes(keys), strict=True)
     ]
 
 

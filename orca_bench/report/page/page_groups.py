@@ -1,29 +1,25 @@
-"""Results in, groups of results that may be ranked together out: those of one suite under one protocol.
+"""Results in, the groups of a page out: those of report/result_groups.py, each with its title, styles and facts.
 
-Its own module because numbers of different suites or protocols are numbers of different kinds: the page has a section, a
-table and pictures for each group.
+Its own module because the page has a section, a table and pictures for each group.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.parts import Part, StyledResult
 from orca_bench.report.pictures.text_layout import isolate
-from orca_bench.report.result_groups import relabel_groups
+from orca_bench.report.result_groups import limit_text, mean_value, protocol_titles, relabel_groups, setting_indices
 from orca_bench.results.reading import ResultFile
 
 #: Up to so many results stand side by side, in the order in which they were given.
 FEW_RESULTS = 4
-#: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
-_KEYS_OF_THE_MODEL = frozenset({"max_length"})
 
 
 @dataclass(frozen=True)
-class ResultGroup:
+class PageGroup:
     """Results of one suite and protocol, with the style of each; `indices` are their places among all results of the page."""
 
     suite_name: str
@@ -43,9 +39,15 @@ class ResultGroup:
         return sorted({(result_file.result.created or "")[:10] for result_file in self.results} - {""})
 
     @property
-    def limits(self) -> list[int]:
-        """The limits of questions of each task, where a result has one."""
-        return sorted({each.result.limit for each in self.results if each.result.limit is not None})
+    def limit_text(self) -> str:
+        """The limits of questions of each task, with the results that have them where not all do; empty without limits."""
+        limited_results = [each for each in self.results if each.result.limit]
+        limits = {each.result.limit for each in self.results}
+        if not limited_results or len(limits) == 1:
+            return limit_text(self.results, "questions")
+        if len(limited_results) > FEW_RESULTS:
+            return f"{limit_text(limited_results, 'questions')}, of {len(limited_results)} of the results"
+        return "; ".join(f"{each.label}: {limit_text([each], 'questions')}" for each in limited_results)
 
     @property
     def part(self) -> Part:
@@ -59,30 +61,29 @@ class ResultGroup:
         return Part(self.suite_name, self.protocol_name, tuple(styled_results))
 
 
-def mean_value(result_file: ResultFile) -> float:
-    """The mean over the tasks that there are, -1 for none."""
-    values = [entry.value for entry in result_file.result.tasks.values()]
-    return math.fsum(values) / len(values) if values else -1.0
-
-
-def group_results(results: Sequence[ResultFile]) -> list[ResultGroup]:
-    """The results parted by suite and protocol, groups in the order of their first result.
+def group_results(results: Sequence[ResultFile]) -> list[PageGroup]:
+    """The results parted by suite and protocol, as everywhere (result_groups.py).
 
     Within a group each is headed by what tells it from the others there, and many stand in the order of their means.
     """
-    groups: list[ResultGroup] = []
-    for index, (result_file, style) in enumerate(zip(results, result_styles(results), strict=True)):
-        group = next((group for group in groups if _belongs(result_file, group)), None)
-        if group is None:
-            group = ResultGroup(result_file.result.suite.name, result_file.result.protocol.name_and_version)
-            groups.append(group)
-        group.results.append(result_file)
-        group.styles.append(style)
-        group.indices.append(index)
-    return [_ordered_group(group) for group in groups]
+    styles = result_styles(results)
+    index_groups = setting_indices(results)
+    titles = protocol_titles([results[indices[0]].result.protocol for indices in index_groups], with_versions=True)
+    return [
+        _ordered_group(
+            PageGroup(
+                results[indices[0]].result.suite.name,
+                title,
+                [results[index] for index in indices],
+                [styles[index] for index in indices],
+                indices,
+            )
+        )
+        for indices, title in zip(index_groups, titles, strict=True)
+    ]
 
 
-def page_labels(groups: Sequence[ResultGroup], results: Sequence[ResultFile]) -> list[str]:
+def page_labels(groups: Sequence[PageGroup], results: Sequence[ResultFile]) -> list[str]:
     """A heading for each result that tells it from all others of the page, groups after one another.
 
     `results` have headings that do, in case those made here do not.
@@ -101,7 +102,7 @@ def page_labels(groups: Sequence[ResultGroup], results: Sequence[ResultFile]) ->
     return [results[index].label for group in groups for index in group.indices]
 
 
-def _ordered_group(group: ResultGroup) -> ResultGroup:
+def _ordered_group(group: PageGroup) -> PageGroup:
     [results] = relabel_groups([group.results])
     order = list(range(len(results)))
     if len(results) > FEW_RESULTS:
@@ -112,10 +113,3 @@ def _ordered_group(group: ResultGroup) -> ResultGroup:
         styles=[group.styles[index] for index in order],
         indices=[group.indices[index] for index in order],
     )
-
-
-def _belongs(result_file: ResultFile, group: ResultGroup) -> bool:
-    result, other_result = result_file.result, group.results[0].result
-    task_names = set(result.tasks) & set(other_result.tasks)
-    differing_keys = set(result.protocol.differing_keys(other_result.protocol, task_names)) - _KEYS_OF_THE_MODEL
-    return result.suite.name == group.suite_name and not differing_keys
