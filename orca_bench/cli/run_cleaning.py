@@ -81,12 +81,12 @@ def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
 
 
 def _plan_checkpoints(plan: CleaningPlan, folder: Path) -> None:
-    removable_paths = run_survey.removable_checkpoints(folder)
-    checkpoints = sorted(path for path in (folder / "checkpoints").glob("step-*") if path.is_dir())
-    needed_paths = [path for path in checkpoints if path not in removable_paths]
-    reason = "a newer checkpoint is there" if needed_paths else "the run is finished"
-    plan.items += [RemovableItem(path, folder, disk_bytes(path), reason, True) for path in removable_paths]
-    plan.notes += [f"{path}: the training continues from it" for path in needed_paths]
+    for checkpoint in run_survey.survey_checkpoints(folder):
+        path, reason = checkpoint.path, checkpoint.reason
+        if checkpoint.is_removable:
+            plan.items.append(RemovableItem(path, folder, disk_bytes(path), reason, True))
+        else:
+            plan.notes.append(f"{path}: {reason}")
 
 
 def _plan_answers(plan: CleaningPlan, folder: Path, path: Path) -> None:

@@ -14,6 +14,7 @@ runs/NAME/.lock            held by the command that trains; names that begin wit
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
@@ -41,6 +42,7 @@ from orca_bench.train import divergence
 
 LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
 _CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
+_MAX_WHOLE_NUMBER = 2**63
 _RECORDED_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
 
@@ -253,7 +255,20 @@ def newest_finished_run(runs_folder: Path) -> Run | None:
     finished_runs = [
         run for run in map(Run, sorted(runs_folder.glob("*"))) if run.status == "finished" and run.model.is_dir()
     ]
-    return max(finished_runs, key=lambda run: run.manifest.get("finished") or 0, default=None)
+    return max(finished_runs, key=lambda run: finite_number(run.manifest.get("finished")) or 0, default=None)
+
+
+def whole_number(manifest_value: Any) -> int | None:
+    """A value of a manifest where it is a whole number of at most 64 bits, else None: a manifest can be edited."""
+    is_whole_number = isinstance(manifest_value, int) and not isinstance(manifest_value, bool)
+    return manifest_value if is_whole_number and abs(manifest_value) < _MAX_WHOLE_NUMBER else None
+
+
+def finite_number(manifest_value: Any) -> float | None:
+    """A value of a manifest where it is a number and finite, else None."""
+    if isinstance(manifest_value, float):
+        return manifest_value if math.isfinite(manifest_value) else None
+    return whole_number(manifest_value)
 
 
 def environment_entries() -> dict[str, Any]:

@@ -18,9 +18,11 @@ from typing import Any
 from orca_bench.disk_space import disk_bytes
 from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
-from orca_bench.train.run_folder import Run, newest_checkpoint
+from orca_bench.train.run_folder import Run, finite_number, newest_checkpoint, whole_number
 
 _METRICS_TAIL_BYTES = 4096
+#: The last day of the year 9999 in seconds since 1970: the standard library knows no later date.
+_MAX_DATE = 253_402_214_400.0
 #: The parts of a run whose sizes are of interest: the names of files and folders in it.
 _PARTS = ("model", "exports", "checkpoints", "results", "published", "tokens.npz")
 
@@ -59,6 +61,15 @@ class RunSummary:
         return folder if folder.is_dir() else None
 
 
+@dataclass(frozen=True)
+class CheckpointSummary:
+    """A checkpoint of a run, whether it can be removed, and why."""
+
+    path: Path
+    is_removable: bool
+    reason: str
+
+
 def survey_runs(runs_folder: Path) -> list[RunSummary]:
     """Every run below a folder, the newest first: folders that have a manifest, a model or results."""
     folders = [folder for folder in runs_folder.glob("*") if folder.is_dir() and not folder.name.startswith(".")]
@@ -73,17 +84,19 @@ def survey_run(folder: Path) -> RunSummary | None:
         return None
     manifest = _readable_manifest(run)
     last_step, step_count = _last_step(run.metrics_file)
-    status = str(manifest.get("status") or ("model" if run.model.is_dir() else "results"))
+    manifest_status, manifest_steps = manifest.get("status"), whole_number(manifest.get("steps"))
+    has_status = isinstance(manifest_status, str) and manifest_status
+    status = str(manifest_status) if has_status else "model" if run.model.is_dir() else "results"
     if status == "finished":
-        last_step = step_count = manifest.get("steps") or step_count
+        last_step = step_count = manifest_steps or step_count
     elif manifest and is_being_trained(folder):
         status = "training"
     bytes_by_part = {part: disk_bytes(folder / part) for part in _PARTS if (folder / part).exists()}
     bytes_by_part["other"] = sum(disk_bytes(entry) for entry in folder.iterdir() if entry.name not in _PARTS)
-    date = manifest.get("finished")
-    if not isinstance(date, (int, float)):
+    date = finite_number(manifest.get("finished"))
+    if date is None or not 0 <= date <= _MAX_DATE:
         date = max(path.stat().st_mtime for path in (folder, folder / "results", run.metrics_file) if path.exists())
-    return RunSummary(folder, status, last_step, step_count or manifest.get("steps"), date, bytes_by_part, manifest)
+    return RunSummary(folder, status, last_step, step_count or manifest_steps, date, bytes_by_part, manifest)
 
 
 def is_being_trained(folder: Path) -> bool:
@@ -99,17 +112,23 @@ def is_being_trained(folder: Path) -> bool:
     return False
 
 
-def removable_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run that nothing needs any more, oldest first.
+def survey_checkpoints(folder: Path) -> list[CheckpointSummary]:
+    """The checkpoints of a run, oldest first, each with what it is still good for.
 
-    A finished run with its model needs none, any other the newest whole one, from which training continues.
+    A finished run with its model needs none, any other the newest whole one, from which training continues. Where that is not
+    known, none is removable.
     """
     run = Run(folder)
-    checkpoints = sorted(path for path in run.checkpoints_folder.glob("step-*") if path.is_dir())
+    paths = sorted(path for path in run.checkpoints_folder.glob("step-*") if path.is_dir())
     if _readable_manifest(run).get("status") == "finished" and run.model.is_dir():
-        return checkpoints
+        return [CheckpointSummary(path, True, "the run is finished") for path in paths]
     newest_whole = newest_checkpoint(run.checkpoints_folder)
-    return [] if newest_whole is None else [path for path in checkpoints if path != newest_whole]
+    return [_survey_checkpoint(path, newest_whole) for path in paths]
+
+
+def removable_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run that nothing needs any more, oldest first."""
+    return [checkpoint.path for checkpoint in survey_checkpoints(folder) if checkpoint.is_removable]
 
 
 def remove_checkpoints(folder: Path) -> list[Path]:
@@ -126,6 +145,15 @@ def remove_checkpoints(folder: Path) -> list[Path]:
         if paths and not any(run.checkpoints_folder.glob("step-*")):
             shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
     return paths
+
+
+def _survey_checkpoint(path: Path, newest_whole: Path | None) -> CheckpointSummary:
+    """A checkpoint of a run that has no model; `newest_whole` is the checkpoint from which training continues, if any."""
+    if newest_whole is None:
+        return CheckpointSummary(path, False, "no checkpoint is known to be whole")
+    if path == newest_whole:
+        return CheckpointSummary(path, False, "the training continues from it")
+    return CheckpointSummary(path, True, "it is not whole" if path > newest_whole else "a newer checkpoint is there")
 
 
 @contextlib.contextmanager
@@ -155,7 +183,7 @@ def _last_step(metrics_file: Path) -> tuple[int | None, int | None]:
     except OSError:
         return None, None
     for line in reversed(last_lines):  # the last one may be half-written
-        with contextlib.suppress(ValueError, LookupError, TypeError):
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):
             step_metrics = json.loads(line)
-            return int(step_metrics["step"]), int(step_metrics["steps"])
+            return whole_number(step_metrics["step"]), whole_number(step_metrics["steps"])
     return None, None

@@ -1,15 +1,17 @@
 """What stands in the runs below a folder, and which checkpoints nothing needs any more."""
 
 import json
+import time
 
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.train.run_folder import Run
+from orca_bench.train.run_folder import Run, newest_finished_run
 from orca_bench.train.run_survey import (
     is_being_trained,
     removable_checkpoints,
     remove_checkpoints,
+    survey_checkpoints,
     survey_run,
     survey_runs,
 )
@@ -76,6 +78,42 @@ def test_an_unfinished_run_keeps_the_checkpoint_that_it_continues_from(tmp_path)
     assert names(remove_checkpoints(folder)) == ["step-00000005", "step-00000015"]
     assert names((folder / "checkpoints").glob("step-*")) == ["step-00000010"]
     assert removable_checkpoints(folder) == []
+
+
+def reasons(folder):
+    return {int(checkpoint.path.name[5:]): checkpoint.reason for checkpoint in survey_checkpoints(folder)}
+
+
+def test_why_a_checkpoint_goes_or_stays(tmp_path):
+    folder = make_run(tmp_path, "r", steps=(5, 10, 20), latest=10)
+    assert reasons(folder) == {
+        5: "a newer checkpoint is there",
+        10: "the training continues from it",
+        20: "it is not whole",
+    }
+    (folder / "checkpoints" / "latest").unlink()
+    assert set(reasons(folder).values()) == {"no checkpoint is known to be whole"}
+    (folder / "checkpoints" / "latest").write_text("step-00000003")  # before the first
+    assert set(reasons(folder).values()) == {"no checkpoint is known to be whole"}
+    finished = make_run(tmp_path, "f", "finished", with_model=True)
+    assert reasons(finished) == {5: "the run is finished", 10: "the run is finished"}
+
+
+ODD_NUMBERS = ("abc", [1], {}, True, None, float("nan"), float("inf"), 1e300, -1e300, 10**400, 1.5)
+
+
+@pytest.mark.parametrize("status", ["finished", "interrupted", ["finished"], 3])
+@pytest.mark.parametrize("odd", ODD_NUMBERS, ids=lambda odd: str(odd)[:12])
+def test_a_manifest_with_an_odd_value_is_a_run_without_that_value(tmp_path, odd, status):
+    folder = make_run(tmp_path, "r", status=status, with_model=True, finished=odd, seconds=odd, parameters=odd)
+    manifest = json.loads((folder / "manifest.json").read_text()) | {"steps": odd}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": odd, "steps": odd}))
+    run = survey_run(folder)
+    assert run.step is None and run.step_count is None and isinstance(run.status, str)
+    time.localtime(run.date)
+    other = make_run(tmp_path, "s", "finished", with_model=True, finished=10.0)
+    assert newest_finished_run(tmp_path).folder in (folder, other)
 
 
 def test_an_unfinished_run_whose_newest_checkpoint_is_not_known_keeps_all(tmp_path):
