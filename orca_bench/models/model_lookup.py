@@ -35,8 +35,14 @@ def look_up_model(word: str | Path, runs_folder: Path) -> NamedModel:
     is_path = isinstance(word, Path) or text.endswith("/") or text.startswith((".", "/", "~"))
     model_folder = None if is_path else _model_of_run(text, runs_folder)
     if model_folder is not None:
-        is_other = path.exists() and not os.path.samefile(path, model_folder.parent)
-        note = f"{text} is the run {model_folder.parent}; write ./{text} for what is here" if is_other else None
+        export_folder = _export_of_run(text, runs_folder)
+        is_export = export_folder == model_folder
+        named_folder = model_folder if is_export else model_folder.parent
+        is_other = path.exists() and not os.path.samefile(path, named_folder)
+        alternatives = [f"./{text} for what is here"] if is_other else []
+        alternatives += [f"{export_folder} for that export"] if export_folder and not is_export else []
+        meaning = f"the {'export' if is_export else 'run'} {named_folder}"
+        note = f"{text} is {meaning}; write {' or '.join(alternatives)}" if alternatives else None
         return NamedModel(str(model_folder), note)
     if path.is_dir():
         if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
@@ -59,6 +65,11 @@ def _model_of_run(text: str, runs_folder: Path) -> Path | None:
     run_folder = runs_folder / results_folder_name(text)
     if (run_folder / "model").is_dir():
         return run_folder / "model"
+    return _export_of_run(text, runs_folder)
+
+
+def _export_of_run(text: str, runs_folder: Path) -> Path | None:
+    """The model folder of NAME/step-N, an export of the run NAME; None where there is none."""
     name, slash, export_name = text.rpartition("/")
     export_folder = runs_folder / results_folder_name(name) / "exports" / export_name
     return export_folder if slash and name and ".." not in text and export_folder.is_dir() else None

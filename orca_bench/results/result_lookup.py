@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,30 +51,34 @@ class NamedResults:
 def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
     """The results of a run's name, of a folder (a run's or any other) or of a result file.
 
-    A run's name stands before a file or folder of that name in the working directory, and the note says so; a path (`./mini`,
-    `mini/`, a Path) is never a run's name. Raises UserError, in one line with what is there, where a word names nothing and
-    where a folder has no result. A file is not read.
+    A run's name stands before a file or folder of that name in the working directory, and both before RUN/STEM, a result of
+    another run; the note says so. A path (`./mini`, `mini/`, a Path) is never a run's name. Raises UserError, in one line with
+    what is there, where a word names nothing and where a folder has no result. A file is not read.
     """
     text = str(word)
     if not text.strip():
         raise UserError("an empty name of a result", where="RESULT", hint="is a variable unset?")
     path = Path(text)
     run_folder = None if isinstance(word, Path) else _run_folder(text, runs_folder)
+    run_result_paths = [] if isinstance(word, Path) else _results_of_runs(text, runs_folder)
     if run_folder is not None and (paths := _results_below(run_folder)):
-        note = None
-        if path.exists() and not os.path.samefile(path, run_folder):
-            note = f"{text} is the run {run_folder}; write ./{text} for what is here"
-        return NamedResults(text, paths, run_folder, note)
+        alternatives = [f"./{text} for what is here"] if _is_another(path, run_folder) else []
+        alternatives += [f"{result_path} for that result" for result_path in run_result_paths]
+        return NamedResults(text, paths, run_folder, _note(text, f"the run {run_folder}", alternatives))
+    alternatives = [f"{each} for the run's result" for each in run_result_paths if _is_another(path, each)]
+    path_note = _note(text, "what is here", alternatives)
     if path.is_dir():
         if paths := _results_below(path):
-            return NamedResults(text, paths, path)
+            return NamedResults(text, paths, path, path_note)
         raise UserError("no result in this folder", where=text, hint="orca-bench eval writes them")
     if path.exists():
-        return NamedResults(text, (path,))
+        return NamedResults(text, (path,), note=path_note)
+    if run_result_paths:
+        result_path, *other_paths = run_result_paths
+        alternatives = [f"{other_path} for that one" for other_path in other_paths]
+        return NamedResults(text, (result_path,), note=_note(text, f"the result {result_path}", alternatives))
     if run_folder is not None:
         raise UserError(f"the run {run_folder} has no result", hint="orca-bench eval writes one")
-    if not isinstance(word, Path) and (result_path := _result_of_run(text, runs_folder)) is not None:
-        return NamedResults(text, (result_path,))
     raise _unknown_word_error(text, path, runs_folder)
 
 
@@ -89,12 +93,19 @@ def single_result(named_results: NamedResults, runs_folder: Path) -> Path:
 
 
 def result_name(path: Path, runs_folder: Path) -> str:
-    """The shortest name of a result file that `look_up_results` takes: RUN/STEM below the folder of runs, else its path."""
+    """The shortest name of a result file that `look_up_results` takes: RUN/STEM below the folder of runs, else its path.
+
+    Where RUN/STEM is the name of another run or result too, it is the path.
+    """
     try:
         parts = path.relative_to(runs_folder).with_suffix("").parts
     except ValueError:
         return str(path)
-    return "/".join((parts[0], *parts[2:])) if len(parts) > 2 and parts[1] == "results" else str(path)
+    if len(parts) <= 2 or parts[1] != "results":
+        return str(path)
+    name = "/".join((parts[0], *parts[2:]))
+    is_ambiguous = _run_folder(name, runs_folder) is not None or len(_results_of_runs(name, runs_folder)) > 1
+    return str(path) if is_ambiguous else name
 
 
 def newest_result(runs_folder: Path) -> Path:
@@ -119,16 +130,25 @@ def _run_folder(text: str, runs_folder: Path) -> Path | None:
     return folder if is_run else None
 
 
-def _result_of_run(text: str, runs_folder: Path) -> Path | None:
-    """The result file of RUN/STEM, as `mini/orca` or `mini/step-100/orca`; None where there is none."""
+def _results_of_runs(text: str, runs_folder: Path) -> list[Path]:
+    """The result files of RUN/STEM, as `mini/orca` or `mini/step-100/orca`: none, one, or two, of the runs `a` and `a/b`."""
     parts = text.removesuffix(".json").split("/")
+    paths = []
     for name_length in (1, 2):  # the name of a model of the hub has one slash
         name, stem = "/".join(parts[:name_length]), "/".join(parts[name_length:])
         if stem and ".." not in parts:
-            path = runs_folder / results_folder_name(name) / "results" / f"{stem}.json"
-            if path.is_file():
-                return path
-    return None
+            paths.append(runs_folder / results_folder_name(name) / "results" / f"{stem}.json")
+    return [path for path in paths if path.is_file()]
+
+
+def _is_another(path: Path, run_path: Path) -> bool:
+    """Whether something other than a run's folder or file has this path."""
+    return path.exists() and not os.path.samefile(path, run_path)
+
+
+def _note(text: str, meaning: str, alternatives: Sequence[str]) -> str | None:
+    """What a word was understood as, and what to write for what else it may mean; None where it means nothing else."""
+    return f"{text} is {meaning}; write {' or '.join(alternatives)}" if alternatives else None
 
 
 def _results_below(folder: Path) -> tuple[Path, ...]:

@@ -55,6 +55,19 @@ def test_a_name_that_is_a_run_and_a_folder_here_is_the_run_and_that_is_said(tmp_
         assert look_up_model(word, RUNS).folder_or_id == str(word)
 
 
+def test_an_export_stands_before_a_folder_here_and_that_is_said(tmp_path):
+    (tmp_path / "a" / "step-10").mkdir(parents=True)
+    note = look_up_model("a/step-10", RUNS).note
+    assert note == "a/step-10 is the export runs/a/exports/step-10; write ./a/step-10 for what is here"
+
+
+def test_a_word_that_is_a_run_and_an_export_of_another_is_the_run_and_that_is_said(tmp_path):
+    (tmp_path / "runs" / "a--step-10" / "model").mkdir(parents=True)
+    named = look_up_model("a/step-10", RUNS)
+    assert named.folder_or_id == "runs/a--step-10/model"
+    assert named.note == "a/step-10 is the run runs/a--step-10; write runs/a/exports/step-10 for that export"
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

@@ -87,6 +87,40 @@ def test_a_name_that_is_a_run_and_a_folder_here_is_the_run_and_that_is_said(runs
         assert [path.name for path in named.paths] == ["other.json"] and named.note is None
 
 
+def test_a_word_that_is_a_run_and_a_result_of_another_is_the_run_and_that_is_said(runs):
+    result_path = runs / "a" / "results" / "b.json"
+    (runs / "a--b" / "results").mkdir(parents=True)
+    random_result(runs / "a" / "results", "b", 0.5)
+    assert look_up_results("a/b", runs).paths == (result_path,)  # the run has no result yet
+    random_result(runs / "a--b" / "results", "orca", 0.5)
+    named = look_up_results("a/b", runs)
+    assert named.paths == (runs / "a--b" / "results" / "orca.json",)
+    assert named.note == "a/b is the run runs/a--b; write runs/a/results/b.json for that result"
+    assert result_name(result_path, runs) == str(result_path)
+    assert look_up_results(str(result_path), runs).note is None
+
+
+def test_results_of_two_runs_with_one_name_are_told_apart(runs):
+    for folder in (runs / "a" / "results" / "b", runs / "a--b" / "results"):
+        folder.mkdir(parents=True)
+        random_result(folder, "orca", 0.5)
+    named = look_up_results("a/b/orca", runs)
+    assert named.paths == (runs / "a" / "results" / "b" / "orca.json",)
+    assert named.note == (
+        "a/b/orca is the result runs/a/results/b/orca.json; write runs/a--b/results/orca.json for that one"
+    )
+    for path in look_up_results("runs", runs).paths:
+        assert look_up_results(result_name(path, runs), runs).paths == (path,)
+
+
+def test_a_folder_here_stands_before_a_result_of_a_run_and_that_is_said(runs, tmp_path):
+    (tmp_path / "a" / "orca").mkdir(parents=True)
+    random_result(tmp_path / "a" / "orca", "other", 0.5)
+    named = look_up_results("a/orca", runs)
+    assert [path.name for path in named.paths] == ["other.json"]
+    assert named.note == "a/orca is what is here; write runs/a/results/orca.json for the run's result"
+
+
 def test_a_folder_here_is_taken_where_the_run_of_that_name_has_no_result(runs, tmp_path):
     (tmp_path / "empty").mkdir()
     random_result(tmp_path / "empty", "other", 0.5)
