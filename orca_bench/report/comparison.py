@@ -16,9 +16,10 @@ from orca_bench.report.result_groups import protocol_titles
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
+from orca_bench.stats.detectable_losses import paired_detectable_loss, smallest_attainable_p
 from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
-from orca_bench.stats.paired_tests import Difference, normal_difference, paired_difference, smallest_detectable
+from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, Difference, normal_difference, paired_difference
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
 _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
@@ -29,8 +30,8 @@ class ComparisonLine:
     """One task or average: the scores of base and other, and other minus base; fractions of 1.
 
     `corrected_p` is the p corrected by Holm. `smallest_detectable` is the smallest true difference that the line would have
-    shown four times in five, with this correction; None where it is unknown. `difference` is None where nothing could be
-    compared, and `note` says why.
+    shown four times in five, with this correction; None where it would have shown none. `has_too_few_questions` says that it
+    could not have shown any at all. `difference` is None where nothing could be compared, and `note` says why.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ComparisonLine:
     corrected_p: float | None = None
     smallest_detectable: float | None = None
     note: str | None = None
+    has_too_few_questions: bool = False
 
     @property
     def p(self) -> float | None:
@@ -129,10 +131,24 @@ def _correct_line(line: ComparisonLine, corrected_p: float, open_test_count: int
     Holm tests the smallest of the p that are left at the level divided by their number, so a line that shows nothing would
     have been tested at the level divided by the number of lines that show nothing, itself among them.
     """
-    stderr = None if line.difference is None else line.difference.stderr
-    test_count = open_test_count + (corrected_p < SIGNIFICANCE_LEVEL)
-    detectable = smallest_detectable(stderr, SIGNIFICANCE_LEVEL / test_count) if stderr else None
-    return replace(line, corrected_p=corrected_p, smallest_detectable=detectable)
+    level = SIGNIFICANCE_LEVEL / (open_test_count + (corrected_p < SIGNIFICANCE_LEVEL))
+    return replace(
+        line,
+        corrected_p=corrected_p,
+        smallest_detectable=detectable_difference(line, level),
+        has_too_few_questions=line.difference is not None and smallest_attainable_p(line.difference) >= level,
+    )
+
+
+def detectable_difference(line: ComparisonLine, level: float) -> float | None:
+    """The smallest true difference that the line's test shows at `level` four times in five, a fraction of 1.
+
+    None where it shows none: a score rises at most to 1 and falls at most to 0.
+    """
+    if line.difference is None or line.base_score is None:
+        return None
+    smallest = paired_detectable_loss(line.difference, level).smallest
+    return smallest if smallest <= max(line.base_score, 1 - line.base_score) else None
 
 
 def _refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
@@ -236,7 +252,7 @@ def average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
         if not stderr:
             continue
         question_count = sum(difference_by_task[task].n for task in tasks)
-        difference = normal_difference(mean_difference, stderr, "paired z", question_count, question_count)
+        difference = normal_difference(mean_difference, stderr, PAIRED_NORMAL_TEST, question_count, question_count)
         base_average = sum(base_score_by_task[task] for task in tasks) / len(tasks)
         lines_of_averages.append(
             ComparisonLine(name, title, "mean", base_average, base_average + mean_difference, difference)

@@ -9,9 +9,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from orca_bench.report.comparison import Comparison, ComparisonLine
-from orca_bench.report.conclusions import comparison_sentence, points
-from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference, format_p, format_percent
+from orca_bench.report.comparison import Comparison, ComparisonLine, detectable_difference
+from orca_bench.report.conclusions import comparison_sentence
+from orca_bench.report.grid import (
+    SHORTER_TEXTS,
+    Grid,
+    TextCell,
+    format_detectable,
+    format_difference,
+    format_p,
+    format_percent,
+)
 from orca_bench.report.notes import Note, NotedNumber, note_line
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 from orca_bench.stats.paired_tests import Difference
@@ -87,11 +95,8 @@ def _number_cell(text: str, heading: str, line: ComparisonLine) -> TextCell:
 
 
 def _difference_cell(line: ComparisonLine, difference: Difference) -> TextCell:
-    stderr, is_shown = (
-        difference.stderr or (difference.high - difference.low) / 4,
-        line.verdict != "no difference shown",
-    )
-    text = format_difference(difference.value, stderr, is_shown)
+    is_shown = line.verdict != "no difference shown"
+    text = format_difference(difference.value, difference.error, is_shown)
     return TextCell(text, style="" if is_shown else "dim", number=NotedNumber("", line.name))
 
 
@@ -99,9 +104,9 @@ def _verdict_cell(line: ComparisonLine) -> TextCell:
     """The verdict; where no difference is shown, with the smallest one that would have been."""
     if line.verdict != "no difference shown":
         return TextCell(line.verdict, style=_VERDICT_STYLES.get(line.verdict, ""))
-    if line.smallest_detectable is None or line.smallest_detectable >= 1:
-        return TextCell(line.verdict, shorter_texts=(line.verdict, "none shown"))
-    size = points(line.smallest_detectable)
+    if line.smallest_detectable is None:
+        return TextCell(f"{line.verdict} (too few questions)", shorter_texts=("none shown (too few)",))
+    size = format_detectable(line.smallest_detectable)
     return TextCell(
         f"no difference shown ({size} points would be)",
         shorter_texts=(f"no difference shown ({size} would be)", f"none shown ({size} would be)"),
@@ -136,7 +141,7 @@ def _note_lines(comparison: Comparison) -> list[str]:
 def _line_json(line: ComparisonLine) -> dict[str, Any]:
     difference = None if line.difference is None else dataclasses.asdict(line.difference)
     if difference is not None:
-        difference["smallest"] = difference.pop("smallest_detectable")
+        difference["smallest"] = detectable_difference(line, SIGNIFICANCE_LEVEL)
     return {
         "name": line.name,
         "title": line.title,

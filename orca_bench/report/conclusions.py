@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.grid import format_detectable
 from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions, score_interval
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import (
@@ -26,7 +27,6 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
 
 _MOST_NAMED_TASKS = 3
-_FEWEST_QUESTIONS = 6  # the sign test of five like differences has p = 0.06
 
 
 def comparison_sentence(comparison: Comparison) -> str:
@@ -175,27 +175,22 @@ def _difference_text(line: ComparisonLine) -> str:
 
 def _detectable_text(lines: Sequence[ComparisonLine]) -> str:
     """How large a difference the lines would have shown, by task where they are few."""
-    too_few_titles = [line.title for line in lines if _has_too_few_questions(line)]
-    if len(too_few_titles) == len(lines):
-        return "with so few questions none could have been"
-    sizes = [line.smallest_detectable for line in lines if not _has_too_few_questions(line)]
-    known_sizes = [size for size in sizes if size is not None]
-    if not known_sizes:
-        return "the scores are the same, question by question"
-    smallest, largest = points(min(known_sizes)), points(max(known_sizes))
-    if len(known_sizes) == len(lines) <= _MOST_NAMED_TASKS and smallest != largest:
-        size_text = _join([points(size) for size in known_sizes])
+    blind_lines = [line for line in lines if line.smallest_detectable is None]
+    verb = "could" if all(line.has_too_few_questions for line in blind_lines) else "would surely"
+    if len(blind_lines) == len(lines):
+        return f"with so few questions none {verb} have been"
+    sizes = [line.smallest_detectable for line in lines if line.smallest_detectable is not None]
+    smallest, largest = format_detectable(min(sizes)), format_detectable(max(sizes))
+    if len(sizes) == len(lines) <= _MOST_NAMED_TASKS and smallest != largest:
+        size_text = _join([format_detectable(size) for size in sizes])
     else:
         size_text = smallest if smallest == largest else f"{smallest} to {largest}"
-    too_few_text = f"; on {_join(too_few_titles)} none could have been, with so few questions" if too_few_titles else ""
-    return f"{size_text} points would have been{too_few_text}"
-
-
-def _has_too_few_questions(line: ComparisonLine) -> bool:
-    """Whether the line could not have shown even the largest difference there is."""
-    if line.smallest_detectable is not None and line.smallest_detectable >= 1:
-        return True
-    return line.difference is not None and line.difference.clusters < _FEWEST_QUESTIONS
+    blind_text = ""
+    if blind_lines:
+        titles = [line.title for line in blind_lines]
+        titles_text = _join(titles) if len(titles) <= _MOST_NAMED_TASKS else f"{len(titles)} of them"
+        blind_text = f"; on {titles_text} none {verb} have been, with so few questions"
+    return f"{size_text} points would have been{blind_text}"
 
 
 def _mean_text(
@@ -212,7 +207,9 @@ def _mean_text(
     mean_title = line.title[0].lower() + line.title[1:]
     if line.verdict == "no difference shown":
         size = (
-            "" if line.smallest_detectable is None else f" ({points(line.smallest_detectable)} points would have been)"
+            ""
+            if line.smallest_detectable is None
+            else f" ({format_detectable(line.smallest_detectable)} points would have been)"
         )
         return (
             f"; in the {mean_title} none is shown{size}"

@@ -170,6 +170,7 @@ def _compare_tasks(
         for name in compared_tasks
     ]
     corrected_p_by_task = dict(zip(compared_tasks, correct_by_holm(uncorrected_ps), strict=True))
+    open_test_count = sum(p >= rules.level for p in corrected_p_by_task.values())
     return {
         name: _task_comparison(
             baseline_mean_by_task[name],
@@ -179,7 +180,7 @@ def _compare_tasks(
             difference_by_task[name],
             seed_tests_by_task.get(name),
             rules,
-            len(compared_tasks),
+            open_test_count + (corrected_p_by_task[name] < rules.level),
         )
         for name in compared_tasks
     }
@@ -205,14 +206,14 @@ def _task_comparison(
 ) -> TaskComparison:
     """One task's comparison; `question_p` is the corrected p of the questions alone, `test_count` that of the tasks.
 
-    Holm's correction is at its strictest for the smallest p, which has to reach `level` over the number of tests: a loss that
-    is found there is found whatever the other tasks do.
+    Holm tests the smallest of the p that are left at the level over their number, so a task that shows nothing would have been
+    tested at the level over the number of those that show nothing (`test_count`), as in `compare`.
     """
     level = rules.level / test_count
-    loss, stderr, p = paired_detectable_loss(difference, level), difference.stderr, corrected_p
+    loss, stderr, p = paired_detectable_loss(difference, level), difference.error, corrected_p
     if seed_test is not None:
         loss = loss.of_both(seed_detectable_loss(seed_test, level, rules.level))
-        stderr = max(stderr or 0.0, seed_test.prediction_stderr)
+        stderr = max(stderr, seed_test.prediction_stderr)
         p = max(corrected_p, seed_test.own_variance_p)
     is_within_seeds = result_score < baseline_mean and question_p < rules.level <= p
     loss = loss.at_least(rules.smallest_loss / 100)

@@ -6,10 +6,10 @@ because the terminal, the Markdown summary and JSON all begin with the sentence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from orca_bench.report.gate import GateReport, Outcome, TaskComparison, TaskVerdict
+from orca_bench.report.grid import format_detectable
 
 _MAX_NAMED_TASKS = 3  # more tasks are counted, not named
 
@@ -34,11 +34,7 @@ def closing_line(report: GateReport) -> str:
 
 def format_loss(comparison: TaskComparison) -> str:
     """The smallest loss that would have been found, points, rounded up; `none` where the score cannot fall by so much."""
-    return f"{_rounded_up(100 * comparison.detectable_loss):.1f}" if comparison.can_show_loss else "none"
-
-
-def _rounded_up(points: float) -> float:
-    return math.ceil(10 * points - 1e-9) / 10
+    return format_detectable(comparison.detectable_loss) if comparison.can_show_loss else "none"
 
 
 def _with_outcome(report: GateReport, outcome: Outcome) -> list[TaskVerdict]:
@@ -64,42 +60,41 @@ def _passing_clauses(report: GateReport) -> list[str]:
         clauses.append(f"{_differences_text(within_seeds)} {verb} within what these seeds differ by")
     if tolerated := _with_outcome(report, "tolerated"):
         clauses.append(f"worse by less than that: {_differences_text(tolerated)}")
-    return clauses + _detectable_clauses(_with_outcome(report, "no loss shown"))
+    return clauses + _detectable_clauses(_with_outcome(report, "no loss shown"), len(compared))
 
 
-def _detectable_clauses(verdicts: Sequence[TaskVerdict]) -> list[str]:
-    """What would have been found on the tasks that show no loss."""
+def _detectable_clauses(verdicts: Sequence[TaskVerdict], compared_count: int) -> list[str]:
+    """What would have been found on the tasks that show no loss, of `compared_count` tasks; named where they are not all."""
     verdicts_seeing_loss = [verdict for verdict in verdicts if verdict.comparison and verdict.comparison.can_show_loss]
     verdicts_blind_to_loss = [
         verdict for verdict in verdicts if verdict.comparison and not verdict.comparison.can_show_loss
     ]
     clauses = []
     if verdicts_seeing_loss:
-        losses = sorted((_detectable_points(verdict), verdict.title) for verdict in verdicts_seeing_loss)
-        (smallest, smallest_title), (largest, largest_title) = losses[0], losses[-1]
+        losses = sorted(verdicts_seeing_loss, key=_detectable_loss)
+        smallest, largest = (format_detectable(_detectable_loss(verdict)) for verdict in (losses[0], losses[-1]))
         if smallest == largest:
-            loss_text = f"a loss of {largest:.1f} points would have been found"
+            loss_text = f"a loss of {largest} points would have been found"
         elif verdicts_blind_to_loss:
-            loss_text = f"a loss of {smallest:.1f} to {largest:.1f} points would have been found"
+            loss_text = f"a loss of {smallest} to {largest} points would have been found"
         else:
-            loss_text = (
-                f"a loss of {smallest:.1f} ({smallest_title}) to {largest:.1f} points ({largest_title}) would have "
-            )
-            loss_text += "been found"
+            loss_text = f"a loss of {smallest} ({losses[0].title}) to {largest} points ({losses[-1].title}) would have been found"
         clauses.append(
-            f"on {_tasks_text(verdicts_seeing_loss, len(verdicts))} {loss_text}"
-            if verdicts_blind_to_loss
-            else loss_text
+            loss_text
+            if len(verdicts_seeing_loss) == compared_count
+            else f"on {_tasks_text(verdicts_seeing_loss, compared_count)} {loss_text}"
         )
-    if verdicts_blind_to_loss:
+    if len(verdicts_blind_to_loss) == compared_count > 1:
+        clauses.append("on no task would even a fall to 0 have been found")
+    elif verdicts_blind_to_loss:
         clauses.append(
-            f"on {_tasks_text(verdicts_blind_to_loss, len(verdicts))} not even a fall to 0 would have been found"
+            f"on {_tasks_text(verdicts_blind_to_loss, compared_count)} not even a fall to 0 would have been found"
         )
     return clauses
 
 
-def _detectable_points(verdict: TaskVerdict) -> float:
-    return 0.0 if verdict.comparison is None else _rounded_up(100 * verdict.comparison.detectable_loss)
+def _detectable_loss(verdict: TaskVerdict) -> float:
+    return 0.0 if verdict.comparison is None else verdict.comparison.detectable_loss
 
 
 def _failing_clauses(report: GateReport) -> list[str]:

@@ -6,6 +6,7 @@ report builds one.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,6 +110,11 @@ def format_p(p: float) -> str:
 def format_percent(value: float | None, signed: bool = False) -> str:
     """A fraction of 1 as percent with two decimals, with its sign where `signed`; a dash for None."""
     return "–" if value is None else f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+
+
+def format_detectable(difference: float) -> str:
+    """The smallest difference that would have been shown, a fraction of 1, in points; rounded up, so that it would have been."""
+    return f"{math.ceil(1000 * difference - 1e-9) / 10:.1f}"
 
 
 def format_difference(value: float, stderr: float | None, is_shown: bool) -> str:

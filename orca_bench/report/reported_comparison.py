@@ -16,15 +16,13 @@ from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
-from orca_bench.stats.paired_tests import Difference, normal_difference
+from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _REPORTED_REASON = "Of reported scores only the numbers are known: the comparison is not by question, and weaker."
 _WITHOUT_QUESTIONS_REASON = (
     "The files of questions are not beside the results: the comparison is not by question, and weaker."
 )
-#: The name of the test, as `Difference.test` has it.
-UNPAIRED_TEST = "unpaired z"
 
 
 def compare_with_reported(result_file: ResultFile, reported_scores: ReportedScores) -> Comparison:
@@ -77,7 +75,7 @@ def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison
         )
         counts = [result.clusters or result.n for result in (base_result, other_result)]
         difference = normal_difference(
-            other_result.value - base_result.value, stderr, UNPAIRED_TEST, other_result.n, min(counts)
+            other_result.value - base_result.value, stderr, UNPAIRED_NORMAL_TEST, other_result.n, min(counts)
         )
         lines.append(
             ComparisonLine(task.name, task.title, task.metric, base_result.value, other_result.value, difference)
@@ -94,7 +92,7 @@ def reported_difference(task: TaskFacts, reported_percent: float, task_result: T
     return normal_difference(
         task_result.value - reported_score,
         math.hypot(reported_stderr(task, reported_percent), _stderr_toward(task_result, reported_score)),
-        UNPAIRED_TEST,
+        UNPAIRED_NORMAL_TEST,
         task_result.n,
         task_result.clusters or task_result.n,
     )

@@ -11,14 +11,15 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from orca_bench.stats.distributions import normal_p_value, normal_quantile, student_p_value, two_sided_quantile
+from orca_bench.stats.distributions import normal_p_value, student_p_value, two_sided_quantile
 from orca_bench.stats.estimates import check_scores_are_fractions, normal_interval
 from orca_bench.stats.moments import Moments, compute_moments
 
-#: Tests by their names in `Difference.test`: of right-or-wrong scores, and of those in strata.
+#: Tests by their names in `Difference.test`: of right-or-wrong scores, of those in strata, and of normal differences.
 MCNEMAR_TEST = "exact McNemar"
 STRATIFIED_MCNEMAR_TEST = "exact McNemar and t by stratum"
-_DETECTION_POWER = 0.8  # of the smallest detectable difference
+PAIRED_NORMAL_TEST = "paired z"
+UNPAIRED_NORMAL_TEST = "unpaired z"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Difference:
     """The mean difference of scores, second minus first, a fraction of 1, with its standard error and 95 % interval.
 
     `p` is the two-sided p of no difference by the test that `test` names. `n` counts questions, `clusters` their clusters,
-    `better` and `worse` the questions whose score rose and fell. `smallest_detectable` is the smallest true difference that a
-    comparison of this size detects with a power of 80 %; None where it is unknown.
+    `better` and `worse` the questions whose score rose and fell.
     """
 
     value: float
@@ -40,7 +40,11 @@ class Difference:
     clusters: int
     better: int
     worse: int
-    smallest_detectable: float | None
+
+    @property
+    def error(self) -> float:
+        """The standard error as it is shown: where all differences are equal, a quarter of the interval's width."""
+        return self.stderr or (self.high - self.low) / 4
 
 
 def paired_difference(
@@ -103,7 +107,6 @@ def paired_difference(
             ),
             "sign test",
         )
-    detectable_difference = smallest_detectable(stderr) if stderr else None
     return Difference(
         mean_difference,
         stderr,
@@ -115,7 +118,6 @@ def paired_difference(
         difference_moments.unit_count,
         better_count,
         worse_count,
-        detectable_difference,
     )
 
 
@@ -135,16 +137,7 @@ def normal_difference(
         cluster_count,
         0,
         0,
-        smallest_detectable(stderr),
     )
-
-
-def smallest_detectable(stderr: float, significance_level: float = 0.05) -> float:
-    """The smallest true difference that a two-sided test detects with a power of 80 %: at 5 %, 2.8 standard errors.
-
-    Miller 2024, section 5.
-    """
-    return (normal_quantile(1 - significance_level / 2) + normal_quantile(_DETECTION_POWER)) * stderr
 
 
 def mcnemar_p_value(better_count: int, worse_count: int) -> float:

@@ -49,6 +49,14 @@ def test_a_task_that_can_show_nothing_is_named():
     assert sentence(blind, verdict("A", "no loss shown")).endswith(
         "on A a loss of 10.0 points would have been found; on DROP not even a fall to 0 would have been found"
     )
+    assert sentence(blind, blind).endswith("old.json; on no task would even a fall to 0 have been found")
+
+
+def test_the_loss_that_would_have_been_found_is_that_of_the_tasks_that_show_none():
+    better, none_shown = verdict("A", "better", 0.2), verdict("MMLU", "no loss shown", detectable=0.2)
+    assert sentence(better, none_shown).endswith("; on MMLU a loss of 20.0 points would have been found")
+    several = [verdict(title, "no loss shown") for title in "BCDE"]
+    assert sentence(better, *several).endswith("; on 4 of 5 tasks a loss of 10.0 points would have been found")
 
 
 def test_better_tolerated_and_floors_are_said():
@@ -127,7 +135,7 @@ def test_one_question_can_show_no_loss_and_the_gate_says_so(again):
     done = again("check", "wrong.json", "--baseline", "right.json", env={"COLUMNS": "120"})
     lines = done.stdout.splitlines()
     assert lines[0] == "passed: no loss shown against right.json; on DROP not even a fall to 0 would have been found"
-    assert re.search(r"DROP +100\.00 +0\.00 +-100\.00 ± – +1\.00 +none +1 +no loss shown", done.stdout)
+    assert re.search(r"DROP +100\.00 +0\.00 +-100\.00 ± \d\d\.\d\d +1\.00 +none +1 +no loss shown", done.stdout)
 
 
 def test_three_questions_of_a_task_are_named_or_all(again):

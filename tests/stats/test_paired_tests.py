@@ -63,3 +63,10 @@ def test_intervals_of_paired_differences_cover_the_truth():
         hits["by cluster"] += difference.low <= 0.05 <= difference.high
     for count in hits.values():
         assert 0.93 <= count / EVALUATIONS <= 0.97
+
+
+def test_differences_that_are_all_equal_have_the_error_of_their_interval():
+    equal = paired_difference([0.5] * 120, [0.5] * 120)
+    assert not equal.stderr and equal.error == pytest.approx((equal.high - equal.low) / 4) and equal.error > 0
+    different = paired_difference([0.5, 0.25, 0.125], [0.75, 0.25, 0.5])
+    assert different.error == different.stderr

@@ -134,7 +134,7 @@ def _verdict_of_comparison(line: ComparisonLine) -> PageVerdict:
     return PageVerdict(
         line.verdict,
         100 * difference.value,
-        None if difference.stderr is None else 100 * difference.stderr,
+        100 * difference.error,
         None if line.smallest_detectable is None else 100 * line.smallest_detectable,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from orca_bench.report.comparison import Comparison
+from orca_bench.report.grid import format_detectable
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.notes import NotedNumber
 from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
@@ -140,7 +141,7 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
         error = "" if not verdict.stderr else f" ± {verdict.stderr:.2f}"
         numbers = f"{verdict.value:+.2f}{error} points".replace("-", "−")
         if verdict.words == "no difference shown" and verdict.smallest_detectable is not None:
-            numbers += f"; {verdict.smallest_detectable:.1f} would have been"
+            numbers += f"; {format_detectable(verdict.smallest_detectable / 100)} would have been"
     css_class, sign = _VERDICTS.get(verdict.words, ("open", ""))
     sign_html = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
     return (

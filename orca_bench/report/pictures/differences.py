@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from orca_bench.report.comparison import Comparison, ComparisonLine
 from orca_bench.report.conclusions import comparison_sentence
+from orca_bench.report.grid import format_detectable
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.pictures.axes import Scale, interval_shapes, round_scale, symbol, vertical_grid
 from orca_bench.report.pictures.drawing import (
@@ -70,7 +71,7 @@ def _verdict(line: ComparisonLine) -> str:
     verdict = line.verdict
     detectable = line.smallest_detectable
     if verdict == _NOT_SHOWN and detectable:
-        return f"{verdict} ({100 * detectable:.1f} would be)"
+        return f"{verdict} ({format_detectable(detectable)} would be)"
     return verdict
 
 
