@@ -56,7 +56,9 @@ def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) ->
     if verifies:
         gguf_verification.check_installed()  # before minutes of work
     model = gguf_import.read_gguf(gguf_file, dtype)
-    folder = folder or gguf_file.with_name(gguf_import.model_stem(gguf_file))
+    if folder is None and gguf_import.path_without_suffix(gguf_file) == gguf_file:
+        raise UserError("a folder to write is needed: the file's name has no .gguf", where="--to")
+    folder = folder or gguf_import.path_without_suffix(gguf_file)
     if folder.exists():
         raise UserError("exists already", where=folder, hint="name another folder with --to, or remove it")
     gguf_import.import_gguf(model, folder)

@@ -214,7 +214,7 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Displ
     bits_per_weight = config.model_folder.gguf_bits_per_weight
     if bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS:
         warnings.append(
-            f"its weights are those of a file with {bits_per_weight:.2f} bits a weight, computed in full precision: what "
+            f"its weights are those of a file with {bits_per_weight:.2f} bits a weight, computed as a model folder's are: what "
             "llama.cpp's own rounding costs besides is not measured"
         )
     if protocol_name == "orca" and config.model_folder.has_own_prompt:

@@ -188,7 +188,9 @@ class ModelFolder:
 
     @property
     def name(self) -> str:
-        """What the model is called where the user gives no name."""
+        """What the model is called where the user gives no name: after the GGUF file where there is one, not after its cache."""
+        if self.gguf_path is not None:
+            return model_names.model_name_of(str(gguf_import.path_without_suffix(Path(self.gguf_path))), self.commit)
         return model_names.model_name_of(self.path, self.commit)
 
     @property

@@ -19,6 +19,14 @@ ARCHITECTURE = "llama"
 ROPE_FACTORS = "rope_freqs.weight"
 # Llama 3's own values (its config.json): the scaled frequencies are known in the file, not what they were computed from.
 _LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+# What YaRN has where a file does not say it, in llama.cpp and in transformers; other values cannot be read.
+_YARN_DEFAULTS = {
+    "llama.rope.scaling.attn_factor": 1.0,
+    "llama.rope.scaling.yarn_ext_factor": 1.0,
+    "llama.rope.scaling.yarn_attn_factor": 1.0,
+    "llama.rope.scaling.yarn_beta_fast": 32.0,
+    "llama.rope.scaling.yarn_beta_slow": 1.0,
+}
 _MAX_FACTOR_ERROR = 1e-3  # relative, of a frequency; the factors stand in float32
 
 
@@ -37,8 +45,8 @@ def configuration(file: GgufFile) -> dict[str, Any]:
             where=file.path,
             hint="the model's own folder (config.json, safetensors) can be used instead",
         )
-    hidden_size = file.get("llama.embedding_length", int)
-    head_count = file.get("llama.attention.head_count", int)
+    hidden_size = _count(file, "llama.embedding_length")
+    head_count = _count(file, "llama.attention.head_count")
     head_size = file.get("llama.attention.key_length", int, hidden_size // head_count)
     _check_head_size(file, head_size)
     vocabulary_size = file.get("llama.vocab_size", int, len(file.get("tokenizer.ggml.tokens", list)))
@@ -56,18 +64,37 @@ def configuration(file: GgufFile) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": hidden_size,
         "initializer_range": 0.02,
-        "intermediate_size": file.get("llama.feed_forward_length", int),
-        "max_position_embeddings": file.get("llama.context_length", int),
+        "intermediate_size": _count(file, "llama.feed_forward_length"),
+        "max_position_embeddings": _count(file, "llama.context_length"),
         "mlp_bias": "blk.0.ffn_gate.bias" in file.tensors,
         "num_attention_heads": head_count,
-        "num_hidden_layers": file.get("llama.block_count", int),
-        "num_key_value_heads": file.get("llama.attention.head_count_kv", int, head_count),
+        "num_hidden_layers": _block_count(file),
+        "num_key_value_heads": _count(file, "llama.attention.head_count_kv", head_count),
         "rms_norm_eps": file.decimal("llama.attention.layer_norm_rms_epsilon"),
         "rope_parameters": _rope_parameters(file, head_size),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "use_cache": True,
         "vocab_size": vocabulary_size,
     }
+
+
+def _count(file: GgufFile, key: str, default: int | None = None) -> int:
+    """A number of the architecture; raises UserError where it is not at least 1."""
+    count = file.get(key, int) if default is None else file.get(key, int, default)
+    if count < 1:
+        raise UserError(f"{key} is {count}", where=file.path)
+    return count
+
+
+def _block_count(file: GgufFile) -> int:
+    """The number of layers; raises UserError where the file has tensors of another number."""
+    block_count = _count(file, "llama.block_count")
+    stored_count = len({name.split(".")[1] for name in file.tensors if name.startswith("blk.")})
+    if block_count != stored_count:
+        raise UserError(
+            f"llama.block_count is {block_count}, and tensors of {stored_count} layers are there", where=file.path
+        )
+    return block_count
 
 
 def _check_head_size(file: GgufFile, head_size: int) -> None:
@@ -90,7 +117,10 @@ def _rope_parameters(file: GgufFile, head_size: int) -> dict[str, Any]:
     if scaling_type == "linear":
         return parameters | {"rope_type": "linear", "factor": factor}
     if scaling_type == "yarn":
-        original_window = file.get("llama.rope.scaling.original_context_length", int)
+        for key, default in _YARN_DEFAULTS.items():
+            if file.decimal(key, default) != default:
+                raise UserError(f"{key} is {file.decimal(key)}; only {default:g} can be read", where=file.path)
+        original_window = _count(file, "llama.rope.scaling.original_context_length")
         return parameters | {
             "rope_type": "yarn",
             "factor": factor,
@@ -107,7 +137,8 @@ def _llama3_parameters(file: GgufFile, rope_theta: float, head_size: int) -> dic
     import numpy as np
 
     file_factors = file.tensors[ROPE_FACTORS].dequantize().astype(np.float64)
-    candidate = {"rope_type": "llama3", "factor": float(file_factors.max()), **_LLAMA3_ROPE}
+    # The largest factor is the whole one, but for the rounding of float32.
+    candidate = {"rope_type": "llama3", "factor": float(f"{file_factors.max():.5g}"), **_LLAMA3_ROPE}
     factors = llama3_rope_factors({"rope_theta": rope_theta, **candidate}, head_size)
     if factors.shape != file_factors.shape or np.abs(factors / file_factors - 1).max() > _MAX_FACTOR_ERROR:
         raise UserError(f"{ROPE_FACTORS} has factors that are not Llama 3's", where=file.path)

@@ -6,12 +6,13 @@ in Python; float32 is exact. Vectors (norms) stay in float32, as llama.cpp wants
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import tokenizers
+from orca_bench import library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
 from orca_bench.models import architecture
@@ -51,7 +52,9 @@ def export_gguf(folder: Path, gguf_path: Path, type_name: str) -> None:
         raise UserError(f"{type_name!r} is no type of GGUF", where="--gguf", hint=", ".join(FILE_TYPES))
     ModelFolder(str(folder)).check_model()
     config = _llama_configuration(folder)
-    temporary_path = gguf_path.with_name(f".{gguf_path.name}.tmp")
+    if not gguf_path.absolute().parent.is_dir():
+        raise UserError("no such folder", where=gguf_path.parent)
+    temporary_path = gguf_path.with_name(f".{gguf_path.name}.{os.getpid()}.tmp")
     try:
         with catch_write_errors(gguf_path):
             writer = gguf.GGUFWriter(temporary_path, ARCHITECTURE)
@@ -82,7 +85,7 @@ def check_exported_file(folder: Path, config: dict[str, Any], gguf_path: Path, t
     model = read_gguf(gguf_path, "float32")
     for key, value in model.configuration.items():
         if key in config and key not in _SPECIAL_ID_KEYS and value != config[key]:
-            raise UserError(f"{key} is {config[key]} in the folder and {value} in the file", where=gguf_path)
+            raise UserError(f"{key} is {config[key]}, and {value} in the file that was read back", where=folder)
     state = _state(folder)
     with tempfile.TemporaryDirectory(dir=gguf_path.parent) as temporary_name:
         back_folder = Path(temporary_name) / "model"
@@ -93,7 +96,9 @@ def check_exported_file(folder: Path, config: dict[str, Any], gguf_path: Path, t
                 (back_tensor.float() - state[name].float()).norm() / state[name].float().norm().clamp(min=1e-30)
             )
             if error > _MAX_RELATIVE_ERRORS[type_name]:
-                raise UserError(f"{name} differs from the folder's by {error:.2g} of its norm", where=gguf_path)
+                raise UserError(
+                    f"{name} differs in the file that was read back by {error:.2g} of its norm", where=folder
+                )
         tokenizer, back_tokenizer = tokenizers.load_tokenizer(folder), tokenizers.load_tokenizer(back_folder)
         spellings = [tokenizer.spelling(id_) or "" for id_ in range(tokenizer.vocab_size)]
         texts = [*tokenizers.probe_texts(_PROBE_COUNT, seed=6), *spellings]
@@ -195,6 +200,7 @@ def _tensor_type(shape: tuple[int, ...], type_name: str) -> gguf.GGMLQuantizatio
 
 def _state(folder: Path) -> dict[str, torch.Tensor]:
     """The weights of a folder by transformers' names, in the files' own types."""
+    library_settings.prepare_libraries()
     import torch
     from transformers import AutoModelForCausalLM
 

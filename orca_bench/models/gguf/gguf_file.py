@@ -81,9 +81,9 @@ class GgufFile:
         shard_count = self.metadata.get("split.count", 1)
         if shard_count not in (0, len(self.shard_paths)):
             raise UserError(
-                f"one of {shard_count} shards of a model",
+                f"a model of {shard_count} shards, of which {len(self.shard_paths)} was read",
                 where=path,
-                hint="the shards of a model are called NAME-00001-of-00003.gguf, …; give them their names back",
+                hint="its shards are called NAME-00001-of-00003.gguf, …; give them their names back",
             )
 
     def get(self, key: str, kind: type[_Value], default: _Value | None = _REQUIRED) -> _Value:

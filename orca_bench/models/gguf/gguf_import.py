@@ -119,6 +119,11 @@ def model_stem(path: Path) -> str:
     return name.rsplit("-", 3)[0] if len(shard_paths(path)) > 1 else name
 
 
+def path_without_suffix(path: Path) -> Path:
+    """The path of a file without `.gguf` and the number of its shard; that of the folder that `import` writes by default."""
+    return path.with_name(model_stem(path))
+
+
 def _cache_key(path: Path) -> str:
     facts: list[str | int] = [_FORMAT_VERSION]
     for shard_path in shard_paths(path):

@@ -82,6 +82,15 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
     types = file.get("tokenizer.ggml.token_type", list, [NORMAL] * len(tokens))
     if len(types) != len(tokens):
         raise UserError(f"{len(tokens)} tokens and {len(types)} types of tokens", where=file.path)
+    unknown_types = sorted({str(type_) for type_ in types if type_ not in range(NORMAL, BYTE + 1)})
+    if unknown_types or not all(isinstance(token, str) for token in tokens):
+        raise UserError(
+            f"types of tokens that are not known: {', '.join(unknown_types) or 'not texts'}", where=file.path
+        )
+    if file.get("tokenizer.ggml.add_eos_token", bool, False):
+        raise UserError(
+            "the model's texts end with EOS before they are read (add_eos_token): not supported", where=file.path
+        )
     if kind == "llama":
         _write_sentencepiece(file, tokens, types, folder / SENTENCEPIECE_FILE)
     elif kind == "gpt2":

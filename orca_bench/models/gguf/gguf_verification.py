@@ -13,11 +13,11 @@ import itertools
 import json
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import tokenizers
+from orca_bench import library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.system_messages import SYSTEM_MESSAGES
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 DEFAULT_POSITION_COUNT = 300
 DEFAULT_TEXT_COUNT = 2000
-#: Largest mean divergence, nats, that is no fault: of a float32 file, whose computation is the same but for its order; and of
-#: other files, for which llama.cpp rounds activations to 8 or 16 bits: 0.004 to 0.014 were seen for a Q4_1 file of SmolLM2-135M,
-#: by the texts, where the same weights as a float32 file diverged by 1e-10.
+#: Largest mean divergence, nats, that is no fault: of a float32 file, whose computation is the same but for its order; of a
+#: float16 or bfloat16 file, for which llama.cpp rounds activations to 16 bits; and of others, to 8 bits. For a Q4_1 file of
+#: SmolLM2-135M 0.004 to 0.014 were seen, by the texts; the same weights as a float32 file diverged by 1e-10.
 MAX_FLOAT32_KL = 1e-6
+MAX_16_BIT_KL = 1e-4
 MAX_ROUNDED_KL = 0.03
 #: Two first tokens whose log-probabilities are closer, nats, may change places.
 TIE_NATS = 1e-3
@@ -49,22 +50,32 @@ class VerificationReport:
     same_first_token_count: int
     first_tokens_that_differ_clearly: int
     text_count: int
-    texts_with_other_ids: tuple[str, ...] = field(default=())
-    is_float32: bool = False
+    texts_with_other_ids: tuple[str, ...]
+    weight_types: frozenset[str]
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether the file rounds nothing, nor does llama.cpp."""
+        return self.weight_types == {"F32"}
+
+    @property
+    def kl_limit(self) -> float:
+        """The mean divergence, nats, above which the folder is not the file's model."""
+        if self.is_float32:
+            return MAX_FLOAT32_KL
+        return MAX_16_BIT_KL if self.weight_types <= {"F32", "F16", "BF16"} else MAX_ROUNDED_KL
 
     @property
     def is_equal(self) -> bool:
         """Whether the folder is the file's model, as far as llama.cpp's own rounding lets one see."""
-        limit = MAX_FLOAT32_KL if self.is_float32 else MAX_ROUNDED_KL
         first_tokens_agree = not (self.is_float32 and self.first_tokens_that_differ_clearly)
-        return self.mean_kl <= limit and first_tokens_agree and not self.texts_with_other_ids
+        return self.mean_kl <= self.kl_limit and first_tokens_agree and not self.texts_with_other_ids
 
     def __str__(self) -> str:
-        limit = MAX_FLOAT32_KL if self.is_float32 else MAX_ROUNDED_KL
         verdict = "verified" if self.is_equal else "NOT the same model"
         lines = [
             f"{verdict}: beside llama.cpp, {self.position_count} positions: mean KL "
-            f"{self.mean_kl:.1e} nats (limit {limit:.0e}), largest {self.largest_kl:.1e}; same first token "
+            f"{self.mean_kl:.1e} nats (limit {self.kl_limit:.0e}), largest {self.largest_kl:.1e}; same first token "
             f"{self.same_first_token_count} times; token ids of {self.text_count - len(self.texts_with_other_ids)} of "
             f"{self.text_count} texts are the same"
         ]
@@ -95,7 +106,6 @@ def verify(
     `tokenizer_texts` are encoded by both besides the adversarial ones; `progress` is told (positions done, all positions).
     """
     file = GgufFile(gguf_path)
-    is_float32 = set(file.types()) == {"F32"}
     tokenizer = tokenizers.load_tokenizer(folder)
     letter_id = tokenizer.encode("a")[-1]
     model = _load_float32(folder)
@@ -130,7 +140,7 @@ def verify(
         clear_difference_count,
         len(texts),
         tuple(differing_texts),
-        is_float32,
+        frozenset(file.types()),
     )
 
 
@@ -148,6 +158,7 @@ def _contexts(tokenizer: tokenizers.Tokenizer, position_count: int) -> Iterator[
 
 
 def _load_float32(folder: Path) -> torch.nn.Module:
+    library_settings.prepare_libraries()
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_file import GgufFile, is_gguf
-from orca_bench.models.gguf.gguf_import import read_gguf
+from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 
 
 def test_a_file_of_something_else_is_no_gguf(tmp_path):
@@ -62,16 +62,24 @@ def test_another_architecture_is_named(tmp_path):
         read_gguf(tmp_path / "q.gguf")
 
 
-def copy(source, target, **writer_options):
-    """The same model, written with other options."""
+def copy(source, target, changed=None, **writer_options):
+    """The same model, with other metadata or written with other options."""
+    changed = dict(changed or {})
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, "llama", **writer_options)
     for key, field in reader.fields.items():
         if not key.startswith("GGUF.") and key != "general.architecture":
             value = field.contents()
+            change = changed.pop(key, None)
+            if change is not None:
+                value = [*value[:-1], change] if isinstance(value, list) else change
             writer.add_array(key, value) if isinstance(value, list) else writer.add_key_value(
                 key, value, field.types[0]
             )
+    for key, value in changed.items():
+        {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)](
+            key, value
+        )
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data)
     writer.write_header_to_file()
@@ -90,5 +98,28 @@ def test_a_model_in_shards_is_read_whole_or_the_missing_one_is_named(tmp_path, g
     shards[2].rename(tmp_path / "elsewhere.gguf")
     with pytest.raises(UserError, match=f"1 of {len(shards)} shards are missing: {shards[2].name}"):
         GgufFile(shards[0])
-    with pytest.raises(UserError, match=f"one of {len(shards)} shards"):
+    with pytest.raises(UserError, match=f"a model of {len(shards)} shards, of which 1"):
         GgufFile(tmp_path / "elsewhere.gguf")
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("llama.attention.head_count", 0, "head_count is 0"),
+        ("llama.block_count", 10**8, "tensors of 2 layers"),
+        ("llama.context_length", 0, "context_length is 0"),
+        ("tokenizer.ggml.token_type", 9, "not known: 9"),
+        ("tokenizer.ggml.add_eos_token", True, "add_eos_token"),
+        ("llama.rope.scaling.attn_factor", 0.7, "attn_factor is 0.7"),
+        ("llama.rope.scaling.yarn_beta_fast", 16.0, "yarn_beta_fast is 16"),
+    ],
+)
+def test_metadata_that_cannot_be_are_named(tmp_path, gguf_files, key, value, message):
+    changed = {key: value}
+    if "scaling" in key:
+        changed |= {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0}
+        changed |= {"llama.rope.scaling.original_context_length": 512}
+    copy(gguf_files["mini"], tmp_path / "m.gguf", changed)
+    with pytest.raises(UserError, match=message):
+        import_gguf(read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
+    assert not (tmp_path / "model").exists()

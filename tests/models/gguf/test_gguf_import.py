@@ -75,16 +75,18 @@ def test_transformers_computes_the_same_logits(llamas, gguf_files, tmp_path):
     assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize("head_size", [16, 64, 128])
 @pytest.mark.parametrize("kind", ["untied", "linear", "llama3", "yarn"])
-def test_heads_and_rope_scaling_come_back(mini, tmp_path, kind):
-    folder = make_model(tmp_path / "model", mini["mini:tokenizer"], hidden_size=64, num_attention_heads=4)
+def test_heads_and_rope_scaling_come_back(mini, tmp_path, kind, head_size):
+    shape = {"hidden_size": 2 * head_size, "num_attention_heads": 2, "num_hidden_layers": 1}
+    folder = make_model(tmp_path / "model", mini["mini:tokenizer"], **shape)
     config = json.loads((folder / "config.json").read_text())
     rope = config["rope_parameters"]
     llama3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
     config["rope_parameters"] = {
         "untied": rope,
         "linear": rope | {"rope_type": "linear", "factor": 4.0},
-        "llama3": rope | {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, **llama3},
+        "llama3": rope | {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, **llama3},
         "yarn": rope | {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
     }[kind]
     (folder / "config.json").write_text(json.dumps(config))
@@ -119,6 +121,14 @@ def test_a_file_stands_where_a_folder_can_and_is_imported_once(gguf_files, tmp_p
     sources = [locate_model(str(gguf_files["mini"]), show_message=messages.append) for _ in range(2)]
     assert sources[0] == sources[1] and len(messages) == 1 and str(tmp_path / "cache") in messages[0]
     assert sources[0].name == "mini" and sources[0].path_or_hub_id == str(gguf_files["mini"])
+
+
+def test_a_generic_file_is_named_after_its_folder_not_after_the_cache(gguf_files, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
+    for folder_name in ("tulip", "rose"):
+        (tmp_path / folder_name).mkdir()
+        shutil.copy(gguf_files["mini"], tmp_path / folder_name / "model.gguf")
+        assert locate_model(str(tmp_path / folder_name / "model.gguf")).name == folder_name
 
 
 def test_another_file_of_the_same_name_is_imported_anew(llamas, gguf_files, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 pytest.importorskip("xllamacpp")
 
 from orca_bench.models.gguf import gguf_import  # noqa: E402
+from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
 
@@ -40,6 +41,14 @@ def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
         (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     report = verify(gguf_files["llama-bpe"], folder, position_count=40)
     assert not report.is_equal and "NOT the same model" in str(report)
+
+
+@pytest.mark.parametrize("type_name", ["f16", "q8_0"])
+def test_rounded_files_are_the_same_model_within_their_rounding(llamas, tmp_path, type_name):
+    export_gguf(llamas["qwen2"], tmp_path / "m.gguf", type_name)
+    gguf_import.import_gguf(gguf_import.read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
+    report = verify(tmp_path / "m.gguf", tmp_path / "model", position_count=40)
+    assert report.is_equal and report.mean_kl > 1e-9, str(report)
 
 
 def test_import_verifies_when_asked(command, gguf_files):
