@@ -20,7 +20,7 @@ PACKAGE = Path(suite.__file__).parent
 #: Modules of evaluate/tasks that are no task.
 HELPERS = {"task", "final_answer"}
 #: What may speak of a task by its name: the facts, the tasks, the mini suite's own rows, and the picture of MMLU's subjects.
-SPEAKS_OF_A_TASK = ("suite.py", "evaluate/tasks/", "mini/", "report/pictures.py")
+SPEAKS_OF_A_TASK = ("suite.py", "evaluate/tasks/", "mini/", "report/pictures/subjects.py")
 
 
 def test_the_tasks_are_those_of_the_suite_in_its_order():
