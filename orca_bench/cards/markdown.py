@@ -9,7 +9,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_MARKUP = re.compile(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w)|^[#+=-]|^\d+(?=[.)]))")
+_INLINE_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(rf"{_INLINE_MARKUP.pattern}|^[#+=-]|^\d+(?=[.)])")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -25,8 +26,13 @@ def one_line(text: str) -> str:
 
 def plain(text: str) -> str:
     """A text as Markdown that shows exactly it."""
-    html_text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKUP.sub(_escaped, html_text)
+    return escape(one_line(text))
+
+
+def escape(line: str, *, begins_block: bool = True) -> str:
+    """A line as Markdown in which nothing is HTML, a link, an image, code or stress; a sign in a table's cell begins no block."""
+    html_text = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return (_MARKUP if begins_block else _INLINE_MARKUP).sub(_escaped, html_text)
 
 
 def _escaped(match: re.Match[str]) -> str:

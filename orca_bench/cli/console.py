@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from orca_bench.report.grid import printable_text
+
 # What is printed holds names of files and texts of models: brackets and colons in them are no markup and no emoji.
 console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
 progress_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False, highlight=False)
@@ -18,7 +20,7 @@ progress_console = Console(stderr=True, soft_wrap=True, markup=False, emoji=Fals
 
 def progress_message(line: str) -> None:
     """Print a line on standard error, beside the progress."""
-    progress_console.print(line)
+    progress_console.print(printable_text(line))
 
 
 def next_step(*words: object) -> None:

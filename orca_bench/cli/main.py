@@ -143,7 +143,9 @@ def _report_error(error: BaseException) -> int:
 
 
 def _print_error(line: str) -> None:
-    click.echo(line, err=True)
+    from orca_bench.report.grid import printable_text
+
+    click.echo(printable_text(line), err=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_results
+from orca_bench.cli.result_words import print_notes, select_results
 
 _MOST_NAMED_MODELS = 3  # from so many on the title says how many there are
 
@@ -65,9 +65,7 @@ def command(
         f"{question_count:,} scored questions of {len(result_files)} result{'s' if len(result_files) > 1 else ''}"
     )
     click.echo(f"{answer_text}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser", err=True)
-    notes = selection.notes + missing_texts
-    for note in dict.fromkeys(notes):
-        click.echo(f"note: {note}", err=True)
+    print_notes(selection.notes + missing_texts)
 
 
 def _default_title(model_names: Sequence[str]) -> str:

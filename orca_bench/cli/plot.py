@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_results
+from orca_bench.cli.result_words import print_notes, select_results
 
 if TYPE_CHECKING:
     from orca_bench.report.pictures import Picture
@@ -61,8 +61,7 @@ def command(
         notes += pictures.missing_difference_notes(result_files)
     for picture in pictures_to_write:
         notes += _write(picture, folder)
-    for note in dict.fromkeys(notes):
-        click.echo(f"note: {note}", err=True)
+    print_notes(notes)
 
 
 def _write(picture: Picture, folder: Path) -> list[str]:

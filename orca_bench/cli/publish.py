@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
+from orca_bench.cli.result_words import print_notes
 
 if TYPE_CHECKING:
     from orca_bench.report.publishing import Publication
@@ -90,9 +91,7 @@ def command(
         publication = publishing.publish(paths, targets, source_url, reported, partial, requests_of, progress)
     for line in _written_lines(publication):
         click.echo(line)
-    notes = [*(named.note for named in named_results), *publication.notes]
-    for note in dict.fromkeys(note for note in notes if note is not None):
-        click.echo(f"note: {note}", err=True)
+    print_notes([*(named.note for named in named_results), *publication.notes])
     if push:
         click.echo(publishing.upload_card(publication, push))
         return

@@ -8,7 +8,7 @@ Its own module because every command that reads results or a model calls it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ def select_result_paths(words: Sequence[str], runs_folder: Path) -> list[Path]:
     if not words:
         return [_newest_result(runs_folder)]
     named_results = [look_up_results(word, runs_folder) for word in words]
-    _print_notes([named.note for named in named_results])
+    print_notes([named.note for named in named_results])
     return list(dict.fromkeys(path for named in named_results for path in named.paths))
 
 
@@ -44,7 +44,7 @@ def pair_results(base_word: str, other_words: Sequence[str], runs_folder: Path) 
 
     base, *others = (look_up_results(word, runs_folder) for word in (base_word, *other_words))
     pairing = result_pairing.pair_results(base, others, runs_folder)
-    _print_notes([*(named.note for named in (base, *others)), *pairing.notes])
+    print_notes([*(named.note for named in (base, *others)), *pairing.notes])
     return pairing.groups
 
 
@@ -70,7 +70,7 @@ def select_model(word: str | None, runs_folder: Path) -> str:
         print_default("model", folder, "the newest finished run")
         return str(folder)
     named_model = look_up_model(word, runs_folder)
-    _print_notes([named_model.note])
+    print_notes([named_model.note])
     return named_model.folder_or_id
 
 
@@ -87,7 +87,10 @@ def _newest_result(runs_folder: Path) -> Path:
     return path
 
 
-def _print_notes(notes: Sequence[str | None]) -> None:
-    for note in notes:
+def print_notes(notes: Iterable[str | None]) -> None:
+    """Print each note once, in a line on standard error; None is no note."""
+    from orca_bench.report.grid import printable_text
+
+    for note in dict.fromkeys(notes):
         if note is not None:
-            click.echo(f"note: {note}", err=True)
+            click.echo(f"note: {printable_text(note)}", err=True)

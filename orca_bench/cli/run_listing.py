@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from orca_bench.disk_space import size_text
 from orca_bench.errors import UserError
 from orca_bench.report.grid import display_text
+from orca_bench.report.grid_formats import markdown_cell
 from orca_bench.results.result_lookup import look_up_results, result_name
 from orca_bench.results.result_survey import ResultSummary, summarize_results
 from orca_bench.train.run_survey import RunSummary
@@ -93,7 +94,7 @@ def to_markdown(listed_runs: Sequence[ListedRun]) -> str:
     """One table with a line for each run and each result."""
     lines = ["| run or result | status or scores | questions | size | date |", "|---|---|---|--:|---|"]
     for listed_run in listed_runs:
-        lines += [f"| {' | '.join(map(_markdown_text, cells))} |" for cells in _rows(listed_run)]
+        lines += [f"| {' | '.join(map(markdown_cell, cells))} |" for cells in _rows(listed_run)]
     return "\n".join(lines) + "\n"
 
 
@@ -192,7 +193,3 @@ def _count(number: int, noun: str) -> str:
 
 def _date_text(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _markdown_text(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")

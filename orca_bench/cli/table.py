@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_results
+from orca_bench.cli.result_words import print_notes, select_results
 from orca_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def command(
         grids = result_grids(selection.results, reported_scores, layout, all_tasks)
         lead = scores_sentence(selection.results, reported_scores) if len(grids) > 1 else ""
         print_grids(grids, output_format, with_notes, lead)
-    for note in selection.notes:
-        click.echo(f"note: {note}", err=True)
+    print_notes(selection.notes)
     have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
     if output_format == "terminal" and have_questions:
         next_step("page" if len(results) != 2 else "compare", *results)

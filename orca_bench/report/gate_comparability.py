@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256
+from orca_bench.report.grid import printable_text
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.reading import ResultFile, questions_path_for
@@ -196,7 +197,7 @@ def _setting_text(value: object) -> str:
         value_text = ", ".join(f"{name} {each}" for name, each in value.items())
     else:
         value_text = str(value)
-    text = " ".join(value_text.split())
+    text = printable_text(" ".join(value_text.split()))
     if len(text) > _MAX_VALUE_LENGTH:
         text = f"{text[: _MAX_VALUE_LENGTH - 1].rstrip()}…"
     return f"'{text}'" if isinstance(value, str) else text

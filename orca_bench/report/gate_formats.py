@@ -5,6 +5,7 @@ Its own module because the words of a verdict may change while the verdict does 
 
 from __future__ import annotations
 
+import html
 import math
 from typing import TypeAlias
 from xml.etree import ElementTree
@@ -13,6 +14,8 @@ from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_questions import question_lines
 from orca_bench.report.gate_sentence import gate_sentence
 from orca_bench.report.gate_terminal import cell_texts
+from orca_bench.report.grid import display_text, printable_text
+from orca_bench.report.grid_formats import markdown_cell, markdown_line
 
 _MAX_LOST_QUESTIONS = 3  # lost questions of a task that are named
 _LEGEND = (
@@ -28,22 +31,22 @@ def to_markdown(report: GateReport, max_questions: int | None = _MAX_LOST_QUESTI
 
     `max_questions` None means all of them.
     """
-    lines = [f"### orca-bench: {_emoji(report.passed)} {_escape_markdown(gate_sentence(report))}", ""]
+    lines = [f"### orca-bench: {_emoji(report.passed)} {markdown_cell(gate_sentence(report))}", ""]
     if report.verdicts:
         lines += ["| | task | baseline | now | Δ ± error | p | finds ≥ | fell | verdict |"]
         lines += ["|---|---|--:|--:|--:|--:|--:|--:|---|"]
     for verdict in report.verdicts:
-        cells = [_escape_markdown(text) for text in cell_texts(verdict)[1:]]
+        cells = [markdown_cell(text) for text in cell_texts(verdict)[1:]]
         lines.append(f"| {_emoji(verdict.passed)} | {' | '.join(cells)} |")
     if any(verdict.comparison for verdict in report.verdicts):
         lines += ["", _LEGEND]
     for verdict in report.verdicts:
         if not verdict.passed and verdict.lost_questions and max_questions != 0:
             question_texts = question_lines(verdict, max_questions)
-            lines += ["", f"<details><summary>{_escape_markdown(question_texts[0])}</summary>", ""]
-            lines += [f"- `{text.strip().replace('`', chr(39))}`" for text in question_texts[1:]]
+            lines += ["", f"<details><summary>{html.escape(display_text(question_texts[0]))}</summary>", ""]
+            lines += [f"- `{display_text(text.strip()).replace('`', chr(39))}`" for text in question_texts[1:]]
             lines += ["", "</details>"]
-    lines += [line for note in report.notes for line in ("", _escape_markdown(note))]
+    lines += [line for note in report.notes for line in ("", markdown_line(note))]
     return "\n".join(lines) + "\n"
 
 
@@ -70,7 +73,7 @@ def to_annotations(report: GateReport) -> list[str]:
     failures = [("not comparable", str(obstacle)) for obstacle in report.obstacles]
     failures += [(verdict.title, verdict.reason) for verdict in report.verdicts if not verdict.passed]
     return [
-        f"::error title=orca-bench {_escape_command_property(title)}::{_escape_command(text)}"
+        f"::error title=orca-bench {_escape_command_property(printable_text(title))}::{_escape_command(printable_text(text))}"
         for title, text in failures
     ]
 
@@ -88,10 +91,6 @@ def to_json(report: GateReport) -> _Json:
 
 def _emoji(passed: bool) -> str:
     return "✅" if passed else "❌"
-
-
-def _escape_markdown(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def _valid_xml(text: str) -> str:

@@ -15,7 +15,7 @@ from orca_bench.report.gate import GateReport, TaskVerdict
 from orca_bench.report.gate_comparability import Obstacle
 from orca_bench.report.gate_questions import question_lines
 from orca_bench.report.gate_sentence import closing_line, format_loss, gate_sentence
-from orca_bench.report.grid import format_p, format_percent
+from orca_bench.report.grid import display_text, format_p, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -46,7 +46,7 @@ class _Terminal:
         report, width = self.report, options.max_width
         style = "green" if report.passed else "red"
         if report.obstacles:
-            yield Text(f"failed: not comparable with {report.baseline}", style=style)
+            yield Text(display_text(f"failed: not comparable with {report.baseline}"), style=style)
             for obstacle in report.obstacles:
                 yield from (Text(line) for line in _obstacle_lines(obstacle, width))
             return
@@ -64,13 +64,13 @@ class _Terminal:
             if not verdict.passed
             for line in question_lines(verdict, self.max_questions)
         ]
-        yield from (Text(line, style="dim") for line in lines)
+        yield from (Text(display_text(line), style="dim") for line in lines)
         if any(line.startswith("  … ") for line in lines):
             yield Text("(--questions all names every one)", style="dim")
         for note in report.notes:
             yield Text(_wrapped(f"• {note}", width, "  "), style="dim")
         yield Text("")
-        yield Text(closing_line(report), style=style)
+        yield Text(display_text(closing_line(report)), style=style)
 
 
 def _obstacle_lines(obstacle: Obstacle, width: int) -> Iterator[str]:
@@ -82,7 +82,9 @@ def _obstacle_lines(obstacle: Obstacle, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int, indent: str) -> str:
-    return textwrap.fill(text, max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        display_text(text), max(width, 20), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _legend(report: GateReport, headings: Sequence[str], width: int) -> list[str]:
@@ -129,7 +131,10 @@ def _table(report: GateReport, headings: Sequence[str], decimals: int) -> Table:
         style = "green" if verdict.passed else "red"
         cells = dict(zip(_HEADINGS, cell_texts(verdict, decimals), strict=True))
         table.add_row(
-            *(Text(cells[heading], style=style if heading in ("", "verdict") else "") for heading in headings)
+            *(
+                Text(display_text(cells[heading]), style=style if heading in ("", "verdict") else "")
+                for heading in headings
+            )
         )
     return table
 

@@ -72,16 +72,21 @@ class Grid:
         return [number for row in self.rows for i in visible_columns if (number := row[i].number) is not None]
 
 
-def display_text(text: str) -> str:
-    """The text as it may stand in one line of a table or below it.
-
-    Characters that would move the cursor or turn the direction of the text around become a replacement character, and words
-    of right-to-left letters are isolated, so that the numbers and words beside them keep their order.
-    """
-    safe_text = "".join(
+def printable_text(text: str) -> str:
+    """The text on one line; characters that would move the cursor or turn the direction of the text around are replaced."""
+    return "".join(
         character if character.isprintable() or character in _ALLOWED_FORMAT_CHARACTERS else "\ufffd"
         for character in text.replace("\n", " ").replace("\t", " ")
     )
+
+
+def display_text(text: str) -> str:
+    """The text as it may stand in one line of a table or below it.
+
+    As `printable_text`; and words of right-to-left letters are isolated, so that the numbers and words beside them keep their
+    order.
+    """
+    safe_text = printable_text(text)
     if safe_text.isascii():
         return safe_text
     pieces: list[str] = []

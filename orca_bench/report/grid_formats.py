@@ -7,10 +7,10 @@ because all reports share these formats; the terminal's is in grid_terminal.py.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Collection, Iterable
 
-from orca_bench.report.grid import Grid, TextCell, display_text
+from orca_bench.cards import markdown
+from orca_bench.report.grid import Grid, TextCell, display_text, printable_text
 from orca_bench.report.notes import (
     DEFAULT_KINDS,
     Note,
@@ -23,8 +23,6 @@ from orca_bench.report.notes import (
     superscript,
 )
 
-_MARKDOWN_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|[*`]")
-
 
 def to_markdown(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     """GitHub's Markdown: the sentence, the table, and the notes of these kinds as a list below it.
@@ -34,14 +32,14 @@ def to_markdown(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     notes, badge_by_number = _notes_and_badges(grid, kinds)
     alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
     rows = [_markdown_row([_markdown_cell(cell, badge_by_number) for cell in row]) for row in grid.rows]
-    lines = [_escape_markdown(grid.sentence), ""] if grid.sentence else []
+    lines = [markdown_line(grid.sentence), ""] if grid.sentence else []
     if not grid.headings:
         return "\n".join(lines)
     caption = grid.caption()
-    lines += [_markdown_row([_escape_markdown(heading) for heading in grid.headings]), f"|{alignments}|", *rows]
-    lines += ([""] if notes or caption else []) + ([f"- {_escape_markdown(caption)}"] if caption else [])
+    lines += [_markdown_row([markdown_cell(heading) for heading in grid.headings]), f"|{alignments}|", *rows]
+    lines += ([""] if notes or caption else []) + ([f"- {markdown_line(caption)}"] if caption else [])
     lines += [
-        f"- {f'{superscript(letter)} ' if letter else ''}{_escape_markdown(footnote_text(note))}"
+        f"- {f'{superscript(letter)} ' if letter else ''}{markdown_line(footnote_text(note))}"
         for letter, note in zip(badge_letters(notes), notes, strict=True)
     ]
     return "\n".join(lines) + "\n"
@@ -57,18 +55,23 @@ def _badge(cell: TextCell, badge_by_number: dict[NotedNumber, str]) -> str:
 
 
 def _markdown_cell(cell: TextCell, badge_by_number: dict[NotedNumber, str]) -> str:
-    text, badge = _escape_markdown(cell.text), superscript(_badge(cell, badge_by_number))
+    text, badge = markdown_cell(cell.text), superscript(_badge(cell, badge_by_number))
     text = f"**{text}**" if cell.bold else text
     return f"{text} {badge}" if badge else text
 
 
 def _markdown_row(texts: list[str]) -> str:
-    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+    return "| " + " | ".join(texts) + " |"
 
 
-def _escape_markdown(text: str) -> str:
-    """The text in one line, in which nothing is HTML, a link, code or stress."""
-    return _MARKDOWN_MARKUP.sub(r"\\\g<0>", display_text(text)).replace("](", "]\\(")
+def markdown_line(text: str) -> str:
+    """A line of any text as Markdown that shows exactly it."""
+    return markdown.escape(display_text(text))
+
+
+def markdown_cell(text: str) -> str:
+    """Any text as the cell of a table, or as a part of a line, in Markdown that shows exactly it."""
+    return markdown.escape(display_text(text), begins_block=False)
 
 
 _LATEX_ESCAPES = {
@@ -92,6 +95,7 @@ _LATEX_ESCAPES = {
     "…": r"\ldots{}",
     "<": r"$<$",
     ">": r"$>$",
+    "\ufffd": "?",
 }
 
 
@@ -138,7 +142,8 @@ def _latex_row(texts: Iterable[str]) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX_ESCAPES.get(character, character) for character in text)
+    """The text on one line, in which nothing is a command."""
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in printable_text(text))
 
 
 def to_html(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference
+from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference, printable_text
 from orca_bench.report.notes import NotedNumber, note_line
 from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, ScoreTable, TableLine
 from orca_bench.report.score_table_notes import REPORTED
@@ -169,11 +169,12 @@ def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result
             )
         elif line.name in AVERAGE_TITLE_BY_NAME:
             requests_sha256 = result.requests_sha256
-    return [
+    row: list[_CsvValue] = [
         *(line.name, line.shots, line.metric, line.reported, heading),
         *(score.value, score.stderr, score.n, score.difference, protocol, requests_sha256, warnings),
         score.difference_stderr,
     ]
+    return [printable_text(value) if isinstance(value, str) else value for value in row]
 
 
 def _result_json(result: Result) -> dict[str, object]:

@@ -150,6 +150,17 @@ def test_three_questions_of_a_task_are_named_or_all(again):
 
 
 def test_what_differs_between_protocols_stands_in_two_lines_with_closed_quotes(again):
+    def hostile_system(result):
+        result["protocol"]["system"] = "a\x1b[31m \u202e\n::error::b ![x](http://e/x.png)"
+
+    change_result(again.folder, "good.json", "hostile.json", lambda line: line["row"] != -1, hostile_system)
+    for output_format in ("terminal", "markdown"):
+        words = ("check", "hostile.json", "--baseline", "good.json", "--annotations", "--format", output_format)
+        process = again(*words)
+        assert process.returncode == 1 and not {"\x1b", "\u202e"} & set(process.stdout + process.stderr)
+        assert not re.search(r"^::error::b", process.stdout + process.stderr, re.MULTILINE)
+    assert "](http" not in again(*words).stdout.replace("\\](", "")
+
     def other_system(result):
         result["protocol"]["system"] = "Be brief. " * 30
 

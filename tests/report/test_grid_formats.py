@@ -2,6 +2,8 @@
 
 from xml.etree import ElementTree
 
+from markdown_it import MarkdownIt
+
 from orca_bench.report import grid_formats
 from orca_bench.report.grid import Grid, TextCell
 from orca_bench.report.notes import Note
@@ -14,9 +16,23 @@ def test_every_form_escapes_what_it_must():
         [Note("n & m")],
         "t <i>",
     )
-    assert "**\\<b>&** | 1 ± 2 \\| \\ |" in grid_formats.to_markdown(grid) and "50 % \\| x" in grid_formats.to_markdown(
+    assert "**&lt;b&gt;&amp;** | 1 ± 2 \\| \\\\ |" in grid_formats.to_markdown(
         grid
-    )
+    ) and "50 % \\| x" in grid_formats.to_markdown(grid)
     latex = grid_formats.to_latex(grid)
     assert r"a\_b & 50 \% | x" in latex and r"\textbf{$<$b$>$\&} & 1 $\pm$ 2 | \textbackslash{}" in latex
     assert ElementTree.fromstring(f"<x>{grid_formats.to_html(grid)}</x>").find("table/tbody/tr/td/b").text == "<b>&"
+
+
+HOSTILE = "a\x1b[31m\u202eb\nc ![x](http://e/x.png) [y](http://e) <img src=x> `z` **w** |"
+
+
+def test_a_hostile_text_is_one_line_of_text_in_every_form():
+    grid = Grid([HOSTILE, "x"], [[TextCell(HOSTILE), TextCell("+1")]], [Note(HOSTILE)], HOSTILE, HOSTILE)
+    for write in (grid_formats.to_markdown, grid_formats.to_latex, grid_formats.to_html):
+        text = write(grid)
+        assert not {"\x1b", "\u202e"} & set(text) and not any(line.startswith("c ") for line in text.splitlines())
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(grid_formats.to_markdown(grid))
+    assert not [tag for tag in ("<img", "<a ", "<code", "<strong") if tag in html]
+    cells = [cell.text for cell in ElementTree.fromstring(f"<x>{html}</x>").iter("td")]
+    assert cells == [HOSTILE.replace("\x1b", "\ufffd").replace("\u202e", "\ufffd").replace("\n", " "), "+1"]

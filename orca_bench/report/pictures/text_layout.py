@@ -22,17 +22,23 @@ _BOLD_FACTOR = 1.12
 _FIRST_STRONG_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
 _RIGHT_TO_LEFT = frozenset(["R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "PDF", "PDI", "FSI"])
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What turns the direction of all text after it around, apart from the isolates of `isolate`.
+_DIRECTION_CONTROLS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066\u2067]")
+_ISOLATES = re.compile(f"[{_FIRST_STRONG_ISOLATE}{_POP_ISOLATE}]")
 _BREAK_AFTER = re.compile(r"(?<=[\s\-_/,;·])")
 
 
 def plain_text(text: str) -> str:
-    """The text as it may stand in XML and on one line: other characters become the replacement character."""
-    return " ".join(_NOT_XML.sub("\ufffd", text).split())
+    """The text as it may stand in XML and on one line: other characters become the replacement character.
+
+    So do those that turn the direction of the text around.
+    """
+    return " ".join(_DIRECTION_CONTROLS.sub("\ufffd", _NOT_XML.sub("\ufffd", text)).split())
 
 
 def isolate(name: str) -> str:
     """A name whose direction cannot change that of the text around it: right-to-left names are put into an isolate."""
-    text = plain_text(name)
+    text = plain_text(_ISOLATES.sub("", name))
     if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in text):
         return f"{_FIRST_STRONG_ISOLATE}{text}{_POP_ISOLATE}"
     return text
