@@ -21,6 +21,7 @@ from orca_bench.files import make_writable_folder, open_binary_replacement, writ
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
 from orca_bench.report import card_scores, model_card
+from orca_bench.report.notes import limit_phrase
 from orca_bench.report.pictures import Picture, write_picture
 from orca_bench.report.pictures.parts import split_into_parts
 from orca_bench.report.pictures.scores import draw_scores
@@ -122,8 +123,9 @@ def card_content(
     partial_files = [result_file for result_file in result_files if result_file.result.limit and not with_partial]
     card_files = [result_file for result_file in result_files if result_file not in partial_files]
     for result_file in partial_files:
+        rows_text = limit_phrase(result_file.result.limit or 0, "row")
         notes.append(
-            f"{result_file.path}: scores of the first {result_file.result.limit} rows of each task are left off the card; "
+            f"{result_file.path}: scores of the {rows_text} of each task are left off the card; "
             "--partial puts them on it, marked"
         )
     card_files = [result_file for result_file in card_files if result_file.result.tasks]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from orca_bench.cards import markdown
 from orca_bench.report.conclusions import scores_sentence
+from orca_bench.report.notes import limit_phrase
 from orca_bench.report.score_table_formats import format_score
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
@@ -113,7 +114,7 @@ def _heading(result: Result) -> str:
     if not result.suite.comparable:
         parts.append(f"{result.suite.name} suite")
     if result.limit:
-        parts.append(f"first {result.limit:,} rows")
+        parts.append(limit_phrase(result.limit, "row"))
     if not result.complete:
         parts.append("unfinished")
     return markdown.plain(", ".join(parts))
@@ -123,8 +124,8 @@ def _partial_warning(results: Sequence[Result]) -> str:
     limits = sorted({result.limit for result in results if result.limit})
     if not limits:
         return ""
-    limit_text = ", ".join(f"{limit:,}" for limit in limits)
-    return f"**Partial scores**: only the first {limit_text} rows of each task (of each MMLU subject) were asked.\n"
+    limit_text = ", or of the ".join(limit_phrase(limit, "row") for limit in limits)
+    return f"**Partial scores**: only of the {limit_text} of each task (of each MMLU subject).\n"
 
 
 def _table(results: Sequence[Result], headings: Sequence[str]) -> str:

@@ -150,3 +150,8 @@ def _letter(index: int) -> str:
     """`a` to `z` without q, then `aa`, `ab` and so on."""
     round_number, letter_index = divmod(index, len(_LETTERS))
     return (_LETTERS[round_number - 1] if round_number else "") + _LETTERS[letter_index]
+
+
+def limit_phrase(limit: int, noun: str) -> str:
+    """`first 10 rows`, and of a limit of one `first row`; `noun` is the singular."""
+    return f"first {noun}" if limit == 1 else f"first {limit:,} {noun}s"

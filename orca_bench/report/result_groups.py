@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orca_bench.report.grid import display_text
+from orca_bench.report.notes import limit_phrase
 from orca_bench.report.result_selection import result_labels
 from orca_bench.results.models import ProtocolDescription, Result
 from orca_bench.results.reading import ResultFile
@@ -71,16 +72,20 @@ def ranking_title(result: Result) -> str:
     return f"score on {titles[0]}" if len(titles) == 1 else f"mean of {len(titles)} tasks"
 
 
-def limit_text(result_files: Sequence[ResultFile], noun: str = "rows") -> str:
-    """How many `noun` of each task the results have at most, as `first 10 rows of each task`; empty where none has a limit."""
+def limit_text(result_files: Sequence[ResultFile], noun: str = "row") -> str:
+    """How many rows the results have at most, as `first 10 rows of each task`; empty where none has a limit.
+
+    `noun` is the word for a row, in the singular.
+    """
     limits = sorted({file.result.limit for file in result_files if file.result.limit})
     if not limits:
         return ""
+    if len(limits) == 1 and all(file.result.limit for file in result_files):
+        return f"{limit_phrase(limits[0], noun)} of each task"
     texts = [f"{limit:,}" for limit in limits]
     if any(not file.result.limit for file in result_files):
         texts.append("all")
-    text = texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
-    return f"first {text} {noun} of each task"
+    return f"first {', '.join(texts[:-1])} or {texts[-1]} {noun}s of each task"
 
 
 def relabel_groups(groups: Sequence[Sequence[ResultFile]]) -> list[list[ResultFile]]:

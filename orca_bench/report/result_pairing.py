@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.report.notes import limit_phrase
 from orca_bench.results import reading
 from orca_bench.results.models import Result
 from orca_bench.results.result_lookup import NamedResults, result_name
@@ -30,7 +31,7 @@ class ResultSetting:
         text = f"{self.protocol_name} on {self.suite_name}"
         if self.system not in (None, SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]):
             text += f" with system message {system_id_of(str(self.system)) or 'of its own'}"
-        return text if self.limit is None else f"{text}, first {self.limit} questions"
+        return text if self.limit is None else f"{text}, {limit_phrase(self.limit, 'question')}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ keeps a reader from a wrong conclusion.
 
 from __future__ import annotations
 
-from orca_bench.report.notes import Note, NotedNumber, NoteKind
+from orca_bench.report.notes import Note, NotedNumber, NoteKind, limit_phrase
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Result
 from orca_bench.suite import TASK_BY_NAME
@@ -28,12 +28,15 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     whole_result = (NotedNumber(label),)
     notes = [Note(_protocol_text(result), "provenance", whole_result)]
     if has_reported_scores and not result.is_comparable():
-        text = f"measured on the {result.suite.name} suite, so not comparable with the reported scores: no difference is shown"
+        text = (
+            f"measured on the {result.suite.name} suite and not comparable with the reported scores, so the column of "
+            "differences is left out"
+        )
         notes.append(Note(text, "warning", whole_result))
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
         notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
     if result.limit:
-        text = f"only the first {result.limit} questions of each task (of each MMLU subject)"
+        text = f"only the {limit_phrase(result.limit, 'question')} of each task (of each MMLU subject)"
         notes.append(Note(text, "remark", whole_result))
     if not result.complete:
         missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
@@ -58,7 +61,7 @@ def task_notes(label: str, result: Result) -> list[Note]:
     for name, task_result in result.tasks.items():
         notes += [_number_note(warning, "warning", label, name) for warning in task_result.warnings]
         if result.is_comparable() and not result.is_comparable(name):
-            text = "other rows than the leaderboard's, so no difference is shown"
+            text = "other rows than the leaderboard's, so its difference is left out"
             notes.append(_number_note(text, "warning", label, name))
         elif result.is_comparable() and result.format_version < 3:
             text = "rows not verified: the result is of an earlier version"

@@ -162,6 +162,7 @@ def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboard
     for change, note in (
         ({}, None),
         ({"limit": 10}, "first 10 questions"),
+        ({"limit": 1}, "first question"),
         ({"row_check": {"test": "other", "train": "true"}, "rows": 10}, "other rows (10)"),
         ({"row_check": {"test": "not verified", "train": "true"}}, "rows not verified"),
         ({"row_check": {"test": "true", "train": "other"}}, "other few-shot examples"),

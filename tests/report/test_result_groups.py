@@ -9,7 +9,7 @@ from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.model_colors import result_styles
 from orca_bench.report.page.page_groups import group_results
 from orca_bench.report.pictures.parts import split_into_parts
-from orca_bench.report.result_groups import group_by_setting, protocol_titles
+from orca_bench.report.result_groups import group_by_setting, limit_text, protocol_titles
 from orca_bench.report.result_tables import result_grids
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
@@ -88,6 +88,9 @@ def test_the_page_names_the_results_that_have_a_limit():
     )
     [group] = group_results([a_result("a", limit=10), a_result("b", limit=10)])
     assert group.limit_text == "first 10 questions of each task"
+    [group] = group_results([a_result("a", limit=1), a_result("b", limit=1)])
+    assert group.limit_text == "first question of each task"
+    assert limit_text([a_result("a", limit=1), a_result("b")]) == "first 1 or all rows of each task"
 
 
 def test_a_group_is_the_same_whatever_the_order_of_results():

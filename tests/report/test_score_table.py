@@ -26,14 +26,16 @@ def test_a_difference_is_measured_minus_reported_in_percent():
 def test_the_mini_suite_gets_no_difference_and_says_why():
     table = score_table(result_content(comparable=False))
     assert all(line.scores[0].difference is None for line in table.lines)
-    assert any("not comparable" in note for note in note_lines(table))
+    (note,) = [note for note in note_lines(table) if "not comparable" in note]
+    assert note.endswith("with the reported scores, so the column of differences is left out")
     assert "Δ" not in to_markdown(to_grid(table))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"limit": 10}, "only the first 10 questions"),
+        ({"limit": 10}, "only the first 10 questions of each task"),
+        ({"limit": 1}, "only the first question of each task"),
         ({"protocol": "orca"}, "mixes model and protocol"),
         ({"protocol": "plain"}, "lm-eval"),
     ],
@@ -63,7 +65,7 @@ def test_other_rows_than_the_leaderboards_get_no_difference(tmp_path):
     assert [name for name, difference in differences.items() if difference is None] == [
         *("gsm8k", "all seven", "six without DROP")
     ]
-    assert any("m GSM8K: other rows than the leaderboard's" in note for note in note_lines(table))
+    assert "m GSM8K: other rows than the leaderboard's, so its difference is left out" in note_lines(table)
     file = ResultFile(tmp_path, "m", Result.from_file_content(content))
     grid = build_leaderboard([file], [read_reported_scores()])
     assert any("m GSM8K: other rows than the leaderboard's" in note for note in note_lines(grid))
