@@ -73,7 +73,7 @@ def simulated_line(random_numbers, n, noise, loss, other_lines):
 @pytest.mark.parametrize("n", [8, 20, 120, 400])
 @pytest.mark.parametrize("other_count", [0, 6])
 def test_a_difference_of_the_size_that_would_have_been_shown_is_shown_four_times_in_five(n, other_count):
-    random_numbers, other_lines, shown, size_by_counts = random.Random(1), open_lines(other_count), [], {}
+    random_numbers, other_lines, is_worse_by_trial, size_by_counts = random.Random(1), open_lines(other_count), [], {}
     for _ in range(200):
         line = simulated_line(random_numbers, n, 0.05, 0.0, other_lines)
         counts = (line.difference.better, line.difference.worse)
@@ -81,11 +81,11 @@ def test_a_difference_of_the_size_that_would_have_been_shown_is_shown_four_times
             continue
         size = size_by_counts.setdefault(counts, line.smallest_detectable)
         if size is not None:
-            shown.append(simulated_line(random_numbers, n, 0.05, size, other_lines).verdict == "worse")
+            is_worse_by_trial.append(simulated_line(random_numbers, n, 0.05, size, other_lines).verdict == "worse")
     if n == 8:  # there is no size that is shown so often
-        assert not shown
+        assert not is_worse_by_trial
     else:
-        assert len(shown) > 40 and 0.7 < sum(shown) / len(shown) < 0.9
+        assert len(is_worse_by_trial) > 40 and 0.7 < sum(is_worse_by_trial) / len(is_worse_by_trial) < 0.9
 
 
 def test_both_commands_give_one_size_at_one_level():
