@@ -78,7 +78,7 @@ def metadata(facts: ModelFacts) -> dict[str, Any]:
         pipeline_tag="text-generation",
         base_model=base if is_hub_base else None,
         datasets=list(dict.fromkeys(id_ for id_ in data_ids if id_)) or None,
-        tags=[*(["orca"] if facts.has_orca_prompt else []), "orca-bench"],
+        tags=[*(["orca"] if facts.is_trained_in_orca_prompt else []), "orca-bench"],
     )
     fields: dict[str, Any] = card_data.to_dict()
     return {key: fields[key] for key in sorted(fields, key=lambda key: _METADATA_ORDER.index(key))}
@@ -117,14 +117,14 @@ def _summary(facts: ModelFacts, finding: str | None) -> str:
     training, name = facts.training, f"**{markdown.plain(facts.name)}**"
     parameters = facts.parameters or (None if training is None else training.parameters)
     size_text = "" if parameters is None else f" of {_parameters_text(parameters)} parameters"
-    if facts.step == 0:
+    if facts.is_untrained:
         sentence = (
             f"{name} is a language model{size_text} with the weights that its training starts from: it is not trained."
         )
     elif training is None:
         sentence = f"{name} is a language model{size_text}; how it was trained is not known here."
     else:
-        prompt_text = " in the Orca prompt" if facts.has_orca_prompt else ""
+        prompt_text = " in the Orca prompt" if facts.is_trained_in_orca_prompt else ""
         sentence = (
             f"{name} is a language model{size_text}, {_start_text(training)} on {_records_text(training)}{prompt_text}."
         )
@@ -157,9 +157,14 @@ def _prompt_section(facts: ModelFacts) -> str:
         )
     system = SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]
     with_input = render(system, _EXAMPLE_INSTRUCTION, _EXAMPLE_INPUT)
+    if facts.is_trained_in_orca_prompt:
+        origin_text = "It was trained on this prompt, byte for byte, and answers as it was trained only in it."
+    elif facts.is_untrained:
+        origin_text = "It is not trained. Its chat template is the prompt that its training uses."
+    else:
+        origin_text = "Its chat template is this prompt; the records that it was trained on are not known here."
     return (
-        "It was trained on this prompt, byte for byte, and answers as it was trained only in it. The answer begins after the "
-        "line `### Response:`, and ends with the end-of-text token.\n\n"
+        f"{origin_text} The answer begins after the line `### Response:`, and ends with the end-of-text token.\n\n"
         f"{markdown.code_block(render(system, _example_question(facts)))}\n"
         "A text that the instruction is about has a block of its own:\n\n"
         f"{markdown.code_block(with_input)}\n"
@@ -223,7 +228,7 @@ def _limits(facts: ModelFacts, has_scores: bool) -> list[str]:
         if training is not None and training.recipe.model.base is None
         else "No safety training is recorded, and it was not evaluated for safety or bias: it may write what is false or harmful."
     )
-    if has_scores:
+    if has_scores and not facts.is_untrained:
         limits.append("Whether benchmark questions stand in its training data was not examined.")
     return limits
 
@@ -231,7 +236,7 @@ def _limits(facts: ModelFacts, has_scores: bool) -> list[str]:
 def _training_section(facts: ModelFacts) -> str:
     training = facts.training
     if training is None:
-        return "How it was trained is not known here.\n"
+        return "It is not trained.\n" if facts.is_untrained else "How it was trained is not known here.\n"
     recipe, train = training.recipe, training.recipe.train
     time_text = "" if training.seconds is None else _duration_text(training.seconds)
     rows = [
@@ -268,7 +273,7 @@ def _public_recipe_yaml(recipe: Recipe) -> str:
 def _data_section(facts: ModelFacts) -> str:
     training = facts.training
     if training is None or not training.record_sets:
-        return "What it was trained on is not known here.\n"
+        return "None: it is not trained.\n" if facts.is_untrained else "What it was trained on is not known here.\n"
     rows = [row for record_set in training.record_sets for row in _record_set_rows(record_set)]
     has_teachers = any(row[2] for row in rows)
     headings = ["records", "count", *(["responses by"] if has_teachers else []), "known as", "licence of the data"]

@@ -93,8 +93,8 @@ class TrainingFacts:
 class ModelFacts:
     """One model: its name, how Python code names it, and its training where that is known.
 
-    `reference` is a folder or hub id, as `from_pretrained` takes it. `has_orca_prompt` says that it was tuned in the Orca
-    prompt and carries it as its chat template. `parameters` counts its weights' numbers, `step` is the step of its training
+    `reference` is a folder or hub id, as `from_pretrained` takes it. `has_orca_prompt` says that it carries the
+    Orca prompt as its chat template. `parameters` counts its weights' numbers, `step` is the step of its training
     that it was written after.
     """
 
@@ -105,6 +105,18 @@ class ModelFacts:
     parameters: int | None = None
     is_hub_reference: bool = False
     step: int | None = None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether its weights are those that its training starts from."""
+        return self.step == 0
+
+    @property
+    def is_trained_in_orca_prompt(self) -> bool | None:
+        """Whether it was trained in the Orca prompt; None for a run's model whose training is not known."""
+        if self.is_untrained or not self.has_orca_prompt:
+            return False
+        return None if self.training is None else True
 
     @property
     def is_checkpoint(self) -> bool:

@@ -9,6 +9,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import print_notes, select_results
+from orca_bench.errors import UserError
 
 if TYPE_CHECKING:
     from orca_bench.report.pictures import Picture
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 @click.option("--over-steps", is_flag=True, help="Draw only the scores of one run's checkpoints over its steps.")
 @click.option(
     "--steps",
-    help="The step of each RESULT: 100,200,400.  [default: the step stored in the result, else in its file name]",
+    help="With --over-steps: the step of each RESULT: 100,200,400.  [default: the step stored in the result, else in its file "
+    "name]",
 )
 @options.runs
 def command(
@@ -50,10 +52,12 @@ def command(
     from orca_bench.report import pictures
     from orca_bench.report.reported_scores import find_reported_scores
 
+    if steps is not None and not over_steps:
+        raise UserError("only the picture over steps has steps", where="--steps", hint="add --over-steps")
     step_numbers = _step_numbers(steps)
     selection = select_results(results, runs)
     notes = selection.notes
-    if over_steps or steps:
+    if over_steps:
         pictures_to_write = pictures.build_step_pictures(selection.results, step_numbers)
     else:
         result_files = selection.with_questions(required=False).results
@@ -80,9 +84,7 @@ def _write(picture: Picture, folder: Path) -> list[str]:
 
 def _step_numbers(text: str | None) -> list[int] | None:
     """The numbers of --steps, or None without it."""
-    from orca_bench.errors import UserError
-
-    if not text:
+    if text is None:
         return None
     if not all(step_text.strip().isdecimal() and len(step_text.strip()) < 16 for step_text in text.split(",")):
         raise UserError(f"'{text}' is no list of numbers", where="--steps", hint="--steps 100,200")

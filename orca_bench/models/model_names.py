@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
 from orca_bench.hub import Commit
 
 #: Names of folders that say what is in them and not which model it is; the folder above them is named too.
@@ -51,15 +51,15 @@ def model_name_of(folder: str, commit: Commit | None = None) -> str:
     return "-".join(name_parts)
 
 
-def check_model_name(model_name: str) -> str:
-    """The name itself; raises UserError where it cannot be the name of a folder."""
+def check_model_name(model_name: str, where: Where = "--name", hint: str | None = None) -> str:
+    """The name itself; raises UserError, with `where` and `hint`, where it cannot be the name of a folder."""
     if not _MODEL_NAME_PATTERN.fullmatch(model_name) or ".." in model_name:
-        raise UserError(f"'{model_name}' is not a name", where="--name", hint="letters, digits and . _ - @ + /")
+        raise UserError(f"'{model_name}' is not a name", where=where, hint=hint or "letters, digits and . _ - @ + /")
     if len(model_name.encode()) > _MAX_NAME_BYTES:
         raise UserError(
             f"a name of {len(model_name)} characters",
-            where="--name",
-            hint=f"at most {_MAX_NAME_BYTES}, it names a folder",
+            where=where,
+            hint=hint or f"at most {_MAX_NAME_BYTES}, it names a folder",
         )
     return model_name
 

@@ -96,7 +96,7 @@ def plan_card(result_files: Sequence[ResultFile], targets: PublishTargets) -> Ca
     old_text = read_card(path)
     if old_text is None and run_card is not None and not run_card.is_symlink():
         old_text = read_card(run_card)  # what its user wrote there holds for the copy too
-    is_of_run = run_folder is not None and model.run == run_folder.resolve().name
+    is_of_run = run_folder is not None and model.run == run_folder.resolve().name and model.step != 0
     training = model_facts.read_training(run_folder) if run_folder is not None and is_of_run else None
     name = targets.name or model.name
     facts = ModelFacts(
@@ -150,7 +150,7 @@ def card_content(
         scores=card_scores.scores_section(
             card_files,
             [(picture.description, f"{PICTURE_PREFIX}{picture.name}.png") for picture in pictures],
-            facts.has_orca_prompt,
+            facts.is_trained_in_orca_prompt,
         ),
         finding=card_scores.finding(card_files, facts.name) if card_files else None,
         score_limits=card_scores.score_limits(card_files),
@@ -213,6 +213,8 @@ def _default_folder(result_files: Sequence[ResultFile], targets: PublishTargets,
     folders_above_results = {_folder_above_results(result_file.path) for result_file in result_files}
     folder = folders_above_results.pop() if len(folders_above_results) == 1 else None
     if folder is None:
+        if targets.name is None:
+            check_model_name(model_name, result_files[0].path, "its model's name names no folder: --name or --to")
         name = results_folder_name(check_model_name(targets.name or model_name))
         return targets.runs_folder / name / PUBLISHED_FOLDER_NAME
     subfolders = {result_file.path.parent.relative_to(folder / "results") for result_file in result_files}

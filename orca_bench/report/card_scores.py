@@ -28,6 +28,7 @@ _MOST_OPEN_NOTES = 2  # more of them are folded away
 _ORCA_PROMPT_TEXT = {
     True: ", tokenized and scored as the model was trained",
     False: ", in which this model was not tuned here",
+    None: "",
 }
 
 
@@ -37,19 +38,19 @@ def finding(result_files: Sequence[ResultFile], name: str) -> str:
 
 
 def scores_section(
-    result_files: Sequence[ResultFile], pictures: Sequence[tuple[str, str]], has_orca_prompt: bool
+    result_files: Sequence[ResultFile], pictures: Sequence[tuple[str, str]], is_trained_in_orca_prompt: bool | None
 ) -> str:
     """The section: the table with errors and protocol, what its numbers are, and pictures.
 
-    `pictures` has, of each, its numbers in words and the name of its file; `has_orca_prompt` says that the model was tuned in
-    the Orca prompt.
+    `pictures` has, of each, its numbers in words and the name of its file; `is_trained_in_orca_prompt` is None where that is not
+    known.
     """
     if not result_files:
         return "No scores are stated: none was measured on all questions of a task.\n"
     results = [result_file.result for result_file in result_files]
     headings = [_heading(result) for result in results]
     lines = [_partial_warning(results), _table(results, headings)]
-    explanations, score_notes = list(_explanations(results, has_orca_prompt)), _score_notes(results, headings)
+    explanations, score_notes = list(_explanations(results, is_trained_in_orca_prompt)), _score_notes(results, headings)
     if len(score_notes) <= _MOST_OPEN_NOTES:
         lines.append(markdown.bullets([*explanations, *score_notes]))
     else:
@@ -163,11 +164,11 @@ def _score_text(task_result: TaskResult | None) -> str:
     return "–" if task_result is None else format_score(task_result.value, task_result.stderr, task_result.interval)
 
 
-def _explanations(results: Sequence[Result], has_orca_prompt: bool) -> Iterator[str]:
+def _explanations(results: Sequence[Result], is_trained_in_orca_prompt: bool | None) -> Iterator[str]:
     """What the numbers are: percent and errors, each protocol once, the suite."""
     yield "Percent ± standard error. Where all answers have the same score, the 95 % interval stands instead."
     for protocol in dict.fromkeys(result.protocol.name for result in results):
-        prompt_text = _ORCA_PROMPT_TEXT[has_orca_prompt] if protocol == "orca" else ""
+        prompt_text = _ORCA_PROMPT_TEXT[is_trained_in_orca_prompt] if protocol == "orca" else ""
         yield f"{markdown.code(protocol)}: {_PROTOCOL_DESCRIPTIONS[protocol]}{prompt_text}."
     for suite in dict.fromkeys(result.suite.name for result in results if not result.suite.comparable):
         yield (

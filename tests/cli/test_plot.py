@@ -46,5 +46,12 @@ def test_over_steps_draws_only_the_steps_and_refuses_what_is_no_number(command, 
         "steps.png",
         "steps.svg",
     ]
-    assert "'a,b' is no list of numbers" in command.refused("plot", "early.json", "late.json", "--steps", "a,b")
-    assert "1 steps for 2 results" in command.refused("plot", "early.json", "late.json", "--steps", "100")
+    assert "'a,b' is no list of numbers" in command.refused(
+        "plot", "early.json", "late.json", "--over-steps", "--steps", "a,b"
+    )
+    assert "1 steps for 2 results" in command.refused(
+        "plot", "early.json", "late.json", "--over-steps", "--steps", "100"
+    )
+    assert "--steps: only the picture over steps has steps; add --over-steps" in command.refused(
+        "plot", "early.json", "--steps", "5"
+    )

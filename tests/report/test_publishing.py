@@ -124,6 +124,32 @@ def test_results_of_an_export_are_published_apart_from_those_of_the_model(comman
     assert "It is a checkpoint: its training had done 3 of 5 steps." in text
 
 
+@pytest.mark.parametrize(
+    ("heading", "has_run", "is_said"),
+    [({"run": "r", "step": 5}, True, True), ({"run": "r", "step": 0}, True, False), ({"run": "r"}, False, None)],
+)
+def test_the_card_says_trained_on_this_prompt_only_of_a_model_that_was(command, tmp_path, heading, has_run, is_said):
+    folder = make_run(tmp_path, "r") / "results" if has_run else tmp_path
+    folder.mkdir(exist_ok=True)
+    result(folder, "x.json", protocol="orca", **heading)
+    assert command("publish", folder / "x.json", "--to", "pub").returncode == 0
+    metadata, text = card_at(tmp_path / "pub" / "README.md")
+    assert ("It was trained on this prompt, byte for byte" in text) == (is_said is True) == ("orca" in metadata["tags"])
+    assert ("scored as the model was trained" in text) == (is_said is True)
+    assert ("this model was not tuned here" in text) == (is_said is False)
+    assert "### Response:" in text and "apply_chat_template" in text
+    if heading.get("step") == 0:
+        assert "trained on" not in text and "It is not trained." in text and "training data" not in text
+
+
+def test_a_result_whose_name_cannot_be_a_folders_is_named_with_the_options_that_help(command, tmp_path):
+    random_result(tmp_path, "../../etc/passwd", 0.5, file="dots.json", tasks=["gsm8k"])
+    line = command.refused("publish", "dots.json")
+    assert line.startswith("error: dots.json: '../../etc/passwd' is not a name") and "--name or --to" in line
+    assert command("publish", "dots.json", "--to", "pub").returncode == 0
+    assert command("publish", "dots.json", "--name", "d").returncode == 0
+
+
 @pytest.mark.parametrize("name", ["../../x", "..", "", "a\nb", "x" * 300])
 def test_a_name_that_is_no_folders_is_refused_where_one_is_needed(command, tmp_path, name):
     result(tmp_path)
