@@ -5,9 +5,11 @@ Its own module because it puts together what two rooms know: train of runs, resu
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from orca_bench.report.grid import display_text
 from orca_bench.report.grid_formats import markdown_cell
 from orca_bench.results.result_lookup import look_up_results, result_name
 from orca_bench.results.result_survey import ResultSummary, summarize_results
+from orca_bench.train.run_folder import finite_number, whole_number
 from orca_bench.train.run_survey import RunSummary
 
 if TYPE_CHECKING:
@@ -112,7 +115,7 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
     for heading in ("Run, result", "Status, scores in percent", "Size", "Date"):
         table.add_column(heading, justify="right" if heading == "Size" else "left", overflow="fold")
     for listed_run in listed_runs:
-        for row_index, (name, text, _, size, date) in enumerate(_rows(listed_run)):
+        for row_index, (name, text, _, size, date) in enumerate(_rows(listed_run, with_limits=True)):
             style = "bold" if row_index == 0 else ""
             cells = [Text(name if row_index == 0 else f"  {name}", style), Text(text), Text(size), Text(date[:10])]
             table.add_row(*cells)
@@ -122,17 +125,19 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
     yield Text(f"\n{_count(len(listed_runs), 'run')}, {_count(result_count, 'result')}, {total_size} in {runs_folder}")
 
 
-def _rows(listed_run: ListedRun) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(listed_run: ListedRun, with_limits: bool = False) -> Iterator[tuple[str, str, str, str, str]]:
     """(name, status or scores, which questions, size, date) of a run and of each of its results.
 
-    The scores of a suite that is not the leaderboard's, or of the first questions only, say so in parentheses.
+    The scores of a suite that is not the leaderboard's say so in parentheses, with `with_limits` also those of the first
+    questions only.
     """
     run = listed_run.run
     yield display_text(run.name), _status_text(run), "", size_text(run.byte_count), _date_text(run.date)
     for named in listed_run.results:
         result = named.summary.result
-        date = "" if result is None else display_text((result.created or "").replace("T", " ")[:16])
-        yield display_text(named.name), _scores_text(named.summary), named.summary.limit_text, "", date
+        date = "" if result is None else display_text(_local_time_text(result.created or ""))
+        scores_text = _with_remarks(named.summary, named.summary.scores_text, with_limits)
+        yield display_text(named.name), scores_text, named.summary.limit_text, "", date
 
 
 def _status_text(run: RunSummary) -> str:
@@ -145,13 +150,14 @@ def _status_text(run: RunSummary) -> str:
     return f"{text}, step {run.step:,} of {run.step_count:,}" if run.step_count else f"{text}, step {run.step:,}"
 
 
-def _scores_text(summary: ResultSummary) -> str:
+def _with_remarks(summary: ResultSummary, scores_text: str, with_limit: bool = False) -> str:
+    """A text about a result's scores with the suite in parentheses where it is not the leaderboard's, and the limit."""
     result = summary.result
     if result is None:
-        return display_text(summary.scores_text)
+        return display_text(scores_text)
     remarks = [] if result.suite.comparable else [result.suite.name]
-    remarks += [] if result.limit is None else [f"first {result.limit}"]
-    return display_text(f"{summary.scores_text} ({', '.join(remarks)})" if remarks else summary.scores_text)
+    remarks += [f"first {result.limit:,}"] if with_limit and result.limit is not None else []
+    return display_text(f"{scores_text} ({', '.join(remarks)})" if remarks else scores_text)
 
 
 def _details(listed_run: ListedRun) -> Iterator[str]:
@@ -165,30 +171,38 @@ def _details(listed_run: ListedRun) -> Iterator[str]:
     sizes = [f"{part} {size_text(count)}" for part, count in run.bytes_by_part.items() if count]
     yield f"on disk: {size_text(run.byte_count)} ({', '.join(sizes)})"
     for named in listed_run.results:
-        yield f"{named.name}: {_scores_text(named.summary)}, {named.summary.limit_text}"
-        if named.summary.mean is not None:
-            yield from (f"  {score}" for score in named.summary.task_scores)
+        summary = named.summary
+        texts = [_with_remarks(summary, summary.mean_text), summary.limit_text]
+        yield f"{named.name}: {', '.join(filter(None, texts))}"
+        yield from (f"  {score}" for score in summary.task_scores)
     if not listed_run.results:
         yield "no result; orca-bench eval writes one"
 
 
 def _manifest_texts(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What a run's manifest says of its size and records."""
-    if isinstance(parameters := manifest.get("parameters"), int):
+    if (parameters := whole_number(manifest.get("parameters"))) is not None:
         yield "parameters", f"{parameters:,}"
-    if isinstance(tokens := manifest.get("tokens"), int):
+    if (tokens := whole_number(manifest.get("tokens"))) is not None:
         yield "tokens of records", f"{tokens:,}"
     records = manifest.get("records")
     if isinstance(records, list):
         for source in records:
-            if isinstance(source, dict) and isinstance(source.get("rows"), int):
-                yield "records", f"{source.get('name')}, {_count(source['rows'], 'row')}"
-    if isinstance(seconds := manifest.get("seconds"), (int, float)):
+            if isinstance(source, dict) and (row_count := whole_number(source.get("rows"))) is not None:
+                yield "records", f"{source.get('name')}, {_count(row_count, 'row')}"
+    if (seconds := finite_number(manifest.get("seconds"))) is not None:
         yield "training time", f"{seconds:,.0f} s"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _local_time_text(created: str) -> str:
+    """The time of a result, which has the zone of the machine that wrote it, in the zone of this one; another text as it is."""
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        return _date_text(datetime.fromisoformat(created).timestamp())
+    return created
 
 
 def _date_text(seconds: float) -> str:

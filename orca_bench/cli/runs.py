@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -28,15 +29,16 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="With --clean: do not ask.")
 @options.output_format("terminal", "markdown", "json")
 @options.runs
-def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, output_format: str, runs: Path) -> None:
+def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, output_format: str, runs: Path) -> int:
     """List runs and their results: status, step, scores with standard errors, size on disk, date; the newest first.
 
-    With a RUN's name or folder, all that is known of it. The names of results (mini/orca) are those that the other commands
-    take.
+    With a RUN's name or folder, or that of its model or of one of its results, all that is known of the run. The names of
+    results (mini/orca) are those that the other commands take.
 
     --clean removes the answers that finished evaluations kept to continue (answers.sqlite), and checkpoints: all of a
     finished run, all but the newest whole one of another. Models, exports and results stay, and so does what a process is
-    writing. Without answers.sqlite an evaluation of the same tasks computes all answers again.
+    writing. Without answers.sqlite an evaluation of the same tasks computes all answers again. Exit code 1 where something
+    could not be removed.
 
     \b
       orca-bench runs
@@ -52,8 +54,7 @@ def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, outpu
 
     summaries = _select_runs(survey_runs(runs), names, runs)
     if clean:
-        _clean(summaries, dry_run, yes, output_format)
-        return
+        return _clean(summaries, dry_run, yes, output_format)
 
     from orca_bench.cli import run_listing
 
@@ -70,20 +71,17 @@ def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, outpu
 
         for renderable in run_listing.to_rich(listed_runs, runs, with_details=bool(names)):
             console.print(renderable)
+    return 0
 
 
 def _select_runs(summaries: list[RunSummary], names: tuple[str, ...], runs: Path) -> list[RunSummary]:
     """The runs of these names or folders, or all without names; raises UserError for a name that no run has."""
-    from orca_bench.models.model_names import results_folder_name
-
     if not names:
         return summaries
     summary_by_name = {summary.name: summary for summary in summaries}
     selected_names = []
     for name in names:
-        path = Path(name)
-        is_folder_here = path.is_dir() and path.resolve().parent == runs.resolve()
-        run_name = path.resolve().name if is_folder_here else results_folder_name(name)
+        run_name = _run_name(name, runs) or name
         if run_name not in summary_by_name:
             known_names = f"runs in {runs}: {', '.join(list(summary_by_name)[:8])}" if summaries else f"none in {runs}"
             hint = "; ".join(filter(None, (spelling_hint(name, summary_by_name), known_names)))
@@ -92,15 +90,37 @@ def _select_runs(summaries: list[RunSummary], names: tuple[str, ...], runs: Path
     return [summary_by_name[name] for name in dict.fromkeys(selected_names)]
 
 
-def _clean(summaries: list[RunSummary], dry_run: bool, yes: bool, output_format: str) -> None:
-    """List what can be removed, ask, and remove it."""
+def _run_name(word: str, runs: Path) -> str | None:
+    """The run that a word names: by its name, by a path to it or into it, or by one of its results or models; else None."""
+    from orca_bench.models.model_lookup import look_up_model
+    from orca_bench.models.model_names import results_folder_name
+    from orca_bench.results.result_lookup import look_up_results
+
+    if (runs / results_folder_name(word)).is_dir() and ".." not in word:
+        return results_folder_name(word)
+    paths = [Path(word)]
+    with contextlib.suppress(UserError):
+        named_results = look_up_results(word, runs)
+        paths += named_results.paths if named_results.folder is None else ()
+    with contextlib.suppress(UserError):
+        paths.append(Path(look_up_model(word, runs).folder_or_id))
+    for path in paths:
+        resolved_path, resolved_runs = path.resolve(), runs.resolve()
+        if path.exists() and resolved_runs in resolved_path.parents:
+            return resolved_path.relative_to(resolved_runs).parts[0]
+    return None
+
+
+def _clean(summaries: list[RunSummary], dry_run: bool, yes: bool, output_format: str) -> int:
+    """List what can be removed, ask, and remove it; returns the exit code, 1 where something could not be removed."""
     from orca_bench.cli.run_cleaning import plan_cleaning, remove
     from orca_bench.disk_space import size_text
 
     plan = plan_cleaning([summary.folder for summary in summaries])
-    if output_format == "terminal":
-        _print_plan(plan)
-    if not dry_run and not yes and plan.items:
+    asks = not dry_run and not yes and bool(plan.items)
+    if output_format == "terminal" or asks and sys.stdin.isatty():
+        _print_plan(plan, to_stderr=output_format != "terminal")
+    if asks:
         _ask(plan)
     removed_items, removal_errors = ([], []) if dry_run else remove(plan)
     removed_bytes = sum(item.byte_count for item in removed_items)
@@ -110,18 +130,19 @@ def _clean(summaries: list[RunSummary], dry_run: bool, yes: bool, output_format:
     elif plan.items:
         click.echo("nothing was removed (--dry-run)" if dry_run else f"removed: {size_text(removed_bytes)}")
     for error in removal_errors:
-        click.echo(f"note: left: {error}", err=True)
+        click.echo(f"error: not removed: {error}", err=True)
+    return 1 if removal_errors else 0
 
 
-def _print_plan(plan: CleaningPlan) -> None:
+def _print_plan(plan: CleaningPlan, to_stderr: bool) -> None:
     from orca_bench.disk_space import size_text
 
     for item in plan.items:
-        click.echo(f"{size_text(item.byte_count):>8}  {item.path}  ({item.reason})")
+        click.echo(f"{size_text(item.byte_count):>8}  {item.path}  ({item.reason})", err=to_stderr)
     for note in plan.notes:
-        click.echo(f"left alone: {note}")
+        click.echo(f"left alone: {note}", err=to_stderr)
     total_bytes = sum(item.byte_count for item in plan.items)
-    click.echo(f"{size_text(total_bytes)} can be removed" if plan.items else "nothing to remove")
+    click.echo(f"{size_text(total_bytes)} can be removed" if plan.items else "nothing to remove", err=to_stderr)
 
 
 def _ask(plan: CleaningPlan) -> None:

@@ -69,15 +69,32 @@ class ResultSummary:
         texts = [str(score) for score in scores[:_MAX_SCORES_IN_TEXT]]
         if more_count := len(scores) - len(texts):
             texts.append(f"{more_count} more")
-        if missing_count := len(self.result.missing_task_names):
-            texts.append(f"unfinished, {missing_count} of {len(self.result.order or [])} tasks to come")
-        return ", ".join(texts) or "no task finished"
+        return ", ".join([*texts, *self._progress_texts]) or "no task finished"
+
+    @property
+    def mean_text(self) -> str:
+        """The mean, else of how many tasks there are scores, and how far an unfinished evaluation is."""
+        if self.result is None or self.mean is not None or not self.task_scores:
+            return self.scores_text
+        task_count = len(self.task_scores)
+        return ", ".join([f"{task_count} task{'' if task_count == 1 else 's'}", *self._progress_texts])
+
+    @property
+    def _progress_texts(self) -> list[str]:
+        """How far an unfinished evaluation is; nothing of a finished one."""
+        if self.result is None or not (missing_count := len(self.result.missing_task_names)):
+            return []
+        return [f"unfinished, {missing_count} of {len(self.result.order or [])} tasks to come"]
 
     @property
     def limit_text(self) -> str:
-        """Which questions were asked: all, or the first N of each task."""
-        limit = None if self.result is None else self.result.limit
-        return "all questions" if limit is None else f"first {limit} questions"
+        """Which questions were asked: all, or the first N of each task; nothing where the result cannot be read."""
+        if self.result is None:
+            return ""
+        limit = self.result.limit
+        if limit is None:
+            return "all questions"
+        return "first question" if limit == 1 else f"first {limit:,} questions"
 
 
 def summarize_results(paths: Sequence[Path]) -> list[ResultSummary]:

@@ -173,6 +173,93 @@ def test_a_terminal_is_asked(in_runs, answer, is_removed):
     assert (_files(in_runs) & REMOVABLE == set()) == is_removed
 
 
+def test_a_terminal_is_shown_what_goes_before_it_is_asked_also_with_json(in_runs):
+    ours, theirs = pty.openpty()
+    os.write(ours, b"n\n")
+    done = in_runs.process("runs", "--clean", "--format", "json", stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+    shown = done.stderr.partition("Remove these 4?")[0]
+    assert done.returncode == 130 and not done.stdout
+    assert all(path.removesuffix("/states.pt") in shown for path in REMOVABLE)
+
+
+def test_what_could_not_be_removed_is_an_error(in_runs, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    done = in_runs("runs", "done", "--clean", "--yes")
+    assert done.returncode == 1 and "error: not removed: " in done.stderr and "answers.sqlite" in done.stderr
+    assert "runs/done/results/answers.sqlite" in _files(in_runs)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["done", "runs/done", "runs/done/", "done/orca", "runs/done/model", "runs/done/results/orca.json"]
+    + ["done/leaderboard-limit80", "runs/done/results", "runs/done/manifest.json", "../runs/runs/done"],
+)
+def test_what_lies_in_a_run_names_the_run(in_runs, word):
+    word = word.replace("../runs", f"../{in_runs.folder.name}")
+    done = in_runs("runs", word)
+    assert done.returncode == 0 and done.stdout.startswith("done: finished, 20 steps"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "word", ["done/nothing", "runs", ".", "..", "done/..", "done/../half", "/", "runs/absent/model"]
+)
+def test_what_lies_in_no_run_names_none(in_runs, word):
+    done = in_runs("runs", word)
+    assert done.returncode == 2 and f"error: {word}: no such run; " in done.stderr
+
+
+def test_all_scores_are_listed_in_the_details_and_the_limit_once(in_runs):
+    results = in_runs.folder / "runs" / "half" / "results"
+    tasks = ["arc_challenge", "hellaswag", "mmlu", "winogrande", "gsm8k"]
+    random_result(results, "orca", 0.5, protocol="orca", limit=1, tasks=tasks, comparable=False)
+    (results / "broken.json").write_text('{"format": "orca-bench result 3"}')
+    lines = in_runs("runs", "half").stdout.splitlines()
+    index = lines.index("half/orca: 5 tasks (s), first question")
+    headings = [line.split()[0] for line in lines[index + 1 : index + 6]]
+    assert headings == ["ARC", "HSwag", "MMLU", "WinoG", "GSM8K"]
+    (broken,) = (line for line in lines if line.startswith("half/broken: cannot be read: "))
+    assert "questions" not in broken
+    (row,) = (line for line in in_runs("runs", "--format", "markdown").stdout.splitlines() if "half/orca" in line)
+    assert row.count("first") == 1
+    assert in_runs("runs", "half").stdout.count("first") == 1
+
+
+@pytest.mark.parametrize(("zone", "time_there"), [("Asia/Tokyo", "2026-03-02 08:30"), ("UTC", "2026-03-01 23:30")])
+def test_times_are_those_of_this_machine(in_runs, zone, time_there):
+    result_path = in_runs.folder / "runs" / "done" / "results" / "orca.json"
+    content = json.loads(result_path.read_text()) | {"created": "2026-03-01T18:30:00-0500"}
+    result_path.write_text(json.dumps(content))
+    lines = in_runs("runs", "--format", "markdown", env={"TZ": zone}).stdout.splitlines()
+    (row,) = (line for line in lines if "done/orca" in line)
+    assert row.endswith(f"| {time_there} |")
+
+
+@pytest.mark.parametrize("created", ["yesterday", "9999-99-99", "0001-01-01T00:00:00+2359", ""])
+def test_a_time_that_is_none_is_no_error(in_runs, created):
+    result_path = in_runs.folder / "runs" / "done" / "results" / "orca.json"
+    result_path.write_text(json.dumps(json.loads(result_path.read_text()) | {"created": created}))
+    for words in ((), ("done",), ("--format", "markdown"), ("--format", "json")):
+        assert in_runs("runs", *words).returncode == 0
+
+
+@pytest.mark.parametrize("odd", ["abc", [1], True, float("nan"), float("inf"), 1e300, None])
+def test_an_odd_manifest_hides_no_other_run(in_runs, odd):
+    path = in_runs.folder / "runs" / "half" / "manifest.json"
+    keys = ("steps", "finished", "seconds", "parameters", "tokens")
+    path.write_text(
+        json.dumps({"status": "finished", "records": [{"rows": odd}], "orca_bench": "0"} | dict.fromkeys(keys, odd))
+    )
+    for words in ((), ("half",), ("--format", "markdown"), ("--format", "json")):
+        done = in_runs("runs", *words)
+        assert done.returncode == 0 and "half" in done.stdout and "NaN" not in done.stdout
+    assert not any(word in in_runs("runs", "half").stdout for word in ("nan", "inf", "True", "parameters: 1"))
+
+
 @pytest.mark.parametrize("name", ["a" * 120, "\u05e9\u05dc\u05d5\u05dd", "[red]x", "a | b"])
 def test_names_of_any_script_and_length_are_listed(command, name):
     results = command.folder / "runs" / name / "results"
