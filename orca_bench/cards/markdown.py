@@ -9,7 +9,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_INLINE_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
+#: An interval of numbers that no address follows is no link, and is easier to read without backslashes.
+_INTERVAL = r"\[\d+\.\d, \d+\.\d\](?![(\[:])"
+_INLINE_MARKUP = re.compile(rf"{_INTERVAL}|[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 _MARKUP = re.compile(rf"{_INLINE_MARKUP.pattern}|^[#+=-]|^\d+(?=[.)])")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -37,6 +39,8 @@ def escape(line: str, *, begins_block: bool = True) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     markup = match.group()
+    if len(markup) > 1 and not markup.isdecimal():
+        return markup
     return f"{markup}\\" if markup.isdecimal() else f"\\{markup}"  # `1.` at the beginning is no list
 
 

@@ -36,3 +36,11 @@ def test_a_hostile_text_is_one_line_of_text_in_every_form():
     assert not [tag for tag in ("<img", "<a ", "<code", "<strong") if tag in html]
     cells = [cell.text for cell in ElementTree.fromstring(f"<x>{html}</x>").iter("td")]
     assert cells == [HOSTILE.replace("\x1b", "\ufffd").replace("\u202e", "\ufffd").replace("\n", " "), "+1"]
+
+
+def test_an_interval_is_no_link_and_stays_as_it_is():
+    assert grid_formats.markdown_cell("0.00 [0.0, 3.1]") == "0.00 [0.0, 3.1]"
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(
+        grid_formats.markdown_line("[0.0, 3.1](http://e) [0.0, 3.1][x]")
+    )
+    assert "<a " not in html and "[0.0, 3.1](http://e) [0.0, 3.1][x]" in html
