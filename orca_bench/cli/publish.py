@@ -76,12 +76,13 @@ def command(
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.report import publishing
     from orca_bench.report.card_publishing import PublishTargets
+    from orca_bench.results.limited_results import main_paths_without_limited
     from orca_bench.results.result_lookup import look_up_results
 
     if push:
         publishing.check_push(push)
     named_results = [look_up_results(word, runs) for word in results]
-    paths = list(dict.fromkeys(path for named in named_results for path in named.main_paths))
+    paths, limited_notes = main_paths_without_limited(named_results, runs)
     benchmarks_folder = default_benchmarks(paths, benchmarks)
     requests_of = (
         None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
@@ -91,7 +92,7 @@ def command(
         publication = publishing.publish(paths, targets, source_url, reported, partial, requests_of, progress)
     for line in _written_lines(publication):
         click.echo(line)
-    print_notes([*(named.note for named in named_results), *publication.notes])
+    print_notes([*(named.note for named in named_results), *limited_notes, *publication.notes])
     if push:
         click.echo(publishing.upload_card(publication, push))
         return

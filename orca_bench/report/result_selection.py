@@ -13,9 +13,10 @@ from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.results import reading
+from orca_bench.results.limited_results import limited_results_notes, limits_beside_full
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
-from orca_bench.results.result_lookup import look_up_results
+from orca_bench.results.result_lookup import NamedResults, look_up_results
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,19 @@ class Selection:
     """Results with headings; `skipped_errors` has the error of each result in a folder that cannot be read.
 
     `explicit_paths` are those of the results that the user named one by one. `word_notes` say how a word was understood that
-    could have meant something else.
+    could have meant something else. `limited_notes` name the limited results that stand aside for full ones.
     """
 
     results: list[ResultFile]
     skipped_errors: list[UserError]
     explicit_paths: frozenset[Path]
     word_notes: tuple[str, ...] = ()
+    limited_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
         """A line for each word that could have meant something else, and for each result that was left out."""
-        return [*self.word_notes, *(f"left out: {error}" for error in self.skipped_errors)]
+        return [*self.word_notes, *self.limited_notes, *(f"left out: {error}" for error in self.skipped_errors)]
 
     @property
     def paths(self) -> list[Path]:
@@ -52,12 +54,13 @@ class Selection:
             return reading.read_with_questions(path) if required or has_questions else _read_without_questions(path)
 
         selection = _select(self.paths, load, self.skipped_errors, self.explicit_paths)
-        return replace(selection, word_notes=self.word_notes)
+        return replace(selection, word_notes=self.word_notes, limited_notes=self.limited_notes)
 
 
 def select_results(words: Sequence[str | Path], runs_folder: Path = Path("runs")) -> Selection:
     """The results that runs' names, folders and files name, each once; without their questions.
 
+    A limited result of a run or folder stands aside for a full one there (results/limited_results.py); a note names it.
     A `Path` is never a run's name. Raises UserError for a word that names nothing, for a named result that cannot be read,
     for a folder without results, and where no result remains.
     """
@@ -65,7 +68,15 @@ def select_results(words: Sequence[str | Path], runs_folder: Path = Path("runs")
     paths = list(dict.fromkeys(path for named in named_results for path in named.paths))
     explicit_paths = frozenset(path for named in named_results if named.folder is None for path in named.paths)
     selection = _select(paths, _read_without_questions, [], explicit_paths)
-    return replace(selection, word_notes=tuple(named.note for named in named_results if named.note is not None))
+    limit_by_path = _limits_beside_full(selection, named_results)
+    if limit_by_path:
+        remaining_files = [file for file in selection.results if file.path not in limit_by_path]
+        selection = replace(selection, results=_with_labels(remaining_files))
+    return replace(
+        selection,
+        word_notes=tuple(named.note for named in named_results if named.note is not None),
+        limited_notes=tuple(limited_results_notes(limit_by_path, runs_folder)),
+    )
 
 
 def result_labels(results: Sequence[Result]) -> list[str]:
@@ -84,6 +95,22 @@ def result_labels(results: Sequence[Result]) -> list[str]:
         limits = [result.limit for result in results]
         labels = [f"{label} n≤{limit}" if limit else label for label, limit in zip(labels, limits, strict=True)]
     return labels if len(set(labels)) == len(labels) else [f"{i}: {label}" for i, label in enumerate(labels, 1)]
+
+
+def _limits_beside_full(selection: Selection, named_results: Sequence[NamedResults]) -> dict[Path, int]:
+    """The limits of the results that stand aside for a full one of the same word, by path; none that is named itself."""
+    result_by_path = {file.path: file.result for file in selection.results}
+    limit_by_path: dict[Path, int] = {}
+    for named in named_results:
+        limit_by_path |= limits_beside_full(
+            {path: result_by_path[path] for path in named.paths if path in result_by_path}
+        )
+    return {path: limit for path, limit in limit_by_path.items() if path not in selection.explicit_paths}
+
+
+def _with_labels(result_files: Sequence[ResultFile]) -> list[ResultFile]:
+    labels = result_labels([result_file.result for result_file in result_files])
+    return [replace(result_file, label=label) for result_file, label in zip(result_files, labels, strict=True)]
 
 
 def _read_without_questions(path: Path) -> ResultFile:
@@ -106,9 +133,4 @@ def _select(
             errors.append(error)
     if not results and errors:
         raise errors[0]
-    labels = result_labels([result_file.result for result_file in results])
-    return Selection(
-        [replace(result_file, label=label) for result_file, label in zip(results, labels, strict=True)],
-        errors,
-        explicit_paths,
-    )
+    return Selection(_with_labels(results), errors, explicit_paths)

@@ -98,6 +98,27 @@ def test_a_word_that_could_mean_a_folder_here_is_explained(in_runs):
         (in_runs.folder / "old").rmdir()
 
 
+def test_a_first_try_of_a_few_questions_stands_aside_for_the_full_result(command):
+    for name, share in (("old", 0.2), ("new", 0.8)):
+        results = command.folder / "runs" / name / "results"
+        results.mkdir(parents=True)
+        random_result(results, name, share, tasks=["gsm8k"], file="orca.json", protocol="orca")
+    random_result(results, "new", 0.5, tasks=["gsm8k"], file="orca-limit3.json", protocol="orca", limit=3)
+    note = "note: left out new/orca-limit3 (first 3 questions); name it to see it"
+    for words in (("table", "new", "old"), ("page", "new", "old"), ("plot", "new", "old"), ("publish", "new")):
+        done = command(*words)
+        assert done.returncode == 0 and done.stderr.splitlines().count(note) == 1, done.stderr
+    assert "differences.png" in command("plot", "new", "old").stdout
+    assert "first 3" not in (command.folder / "runs" / "new" / "published" / "index.html").read_text()
+    tables = command("table", "new", "old"), command("table", "new/orca", "old/orca")
+    assert tables[0].stdout == tables[1].stdout
+    named = command("table", "new/orca-limit3")
+    assert "first 3 rows" in named.stdout and "left out" not in named.stderr
+    for word in ("new/orca-limit3", "runs/new/results/orca-limit3.json"):
+        assert "left out" not in command("table", "new", word).stderr
+    assert "orca-limit3" in command("runs").stdout
+
+
 def test_the_model_that_is_taken_by_default_is_named_and_a_run_stands_for_its_model(command, tiny_model):
     run = command.folder / "runs" / "t"
     run.mkdir(parents=True)

@@ -74,3 +74,14 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         reading.read_result(path)
+
+
+def test_a_limited_result_of_a_folder_stands_aside_for_the_full_one_and_headings_are_chosen_without_it(tmp_path):
+    for stem, limit in (("orca", None), ("orca-limit3", 3)):
+        random_result(tmp_path, "a", 0.5, file=f"{stem}.json", limit=limit)
+    selection = select_results([tmp_path]).with_questions()
+    assert [(file.path.stem, file.label) for file in selection.results] == [("orca", "a")]
+    limited_path = tmp_path / "orca-limit3.json"
+    assert selection.notes == [f"left out {limited_path} (first 3 questions); name it to see it"]
+    both = select_results([tmp_path, limited_path])
+    assert [file.path.stem for file in both.results] == ["orca-limit3", "orca"] and not both.notes
