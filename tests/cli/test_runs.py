@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import re
 
 import pytest
 from synthetic_results import random_result
 
+from orca_bench.cards import markdown
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
 from orca_bench.train.run_folder import Run
 
@@ -258,6 +260,18 @@ def test_an_odd_manifest_hides_no_other_run(in_runs, odd):
         done = in_runs("runs", *words)
         assert done.returncode == 0 and "half" in done.stdout and "NaN" not in done.stdout
     assert not any(word in in_runs("runs", "half").stdout for word in ("nan", "inf", "True", "parameters: 1"))
+
+
+def test_in_markdown_a_name_is_text(command):
+    name = "a|b *c* [d](e) ![f](g) `h` <i>"
+    results = command.folder / "runs" / name / "results"
+    results.mkdir(parents=True)
+    random_result(results, "r", 0.5, file="orca.json", tasks=["gsm8k"])
+    lines = command("runs", "--format", "markdown").stdout.splitlines()
+    assert len(lines) == 4
+    for line, cell_text in zip(lines[2:], (name, f"{name}/orca"), strict=True):
+        assert line.startswith(f"| {markdown.escape(cell_text, begins_block=False)} | ")
+        assert len(re.findall(r"(?<!\\)\|", line)) == 6
 
 
 @pytest.mark.parametrize("name", ["a" * 120, "\u05e9\u05dc\u05d5\u05dd", "[red]x", "a | b"])
