@@ -181,9 +181,9 @@ def test_a_terminal_is_shown_what_goes_before_it_is_asked_also_with_json(in_runs
     done = in_runs.process("runs", "--clean", "--format", "json", stdin=theirs)
     os.close(ours)
     os.close(theirs)
-    shown = done.stderr.partition("Remove these 4?")[0]
+    text_before_question = done.stderr.partition("Remove these 4?")[0]
     assert done.returncode == 130 and not done.stdout
-    assert all(path.removesuffix("/states.pt") in shown for path in REMOVABLE)
+    assert all(path.removesuffix("/states.pt") in text_before_question for path in REMOVABLE)
 
 
 def test_what_could_not_be_removed_is_an_error(in_runs, monkeypatch):
