@@ -80,17 +80,23 @@ def check_hub_id(path_or_id: str, expected_noun: str) -> None:
     raise UserError(f"no such {noun}", where=path_or_id, hint=hint or "give a path, or OWNER/NAME for one of the hub")
 
 
-def resolve_commit(repository_id: str, revision: str | None, repository_kind: RepositoryKind = "model") -> Commit:
+def resolve_commit(
+    repository_id: str,
+    revision: str | None,
+    repository_kind: RepositoryKind = "model",
+    local_hint: str | None = None,
+) -> Commit:
     """The commit that a revision (branch, tag or commit; None is the default branch) of a hub id is now.
 
-    Out of the cache where the hub cannot be reached. Raises UserError with what the hub says.
+    Out of the cache where the hub cannot be reached. Raises UserError with what the hub says, and with `local_hint`: what else
+    the user can give.
     """
     from huggingface_hub import HfApi
 
     try:
         resolved_revision = HfApi().resolve_revision(repository_id, repo_type=repository_kind, revision=revision)
     except Exception as error:  # the hub client raises a dozen kinds; for the user they are one
-        raise hub_user_error(error, repository_id, revision, repository_kind) from error
+        raise hub_user_error(error, repository_id, revision, repository_kind, local_hint) from error
     return Commit(repository_id, revision, resolved_revision.resolved)
 
 
@@ -117,14 +123,16 @@ def fetch_model(commit: Commit, with_weights: bool = True) -> Path:
     return model_folder
 
 
-def load_dataset_rows(commit: Commit, configuration: str | None = None, split: str = "train") -> Dataset:
+def load_dataset_rows(
+    commit: Commit, configuration: str | None = None, split: str = "train", local_hint: str | None = None
+) -> Dataset:
     """The rows of a data set at a commit; raises UserError with what the hub or the reader of its files says."""
     from datasets import load_dataset
 
     try:
         rows = load_dataset(commit.repository_id, configuration, split=split, revision=commit.commit_sha)
     except Exception as error:
-        raise hub_user_error(error, commit.repository_id, commit.revision, "dataset") from error
+        raise hub_user_error(error, commit.repository_id, commit.revision, "dataset", local_hint) from error
     # datasets 5.2 takes the newest version in its cache, whichever it is, where the hub does not answer.
     cached_files = [str(cached_path["filename"]) for cached_path in rows.cache_files]
     if any(commit.commit_sha not in cached_path for cached_path in cached_files):
@@ -137,7 +145,11 @@ def load_dataset_rows(commit: Commit, configuration: str | None = None, split: s
 
 
 def hub_user_error(
-    error: Exception, repository_id: str, revision: str | None, repository_kind: RepositoryKind
+    error: Exception,
+    repository_id: str,
+    revision: str | None,
+    repository_kind: RepositoryKind,
+    local_hint: str | None = None,
 ) -> UserError:
     """The error of the hub's client as a UserError: the hub's own message, and what to do."""
     from huggingface_hub import errors
@@ -146,7 +158,7 @@ def hub_user_error(
         _NOUN_BY_KIND[repository_kind],
         "a file or folder of rows" if repository_kind == "dataset" else "the path of a folder",
     )
-    local_hint, absent_text = f"give {local_source_noun}", f"no such {repository_noun} here"
+    local_hint, absent_text = local_hint or f"give {local_source_noun}", f"no such {repository_noun} here"
     error_chain = list(_error_chain(error))
     status_code = next((c.response.status_code for c in error_chain if isinstance(c, errors.HfHubHTTPError)), None)
     server_message = next((text for cause in error_chain if (text := getattr(cause, "server_message", None))), None)

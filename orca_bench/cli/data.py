@@ -98,10 +98,14 @@ def convert(
 
 
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:
+    from orca_bench.system_messages import DEFAULT_SYSTEM_ID
+
     empty_suffix = f" ({report.empty_system_count:,} of them empty)" if report.empty_system_count else ""
+    is_one_message = systems is not None and set(_parse_system_ids(systems)) == {DEFAULT_SYSTEM_ID}
+    neutral_hint = "" if is_one_message else f" (--systems {DEFAULT_SYSTEM_ID} gives all one neutral message)"
     counts_and_descriptions = (
         (report.row_system_count, f"kept from the rows{empty_suffix}"),
-        (report.assigned_system_count, f"drawn from {systems or '2-16'} with seed {seed}"),
+        (report.assigned_system_count, f"drawn from {systems or '2-16'} with seed {seed}{neutral_hint}"),
         (report.default_system_count, "set to message 5 (--systems draws others)"),
     )
     return [f"{count:,} {description}" for count, description in counts_and_descriptions if count]

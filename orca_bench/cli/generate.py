@@ -94,12 +94,16 @@ def command(
 
     from orca_bench.cli.console import next_step, progress_message
     from orca_bench.models.model_folder import locate_model
+    from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
     from orca_bench.serve.sampling import Sampling
     from orca_bench.serve.text_generation import Generator
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    generator = Generator(locate_model(select_model(model, runs), revision, progress_message))
+    model_folder = locate_model(select_model(model, runs), revision, progress_message)
+    if model_folder.has_own_prompt:
+        progress_message(f"{model_folder.name}: {OWN_PROMPT_WARNING}")
+    generator = Generator(model_folder)
     sampling = Sampling(temperature, top_p, top_k, max_new_tokens, greedy, seed)
     if instruction is None:
         progress_message(f"> {instruction_text}")

@@ -7,6 +7,7 @@ error into one line on standard error. `main` is the program: it prepares the pr
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -133,6 +134,9 @@ def _report_error(error: BaseException) -> int:
         return 130
     if isinstance(error, UserError):
         _print_error(f"error: {error}")
+        return 2
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG and error.filename is not None:
+        _print_error(f"error: {error.filename}: {error.strerror}")  # a name that the user gave, wherever it was touched
         return 2
     line = " ".join(str(error).split())
     if type(error) is not RuntimeError:  # ours are of that very type and say all that there is to say

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -88,8 +89,10 @@ def convert_to_records(
 
 def _check_output_is_not_input(records_path: Path, instruction_paths: Sequence[Path]) -> None:
     """Raise UserError where `records_path` is one of the files that are read: it would be replaced, or its records doubled."""
-    if records_path.exists() and any(
-        records_path.samefile(file) for path in instruction_paths for file in row_files.data_files_of(path)
+    if os.path.exists(records_path) and any(
+        os.path.exists(file) and records_path.samefile(file)  # an absent file is an error where it is read
+        for path in instruction_paths
+        for file in row_files.data_files_of(path)
     ):
         raise UserError(
             "is one of the files to convert", where=f"--out {records_path}", hint="write the records to another file"

@@ -23,6 +23,8 @@ from orca_bench.results.models import OTHER_ROWS, TRUE_ROWS, UNVERIFIED_ROWS, Re
 
 #: A benchmarks directory may say in this file that it is not the leaderboard's data.
 SUITE_FILE_NAME = "suite.json"
+_FOLDER_HINT = "name a folder of rows with --benchmarks DIR"
+_FOLDER_OR_MINI_HINT = f"{_FOLDER_HINT}, or take the embedded mini suite's with --benchmarks mini:"
 
 
 @dataclass(frozen=True)
@@ -137,20 +139,28 @@ def tasks_of_suite(benchmarks_folder: Path | None, tasks: Sequence[Task]) -> lis
     return [task for task in tasks if has_task_folder(benchmarks_folder, task)] or list(tasks)
 
 
-def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str | None = None) -> BenchmarkRows:
+def load_task_rows(
+    task: Task,
+    benchmarks_folder: Path | None,
+    hub_revision: str | None = None,
+    local_hint: str = _FOLDER_OR_MINI_HINT,
+) -> BenchmarkRows:
     """The rows of a task; raises UserError for a split that is not there and a row without a column that is needed.
 
-    `hub_revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit.
+    `hub_revision` is that of the hub's data set, where the rows come from the hub; all splits are of one commit. `local_hint` is
+    what the user can do where the hub does not give them.
     """
     rows_by_split: dict[str, list[Row]] = {}
     hashes_by_split: dict[str, str] = {}
     hub_commit = (
-        hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset") if benchmarks_folder is None else None
+        hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset", local_hint)
+        if benchmarks_folder is None
+        else None
     )
     for split in filter(None, (task.evaluation_split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
         rows_by_split[split], hashes_by_split[split] = _check_and_hash_rows(
-            task, _rows_with_places(task, split, benchmarks_folder, hub_commit), check_row
+            task, _rows_with_places(task, split, benchmarks_folder, hub_commit, local_hint), check_row
         )
     few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(few_shot_pool) < task.shots:
@@ -163,15 +173,15 @@ def load_task_rows(task: Task, benchmarks_folder: Path | None, hub_revision: str
 
 def reload_result_rows(result: Result, task: Task, benchmarks_folder: Path | None) -> BenchmarkRows:
     """The rows that a result was made with, as far as they are to be had: those of the hub at the commit that it names."""
-    return load_task_rows(task, benchmarks_folder, result.data_commits.get(task.name))
+    return load_task_rows(task, benchmarks_folder, result.data_commits.get(task.name), _FOLDER_HINT)
 
 
 def _rows_with_places(
-    task: Task, split: str, benchmarks_folder: Path | None, hub_commit: hub.Commit | None
+    task: Task, split: str, benchmarks_folder: Path | None, hub_commit: hub.Commit | None, local_hint: str
 ) -> Iterable[tuple[str, Row]]:
     """(where, row) of a split: from the hub at a commit, or from a folder."""
     if hub_commit is not None:
-        return _rows_of_hub(task, split, hub_commit)
+        return _rows_of_hub(task, split, hub_commit, local_hint)
     if benchmarks_folder is None:
         raise ValueError("neither a folder nor a commit of the hub")
     return _rows_of_folder(task, split, benchmarks_folder)
@@ -182,9 +192,9 @@ def _rows_of_folder(task: Task, split: str, benchmarks_folder: Path) -> Iterable
         yield from row_files.read_rows(rows_file)
 
 
-def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit) -> Iterable[tuple[str, Row]]:
+def _rows_of_hub(task: Task, split: str, hub_commit: hub.Commit, local_hint: str) -> Iterable[tuple[str, Row]]:
     repository_name, configuration = task.facts.hub_dataset
-    for index, row in enumerate(hub.load_dataset_rows(hub_commit, configuration, split)):
+    for index, row in enumerate(hub.load_dataset_rows(hub_commit, configuration, split, local_hint)):
         yield f"{repository_name} {split} row {index}", row
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orca_bench import launcher_environment, library_settings
 from orca_bench.errors import Interrupted
@@ -20,8 +20,9 @@ from orca_bench.evaluate.answers.workload import Workload, count_text
 from orca_bench.evaluate.display import Display, SilentDisplay
 from orca_bench.evaluate.evaluation_config import EvaluationConfig
 from orca_bench.evaluate.harness.language_model import compute
-from orca_bench.evaluate.protocol_run import EvaluationInputs, open_run
+from orca_bench.evaluate.protocol_run import EvaluationInputs, ProtocolRun, open_run
 from orca_bench.files import make_writable_folder
+from orca_bench.models.model_warnings import warning_rank
 from orca_bench.results.merging import check_output_path
 from orca_bench.results.models import Result
 from orca_bench.tokenizers import explain_disagreement
@@ -70,6 +71,8 @@ def _run_protocols(
             protocol_name: stack.enter_context(open_run(config, protocol_name, inputs, display))
             for protocol_name in config.result_paths_by_protocol
         }
+        for warning in _warnings_of_runs(runs_by_protocol.values()):
+            display.message(f"{config.model_name}: {warning}")
         workload = Workload()
         for protocol_run in runs_by_protocol.values():
             protocol_run.count(workload)
@@ -86,6 +89,12 @@ def _run_protocols(
                 )
                 raise Interrupted(f"{earlier_results}{interruption}") from None
     return results_by_protocol
+
+
+def _warnings_of_runs(protocol_runs: Iterable[ProtocolRun]) -> list[str]:
+    """What the protocols' results warn of the model, each warning once, the most important one first."""
+    warnings = [warning for protocol_run in protocol_runs for warning in protocol_run.result.model.warnings]
+    return sorted(dict.fromkeys(warnings), key=warning_rank)
 
 
 def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workload: Workload) -> str:

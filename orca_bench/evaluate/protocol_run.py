@@ -28,10 +28,9 @@ from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
+from orca_bench.models.model_warnings import model_warnings
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
-
-_FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ def open_run(
             encoding.check_max_new_tokens(
                 protocol.max_new_tokens_by_task[task.name], where=f"{task.title} under protocol {protocol_name}"
             )
-    model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name, display)}
+    model_description = engine.model_description | {"warnings": _model_warnings(config, protocol_name)}
     result = result_building.start_result(inputs.suite, protocol, config.question_limit, model_description)
     if config.benchmarks_folder is not None:
         result.benchmarks = str(config.benchmarks_folder)
@@ -203,27 +202,14 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
     return protocols.protocol_by_name(protocol_name, config.system_text, config.max_new_tokens_by_task)
 
 
-def _model_warnings(config: EvaluationConfig, protocol_name: str, display: Display) -> list[str]:
-    """What a reader of a result should know of the model, also shown before it answers."""
-    warnings = []
-    if config.engine_config.engine_name != "api" and (unused_weight_names := config.model_folder.unused_weight_names):
-        ellipsis = ", …" if len(unused_weight_names) > 3 else ""
-        warnings.append(
-            f"the model has no place for some weights of its folder: {', '.join(unused_weight_names[:3])}{ellipsis}"
-        )
-    bits_per_weight = config.model_folder.gguf_bits_per_weight
-    if bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS:
-        warnings.append(
-            f"its weights are those of a file with {bits_per_weight:.2f} bits a weight, computed as a model folder's are: what "
-            "llama.cpp's own rounding costs besides is not measured"
-        )
-    if protocol_name == "orca" and config.model_folder.has_own_prompt:
-        warnings.append(
-            "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
-        )
-    for warning in warnings:
-        display.message(f"{config.model_name}: {warning}")
-    return warnings
+def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
+    """What a reader of a result should know of the model."""
+    model_folder, is_server = config.model_folder, config.engine_config.engine_name == "api"
+    return model_warnings(
+        protocol_name == "orca" and model_folder.has_own_prompt,
+        [] if is_server else model_folder.unused_weight_names,
+        model_folder.gguf_bits_per_weight,
+    )
 
 
 def _cache_identity(engine: LoadedEngine, result: Result) -> dict[str, Any]:

@@ -6,6 +6,7 @@ recipe, and the files themselves need none.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from orca_bench.errors import UserError, Where
@@ -43,8 +44,8 @@ def resolve_recipe(recipe: Recipe, runs_folder: Path, where: Where) -> Recipe:
 
 
 def is_embedded_file(path: Path, runs_folder: Path) -> bool:
-    """Whether a path is one that `resolve_recipe` has put in place of a `mini:` name."""
-    return path.parent == runs_folder / FOLDER_NAME
+    """Whether a path is one that `resolve_recipe` has put in place of a `mini:` name, or another spelling of it."""
+    return os.path.realpath(path.parent) == os.path.realpath(runs_folder / FOLDER_NAME)
 
 
 def resolve_benchmarks(benchmarks_option: Path | None, runs_folder: Path) -> Path | None:

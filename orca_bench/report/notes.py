@@ -21,6 +21,8 @@ _ORDER_OF_KINDS: tuple[NoteKind, ...] = ("warning", "remark", "method", "provena
 #: The kinds that are shown unless more is wanted.
 DEFAULT_KINDS: frozenset[NoteKind] = frozenset({"warning", "remark"})
 ALL_KINDS: frozenset[NoteKind] = frozenset(_ORDER_OF_KINDS)
+#: The `rank` of notes that are not on a model.
+OTHER_RANK = 9
 _MOST_NAMED_RESULTS = 3
 _SUPERSCRIPT_LETTERS = dict(zip("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", strict=True))
 _LETTERS = string.ascii_lowercase.replace("q", "")  # there is no superscript q
@@ -37,13 +39,15 @@ class NotedNumber(NamedTuple):
 class Note:
     """A text, its kind, and the numbers that it belongs to; without numbers it is about all that is shown.
 
-    `column` is the heading of the column that the note explains, if it explains one.
+    `column` is the heading of the column that the note explains, if it explains one. `rank` orders notes of one kind, the lowest
+    first: those on the models have one below `OTHER_RANK`.
     """
 
     text: str
     kind: NoteKind = "remark"
     numbers: tuple[NotedNumber, ...] = ()
     column: str = ""
+    rank: int = OTHER_RANK
 
     @property
     def is_on_single_numbers(self) -> bool:
@@ -54,20 +58,29 @@ class Note:
 def merge_notes(notes: Sequence[Note], headings: Sequence[str]) -> list[Note]:
     """Each text once, with all its numbers, warnings first; what holds for all of `headings` is about no single result.
 
-    Within a kind, notes on whole results stand before those on single numbers.
+    Within a kind, notes on models stand first, and notes on whole results before those on single numbers.
     """
     numbers_by_text: dict[str, dict[NotedNumber, None]] = {}
     kind_by_text: dict[str, NoteKind] = {}
+    rank_by_text: dict[str, int] = {}
     for note in notes:
         numbers_by_text.setdefault(note.text, {}).update(dict.fromkeys(note.numbers))
         known_kind = kind_by_text.get(note.text, note.kind)
         kind_by_text[note.text] = min(note.kind, known_kind, key=_ORDER_OF_KINDS.index)
+        rank_by_text[note.text] = min(note.rank, rank_by_text.get(note.text, note.rank))
     all_results = {NotedNumber(heading) for heading in headings}
     merged_notes = [
-        Note(text, kind_by_text[text], () if all_results <= set(numbers) else tuple(numbers))
+        Note(
+            text,
+            kind_by_text[text],
+            () if all_results <= set(numbers) else tuple(numbers),
+            rank=rank_by_text[text],
+        )
         for text, numbers in numbers_by_text.items()
     ]
-    return sorted(merged_notes, key=lambda note: (_ORDER_OF_KINDS.index(note.kind), note.is_on_single_numbers))
+    return sorted(
+        merged_notes, key=lambda note: (_ORDER_OF_KINDS.index(note.kind), note.rank, note.is_on_single_numbers)
+    )
 
 
 def select_notes(
@@ -91,9 +104,9 @@ def select_notes(
                 continue
         selected_notes.append(note)
 
-    def order(note: Note) -> tuple[int, int]:
+    def order(note: Note) -> tuple[int, int, int]:
         first_place = min(places[number] for number in note.numbers) if note.is_on_single_numbers else -1
-        return _ORDER_OF_KINDS.index(note.kind), first_place
+        return _ORDER_OF_KINDS.index(note.kind), note.rank, first_place
 
     return sorted(selected_notes, key=order)
 

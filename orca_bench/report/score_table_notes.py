@@ -6,6 +6,7 @@ keeps a reader from a wrong conclusion.
 
 from __future__ import annotations
 
+from orca_bench.models.model_warnings import warning_rank
 from orca_bench.report.notes import Note, NotedNumber, NoteKind, limit_phrase
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import Result
@@ -42,7 +43,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
         missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
         text = f"unfinished; ordered and not run: {', '.join(missing_titles) or 'tasks without a number'}"
         notes.append(Note(text, "warning", whole_result))
-    notes += [Note(warning, "warning", whole_result) for warning in result.model.warnings]
+    notes += [Note(warning, "warning", whole_result, rank=warning_rank(warning)) for warning in result.model.warnings]
     notes += task_notes(label, result)
     notes += [Note(text, "remark", whole_result) for text in result.answer_notes]
     notes += [Note(f"asked of a server: {text}", "remark", whole_result) for text in result.model.server_differences]

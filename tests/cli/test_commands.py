@@ -95,7 +95,8 @@ def test_instruction_files_become_records(command, tmp_path):
     done = command("data", "convert", *files, "--out", "r/records.jsonl", "--systems", "5,7-8")
     assert done.returncode == 0 and "3 records" in done.stdout
     assert "left out: 1 row without an answer; the first is alpaca.jsonl:2" in done.stdout
-    assert done.stdout.splitlines()[-1] == "system messages: 3 drawn from 5,7-8 with seed 0"
+    neutral_hint = "(--systems 5 gives all one neutral message)"
+    assert done.stdout.splitlines()[-1] == f"system messages: 3 drawn from 5,7-8 with seed 0 {neutral_hint}"
     text = (tmp_path / "r" / "records.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     assert [(r["instruction"], r["input"], r["response"]) for r in records] == [

@@ -45,6 +45,30 @@ def test_a_file_that_is_read_is_never_written(command, tmp_path, files):
     assert (tmp_path / "a.jsonl").read_text() == row
 
 
+@pytest.mark.parametrize("output", ["r/faq.jsonl", "r/new.jsonl"])
+@pytest.mark.parametrize("name", ["mine/nothing.json", "r/faq.jsonl/x.json", "n" * 300, "mine/*.json"])
+def test_an_absent_file_is_one_line_whether_or_not_the_output_is_there(command, tmp_path, output, name):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "faq.jsonl").write_text("earlier")
+    assert command.refused("data", "convert", name, "--out", output).startswith(f"error: {name}: ")
+    assert (tmp_path / "r" / "faq.jsonl").read_text() == "earlier"
+    assert [file.name for file in (tmp_path / "r").iterdir()] == ["faq.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--systems", "2,5"), "1 drawn from 2,5 with seed 0 (--systems 5 gives all one neutral message)"),
+        (("--systems", "5-5"), "1 drawn from 5-5 with seed 0"),
+        ((), "1 set to message 5 (--systems draws others)"),
+    ],
+)
+def test_where_messages_were_drawn_the_neutral_one_is_named(command, tmp_path, options, sentence):
+    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
+    done = command("data", "convert", "a.jsonl", "--out", "r.jsonl", *options)
+    assert done.stdout.splitlines()[-1] == f"system messages: {sentence}"
+
+
 @pytest.mark.parametrize(
     "ids", ["²", "2-²", "٣", "1-999999999999", "0", "17", "3-17", "9" * 5000, "5,,6", "-5", "5-", "9-2"]
 )

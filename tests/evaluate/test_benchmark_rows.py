@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows
 from orca_bench.evaluate.tasks import SUITE
 
@@ -99,3 +100,8 @@ def test_missing_changed_and_moved_rows_are_other_rows_by_split(shared, tmp_path
         "test": TRUE_ROWS,
         "train": OTHER_ROWS,
     }
+
+
+def test_rows_that_the_hub_does_not_give_name_the_option_and_the_embedded_suite():
+    with pytest.raises(UserError, match=r"allenai/ai2_arc: .*--benchmarks DIR.*--benchmarks mini:"):
+        benchmark_rows.load_task_rows(BY_NAME["arc_challenge"], None)

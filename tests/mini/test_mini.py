@@ -1,11 +1,12 @@
 """The embedded default: deterministic, marked as what it is, and free of the questions it is asked."""
 
 import json
+from pathlib import Path
 
 from orca_bench import tokenizers
 from orca_bench.evaluate import benchmark_rows
 from orca_bench.evaluate.tasks import SUITE, winogrande
-from orca_bench.mini import corpus, materialize
+from orca_bench.mini import corpus, is_embedded_file, materialize
 
 
 def test_the_same_files_each_time(mini, tmp_path):
@@ -58,3 +59,13 @@ def test_the_tokenizer_is_a_sentencepiece_model_like_llamas(mini):
     assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 2)
     text = "Ann  has\n12 cups. 日本"
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_every_spelling_of_an_embedded_file_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("runs")
+    (tmp_path / "runs").mkdir()
+    for runs in (Path("runs"), Path("link"), tmp_path / "runs"):
+        assert is_embedded_file(tmp_path / "runs" / "mini-files" / "records.jsonl", runs)
+        assert is_embedded_file(Path("runs/mini-files/records.jsonl"), runs)
+        assert not is_embedded_file(Path("records.jsonl"), runs)

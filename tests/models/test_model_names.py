@@ -9,6 +9,7 @@ from orca_bench.errors import UserError
 from orca_bench.hub import Commit
 from orca_bench.models import model_names
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,8 @@ def test_a_model_of_another_prompt_is_said_to_be_one_before_it_is_asked(command,
         "no place for some weights of its folder: v_head.summary.weight",
     )
     assert done.stderr.index(other) < done.stderr.index("orca Winogrande")
-    assert unused in done.stderr
+    assert done.stderr.count(unused) == done.stderr.count(other) == 1  # once for both protocols
+    assert done.stderr.index(other) < done.stderr.index(unused)
     results = command.folder / "runs" / "chat" / "results"
     table = command("table", results / "orca-limit2.json", "--notes")
     assert other in " ".join(table.stdout.split()), table.stdout
@@ -104,6 +106,12 @@ def test_a_model_of_another_prompt_is_said_to_be_one_before_it_is_asked(command,
     }
     assert other in warnings["orca"] and unused in warnings["orca"]
     assert other not in warnings["leaderboard"] and unused in warnings["leaderboard"]
+
+
+def test_generate_says_of_a_model_of_another_prompt_that_it_is_one(command, chat_model, tiny_model):
+    words = ("generate", "hi", "--greedy", "--max-new-tokens", "2", "--model")
+    assert command(*words, chat_model).stderr == f"chat: {OWN_PROMPT_WARNING}\n"
+    assert command(*words, tiny_model).stderr == ""
 
 
 def test_which_prompt_a_folder_was_tuned_in(chat_model, tiny_model):

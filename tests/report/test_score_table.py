@@ -3,9 +3,10 @@
 import pytest
 from result_contents import result_content, score_table
 
+from orca_bench.models.model_warnings import model_warnings
 from orca_bench.report.grid_formats import to_markdown
 from orca_bench.report.leaderboard import build_leaderboard
-from orca_bench.report.notes import note_line
+from orca_bench.report.notes import NotedNumber, note_line, select_notes
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.report.score_table_formats import to_grid
 from orca_bench.results.models import Result
@@ -42,6 +43,17 @@ def test_the_mini_suite_gets_no_difference_and_says_why():
 )
 def test_the_notes_say_what_makes_a_comparison_unfair(options, message):
     assert any(message in note for note in note_lines(score_table(result_content(**options))))
+
+
+def test_warnings_of_the_model_stand_first_and_that_on_its_prompt_before_that_on_its_bits():
+    content = result_content(protocol="orca", limit=10)
+    prompt, weights, bits = model_warnings(True, ["v_head"], 4.5)
+    content["model"]["warnings"] = [weights, bits, prompt]  # the order of older results
+    content["tasks"]["drop"]["warnings"] = ["100 rows here and 9,536 in full"]
+    texts = [note.text for note in to_grid(score_table(content)).notes]
+    assert texts[:3] == [prompt, weights, bits] and "mixes model and protocol" in texts[3]
+    selected = select_notes(to_grid(score_table(content)).notes, [NotedNumber("m", "drop")], ["m"])
+    assert [note.text for note in selected][:3] == [prompt, weights, bits]
 
 
 def test_a_missing_task_is_a_dash_and_has_no_average():

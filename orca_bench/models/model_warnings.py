@@ -1,0 +1,44 @@
+"""What a reader of a result should know of its model, as sentences, and which of them matters most.
+
+Its own module because an evaluation writes the sentences into results, `generate` prints one of them, and tables and cards
+order them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+OWN_PROMPT_WARNING = (
+    "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
+)
+_FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
+_BITS_WARNING_START = "its weights are those of a file with "
+_MOST_NAMED_WEIGHTS = 3
+
+
+def model_warnings(
+    asks_in_foreign_prompt: bool, unused_weight_names: Sequence[str], bits_per_weight: float | None
+) -> list[str]:
+    """The warnings of a model, the most important one first.
+
+    `asks_in_foreign_prompt` says that it is asked in the Orca prompt and has another one of its own, `unused_weight_names` are
+    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from.
+    """
+    warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
+    if unused_weight_names:
+        names_text = ", ".join(unused_weight_names[:_MOST_NAMED_WEIGHTS])
+        ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
+        warnings.append(f"the model has no place for some weights of its folder: {names_text}{ellipsis}")
+    if bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS:
+        warnings.append(
+            f"{_BITS_WARNING_START}{bits_per_weight:.2f} bits a weight, computed in full precision: what llama.cpp's own "
+            "rounding costs besides is not measured"
+        )
+    return warnings
+
+
+def warning_rank(warning: str) -> int:
+    """The place of a warning among those of a model, also of an older result: 0 its prompt, 2 its bits, 1 all others."""
+    if warning == OWN_PROMPT_WARNING:
+        return 0
+    return 2 if warning.startswith(_BITS_WARNING_START) else 1
