@@ -155,7 +155,8 @@ def load_result(
 def compare(base: ResultFile, *other_results: ResultFile, reported: str | None = None) -> list[Comparison]:
     """Each of the others against the base, task by task: paired differences, intervals, tests and a verdict.
 
-    The tests of one call are corrected together (Holm). With `reported`, a name such as orca_mini_13b or a JSON file, the base
+    The tests of one call are corrected together (Holm). A result without its questions is compared by its scores, which is
+    unpaired and weaker. With `reported`, a name such as orca_mini_13b or a JSON file, the base
     is compared with reported scores too; that comparison is unpaired and weaker. Raises UserError where there is nothing to
     compare the base with, and where two results have no task in common.
     """
@@ -163,10 +164,10 @@ def compare(base: ResultFile, *other_results: ResultFile, reported: str | None =
         raise UserError("nothing to compare with", where="OTHERS", hint="give another result, or `reported`")
 
     from orca_bench.report import comparison
-    from orca_bench.report.reported_comparison import compare_with_reported
+    from orca_bench.report.reported_comparison import compare_results, compare_with_reported
     from orca_bench.report.reported_scores import read_reported_scores
 
-    comparisons = comparison.compare(base, other_results)
+    comparisons = compare_results(base, other_results)
     if reported is None:
         return comparisons
     return comparison.correct_together([*comparisons, compare_with_reported(base, read_reported_scores(reported))])

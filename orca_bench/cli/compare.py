@@ -36,8 +36,8 @@ def command(
     FIRST is the base; each of OTHERS is compared with it on the questions that both answered. Right-or-wrong scores are tested
     by the exact McNemar test (MMLU also by a t-test over its subjects), other scores by a paired t-test (DROP: by passage),
     with Holm's correction over tasks and averages. The output begins with what was found, in one sentence. "No difference
-    shown" comes with the smallest difference that would have been shown. Of reported scores only the number is known, so that
-    comparison is unpaired and weaker.
+    shown" comes with the smallest difference that would have been shown. Of reported scores, and of a result whose file of
+    questions is not beside it, only the numbers are known, so that comparison is unpaired and weaker.
 
     \b
       orca-bench compare mini-untrained mini
@@ -56,12 +56,13 @@ def command(
     from orca_bench.report.result_selection import result_labels
     from orca_bench.results import reading
 
-    comparisons = []
+    comparisons, has_all_questions = [], True
     paths_of_groups = [[group.base_path, *group.other_paths] for group in pair_results(first, others, runs)]
     # Labelled together, so that tables of several protocols say which they are of.
     labels = iter(result_labels([reading.read_result(path) for paths in paths_of_groups for path in paths]))
     for paths in paths_of_groups:
-        results = [reading.read_with_questions(path, next(labels)) for path in paths]
+        results = [api.load_result(path, next(labels)) for path in paths]
+        has_all_questions = has_all_questions and all(result.questions_by_task for result in results)
         comparisons += api.compare(*results, reported=reported)
     comparisons = correct_together(comparisons)
     if output_format == "json":
@@ -71,5 +72,5 @@ def command(
     has_one_base = len({comparison.base_label for comparison in comparisons}) == 1
     lead = comparisons_sentence(comparisons) if has_one_base else ""
     print_grids(grids, output_format, explain, lead, notes_option="--explain")
-    if output_format == "terminal":
+    if output_format == "terminal" and has_all_questions:
         next_step("page", first, *others)

@@ -41,39 +41,45 @@ def rebuild_requests(result: Result, benchmarks: Path | None) -> tuple[QuestionT
     for lm-eval's own prompts, which are not made here. Raises UserError where there is no such folder of benchmarks.
     """
     benchmark_rows.read_suite(benchmarks)
-    notes: list[str] = []
+    titles_by_note: dict[str, list[str]] = {}
     texts_by_task: dict[str, dict[tuple[str, int], QuestionTexts]] = {}
     for task in SUITE:
         if task.name in result.tasks:
-            texts_by_task[task.name] = _task_texts(result, task, benchmarks, notes)
+            texts_by_task[task.name] = _task_texts(result, task, benchmarks, titles_by_note)
 
     def texts_of(part_name: str, row_index: int) -> QuestionTexts | None:
         return texts_by_task.get(task_name_of_part(part_name), {}).get((part_name, row_index))
 
-    return texts_of, notes
+    return texts_of, [f"{_join_titles(titles)}: {note}" if titles else note for note, titles in titles_by_note.items()]
 
 
 def _task_texts(
-    result: Result, task: Task, benchmarks: Path | None, notes: list[str]
+    result: Result, task: Task, benchmarks: Path | None, titles_by_note: dict[str, list[str]]
 ) -> dict[tuple[str, int], QuestionTexts]:
-    """The texts of a task's questions by part and row number; a note is added where some are not to be had."""
+    """The texts of a task's questions by part and row number; where some are not to be had, the task is added to the note."""
     try:
         rows = benchmark_rows.reload_result_rows(result, task, benchmarks)
     except UserError as error:
-        notes.append(f"{task.title}: the rows cannot be had, so neither questions nor requests are shown ({error})")
+        note = f"the rows cannot be had, so neither questions nor requests are shown ({error})"
+        titles_by_note.setdefault(note, []).append(task.title)
         return {}
     if result.protocol.name == "plain":
-        notes.append("plain: lm-eval's own prompts are not made again, so no requests are shown")
+        titles_by_note["plain: lm-eval's own prompts are not made again, so no requests are shown"] = []
         return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
     protocol = protocols.protocol_of_result(result.protocol)
     documents = protocol.documents(task, rows, result.limit)
     if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
-        notes.append(f"{task.title}: these rows do not give the requests that were sent, so none are shown")
+        note = "these rows do not give the requests that were sent, so none are shown"
+        titles_by_note.setdefault(note, []).append(task.title)
         return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
     return {
         (document.part_name, document.row_index): _question_texts(task, document.row, document.requests)
         for document in documents
     }
+
+
+def _join_titles(titles: Sequence[str]) -> str:
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
 def _are_same_rows(result: Result, task: Task, rows: benchmark_rows.BenchmarkRows) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from orca_bench.errors import UserError
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.result_groups import protocol_titles
+from orca_bench.report.score_table_notes import change_notes
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
@@ -95,7 +96,7 @@ def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Compari
 
     Raises UserError where a file stands twice, and where two results have no task, or too few questions, in common.
     """
-    _refuse_repeated_files(base, other_files)
+    refuse_repeated_files(base, other_files)
     return correct_together([_compare_pair(base, other_file) for other_file in other_files])
 
 
@@ -151,7 +152,8 @@ def detectable_difference(line: ComparisonLine, level: float) -> float | None:
     return smallest if smallest <= max(line.base_score, 1 - line.base_score) else None
 
 
-def _refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
+def refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -> None:
+    """Raise UserError where a file stands twice."""
     refusal_by_path = {base.path.resolve(): "it is the first result itself"}
     for other_file in other_files:
         path = other_file.path.resolve()
@@ -163,7 +165,7 @@ def _refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) 
 
 
 def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
-    lines, notes = [], _comparison_notes(base, other)
+    lines, notes = [], comparison_notes(base, other)
     for task in ALL_TASKS:
         line = _compare_task(base, other, task, notes)
         if line is not None:
@@ -171,16 +173,20 @@ def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
     if not any(line.difference for line in lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in lines) or "no task is in both"
         raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
-    protocols = None if base.result.protocol == other.result.protocol else _protocol_names(base, other)
-    return Comparison(base.label, other.label, lines + average_lines(lines), notes, protocols=protocols)
+    return Comparison(
+        base.label, other.label, lines + average_lines(lines), notes, protocols=protocol_names(base, other)
+    )
 
 
-def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
+def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
+    """What a reader of the comparison of two results must know of them as a whole."""
     notes = []
-    if base.result.protocol != other.result.protocol:
-        base_protocol, other_protocol = _protocol_names(base, other)
+    protocols = protocol_names(base, other)
+    if protocols is not None:
+        base_protocol, other_protocol = protocols
         text = f"protocols {base_protocol} and {other_protocol}: a difference mixes model and protocol"
         notes.append(Note(text, "method"))  # the sentence says it too
+    notes += [note for result_file in (base, other) for note in change_notes(result_file.label, result_file.result)]
     notes += [
         Note("unfinished", "warning", (NotedNumber(result_file.label),))
         for result_file in (base, other)
@@ -192,8 +198,10 @@ def _comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
     return notes
 
 
-def _protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str]:
-    """The protocols of both, with what tells them apart where name and version do not."""
+def protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str] | None:
+    """The protocols of both, with what tells them apart where name and version do not; None where they are the same."""
+    if base.result.protocol == other.result.protocol:
+        return None
     base_title, other_title = protocol_titles([base.result.protocol, other.result.protocol], with_versions=True)
     return base_title, other_title
 

@@ -42,7 +42,11 @@ def to_grid(comparison: Comparison) -> Grid:
     ]
     # Of reported scores, a task that the result has not was not asked for.
     lines = [line for line in comparison.lines if comparison.is_paired or line.difference is not None]
+    if not lines:
+        return Grid([], [], sentence=comparison_sentence(comparison))
     task_count = sum(not line.is_average for line in lines)
+    # A score says less than the verdict, which stays; a model may be called like another column.
+    score_columns = [label for label in (comparison.base_label, comparison.other_label) if headings.count(label) == 1]
     return Grid(
         headings,
         [_row(comparison, line) for line in lines],
@@ -52,7 +56,7 @@ def to_grid(comparison: Comparison) -> Grid:
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
         legends=_LEGENDS,
-        narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL),
+        narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL, *score_columns),
     )
 
 

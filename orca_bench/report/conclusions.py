@@ -34,9 +34,7 @@ def comparison_sentence(comparison: Comparison) -> str:
     task_lines = [line for line in comparison.lines if not line.is_average]
     compared_lines = [line for line in task_lines if line.difference is not None]
     if not compared_lines:
-        reasons = (
-            "; ".join(dict.fromkeys(f"{line.title}: {line.verdict}" for line in task_lines)) or "no task is in both"
-        )
+        reasons = _reasons_text(task_lines) or "no task is in both"
         return f"{comparison.other_label} and {comparison.base_label} cannot be compared ({reasons})."
     sentences = [_verdict_sentence(comparison, compared_lines)]
     if comparison.is_paired:  # of scores alone, a task that one side has not was not asked for
@@ -152,6 +150,19 @@ def _verdict_sentence(comparison: Comparison, compared_lines: Sequence[Compariso
         )
         sentence += f"; on {rest_text} no difference is shown ({_detectable_text(open_lines)})"
     return f"{sentence}{mean_text}."
+
+
+def _reasons_text(task_lines: Sequence[ComparisonLine]) -> str:
+    """Why tasks were not compared, each reason once with its tasks."""
+    titles_by_reason: dict[str, list[str]] = {}
+    for line in task_lines:
+        titles_by_reason.setdefault(line.verdict, []).append(line.title)
+    return "; ".join(
+        f"{_join(titles)}: {reason}"
+        if len(titles) <= _MOST_NAMED_TASKS
+        else f"{f'all {len(titles)}' if len(titles) == len(task_lines) else len(titles)} tasks: {reason}"
+        for reason, titles in titles_by_reason.items()
+    )
 
 
 def _tasks_text(verdict_lines: Sequence[ComparisonLine], compared_count: int, is_first: bool = True) -> str:

@@ -7,13 +7,23 @@ than that of two results. It says so. Its own module because it shares only its 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from orca_bench.errors import UserError
-from orca_bench.report.comparison import Comparison, ComparisonLine, average_lines, correct_together
+from orca_bench.report.comparison import (
+    Comparison,
+    ComparisonLine,
+    average_lines,
+    compare,
+    comparison_notes,
+    correct_together,
+    protocol_names,
+    refuse_repeated_files,
+)
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
-from orca_bench.results.reading import ResultFile
+from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.stats.distributions import two_sided_quantile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference
@@ -60,6 +70,26 @@ def reported_comparison(label: str, result: Result, reported_scores: ReportedSco
     return correct_together([comparison])[0]
 
 
+def compare_results(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
+    """Each of the others against the base: by question where both have their questions, else by their scores.
+
+    All tests are corrected together by Holm. Raises UserError where a file stands twice, and where two results have nothing to
+    compare.
+    """
+    refuse_repeated_files(base, other_files)
+    return correct_together([_compare_pair(base, other) for other in other_files])
+
+
+def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+    if base.questions_by_task and other.questions_by_task:
+        return compare(base, [other])[0]
+    comparison = compare_without_questions(base, other)
+    if not any(line.difference for line in comparison.lines):
+        reasons = "; ".join(f"{line.title}: {line.note}" for line in comparison.lines) or "no task is in both"
+        raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
+    return comparison
+
+
 def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison:
     """A result against another of which only the scores are known, corrected by Holm over tasks and averages."""
     lines = []
@@ -80,8 +110,19 @@ def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison
         lines.append(
             ComparisonLine(task.name, task.title, task.metric, base_result.value, other_result.value, difference)
         )
+    notes = comparison_notes(base, other)
+    notes += [
+        Note(f"{questions_path_for(file.path)} is not there", numbers=(NotedNumber(file.label),))
+        for file in (base, other)
+        if file.path is not None and not file.questions_by_task
+    ]
     comparison = Comparison(
-        base.label, other.label, lines + average_lines(lines), unpaired_reason=_WITHOUT_QUESTIONS_REASON
+        base.label,
+        other.label,
+        lines + average_lines(lines),
+        notes,
+        unpaired_reason=_WITHOUT_QUESTIONS_REASON,
+        protocols=protocol_names(base, other),
     )
     return correct_together([comparison])[0]
 

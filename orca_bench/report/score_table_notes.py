@@ -9,6 +9,7 @@ from __future__ import annotations
 from orca_bench.models.model_warnings import warning_rank
 from orca_bench.report.notes import Note, NotedNumber, NoteKind, limit_phrase
 from orca_bench.report.reported_scores import ReportedScores
+from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
 from orca_bench.suite import TASK_BY_NAME
 
@@ -27,7 +28,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     `has_reported_scores` says whether reported scores stand beside it.
     """
     whole_result = (NotedNumber(label),)
-    notes = [Note(_protocol_text(result), "provenance", whole_result)]
+    notes = [Note(_protocol_text(result), "provenance", whole_result), *change_notes(label, result)]
     if has_reported_scores and not result.is_comparable():
         text = (
             f"measured on the {result.suite.name} suite and not comparable with the reported scores, so the column of "
@@ -54,6 +55,14 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
         if task_result.n < 2:
             notes.append(_number_note("one question has no standard error", "remark", label, name))
     return notes
+
+
+def change_notes(label: str, result: Result) -> list[Note]:
+    """A warning where a result is not as it was written, so that its numbers may be invented."""
+    if is_unchanged_since_writing(result):
+        return []
+    text = "changed after it was written, so its numbers prove nothing; orca-bench verify says where"
+    return [Note(text, "warning", (NotedNumber(label),))]
 
 
 def task_notes(label: str, result: Result) -> list[Note]:

@@ -47,6 +47,9 @@ def test_other_requests_leave_the_questions_and_other_rows_leave_nothing(mini_re
     lookup, notes = rebuild_requests(result, rows)
     assert lookup(*key).question and lookup(*key).requests == ()
     assert notes == ["GSM8K: these rows do not give the requests that were sent, so none are shown"]
+    result.tasks["drop"].requests_sha256 = result.tasks["mmlu"].requests_sha256 = "0" * 64
+    _, notes = rebuild_requests(result, rows)
+    assert len(notes) == 1 and notes[0].startswith("MMLU, GSM8K and DROP: these rows do not give the requests")
     result.data_hashes["gsm8k"] = {split: "0" * 64 for split in result.data_hashes["gsm8k"]}
     lookup, _ = rebuild_requests(result, rows)
     assert lookup(*key) is None

@@ -101,7 +101,11 @@ def test_broken_questions_are_named_with_their_line(in_results_folder, edit, mes
 def test_absent_questions_and_other_versions_are_refused(in_results_folder):
     folder = in_results_folder.folder
     (folder / "lonely.json").write_text((folder / "good.json").read_text())
-    assert "copy both files" in in_results_folder.refused("compare", "good.json", "lonely.json")
+    process = in_results_folder("compare", "bad.json", "lonely.json", "good.json")
+    assert process.returncode == 0 and "next: " not in process.stderr
+    by_scores, by_question = " ".join(process.stdout.split()).split("Task ")[1:]
+    assert "lonely.questions.jsonl is not there" in by_scores and "not there" not in by_question
+    assert "it is named twice" in in_results_folder.refused("compare", "bad.json", "lonely.json", "lonely.json")
     (folder / "future.json").write_text((folder / "good.json").read_text().replace("result 3", "result 9"))
     assert "a result of version 9" in in_results_folder.refused("table", "future.json")
 
@@ -109,3 +113,28 @@ def test_absent_questions_and_other_versions_are_refused(in_results_folder):
 def test_a_result_is_not_compared_with_itself_nor_twice(in_results_folder):
     assert "it is the first result itself" in in_results_folder.refused("compare", "good.json", "./good.json")
     assert "it is named twice" in in_results_folder.refused("compare", "good.json", "bad.json", "bad.json")
+
+
+def test_a_narrow_terminal_loses_scores_before_the_verdict(in_results_folder):
+    for columns in ("70", "60"):
+        output = in_results_folder("compare", "good.json", "bad.json", env={"COLUMNS": columns}).stdout
+        [heading] = [line for line in output.splitlines() if line.startswith("Task ")]
+        assert "verdict" in heading and "Δ" in heading and "left out at" in output
+
+
+def test_a_changed_result_has_a_warning_wherever_its_numbers_stand(in_results_folder):
+    folder = in_results_folder.folder
+    content = json.loads((folder / "good.json").read_text())
+    content["tasks"]["mmlu"]["value"] = 0.99
+    (folder / "edited.json").write_text(json.dumps(content))
+    shutil.copy(folder / "good.questions.jsonl", folder / "edited.questions.jsonl")
+    warning = "changed after it was written"
+    for words in (
+        ["table", "edited.json"],
+        ["table", "edited.json", "bad.json", "a.json"],
+        ["compare", "edited.json", "bad.json"],
+    ):
+        assert warning in " ".join(in_results_folder(*words).stdout.split())
+    assert warning not in in_results_folder("table", "good.json").stdout
+    assert in_results_folder("page", "edited.json", "--out", "edited.html").returncode == 0
+    assert (folder / "edited.html").read_text().count(warning) > 1

@@ -3,7 +3,9 @@
 from changed_results import change_result, no_change
 from result_contents import result_content
 
+from orca_bench.report.comparison_formats import to_grid
 from orca_bench.report.conclusions import comparison_sentence
+from orca_bench.report.grid_formats import to_markdown
 from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results import reading
@@ -29,6 +31,17 @@ def test_against_reported_scores_the_comparison_is_unpaired_and_says_so(in_resul
     comparison = compare_with_reported(reading.read_with_questions(folder / "real.json"), read_reported_scores())
     gsm8k = comparison.line("gsm8k").difference
     assert gsm8k.low < gsm8k.value < gsm8k.high and gsm8k.test == "unpaired z"
+
+
+def test_a_reason_that_all_tasks_share_stands_once_and_without_a_table():
+    content = result_content(protocol="leaderboard")
+    for entry in content["tasks"].values():
+        entry["row_check"] = dict.fromkeys(("test", "validation"), "other")
+    result = migrate_result(Result.from_file_content(content))
+    comparison = compare_with_reported(ResultFile(None, "m", result), read_reported_scores())
+    grid = to_grid(comparison)
+    assert grid.sentence == "m and reported orca_mini_13b cannot be compared (all 7 tasks: other rows)."
+    assert not grid.headings and to_markdown(grid).strip() == grid.sentence
 
 
 def test_one_right_answer_is_not_better_than_a_reported_score():
