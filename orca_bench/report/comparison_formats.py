@@ -56,7 +56,7 @@ def to_grid(comparison: Comparison) -> Grid:
         left_columns=frozenset({0, len(headings) - 1}),
         rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
         legends=_LEGENDS,
-        narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL, *score_columns),
+        narrowing_steps=("n", "↑", "↓", _P, SHORTER_TEXTS, SHORTER_TEXTS, _INTERVAL, *score_columns, SHORTER_TEXTS),
     )
 
 
@@ -113,7 +113,7 @@ def _verdict_cell(line: ComparisonLine) -> TextCell:
     size = format_detectable(line.smallest_detectable)
     return TextCell(
         f"no difference shown ({size} points would be)",
-        shorter_texts=(f"no difference shown ({size} would be)", f"none shown ({size} would be)"),
+        shorter_texts=(f"no difference shown ({size} would be)", f"none shown ({size} would be)", "none shown"),
     )
 
 

@@ -26,14 +26,6 @@ def result(tmp_path, name="r.json", **heading):
     return random_result(tmp_path, "m", 0.25, file=name, **({"fingerprint": "f"} | heading)).path
 
 
-def test_a_model_s_name_that_no_folder_can_have_is_refused_as_that_of_the_result(command, tmp_path):
-    random_result(tmp_path, "../../etc/passwd", 0.25, file="dots.json")
-    message = command.refused("publish", "dots.json")
-    assert message.startswith("error: dots.json: ") and "--name or --to" in message
-    assert "--name: 'a b" in command.refused("publish", "dots.json", "--name", "a b\\")
-    assert command("publish", "dots.json", "--to", "site").returncode == 0
-
-
 def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_path):
     result(tmp_path)
     result(tmp_path, "orca.json", protocol="orca", limit=100)
