@@ -99,11 +99,12 @@ def _run_name(word: str, runs: Path) -> str | None:
     if (runs / results_folder_name(word)).is_dir() and ".." not in word:
         return results_folder_name(word)
     paths = [Path(word)]
-    with contextlib.suppress(UserError):
-        named_results = look_up_results(word, runs)
-        paths += named_results.paths if named_results.folder is None else ()
-    with contextlib.suppress(UserError):
-        paths.append(Path(look_up_model(word, runs).folder_or_id))
+    if not paths[0].exists():  # of a folder all below it would be searched
+        with contextlib.suppress(UserError):
+            named_results = look_up_results(word, runs)
+            paths += named_results.paths if named_results.folder is None else ()
+        with contextlib.suppress(UserError):
+            paths.append(Path(look_up_model(word, runs).folder_or_id))
     for path in paths:
         resolved_path, resolved_runs = path.resolve(), runs.resolve()
         if path.exists() and resolved_runs in resolved_path.parents:
