@@ -17,7 +17,7 @@ from orca_bench.report.score_table_notes import change_notes
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
-from orca_bench.stats.detectable_losses import paired_detectable_loss, smallest_attainable_p
+from orca_bench.stats.detectable_losses import detectable_loss, smallest_attainable_p
 from orca_bench.stats.estimates import estimate_mean, mean_of_estimates
 from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, Difference, normal_difference, paired_difference
@@ -148,7 +148,7 @@ def detectable_difference(line: ComparisonLine, level: float) -> float | None:
     """
     if line.difference is None or line.base_score is None:
         return None
-    smallest = paired_detectable_loss(line.difference, level).smallest
+    smallest = detectable_loss(line.difference, level, line.base_score).smallest
     return smallest if smallest <= max(line.base_score, 1 - line.base_score) else None
 
 
@@ -260,7 +260,9 @@ def average_lines(lines: Sequence[ComparisonLine]) -> list[ComparisonLine]:
         if not stderr:
             continue
         question_count = sum(difference_by_task[task].n for task in tasks)
-        difference = normal_difference(mean_difference, stderr, PAIRED_NORMAL_TEST, question_count, question_count)
+        # As many questions in equal shares would have the variance of this mean.
+        equal_share_count = round(len(tasks) ** 2 / sum(1 / difference_by_task[task].n for task in tasks))
+        difference = normal_difference(mean_difference, stderr, PAIRED_NORMAL_TEST, question_count, equal_share_count)
         base_average = sum(base_score_by_task[task] for task in tasks) / len(tasks)
         lines_of_averages.append(
             ComparisonLine(name, title, "mean", base_average, base_average + mean_difference, difference)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
-from orca_bench.report.grid import format_detectable
+from orca_bench.report.grid import format_detectable, format_percent
 from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions, score_interval
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import (
@@ -326,7 +326,17 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
     beaten_labels = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided_labels = [file.label for file in ranked_files[1:] if file.label not in beaten_labels]
     mean_title = ranking_title(best_file.result)
-    opening = f"Of {len(result_files)} results ({setting_text}), {best_file.label} has the highest {mean_title}"
+    setting = f"Of {len(result_files)} results ({setting_text})"
+    best_labels = [file.label for file in ranked_files if _is_same_mean(file, best_file)]
+    if len(best_labels) == len(result_files):
+        # Equal means may hide differences on tasks, so the sentence claims nothing about these.
+        return f"{setting}, all have the same {mean_title}; none is shown to be better over all."
+    if len(best_labels) > 1:
+        labels_text = (
+            _join(best_labels) if len(best_labels) <= _MOST_NAMED_TASKS else f"{len(best_labels)} of the results"
+        )
+        return f"{setting}, {labels_text} share the highest {mean_title}; none of them is shown to be best."
+    opening = f"{setting}, {best_file.label} has the highest {mean_title}"
     if not undecided_labels:
         return f"{opening}, and is shown to be better than each of the others."
     if not beaten_labels and len(result_files) > 2:
@@ -337,6 +347,11 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
         else f"{len(undecided_labels)} of the others"
     )
     return f"{opening}{';' if beaten_labels else ', but'} it is not shown to be better than {rest_text}."
+
+
+def _is_same_mean(one: ResultFile, other: ResultFile) -> bool:
+    """Whether two means are the same as tables show them, with two decimals of a percent."""
+    return format_percent(mean_value(one)) == format_percent(mean_value(other))
 
 
 def _is_worse_over_all(comparison: Comparison) -> bool:

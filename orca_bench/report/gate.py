@@ -25,7 +25,7 @@ from orca_bench.report.gate_rules import GateRules
 from orca_bench.report.grid import format_p
 from orca_bench.results.models import Question
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.detectable_losses import paired_detectable_loss, seed_detectable_loss
+from orca_bench.stats.detectable_losses import detectable_loss, seed_detectable_loss
 from orca_bench.stats.multiple_testing import correct_by_holm
 from orca_bench.stats.paired_tests import Difference
 from orca_bench.stats.seed_tests import SeedTest, seed_tests
@@ -210,7 +210,7 @@ def _task_comparison(
     tested at the level over the number of those that show nothing (`test_count`), as in `compare`.
     """
     level = rules.level / test_count
-    loss, stderr, p = paired_detectable_loss(difference, level), difference.error, corrected_p
+    loss, stderr, p = detectable_loss(difference, level), difference.error, corrected_p
     if seed_test is not None:
         loss = loss.of_both(seed_detectable_loss(seed_test, level, rules.level))
         stderr = max(stderr, seed_test.prediction_stderr)
@@ -276,7 +276,7 @@ def _below_floor(points: float, floor: float) -> tuple[Outcome, str]:
 
 def _judge(comparison: TaskComparison, rules: GateRules) -> tuple[Outcome, str]:
     """What a comparison shows, and the sentence."""
-    points, p_text = 100 * comparison.difference, format_p(comparison.p)
+    points, p_text = 100 * comparison.difference, format_p(comparison.p, rules.level)
     if comparison.p >= rules.level or points == 0:
         within_seeds_text = ", within what these seeds differ by" if comparison.is_within_seeds else ""
         return "no loss shown", f"no loss shown ({points:+.2f} points, p {p_text}{within_seeds_text})"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orca_bench.report.notes import Note, NotedNumber
+from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL
 
 #: A step of `Grid.narrowing_steps`: shorter texts and headings instead of a column less.
 SHORTER_TEXTS = "shorter texts"
@@ -107,9 +108,14 @@ def display_text(text: str) -> str:
     return "".join([*pieces, safe_text[end:]])
 
 
-def format_p(p: float) -> str:
-    """A p-value in as many digits as a reader needs."""
-    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+def format_p(p: float, level: float = SIGNIFICANCE_LEVEL) -> str:
+    """A p-value in as many digits as a reader needs, and as tell it from `level`: 0.0547 is 0.055, not 0.05."""
+    if p < min(1e-4, level):
+        return "<0.0001"
+    digits = 4 if p < 0.01 else 2
+    while digits < 8 and p != level and (round(p, digits) == level or (round(p, digits) < level) != (p < level)):
+        digits += 1
+    return f"{p:.{digits}f}"
 
 
 def format_percent(value: float | None, signed: bool = False) -> str:

@@ -25,7 +25,12 @@ _CSV_HEADINGS = (
 )
 _DIFFERENCE = "Δ"
 #: What the signs in a table of scores mean.
-LEGENDS = {"±": "± standard error", r"\[\d": "[…] 95 % interval", r"\([+-]": "(Δ) no difference shown"}
+LEGENDS = {
+    "±": "± standard error",
+    r"±[\d.]+\*": "±* all answers scored the same: a quarter of the 95 % interval",
+    r"\[\d": "[…] 95 % interval",
+    r"\([+-]": "(Δ) no difference shown",
+}
 _CsvValue: TypeAlias = str | int | float | None
 
 
@@ -93,9 +98,12 @@ def shorter_score_texts(value: float | None, stderr: float | None, interval: Seq
     """The text of `format_score` for a narrow terminal: first with one decimal, then without the error."""
     if value is None:
         return ()
-    # Where all scores are the same, a quarter of the interval stands for the error, as everywhere.
-    error = stderr or ((interval[1] - interval[0]) / 4 if interval else None)
-    short_text = f"{100 * value:.1f}" if error is None else f"{100 * value:.1f}±{100 * error:.1f}"
+    short_text = f"{100 * value:.1f}"
+    if stderr:
+        short_text += f"±{100 * stderr:.1f}"
+    elif interval:
+        # Where all scores are the same, a quarter of the interval stands for the error; the star says so.
+        short_text += f"±{100 * (interval[1] - interval[0]) / 4:.1f}*"
     return short_text, f"{100 * value:.2f}"
 
 

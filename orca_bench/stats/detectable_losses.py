@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from orca_bench.stats.distributions import student_quantile
+from orca_bench.stats.distributions import normal_quantile, student_quantile
 from orca_bench.stats.paired_tests import (
     MCNEMAR_TEST,
     PAIRED_NORMAL_TEST,
@@ -23,6 +23,7 @@ from orca_bench.stats.paired_tests import (
 from orca_bench.stats.seed_tests import SeedTest
 
 _POWER = 0.8
+_ITERATIONS = 50  # each comes closer to the loss
 _BISECTIONS = 20  # halvings of the range of losses: to 1e-6
 
 
@@ -53,15 +54,19 @@ class DetectableLoss:
         return DetectableLoss(max(self.critical, loss), self.margin)
 
 
-def paired_detectable_loss(difference: Difference, level: float) -> DetectableLoss:
-    """What a paired test of this size finds at `level` (two-sided, after a correction over the tasks).
+def detectable_loss(difference: Difference, level: float, score: float | None = None) -> DetectableLoss:
+    """What the test of this difference finds at `level` (two-sided, after a correction over the tasks).
 
     It is computed for the noise of `difference`: for right-or-wrong scores the exact power of McNemar's test, where without
     a loss as many questions rise as fall, half of those that differ (and one more, as in the interval of Bonett and Price); else
-    by Student's t, where the loss adds its own variance. A normal difference has 2.8 standard errors at 5 % (Miller 2024).
+    by Student's t, where the loss adds its own variance. So it does to a normal difference, which without it has 2.8 standard
+    errors at 5 % (Miller 2024). `score` is the score, a fraction of 1, that loses: unpaired, its variance grows the less the
+    nearer it is to a half.
     """
-    if difference.test in (PAIRED_NORMAL_TEST, UNPAIRED_NORMAL_TEST):
-        return _quantile_loss(difference.error, math.inf, 1 - level / 2)
+    if difference.test == PAIRED_NORMAL_TEST:
+        return _normal_loss(difference, level, 1.0)
+    if difference.test == UNPAIRED_NORMAL_TEST:
+        return _normal_loss(difference, level, 1.0 if score is None else abs(2 * score - 1))
     if difference.test == MCNEMAR_TEST:
         return _mcnemar_loss(difference, level)
     if difference.test == STRATIFIED_MCNEMAR_TEST:
@@ -93,6 +98,24 @@ def _quantile_loss(stderr: float, degrees_of_freedom: float, probability: float)
         student_quantile(probability, degrees_of_freedom) * stderr,
         student_quantile(_POWER, degrees_of_freedom) * stderr,
     )
+
+
+def _normal_loss(difference: Difference, level: float, slope: float) -> DetectableLoss:
+    """The loss d that solves d = q √(s² + d (slope − d) / n), by iteration.
+
+    A share d of questions that fall adds d (1 − d) to the variance of one paired question; that of a right-or-wrong score p
+    changes by d (|2p − 1| − d) where it moves toward a half.
+    """
+
+    def loss_at(quantile: float) -> float:
+        loss = quantile * difference.error
+        for _ in range(_ITERATIONS):
+            loss = quantile * math.sqrt(difference.error**2 + max(0.0, loss * (slope - loss)) / difference.clusters)
+        return loss
+
+    rejection_quantile = normal_quantile(1 - level / 2)
+    critical = loss_at(rejection_quantile)
+    return DetectableLoss(critical, loss_at(rejection_quantile + normal_quantile(_POWER)) - critical)
 
 
 def _student_loss(difference: Difference, level: float) -> DetectableLoss:

@@ -14,7 +14,7 @@ from orca_bench.results import reading
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.detectable_losses import paired_detectable_loss
+from orca_bench.stats.detectable_losses import detectable_loss
 from orca_bench.stats.paired_tests import paired_difference
 from orca_bench.suite import TASK_BY_NAME
 
@@ -93,9 +93,9 @@ def test_both_commands_give_one_size_at_one_level():
     alone = correct_together([Comparison("old", "new", [line("mmlu", 5, 7)])])[0].lines[0]
     beside_found = correct_together([Comparison("old", "new", [line("mmlu", 5, 7), line("drop", 60, 0)])])[0].lines[0]
     of_seven = correct_together([Comparison("old", "new", [line(name, 5, 7) for name in TASK_BY_NAME])])[0].lines[0]
-    assert alone.smallest_detectable == paired_detectable_loss(difference, 0.05).smallest
+    assert alone.smallest_detectable == detectable_loss(difference, 0.05).smallest
     assert beside_found.smallest_detectable == alone.smallest_detectable  # Holm tests it last
-    assert of_seven.smallest_detectable == paired_detectable_loss(difference, 0.05 / 7).smallest
+    assert of_seven.smallest_detectable == detectable_loss(difference, 0.05 / 7).smallest
 
 
 @pytest.mark.parametrize(("n", "task_count", "too_few"), [(5, 1, True), (6, 1, False), (8, 7, True), (9, 7, False)])
@@ -148,10 +148,13 @@ def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_show
     )
     twin = dataclasses.replace(good, label="twin")
     text = scores_sentence([bad, good, twin])
-    assert "good has the highest mean of all seven; it is not shown to be better than twin." in text
-    assert "not shown to be better than any of the others" in scores_sentence(
-        [a_result("x"), a_result("y"), a_result("z")]
-    )
+    assert text.endswith("good and twin share the highest mean of all seven; none of them is shown to be best.")
+    near = scores_sentence([a_result("x", value=0.499), a_result("y"), a_result("z", value=0.498)])
+    assert near.endswith("y has the highest mean of all seven, but is not shown to be better than any of the others.")
+    far = scores_sentence([a_result("x", value=0.1), a_result("y"), a_result("z", value=0.49)])
+    assert far.endswith("y has the highest mean of all seven; it is not shown to be better than z.")
+    same = scores_sentence([a_result("x"), a_result("y"), a_result("z")])
+    assert "all have the same mean of all seven" in same and "highest" not in same
     mmlu_alone = good.result.model_copy(update={"tasks": {"mmlu": good.result.tasks["mmlu"]}})
     assert "not all of them of the same tasks" in scores_sentence(
         [good, twin, dataclasses.replace(good, label="x", result=mmlu_alone)]

@@ -2,10 +2,11 @@
 
 from xml.etree import ElementTree
 
+import pytest
 from markdown_it import MarkdownIt
 
 from orca_bench.report import grid_formats
-from orca_bench.report.grid import Grid, TextCell
+from orca_bench.report.grid import Grid, TextCell, format_p
 from orca_bench.report.notes import Note
 
 
@@ -44,3 +45,22 @@ def test_an_interval_is_no_link_and_stays_as_it_is():
         grid_formats.markdown_line("[0.0, 3.1](http://e) [0.0, 3.1][x]")
     )
     assert "<a " not in html and "[0.0, 3.1](http://e) [0.0, 3.1][x]" in html
+
+
+@pytest.mark.parametrize(
+    ("p", "level", "text"),
+    [
+        (0.0547, 0.05, "0.055"),
+        (0.0499, 0.05, "0.0499"),
+        (0.0452, 0.05, "0.045"),
+        (0.0501, 0.05, "0.0501"),
+        (0.05, 0.05, "0.05"),
+        (0.056, 0.05, "0.06"),
+        (0.5, 0.05, "0.50"),
+        (0.0104, 0.01, "0.0104"),
+        (0.0012, 0.05, "0.0012"),
+        (0.00001, 0.05, "<0.0001"),
+    ],
+)
+def test_a_p_is_on_the_side_of_the_level_on_which_it_is(p, level, text):
+    assert format_p(p, level) == text

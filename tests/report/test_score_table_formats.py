@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from result_contents import result_content, score_table
 
 from orca_bench.report.grid_terminal import to_rich
-from orca_bench.report.score_table_formats import to_csv, to_grid, to_json
+from orca_bench.report.score_table_formats import LEGENDS, shorter_score_texts, to_csv, to_grid, to_json
 
 
 def test_csv_and_json_hold_what_the_table_shows():
@@ -37,3 +38,14 @@ def test_the_terminal_table_shows_every_task_and_both_averages():
         "50.00 ± 1.00",
     ):
         assert text in output
+
+
+def test_an_error_that_is_a_part_of_the_interval_is_marked_and_explained():
+    without_spread, with_spread = shorter_score_texts(1.0, 0.0, (0.96, 1.0)), shorter_score_texts(0.5, 0.02, (0.4, 0.6))
+    assert without_spread[0] == "100.0±1.0*" and with_spread[0] == "50.0±2.0"
+
+    def legends(text):
+        return [legend for sign, legend in LEGENDS.items() if re.search(sign, text)]
+
+    assert any("a quarter of the 95 % interval" in legend for legend in legends(without_spread[0]))
+    assert legends(with_spread[0]) == ["± standard error"]

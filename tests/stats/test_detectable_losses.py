@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from orca_bench.stats.detectable_losses import DetectableLoss, paired_detectable_loss, seed_detectable_loss
-from orca_bench.stats.paired_tests import paired_difference
+from orca_bench.stats.detectable_losses import DetectableLoss, detectable_loss, seed_detectable_loss
+from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, normal_difference, paired_difference
 from orca_bench.stats.seed_tests import seed_tests
 
 LEVEL = 0.05 / 7  # Holm's first step over seven tasks
@@ -22,7 +22,7 @@ def shares_found(simulate_pair, level=LEVEL, runs=RUNS):
     rng = random.Random(5)
     found_counts = [0, 0]
     for _ in range(runs):
-        smallest_loss = paired_detectable_loss(paired_difference(*simulate_pair(rng, 0.0)), level).smallest
+        smallest_loss = detectable_loss(paired_difference(*simulate_pair(rng, 0.0)), level).smallest
         for index, loss in enumerate((smallest_loss, smallest_loss / 2)):
             difference = paired_difference(*simulate_pair(rng, loss))
             found_counts[index] += difference.p < level and difference.value < 0
@@ -75,16 +75,36 @@ def test_the_smallest_loss_of_graded_scores_is_found_at_least_four_times_in_five
     assert at_smallest > 0.75
 
 
+@pytest.mark.parametrize(("question_count", "score"), [(120, 0.99), (120, 0.5), (400, 0.9)])
+def test_the_smallest_loss_of_scores_without_pairs_is_found_four_times_in_five(question_count, score):
+    rng, found_count, runs = random.Random(3), 0, 1000
+
+    def measured(true_score):
+        share = sum(rng.random() < true_score for _ in range(question_count)) / question_count
+        return share, max(math.sqrt(share * (1 - share) / question_count), 0.5 / question_count)
+
+    def difference(loss):
+        (first, first_stderr), (second, second_stderr) = measured(score), measured(score - loss)
+        stderr = math.hypot(first_stderr, second_stderr)
+        return first, normal_difference(second - first, stderr, UNPAIRED_NORMAL_TEST, question_count, question_count)
+
+    for _ in range(runs):
+        first, without_loss = difference(0.0)
+        _, with_loss = difference(detectable_loss(without_loss, LEVEL, first).smallest)
+        found_count += with_loss.p < LEVEL and with_loss.value < 0
+    assert 0.7 < found_count / runs < 0.9
+
+
 def test_answers_that_are_the_same_show_a_loss_of_some_questions_not_of_one():
     difference = paired_difference([1.0] * 120, [1.0] * 120)
-    loss = paired_detectable_loss(difference, LEVEL)
+    loss = detectable_loss(difference, LEVEL)
     assert 9 / 120 < loss.smallest < 0.16  # McNemar's test needs nine questions that fell and none that rose
-    assert paired_detectable_loss(paired_difference([0.5] * 120, [0.5] * 120), LEVEL).smallest < 0.16
+    assert detectable_loss(paired_difference([0.5] * 120, [0.5] * 120), LEVEL).smallest < 0.16
 
 
 def test_a_handful_of_questions_shows_no_loss_at_all():
-    assert paired_detectable_loss(paired_difference([1.0] * 4, [1.0] * 4), LEVEL).smallest == math.inf
-    assert paired_detectable_loss(paired_difference([0.5], [0.5]), LEVEL).smallest == math.inf
+    assert detectable_loss(paired_difference([1.0] * 4, [1.0] * 4), LEVEL).smallest == math.inf
+    assert detectable_loss(paired_difference([0.5], [0.5]), LEVEL).smallest == math.inf
 
 
 @pytest.mark.parametrize(("run_count", "spreads"), [(5, [2, 5, 1]), (3, [2, 2, 2, 2]), (2, [2, 2, 2, 2]), (5, [3])])
