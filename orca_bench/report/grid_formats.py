@@ -198,3 +198,8 @@ def _html_cell(cell: TextCell, badge: str, text_by_letter: dict[str, str]) -> st
 
 def _escape_html(text: str) -> str:
     return html.escape(display_text(text))
+
+
+def escape_html(text: str) -> str:
+    """Any text on one line as HTML that shows exactly it; a page isolates right-to-left names by its own elements."""
+    return html.escape(printable_text(text))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from orca_bench.files import open_text_replacement
 from orca_bench.report import model_colors
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.conclusions import scores_sentence
+from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.page import foot, heading, page_files, page_notes, question_chunks
 from orca_bench.report.page.page_groups import PageGroup, group_results, page_labels
 from orca_bench.report.page.question_chunks import Progress
@@ -116,7 +116,7 @@ def _html_head(title: str, script: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta name="color-scheme" content="light dark">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        f"<title>{escape_html(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
     )
 
 
@@ -133,7 +133,7 @@ def _group_section(group: PageGroup, number: int, finding: str | None, reported_
         picture.html(f"picture-{number}-{picture.kind}") for picture in _pictures(group, comparison, reported_scores)
     )
     return (
-        f'<section class="group" aria-label="{html.escape(section_label)}">\n{group_head}{title_html}'
+        f'<section class="group" aria-label="{escape_html(section_label)}">\n{group_head}{title_html}'
         f'{tables}{page_notes.notes_html(notes)}<div class="figures" id="pictures-{number}">{pictures}</div></section>\n'
     )
 

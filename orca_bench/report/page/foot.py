@@ -5,19 +5,19 @@ Its own module because it is for those who check, and nobody else reads it.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from orca_bench.report.grid_formats import escape_html
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 
 
 def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_texts: Sequence[str]) -> str:
     """The foot; `notes` are warnings and remarks in full, `missing_texts` say what could not be put into the page."""
-    items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    items = "".join(f"<li>{escape_html(note)}</li>" for note in notes)
     notes_html = f'<h2 id="notes">Warnings and remarks</h2>\n<ul class="notes">{items}</ul>\n' if notes else ""
-    missing_items = "".join(f"<li>{html.escape(text)}</li>" for text in dict.fromkeys(missing_texts))
+    missing_items = "".join(f"<li>{escape_html(text)}</li>" for text in dict.fromkeys(missing_texts))
     missing_html = f"<h2>What is not in this page</h2>\n<ul>{missing_items}</ul>\n" if missing_texts else ""
     provenance = "".join(_provenance(result_file) for result_file in result_files)
     names = " ".join(dict.fromkeys(_path_text(result_file.path) for result_file in result_files))
@@ -26,7 +26,7 @@ def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_
         '<h2 id="verify">How to verify them</h2>\n'
         "<p>With the result files and their questions (<code>NAME.questions.jsonl</code>), this "
         "computes every score, error and hash again:</p>\n"
-        f"<pre>orca-bench verify {html.escape(names)}</pre>\n"
+        f"<pre>orca-bench verify {escape_html(names)}</pre>\n"
         "<p>With the model, <code>orca-bench eval</code> asks the questions again. Log-probabilities in this page are rounded to "
         "three decimals; the result files have all digits.</p>\n</footer>\n"
     )
@@ -35,11 +35,11 @@ def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_
 def _provenance(result_file: ResultFile) -> str:
     facts = {name: value for name, value in _facts(result_file.result).items() if value}
     rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>'
+        f'<tr><th scope="row">{escape_html(name)}</th><td>{escape_html(str(value))}</td></tr>'
         for name, value in facts.items()
     )
     return (
-        f"<details><summary><bdi>{html.escape(result_file.label)}</bdi>: model, versions and hashes</summary>"
+        f"<details><summary><bdi>{escape_html(result_file.label)}</bdi>: model, versions and hashes</summary>"
         '<div class="scroll" tabindex="0" role="region" aria-label="Provenance">'
         f'<table class="facts">{rows}</table></div></details>\n'
     )

@@ -5,9 +5,9 @@ Its own module because it is what a reader with ten seconds reads.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
+from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
 from orca_bench.report.page.score_tables import model_name
 
@@ -23,11 +23,11 @@ def page_heading(title: str, groups: Sequence[PageGroup], findings: Sequence[str
         facts |= {"Measured": _range(dates)} if dates else {}
     if question_count:
         facts["Questions"] = f"{question_count:,}"
-    finding = f'<p class="finding">{html.escape(findings[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
+    finding = f'<p class="finding">{escape_html(findings[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
     return (
         '<a class="skip" href="#list">Skip to the questions</a>\n<header>\n'
         '<p class="kind">orca-bench · scores of language models, with every question and answer</p>\n'
-        f"<h1><bdi>{html.escape(title)}</bdi></h1>\n{finding}\n"
+        f"<h1><bdi>{escape_html(title)}</bdi></h1>\n{finding}\n"
         f"{facts_html(facts)}{_contents(groups, question_count > 0)}</header>\n"
     )
 
@@ -36,27 +36,27 @@ def group_heading(group: PageGroup, number: int, finding: str) -> str:
     """The head of one of several groups."""
     facts = group_facts(group) | {"Questions": f"{group.question_count:,}"}
     return (
-        f'<h2 id="group-{number}">{html.escape(group.suite_name)} suite, protocol {html.escape(group.protocol_name)}</h2>\n'
-        f'<p class="finding">{html.escape(finding)}</p>\n{facts_html(facts)}'
+        f'<h2 id="group-{number}">{escape_html(group.suite_name)} suite, protocol {escape_html(group.protocol_name)}</h2>\n'
+        f'<p class="finding">{escape_html(finding)}</p>\n{facts_html(facts)}'
     )
 
 
 def group_facts(group: PageGroup) -> dict[str, str]:
     """Suite, protocol, limit and date of a group, each as HTML."""
-    facts = {"Suite": html.escape(group.suite_name), "Protocol": html.escape(group.protocol_name)}
+    facts = {"Suite": escape_html(group.suite_name), "Protocol": escape_html(group.protocol_name)}
     note = group.results[0].result.suite.note
     if note:
-        facts["Suite"] += f" <small>({html.escape(note)})</small>"
+        facts["Suite"] += f" <small>({escape_html(note)})</small>"
     if group.limit_text:
-        facts["Limit"] = html.escape(group.limit_text)
+        facts["Limit"] = escape_html(group.limit_text)
     if group.dates:
-        facts["Measured"] = html.escape(_range(group.dates))
+        facts["Measured"] = escape_html(_range(group.dates))
     return facts
 
 
 def facts_html(facts: dict[str, str]) -> str:
     """Names and values, which are HTML, as a list."""
-    items = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    items = "".join(f"<div><dt>{escape_html(name)}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>\n'
 
 
@@ -81,7 +81,7 @@ def _models_html(groups: Sequence[PageGroup]) -> str:
 
 def _links_to_groups(groups: Sequence[PageGroup]) -> str:
     links = "".join(
-        f'<li><a href="#group-{number}">{html.escape(group.suite_name)} suite, protocol {html.escape(group.protocol_name)}</a>: '
+        f'<li><a href="#group-{number}">{escape_html(group.suite_name)} suite, protocol {escape_html(group.protocol_name)}</a>: '
         f"{len(group.results)} result{'s' if len(group.results) != 1 else ''}</li>"
         for number, group in enumerate(groups)
     )

@@ -6,9 +6,9 @@ page have their own form: badges are links, and hashes are only in the foot.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
+from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.notes import (
     Note,
     NotedNumber,
@@ -47,7 +47,7 @@ def notes_html(notes: Sequence[Note]) -> str:
     items = []
     for letter, note in list(zip(letters, shown_notes, strict=True))[:_MOST_NOTES]:
         badge = f"<b>{letter}</b> " if letter else ""
-        items.append(f'<li class="{note.kind}">{badge}{html.escape(footnote_text(note))}</li>')
+        items.append(f'<li class="{note.kind}">{badge}{escape_html(footnote_text(note))}</li>')
     if len(shown_notes) > _MOST_NOTES:
         count = len(shown_notes) - _MOST_NOTES
         items.append(

@@ -7,12 +7,12 @@ is the part of the page that people look at first.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from orca_bench.report.comparison import Comparison
 from orca_bench.report.grid import format_detectable
+from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.notes import NotedNumber
 from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
@@ -41,7 +41,7 @@ def score_tables(group: PageGroup, lines: Sequence[PageLine], comparison: Compar
 
 def model_name(label: str, style: ModelStyle) -> str:
     """A result's name with the mark of its colour."""
-    return f'<span class="dot" style="--color:{style.css_color}"></span><bdi>{html.escape(label)}</bdi>'
+    return f'<span class="dot" style="--color:{style.css_color}"></span><bdi>{escape_html(label)}</bdi>'
 
 
 def _task_table(group: PageGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
@@ -54,7 +54,7 @@ def _task_table(group: PageGroup, lines: Sequence[PageLine], comparison: Compari
     has_verdict = any(line.verdict is not None for line in lines)
     if comparison is not None:
         labels = (
-            f"<bdi>{html.escape(comparison.other_label)}</bdi> against <bdi>{html.escape(comparison.base_label)}</bdi>"
+            f"<bdi>{escape_html(comparison.other_label)}</bdi> against <bdi>{escape_html(comparison.base_label)}</bdi>"
         )
         headings.append(f'<th scope="col" role="columnheader" class="verdict">{labels}</th>')
     elif has_verdict:
@@ -81,14 +81,14 @@ def _task_row(
     has_reported: bool,
     has_verdict: bool,
 ) -> str:
-    title = html.escape(line.title)
+    title = escape_html(line.title)
     if line.is_mean:
         heading = f"<span>{title}</span>"
     else:
         heading = (
-            f'<button type="button" data-task="{html.escape(line.name)}" title="show its questions">{title}</button>'
+            f'<button type="button" data-task="{escape_html(line.name)}" title="show its questions">{title}</button>'
         )
-    details = f"<small>{html.escape(line.details)}</small>" if line.details else ""
+    details = f"<small>{escape_html(line.details)}</small>" if line.details else ""
     cells = [f'<th scope="row" role="rowheader">{heading}{details}</th>']
     if has_reported:
         text = "–" if line.reported is None else f"{line.reported:.2f}"
@@ -115,7 +115,7 @@ def _score(score: PageScore | None, style: ModelStyle, chance: float | None, bad
         low, high = score.interval
         value += f" <small>[{low:.1f}, {high:.1f}]</small>"
     if badge:
-        value += f'<sup><a href="#notes" title="see the notes">{html.escape(badge)}</a></sup>'
+        value += f'<sup><a href="#notes" title="see the notes">{escape_html(badge)}</a></sup>'
     return f'<span class="value">{value}</span>{_interval_bar(score, style, chance)}'
 
 
@@ -146,7 +146,7 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
     sign_html = f'<span aria-hidden="true">{sign}</span> ' if sign else ""
     return (
         '<td role="cell" class="verdict"><span class="card-label">Verdict</span>'
-        f'<span class="{css_class}">{sign_html}{html.escape(verdict.words)}</span><small>{html.escape(numbers)}</small></td>'
+        f'<span class="{css_class}">{sign_html}{escape_html(verdict.words)}</span><small>{escape_html(numbers)}</small></td>'
     )
 
 
@@ -159,7 +159,7 @@ def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) ->
     rows = []
     for index, (result_file, style) in enumerate(zip(group.results, group.styles, strict=True)):
         cells = [
-            f'<th scope="row" title="{html.escape(result_file.label)}">{model_name(result_file.label, style)}</th>'
+            f'<th scope="row" title="{escape_html(result_file.label)}">{model_name(result_file.label, style)}</th>'
         ]
         for line in ordered_lines:
             score = line.scores[index]
@@ -183,6 +183,6 @@ def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) ->
 
 def _sort_heading(title: str, kind: str, details: str = "") -> str:
     return (
-        f'<th scope="col" class="{kind}"><button type="button" class="sort" title="{html.escape(details or "sort")}">'
-        f"{html.escape(title)}</button></th>"
+        f'<th scope="col" class="{kind}"><button type="button" class="sort" title="{escape_html(details or "sort")}">'
+        f"{escape_html(title)}</button></th>"
     )

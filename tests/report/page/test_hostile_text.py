@@ -1,5 +1,7 @@
 """Whatever a model, a data set or a result's name says is shown as text, and never runs."""
 
+import re
+
 import pytest
 from page_files import lookup_of, write_test_page
 from synthetic_results import listed_result
@@ -26,6 +28,13 @@ def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path)
     scripts = content.count("<script")
     assert scripts == content.count("</script>") == 7  # index, words, the page's own, texts, answers, requests, lines
     assert "http" not in content.split("<body>")[0].replace("http-equiv", "")
+
+
+def test_a_name_turns_no_text_of_the_page_around(tmp_path):
+    result = listed_result(tmp_path / "r.json", "a\u202eb\x1b", [("gsm8k", 0, 0.0, "x", ["x"])])
+    content = write_test_page(tmp_path, [result], [None], missing_texts=["\u202e"]).read_text(encoding="utf-8")
+    elements = re.sub(r"<script.*?</script>", "", content, flags=re.DOTALL)
+    assert "a\ufffdb\ufffd" in elements and not {"\u202e", "\x1b"} & set(elements)
 
 
 @pytest.mark.parametrize("place", range(len(HOSTILE)))
