@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orca_bench import yaml_files
-from orca_bench.cards import markdown
+from orca_bench.cards import gguf_text, markdown
 from orca_bench.cards.card_document import marked_section
 from orca_bench.cards.data_sets import known_data_set
 from orca_bench.cards.model_facts import ModelFacts, RecordSet, TrainingFacts, public_name
@@ -74,11 +74,11 @@ def metadata(facts: ModelFacts) -> dict[str, Any]:
     card_data = ModelCardData(
         license=facts.license or UNKNOWN_LICENSE,
         language=facts.languages or None,
-        library_name="transformers",
+        library_name="transformers" if facts.gguf is None else None,
         pipeline_tag="text-generation",
         base_model=base if is_hub_base else None,
         datasets=list(dict.fromkeys(id_ for id_ in data_ids if id_)) or None,
-        tags=[*(["orca"] if facts.is_trained_in_orca_prompt else []), "orca-bench"],
+        tags=[*(["orca"] if facts.is_trained_in_orca_prompt else []), "orca-bench", *(["gguf"] if facts.gguf else [])],
     )
     fields: dict[str, Any] = card_data.to_dict()
     return {key: fields[key] for key in sorted(fields, key=lambda key: _METADATA_ORDER.index(key))}
@@ -128,6 +128,8 @@ def _summary(facts: ModelFacts, finding: str | None) -> str:
         sentence = (
             f"{name} is a language model{size_text}, {_start_text(training)} on {_records_text(training)}{prompt_text}."
         )
+    if facts.gguf is not None:
+        sentence += f" It is {facts.gguf.description}."
     if facts.is_demonstration:
         sentence += " It is a demonstration: its records are generated, and it is good for nothing else."
     return sentence + (f" {markdown.plain(finding)}" if finding else "") + "\n"
@@ -150,6 +152,8 @@ def _records_text(training: TrainingFacts) -> str:
 
 
 def _prompt_section(facts: ModelFacts) -> str:
+    if facts.gguf is not None:
+        return gguf_text.prompt_section(facts.gguf)
     if not facts.has_orca_prompt:
         return (
             "It was not tuned by orca-bench, so its prompt is not known here. If its tokenizer has a chat template, "
@@ -178,6 +182,8 @@ def _example_question(facts: ModelFacts) -> str:
 
 
 def _usage_section(facts: ModelFacts) -> str:
+    if facts.gguf is not None:
+        return gguf_text.usage_section(facts.gguf, _example_question(facts))
     if not facts.has_orca_prompt:
         return f"{markdown.code(facts.reference)} is a plain model folder of transformers.\n"
     turns = "".join(

@@ -14,6 +14,7 @@ from typing import Any
 
 from orca_bench import hub, recipe_file
 from orca_bench.cards.data_sets import GENERATED_CORPUS, DataSet, known_data_set
+from orca_bench.cards.gguf_text import GgufFacts
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
 from orca_bench.recipe import Recipe
@@ -95,7 +96,7 @@ class ModelFacts:
 
     `reference` is a folder or hub id, as `from_pretrained` takes it. `has_orca_prompt` says that it carries the
     Orca prompt as its chat template. `parameters` counts its weights' numbers, `step` is the step of its training
-    that it was written after.
+    that it was written after. `gguf` is what is known of its file where it is a GGUF file.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ModelFacts:
     parameters: int | None = None
     is_hub_reference: bool = False
     step: int | None = None
+    gguf: GgufFacts | None = None
 
     @property
     def is_untrained(self) -> bool:

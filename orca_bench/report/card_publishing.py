@@ -6,6 +6,7 @@ any folder as its model's.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from pathlib import Path
 from orca_bench import hub
 from orca_bench.cards import card_text, model_facts
 from orca_bench.cards.card_document import parse_card, read_card
+from orca_bench.cards.gguf_text import GgufFacts
 from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.cards.run_card import CARD_NAME
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, open_binary_replacement, write_text
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
+from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
 from orca_bench.report import card_scores, model_card
 from orca_bench.report.notes import limit_phrase
 from orca_bench.report.pictures import Picture, write_picture
@@ -107,6 +110,7 @@ def plan_card(result_files: Sequence[ResultFile], targets: PublishTargets) -> Ca
         parameters=model.parameters,
         is_hub_reference=targets.repository is not None or model.commit is not None,
         step=model.step,
+        gguf=_gguf_facts([result_file.result for result_file in result_files]),
     )
     return CardPlan(path, folder, old_text, facts)
 
@@ -252,6 +256,16 @@ def _model_folder_of_run(result: Result, run_folder: Path | None) -> Path | None
     if (origin.get("run"), origin.get("step")) != (result.model.run, result.model.step):
         return None
     return run_folder / folder.relative_to(resolved_run_folder)
+
+
+def _gguf_facts(results: Sequence[Result]) -> GgufFacts | None:
+    """The facts of the GGUF file that answered, None for another model; only results in the Orca prompt know its prompt."""
+    model = results[0].model
+    if model.bits is None or not model.path or not model.path.lower().endswith(".gguf"):
+        return None
+    orca_warnings = [result.model.warnings for result in results if result.protocol.name == "orca"]
+    has_own_prompt = any(OWN_PROMPT_WARNING in warnings for warnings in orca_warnings) if orca_warnings else None
+    return GgufFacts(re.split(r"[\\/]+", model.path)[-1], model.bits, has_own_prompt)
 
 
 def _reference(result: Result, own_model_folder: Path | None, name: str) -> str:
