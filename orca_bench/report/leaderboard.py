@@ -76,10 +76,13 @@ def build_leaderboard(
     ]
     common_names = common_task_names([result_file.result for result_file in result_files])
     measured_rows = [_measured_row(result_file, common_names) for result_file in result_files]
-    rows = measured_rows + [_reported_row(scores) for scores in visible_reported]
+    rows = measured_rows + [_reported_row(scores, common_names) for scores in visible_reported]
     columns = [name for name in _COLUMNS if any(name in row.scores for row in measured_rows or rows)]
+    # Rows are never ranked by means over different tasks; what all have stands first.
+    ranking_mean = next((name for name in _MEANS if all(name in row.scores for row in measured_rows or rows)), None)
+    columns.sort(key=lambda name: name != ranking_mean)
     has_reported_apart = any(not file.result.is_comparable(*file.result.tasks) for file in result_files)
-    rows.sort(key=lambda row: (has_reported_apart and row.result_file is None, *_sort_key(row)))
+    rows.sort(key=lambda row: (has_reported_apart and row.result_file is None, *_sort_key(row, ranking_mean)))
     headings_by_name = _HEADINGS | {COMMON_MEAN: f"Mean of {len(common_names)}"}
     mean_columns = [name for name in columns if name in _MEANS]
     best_rows = _significantly_best_rows(rows, columns)
@@ -127,13 +130,14 @@ def build_leaderboard(
     )
 
 
-def _sort_key(row: _Row) -> tuple[float, bool, float]:
-    """Rows without a limit first, those of a limit together; in these, rows with a mean first, by the first one that is there.
+def _sort_key(row: _Row, ranking_mean: str | None) -> tuple[float, bool, float]:
+    """Rows without a limit first, those of a limit together; in these, rows with a mean first, by the one that all have.
 
-    The sentence ranks by the same mean. Rows without a mean stand by that of their tasks.
+    The sentence ranks by the same mean. Where there is none, each row stands by the first mean that it has, and one without any
+    by that of its tasks.
     """
     limit = math.inf if row.result_file is None else row.result_file.result.limit or math.inf
-    for name in _MEANS:
+    for name in _MEANS if ranking_mean is None else (ranking_mean,):
         if name in row.scores:
             return -limit, False, -row.scores[name].value
     values = [score.value for score in row.scores.values()]
@@ -166,11 +170,14 @@ def _measured_row(result_file: ResultFile, common_names: Sequence[str]) -> _Row:
     return _Row(result_file.label, result.model.name, result.protocol.name, score_by_name, result_file)
 
 
-def _reported_row(reported_scores: ReportedScores) -> _Row:
+def _reported_row(reported_scores: ReportedScores, common_names: Sequence[str]) -> _Row:
     score_by_name = {
         name: _Score(percent / 100)
         for name, percent in (*reported_scores.tasks.items(), *reported_scores.averages.items())
     }
+    if common_names and all(name in score_by_name for name in common_names):
+        common_sum = math.fsum(score_by_name[name].value for name in common_names)
+        score_by_name[COMMON_MEAN] = _Score(common_sum / len(common_names))
     return _Row(reported_scores.name, reported_scores.name, "reported", score_by_name)
 
 

@@ -67,6 +67,16 @@ def test_rows_stand_in_the_order_of_the_mean_that_the_sentence_names(tmp_path):
     assert grid.headings[1] == "Mean of 2" and [row[0].text for row in grid.rows] == ["two-0.9", "two-0.5", "two-0.1"]
 
 
+def test_rows_are_not_ranked_by_means_over_different_tasks(tmp_path):
+    easy = SAME | {"hellaswag": 0.95, "drop": 0.1}
+    whole = random_result(tmp_path, "whole", easy | {"mmlu": 0.9, "winogrande": 0.9}, seed=1)
+    part = random_result(tmp_path, "part", easy, seed=2, tasks=["drop", "arc_challenge", "gsm8k"])
+    part.result.tasks["gsm8k"].value = 0.99
+    grid = build_leaderboard([whole, part, random_result(tmp_path, "low", 0.1, seed=3)])
+    assert grid.headings[1:4] == ["Mean of 3", "Mean of 7", "Mean w/o DROP"]
+    assert [row[0].text for row in grid.rows] == ["part", "whole", "low"]  # over all its tasks whole has more
+
+
 def test_a_result_of_few_tasks_stands_last_and_mini_stands_not_among_reported(tmp_path):
     part = random_result(tmp_path, "part", 0.9, tasks=["gsm8k"], comparable=False)
     grid = build_leaderboard([part, random_result(tmp_path, "whole", 0.2, comparable=False)], [read_reported_scores()])
