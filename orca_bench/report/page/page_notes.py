@@ -31,7 +31,12 @@ def group_notes(group: PageGroup, reported_scores: ReportedScores | None) -> lis
     has_reported = reported_scores is not None and is_comparable
     notes = [note for each in group.results for note in result_notes(each.label, each.result, has_reported)]
     if reported_scores is not None and is_comparable:
-        notes += reported_notes(reported_scores, is_comparable)
+        measured_tasks = {name for result_file in group.results for name in result_file.result.tasks}
+        notes += [
+            note
+            for note in reported_notes(reported_scores, is_comparable)
+            if not note.is_on_single_numbers or any(number.name in measured_tasks for number in note.numbers)
+        ]
     return merge_notes(notes, [result_file.label for result_file in group.results])
 
 

@@ -155,6 +155,14 @@ def test_one_result_stands_against_the_reported_scores_with_the_error_of_the_dif
     assert not log and not log_other
 
 
+def test_notes_on_reported_scores_of_tasks_that_are_not_there_are_left_out(tmp_path):
+    remark = "scored on the text before the first colon"  # of the reported GSM8K
+    for tasks, is_there in ((["arc_challenge", "winogrande"], False), (["arc_challenge", "gsm8k"], True)):
+        result = random_result(tmp_path, "m", 0.5, tasks=tasks)
+        page = write_test_page(tmp_path, [result], reported=read_reported_scores()).read_text(encoding="utf-8")
+        assert (remark in page) == is_there
+
+
 def test_the_foot_has_provenance_and_how_to_verify(open_page, tmp_path):
     result = random_result(tmp_path, "m", 0.5)
     tab, log = open_page(write_test_page(tmp_path, [result]))
