@@ -37,7 +37,7 @@ def command(
     """
     from orca_bench import mini
     from orca_bench.cli.console import counting
-    from orca_bench.cli.mini_benchmarks import default_benchmarks
+    from orca_bench.cli.default_benchmarks import default_benchmarks
     from orca_bench.evaluate.reconstructed_requests import requests_by_result
     from orca_bench.files import make_writable_folder
     from orca_bench.report import html_page

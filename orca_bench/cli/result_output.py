@@ -71,7 +71,7 @@ def print_grids(
         "latex": grid_formats.to_latex,
         "html": grid_formats.to_html,
     }.get(output_format)
-    pieces = [Grid([], [], sentence=lead)] if lead and len(grids) > 1 else []
+    pieces = [Grid([], [], conclusion=lead)] if lead and len(grids) > 1 else []
     for index, grid in enumerate([*pieces, *grids]):
         if write is not None:
             click.echo(("\n" if index else "") + write(grid, kinds), nl=False)

@@ -113,11 +113,11 @@ def _check_rows(folder: Path, runs: Path, output_format: str) -> int:
 def _rows_of_result(result: Path, benchmarks: Path | None, runs: Path) -> Path | None:
     """The folder of a result's rows, which is named on standard error where the user did not name it; None for the hub."""
     from orca_bench import mini
-    from orca_bench.cli.mini_benchmarks import check_remembered_benchmarks, default_benchmarks
+    from orca_bench.cli.default_benchmarks import check_benchmarks_folder_exists, default_benchmarks
 
     folder = default_benchmarks([result], benchmarks)
     if folder is None:
-        check_remembered_benchmarks(result)
+        check_benchmarks_folder_exists(result)
     elif benchmarks is None:
         print_default("benchmarks", folder, "the rows that it was made with")
     return mini.resolve_benchmarks(folder, runs)

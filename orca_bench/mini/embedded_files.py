@@ -59,8 +59,8 @@ def _source_hash() -> str:
     """A SHA-256 over the code that makes the files, so that changed code makes them anew."""
     running_digest = hashlib.sha256()
     package_folder = Path(__file__).parents[1]
-    shared_modules = [package_folder / name for name in ("prompt.py", "suite.py", "system_messages.py")]
-    for source in [*sorted(package_folder.glob("mini/*.py")), *shared_modules]:
+    modules_outside_mini = [package_folder / name for name in ("prompt.py", "suite.py", "system_messages.py")]
+    for source in [*sorted(package_folder.glob("mini/*.py")), *modules_outside_mini]:
         running_digest.update(source.read_bytes())
     return running_digest.hexdigest()
 

@@ -43,7 +43,7 @@ def to_grid(comparison: Comparison) -> Grid:
     # Of reported scores, a task that the result has not was not asked for.
     lines = [line for line in comparison.lines if comparison.is_paired or line.difference is not None]
     if not lines:
-        return Grid([], [], sentence=comparison_sentence(comparison))
+        return Grid([], [], conclusion=comparison_sentence(comparison))
     task_count = sum(not line.is_average for line in lines)
     # A score says less than the verdict, which stays; a model may be called like another column.
     score_columns = [label for label in (comparison.base_label, comparison.other_label) if headings.count(label) == 1]

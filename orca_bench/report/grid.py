@@ -51,7 +51,7 @@ class Grid:
     rows: list[list[TextCell]]
     notes: Sequence[Note] = ()
     title: str = ""
-    sentence: str = ""
+    conclusion: str = ""
     left_columns: frozenset[int] = frozenset({0})
     rule_after_row: int | None = None
     legends: Mapping[str, str] = field(default_factory=dict)

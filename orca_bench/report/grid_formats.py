@@ -32,7 +32,7 @@ def to_markdown(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     notes, badge_by_number = _notes_and_badges(grid, kinds)
     alignments = "|".join("---" if i in grid.left_columns else "--:" for i in range(len(grid.headings)))
     rows = [_markdown_row([_markdown_cell(cell, badge_by_number) for cell in row]) for row in grid.rows]
-    lines = [markdown_line(grid.sentence), ""] if grid.sentence else []
+    lines = [markdown_line(grid.conclusion), ""] if grid.conclusion else []
     if not grid.headings:
         return "\n".join(lines)
     caption = grid.caption()
@@ -106,7 +106,7 @@ def to_latex(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     """
     notes, badge_by_number = _notes_and_badges(grid, kinds)
     letters = badge_letters(notes)
-    comments = [grid.sentence, grid.caption()]
+    comments = [grid.conclusion, grid.caption()]
     comments += [footnote_text(note) for letter, note in zip(letters, notes, strict=True) if not letter]
     columns = "".join("l" if i in grid.left_columns else "r" for i in range(len(grid.headings)))
     lines = [f"% {display_text(comment)}" for comment in filter(None, comments)]
@@ -151,7 +151,7 @@ def to_html(grid: Grid, kinds: Collection[NoteKind] = DEFAULT_KINDS) -> str:
     notes, badge_by_number = _notes_and_badges(grid, kinds)
     letters = badge_letters(notes)
     text_by_letter = {letter: note.text for letter, note in zip(letters, notes, strict=True)}
-    lines = [f"<p>{_escape_html(grid.sentence)}</p>"] if grid.sentence else []
+    lines = [f"<p>{_escape_html(grid.conclusion)}</p>"] if grid.conclusion else []
     if not grid.headings:
         return "\n".join(lines) + "\n"
     caption = grid.caption()

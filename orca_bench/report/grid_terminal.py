@@ -70,8 +70,8 @@ class _TerminalGrid:
         from rich.text import Text
 
         grid, width = self._grid, options.max_width
-        if grid.sentence:
-            for line in _wrapped(display_text(grid.sentence), min(width, _WIDEST_SENTENCE), console):
+        if grid.conclusion:
+            for line in _wrapped(display_text(grid.conclusion), min(width, _WIDEST_SENTENCE), console):
                 yield Text(line, style="bold")
             yield Text("")
         if not grid.headings:

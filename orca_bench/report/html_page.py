@@ -26,7 +26,7 @@ from orca_bench.report.page.question_chunks import Progress
 from orca_bench.report.page.question_list import list_questions
 from orca_bench.report.page.score_lines import group_comparison, score_lines
 from orca_bench.report.page.score_tables import score_tables
-from orca_bench.report.pictures import PAGE_CSS, Picture
+from orca_bench.report.pictures import PICTURE_CSS, Picture
 from orca_bench.report.pictures.differences import draw_differences
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.report.pictures.steps import draw_known_steps
@@ -110,7 +110,7 @@ def page_pieces(
 def _html_head(title: str, script: str) -> str:
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{script_hash}'"
-    style = f":root {{ {model_colors.css_properties()} }}\n{PAGE_CSS}{page_files.style_sheet()}"
+    style = f":root {{ {model_colors.css_properties()} }}\n{PICTURE_CSS}{page_files.style_sheet()}"
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'

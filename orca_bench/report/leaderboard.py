@@ -61,7 +61,7 @@ class _Row:
 def build_leaderboard(
     result_files: Sequence[ResultFile],
     reported_scores: Sequence[ReportedScores] = (),
-    sentence: str = "",
+    conclusion: str = "",
     protocol_title: str = "",
 ) -> Grid:
     """The grid of some results and reported scores, the best mean first, by the first column; rows without a mean last.
@@ -114,7 +114,7 @@ def build_leaderboard(
         grid_rows,
         _leaderboard_notes(result_files, visible_reported, rows, has_best=bool(best_rows)),
         f"{', '.join(suites)}{protocol_text}: percent",
-        sentence,
+        conclusion,
         left_columns=frozenset({0, 1} if len(protocols) > 1 else {0}),
         legends=LEGENDS,
         rule_after_row=len(measured_rows) - 1 if has_reported_apart and len(rows) > len(measured_rows) > 0 else None,

@@ -74,12 +74,15 @@ def pair_results(base: NamedResults, others: Sequence[NamedResults], runs_folder
         if all(setting in by_setting for by_setting in other_paths_by_setting)
     ]
     if not groups:
-        words_and_settings = [(base.word, base_paths_by_setting)] + [
+        words_and_paths_by_setting = [(base.word, base_paths_by_setting)] + [
             (other.word, by_setting) for other, by_setting in zip(others, other_paths_by_setting, strict=True)
         ]
         raise UserError(
             "no protocol that all were evaluated under",
-            hint="; ".join(f"{word} has {' and '.join(map(str, settings))}" for word, settings in words_and_settings),
+            hint="; ".join(
+                f"{word} has {' and '.join(map(str, paths_by_setting))}"
+                for word, paths_by_setting in words_and_paths_by_setting
+            ),
         )
     if any(named_results.folder is None for named_results in (base, *others)):
         return Pairing(groups, notes)  # the user picked one result, and so left out the others

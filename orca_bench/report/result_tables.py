@@ -49,12 +49,12 @@ def _grid(
     layout: TableLayout,
     all_tasks: bool,
 ) -> Grid:
-    sentence = scores_sentence(result_files, reported_scores, protocol_title)
+    conclusion = scores_sentence(result_files, reported_scores, protocol_title)
     if layout == "models" or (layout == "auto" and len(result_files) > _MOST_RESULTS_SIDE_BY_SIDE):
         return build_leaderboard(
-            result_files, [] if reported_scores is None else [reported_scores], sentence, protocol_title
+            result_files, [] if reported_scores is None else [reported_scores], conclusion, protocol_title
         )
     table = build_score_table(
-        [(file.label, file.result) for file in result_files], reported_scores, sentence, protocol_title
+        [(file.label, file.result) for file in result_files], reported_scores, conclusion, protocol_title
     )
     return to_grid(table, all_tasks)

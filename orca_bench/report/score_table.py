@@ -62,7 +62,7 @@ class TableLine:
 class ScoreTable:
     """A heading for each result, a line for each task and mean, and notes on what may not be compared.
 
-    `results` has each result by its heading, for formats that say how a number was measured; `sentence` says what the results
+    `results` has each result by its heading, for formats that say how a number was measured; `conclusion` says what the results
     show (conclusions.py).
     """
 
@@ -71,7 +71,7 @@ class ScoreTable:
     lines: list[TableLine]
     notes: list[Note] = field(default_factory=list)
     results: dict[str, Result] = field(default_factory=dict)
-    sentence: str = ""
+    conclusion: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _ReportedDifference:
 def build_score_table(
     results: Sequence[tuple[str, Result]],
     reported_scores: ReportedScores | None,
-    sentence: str = "",
+    conclusion: str = "",
     protocol_title: str = "",
 ) -> ScoreTable:
     """The table of results, each with its heading, beside the reported scores, where there are any.
@@ -127,7 +127,7 @@ def build_score_table(
     if reported_scores is not None:
         notes = reported_notes(reported_scores, any(result.suite.comparable for _, result in results)) + notes
     title = _table_title(results, reported_scores, protocol_title)
-    return ScoreTable(title, headings, lines, merge_notes(notes, headings), dict(results), sentence)
+    return ScoreTable(title, headings, lines, merge_notes(notes, headings), dict(results), conclusion)
 
 
 def _table_title(

@@ -63,7 +63,7 @@ def to_grid(table: ScoreTable, all_tasks: bool = False) -> Grid:
         [list(row) for row in zip(*(cells for _, cells in columns), strict=True)],
         table.notes,
         table.title,
-        table.sentence,
+        table.conclusion,
         left_columns=frozenset({0, 2}),
         rule_after_row=task_count - 1 if 0 < task_count < len(lines) else None,
         legends=LEGENDS,
@@ -136,7 +136,7 @@ def to_json(table: ScoreTable) -> str:
     results = {heading: _result_json(result) for heading, result in table.results.items()}
     content = {
         "title": table.title,
-        "sentence": table.sentence,
+        "sentence": table.conclusion,
         "lines": lines,
         "results": results,
         "notes": [note_line(note) for note in table.notes],

@@ -72,7 +72,7 @@ class BatchPlan:
         return np.pad(example_order, (0, batch_place_count - len(example_order)), constant_values=EMPTY_PLACE)
 
     def example_indices_of_step(self, step_index: int) -> np.ndarray:
-        """Example numbers of the batch of `step_index` (from 0), int64 [global_batch]; NO_EXAMPLE where none is left.
+        """Example numbers of the batch of `step_index` (from 0), int64 [global_batch]; EMPTY_PLACE where none is left.
 
         Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
         a mean over all its tokens, so the order within a batch changes nothing but speed.

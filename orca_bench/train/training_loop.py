@@ -209,7 +209,7 @@ def collate_examples(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
 
-    Labels are -100 on the prompt. An NO_EXAMPLE number gives a sequence of padding, so that every process runs the same
+    Labels are -100 on the prompt. An EMPTY_PLACE number gives a sequence of padding, so that every process runs the same
     collectives.
     """
     import torch

@@ -40,7 +40,7 @@ def test_a_reason_that_all_tasks_share_stands_once_and_without_a_table():
     result = migrate_result(Result.from_file_content(content))
     comparison = compare_with_reported(ResultFile(None, "m", result), read_reported_scores())
     grid = to_grid(comparison)
-    assert grid.sentence == "m and reported orca_mini_13b cannot be compared (all 7 tasks: other rows)."
+    assert grid.conclusion == "m and reported orca_mini_13b cannot be compared (all 7 tasks: other rows)."
     assert not grid.headings and to_markdown(grid).strip() == grid.sentence
 
 

@@ -320,14 +320,14 @@ class StoreConnection:
     def send(self, json_value: Any) -> None:
         """Send a value; raises ConnectionError where the store's process has ended."""
         self._sent_count += 1
-        with _as_connection_error():
+        with _store_errors_as_connection_error():
             self._store.set(f"orca-bench/{self._outgoing_name}/{self._sent_count}", json.dumps(json_value))
 
     def recv(self) -> Any:
         """Wait for a value; raises ConnectionError where the store's process has ended, or after `close`."""
         self._received_count += 1
         key = f"orca-bench/{self._incoming_name}/{self._received_count}"
-        with _as_connection_error():
+        with _store_errors_as_connection_error():
             while not self._store.check([key]):
                 if self._is_closed:
                     raise ConnectionError("the connection was closed here")
@@ -342,7 +342,7 @@ class StoreConnection:
 
 
 @contextlib.contextmanager
-def _as_connection_error() -> Iterator[None]:
+def _store_errors_as_connection_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch 2.13's DistStoreError and DistNetworkError: the store's process has ended

@@ -146,18 +146,18 @@ def _window_and_token_limit(mask_function: MaskFunction, device: torch.device) -
         for query_index, visible_token_count in visible_counts_by_query.items()
     ):
         return (None, None) if window_tokens == _MAX_MASK_TOKENS else (window_tokens, None)
-    longest_matching, shortest_differing = (
+    longest_causal_length, shortest_blocked_length = (
         1,
         _MAX_MASK_TOKENS,
-    )  # some rule of blocks: the first `longest_matching` tokens attend to all before them, `shortest_differing` do not
-    while shortest_differing - longest_matching > 1:
-        tested_length = (longest_matching + shortest_differing) // 2
-        longest_matching, shortest_differing = (
-            (tested_length, shortest_differing)
+    )  # some rule of blocks: the first `longest_causal_length` tokens attend to all before them, `shortest_blocked_length` do not
+    while shortest_blocked_length - longest_causal_length > 1:
+        tested_length = (longest_causal_length + shortest_blocked_length) // 2
+        longest_causal_length, shortest_blocked_length = (
+            (tested_length, shortest_blocked_length)
             if count_visible_tokens(tested_length - 1) == tested_length
-            else (longest_matching, tested_length)
+            else (longest_causal_length, tested_length)
         )
-    return None, longest_matching
+    return None, longest_causal_length
 
 
 def _rope_token_limit(config: PretrainedConfig) -> int | None:

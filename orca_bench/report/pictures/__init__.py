@@ -1,6 +1,6 @@
 """Results in, pictures out: differences of two results, scores by task, MMLU by subject, scores over training steps.
 
-`build_pictures` makes them, `Picture.html` gives the HTML of a page (with PAGE_CSS and model_colors.css_properties in its
+`build_pictures` makes them, `Picture.html` gives the HTML of a page (with PICTURE_CSS and model_colors.css_properties in its
 style sheet), `write_picture` a PNG and an SVG file. Results of several suites or protocols get a picture each.
 """
 
@@ -13,7 +13,7 @@ from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, compare
 from orca_bench.report.pictures.differences import draw_differences
 from orca_bench.report.pictures.parts import Part, split_into_parts
-from orca_bench.report.pictures.picture import PAGE_CSS, Picture, PictureFiles, write_picture
+from orca_bench.report.pictures.picture import PICTURE_CSS, Picture, PictureFiles, write_picture
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.report.pictures.steps import draw_known_steps, draw_steps
 from orca_bench.report.pictures.subjects import draw_subjects
@@ -21,7 +21,7 @@ from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.reading import ResultFile
 
 __all__ = [
-    "PAGE_CSS",
+    "PICTURE_CSS",
     "PairComparison",
     "Picture",
     "PictureFiles",

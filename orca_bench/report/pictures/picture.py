@@ -18,7 +18,7 @@ WIDE_WIDTH, NARROW_WIDTH = 800.0, 360.0  # pixels
 
 #: Rules for a page with pictures in it. The narrow layout is shown where a figure is narrower than 660 pixels, below which
 #: the letters of the wide one would be smaller than 9 pixels.
-PAGE_CSS = """\
+PICTURE_CSS = """\
 .picture { container-type: inline-size; margin: 0; }
 .picture svg { display: block; width: 100%; height: auto; }
 .picture .wide { max-width: 960px; } .picture .narrow { display: none; max-width: 440px; }
@@ -43,7 +43,7 @@ class Picture:
     styles: dict[str, ModelStyle]
 
     def html(self, id_prefix: str) -> str:
-        """A `<figure>` with both layouts, of which PAGE_CSS shows one; `id_prefix` must be unique in the page.
+        """A `<figure>` with both layouts, of which PICTURE_CSS shows one; `id_prefix` must be unique in the page.
 
         Colours are the page's `--ink`, `--muted`, `--line`, `--back` and `--model-1` … (model_colors.css_properties). What
         belongs to one task stands in a group with the attribute `data-task`.

@@ -7,7 +7,7 @@ import pytest
 from synthetic_results import random_result
 
 from orca_bench.report.model_colors import PALETTE
-from orca_bench.report.pictures import PAGE_CSS, build_pictures
+from orca_bench.report.pictures import PICTURE_CSS, build_pictures
 from orca_bench.report.pictures.drawing import Label
 from orca_bench.suite import ALL_TASKS
 
@@ -53,7 +53,7 @@ def test_every_task_can_be_clicked_and_says_its_numbers_under_the_pointer(pictur
 def test_a_page_shows_one_layout_by_the_width_of_the_figure(pictures):
     html = pictures[0].html("p")
     assert html.count("<svg") == 2 and 'class="wide"' in html and 'class="narrow"' in html
-    assert "@container (max-width: 660px)" in PAGE_CSS
+    assert "@container (max-width: 660px)" in PICTURE_CSS
 
 
 def test_no_letter_of_a_page_is_smaller_than_nine_pixels(tmp_path):

@@ -26,7 +26,7 @@ def default_benchmarks(results: Sequence[Path], benchmarks: Path | None) -> Path
     return Path(folder) if folder is not None and Path(folder).is_dir() else None
 
 
-def check_remembered_benchmarks(result: Path) -> None:
+def check_benchmarks_folder_exists(result: Path) -> None:
     """Raise UserError where a result says that its rows came from a folder which is not here: the hub may have others."""
     folder = read_result(result).benchmarks
     if folder is not None and not Path(folder).is_dir():
