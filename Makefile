@@ -28,7 +28,8 @@ test-all: setup  ## every test
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
 	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py
 
-bench: setup  ## the engine beside lm-eval's own, on the same requests; writes results/bench/evaluation.md
+bench: setup  ## the page at its largest, and the engine beside lm-eval's own, on the same requests; writes results/bench/
+	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
