@@ -60,7 +60,7 @@ def test_an_absent_file_is_one_line_whether_or_not_the_output_is_there(command, 
     [
         (("--systems", "2,5"), "1 drawn from 2,5 with seed 0 (--systems 5 gives all one neutral message)"),
         (("--systems", "5-5"), "1 drawn from 5-5 with seed 0"),
-        ((), "1 set to message 5 (--systems draws others)"),
+        ((), "1 drawn from 2-16 with seed 0 (--systems 5 gives all one neutral message)"),
     ],
 )
 def test_where_messages_were_drawn_the_neutral_one_is_named(command, tmp_path, options, sentence):

@@ -19,9 +19,9 @@ def in_results_folder(in_mini_folder):
     return in_mini_folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium."""
+    """A headless Chromium, closed after the file's tests: while playwright runs, no other event loop can in its process."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     program = chromium_program()
     if program is None:
