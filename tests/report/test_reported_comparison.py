@@ -41,7 +41,7 @@ def test_a_reason_that_all_tasks_share_stands_once_and_without_a_table():
     comparison = compare_with_reported(ResultFile(None, "m", result), read_reported_scores())
     grid = to_grid(comparison)
     assert grid.conclusion == "m and reported orca_mini_13b cannot be compared (all 7 tasks: other rows)."
-    assert not grid.headings and to_markdown(grid).strip() == grid.sentence
+    assert not grid.headings and to_markdown(grid).strip() == grid.conclusion
 
 
 def test_one_right_answer_is_not_better_than_a_reported_score():
