@@ -56,14 +56,14 @@ def test_rows_stand_in_the_order_of_the_mean_that_the_sentence_names(tmp_path):
     bad_at_drop = random_result(tmp_path, "bad-at-drop", SAME | {"drop": 0.01}, seed=2)
     third = random_result(tmp_path, "third", 0.1, seed=3)
     [grid] = result_grids([bad_at_drop, good_at_drop, third], None)
-    assert "good-at-drop has the highest mean of all seven" in grid.sentence
+    assert "good-at-drop has the highest mean of all seven" in grid.conclusion
     assert grid.headings[1] == "Mean of 7" and grid.rows[0][0].text == "good-at-drop"
     tasks = ["gsm8k", "mmlu"]
     two_tasks = [
         random_result(tmp_path, f"two-{share}", share, file=f"{share}.json", tasks=tasks) for share in (0.1, 0.5, 0.9)
     ]
     [grid] = result_grids(two_tasks, None)
-    assert "two-0.9 has the highest mean of 2 tasks" in grid.sentence
+    assert "two-0.9 has the highest mean of 2 tasks" in grid.conclusion
     assert grid.headings[1] == "Mean of 2" and [row[0].text for row in grid.rows] == ["two-0.9", "two-0.5", "two-0.1"]
 
 
