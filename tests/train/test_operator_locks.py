@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from waiting import PATIENCE_S, eventually
+from waiting import PATIENCE_S
 
 from orca_bench.train import operator_locks
 from orca_bench.train.operator_locks import extensions_folder, remove_abandoned_locks
@@ -50,18 +50,15 @@ def test_a_lock_that_its_owner_removes_is_no_longer_waited_for(tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_training_after_one_that_was_killed_while_it_compiled_compiles_anew(tmp_path, mini, command):
+def test_a_training_removes_the_lock_of_a_killed_one_and_compiles_anew(tmp_path, mini, command):
     folder = tmp_path / "extensions"
-    environment = {"TORCH_EXTENSIONS_DIR": str(folder)}
-    words = ["train", "mini", "-o", "train.max_steps=1", "--runs"]
-    first = command.start(*words, "killed", env=environment)
-    eventually(lambda: list(folder.glob("*/lock")) or first.poll() is not None)
-    first.kill()
-    first.communicate(timeout=PATIENCE_S)
-    assert list(folder.glob("*/lock"))
-    process = command.process(*words, "runs", env=environment)
+    lock = folder / "deepspeed_shm_comm" / "lock"  # as torch leaves it where its process is killed while it compiles
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    words = ["train", "mini", "-o", "train.max_steps=1", "--runs", "runs"]
+    process = command.process(*words, env={"TORCH_EXTENSIONS_DIR": str(folder)})
     assert process.returncode == 0, process.stdout + process.stderr
-    assert not list(folder.glob("*/lock")) and list(folder.glob("*/*.so"))
+    assert not lock.exists() and list(folder.glob("*/*.so"))
 
 
 def test_the_folder_is_that_of_torch(monkeypatch, tmp_path):
