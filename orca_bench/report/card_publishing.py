@@ -127,9 +127,9 @@ def card_content(
     partial_files = [result_file for result_file in result_files if result_file.result.limit and not with_partial]
     card_files = [result_file for result_file in result_files if result_file not in partial_files]
     for result_file in partial_files:
-        rows_text = limit_phrase(result_file.result.limit or 0, "row")
+        questions_text = limit_phrase(result_file.result.limit or 0)
         notes.append(
-            f"{result_file.path}: scores of the {rows_text} of each task are left off the card; "
+            f"{result_file.path}: scores of the {questions_text} of each task are left off the card; "
             "--partial puts them on it, marked"
         )
     card_files = [result_file for result_file in card_files if result_file.result.tasks]

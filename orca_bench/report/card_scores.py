@@ -110,12 +110,11 @@ def score_provenance(result_files: Sequence[ResultFile]) -> list[tuple[str, str]
 
 def _heading(result: Result) -> str:
     """The protocol, and what a reader must know not to mistake the number for another."""
-    version_text = "" if result.protocol.version is None else f" v{result.protocol.version}"
-    parts = [f"{result.protocol.name}{version_text}"]
+    parts = [result.protocol.name_and_version]
     if not result.suite.comparable:
         parts.append(f"{result.suite.name} suite")
     if result.limit:
-        parts.append(limit_phrase(result.limit, "row"))
+        parts.append(limit_phrase(result.limit))
     if not result.complete:
         parts.append("unfinished")
     return markdown.plain(", ".join(parts))
@@ -125,7 +124,7 @@ def _partial_warning(results: Sequence[Result]) -> str:
     limits = sorted({result.limit for result in results if result.limit})
     if not limits:
         return ""
-    limit_text = ", or of the ".join(limit_phrase(limit, "row") for limit in limits)
+    limit_text = ", or of the ".join(limit_phrase(limit) for limit in limits)
     return f"**Partial scores**: only of the {limit_text} of each task (of each MMLU subject).\n"
 
 

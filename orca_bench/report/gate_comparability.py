@@ -11,17 +11,14 @@ from dataclasses import dataclass
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256
-from orca_bench.report.grid import printable_text
+from orca_bench.report.result_groups import SETTING_NAMES, setting_text
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.reading import ResultFile, questions_path_for
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
 _FIRST_FORMAT_OF_ROW_HASHES = 3  # earlier ones hash rows in another way
-
-
 _MAX_VALUE_LENGTH = 60  # characters of a setting in a message
-_SETTING_NAMES = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
 
 
 @dataclass(frozen=True)
@@ -185,19 +182,7 @@ def _protocol_text(description: ProtocolDescription, differing_keys: Sequence[st
     """A protocol's name and version, and its values of the keys that differ."""
     fields = [(key, value) for key, value in description.to_json().items() if key in differing_keys]
     return description.name_and_version + "".join(
-        f", {_SETTING_NAMES.get(key, key)} {_setting_text(value)}"
+        f", {SETTING_NAMES.get(key, key)} {setting_text(value, _MAX_VALUE_LENGTH)}"
         for key, value in fields
         if key not in ("name", "version")
     )
-
-
-def _setting_text(value: object) -> str:
-    """A setting's value, at most so long, in quotes that are closed where it is a text."""
-    if isinstance(value, dict):
-        value_text = ", ".join(f"{name} {each}" for name, each in value.items())
-    else:
-        value_text = str(value)
-    text = printable_text(" ".join(value_text.split()))
-    if len(text) > _MAX_VALUE_LENGTH:
-        text = f"{text[: _MAX_VALUE_LENGTH - 1].rstrip()}…"
-    return f"'{text}'" if isinstance(value, str) else text

@@ -101,7 +101,7 @@ def _result_notes(result: Result) -> Iterator[str]:
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
     if result.limit:
-        yield limit_phrase(result.limit, "question")
+        yield limit_phrase(result.limit)
 
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:

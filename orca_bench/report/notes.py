@@ -165,6 +165,6 @@ def _letter(index: int) -> str:
     return (_LETTERS[round_number - 1] if round_number else "") + _LETTERS[letter_index]
 
 
-def limit_phrase(limit: int, noun: str) -> str:
-    """`first 10 rows`, and of a limit of one `first row`; `noun` is the singular."""
-    return f"first {noun}" if limit == 1 else f"first {limit:,} {noun}s"
+def limit_phrase(limit: int) -> str:
+    """`first 10 questions`, and of a limit of one `first question`."""
+    return "first question" if limit == 1 else f"first {limit:,} questions"

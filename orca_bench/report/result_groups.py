@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orca_bench.report.grid import display_text
+from orca_bench.report.grid import display_text, printable_text
 from orca_bench.report.notes import limit_phrase
 from orca_bench.report.result_selection import result_labels
 from orca_bench.results.models import ProtocolDescription, Result
@@ -19,10 +19,12 @@ from orca_bench.results.reading import ResultFile
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE
 from orca_bench.system_messages import system_id_of
 
+#: The words for the keys of a protocol's description, of those that have others.
+SETTING_NAMES = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
+
 #: The model's own window is no difference of protocols: two models of one leaderboard may have two windows.
 _KEYS_OF_THE_MODEL = frozenset({"max_length"})
 _KEYS_OF_THE_TITLE = frozenset({"name", "version"})
-_WORDS_BY_KEY = {"system": "system message", "max_length": "window", "max_new_tokens": "most new tokens"}
 _MAX_DETAIL_LENGTH = 40  # characters
 
 
@@ -72,20 +74,27 @@ def ranking_title(result: Result) -> str:
     return f"score on {titles[0]}" if len(titles) == 1 else f"mean of {len(titles)} tasks"
 
 
-def limit_text(result_files: Sequence[ResultFile], noun: str = "row") -> str:
-    """How many rows the results have at most, as `first 10 rows of each task`; empty where none has a limit.
-
-    `noun` is the word for a row, in the singular.
-    """
+def limit_text(result_files: Sequence[ResultFile]) -> str:
+    """How many questions the results have at most, as `first 10 questions of each task`; empty where none has a limit."""
     limits = sorted({file.result.limit for file in result_files if file.result.limit})
     if not limits:
         return ""
     if len(limits) == 1 and all(file.result.limit for file in result_files):
-        return f"{limit_phrase(limits[0], noun)} of each task"
+        return f"{limit_phrase(limits[0])} of each task"
     texts = [f"{limit:,}" for limit in limits]
     if any(not file.result.limit for file in result_files):
         texts.append("all")
-    return f"first {', '.join(texts[:-1])} or {texts[-1]} {noun}s of each task"
+    return f"first {', '.join(texts[:-1])} or {texts[-1]} questions of each task"
+
+
+def setting_text(value: object, max_length: int) -> str:
+    """A value of a protocol's description in one line of at most `max_length` characters, in closed quotes where it is a text."""
+    value_text = ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+    text = printable_text(" ".join(value_text.split()))
+    if len(text) > max_length:
+        text = f"{text[: max_length - 1].rstrip()}…"
+    text = display_text(text)
+    return f"'{text}'" if isinstance(value, str) else text
 
 
 def relabel_groups(groups: Sequence[Sequence[ResultFile]]) -> list[list[ResultFile]]:
@@ -133,7 +142,6 @@ def _protocol_title(
     others = [other for other in protocols if other != protocol and other.name == protocol.name]
     if not others and not with_versions:
         return protocol.name
-    title = protocol.name if protocol.version is None else protocol.name_and_version
     twins = [other for other in others if other.version == protocol.version]
     json_values = protocol.to_json()
     task_names = {name for value in json_values.values() if isinstance(value, dict) for name in value}
@@ -141,18 +149,15 @@ def _protocol_title(
     # The window tells protocols apart only where nothing else does.
     telling_keys = [key for key in keys if key not in _KEYS_OF_THE_MODEL] or list(keys)
     details = [_detail(key, json_values.get(key)) for key in telling_keys if key not in _KEYS_OF_THE_TITLE]
+    title = protocol.name_and_version
     return f"{title} ({', '.join(details)})" if details else title
 
 
 def _detail(key: str, value: object) -> str:
-    words = _WORDS_BY_KEY.get(key, key)
+    words = SETTING_NAMES.get(key, key)
     if value is None or value == "":
         return f"no {words}"
     system_id = system_id_of(str(value)) if key == "system" else None
     if system_id is not None:
         return f"{words} {system_id}"
-    value_text = ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
-    text = display_text(" ".join(value_text.split()))
-    if len(text) > _MAX_DETAIL_LENGTH:
-        text = f"{text[: _MAX_DETAIL_LENGTH - 1].rstrip()}…"
-    return f"{words} '{text}'" if isinstance(value, str) else f"{words} {text}"
+    return f"{words} {setting_text(value, _MAX_DETAIL_LENGTH)}"

@@ -31,7 +31,7 @@ class ResultSetting:
         text = f"{self.protocol_name} on {self.suite_name}"
         if self.system not in (None, SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]):
             text += f" with system message {system_id_of(str(self.system)) or 'of its own'}"
-        return text if self.limit is None else f"{text}, {limit_phrase(self.limit, 'question')}"
+        return text if self.limit is None else f"{text}, {limit_phrase(self.limit)}"
 
 
 @dataclass(frozen=True)

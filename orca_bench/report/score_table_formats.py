@@ -168,8 +168,7 @@ def _fractions(score: MeasuredScore) -> tuple[float | None, float | None, list[f
 def _csv_row(line: TableLine, heading: str, score: MeasuredScore, result: Result | None) -> list[_CsvValue]:
     protocol, requests_sha256, warnings = "", None, ""
     if result is not None:
-        version = "" if result.protocol.version is None else f" v{result.protocol.version}"
-        protocol = f"{result.protocol.name}{version}"
+        protocol = result.protocol.name_and_version
         if line.name in result.tasks:
             requests_sha256, warnings = (
                 result.tasks[line.name].requests_sha256,

@@ -38,7 +38,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
         notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
     if result.limit:
-        text = f"only the {limit_phrase(result.limit, 'question')} of each task (of each MMLU subject)"
+        text = f"only the {limit_phrase(result.limit)} of each task (of each MMLU subject)"
         notes.append(Note(text, "remark", whole_result))
     if not result.complete:
         missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
@@ -95,7 +95,6 @@ def _number_note(text: str, kind: NoteKind, label: str, name: str) -> Note:
 
 def _protocol_text(result: Result) -> str:
     protocol = result.protocol
-    version_text = "" if protocol.version is None else f" v{protocol.version}"
     harness_text = "" if protocol.lm_eval is None else f" (lm-eval {protocol.lm_eval})"
     requests_text = f", requests {result.requests_sha256[:16]}" if result.requests_sha256 else ""
-    return f"protocol {protocol.name}{version_text}{harness_text}{requests_text}"
+    return f"protocol {protocol.name_and_version}{harness_text}{requests_text}"

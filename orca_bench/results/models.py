@@ -146,8 +146,8 @@ class ProtocolDescription(JsonObject):
 
     @property
     def name_and_version(self) -> str:
-        """Name and version, as `orca v2`."""
-        return f"{self.name} v{self.version}"
+        """Name and version, as `orca v2`; the name alone where the version is not known."""
+        return self.name if self.version is None else f"{self.name} v{self.version}"
 
     def differing_keys(self, other_protocol: ProtocolDescription, task_names: Collection[str]) -> list[str]:
         """The keys whose values differ, as far as they are about `task_names`.

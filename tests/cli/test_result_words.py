@@ -113,7 +113,7 @@ def test_a_first_try_of_a_few_questions_stands_aside_for_the_full_result(command
     tables = command("table", "new", "old"), command("table", "new/orca", "old/orca")
     assert tables[0].stdout == tables[1].stdout
     named = command("table", "new/orca-limit3")
-    assert "first 3 rows" in named.stdout and "left out" not in named.stderr
+    assert "first 3 questions" in named.stdout and "left out" not in named.stderr
     for word in ("new/orca-limit3", "runs/new/results/orca-limit3.json"):
         assert "left out" not in command("table", "new", word).stderr
     assert "orca-limit3" in command("runs").stdout

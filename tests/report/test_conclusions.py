@@ -127,7 +127,8 @@ def test_a_difference_of_protocols_and_a_comparison_without_pairs_are_said():
 def test_one_result_is_said_with_its_setting_and_how_exactly_it_is_known():
     text = scores_sentence([a_result("m", limit=20, comparable=False)], read_reported_scores())
     assert (
-        "m scores 50.0 % in the mean of all seven (suite mini, protocol orca, first 20 rows of each task, 700" in text
+        "m scores 50.0 % in the mean of all seven (suite mini, protocol orca, first 20 questions of each task, 700"
+        in text
     )
     assert "reported" not in text
     assert "interval" in scores_sentence([a_result("m", names=["mmlu"])])
@@ -161,7 +162,10 @@ def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_show
     )
     ten_rows = dataclasses.replace(good, label="ten rows", result=good.result.model_copy(update={"limit": 10}))
     text = scores_sentence([ten_rows, bad, twin])
-    assert "first 10 or 12 rows of each task), not all of them of the same questions, so none is best over all" in text
+    assert (
+        "first 10 or 12 questions of each task), not all of them of the same questions, so none is best over all"
+        in text
+    )
     assert "highest" not in text and "better" not in text
     several = comparisons_sentence(compare(good, [bad, reading.read_with_questions(folder / "a.json", "a")]))
     assert several.startswith("Worse than good on some tasks and better on none: ")

@@ -47,7 +47,7 @@ def test_publish_writes_tables_and_a_card_and_says_the_protocol(command, tmp_pat
     names = [entry["dataset"]["name"] for entry in metadata["model-index"][0]["results"]]
     assert "MMLU (5-Shot)" in names and "MMLU (5-Shot), protocol orca v1, first 100 questions" in names
     assert metadata["model-index"][0]["results"][0]["source"] == {"name": "orca-bench", "url": "https://example.org/m"}
-    assert "| Task | leaderboard v1 | orca v1, first 100 rows |" in text and "**Partial scores**" in text
+    assert "| Task | leaderboard v1 | orca v1, first 100 questions |" in text and "**Partial scores**" in text
     assert "![Scores by task" in text and "(orca-bench-scores-orca.png)" in text
     assert r"\begin{tabular}" in (folder / "table.tex").read_text()
     assert process.stdout.splitlines()[0] == "card: runs/m/published/README.md (14 scores)"

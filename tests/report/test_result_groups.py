@@ -9,7 +9,7 @@ from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.model_colors import result_styles
 from orca_bench.report.page.page_groups import group_results
 from orca_bench.report.pictures.parts import split_into_parts
-from orca_bench.report.result_groups import group_by_setting, limit_text, protocol_titles
+from orca_bench.report.result_groups import group_by_setting, limit_text, protocol_titles, setting_text
 from orca_bench.report.result_tables import result_grids
 from orca_bench.results.migration import migrate_result
 from orca_bench.results.models import Result
@@ -79,7 +79,7 @@ def test_titles_tell_protocols_apart_and_say_no_more():
 def test_the_page_names_the_results_that_have_a_limit():
     files = [a_result("part", limit=10), a_result("whole")]
     [group] = group_results(files)
-    assert "first 10 or all rows of each task" in scores_sentence([*files, a_result("c")])
+    assert "first 10 or all questions of each task" in scores_sentence([*files, a_result("c")])
     [grid] = result_grids([*files, a_result("c")], None)
     assert [row[0].text.rpartition(" ")[2] for row in grid.rows] == ["whole", "c", "part"]
     assert (
@@ -90,7 +90,7 @@ def test_the_page_names_the_results_that_have_a_limit():
     assert group.limit_text == "first 10 questions of each task"
     [group] = group_results([a_result("a", limit=1), a_result("b", limit=1)])
     assert group.limit_text == "first question of each task"
-    assert limit_text([a_result("a", limit=1), a_result("b")]) == "first 1 or all rows of each task"
+    assert limit_text([a_result("a", limit=1), a_result("b")]) == "first 1 or all questions of each task"
 
 
 def test_a_group_is_the_same_whatever_the_order_of_results():
@@ -100,3 +100,9 @@ def test_a_group_is_the_same_whatever_the_order_of_results():
             ["a", "d"],
             ["b", "c"],
         ]
+
+
+def test_a_setting_has_closed_quotes_and_closed_direction_marks_where_it_is_cut():
+    assert setting_text("a  b\nc", 40) == "'a b c'" and setting_text({"gsm8k": 9, "drop": 8}, 40) == "gsm8k 9, drop 8"
+    text = setting_text("שלום " * 30, 40)
+    assert text.endswith("…'") and text.count("\u2068") + text.count("\u2067") == text.count("\u2069") > 0

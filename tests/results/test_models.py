@@ -39,3 +39,8 @@ def test_protocols_are_compared_for_the_tasks_in_question_and_whole_in_everythin
     assert differing({}, {"max_new_tokens": {"gsm8k": 256, "drop": 256, "new": 9}}) == []
     assert differing({}, {"max_new_tokens": {"gsm8k": 512, "drop": 256}}) == ["max_new_tokens"]
     assert differing({"rounding": {"to": 1}}, {"rounding": "up"}) == ["rounding"]  # a mapping, but none by task
+
+
+def test_a_protocol_without_a_version_is_called_by_its_name_alone():
+    assert ProtocolDescription(name="orca", version=2).name_and_version == "orca v2"
+    assert ProtocolDescription(name="orca").name_and_version == "orca"

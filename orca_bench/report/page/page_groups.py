@@ -44,10 +44,10 @@ class PageGroup:
         limited_results = [each for each in self.results if each.result.limit]
         limits = {each.result.limit for each in self.results}
         if not limited_results or len(limits) == 1:
-            return limit_text(self.results, "question")
+            return limit_text(self.results)
         if len(limited_results) > FEW_RESULTS:
-            return f"{limit_text(limited_results, 'question')}, of {len(limited_results)} of the results"
-        return "; ".join(f"{each.label}: {limit_text([each], 'question')}" for each in limited_results)
+            return f"{limit_text(limited_results)}, of {len(limited_results)} of the results"
+        return "; ".join(f"{each.label}: {limit_text([each])}" for each in limited_results)
 
     @property
     def part(self) -> Part:
