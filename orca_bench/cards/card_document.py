@@ -135,7 +135,8 @@ def _with_lines_of_key(front_matter: str, key: str, value: Any, where: Path) -> 
     lines = front_matter.splitlines()
     new_lines = yaml_files.to_yaml_text({key: value}).splitlines()
     tree = yaml_files.load_round_trip(front_matter, where, 2)
-    line_by_key = {} if tree is None else {name: mark[0] for name, mark in tree.lc.data.items()}
+    # An empty mapping such as {} has no lines of keys.
+    line_by_key = {name: mark[0] for name, mark in tree.lc.data.items()} if tree else {}
     if key not in line_by_key:
         return "\n".join([*lines, *new_lines, ""])
     start = line_by_key[key]

@@ -56,16 +56,16 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
         verdict, task_counts = _overall_verdict(comparison)
         labels_by_verdict.setdefault(verdict, []).append(f"{comparison.other_label}{task_counts}")
     base_label = comparisons[0].base_label
-    phrase_by_verdict = {
-        "better": f"better than {base_label} on some tasks and worse on none: {{}}",
-        "worse": f"worse than {base_label} on some tasks and better on none: {{}}",
-        "mixed": "better on some and worse on others: {}",
-        "none": "no difference shown: {}",
-        "not compared": "not comparable: {}",
+    opening_by_verdict = {
+        "better": f"better than {base_label} on some tasks and worse on none: ",
+        "worse": f"worse than {base_label} on some tasks and better on none: ",
+        "mixed": "better on some and worse on others: ",
+        "none": "no difference shown: ",
+        "not compared": "not comparable: ",
     }
     verdict_texts = [
-        text.format(_join(labels_by_verdict[verdict]))
-        for verdict, text in phrase_by_verdict.items()
+        opening + _join(labels_by_verdict[verdict])
+        for verdict, opening in opening_by_verdict.items()
         if verdict in labels_by_verdict
     ]
     sentence = "; ".join(verdict_texts)

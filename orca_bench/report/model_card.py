@@ -77,15 +77,17 @@ def eval_results(
 def card_scores(result: Result) -> tuple[dict[str, float], dict[str, str]]:
     """(percent by task, rounded to two decimals; by task what is appended to the data set's name, if anything).
 
-    No note is needed for all questions of the leaderboard under its protocol. Raises UserError
-    for a suite whose scores do not belong on a card.
+    Tasks that the suite does not have are left out: the hub has no name for them. No note is needed for all questions of the
+    leaderboard under its protocol. Raises UserError for a suite whose scores do not belong on a card.
     """
     if not result.suite.comparable:
         raise UserError(
             f"scores on the {result.suite.name} suite do not belong on a model card",
             hint="evaluate on the leaderboard's rows",
         )
-    scores = {name: round(100 * task_result.value, 2) for name, task_result in result.tasks.items()}
+    scores = {
+        name: round(100 * task_result.value, 2) for name, task_result in result.tasks.items() if name in TASK_BY_NAME
+    }
     notes = {name: ", ".join([*_result_notes(result), *_task_notes(result, name)]) for name in scores}
     return scores, {name: note for name, note in notes.items() if note}
 
@@ -227,11 +229,13 @@ def _model_index_results(name: str, results: Sequence[EvalResult]) -> list[YamlO
 
 
 def _are_results(results: Any) -> bool:
-    """Whether the results of a model-index entry are mappings, and their data sets and sources too."""
+    """Whether the results of a model-index entry are mappings, their data sets and sources too, and their metrics lists."""
     return results is None or (
         isinstance(results, list)
         and all(
-            isinstance(result, dict) and all(isinstance(result.get(key) or {}, dict) for key in ("dataset", "source"))
+            isinstance(result, dict)
+            and all(isinstance(result.get(key) or {}, dict) for key in ("dataset", "source"))
+            and isinstance(result.get("metrics") or [], list)
             for result in results
         )
     )

@@ -48,7 +48,7 @@ def test_odd_yaml_stays_as_it_is_when_a_key_is_added_or_changed(line_end, prefix
     assert licensed == text.replace("license: 'mit'  # as the data", "license: apache-2.0")
 
 
-@pytest.mark.parametrize("yaml", ["{license: mit, tags: [a]}", "license: mit\n...", "tags: &t [a]\nother: *t"])
+@pytest.mark.parametrize("yaml", ["{}", "{license: mit, tags: [a]}", "license: mit\n...", "tags: &t [a]\nother: *t"])
 def test_yaml_that_has_no_lines_of_its_own_for_a_key_is_written_again_with_the_same_values(yaml):
     card = parse_card(f"---\n{yaml}\n---\nbody\n", CARD).with_metadata({"model-index": [1]}, CARD)
     again = parse_card(card.to_text(), CARD)

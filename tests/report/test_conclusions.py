@@ -169,3 +169,11 @@ def test_many_results_have_a_highest_mean_and_it_is_said_over_which_that_is_show
     assert "highest" not in text and "better" not in text
     several = comparisons_sentence(compare(good, [bad, reading.read_with_questions(folder / "a.json", "a")]))
     assert several.startswith("Worse than good on some tasks and better on none: ")
+
+
+def test_several_comparisons_are_told_of_a_model_whose_name_has_braces():
+    lines = [line("hellaswag", 5, 7)]
+    comparisons = correct_together([Comparison("m{v2}", other, lines) for other in ("m{1}", "{}")])
+    assert comparisons_sentence(comparisons) == "No difference shown: m{1} and {}."
+    better = correct_together([Comparison("m{v2}", other, [line("hellaswag", 60, 0)]) for other in ("m{1}", "{}")])
+    assert comparisons_sentence(better).startswith("Better than m{v2} on some tasks and worse on none: m{1} (1 of 1)")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from result_contents import result_content
 from synthetic_results import random_result
 
 from orca_bench import yaml_files
@@ -144,6 +145,7 @@ def test_a_card_without_metadata_gets_some_and_keeps_its_text(text):
         ("---\na: 1\n", "no end"),
         ("---\nmodel-index: 3\n---\n", "not a list of models"),
         ("---\nmodel-index:\n- name: m\n  results: [x]\n---\n", "not a list of models"),
+        ("---\nmodel-index:\n- name: m\n  results: [{metrics: 5}]\n---\n", "not a list of models"),
     ],
 )
 def test_broken_metadata_is_refused(text, message):
@@ -182,3 +184,10 @@ def test_each_number_on_the_card_says_what_makes_it_another_than_the_leaderboard
     assert scores_on_card(older)[1] == {"gsm8k": "rows not verified"}
     older["tasks"]["gsm8k"] |= {"rows": 10, "full_size": 1319}
     assert scores_on_card(older)[1] == {"gsm8k": "other rows (10)"}
+
+
+def test_a_task_that_the_suite_does_not_have_stands_in_no_metadata():
+    content = result_content(names=["mmlu"])
+    content["tasks"]["elsewhere"] = content["tasks"]["mmlu"] | {"title": "Elsewhere"}
+    scores, _ = scores_on_card(content)
+    assert scores == {"mmlu": 50.0} and len(eval_results(scores, None)) == 1

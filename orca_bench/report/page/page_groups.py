@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orca_bench.report.model_colors import ModelStyle, result_styles
-from orca_bench.report.pictures.parts import Part, StyledResult
+from orca_bench.report.pictures.parts import Part, StyledResult, has_suite_task
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import limit_text, mean_value, protocol_titles, relabel_groups, setting_indices
 from orca_bench.results.reading import ResultFile
@@ -51,10 +51,14 @@ class PageGroup:
 
     @property
     def part(self) -> Part:
-        """The group for pictures; of two results that with the lower mean stands first, as in the sentence of what was found."""
+        """The group for pictures, without results that have no task of the suite.
+
+        Of two results that with the lower mean stands first, as in the sentence of what was found.
+        """
         styled_results = [
             StyledResult(result_file, isolate(result_file.label), style)
             for result_file, style in zip(self.results, self.styles, strict=True)
+            if has_suite_task(result_file.result)
         ]
         if len(styled_results) == 2:
             styled_results.sort(key=lambda styled_result: mean_value(styled_result.result_file))

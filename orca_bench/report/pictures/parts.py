@@ -16,7 +16,7 @@ from orca_bench.report.result_groups import protocol_titles, setting_indices
 from orca_bench.results.models import Estimate, Result
 from orca_bench.results.reading import ResultFile
 from orca_bench.stats.estimates import normal_interval, wilson_interval
-from orca_bench.suite import ALL_TASKS, TaskFacts
+from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, TaskFacts
 
 _MAX_NAMED_MODELS = 2  # in a title
 
@@ -100,8 +100,8 @@ class Score:
 
 
 def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
-    """The results by suite and protocol, as everywhere (result_groups.py); results without a task are left out."""
-    result_files = [result_file for result_file in result_files if result_file.result.tasks]
+    """The results by suite and protocol, as everywhere (result_groups.py); those without a task of the suite are left out."""
+    result_files = [result_file for result_file in result_files if has_suite_task(result_file.result)]
     styles = result_styles(result_files)
     groups = [[(result_files[index], styles[index]) for index in indices] for indices in setting_indices(result_files)]
     titles = protocol_titles([group[0][0].result.protocol for group in groups], with_versions=True)
@@ -110,6 +110,11 @@ def split_into_parts(result_files: Sequence[ResultFile]) -> list[Part]:
         Part(suite, protocol, _styled_results(group), suffix)
         for (suite, protocol), group, suffix in zip(keys, groups, _name_suffixes(keys), strict=True)
     ]
+
+
+def has_suite_task(result: Result) -> bool:
+    """Whether a result has a task that the suite has, so that a picture can show it."""
+    return any(name in TASK_BY_NAME for name in result.tasks)
 
 
 def percent_score(estimate: Estimate, n: int) -> Score:

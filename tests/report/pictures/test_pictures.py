@@ -3,13 +3,16 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 from picture_checks import check_layout, texts
 from synthetic_results import random_result
 
+from orca_bench.report.html_page import page_pieces
 from orca_bench.report.model_colors import name_styles
+from orca_bench.report.page.page_groups import group_results
 from orca_bench.report.pictures import build_pictures, build_step_pictures, write_picture
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import read_reported_scores
@@ -32,6 +35,27 @@ def test_one_result_has_scores_and_subjects_and_two_have_differences_first(tmp_p
     assert kinds(build_pictures([one])) == ["scores", "subjects"]
     assert kinds(build_pictures([one, two])) == ["differences", "scores", "subjects"]
     assert build_pictures([]) == []
+
+
+def of_another_task(result_file, is_alone):
+    """The result with a task that the suite does not have, beside its own or alone."""
+    tasks = {"elsewhere": result_file.result.tasks["mmlu"]}
+    tasks |= {} if is_alone else result_file.result.tasks
+    result = result_file.result.model_copy(update={"tasks": tasks})
+    result.forget_file_content()
+    return replace(result_file, result=result, questions_by_task={})
+
+
+@pytest.mark.parametrize("is_other_alone", [False, True])
+def test_a_task_that_the_suite_does_not_have_is_in_no_picture(tmp_path, is_other_alone):
+    results = [random_result(tmp_path, f"m{step}", 0.4, tasks=["mmlu"], run="m", step=step) for step in (1, 2)]
+    others = [of_another_task(results[0], is_other_alone), of_another_task(results[1], True)]
+    assert kinds(build_pictures(others)) == ([] if is_other_alone else ["scores", "subjects"])
+    assert len(build_step_pictures(others)) == (0 if is_other_alone else 1)
+    [group] = group_results(others)
+    assert len(group.part.styled_results) == (0 if is_other_alone else 1)
+    page = "".join(page_pieces("title", others, None, [None, None]))
+    assert ("<figure" in page) is not is_other_alone and "page-end" in page
 
 
 def test_title_models_suite_protocol_and_n_stand_in_every_picture(tmp_path):
