@@ -73,4 +73,4 @@ def command(
     lead = comparisons_sentence(comparisons) if has_one_base else ""
     print_grids(grids, output_format, explain, lead, notes_option="--explain")
     if output_format == "terminal" and has_all_questions:
-        next_step("page", first, *others)
+        next_step("page", first, *others, runs=runs)

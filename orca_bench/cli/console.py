@@ -8,9 +8,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
+from orca_bench.api import DEFAULT_RUNS_FOLDER
 from orca_bench.report.grid import printable_text
 
 # What is printed holds names of files and texts of models: brackets and colons in them are no markup and no emoji.
@@ -23,9 +25,17 @@ def progress_message(line: str) -> None:
     progress_console.print(printable_text(line))
 
 
-def next_step(*words: object) -> None:
-    """Print on standard error which command one would run next: `next_step("eval", "--model", folder)`."""
-    progress_console.print(f"next: orca-bench {shlex.join(map(str, words))}")
+def next_step(*words: object, runs: Path = DEFAULT_RUNS_FOLDER) -> None:
+    """Print on standard error which command one would run next: `next_step("eval", "--model", folder, runs=runs)`.
+
+    `runs` is the folder in which the words name something; where it is not the default the command gets it too.
+    """
+    progress_message(f"next: orca-bench {shlex.join(map(str, [*words, *runs_option(runs)]))}")
+
+
+def runs_option(runs: Path) -> list[str]:
+    """The words of --runs that a command needs to find what is in the folder `runs`; none where that is the default."""
+    return [] if runs == DEFAULT_RUNS_FOLDER else ["--runs", str(runs)]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     console.print("[bold]3. the student after training[/]", markup=True)
     trained_result = _evaluate(run.model, runs, limit)
     print_table([untrained_result, trained_result], headings=["before", "after"])
-    console.print(f"\nask it something that it was taught: {_example_question(runs)}")
+    console.print(f"\nask it something that it was taught: {_example_question(run.folder.name, runs)}")
 
 
 def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
@@ -62,6 +63,8 @@ def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
         return api.evaluate(model, runs, benchmarks=mini.EMBEDDED_BENCHMARKS, limit=limit, display=display)["orca"]
 
 
-def _example_question(runs: Path) -> str:
-    runs_option = "" if runs == Path("runs") else f" --runs {runs}"
-    return rf"orca-bench generate $'Q: Where does the frog live?\nA:' --greedy{runs_option}"
+def _example_question(run_name: str, runs: Path) -> str:
+    from orca_bench.cli.console import runs_option
+
+    options = shlex.join(["--greedy", "--model", run_name, *runs_option(runs)])
+    return rf"orca-bench generate $'Q: Where does the frog live?\nA:' {options}"

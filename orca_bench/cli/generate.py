@@ -111,7 +111,9 @@ def command(
         click.echo(text, nl=False)
     click.echo()
     if instruction is None:
-        next_step("generate", "YOUR QUESTION")
+        same_model = [] if model is None else ["--model", model]
+        same_revision = [] if revision is None else ["--revision", revision]
+        next_step("generate", "YOUR QUESTION", *same_model, *same_revision, runs=runs)
 
 
 def _read_instruction(instruction: str | None) -> str:
@@ -144,7 +146,7 @@ def _check_greedy_settings(temperature: float) -> None:
     """Raise UserError where a setting of sampling stands beside --greedy, which does not sample."""
     context = click.get_current_context()
     for parameter in ("temperature", "top_p", "top_k"):
-        is_given = context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
-        if is_given and not (parameter == "temperature" and temperature == 0):
+        is_on_command_line = context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
+        if is_on_command_line and not (parameter == "temperature" and temperature == 0):
             option = "--" + parameter.replace("_", "-")
             raise UserError("--greedy always takes the likeliest token", where=option, hint="give one of the two")

@@ -86,4 +86,4 @@ def command(
     print_notes(selection.notes)
     have_questions = len(selection.results) > 1 and all(file.questions_by_task for file in selection.results)
     if output_format == "terminal" and have_questions:
-        next_step("page" if len(results) != 2 else "compare", *results)
+        next_step("page" if len(results) != 2 else "compare", *results, runs=runs)

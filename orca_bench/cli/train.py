@@ -62,13 +62,12 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
 def _print_next_step(recipe: Recipe, model: Path, runs: Path) -> None:
     """The command that evaluates the model; on the mini suite where the records are those of the embedded default."""
     from orca_bench import mini
-    from orca_bench.api import DEFAULT_RUNS_FOLDER
     from orca_bench.cli.console import next_step
 
     is_mini = all(mini.is_embedded_file(Path(name), runs) for name in recipe.data.records)
     words: list[object] = ["eval", "--model", model, "--tasks", "all"]
     words += ["--benchmarks", mini.EMBEDDED_BENCHMARKS] if is_mini else []
-    next_step(*words, *(["--runs", runs] if runs != DEFAULT_RUNS_FOLDER else []))
+    next_step(*words, runs=runs)
 
 
 def _print_plan(recipe: Recipe) -> None:

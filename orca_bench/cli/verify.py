@@ -74,8 +74,8 @@ def command(
         return _verify_results(select_result_paths(results, runs), benchmarks, no_rescore, verbose, runs, output_format)
     if results:
         raise UserError("rows are checked instead of RESULTS", where="--check-rows", hint="give one of the two")
-    for option, is_given in (("--benchmarks", benchmarks is not None), ("--no-rescore", no_rescore)):
-        if is_given:
+    for option, is_on_command_line in (("--benchmarks", benchmarks is not None), ("--no-rescore", no_rescore)):
+        if is_on_command_line:
             raise UserError("is for RESULTS, and --check-rows checks rows", where=option, hint="leave it out")
     return _check_rows(check_rows, runs, output_format)
 

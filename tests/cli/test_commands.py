@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,14 @@ def test_the_demo_does_the_whole_job_and_does_not_train_twice(command, tmp_path)
     assert again.returncode == 0 and "already trained" in again.stdout
     suggestion = re.search(r"orca-bench generate \$'(.*)' --greedy", again.stdout).group(1).replace("\\n", "\n")
     assert command("generate", suggestion, "--greedy", "--max-new-tokens", 4).returncode == 0
+    assert again.stdout.rstrip().endswith(" --greedy --model mini")
+
+
+def test_the_question_after_the_demo_names_its_model_and_its_folder():
+    from orca_bench.cli.demo import _example_question
+
+    words = _example_question("mini", Path("else where")).partition("A:' ")[2]
+    assert shlex.split(words) == ["--greedy", "--model", "mini", "--runs", "else where"]
 
 
 # --- generate ---------------------------------------------------------------------------------------------------------

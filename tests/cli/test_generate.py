@@ -25,10 +25,8 @@ def test_a_dash_reads_the_instruction_from_standard_input(command, words):
 def test_without_an_instruction_the_example_is_shown_on_standard_error(command, words):
     done = command(*words)
     example, next_line = done.stderr.splitlines()
-    assert (
-        example.startswith("> Write a letter to Sam Altman")
-        and next_line == "next: orca-bench generate 'YOUR QUESTION'"
-    )
+    assert example.startswith("> Write a letter to Sam Altman")
+    assert next_line == f"next: orca-bench generate 'YOUR QUESTION' --model {words[2]}"
     assert done.stdout == command(*words, example.removeprefix("> ")).stdout
 
 

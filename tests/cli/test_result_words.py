@@ -1,6 +1,7 @@
 """A run's name, its folder, its results and a result file, wherever a command reads results."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -76,6 +77,22 @@ def test_runs_elsewhere_are_named_with_their_folder(in_runs):
         assert "no such run" in in_runs.refused("table", "old")
     finally:
         (in_runs.folder / "elsewhere").rename(in_runs.folder / "runs")
+
+
+@pytest.mark.parametrize(
+    ("words", "next_words"),
+    [(("table", "old", "new"), "compare old new"), (("table", "old/orca", "new/orca"), "compare old/orca new/orca")]
+    + [(("compare", "old", "new"), "page old new")],
+)
+def test_the_next_command_finds_what_this_one_has_read(in_runs, words, next_words):
+    (in_runs.folder / "runs").rename(in_runs.folder / "else where")
+    try:
+        next_line = in_runs(*words, "--runs", "else where").stderr.splitlines()[-1]
+        assert next_line == f"next: orca-bench {next_words} --runs 'else where'"
+        assert in_runs(*shlex.split(next_line)[2:]).returncode == 0
+    finally:
+        (in_runs.folder / "else where").rename(in_runs.folder / "runs")
+        (in_runs.folder / "page.html").unlink(missing_ok=True)
 
 
 def test_what_is_taken_by_default_is_named_on_standard_error(in_runs):
