@@ -5,6 +5,7 @@ Its own module because it is for those who check, and nobody else reads it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_
     missing_items = "".join(f"<li>{escape_html(text)}</li>" for text in dict.fromkeys(missing_texts))
     missing_html = f"<h2>What is not in this page</h2>\n<ul>{missing_items}</ul>\n" if missing_texts else ""
     provenance = "".join(_provenance(result_file) for result_file in result_files)
-    names = " ".join(dict.fromkeys(_path_text(result_file.path) for result_file in result_files))
+    names = " ".join(dict.fromkeys(shlex.quote(_path_text(result_file.path)) for result_file in result_files))
     return (
         f'<footer>\n{notes_html}{missing_html}<h2 id="provenance">Where the numbers come from</h2>\n{provenance}'
         '<h2 id="verify">How to verify them</h2>\n'

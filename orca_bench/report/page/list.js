@@ -138,7 +138,7 @@ const applyFilters = (progress) => {
 
 const addressOf = (question) => {
   const [part, , suite] = partOf(question);
-  return `#${suite ? `${encodeURIComponent(suite)}:` : ""}${part}/${index.rows[question]}`;
+  return `#${suite ? `${encodeURIComponent(suite)}:` : ""}${encodeURIComponent(part)}/${index.rows[question]}`;
 };
 const choose = (place, setsAddress = true) => {
   current = place;

@@ -46,19 +46,20 @@ const makeQuestion = async (texts) => {
 /** Choices, each set once: those of the score, and where a protocol sent mc1's before them, these folded. */
 const makeChoiceAnswers = (question, texts, answers, entries) => {
   const knownChoices = texts && texts[2].length ? texts[2] : null;
-  const golds = "gold" in answers ? answers.gold : entries[0][0].g;
-  const rightChoices = new Set(Array.isArray(golds) ? golds : [golds]);
   const nodes = [],
     mc1Nodes = [];
-  const groups = new Map(); // entries by how many choices the score counts
+  const groups = new Map(); // by how many choices the score counts and which of them are right
   for (const [entry, result] of entries) {
     const count = knownChoices && knownChoices.length <= entry.a.length ? knownChoices.length : entry.a.length;
-    groups.set(count, [...(groups.get(count) || []), [entry, result]]);
+    const gold = "gold" in answers ? answers.gold : entry.g;
+    const key = JSON.stringify([count, gold]);
+    if (!groups.has(key)) groups.set(key, { count, rightChoices: new Set([gold].flat()), members: [] });
+    groups.get(key).members.push([entry, result]);
   }
-  for (const [count, members] of groups) {
+  for (const { count, rightChoices, members } of groups.values()) {
     const isOneSet = knownChoices !== null && knownChoices.length === count;
     const hasOnlyOwn = members.every(([entry]) => entry.mc1 === undefined) || isOneSet;
-    const shown = members.map(([entry, result]) => {
+    const choiceAnswers = members.map(([entry, result]) => {
       const logProbabilities = entry.a.slice(-count);
       return {
         result,
@@ -67,7 +68,7 @@ const makeChoiceAnswers = (question, texts, answers, entries) => {
         prediction: hasOnlyOwn ? entry.p : undefined,
       };
     });
-    nodes.push(...makeChoices(isOneSet ? knownChoices : null, hasOnlyOwn ? rightChoices : new Set(), shown));
+    nodes.push(...makeChoices(isOneSet ? knownChoices : null, hasOnlyOwn ? rightChoices : new Set(), choiceAnswers));
     if (!hasOnlyOwn)
       nodes.push(
         make("p", {

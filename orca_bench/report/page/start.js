@@ -1,8 +1,18 @@
 // The start: the list, the question that the address names, and the words of the questions once they are unpacked.
+/** The suite ("" where it names none), part and row of an address; null where it is none of a question. */
+const parseAddress = (address) => {
+  const match = /^#(?:([^:/]*):)?([^:/]+)\/(\d+)$/.exec(address);
+  if (!match) return null;
+  try {
+    return [decodeURIComponent(match[1] || ""), decodeURIComponent(match[2]), Number(match[3])];
+  } catch {
+    return null; // `%` without two digits after it
+  }
+};
 const openAddress = () => {
-  const match = /^#(?:([^:/]*):)?([^:/]+)\/(\d+)$/.exec(location.hash);
-  if (!match) return false;
-  const [suite, part, row] = [decodeURIComponent(match[1] || ""), decodeURIComponent(match[2]), Number(match[3])];
+  const address = parseAddress(location.hash);
+  if (!address) return false;
+  const [suite, part, row] = address;
   const place = matches.findIndex((question) => {
     const [ownPart, , ownSuite] = partOf(question);
     return ownPart === part && index.rows[question] === row && (!suite || ownSuite === suite);

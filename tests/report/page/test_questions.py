@@ -96,6 +96,24 @@ def test_a_link_opens_a_question(open_page, two_models):
     assert not log
 
 
+def test_an_address_that_cannot_be_decoded_opens_the_first_difference(open_page, two_models):
+    tab, log = open_page(two_models, "#100%/3")
+    tab.wait_for_selector("#detail[data-question='0']")
+    assert not log
+
+
+def test_the_address_of_a_part_with_a_percent_sign_opens_it_again(open_page, tmp_path):
+    questions = [("mmlu_100%", row, 1.0, 0, LOG_PROBABILITIES) for row in range(2)]
+    page = write_test_page(tmp_path, [listed_result(tmp_path / "r.json", "m", questions)])
+    tab, log = open_page(page)
+    tab.keyboard.press("j")
+    tab.wait_for_selector("#detail[data-question='1']")
+    link = tab.evaluate("location.hash")
+    tab, log_of_link = open_page(page, link)
+    tab.wait_for_selector("#detail[data-question='1']")
+    assert not log and not log_of_link
+
+
 def wait_for_search(tab, query, count):
     tab.fill("#search", query)
     tab.wait_for_selector(f"#count:text-is('{count}')")
@@ -145,13 +163,25 @@ def test_choices_stand_once_with_the_right_one_and_probabilities(open_page, tmp_
     assert not log
 
 
+def test_models_with_other_right_answers_each_have_their_own(open_page, tmp_path):
+    results = [
+        listed_result(tmp_path / f"{name}.json", name, [("arc_challenge", 0, 1.0, gold, LOG_PROBABILITIES)])
+        for gold, name in enumerate(("A", "B"))
+    ]
+    tab, log = open_page(write_test_page(tmp_path, results, [lookup_of("Is it?", ("yes", "no"))] * 2))
+    tab.wait_for_selector("#detail .choice")
+    assert tab.locator("#detail .choice.gold .choice-text").all_text_contents() == ["A yes ✓ right", "B no ✓ right"]
+    assert tab.locator("#detail .choice.gold .name").all_text_contents() == ["A", "B"]
+    assert not log
+
+
 def test_of_many_models_a_choice_says_how_many_chose_it(open_page, tmp_path):
     results = [
-        listed_result(
-            tmp_path / f"{n}.json", f"model {n}", [("arc_challenge", 0, float(n < 4), int(n >= 4), [-1.0, -2.0])]
-        )
+        listed_result(tmp_path / f"{n}.json", f"model {n}", [("arc_challenge", 0, float(n < 4), 0, [-1.0, -2.0])])
         for n in range(6)
     ]
+    for result in results[4:]:
+        result.questions_by_task["arc_challenge"].questions_by_key["arc_challenge", 0].prediction = 1
     tab, log = open_page(write_test_page(tmp_path, results, [lookup_of("Is it?", ("yes", "no"))] * 6))
     tab.wait_for_selector("#detail .choice")
     assert tab.locator("#detail .result-share").all_text_contents() == ["chosen by 4 of 6", "chosen by 2 of 6"]

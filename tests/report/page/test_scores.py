@@ -173,6 +173,12 @@ def test_the_foot_has_provenance_and_how_to_verify(open_page, tmp_path):
     assert not log
 
 
+def test_the_command_that_verifies_quotes_the_names_of_files(tmp_path):
+    result = random_result(tmp_path, "a b; c", 0.5)
+    page = write_test_page(tmp_path, [result]).read_text(encoding="utf-8")
+    assert "orca-bench verify &#x27;a b; c.json&#x27;" in page
+
+
 def test_print_leaves_out_what_only_a_screen_can_use(open_page, tmp_path):
     result = random_result(tmp_path, "m", 0.5)
     tab, log = open_page(write_test_page(tmp_path, [result]))
