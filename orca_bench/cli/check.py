@@ -96,13 +96,13 @@ def command(
         read_rules(rules),
     )
     if summary:
-        write_text(summary, gate_formats.to_markdown(gate_report))
+        write_text(summary, gate_formats.to_markdown(gate_report, max_questions))
     if junit:
-        write_text(junit, gate_formats.to_junit(gate_report))
+        write_text(junit, gate_formats.to_junit(gate_report, max_questions))
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary:
         with catch_write_errors(step_summary), open(step_summary, "a", encoding="utf-8") as handle:
-            handle.write(gate_formats.to_markdown(gate_report))
+            handle.write(gate_formats.to_markdown(gate_report, max_questions))
     if output_format == "json":
         click.echo(json.dumps(gate_formats.to_json(gate_report), indent=1, ensure_ascii=False))
     elif output_format == "markdown":

@@ -17,7 +17,6 @@ from orca_bench.report.gate_terminal import cell_texts
 from orca_bench.report.grid import display_text, printable_text
 from orca_bench.report.grid_formats import markdown_cell, markdown_line
 
-_MAX_LOST_QUESTIONS = 3  # lost questions of a task that are named
 _LEGEND = (
     "Δ is now minus baseline in points, ± its standard error. Finds ≥: the smallest true loss, in points, that is found four "
     "times in five; none: not even a fall to 0."
@@ -26,7 +25,7 @@ _REPLACEMENT_CHARACTER = "�"
 _Json: TypeAlias = dict[str, object]
 
 
-def to_markdown(report: GateReport, max_questions: int | None = _MAX_LOST_QUESTIONS) -> str:
+def to_markdown(report: GateReport, max_questions: int | None) -> str:
     """A summary for a pull request: the sentence, the table, the first lost questions of each task that fails, the notes.
 
     `max_questions` None means all of them.
@@ -50,8 +49,11 @@ def to_markdown(report: GateReport, max_questions: int | None = _MAX_LOST_QUESTI
     return "\n".join(lines) + "\n"
 
 
-def to_junit(report: GateReport) -> str:
-    """JUnit XML: one test a task, and one for whether the results can be compared."""
+def to_junit(report: GateReport, max_questions: int | None) -> str:
+    """JUnit XML: one test a task, and one for whether the results can be compared.
+
+    The failure of a task has its first `max_questions` lost questions; None means all of them.
+    """
     failure_count = sum(not verdict.passed for verdict in report.verdicts) + bool(report.obstacles)
     suite_element = ElementTree.Element(
         "testsuite", name="orca-bench", tests=str(len(report.verdicts) + 1), failures=str(failure_count), errors="0"
@@ -63,7 +65,7 @@ def to_junit(report: GateReport) -> str:
         case_element = ElementTree.SubElement(suite_element, "testcase", classname="orca-bench", name=verdict.title)
         if not verdict.passed:
             failure_element = ElementTree.SubElement(case_element, "failure", message=_valid_xml(verdict.reason))
-            failure_element.text = _valid_xml("\n".join(question_lines(verdict, _MAX_LOST_QUESTIONS)))
+            failure_element.text = _valid_xml("\n".join(question_lines(verdict, max_questions)))
     ElementTree.indent(suite_element)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite_element, encoding="unicode") + "\n"
 

@@ -1,7 +1,9 @@
 """The gate on real results of the mini suite: which losses fail, by questions, by seeds and by floors."""
 
+import re
 from xml.etree import ElementTree
 
+import pytest
 from changed_results import change_result, no_change, random_scores
 
 from orca_bench.report import gate_formats
@@ -60,6 +62,17 @@ def test_a_task_that_is_missing_fails(in_results_folder):
     assert failed_tasks(report) == ["GSM8K"]
 
 
+@pytest.mark.parametrize(("option", "question_count"), [("0", 0), ("1", 1), ("all", 10)])
+def test_every_form_names_as_many_lost_questions_as_the_option_says(in_results_folder, option, question_count):
+    folder = in_results_folder.folder
+    step_summary = folder / f"step-{option}.md"
+    words = ("check", "bad.json", "--baseline", "good.json", "--questions", option)
+    files = ("--summary", "summary.md", "--junit", "junit.xml")
+    printed = in_results_folder(*words, *files, env={"GITHUB_STEP_SUMMARY": str(step_summary)}).stdout
+    forms = [printed, step_summary.read_text(), *((folder / name).read_text() for name in ("summary.md", "junit.xml"))]
+    assert [len(re.findall(r"\brow \d+", form)) for form in forms] == [question_count] * 4
+
+
 def test_with_several_baselines_a_loss_must_be_larger_than_what_seeds_do(in_results_folder):
     """HellaSwag wavers between seeds by thirty points: 0.5 is nothing new there, though the questions alone would show it."""
     folder = in_results_folder.folder
@@ -102,7 +115,7 @@ def test_nothing_passes_unexamined(in_results_folder):
     )
     report = check(base, [less], GateRules())
     assert report.passed and report.notes == ["not examined: GSM8K, DROP"]
-    assert "not examined: GSM8K, DROP" in gate_formats.to_markdown(report)
+    assert "not examined: GSM8K, DROP" in gate_formats.to_markdown(report, 3)
     report = check(base, [less], GateRules(tasks=("drop",)))
     assert not report.passed and "not in" in report.verdicts[0].reason
     assert not check(less, [base], GateRules(tasks=("arc_challenge",), floors={"drop": 0.0})).passed

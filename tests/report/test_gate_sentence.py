@@ -96,7 +96,7 @@ def test_no_form_says_not_worse(again, result):
         reading.read_with_questions(folder / result), [reading.read_with_questions(folder / "good.json")], GateRules()
     )
     printed = again("check", result, "--baseline", "good.json").stdout
-    forms = [printed, gate_formats.to_markdown(report), gate_formats.to_junit(report)]
+    forms = [printed, gate_formats.to_markdown(report, 3), gate_formats.to_junit(report, 3)]
     forms += [*gate_formats.to_annotations(report), json.dumps(gate_formats.to_json(report))]
     assert not any("not worse" in form for form in forms)
     # The verdict is first and last.

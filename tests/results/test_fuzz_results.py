@@ -90,8 +90,8 @@ def reports(path, base, with_pictures):
     def gate_reports():
         with_floor = GateRules(floors={"drop": 3.0})
         for report in (gate.check(read(), [whole], GateRules()), gate.check(whole, [read()], with_floor)):
-            gate_formats.to_markdown(report)
-            gate_formats.to_junit(report)
+            gate_formats.to_markdown(report, 3)
+            gate_formats.to_junit(report, 3)
             json.dumps(gate_formats.to_json(report))
 
     def page():
