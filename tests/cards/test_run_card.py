@@ -92,7 +92,9 @@ def test_the_hubs_own_classes_read_it(tmp_path):
     from huggingface_hub import ModelCard
 
     data = ModelCard(write_first_card(make_run(tmp_path)).read_text()).data
-    assert (data.license, data.pipeline_tag, data.library_name) == ("unknown", "text-generation", "transformers")
+    assert data.license == "unknown"
+    assert data.pipeline_tag == "text-generation"
+    assert data.library_name == "transformers"
 
 
 def test_a_card_that_is_there_is_left_as_it_is_and_a_folder_without_a_recipe_gets_none(tmp_path):
