@@ -92,12 +92,21 @@ def open_text_replacement(path: Path) -> Iterator[TextIO]:
 @contextlib.contextmanager
 def open_binary_replacement(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary handle whose content replaces `path` in one step at the end, and not at all where anything fails."""
+    with path_replacement(path) as temporary_path, catch_write_errors(path), open(temporary_path, "wb") as handle:
+        yield handle
+
+
+@contextlib.contextmanager
+def path_replacement(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` for a file to be written; it replaces `path` in one step at the end, or is removed.
+
+    Raises UserError where the disk does not take its place; what writes the file catches its own errors.
+    """
     path = path.resolve() if path.is_symlink() else path  # the file is replaced, not the link to it
     temporary_path = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        yield temporary_path
         with catch_write_errors(path):
-            with open(temporary_path, "wb") as handle:
-                yield handle
             _flush_to_disk(temporary_path)
             os.replace(temporary_path, path)
     finally:

@@ -9,6 +9,7 @@ import click
 from orca_bench.cli import options
 from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_types import FILE_TYPES
 
 
 @click.command("export")
@@ -16,7 +17,7 @@ from orca_bench.errors import UserError
 @click.option(
     "--gguf",
     "type_name",
-    type=click.Choice(["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]),
+    type=click.Choice(list(FILE_TYPES)),
     default="q8_0",
     show_default=True,
     help="Type of the matrices in the file; norms are always float32.",
@@ -50,7 +51,7 @@ def command(model: str | None, type_name: str, out: Path | None, runs: Path) -> 
     out = out or Path(f"{results_folder_name(folder.name)}-{type_name}.gguf")
     if out.exists():
         raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
-    export_gguf(Path(folder.path), out, type_name)
+    export_gguf(folder, out, type_name)
     click.echo(
         f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {type_name}); read back, it is {folder.path_or_hub_id}'s model"
     )

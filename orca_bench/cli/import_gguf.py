@@ -8,6 +8,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_types import FOLDER_DTYPES
 
 
 @click.command("import")
@@ -21,7 +22,7 @@ from orca_bench.errors import UserError
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=click.Choice(FOLDER_DTYPES),
     default="auto",
     show_default=True,
     help="Type of the written weights. auto: the smallest that holds the file's weights exactly (float16 and bfloat16 for "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ARCHITECTURE = "llama"
+EMBEDDING = "token_embd.weight"
 #: The tensor that has llama.cpp's factors of the frequencies of Llama 3, [head size / 2].
 ROPE_FACTORS = "rope_freqs.weight"
 # Llama 3's own values (its config.json): the scaled frequencies are known in the file, not what they were computed from.
@@ -49,7 +50,6 @@ def configuration(file: GgufFile) -> dict[str, Any]:
     head_count = _count(file, "llama.attention.head_count")
     head_size = file.get("llama.attention.key_length", int, hidden_size // head_count)
     _check_head_size(file, head_size)
-    vocabulary_size = file.get("llama.vocab_size", int, len(file.get("tokenizer.ggml.tokens", list)))
     special_ids = {
         f"{name}_token_id": file.get(f"tokenizer.ggml.{key}_token_id", int, None)
         for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
@@ -74,7 +74,7 @@ def configuration(file: GgufFile) -> dict[str, Any]:
         "rope_parameters": _rope_parameters(file, head_size),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "use_cache": True,
-        "vocab_size": vocabulary_size,
+        "vocab_size": _vocabulary_size(file),
     }
 
 
@@ -95,6 +95,17 @@ def _block_count(file: GgufFile) -> int:
             f"llama.block_count is {block_count}, and tensors of {stored_count} layers are there", where=file.path
         )
     return block_count
+
+
+def _vocabulary_size(file: GgufFile) -> int:
+    """The rows of the embedding; raises UserError where the vocabulary has more tokens."""
+    if EMBEDDING not in file.tensors:
+        raise UserError(f"the file has no {EMBEDDING}", where=file.path)
+    row_count = file.tensors[EMBEDDING].shape[0]
+    token_count = len(file.get("tokenizer.ggml.tokens", list))
+    if token_count > row_count:
+        raise UserError(f"the vocabulary has {token_count} tokens and the embedding {row_count} rows", where=file.path)
+    return row_count
 
 
 def _check_head_size(file: GgufFile, head_size: int) -> None:

@@ -7,13 +7,14 @@ mean is in the modules beside it.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
 from orca_bench.files import catch_read_errors, lfs_pointer_hint
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ class GgufFile:
 
     def types(self) -> dict[str, int]:
         """How many weights there are of each type: {'Q4_1': 134479872, 'F32': 35136}, the most frequent first."""
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for tensor in self.tensors.values():
-            counts[tensor.type_name] = counts.get(tensor.type_name, 0) + _product(tensor.shape)
-        return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+            counts[tensor.type_name] += math.prod(tensor.shape)
+        return dict(counts.most_common())
 
     def bits_per_weight(self) -> float:
         """Bits that the file spends on a weight, over all tensors."""
@@ -146,14 +147,21 @@ def shard_paths(path: Path) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> tuple[dict[str, Any], list[StoredTensor]]:
-    """The metadata and the tensors of one file, of which only the headers are read."""
+def check_gguf_installed(where: Where) -> None:
+    """Raise UserError where the package gguf is not installed."""
     try:
-        import gguf
+        import gguf  # noqa: F401
     except ImportError:
         raise UserError(
-            "a GGUF file needs the package gguf", where=path, hint="install it: pip install 'orca-bench[gguf]'"
+            "a GGUF file needs the package gguf", where=where, hint="install it: pip install 'orca-bench[gguf]'"
         ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[StoredTensor]]:
+    """The metadata and the tensors of one file, of which only the headers are read."""
+    check_gguf_installed(path)
+    import gguf
+
     with catch_read_errors(path):
         _check_head(path)
         try:
@@ -191,10 +199,3 @@ def _check_head(path: Path) -> None:
         )
     if version not in (2, 3):
         raise UserError(f"GGUF of version {version}; versions 2 and 3 can be read", where=path)
-
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orca_bench.errors import UserError
+from orca_bench.errors import check_choice
 from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
+from orca_bench.hub import ShowMessage
 from orca_bench.models.gguf.gguf_configuration import configuration
 from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
 from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
+from orca_bench.models.gguf.gguf_types import FOLDER_DTYPES
 from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, write_weights
 
 #: What the folder says of the file that it comes from.
 ORIGIN_FILE = "gguf.json"
 _FORMAT_VERSION = 1  # of the folders in the cache: raised when the same file gives another folder
-_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,9 @@ def read_gguf(path: Path, dtype: str = "auto") -> GgufModel:
 
     Raises UserError for what is no GGUF file of a dense LLaMA, or is damaged.
     """
-    if dtype not in ("auto", *_DTYPES):
-        raise UserError(f"{dtype!r} is no dtype", where="--dtype", hint=f"auto, {', '.join(_DTYPES)}")
+    check_choice(dtype, FOLDER_DTYPES, "--dtype")
     file = GgufFile(path)
     config = configuration(file)
-    token_count = len(file.get("tokenizer.ggml.tokens", list))
-    embedding = file.tensors.get("token_embd.weight")
-    if embedding is not None and token_count > embedding.shape[0]:
-        raise UserError(
-            f"the vocabulary has {token_count} tokens and the embedding {embedding.shape[0]} rows", where=path
-        )
-    if embedding is not None:
-        config["vocab_size"] = embedding.shape[0]
     check_tensors(file, config)
     return GgufModel(file, config, exact_dtype(file) if dtype == "auto" else dtype)
 
@@ -84,15 +75,15 @@ def import_gguf(model: GgufModel, folder: Path) -> None:
         write_json(temporary_folder / ORIGIN_FILE, model.describe())
 
 
-def folder_of(path: Path, message: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder in the user's cache with what is in a GGUF file; written at its first use, of which `message` is told.
+def folder_of(path: Path, show_message: ShowMessage = lambda line: None) -> Path:
+    """The folder in the user's cache with what is in a GGUF file; written at its first use, which `show_message` names.
 
     The folder belongs to the file's path, size and time of change.
     """
     folder = cache_folder() / _cache_key(path) / model_stem(path)
     if not (folder / ORIGIN_FILE).is_file():
         model = read_gguf(path)
-        message(f"{path.name}: {model.weight_count:,} weights are written as {model.dtype} to {folder}, once")
+        show_message(f"{path.name}: {model.weight_count:,} weights are written as {model.dtype} to {folder}, once")
         make_writable_folder(folder.parent)
         import_gguf(model, folder)
     return folder

@@ -51,25 +51,25 @@ _TEKKEN = (
 
 @dataclass(frozen=True)
 class _Splitting:
-    """How text is split before merges: expressions applied one after another; whether a whole word of the vocabulary is taken."""
+    """How text is split before merges: expressions applied one after another; whether a whole word of the vocabulary is taken.
+
+    `adds_bos` is llama.cpp's default for files that do not say it.
+    """
 
     expressions: tuple[str, ...]
     ignores_merges: bool = False
+    adds_bos: bool = False
 
 
 _SPLITTINGS_BY_NAMES = {
     ("gpt-2", "phi-2", "mpt", "olmo", "jina-es", "jina-de", "gigachat", "granite-docling"): _Splitting((_GPT2,)),
     ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"): _Splitting((r"\p{N}", _GPT2)),
-    ("llama-bpe", "llama3", "llama-v3", "falcon3", "dbrx", "smaug-bpe"): _Splitting((_LLAMA3,), ignores_merges=True),
+    ("llama-bpe", "llama3", "llama-v3", "falcon3"): _Splitting((_LLAMA3,), ignores_merges=True, adds_bos=True),
+    ("dbrx", "smaug-bpe"): _Splitting((_LLAMA3,)),
     ("qwen2", "stablelm2", "deepseek-r1-qwen", "megrez"): _Splitting((_QWEN2,)),
-    ("tekken",): _Splitting((_TEKKEN,), ignores_merges=True),
+    ("tekken",): _Splitting((_TEKKEN,), ignores_merges=True, adds_bos=True),
 }
-# Of these, llama.cpp takes whole words for Llama 3's own names only.
-_SPLITTINGS = {
-    name: (_Splitting(splitting.expressions) if name in ("dbrx", "smaug-bpe") else splitting)
-    for names, splitting in _SPLITTINGS_BY_NAMES.items()
-    for name in names
-}
+_SPLITTINGS = {name: splitting for names, splitting in _SPLITTINGS_BY_NAMES.items() for name in names}
 
 
 def write_tokenizer(file: GgufFile, folder: Path) -> None:
@@ -110,8 +110,12 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
 
 
 def adds_bos(file: GgufFile) -> bool:
-    """Whether the model's texts begin with BOS; llama.cpp's default where the file does not say it: SentencePiece's do."""
-    return file.get("tokenizer.ggml.add_bos_token", bool, file.get("tokenizer.ggml.model", str) == "llama")
+    """Whether the model's texts begin with BOS; llama.cpp's default where the file does not say it.
+
+    That is yes for SentencePiece, and for a byte-level BPE by how it splits text (Llama 3's files came without the key).
+    """
+    is_sentencepiece = file.get("tokenizer.ggml.model", str) == "llama"
+    return file.get("tokenizer.ggml.add_bos_token", bool, is_sentencepiece or _splitting(file).adds_bos)
 
 
 def _special_ids(file: GgufFile, token_count: int) -> dict[str, int]:
@@ -303,17 +307,7 @@ def _byte_level_metadata(folder: Path, vocabulary_size: int) -> dict[str, Any]:
     tokens, types = [], []
     for id_ in range(max(vocabulary_size, len(token_by_id))):
         tokens.append(token_by_id.get(id_, f"[PAD{id_}]"))
-        added_token = added_tokens.get(id_)
-        is_special = added_token is not None and added_token["special"]
-        types.append(
-            UNUSED
-            if id_ not in token_by_id
-            else NORMAL
-            if added_token is None
-            else CONTROL
-            if is_special
-            else USER_DEFINED
-        )
+        types.append(_token_type(added_tokens.get(id_), id_ in token_by_id))
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in description["model"]["merges"]]
     return {
         "tokenizer.ggml.model": "gpt2",
@@ -326,6 +320,15 @@ def _byte_level_metadata(folder: Path, vocabulary_size: int) -> dict[str, Any]:
     }
 
 
+def _token_type(added_token: dict[str, Any] | None, is_in_vocabulary: bool) -> int:
+    """The type of a token; `added_token` is its entry in tokenizer.json's list of added ones."""
+    if not is_in_vocabulary:
+        return UNUSED
+    if added_token is None:
+        return NORMAL
+    return CONTROL if added_token["special"] else USER_DEFINED
+
+
 def _splitting_name(fast_tokenizer: FastTokenizer, ignores_merges: bool, tokenizer_file: Path) -> str:
     """llama.cpp's name for how a tokenizer splits text: of the known ones, the one that splits adversarial texts alike."""
     texts = probe_texts(_PROBE_COUNT, seed=4)
@@ -335,10 +338,8 @@ def _splitting_name(fast_tokenizer: FastTokenizer, ignores_merges: bool, tokeniz
         same_pieces = all(
             pre_tokenizer.pre_tokenize_str(text) == expected for text, expected in zip(texts, pieces, strict=True)
         )
-        if same_pieces:
-            matching_names = [name for name in names if _SPLITTINGS[name].ignores_merges == ignores_merges]
-            if matching_names:
-                return matching_names[0]
+        if same_pieces and splitting.ignores_merges == ignores_merges:
+            return names[0]
     raise UserError(
         "this tokenizer splits text in a way that has no name in GGUF, as far as is known here", where=tokenizer_file
     )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import library_settings, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_file import GgufFile
+from orca_bench.models.weights import catch_loading_errors
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.tokenizers.probes import probe_texts
 
@@ -48,7 +49,7 @@ class VerificationReport:
     mean_kl: float
     largest_kl: float
     same_first_token_count: int
-    first_tokens_that_differ_clearly: int
+    clear_difference_count: int
     text_count: int
     texts_with_other_ids: tuple[str, ...]
     weight_types: frozenset[str]
@@ -68,7 +69,7 @@ class VerificationReport:
     @property
     def is_equal(self) -> bool:
         """Whether the folder is the file's model, as far as llama.cpp's own rounding lets one see."""
-        first_tokens_agree = not (self.is_float32 and self.first_tokens_that_differ_clearly)
+        first_tokens_agree = not (self.is_float32 and self.clear_difference_count)
         return self.mean_kl <= self.kl_limit and first_tokens_agree and not self.texts_with_other_ids
 
     def __str__(self) -> str:
@@ -114,9 +115,10 @@ def verify(
     same_first_token_count = clear_difference_count = 0
     with _served(gguf_path) as post:
         differing_texts = []
+        bos_ids = [tokenizer.bos_id] if tokenizer.adds_bos else []
         for text in texts:
-            request = {"content": text, "add_special": False, "parse_special": False}
-            if post("/tokenize", request)["tokens"] != tokenizer.encode(text):
+            request = {"content": text, "add_special": True, "parse_special": False}
+            if post("/tokenize", request)["tokens"] != [*bos_ids, *tokenizer.encode(text)]:
                 differing_texts.append(text)
         for token_ids in _contexts(tokenizer, position_count):
             log_probabilities = _next_token_log_probabilities(model, token_ids)
@@ -162,7 +164,8 @@ def _load_float32(folder: Path) -> torch.nn.Module:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with catch_loading_errors(folder):
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
@@ -174,8 +177,10 @@ def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) 
     return logits.double().log_softmax(-1)
 
 
-def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_size: int, taken_id: int) -> torch.Tensor:
-    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them; it takes the token `taken_id`."""
+def _llamacpp_log_probabilities(
+    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them while it takes `forced_token_id`."""
+) -> torch.Tensor:
+    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them; it takes the token `forced_token_id`."""
     import torch
 
     request = {
@@ -185,7 +190,7 @@ def _llamacpp_log_probabilities(post: _Post, token_ids: list[int], vocabulary_si
         "temperature": 0,
         "cache_prompt": True,
         # It lists none where it takes EOS or part of a character, and those that it lists are before the bias.
-        "logit_bias": [[taken_id, 1e9]],
+        "logit_bias": [[forced_token_id, 1e9]],
     }
     entries = post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
     log_probabilities = torch.full((vocabulary_size,), float("-inf"), dtype=torch.float64)

@@ -7,7 +7,7 @@ convert_hf_to_gguf.py), which is undone here. One tensor is in memory in float32
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,42 +99,25 @@ def expected_shapes(configuration: dict[str, Any]) -> dict[str, tuple[int, ...]]
 
 def write_weights(file: GgufFile, configuration: dict[str, Any], dtype_name: str, folder: Path) -> None:
     """Write the weights to `folder` as safetensors, in shards of at most 4 GiB with an index where there are several."""
+    from huggingface_hub import split_state_dict_into_shards_factory
     from safetensors.torch import save_file
 
-    shards = list(_shards(file, dtype_name))
-    names_by_shard: list[list[str]] = []
-    shard_names = (
-        ["model.safetensors"]
-        if len(shards) == 1
-        else [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
-    )
-    for shard_name, tensors in zip(shard_names, shards, strict=True):
-        state = {state_name(tensor.name): _to_torch(file, tensor, configuration, dtype_name) for tensor in tensors}
-        save_file(state, folder / shard_name, metadata={"format": "pt"})
-        names_by_shard.append(list(state))
-    if len(shards) > 1:
-        weight_map = {
-            name: shard for shard, names in zip(shard_names, names_by_shard, strict=True) for name in sorted(names)
-        }
-        write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
-
-
-def _shards(file: GgufFile, dtype_name: str) -> Iterator[list[StoredTensor]]:
     bytes_per_weight = 4 if dtype_name == "float32" else 2
-    shard: list[StoredTensor] = []
-    shard_bytes = 0
-    for tensor in file.tensors.values():
-        if tensor.name == ROPE_FACTORS:
-            continue
-        tensor_bytes = bytes_per_weight
-        for size in tensor.shape:
-            tensor_bytes *= size
-        if shard and shard_bytes + tensor_bytes > _SHARD_BYTES:
-            yield shard
-            shard, shard_bytes = [], 0
-        shard.append(tensor)
-        shard_bytes += tensor_bytes
-    yield shard
+    tensor_by_name = {
+        state_name(tensor.name): tensor for tensor in file.tensors.values() if tensor.name != ROPE_FACTORS
+    }
+    split = split_state_dict_into_shards_factory(
+        tensor_by_name,
+        get_storage_size=lambda tensor: bytes_per_weight * math.prod(tensor.shape),
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=_SHARD_BYTES,
+    )
+    for file_name, names in split.filename_to_tensors.items():
+        state = {name: _to_torch(tensor_by_name[name], configuration, dtype_name) for name in names}
+        save_file(state, folder / file_name, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(folder / "model.safetensors.index.json", index)
 
 
 def state_name(tensor_name: str) -> str:
@@ -146,7 +129,7 @@ def state_name(tensor_name: str) -> str:
     return f"{_FILE_NAMES[base]}.{kind}"
 
 
-def _to_torch(file: GgufFile, tensor: StoredTensor, configuration: dict[str, Any], dtype_name: str) -> torch.Tensor:
+def _to_torch(tensor: StoredTensor, configuration: dict[str, Any], dtype_name: str) -> torch.Tensor:
     """A tensor in transformers' order of rows; in `dtype_name`, but in float32 where that would change its numbers.
 
     Norms stand in float32 in every file, and most are float16 or bfloat16 numbers.

@@ -68,9 +68,10 @@ def llamas(tmp_path_factory, mini, mini_records, sentencepiece_models):
 def gguf_files(tmp_path_factory, llamas):
     """Files in float32 by kind of tokenizer."""
     from orca_bench.models.gguf.gguf_export import export_gguf
+    from orca_bench.models.model_folder import ModelFolder
 
     folder = tmp_path_factory.mktemp("gguf_files")
     paths = {kind: folder / f"{kind}.gguf" for kind in llamas}
     for kind, path in paths.items():
-        export_gguf(llamas[kind], path, "f32")
+        export_gguf(ModelFolder(str(llamas[kind])), path, "f32")
     return paths

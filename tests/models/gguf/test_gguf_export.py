@@ -9,11 +9,13 @@ from orca_bench.errors import UserError
 from orca_bench.models.gguf import gguf_export
 from orca_bench.models.gguf.gguf_export import export_gguf
 from orca_bench.models.gguf.gguf_import import read_gguf
+from orca_bench.models.gguf.gguf_types import FILE_TYPES
+from orca_bench.models.model_folder import ModelFolder
 
 
-@pytest.mark.parametrize("type_name", list(gguf_export.FILE_TYPES))
+@pytest.mark.parametrize("type_name", list(FILE_TYPES))
 def test_every_type_is_written_and_passes_its_own_check(llamas, tmp_path, type_name):
-    export_gguf(llamas["llama-bpe"], tmp_path / "m.gguf", type_name)
+    export_gguf(ModelFolder(str(llamas["llama-bpe"])), tmp_path / "m.gguf", type_name)
     assert next(iter(read_gguf(tmp_path / "m.gguf").file.types())) == type_name.upper()
 
 
@@ -42,7 +44,7 @@ def test_planted_faults_are_refused_and_leave_no_file(llamas, tmp_path, monkeypa
             ),
         )
     with pytest.raises(UserError, match="norm|token ids|rope_parameters"):
-        export_gguf(llamas["symbols"], tmp_path / "m.gguf", "f32")
+        export_gguf(ModelFolder(str(llamas["symbols"])), tmp_path / "m.gguf", "f32")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,13 +56,13 @@ def test_what_gguf_cannot_express_is_refused(llamas, sentencepiece_models, tmp_p
         json.dumps(config | {"model_type": "mistral", "architectures": ["MistralForCausalLM"]})
     )
     with pytest.raises(UserError, match="a mistral model; only LLaMAs"):
-        export_gguf(other, tmp_path / "m.gguf", "f32")
+        export_gguf(ModelFolder(str(other)), tmp_path / "m.gguf", "f32")
     (other / "config.json").write_text(json.dumps(config))
     for file in other.glob("tokenizer*"):
         file.unlink()
     shutil.copy(sentencepiece_models["unigram"], other / "tokenizer.model")
     with pytest.raises(UserError, match="another kind than BPE"):
-        export_gguf(other, tmp_path / "m.gguf", "f32")
+        export_gguf(ModelFolder(str(other)), tmp_path / "m.gguf", "f32")
 
 
 def test_the_command_writes_a_file_and_refuses_one_that_exists(command, llamas):

@@ -13,7 +13,7 @@ from orca_bench import tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_export import export_gguf
-from orca_bench.models.model_folder import locate_model
+from orca_bench.models.model_folder import ModelFolder, locate_model
 from orca_bench.tokenizers import probe_texts
 
 KINDS = ("mini", "llama", "symbols", "no_prefix", "llama-bpe", "qwen2", "gpt-2", "smollm")
@@ -61,7 +61,7 @@ def test_weights_and_token_ids_come_back_as_they_were(llamas, gguf_files, tmp_pa
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_comes_back_as_it_was(llamas, tmp_path, dtype):
     half = with_dtype(llamas["mini"], tmp_path / "half", dtype)
-    export_gguf(half, tmp_path / "half.gguf", {torch.float16: "f16", torch.bfloat16: "bf16"}[dtype])
+    export_gguf(ModelFolder(str(half)), tmp_path / "half.gguf", {torch.float16: "f16", torch.bfloat16: "bf16"}[dtype])
     assert same_weights(half, imported(tmp_path / "half.gguf", tmp_path / "back"))
 
 
@@ -91,7 +91,7 @@ def test_heads_and_rope_scaling_come_back(mini, tmp_path, kind, head_size):
         "yarn": rope | {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 512},
     }[kind]
     (folder / "config.json").write_text(json.dumps(config))
-    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    export_gguf(ModelFolder(str(folder)), tmp_path / "model.gguf", "f32")
     back = json.loads((imported(tmp_path / "model.gguf", tmp_path / "back") / "config.json").read_text())
     for key in ("rope_parameters", "tie_word_embeddings", "rms_norm_eps", "max_position_embeddings", "vocab_size"):
         assert back[key] == config[key], key
@@ -100,7 +100,7 @@ def test_heads_and_rope_scaling_come_back(mini, tmp_path, kind, head_size):
 def test_a_quantised_file_is_dequantised_exactly(llamas, tmp_path):
     import gguf
 
-    export_gguf(llamas["mini"], tmp_path / "m.gguf", "q4_0")
+    export_gguf(ModelFolder(str(llamas["mini"])), tmp_path / "m.gguf", "q4_0")
     state = weights(imported(tmp_path / "m.gguf", tmp_path / "back"))
     name = "model.layers.0.mlp.down_proj.weight"
     original = weights(llamas["mini"])[name].float().numpy()
@@ -112,7 +112,7 @@ def test_a_quantised_file_is_dequantised_exactly(llamas, tmp_path):
 
 def test_rows_that_are_no_whole_blocks_stand_in_float16(mini, tmp_path):
     folder = make_model(tmp_path / "model", mini["mini:tokenizer"], hidden_size=48, intermediate_size=96)
-    export_gguf(folder, tmp_path / "m.gguf", "q8_0")
+    export_gguf(ModelFolder(str(folder)), tmp_path / "m.gguf", "q8_0")
     assert set(gguf_import.read_gguf(tmp_path / "m.gguf").file.types()) == {"F16", "Q8_0", "F32"}
 
 
@@ -154,7 +154,7 @@ def test_an_evaluation_of_a_file_has_the_scores_of_its_folder(command, llamas, g
 
 
 def test_a_quantised_files_result_says_how_many_bits_and_what_is_not_measured(command, llamas, mini):
-    export_gguf(llamas["mini"], command.folder / "m.gguf", "q4_0")
+    export_gguf(ModelFolder(str(llamas["mini"])), command.folder / "m.gguf", "q4_0")
     options = ["--benchmarks", mini["mini:benchmarks"], "--limit", 2, "--tasks", "winogrande", "--out", "r.json"]
     environment = {"ORCA_BENCH_CACHE": str(command.folder / "cache")}
     process = command.process("eval", "--model", "m.gguf", *options, env=environment)

@@ -1,9 +1,9 @@
 """llama.cpp itself runs the file: the folder has its token ids and its probabilities, and planted faults are seen."""
 
 import json
-import shutil
 
 import pytest
+from gguf_copies import copy_gguf
 from safetensors.torch import load_file, save_file
 
 pytest.importorskip("xllamacpp")
@@ -12,6 +12,8 @@ from orca_bench.models.gguf import gguf_import  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
+from orca_bench.models.model_folder import ModelFolder  # noqa: E402
+from orca_bench.tokenizers import load_tokenizer  # noqa: E402
 
 
 @pytest.mark.parametrize("kind", ["mini", "llama", "symbols", "no_prefix", "llama-bpe", "qwen2", "gpt-2", "smollm"])
@@ -45,13 +47,20 @@ def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
 
 @pytest.mark.parametrize("type_name", ["f16", "q8_0"])
 def test_rounded_files_are_the_same_model_within_their_rounding(llamas, tmp_path, type_name):
-    export_gguf(llamas["qwen2"], tmp_path / "m.gguf", type_name)
+    export_gguf(ModelFolder(str(llamas["qwen2"])), tmp_path / "m.gguf", type_name)
     gguf_import.import_gguf(gguf_import.read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
     report = verify(tmp_path / "m.gguf", tmp_path / "model", position_count=40)
     assert report.is_equal and report.mean_kl > 1e-9, str(report)
 
 
+@pytest.mark.parametrize("kind", ["llama", "llama-bpe", "qwen2"])
+def test_bos_of_a_file_that_does_not_say_whether_it_is_added_is_llamacpps(gguf_files, tmp_path, kind):
+    copy_gguf(gguf_files[kind], tmp_path / "m.gguf", {"tokenizer.ggml.add_bos_token": None})
+    gguf_import.import_gguf(gguf_import.read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
+    assert load_tokenizer(tmp_path / "model").adds_bos == (kind != "qwen2")
+    assert not verify(tmp_path / "m.gguf", tmp_path / "model", position_count=1).texts_with_other_ids
+
+
 def test_import_verifies_when_asked(command, gguf_files):
     process = command("import", gguf_files["mini"], "--to", "model", "--verify")
     assert process.returncode == 0 and "verified: beside llama.cpp" in process.stdout, process.stderr
-    shutil.rmtree(command.folder / "model")
