@@ -178,9 +178,9 @@ def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) 
 
 
 def _llamacpp_log_probabilities(
-    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them while it takes `forced_token_id`."""
+    post: _Post, token_ids: list[int], vocabulary_size: int, forced_token_id: int
 ) -> torch.Tensor:
-    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them; it takes the token `forced_token_id`."""
+    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them while it takes `forced_token_id`."""
     import torch
 
     request = {
