@@ -176,7 +176,7 @@ def compare(base: ResultFile, *other_results: ResultFile, reported: str | None =
 def table(results: Iterable[ResultFile], reported: str = "orca_mini_13b") -> ScoreTable:
     """Results, each headed by its label, beside reported scores: a line for each task and mean, in percent.
 
-    Its `sentence` says what the results show. `reported` is a name, a JSON file, or `none`.
+    Its `conclusion` says what the results show. `reported` is a name, a JSON file, or `none`.
     `orca_bench.report.score_table_formats` writes the table as Markdown, CSV or JSON.
     """
     from orca_bench.report.conclusions import scores_sentence

@@ -21,14 +21,10 @@ _MAX_NAMES_IN_MESSAGE = 4
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """What an earlier publication wrote to a folder: the hash of each file by its name; None where it was interrupted.
-
-    `has_list` is false for a folder without a list of them.
-    """
+    """What an earlier publication wrote to a folder: the hash of each file by its name; None where it was interrupted."""
 
     folder: Path
     hash_by_name: dict[str, str | None]
-    has_list: bool
 
     def check_replacement(self, names: Collection[str], own_prefix: str) -> None:
         """Raise UserError where one of these names is that of a file which `publish` did not write, or which was changed.
@@ -84,14 +80,14 @@ def read_published_files(folder: Path) -> PublishedFiles:
     """The list of a folder, empty where it has none; raises UserError where a file of that name is no such list."""
     list_path = folder / LIST_NAME
     if not _exists(list_path):
-        return PublishedFiles(folder, {}, has_list=False)
+        return PublishedFiles(folder, {})
     content = None if list_path.is_symlink() else read_json(list_path)
     entries = content.get("files") if isinstance(content, dict) and content.get("format") == _LIST_FORMAT else None
     if not isinstance(entries, dict) or not all(_is_entry(name, sha256) for name, sha256 in entries.items()):
         raise UserError(
             "not a list that orca-bench publish wrote", where=list_path, hint="name another folder with --to"
         )
-    return PublishedFiles(folder, entries, has_list=True)
+    return PublishedFiles(folder, entries)
 
 
 def _is_entry(name: str, sha256: object) -> bool:

@@ -99,8 +99,7 @@ def publish(
     if card_plan.path.parent == folder:
         names += card_content.png_by_name
     earlier_files = read_published_files(folder)
-    if earlier_files.has_list or targets.folder is not None:
-        earlier_files.check_replacement(names, PICTURE_PREFIX)
+    earlier_files.check_replacement(names, PICTURE_PREFIX)
     make_writable_folder(folder)
     earlier_files.begin(names)
     for source, target in copies:

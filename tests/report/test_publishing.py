@@ -266,23 +266,26 @@ def test_a_result_that_was_changed_by_hand_is_not_published(command, tmp_path):
     assert "changed after it was written" in command.refused("publish", "r.json")
 
 
-@pytest.mark.parametrize("name", ["index.html", "table.csv", "r.json", "scores.svg"])
-def test_files_that_publish_did_not_write_or_that_were_changed_since_are_not_replaced(command, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "target"), [("index.html", "mine"), ("table.csv", None), ("r.json", "mine"), ("scores.svg", "mine")]
+)
+def test_files_that_publish_did_not_write_or_that_were_changed_since_are_not_replaced(command, tmp_path, name, target):
     random_result(tmp_path, "m", 0.5, file="r.json", tasks=["gsm8k"])
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / name).write_text("my own")
-    assert name in command.refused("publish", "r.json", "--to", "mine")
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == [name]
-    assert (tmp_path / "mine" / name).read_text() == "my own"
-    (tmp_path / "mine" / name).unlink()
-    (tmp_path / "mine" / "notes.txt").write_text("my own")
+    words = ("publish", "r.json", *(() if target is None else ("--to", target)))
+    folder = tmp_path / (target or "runs/m/published")
+    folder.mkdir(parents=True)
+    (folder / name).write_text("my own")
+    assert name in command.refused(*words)
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, "my own")]
+    (folder / name).unlink()
+    (folder / "notes.txt").write_text("my own")
     for _ in range(2):  # its own files are replaced
-        process = command("publish", "r.json", "--to", "mine")
+        process = command(*words)
         assert process.returncode == 0, process.stderr
-    (tmp_path / "mine" / name).write_text("edited")
-    assert f"changed since: {name}" in command.refused("publish", "r.json", "--to", "mine")
-    assert (tmp_path / "mine" / name).read_text() == "edited"
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "my own"
+    (folder / name).write_text("edited")
+    assert f"changed since: {name}" in command.refused(*words)
+    assert (folder / name).read_text() == "edited"
+    assert (folder / "notes.txt").read_text() == "my own"
 
 
 def test_a_link_is_not_written_through(command, tmp_path):
