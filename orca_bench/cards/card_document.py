@@ -124,7 +124,8 @@ def _changed_yaml(front_matter: str, metadata: YamlObject, changes: Mapping[str,
             return changed_text
     except UserError:
         pass
-    whole_metadata = metadata  # ruamel.yaml's own mapping preserves comments, quotes and order of all other keys
+    # ruamel.yaml's own mapping, a copy, preserves comments, quotes and order of all other keys.
+    whole_metadata = yaml_files.load_round_trip(front_matter, where, 2) or {}
     for key, value in changes.items():
         whole_metadata[key] = value
     return yaml_files.to_yaml_text(whole_metadata)

@@ -146,8 +146,8 @@ def _start_text(training: TrainingFacts) -> str:
 def _records_text(training: TrainingFacts) -> str:
     if training.examples is None:
         return "instruction records"
-    seen_count = training.seen_examples
-    count_text = f"{training.examples:,}" if seen_count is None else f"{seen_count:,} of {training.examples:,}"
+    partial_count = training.partial_example_count
+    count_text = f"{training.examples:,}" if partial_count is None else f"{partial_count:,} of {training.examples:,}"
     return f"{count_text} instruction record{'' if training.examples == 1 else 's'}"
 
 
@@ -210,8 +210,8 @@ def _usage_section(facts: ModelFacts) -> str:
 def _limits(facts: ModelFacts, has_scores: bool) -> list[str]:
     training, limits = facts.training, []
     if training is not None:
-        has_seen_all = training.trained_tokens is not None and training.seen_examples is None
-        tokens_text = f" with {training.trained_tokens:,} response tokens" if has_seen_all else ""
+        is_whole_epoch = training.trained_tokens is not None and training.partial_example_count is None
+        tokens_text = f" with {training.trained_tokens:,} response tokens" if is_whole_epoch else ""
         start_text = (
             ", and on nothing else" if training.recipe.model.base is None else ", after its base model's training"
         )

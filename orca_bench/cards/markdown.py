@@ -18,12 +18,12 @@ _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u20
 
 def one_line(text: str) -> str:
     """A text on one line, without characters that steer a terminal or the direction of the text around it."""
-    kept_characters = (
+    characters = (
         " " if unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") else character
         for character in text
         if character not in _BIDI_CONTROLS
     )
-    return " ".join("".join(kept_characters).split())
+    return " ".join("".join(characters).split())
 
 
 def plain(text: str) -> str:

@@ -82,12 +82,12 @@ class TrainingFacts:
         return base is not None and "model.base" in self.commits and hub.has_id_form(base)
 
     @property
-    def seen_examples(self) -> int | None:
-        """How many of the examples it was trained on, where it ended before all of them; else None."""
+    def partial_example_count(self) -> int | None:
+        """How many of the examples it was trained on, where its training ended before all of them; else None."""
         if self.steps is None or self.examples is None:
             return None
-        seen_count = self.steps * self.recipe.train.global_batch
-        return seen_count if seen_count < self.examples else None
+        trained_example_count = self.steps * self.recipe.train.global_batch
+        return trained_example_count if trained_example_count < self.examples else None
 
 
 @dataclass(frozen=True)

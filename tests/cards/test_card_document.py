@@ -50,7 +50,9 @@ def test_odd_yaml_stays_as_it_is_when_a_key_is_added_or_changed(line_end, prefix
 
 @pytest.mark.parametrize("yaml", ["{}", "{license: mit, tags: [a]}", "license: mit\n...", "tags: &t [a]\nother: *t"])
 def test_yaml_that_has_no_lines_of_its_own_for_a_key_is_written_again_with_the_same_values(yaml):
-    card = parse_card(f"---\n{yaml}\n---\nbody\n", CARD).with_metadata({"model-index": [1]}, CARD)
+    old_card = parse_card(f"---\n{yaml}\n---\nbody\n", CARD)
+    card = old_card.with_metadata({"model-index": [1]}, CARD)
+    assert "model-index" not in old_card.metadata
     again = parse_card(card.to_text(), CARD)
     assert again.metadata["model-index"] == [1] and again.body == "body\n"
     assert {key: again.metadata[key] for key in again.metadata if key != "model-index"} == dict(
