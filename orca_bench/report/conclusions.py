@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from orca_bench.errors import UserError
 from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.grid import format_detectable, format_percent
-from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions, score_interval
+from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import (
     group_by_setting,
@@ -24,6 +24,7 @@ from orca_bench.report.result_groups import (
 )
 from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
+from orca_bench.results.summary import score_interval
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME
 
 _MOST_NAMED_TASKS = 3

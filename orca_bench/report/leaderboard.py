@@ -11,9 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca_bench.report.comparison import compare_line
+from orca_bench.report.best_scores import paired_p_value, significantly_best
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
+from orca_bench.report.reported_comparison import reported_difference
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.score_table import COMMON_MEAN, common_task_names
 from orca_bench.report.score_table_formats import LEGENDS, format_score, shorter_score_texts
@@ -21,9 +22,6 @@ from orca_bench.report.score_table_notes import REPORTED, reported_notes, result
 from orca_bench.results.models import Average, TaskResult
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import mean_of_tasks
-from orca_bench.stats.distributions import normal_p_value
-from orca_bench.stats.estimates import wilson_interval
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
 from orca_bench.suite import AVERAGE_TITLE_BY_NAME, TASK_BY_NAME
 
 _MEANS = (*AVERAGE_TITLE_BY_NAME, COMMON_MEAN)
@@ -207,52 +205,23 @@ def _leaderboard_notes(
 
 def _significantly_best_rows(rows: Sequence[_Row], columns: Sequence[str]) -> dict[str, int]:
     """By column, the index of the row that is significantly best; columns in which none is are left out."""
-    best_index_and_p_by_column: dict[str, tuple[int, float]] = {}
-    for name in columns:
-        scored_row_indices = [index for index, row in enumerate(rows) if name in row.scores]
-        if len(scored_row_indices) < 2:
-            continue
-        best_index = max(scored_row_indices, key=lambda index: rows[index].scores[name].value)
-        p_values = [
-            _p_value(rows[other_index], rows[best_index], name)
-            for other_index in scored_row_indices
-            if other_index != best_index
-        ]
-        best_index_and_p_by_column[name] = (
-            best_index,
-            max(p_values),
-        )  # better than each of the others: the largest p of an intersection of tests
-    corrected_ps = correct_by_holm([p for _, p in best_index_and_p_by_column.values()])
-    return {
-        name: best_index
-        for (name, (best_index, _)), p in zip(best_index_and_p_by_column.items(), corrected_ps, strict=True)
-        if p < SIGNIFICANCE_LEVEL
+    scores_by_column = {
+        name: {index: row.scores[name].value for index, row in enumerate(rows) if name in row.scores}
+        for name in columns
     }
+    return significantly_best(
+        scores_by_column, lambda other_index, best_index, name: _p_value(rows[other_index], rows[best_index], name)
+    )
 
 
 def _p_value(other_row: _Row, best_row: _Row, name: str) -> float:
     """The p of no difference between two rows in a column; 1 where they cannot be compared."""
     if other_row.result_file is not None and best_row.result_file is not None:
-        if not (other_row.result_file.questions_by_task and best_row.result_file.questions_by_task):
-            return 1.0
-        line = compare_line(other_row.result_file, best_row.result_file, name)
-        return 1.0 if line is None or line.difference is None else line.difference.p
-    if any(
-        row.result_file is not None and not row.result_file.result.is_comparable(name) for row in (other_row, best_row)
-    ):
+        return paired_p_value(other_row.result_file, best_row.result_file, name)
+    measured_row, reported_row = (best_row, other_row) if other_row.result_file is None else (other_row, best_row)
+    if measured_row.result_file is None or name not in TASK_BY_NAME:
+        return 1.0  # two reported rows, or a reported average, which has no standard error
+    result = measured_row.result_file.result
+    if not result.is_comparable(name):
         return 1.0
-    if name in _MEANS or (other_row.result_file is None and best_row.result_file is None):
-        return 1.0  # a reported average has no standard error
-    stderr = math.hypot(_standard_error(other_row.scores[name], name), _standard_error(best_row.scores[name], name))
-    return normal_p_value(best_row.scores[name].value - other_row.scores[name].value, stderr)
-
-
-def _standard_error(score: _Score, name: str) -> float:
-    """A standard error above 0: the score's own, a quarter of its 95 % interval, or that of right-or-wrong scores."""
-    if score.stderr:
-        return score.stderr
-    if score.interval:
-        return (score.interval[1] - score.interval[0]) / 4
-    n = TASK_BY_NAME[name].full_question_count
-    low, high = wilson_interval(score.value, n)
-    return math.sqrt(score.value * (1 - score.value) / n) or (high - low) / 4
+    return reported_difference(TASK_BY_NAME[name], 100 * reported_row.scores[name].value, result.tasks[name]).p

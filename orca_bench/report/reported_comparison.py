@@ -24,8 +24,9 @@ from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.models import OTHER_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile, questions_path_for
+from orca_bench.results.summary import score_interval
 from orca_bench.stats.distributions import two_sided_quantile
-from orca_bench.stats.estimates import normal_interval, wilson_interval
+from orca_bench.stats.estimates import wilson_interval
 from orca_bench.stats.paired_tests import UNPAIRED_NORMAL_TEST, Difference, normal_difference
 from orca_bench.suite import ALL_TASKS, TaskFacts
 
@@ -162,15 +163,6 @@ def reported_stderr(task: TaskFacts, reported_percent: float) -> float:
     reported_score = reported_percent / 100
     low, high = wilson_interval(reported_score, task.full_question_count)
     return math.sqrt(reported_score * (1 - reported_score) / task.full_question_count) or (high - low) / 4
-
-
-def score_interval(task_result: TaskResult) -> tuple[float, float]:
-    """The 95 % interval of a score, fractions of 1; computed from its standard error where an earlier version wrote none."""
-    if task_result.interval is not None:
-        return task_result.interval
-    if task_result.stderr:
-        return normal_interval(task_result.value, task_result.stderr, 0.0)
-    return wilson_interval(task_result.value, task_result.clusters or task_result.n)
 
 
 def _compare_task(result: Result, task: TaskFacts, reported_percent: float | None) -> ComparisonLine:

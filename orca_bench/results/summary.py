@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orca_bench.results.models import Average, Question, TaskResult
+from orca_bench.results.models import Average, Question, SubjectResult, TaskResult
 from orca_bench.stats import estimates
 from orca_bench.suite import TASK_NAMES_BY_AVERAGE, TaskFacts
 
@@ -59,6 +59,21 @@ def cluster_labels_of(questions: Sequence[Question]) -> list[str] | None:
     """The cluster of each question, or None where one of them stands alone."""
     cluster_labels = [question.cluster for question in questions if question.cluster is not None]
     return cluster_labels if len(cluster_labels) == len(questions) else None
+
+
+def score_interval(score: TaskResult | SubjectResult) -> tuple[float, float]:
+    """The 95 % interval of a score; from its standard error, or its counts, where an earlier version wrote none.
+
+    It contains the score, which that of an edited result need not.
+    """
+    independent_count = (score.clusters if isinstance(score, TaskResult) else None) or score.n
+    if score.interval is not None:
+        low, high = score.interval
+    elif score.stderr:
+        low, high = estimates.normal_interval(score.value, score.stderr, 0.0)
+    else:
+        low, high = estimates.wilson_interval(score.value, independent_count)
+    return min(low, score.value), max(high, score.value)
 
 
 def compute_averages(task_results: Mapping[str, TaskResult]) -> dict[str, Average]:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from orca_bench.results.models import Question
-from orca_bench.results.summary import compute_averages, summarize_task
+from orca_bench.results.models import Question, SubjectResult, TaskResult
+from orca_bench.results.summary import compute_averages, score_interval, summarize_task
+from orca_bench.stats.estimates import normal_interval, wilson_interval
 from orca_bench.suite import TASK_BY_NAME
 
 
@@ -31,3 +32,11 @@ def test_texts_that_reached_their_limit_and_scores_with_discarded_tokens_are_cou
 def test_an_average_without_one_of_its_tasks_has_no_value():
     entry = summarize_task(TASK_BY_NAME["gsm8k"], [question("gsm8k", row, 1.0) for row in range(2)])
     assert {average.value for average in compute_averages({"gsm8k": entry}).values()} == {None}
+
+
+def test_a_score_without_an_interval_gets_that_of_its_error_or_of_its_independent_questions():
+    entry = TaskResult(title="DROP", metric="f1", value=0.0, n=100, clusters=10)
+    assert score_interval(entry) == wilson_interval(0.0, 10)
+    assert score_interval(SubjectResult(value=1.0, n=10)) == wilson_interval(1.0, 10)
+    assert score_interval(entry.model_copy(update={"stderr": 0.1})) == normal_interval(0.0, 0.1, 0.0)
+    assert score_interval(entry.model_copy(update={"interval": (0.2, 0.3)})) == (0.0, 0.3)

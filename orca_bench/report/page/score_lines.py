@@ -7,20 +7,22 @@ of a narrow screen show the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError
-from orca_bench.report.comparison import Comparison, ComparisonLine, compare, compare_line
+from orca_bench.report.best_scores import paired_p_value, significantly_best
+from orca_bench.report.comparison import Comparison, ComparisonLine, compare
 from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_comparison import compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import mean_value
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
+from orca_bench.results.models import TaskResult
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.estimates import normal_interval, wilson_interval
-from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_holm
-from orca_bench.suite import ALL_TASKS, TASK_BY_NAME
+from orca_bench.results.summary import score_interval
+from orca_bench.stats.estimates import normal_interval
+from orca_bench.suite import TASK_BY_NAME
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,21 @@ def score_lines(
         [(result_file.label, result_file.result) for result_file in group.results],
         reported_scores if is_comparable else None,
     )
-    best_results = {} if comparison or len(group.results) < 2 else _best_results(group.results)
-    return [
-        _page_line(group, line, comparison, best_results.get(line.name)) for line in table.lines if line.is_measured
-    ]
+    lines = [line for line in table.lines if line.is_measured]
+    best_results = {} if comparison else _best_results(group.results, lines)
+    return [_page_line(group, line, comparison, best_results.get(line.name)) for line in lines]
+
+
+def _best_results(result_files: Sequence[ResultFile], lines: Sequence[TableLine]) -> dict[str, int]:
+    """By task and mean, the index of the result that is significantly better than each other one, as in the leaderboard."""
+    scores_by_line = {
+        line.name: {index: score.value for index, score in enumerate(line.scores) if score.value is not None}
+        for line in lines
+    }
+    return significantly_best(
+        scores_by_line,
+        lambda other_index, best_index, name: paired_p_value(result_files[other_index], result_files[best_index], name),
+    )
 
 
 def _page_line(group: PageGroup, line: TableLine, comparison: Comparison | None, best_index: int | None) -> PageLine:
@@ -106,23 +119,26 @@ def _page_line(group: PageGroup, line: TableLine, comparison: Comparison | None,
         verdict = None if comparison_line is None else _verdict_of_comparison(comparison_line)
     elif len(group.results) == 1:
         verdict = _verdict_on_reported(line.scores[0])
-    scores = [_page_score(score, index == best_index) for index, score in enumerate(line.scores)]
+    scores = [
+        _page_score(score, result_file.result.tasks.get(line.name), index == best_index)
+        for index, (score, result_file) in enumerate(zip(line.scores, group.results, strict=True))
+    ]
     chance = None if task is None else task.chance_percent
     return PageLine(line.name, line.title, details, task is None, chance, line.reported, scores, verdict)
 
 
-def _page_score(score: MeasuredScore, is_best: bool) -> PageScore | None:
-    """The number of an entry; a result of format 1 has no interval, so its standard error gives one."""
+def _page_score(score: MeasuredScore, task_result: TaskResult | None, is_best: bool) -> PageScore | None:
+    """The number of an entry with its interval; `task_result` is its task's entry in the result, None for a mean."""
     if score.value is None:
         return None
     interval = score.interval
-    if interval is None and score.stderr:
+    if task_result is not None:
+        low, high = score_interval(task_result)
+        interval = (100 * low, 100 * high)
+    elif interval is None and score.stderr:  # a mean of format 1
         low, high = normal_interval(score.value / 100, score.stderr / 100, 0.0)
         interval = (100 * low, 100 * high)
-    elif interval is None and score.n is not None:
-        low, high = wilson_interval(score.value / 100, score.n)
-        interval = (100 * low, 100 * high)
-    if interval is not None:  # an edited result may have a value outside its interval
+    if interval is not None:  # an edited result may have a mean outside its interval
         interval = (min(interval[0], score.value), max(interval[1], score.value))
     return PageScore(score.value, score.stderr, interval, is_best)
 
@@ -146,30 +162,3 @@ def _verdict_on_reported(score: MeasuredScore) -> PageVerdict | None:
     if score.is_difference_shown:
         words = "better" if score.difference > 0 else "worse"
     return PageVerdict(words, score.difference, score.difference_stderr)
-
-
-def _best_results(result_files: Sequence[ResultFile]) -> Mapping[str, int]:
-    """By task, the index of the result that is significantly better than each other one; tasks in which none is are left out.
-
-    Of the tests against the others the largest p counts (an intersection of tests); Holm's correction is over tasks.
-    """
-    best_indices: dict[str, int] = {}
-    p_values: dict[str, float] = {}
-    for task in ALL_TASKS:
-        measured_indices = [index for index, each in enumerate(result_files) if task.name in each.questions_by_task]
-        if len(measured_indices) < 2:
-            continue
-        best_index = max(measured_indices, key=lambda index: result_files[index].result.tasks[task.name].value)
-        best_indices[task.name] = best_index
-        p_values[task.name] = max(
-            _p_value(result_files[index], result_files[best_index], task.name)
-            for index in measured_indices
-            if index != best_index
-        )
-    corrected_ps = dict(zip(p_values, correct_by_holm(list(p_values.values())), strict=True))
-    return {name: index for name, index in best_indices.items() if corrected_ps[name] < SIGNIFICANCE_LEVEL}
-
-
-def _p_value(base: ResultFile, other: ResultFile, task_name: str) -> float:
-    line = compare_line(base, other, task_name)
-    return 1.0 if line is None or line.difference is None else line.difference.p

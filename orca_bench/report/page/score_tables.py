@@ -108,7 +108,7 @@ def _score(score: PageScore | None, style: ModelStyle, chance: float | None, bad
         return '<span class="value">–</span>'
     value = f"{score.value:.2f}"
     if score.is_best:
-        value = f'<b title="significantly the best of this task">{value}</b>'
+        value = f'<b title="significantly the best of these scores">{value}</b>'
     if score.stderr:
         value += f" <small>± {score.stderr:.2f}</small>"
     elif score.interval is not None:
@@ -176,7 +176,7 @@ def _model_table(group: PageGroup, lines: Sequence[PageLine], badges: Badges) ->
         rows.append(f'<tr class="reported"><th scope="row">Reported</th>{reported_cells}</tr>\n')
     return (
         '<table class="scores by-model"><caption>Percent ± standard error; bars are 95 % intervals on a scale from 0 to '
-        "100, ticks are chance. Bold: significantly the best of its task.</caption>"
+        "100, ticks are chance. Bold: significantly the best of its column.</caption>"
         f"<thead><tr>{''.join(headings)}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table>"
     )
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import protocol_titles, setting_indices
-from orca_bench.results.models import Estimate, Result
+from orca_bench.results.models import Result, SubjectResult, TaskResult
 from orca_bench.results.reading import ResultFile
-from orca_bench.stats.estimates import normal_interval, wilson_interval
+from orca_bench.results.summary import score_interval
 from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, TaskFacts
 
 _MAX_NAMED_MODELS = 2  # in a title
@@ -117,15 +117,10 @@ def has_suite_task(result: Result) -> bool:
     return any(name in TASK_BY_NAME for name in result.tasks)
 
 
-def percent_score(estimate: Estimate, n: int) -> Score:
-    """The score of `n` questions; a result of format 1 has no interval, so its standard error gives one."""
-    value, interval = estimate.value, estimate.interval
-    if interval is None and estimate.stderr:
-        interval = normal_interval(value, estimate.stderr, 0.0)
-    elif interval is None:
-        interval = wilson_interval(value, n)
-    # An edited result may have a value outside its interval.
-    return Score(100 * value, (100 * min(interval[0], value), 100 * max(interval[1], value)))
+def percent_score(score: TaskResult | SubjectResult) -> Score:
+    """A task's or subject's score with its interval, percent."""
+    low, high = score_interval(score)
+    return Score(100 * score.value, (100 * low, 100 * high))
 
 
 def count_text(counts: Iterable[int], noun: str) -> str:

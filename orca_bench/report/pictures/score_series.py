@@ -38,7 +38,7 @@ def series_of(part: Part, reported_scores: ReportedScores | None) -> list[Series
         Series(
             styled_result.name,
             styled_result.style,
-            {name: percent_score(entry, entry.n) for name, entry in styled_result.result.tasks.items()},
+            {name: percent_score(entry) for name, entry in styled_result.result.tasks.items()},
         )
         for styled_result in part.styled_results
     ]

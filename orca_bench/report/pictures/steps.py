@@ -48,7 +48,7 @@ class _Run:
     def scores(self, task: TaskFacts) -> list[tuple[int, Score]]:
         """(step, score) of a task, in the order of the steps."""
         return [
-            (step, percent_score(result.tasks[task.name], result.tasks[task.name].n))
+            (step, percent_score(result.tasks[task.name]))
             for step, result in sorted(self.results.items())
             if task.name in result.tasks
         ]

@@ -94,7 +94,7 @@ def _has_subjects(styled_result: StyledResult) -> bool:
 
 def _model(styled_result: StyledResult) -> _Model:
     task_result = styled_result.result.tasks[MMLU.name]
-    scores = {name: percent_score(entry, entry.n) for name, entry in (task_result.subjects or {}).items()}
+    scores = {name: percent_score(entry) for name, entry in (task_result.subjects or {}).items()}
     return _Model(styled_result.name, styled_result.style, 100 * task_result.value, scores)
 
 

@@ -10,12 +10,15 @@ import pytest
 from picture_checks import check_layout, texts
 from synthetic_results import random_result
 
+from orca_bench.report.conclusions import scores_sentence
 from orca_bench.report.html_page import page_pieces
 from orca_bench.report.model_colors import name_styles
 from orca_bench.report.page.page_groups import group_results
+from orca_bench.report.page.score_lines import score_lines
 from orca_bench.report.pictures import build_pictures, build_step_pictures, write_picture
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import read_reported_scores
+from orca_bench.stats.estimates import wilson_interval
 from orca_bench.suite import ALL_TASKS
 
 HEBREW, ARABIC = "מודל-קטן", "نموذج صغير (٣)"
@@ -56,6 +59,16 @@ def test_a_task_that_the_suite_does_not_have_is_in_no_picture(tmp_path, is_other
     assert len(group.part.styled_results) == (0 if is_other_alone else 1)
     page = "".join(page_pieces("title", others, None, [None, None]))
     assert ("<figure" in page) is not is_other_alone and "page-end" in page
+
+
+def test_picture_page_and_sentence_give_a_score_of_clustered_questions_the_same_interval(tmp_path):
+    one = random_result(tmp_path, "one", 0.0, tasks=["drop"])
+    one.result.tasks["drop"].interval = None
+    low, high = (100 * bound for bound in wilson_interval(0.0, 40))
+    [score] = [line for line in score_lines(group_results([one])[0], None, None) if line.name == "drop"][0].scores
+    assert score.interval == (low, high)
+    assert f"95 percent interval {low:.1f} to {high:.1f}" in build_pictures([one])[0].description
+    assert f"between {low:.1f} and {high:.1f}" in scores_sentence([one])
 
 
 def test_title_models_suite_protocol_and_n_stand_in_every_picture(tmp_path):
