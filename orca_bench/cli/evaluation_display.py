@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from orca_bench.cli.console import progress_console
+from orca_bench.cli.console import progress_console, progress_message
 from orca_bench.evaluate.answers.portions import SCORES, Call
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, count_text
 from orca_bench.report.score_table_formats import format_score
@@ -45,8 +45,7 @@ class EvaluationDisplay:
         self._clock: CompletionClock | None = None
         self._protocol = self._title = self._unit = self._request_kind = ""
         self._tokens_per_unit = 1.0  # a unit is a token that is scored, or a text that is generated
-        self._total_units = self._remaining_units = self._cached_units = 0.0  # of the task
-        self._fed_token_count = 0
+        self._cached_units = self._fed_token_count = 0  # of the task
         self._task_start_s = 0.0
 
     def __enter__(self) -> Self:
@@ -60,7 +59,7 @@ class EvaluationDisplay:
 
     def message(self, line: str) -> None:
         """Print a line beside the progress."""
-        progress_console.print(line)
+        progress_message(line)
 
     def count(self, task: Task, protocol: str) -> None:
         """The requests of a task are being counted."""
@@ -80,7 +79,7 @@ class EvaluationDisplay:
         """A task begins."""
         self._task_bar = self._progress.add_task(f"{protocol} {task.title}", total=None, left="")
         self._protocol, self._title = protocol, task.title
-        self._total_units = self._remaining_units = self._cached_units = self._fed_token_count = 0
+        self._cached_units = self._fed_token_count = 0
         self._task_start_s = time.monotonic()
 
     def plan(self, call: Call) -> None:
@@ -89,29 +88,32 @@ class EvaluationDisplay:
         self._request_kind = call.answer_kind
         is_scored = call.answer_kind == SCORES
         self._unit, unit_count = ("tokens", call.computed_token_count) if is_scored else ("texts", call.request_count)
-        self._tokens_per_unit, self._remaining_units = (
-            call.computed_token_count / unit_count if unit_count else 0,
-            unit_count,
-        )
-        self._total_units, self._cached_units, self._fed_token_count = unit_count, 0, call.fed_token_count
+        self._tokens_per_unit = call.computed_token_count / unit_count if unit_count else 0
+        self._cached_units, self._fed_token_count = 0, call.fed_token_count
         self._progress.reset(bar, start=True, total=unit_count)
         clock.begin(
             call.answer_kind, call.computed_token_count, is_counted=self._protocol not in clock.uncounted_protocols
         )
-        self._advance_bar(bar, 0)
+        self._update_text(bar)
 
     def advance(self, count: int) -> None:
         """So many units were computed."""
         bar, clock = self._bar_and_clock()
         clock.advance(self._request_kind, count * self._tokens_per_unit)
-        self._advance_bar(bar, count)
+        self._progress.advance(bar, count)
+        self._update_text(bar)
 
     def skip(self, count: int) -> None:
         """So many units were computed by an earlier evaluation."""
         bar, clock = self._bar_and_clock()
         clock.skip(self._request_kind, count * self._tokens_per_unit)
         self._cached_units += count
-        self._advance_bar(bar, count)
+        # As a reset, because what is advanced counts in the speed by which the bar tells its time.
+        task = self._progress.tasks[bar]
+        start_time_s = task.start_time
+        self._progress.reset(bar, total=task.total, completed=int(task.completed) + count)
+        task.start_time = start_time_s
+        self._update_text(bar)
 
     def end(self, task: Task, entry: TaskResult) -> None:
         """A task is done; `entry` is its entry in the result."""
@@ -125,23 +127,19 @@ class EvaluationDisplay:
         duration_s = time.monotonic() - self._task_start_s
         self.message(
             f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n:,} {noun}, {duration_s:.0f} s"
-            f"{self._computed_text()}"
+            f"{self._computed_text(self._progress.tasks[bar].total or 0)}"
         )
 
-    def _computed_text(self) -> str:
-        """How much of the task was computed, in brackets; nothing where that needs no word."""
-        if self._cached_units and self._cached_units >= self._total_units:
+    def _computed_text(self, total_units: float) -> str:
+        """How much of the task's units was computed, in brackets; nothing where that needs no word."""
+        if self._cached_units and self._cached_units >= total_units:
             return f" (0 {self._unit} computed: all answers were cached)"
         if self._unit == "texts":
-            return (
-                f" ({self._cached_units:,.0f} of {self._total_units:,.0f} texts were cached)"
-                if self._cached_units
-                else ""
-            )
-        if not self._total_units:
+            return f" ({self._cached_units:,} of {total_units:,.0f} texts were cached)" if self._cached_units else ""
+        if not total_units:
             return ""
-        cached_text = f", {self._cached_units:,.0f} cached" if self._cached_units else ""
-        computed_units = self._total_units - self._cached_units
+        cached_text = f", {self._cached_units:,} cached" if self._cached_units else ""
+        computed_units = total_units - self._cached_units
         return f" ({computed_units:,.0f} tokens computed{cached_text}, of {self._fed_token_count:,} in all requests)"
 
     def _bar_and_clock(self) -> tuple[TaskID, CompletionClock]:
@@ -149,19 +147,19 @@ class EvaluationDisplay:
         assert self._task_bar is not None and self._clock is not None
         return self._task_bar, self._clock
 
-    def _advance_bar(self, bar: TaskID, count: int) -> None:
-        self._remaining_units -= count
-        self._progress.advance(bar, count)
-        speed = self._progress.tasks[bar].speed
-        rate_text = f" · {count_text(speed)}/s" if speed else ""
-        self._progress.update(
-            bar, left=f"{self._remaining_text(' · ')}{rate_text}{self._end_sentence(' · all tasks: ')}"
-        )
+    def _update_text(self, bar: TaskID) -> None:
+        """Write what is left beside the bar."""
+        self._progress.update(bar, left=f"{self._remaining_text(bar, ' · ')}{self._end_sentence(' · all tasks: ')}")
 
-    def _remaining_text(self, separator: str) -> str:
-        """The share of the task that is done, and how much of it is left."""
-        done_share = 1 - max(0, self._remaining_units) / self._total_units if self._total_units else 0
-        return f"{100 * done_share:.0f} %{separator}{count_text(max(0, self._remaining_units))} {self._unit} left"
+    def _remaining_text(self, bar: TaskID, separator: str) -> str:
+        """The share of the task that is done, how much of it is left, and how fast tokens have been computed so far."""
+        task, clock = self._progress.tasks[bar], self._clock
+        total_units, remaining_units = task.total or 0, max(0, task.remaining or 0)
+        done_share = 1 - remaining_units / total_units if total_units else 0
+        rate_text = ""
+        if clock is not None and clock.computing_seconds:
+            rate_text = f"{separator}{count_text(clock.computed_tokens / clock.computing_seconds)} tokens/s"
+        return f"{100 * done_share:.0f} %{separator}{count_text(remaining_units)} {self._unit} left{rate_text}"
 
     def _end_sentence(self, prefix: str) -> str:
         """When all tasks will be done, after the text `prefix`; empty until enough was computed to tell."""
@@ -175,18 +173,13 @@ class EvaluationDisplay:
         while not self._close_event.wait(self._line_interval_s):
             if progress_console.is_terminal:
                 continue
-            clock = self._clock
+            clock, bar = self._clock, self._task_bar
             if clock is None and not self._title:
                 self.message("loading the model and the rows")
             elif clock is None:
                 self.message(f"counting tokens: {self._title} as {self._protocol} asks it")
-            if clock is not None and self._task_bar is not None:
-                rate_text = (
-                    f", {count_text(clock.computed_tokens / clock.computing_seconds)} tokens/s"
-                    if clock.computing_seconds
-                    else ""
-                )
+            if clock is not None and bar is not None:
                 self.message(
-                    f"{self._protocol} {self._title}: {self._remaining_text(', ')}{rate_text}"
+                    f"{self._protocol} {self._title}: {self._remaining_text(bar, ', ')}"
                     f"{self._end_sentence('; all tasks: ')}"
                 )

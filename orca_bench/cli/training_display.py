@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from orca_bench.cli.console import console, counting
+from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
     from orca_bench.train.batch_plan import MemoryEstimate
@@ -22,7 +23,7 @@ class TrainingConsole:
 
     def message(self, line: str) -> None:
         """Print one line."""
-        console.print(line)
+        console.print(printable_text(line))
 
     def encoding_progress(self) -> AbstractContextManager[Callable[[int, int], None]]:
         """A block in which a bar shows how many records are encoded."""
@@ -37,10 +38,10 @@ class TrainingConsole:
             f"{prepared.parameter_count:,} parameters"
         )
         for remark in plan.remarks():
-            console.print(remark)
+            self.message(remark)
         for source in prepared.sources:
             for remark in source.remarks:
-                console.print(remark)
+                self.message(remark)
         if encoding_report.truncated_count:
             console.print(
                 f"{encoding_report.truncated_count:,} records were cut at {prepared.recipe.data.max_length} tokens"

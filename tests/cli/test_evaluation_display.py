@@ -5,6 +5,13 @@ import re
 import pytest
 from pseudo_terminal import run_on_terminal
 
+from orca_bench.cli.console import next_step
+from orca_bench.cli.evaluation_display import EvaluationDisplay
+from orca_bench.cli.training_display import TrainingConsole
+from orca_bench.evaluate.answers.portions import SCORES, TEXTS, Call, Portion
+from orca_bench.evaluate.answers.workload import CompletionClock, Workload
+from orca_bench.suite import HELLASWAG
+
 
 @pytest.fixture
 def words(tiny_model, mini):
@@ -31,6 +38,32 @@ def test_cached_answers_are_not_counted_as_computed(command, words):
     again = command(*words).stderr
     assert re.search(r"^to compute: nothing, ", again, re.MULTILINE)
     assert len(re.findall(r"\(0 (?:tokens|texts) computed: all answers were cached\)", again)) == 2
+
+
+def test_the_rate_is_of_what_was_computed_not_of_cached_answers():
+    """900 of 1,000 tokens are cached; of the others each takes 0.02 s."""
+    clock_s = [0.0]
+    display = EvaluationDisplay()
+    workload = Workload({SCORES: 1000, TEXTS: 0}, {SCORES: 900, TEXTS: 0})
+    display.expect(workload)
+    display._clock = CompletionClock(workload, read_clock_s=lambda: clock_s[0])
+    display.begin(HELLASWAG, "orca")
+    display.plan(Call(SCORES, [Portion([], 1000, [], [], [])], 100, 1000, 0, 0, ""))
+    display.skip(900)
+    bar = display._progress.tasks[-1]
+    assert (bar.completed, bar.total, bar.speed) == (900, 1000, None) and bar.fields["left"] == "90 % · 100 tokens left"
+    for _ in range(5):
+        clock_s[0] += 0.2
+        display.advance(10)
+    assert bar.fields["left"] == "95 % · 50 tokens left · 50 tokens/s"
+
+
+def test_a_message_with_control_characters_is_one_line(capsys):
+    for display in (EvaluationDisplay(), TrainingConsole()):
+        display.message("a\nb\x1b[2J")
+    next_step("page", "a\nb\x1b[2J")
+    captured = capsys.readouterr()
+    assert captured.out == "a b\ufffd[2J\n" and captured.err == "a b\ufffd[2J\nnext: orca-bench page 'a b\ufffd[2J'\n"
 
 
 def test_json_comes_without_a_next_command(command, words):
