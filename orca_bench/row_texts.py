@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from orca_bench.counts import counted
 from orca_bench.errors import UserError
 
 #: Inputs of published sets that say that there is none (the Alpaca file has 673 of them), as `_normalize_placeholder` returns
@@ -71,7 +72,7 @@ def exclusion_reason(instruction: str, response: str, is_published_row: bool = T
 
 def rows_phrase(row_count: int, reason: str) -> str:
     """A number of rows and the reason why they are left out, e.g. `3 rows without an answer`."""
-    return f"{row_count:,} {'row' if row_count == 1 else 'rows'} {reason}"
+    return f"{counted(row_count, 'row')} {reason}"
 
 
 def is_record(row: dict[str, Any]) -> bool:

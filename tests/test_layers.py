@@ -33,6 +33,7 @@ LAYERS = (
         "files",
         "row_files",
         "disk_space",
+        "counts",
         "hub",
         "yaml_files",
         "row_texts",

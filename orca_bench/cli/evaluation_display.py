@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from orca_bench.cli.console import progress_console, progress_message
+from orca_bench.counts import counted
 from orca_bench.evaluate.answers.portions import SCORES, Call
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, count_text
 from orca_bench.report.score_table_formats import format_score
@@ -123,10 +124,9 @@ class EvaluationDisplay:
         self._task_bar = None
         if progress_console.is_terminal:
             return
-        noun = "question" if entry.n == 1 else "questions"
         duration_s = time.monotonic() - self._task_start_s
         self.message(
-            f"{self._protocol} {task.title}: {entry.metric} {score_text}, {entry.n:,} {noun}, {duration_s:.0f} s"
+            f"{self._protocol} {task.title}: {entry.metric} {score_text}, {counted(entry.n, 'question')}, {duration_s:.0f} s"
             f"{self._computed_text(self._progress.tasks[bar].total or 0)}"
         )
 

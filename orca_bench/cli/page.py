@@ -9,6 +9,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import print_notes, select_results
+from orca_bench.counts import counted
 
 _MOST_NAMED_MODELS = 3  # from so many on the title says how many there are
 
@@ -61,9 +62,7 @@ def command(
         html_page.write_page(out, title, result_files, reported_scores, text_lookups, missing_texts, progress)
     click.echo(out)
     question_count = sum(entry.n for file in result_files for entry in file.result.tasks.values())
-    answer_text = (
-        f"{question_count:,} scored questions of {len(result_files)} result{'s' if len(result_files) > 1 else ''}"
-    )
+    answer_text = f"{counted(question_count, 'scored question')} of {counted(len(result_files), 'result')}"
     click.echo(f"{answer_text}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser", err=True)
     print_notes(selection.notes + missing_texts)
 

@@ -10,6 +10,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.cli.result_words import print_notes
+from orca_bench.counts import counted
 
 if TYPE_CHECKING:
     from orca_bench.report.publishing import Publication
@@ -109,7 +110,7 @@ def _upload_hint(card: Path) -> str:
 def _written_lines(publication: Publication) -> Iterator[str]:
     """What was written, in words."""
     count, metadata_count = publication.card_score_count, publication.metadata_score_count
-    scores_text = f"{count} score{'' if count == 1 else 's'}" if count else "without scores"
+    scores_text = counted(count, "score") if count else "without scores"
     if count and metadata_count != count:
         scores_text += f", {metadata_count or 'none'} of them in its metadata"
     yield f"card: {publication.card} ({scores_text})"

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca_bench.counts import counted
 from orca_bench.disk_space import size_text
 from orca_bench.errors import UserError
 from orca_bench.report.grid import display_text
@@ -122,7 +123,9 @@ def to_rich(listed_runs: Sequence[ListedRun], runs_folder: Path, with_details: b
     yield table
     result_count = sum(len(listed_run.results) for listed_run in listed_runs)
     total_size = size_text(sum(listed_run.run.byte_count for listed_run in listed_runs))
-    yield Text(f"\n{_count(len(listed_runs), 'run')}, {_count(result_count, 'result')}, {total_size} in {runs_folder}")
+    yield Text(
+        f"\n{counted(len(listed_runs), 'run')}, {counted(result_count, 'result')}, {total_size} in {runs_folder}"
+    )
 
 
 def _rows(listed_run: ListedRun, with_limits: bool = False) -> Iterator[tuple[str, str, str, str, str]]:
@@ -146,7 +149,7 @@ def _status_text(run: RunSummary) -> str:
     if run.step is None:
         return text
     if run.step == run.step_count:
-        return f"{text}, {_count(run.step, 'step')}"
+        return f"{text}, {counted(run.step, 'step')}"
     return f"{text}, step {run.step:,} of {run.step_count:,}" if run.step_count else f"{text}, step {run.step:,}"
 
 
@@ -189,13 +192,9 @@ def _manifest_texts(manifest: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(records, list):
         for source in records:
             if isinstance(source, dict) and (row_count := whole_number(source.get("rows"))) is not None:
-                yield "records", f"{source.get('name')}, {_count(row_count, 'row')}"
+                yield "records", f"{source.get('name')}, {counted(row_count, 'row')}"
     if (seconds := finite_number(manifest.get("seconds"))) is not None:
         yield "training time", f"{seconds:,.0f} s"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _local_time_text(created: str) -> str:

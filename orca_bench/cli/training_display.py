@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from orca_bench.cli.console import console, counting
+from orca_bench.counts import counted
 from orca_bench.report.grid import printable_text
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class TrainingConsole:
         examples, encoding_report, plan = prepared.examples, prepared.encoding_report, prepared.plan
         console.print(
             f"{encoding_report.record_count:,} records, {int(examples.lengths.sum()):,} tokens, of which "
-            f"{int(examples.trained_token_counts.sum()):,} trained; {_steps_text(plan.step_count)}; "
+            f"{int(examples.trained_token_counts.sum()):,} trained; {counted(plan.step_count, 'step')}; "
             f"{prepared.parameter_count:,} parameters"
         )
         for remark in plan.remarks():
@@ -57,15 +58,11 @@ class TrainingConsole:
             )
 
 
-def _steps_text(step_count: int) -> str:
-    return f"{step_count:,} {'step' if step_count == 1 else 'steps'}"
-
-
 def show_plan(prepared: PreparedRun) -> None:
     """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
     train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
     console.print(
-        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {_steps_text(plan.step_count)} of "
+        f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {counted(plan.step_count, 'step')} of "
         f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
         f"{min(plan.warmup_step_count, plan.step_count):,} of them warm-up ({train.warmup}) to {train.lr:g}"
     )

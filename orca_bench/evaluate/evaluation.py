@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from orca_bench import launcher_environment, library_settings
+from orca_bench.counts import counted
 from orca_bench.errors import Interrupted
 from orca_bench.evaluate import benchmark_rows, engine_choice, request_encoding
 from orca_bench.evaluate.answers import work_sharing
@@ -111,7 +112,7 @@ def _heading(config: EvaluationConfig, engine: engine_choice.LoadedEngine, workl
     protocols_text = " and ".join(config.result_paths_by_protocol)
     request_text = f", {workload.request_count:,} requests" if workload.request_count else ""
     return (
-        f"{config.model_name}: {', '.join(model_facts)}; {task_count} {'task' if task_count == 1 else 'tasks'} "
+        f"{config.model_name}: {', '.join(model_facts)}; {counted(task_count, 'task')} "
         f"under {protocols_text}{request_text}"
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench import library_settings
+from orca_bench.counts import counted
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import lfs_pointer_hint, read_json
 
@@ -282,7 +283,7 @@ def _conversion_error(log_messages: list[str]) -> str | None:
 
 
 def _weight_count_text(names: list[str]) -> str:
-    return "1 weight" if len(names) == 1 else f"{len(names)} weights"
+    return counted(len(names), "weight")
 
 
 def _weight_names_text(names: list[str]) -> str:

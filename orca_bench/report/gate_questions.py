@@ -9,6 +9,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from orca_bench.counts import counted
 from orca_bench.report.gate import LostQuestion, TaskVerdict
 from orca_bench.results.models import Question
 from orca_bench.suite import TASK_BY_NAME
@@ -24,8 +25,7 @@ def question_lines(verdict: TaskVerdict, max_count: int | None) -> list[str]:
     questions = verdict.lost_questions
     if not questions or max_count == 0:
         return []
-    noun = "question" if len(questions) == 1 else "questions"
-    lines = [f"{verdict.title}: {len(questions)} {noun} fell"]
+    lines = [f"{verdict.title}: {counted(len(questions), 'question')} fell"]
     lines += [f"  {_question_line(question)}" for question in questions[:max_count]]
     omitted_count = 0 if max_count is None else max(0, len(questions) - max_count)
     return lines + ([f"  … and {omitted_count} more"] if omitted_count else [])

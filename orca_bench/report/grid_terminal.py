@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from orca_bench.counts import counted
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, display_text
 from orca_bench.report.notes import (
     DEFAULT_KINDS,
@@ -176,7 +177,7 @@ class _TerminalGrid:
         elif layout.shortness:
             parts.append(f"shortened to {width} columns (--format markdown has all)")
         if hidden_note_count:
-            parts.append(f"{hidden_note_count} more note{'s' if hidden_note_count > 1 else ''}: {self._notes_option}")
+            parts.append(f"{counted(hidden_note_count, 'more note')}: {self._notes_option}")
         return "; ".join(parts)
 
     def _build_table(self, layout: _Layout, badges: dict[NotedNumber, str]) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.models.model_identity import differing_parts
 from orca_bench.results import reading
@@ -57,7 +58,7 @@ def limited_results_notes(limit_by_path: Mapping[Path, int], runs_folder: Path) 
     if not limit_by_path:
         return []
     names = [
-        f"{result_name(path, runs_folder)} (first {limit:,} question{'' if limit == 1 else 's'})"
+        f"{result_name(path, runs_folder)} (first {counted(limit, 'question')})"
         for path, limit in limit_by_path.items()
     ]
     if len(names) == 1:

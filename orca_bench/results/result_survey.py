@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.results import reading
 from orca_bench.results.models import Average, Result, TaskResult
@@ -77,7 +78,7 @@ class ResultSummary:
         if self.result is None or self.mean is not None or not self.task_scores:
             return self.scores_text
         task_count = len(self.task_scores)
-        return ", ".join([f"{task_count} task{'' if task_count == 1 else 's'}", *self._progress_texts])
+        return ", ".join([counted(task_count, "task"), *self._progress_texts])
 
     @property
     def _progress_texts(self) -> list[str]:

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from orca_bench.counts import counted
 from orca_bench.recipe import Train
 
 EMPTY_PLACE = -1  # a place in the last batch that no example is left for
@@ -47,7 +48,7 @@ class BatchPlan:
         """What somebody who wrote the recipe may not expect of the number of steps, in sentences for the user."""
         train, step_count, warmup_step_count = self.train_section, self.step_count, self.warmup_step_count
         remarks = []
-        steps_text = f"{step_count:,} {'step' if step_count == 1 else 'steps'}"
+        steps_text = counted(step_count, "step")
         if train.max_steps is not None and train.max_steps > step_count:
             epochs_text = "one epoch ends" if train.epochs == 1 else f"{train.epochs} epochs end"
             remarks.append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orca_bench.counts import counted
 from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
 from orca_bench.report.page.score_tables import model_name
@@ -82,7 +83,7 @@ def _models_html(groups: Sequence[PageGroup]) -> str:
 def _links_to_groups(groups: Sequence[PageGroup]) -> str:
     links = "".join(
         f'<li><a href="#group-{number}">{escape_html(group.suite_name)} suite, protocol {escape_html(group.protocol_name)}</a>: '
-        f"{len(group.results)} result{'s' if len(group.results) != 1 else ''}</li>"
+        f"{counted(len(group.results), 'result')}</li>"
         for number, group in enumerate(groups)
     )
     kinds = ["suites"] if len({group.suite_name for group in groups}) > 1 else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orca_bench.counts import counted
 from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.notes import (
     Note,
@@ -55,9 +56,7 @@ def notes_html(notes: Sequence[Note]) -> str:
         items.append(f'<li class="{note.kind}">{badge}{escape_html(footnote_text(note))}</li>')
     if len(shown_notes) > _MOST_NOTES:
         count = len(shown_notes) - _MOST_NOTES
-        items.append(
-            f'<li><a href="#notes">{count} more note{"s" if count > 1 else ""} at the foot of the page</a></li>'
-        )
+        items.append(f'<li><a href="#notes">{counted(count, "more note")} at the foot of the page</a></li>')
     return f'<ul class="notes">{"".join(items)}</ul>\n' if items else ""
 
 

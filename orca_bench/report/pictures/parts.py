@@ -7,9 +7,10 @@ module because every picture starts from such a part.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orca_bench.counts import counted
 from orca_bench.report.model_colors import ModelStyle, result_styles
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.result_groups import protocol_titles, setting_indices
@@ -69,7 +70,7 @@ class Part:
             for styled_result in self.styled_results
         ]
         limits = {styled_result.result.limit for styled_result in self.styled_results}
-        text = count_text(totals, "question")
+        text = question_range(totals)
         limit = next(iter(limits))
         return f"{text} (at most {limit:,} of a task or subject)" if len(limits) == 1 and limit else text
 
@@ -123,11 +124,16 @@ def percent_score(score: TaskResult | SubjectResult) -> Score:
     return Score(100 * score.value, (100 * low, 100 * high))
 
 
-def count_text(counts: Iterable[int], noun: str) -> str:
-    """How many there are of something: `1 question`, `80 questions`, `80 to 120 questions`."""
-    low, high = min(ordered := sorted(counts)), max(ordered)
-    plural = noun if high == 1 else f"{noun}s"
-    return f"{high:,} {plural}" if low == high else f"{low:,} to {high:,} {plural}"
+def question_range(counts: Sequence[int]) -> str:
+    """How many questions several results have: `1 question`, `80 questions`, `80 to 120 questions`."""
+    low, high = min(counts), max(counts)
+    return counted(high, "question") if low == high else f"{low:,} to {counted(high, 'question')}"
+
+
+def number_range(numbers: Sequence[int]) -> str:
+    """The smallest and largest of some numbers: `80`, `80 to 120`."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _styled_results(group: Sequence[tuple[ResultFile, ModelStyle]]) -> tuple[StyledResult, ...]:

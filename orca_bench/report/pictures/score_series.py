@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.pictures.axes import REPORTED_SYMBOL, Scale, interval_shapes, symbol
 from orca_bench.report.pictures.drawing import Point, Role, Shape
-from orca_bench.report.pictures.parts import Part, Score, count_text, percent_score
+from orca_bench.report.pictures.parts import Part, Score, percent_score, question_range
 from orca_bench.report.pictures.text_layout import isolate
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.suite import TaskFacts
@@ -70,7 +70,7 @@ def question_text(part: Part, task: TaskFacts) -> str:
         for styled_result in part.styled_results
         if task.name in styled_result.result.tasks
     ]
-    return count_text(counts, "question")
+    return question_range(counts)
 
 
 def score_shapes(scale: Scale, y: float, score: Score, style: ModelStyle | None) -> list[Shape]:

@@ -31,7 +31,7 @@ from orca_bench.report.pictures.drawing import (
     Role,
     Shape,
 )
-from orca_bench.report.pictures.parts import Part, Score, StyledResult, count_text, percent_score
+from orca_bench.report.pictures.parts import Part, Score, StyledResult, number_range, percent_score
 from orca_bench.report.pictures.picture import NARROW_WIDTH, WIDE_WIDTH, Picture, start_canvas
 from orca_bench.report.pictures.text_layout import plain_text, text_width, wrap_text
 from orca_bench.suite import MMLU
@@ -110,10 +110,7 @@ def _sorted_subjects(part: Part, models: Sequence[_Model]) -> list[_Subject]:
         return sum(scores) / len(scores)
 
     keys = sorted(counts, key=lambda key: (-mean_score(key), key))
-    return [
-        _Subject(key, plain_text(key.replace("_", " ")), count_text(counts[key], "question").rpartition(" ")[0])
-        for key in keys
-    ]
+    return [_Subject(key, plain_text(key.replace("_", " ")), number_range(counts[key])) for key in keys]
 
 
 def _description(models: Sequence[_Model], subjects: Sequence[_Subject]) -> str:
