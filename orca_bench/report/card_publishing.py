@@ -25,8 +25,9 @@ from orca_bench.models.model_names import check_model_name, results_folder_name
 from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
 from orca_bench.report import card_scores, model_card
 from orca_bench.report.notes import limit_phrase
-from orca_bench.report.pictures import Picture, write_picture
+from orca_bench.report.pictures import Picture
 from orca_bench.report.pictures.parts import split_into_parts
+from orca_bench.report.pictures.png import write_png
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.results.models import Result
 from orca_bench.results.output_files import check_output_file
@@ -202,8 +203,12 @@ def _card_notes(text: str, plan: CardPlan) -> list[str]:
 def _draw_png(pictures: Sequence[Picture]) -> dict[str, bytes]:
     """The pictures of the scores on the card by the names of their files, as PNG: the hub shows it in every theme."""
     with tempfile.TemporaryDirectory() as folder:
-        files = [write_picture(picture, Path(folder)) for picture in pictures]
-        return {f"{PICTURE_PREFIX}{file.png.name}": file.png.read_bytes() for file in files}
+        path_by_name = {
+            f"{PICTURE_PREFIX}{picture.name}.png": Path(folder, f"{picture.name}.png") for picture in pictures
+        }
+        for picture, path in zip(pictures, path_by_name.values(), strict=True):
+            write_png(picture.wide, path)
+        return {name: path.read_bytes() for name, path in path_by_name.items()}
 
 
 # --- whose card it is -------------------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ from orca_bench.stats.multiple_testing import SIGNIFICANCE_LEVEL, correct_by_hol
 from orca_bench.stats.paired_tests import PAIRED_NORMAL_TEST, Difference, normal_difference, paired_difference
 from orca_bench.suite import ALL_TASKS, AVERAGE_TITLE_BY_NAME, TASK_BY_NAME, TASK_NAMES_BY_AVERAGE, TaskFacts
 
+#: The verdict on a difference that is not significant.
+NO_DIFFERENCE_SHOWN = "no difference shown"
+
 _SMALLEST_COMMON_SHARE = 0.1  # of the smaller result's questions
 
 
@@ -57,13 +60,18 @@ class ComparisonLine:
         return self.name not in TASK_BY_NAME
 
     @property
+    def is_significant(self) -> bool:
+        """Whether a difference is shown: better or worse, after the correction."""
+        return self.difference is not None and self.p is not None and self.p < SIGNIFICANCE_LEVEL
+
+    @property
     def verdict(self) -> str:
-        """The comparison in words: better, worse, no difference shown, or why nothing was compared."""
+        """The comparison in words: better, worse, NO_DIFFERENCE_SHOWN, or why nothing was compared."""
         if self.difference is None or self.p is None:
             return self.note or "not compared"
-        if self.p < SIGNIFICANCE_LEVEL:
-            return "better" if self.difference.value > 0 else "worse"
-        return "no difference shown"
+        if not self.is_significant:
+            return NO_DIFFERENCE_SHOWN
+        return "better" if self.difference.value > 0 else "worse"
 
 
 @dataclass(frozen=True)

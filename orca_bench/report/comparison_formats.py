@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from orca_bench.report.comparison import Comparison, ComparisonLine, detectable_difference
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, detectable_difference
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid import (
     SHORTER_TEXTS,
@@ -29,7 +29,7 @@ _P = "p (Holm)"
 _VERDICT_STYLES = {"better": "green", "worse": "red"}
 _LEGENDS = {
     "±": "± standard error",
-    r"\([+-]": "( ) no difference shown",
+    r"\([+-]": f"( ) {NO_DIFFERENCE_SHOWN}",
     "↑": "↑ ↓ questions whose score rose, fell",
 }
 
@@ -99,21 +99,20 @@ def _number_cell(text: str, heading: str, line: ComparisonLine) -> TextCell:
 
 
 def _difference_cell(line: ComparisonLine, difference: Difference) -> TextCell:
-    is_shown = line.verdict != "no difference shown"
-    text = format_difference(difference.value, difference.error, is_shown)
-    return TextCell(text, style="" if is_shown else "dim", number=NotedNumber("", line.name))
+    text = format_difference(difference.value, difference.error, line.is_significant)
+    return TextCell(text, style="" if line.is_significant else "dim", number=NotedNumber("", line.name))
 
 
 def _verdict_cell(line: ComparisonLine) -> TextCell:
     """The verdict; where no difference is shown, with the smallest one that would have been."""
-    if line.verdict != "no difference shown":
+    if line.difference is None or line.is_significant:
         return TextCell(line.verdict, style=_VERDICT_STYLES.get(line.verdict, ""))
     if line.smallest_detectable is None:
         return TextCell(f"{line.verdict} (too few questions)", shorter_texts=("none shown (too few)",))
     size = format_detectable(line.smallest_detectable)
     return TextCell(
-        f"no difference shown ({size} points would be)",
-        shorter_texts=(f"no difference shown ({size} would be)", f"none shown ({size} would be)", "none shown"),
+        f"{line.verdict} ({size} points would be)",
+        shorter_texts=(f"{line.verdict} ({size} would be)", f"none shown ({size} would be)", "none shown"),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orca_bench.errors import UserError
-from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.grid import format_detectable, format_percent
 from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
@@ -61,7 +61,7 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
         "better": f"better than {base_label} on some tasks and worse on none: ",
         "worse": f"worse than {base_label} on some tasks and better on none: ",
         "mixed": "better on some and worse on others: ",
-        "none": "no difference shown: ",
+        "none": f"{NO_DIFFERENCE_SHOWN}: ",
         "not compared": "not comparable: ",
     }
     verdict_texts = [
@@ -110,7 +110,7 @@ def scores_sentence(
     return _many_sentence(result_files, setting_text)
 
 
-def points(fraction: float) -> str:
+def _points(fraction: float) -> str:
     """A difference, a fraction of 1, in points: whole from ten on, else with one decimal."""
     size = 100 * abs(fraction)
     return f"{size:.0f}" if size >= 9.95 else f"{size:.1f}" if size >= 0.05 else "<0.1"
@@ -121,7 +121,7 @@ def _verdict_sentence(comparison: Comparison, compared_lines: Sequence[Compariso
     other = comparison.other_label
     better_lines, worse_lines, open_lines = (
         [line for line in compared_lines if line.verdict == verdict]
-        for verdict in ("better", "worse", "no difference shown")
+        for verdict in ("better", "worse", NO_DIFFERENCE_SHOWN)
     )
     mean_text = _mean_text(comparison, better_lines, worse_lines)
     if not better_lines and not worse_lines:
@@ -217,7 +217,7 @@ def _mean_text(
     ):
         return ""
     mean_title = line.title[0].lower() + line.title[1:]
-    if line.verdict == "no difference shown":
+    if not line.is_significant:
         size = (
             ""
             if line.smallest_detectable is None
@@ -290,7 +290,7 @@ def _single_sentence(result_file: ResultFile, setting_text: str) -> str:
 def _precision_text(result: Result) -> str:
     """How precisely the scores of a result are known: half the width of their intervals."""
     half_widths = [(high - low) / 2 for low, high in map(score_interval, result.tasks.values())]
-    smallest, largest = points(min(half_widths)), points(max(half_widths))
+    smallest, largest = _points(min(half_widths)), _points(max(half_widths))
     size = smallest if smallest == largest else f"{smallest} to {largest}"
     return f"; each task's score is known to within {size} points (95 % interval)"
 

@@ -101,7 +101,6 @@ class TaskVerdict:
 class GateReport:
     """The verdict of the gate; `obstacles` forbid comparing the results, `notes` say what was not examined."""
 
-    result: str
     baseline: str
     baseline_count: int
     rules: GateRules
@@ -128,7 +127,7 @@ def check(result: ResultFile, baselines: Sequence[ResultFile], rules: GateRules)
     obstacles = obstacles_to_comparison(result, baselines)
     if not examined_tasks:
         obstacles.append(Obstacle("no task is held: the baseline has none"))
-    report = functools.partial(GateReport, str(result.path), label, len(baselines), rules)
+    report = functools.partial(GateReport, label, len(baselines), rules)
     if obstacles:
         return report([], obstacles)
     comparisons = _compare_tasks(result, baselines, compared_tasks, rules)

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell, format_difference, printable_text
 from orca_bench.report.notes import NotedNumber, note_line
 from orca_bench.report.score_table import COMMON_MEAN, MeasuredScore, ScoreTable, TableLine
@@ -29,7 +30,7 @@ LEGENDS = {
     "±": "± standard error",
     r"±[\d.]+\*": "±* all answers scored the same: a quarter of the 95 % interval",
     r"\[\d": "[…] 95 % interval",
-    r"\([+-]": "(Δ) no difference shown",
+    r"\([+-]": f"(Δ) {NO_DIFFERENCE_SHOWN}",
 }
 _CsvValue: TypeAlias = str | int | float | None
 

@@ -6,7 +6,7 @@ import random
 import pytest
 from result_contents import result_content
 
-from orca_bench.report.comparison import Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.conclusions import comparison_sentence, comparisons_sentence, scores_sentence
 from orca_bench.report.reported_comparison import compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
@@ -77,7 +77,7 @@ def test_a_difference_of_the_size_that_would_have_been_shown_is_shown_four_times
     for _ in range(200):
         line = simulated_line(random_numbers, n, 0.05, 0.0, other_lines)
         counts = (line.difference.better, line.difference.worse)
-        if line.verdict != "no difference shown":
+        if line.verdict != NO_DIFFERENCE_SHOWN:
             continue
         size = size_by_counts.setdefault(counts, line.smallest_detectable)
         if size is not None:
@@ -86,6 +86,15 @@ def test_a_difference_of_the_size_that_would_have_been_shown_is_shown_four_times
         assert not is_worse_by_trial
     else:
         assert len(is_worse_by_trial) > 40 and 0.7 < sum(is_worse_by_trial) / len(is_worse_by_trial) < 0.9
+
+
+def test_a_difference_that_only_its_own_line_shows_is_not_significant_among_others():
+    alone = line("hellaswag", 15, 4)
+    among_others = correct_together([Comparison("old", "new", [alone, *open_lines(6)])])[0].lines[0]
+    assert alone.is_significant and alone.verdict == "better"
+    assert not among_others.is_significant and among_others.verdict == NO_DIFFERENCE_SHOWN
+    uncompared = ComparisonLine("drop", "DROP", "f1", note="other rows")
+    assert not uncompared.is_significant and uncompared.verdict == "other rows"
 
 
 def test_both_commands_give_one_size_at_one_level():
@@ -102,7 +111,7 @@ def test_both_commands_give_one_size_at_one_level():
 def test_questions_are_too_few_where_even_if_all_fell_nothing_would_be_shown(n, task_count, too_few):
     comparison = Comparison("old", "new", [line("mmlu", 0, n, n), *open_lines(task_count - 1)])
     fallen = correct_together([comparison])[0].lines[0]
-    assert fallen.has_too_few_questions == (fallen.verdict == "no difference shown") == too_few
+    assert fallen.has_too_few_questions == (fallen.verdict == NO_DIFFERENCE_SHOWN) == too_few
 
 
 def test_one_question_shows_nothing_and_says_so():

@@ -23,7 +23,7 @@ def verdict(title, outcome, difference=0.0, baseline=0.5, detectable=0.1, is_wit
 
 
 def sentence(*verdicts, rules=GateRules(), obstacles=(), baseline="old.json", count=1):
-    return gate_sentence(GateReport("new.json", baseline, count, rules, list(verdicts), list(obstacles)))
+    return gate_sentence(GateReport(baseline, count, rules, list(verdicts), list(obstacles)))
 
 
 def test_a_gate_that_passes_says_what_it_would_have_found():

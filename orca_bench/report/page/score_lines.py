@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orca_bench.errors import UserError
 from orca_bench.report.best_scores import paired_p_value, significantly_best
-from orca_bench.report.comparison import Comparison, ComparisonLine, compare
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare
 from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_comparison import compare_without_questions
 from orca_bench.report.reported_scores import ReportedScores
@@ -158,7 +158,7 @@ def _verdict_of_comparison(line: ComparisonLine) -> PageVerdict:
 def _verdict_on_reported(score: MeasuredScore) -> PageVerdict | None:
     if score.difference is None:
         return None
-    words = "no difference shown"
+    words = NO_DIFFERENCE_SHOWN
     if score.is_difference_shown:
         words = "better" if score.difference > 0 else "worse"
     return PageVerdict(words, score.difference, score.difference_stderr)

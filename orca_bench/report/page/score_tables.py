@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from orca_bench.report.comparison import Comparison
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison
 from orca_bench.report.grid import format_detectable
 from orca_bench.report.grid_formats import escape_html
 from orca_bench.report.model_colors import ModelStyle
@@ -22,7 +22,7 @@ from orca_bench.report.page.score_lines import PageLine, PageScore, PageVerdict
 Badges: TypeAlias = Mapping[NotedNumber, str]
 
 #: By the words of a verdict, its class in the style sheet and its sign.
-_VERDICTS = {"better": ("better", "▲"), "worse": ("worse", "▼"), "no difference shown": ("open", "≈")}
+_VERDICTS = {"better": ("better", "▲"), "worse": ("worse", "▼"), NO_DIFFERENCE_SHOWN: ("open", "≈")}
 
 
 def score_tables(group: PageGroup, lines: Sequence[PageLine], comparison: Comparison | None, badges: Badges) -> str:
@@ -140,7 +140,7 @@ def _verdict_cell(verdict: PageVerdict | None) -> str:
     if verdict.value is not None:
         error = "" if not verdict.stderr else f" ± {verdict.stderr:.2f}"
         numbers = f"{verdict.value:+.2f}{error} points".replace("-", "−")
-        if verdict.words == "no difference shown" and verdict.smallest_detectable is not None:
+        if verdict.words == NO_DIFFERENCE_SHOWN and verdict.smallest_detectable is not None:
             numbers += f"; {format_detectable(verdict.smallest_detectable / 100)} would have been"
     css_class, sign = _VERDICTS.get(verdict.words, ("open", ""))
     sign_html = f'<span aria-hidden="true">{sign}</span> ' if sign else ""

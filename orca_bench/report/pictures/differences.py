@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orca_bench.report.comparison import Comparison, ComparisonLine
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid import format_detectable
 from orca_bench.report.model_colors import ModelStyle
@@ -32,7 +32,6 @@ from orca_bench.report.pictures.text_layout import wrap_text
 _LABEL_COLUMN, _VALUE_COLUMN = 150.0, 284.0
 _WIDE_LINE, _NARROW_LINE = 42.0, 66.0
 _NARROW_CENTER = 49.0  # of a line's interval, below its texts
-_NOT_SHOWN = "no difference shown"
 
 
 def draw_differences(part: Part, comparison: Comparison) -> Picture:
@@ -68,11 +67,9 @@ def _line_words(line: ComparisonLine) -> str:
 
 def _verdict(line: ComparisonLine) -> str:
     """The verdict, with the smallest difference that would have been found where none is shown."""
-    verdict = line.verdict
-    detectable = line.smallest_detectable
-    if verdict == _NOT_SHOWN and detectable:
-        return f"{verdict} ({format_detectable(detectable)} would be)"
-    return verdict
+    if line.is_significant or not line.smallest_detectable:
+        return line.verdict
+    return f"{line.verdict} ({format_detectable(line.smallest_detectable)} would be)"
 
 
 def _draw(part: Part, comparison: Comparison, title: str, is_narrow: bool) -> Drawing:
@@ -89,7 +86,7 @@ def _draw(part: Part, comparison: Comparison, title: str, is_narrow: bool) -> Dr
             (symbol(base.style), f"left of 0: {base.name} is better"),
             (
                 [Line(((-11, 0), (11, 0)), Role.MUTED, 1.6), Point(0, 0, "circle", Role.MUTED, is_hollow=True)],
-                f"hollow: {_NOT_SHOWN}",
+                f"hollow: {NO_DIFFERENCE_SHOWN}",
             ),
         ]
     )
@@ -135,23 +132,22 @@ def _line_group(
 ) -> Group:
     """One task's or mean's difference; `styles` are those of the first and the second result."""
     assert line.difference is not None
-    difference, verdict = line.difference, _verdict(line)
-    is_shown = line.verdict != _NOT_SHOWN
+    difference, verdict, is_significant = line.difference, _verdict(line), line.is_significant
     style = styles[1] if difference.value > 0 else styles[0]
     value_text = f"{100 * difference.value:+.1f}".replace("-", "−")
     interval = f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]".replace("-", "−")
     top, shapes = canvas.y, list[Shape]()
     height = _NARROW_LINE if is_narrow else _WIDE_LINE
     y = top + (_NARROW_CENTER if is_narrow else height / 2)
-    paint = style if is_shown else Role.MUTED
+    paint = style if is_significant else Role.MUTED
     shapes += interval_shapes(scale, y, 100 * difference.low, 100 * difference.high, paint, 2)
-    marker = style.marker if is_shown else "circle"
-    shapes.append(Point(scale.pixel(100 * difference.value), y, marker, paint, 6, is_hollow=not is_shown))
+    marker = style.marker if is_significant else "circle"
+    shapes.append(Point(scale.pixel(100 * difference.value), y, marker, paint, 6, is_hollow=not is_significant))
     if is_narrow:
         shapes += [
             Label(canvas.left, top + 16, line.title, TEXT_SIZE, is_bold=True),
             Label(canvas.right, top + 16, f"{value_text} {interval}", SMALL_SIZE, "end"),
-            Label(canvas.left, top + 32, verdict, SMALL_SIZE, paint=Role.INK if is_shown else Role.MUTED),
+            Label(canvas.left, top + 32, verdict, SMALL_SIZE, paint=Role.INK if is_significant else Role.MUTED),
         ]
     else:
         text_x = canvas.right - _VALUE_COLUMN + 28
@@ -162,7 +158,14 @@ def _line_group(
         ]
         shapes += [
             Label(text_x, y - 2.5, f"{value_text} {interval}", TEXT_SIZE),
-            Label(text_x, y + 13, verdict, SMALL_SIZE, is_bold=is_shown, paint=Role.INK if is_shown else Role.MUTED),
+            Label(
+                text_x,
+                y + 13,
+                verdict,
+                SMALL_SIZE,
+                is_bold=is_significant,
+                paint=Role.INK if is_significant else Role.MUTED,
+            ),
         ]
     canvas.y += height
     area = Area(canvas.left, top, canvas.inner_width, height, Role.BACKGROUND, 0)
