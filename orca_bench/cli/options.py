@@ -64,8 +64,8 @@ result_benchmarks: Decorator = click.option(
     "--benchmarks",
     type=PATH,
     metavar="DIR",
-    help="The rows of the results, as for eval: the page then shows the exact requests.  [default: the mini suite's for its "
-    "results]",
+    help="The rows of the results, as for eval: the page then shows the exact requests.  [default: for each result the mini "
+    "suite's, or the folder that it was made with, where that is here; none of the hub]",
 )
 benchmarks_revision: Decorator = click.option(
     "--benchmarks-revision",

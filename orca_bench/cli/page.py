@@ -36,10 +36,8 @@ def command(
       orca-bench page mini-untrained mini
       orca-bench page early.json late.json --benchmarks path/to/benchmarks --out early-late.html
     """
-    from orca_bench import mini
     from orca_bench.cli.console import counting
-    from orca_bench.cli.default_benchmarks import default_benchmarks
-    from orca_bench.evaluate.reconstructed_requests import requests_by_result
+    from orca_bench.cli.default_benchmarks import requests_lookup
     from orca_bench.files import make_writable_folder
     from orca_bench.report import html_page
     from orca_bench.report.reported_scores import find_reported_scores
@@ -49,13 +47,10 @@ def command(
     selection = select_results(results, runs).with_questions()
     result_files = selection.results
     check_output_file(out, [*selection.paths, benchmarks, reported])
-    benchmarks_folder = default_benchmarks(selection.paths, benchmarks)
-    requests_of = (
-        None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
-    )
-    lookups_and_notes = [None if requests_of is None else requests_of(file.result) for file in result_files]
-    text_lookups = [None if lookup is None else lookup[0] for lookup in lookups_and_notes]
-    missing_texts = [note for lookup in lookups_and_notes if lookup is not None for note in lookup[1]]
+    requests_of = requests_lookup(benchmarks, runs)
+    lookups_and_notes = [requests_of(file.result) for file in result_files]
+    text_lookups = [lookup for lookup, _ in lookups_and_notes]
+    missing_texts = [note for _, notes in lookups_and_notes for note in notes]
     title = title or _default_title([file.result.model.name for file in result_files])
     make_writable_folder(out.parent)
     with counting("writing questions") as progress:

@@ -71,10 +71,8 @@ def command(
       orca-bench publish mine --to site/mine --source-url https://example.org/mine
       orca-bench publish mine/leaderboard --push me/my_model
     """
-    from orca_bench import mini
     from orca_bench.cli.console import counting
-    from orca_bench.cli.default_benchmarks import default_benchmarks
-    from orca_bench.evaluate.reconstructed_requests import requests_by_result
+    from orca_bench.cli.default_benchmarks import requests_lookup
     from orca_bench.report import publishing
     from orca_bench.report.card_publishing import PublishTargets
     from orca_bench.results.limited_results import main_paths_without_limited
@@ -84,10 +82,7 @@ def command(
         publishing.check_push(push)
     named_results = [look_up_results(word, runs) for word in results]
     paths, limited_notes = main_paths_without_limited(named_results, runs)
-    benchmarks_folder = default_benchmarks(paths, benchmarks)
-    requests_of = (
-        None if benchmarks_folder is None else requests_by_result(mini.resolve_benchmarks(benchmarks_folder, runs))
-    )
+    requests_of = requests_lookup(benchmarks, runs)
     targets = PublishTargets(runs_folder=runs, folder=folder, card=card, name=name, repository=push)
     with counting("writing questions") as progress:
         publication = publishing.publish(paths, targets, source_url, reported, partial, requests_of, progress)

@@ -110,15 +110,19 @@ def _check_rows(folder: Path, runs: Path, output_format: str) -> int:
     return 1 if any(split.status in (OTHER_ROWS, "missing") for split in splits) else 0
 
 
-def _rows_of_result(result: Path, benchmarks: Path | None, runs: Path) -> Path | None:
-    """The folder of a result's rows, which is named on standard error where the user did not name it; None for the hub."""
+def _rows_of_result(path: Path, benchmarks: Path | None, runs: Path) -> Path | None:
+    """The folder of a result's rows, None for the hub; a folder that the user did not name is named on standard error."""
     from orca_bench import mini
     from orca_bench.cli.default_benchmarks import check_benchmarks_folder_exists, default_benchmarks
+    from orca_bench.results.reading import read_result
 
-    folder = default_benchmarks([result], benchmarks)
+    if benchmarks is not None:
+        return mini.resolve_benchmarks(benchmarks, runs)
+    result = read_result(path)
+    folder = default_benchmarks(result)
     if folder is None:
-        check_benchmarks_folder_exists(result)
-    elif benchmarks is None:
+        check_benchmarks_folder_exists(result, path)
+    else:
         print_default("benchmarks", folder, "the rows that it was made with")
     return mini.resolve_benchmarks(folder, runs)
 

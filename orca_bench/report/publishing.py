@@ -27,8 +27,9 @@ from orca_bench.results.models import Result
 from orca_bench.results.question_texts import QuestionTextsLookup
 from orca_bench.results.reading import ResultFile, questions_path_for, read_result, read_with_questions
 
-#: Gives, of a result, how to look up the requests of its questions, and notes on those that cannot be rebuilt.
-RequestsOf: TypeAlias = Callable[[Result], tuple[QuestionTextsLookup, list[str]]]
+#: Gives, of a result, how to look up the requests of its questions (None where its rows are not known), and notes on those
+#: that cannot be rebuilt.
+RequestsOf: TypeAlias = Callable[[Result], tuple[QuestionTextsLookup | None, list[str]]]
 
 
 @dataclass
