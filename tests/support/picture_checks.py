@@ -1,11 +1,17 @@
 """Checks of a drawing's layout: nothing is cut, and no text lies on another."""
 
+from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.pictures.drawing import Area, Group, Label, Line, Point
 
 
 def texts(drawing):
     """The lines of text of a drawing."""
     return [shape.text for shape in drawing.all_shapes() if isinstance(shape, Label)]
+
+
+def model_styles(drawing):
+    """The styles of the models that a drawing shows."""
+    return {shape.paint for shape in drawing.all_shapes() if isinstance(shape.paint, ModelStyle)}
 
 
 def box(shape):

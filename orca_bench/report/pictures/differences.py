@@ -40,7 +40,6 @@ def draw_differences(part: Part, comparison: Comparison) -> Picture:
     # The names of the picture, whose direction cannot change that of the sentence around them.
     comparison = replace(comparison, base_label=base.name, other_label=candidate.name)
     title = f"{candidate.name} minus {base.name}: difference by task"
-    styles = {base.name: base.style, candidate.name: candidate.style}
     return Picture(
         "differences",
         f"differences{part.name_suffix}",
@@ -48,7 +47,6 @@ def draw_differences(part: Part, comparison: Comparison) -> Picture:
         _description(part, comparison, base.name, candidate.name),
         _draw(part, comparison, title, is_narrow=False),
         _draw(part, comparison, title, is_narrow=True),
-        styles,
     )
 
 

@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 
 from orca_bench.files import make_writable_folder, write_text
-from orca_bench.report.model_colors import ModelStyle
 from orca_bench.report.pictures.drawing import TITLE_SIZE, Canvas, Drawing, Role
 from orca_bench.report.pictures.svg import file_svg, inline_svg
 
@@ -31,7 +30,7 @@ PICTURE_CSS = """\
 class Picture:
     """A picture; `kind` is differences, scores, subjects or steps, `name` the name of its files without a suffix.
 
-    `description` has the numbers in words. `styles` are those of its models, by the name that the picture shows.
+    `description` has the numbers in words.
     """
 
     kind: str
@@ -40,7 +39,6 @@ class Picture:
     description: str
     wide: Drawing
     narrow: Drawing
-    styles: dict[str, ModelStyle]
 
     def html(self, id_prefix: str) -> str:
         """A `<figure>` with both layouts, of which PICTURE_CSS shows one; `id_prefix` must be unique in the page.

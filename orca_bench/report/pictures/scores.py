@@ -52,7 +52,6 @@ def draw_scores(part: Part, reported_scores: ReportedScores | None = None) -> Pi
         if len(part.styled_results) <= _MAX_BLOCK_MODELS
         else draw_matrix(part, all_series, title),
         _blocks(part, all_series, title, is_narrow=True),
-        {styled_result.name: styled_result.style for styled_result in part.styled_results},
     )
 
 

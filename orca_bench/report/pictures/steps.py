@@ -80,7 +80,7 @@ def draw_steps(part: Part, results: Sequence[ResultFile], steps: Sequence[int] |
     Raises UserError where a step is not known, or occurs twice in one run.
     """
     runs = _group_by_run(results, steps)
-    shown_part = Part(
+    run_part = Part(
         part.suite,
         part.protocol,
         tuple(item for item in part.styled_results if item.result_file in results),
@@ -92,10 +92,9 @@ def draw_steps(part: Part, results: Sequence[ResultFile], steps: Sequence[int] |
         "steps",
         f"steps{part.name_suffix}",
         title,
-        _description(shown_part, runs),
-        _draw(shown_part, runs, title, is_narrow=False),
-        _draw(shown_part, runs, title, is_narrow=True),
-        {run.name: run.style for run in runs},
+        _description(run_part, runs),
+        _draw(run_part, runs, title, is_narrow=False),
+        _draw(run_part, runs, title, is_narrow=True),
     )
 
 

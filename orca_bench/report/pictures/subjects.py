@@ -72,18 +72,17 @@ def draw_subjects(part: Part) -> Picture | None:
     models = [_model(styled_result) for styled_result in part.styled_results if _has_subjects(styled_result)]
     if not models:
         return None
-    shown_part = Part(part.suite, part.protocol, tuple(filter(_has_subjects, part.styled_results)), part.name_suffix)
-    subjects = _sorted_subjects(shown_part, models)
-    title = f"{shown_part.models_text}: {MMLU.title} by subject"
+    mmlu_part = Part(part.suite, part.protocol, tuple(filter(_has_subjects, part.styled_results)), part.name_suffix)
+    subjects = _sorted_subjects(mmlu_part, models)
+    title = f"{mmlu_part.models_text}: {MMLU.title} by subject"
     draw = _draw_intervals if len(models) <= _MAX_INTERVAL_MODELS else _draw_table
     return Picture(
         "subjects",
         f"mmlu{part.name_suffix}",
         title,
         _description(models, subjects),
-        draw(shown_part, models, subjects, title, False),
-        draw(shown_part, models, subjects, title, True),
-        {model.name: model.style for model in models},
+        draw(mmlu_part, models, subjects, title, False),
+        draw(mmlu_part, models, subjects, title, True),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
-from picture_checks import check_layout, texts
+from picture_checks import check_layout, model_styles, texts
 from synthetic_results import random_result
 
 from orca_bench.report.conclusions import scores_sentence
@@ -95,14 +95,15 @@ def test_results_of_several_protocols_and_suites_have_a_picture_each_and_keep_th
     pictures = build_pictures(results)
     names = [picture.name for picture in pictures]
     assert names == ["differences-leaderboard", "scores-leaderboard", "differences-orca", "scores-orca"]
-    assert all(picture.styles == name_styles(["a", "b"]) for picture in pictures)
+    styles = name_styles(["a", "b"])
+    assert all(model_styles(picture.wide) == {*styles.values()} for picture in pictures)
     parted = [picture for picture in build_pictures([*results, other_suite]) if picture.kind == "scores"]
     assert [picture.name for picture in parted] == [
         "scores-leaderboard-s",
         "scores-orca-s",
         "scores-leaderboard-mini-..-x",
     ]
-    assert "b" not in parted[2].styles
+    assert model_styles(parted[2].wide) == {styles["a"]}
     assert (
         len({*map(str, itertools.chain(*((f.png, f.svg) for f in draw_pictures(results, None, tmp_path / "p"))))}) == 8
     )
@@ -163,7 +164,7 @@ def test_many_models_with_long_names_are_readable_and_nothing_is_cut(tmp_path, c
             joined = "".join(texts(drawing)).replace(" ", "")
             assert all(name in joined for name in names)
     assert f"{count} models" in scores.title
-    assert len({(style.color, style.marker) for style in scores.styles.values()}) == count
+    assert len({(style.color, style.marker) for style in model_styles(scores.wide)}) == count
 
 
 @pytest.mark.filterwarnings("error")

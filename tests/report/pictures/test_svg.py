@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from synthetic_results import random_result
 
-from orca_bench.report.model_colors import PALETTE
+from orca_bench.report.model_colors import PALETTE, name_styles
 from orca_bench.report.pictures import PICTURE_CSS, build_pictures
 from orca_bench.report.pictures.drawing import Label
 from orca_bench.suite import ALL_TASKS
@@ -84,7 +84,7 @@ def test_a_verdict_fills_a_point_and_an_open_point_says_that_no_difference_is_sh
     def point(task):
         return next(shape for shape in groups[task].shapes if hasattr(shape, "marker"))
 
-    assert not point("drop").is_hollow and point("drop").paint == picture.styles["better"]
+    assert not point("drop").is_hollow and point("drop").paint == name_styles(["base", "better"])["better"]
     assert point("gsm8k").is_hollow
     assert "better is better than base on DROP" in " ".join(
         shape.text for shape in picture.wide.all_shapes() if hasattr(shape, "text")
