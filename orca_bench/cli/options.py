@@ -24,7 +24,7 @@ class RunWord(click.ParamType[str]):
         self.name, self._folder_in_run = name, folder_in_run
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The runs whose name begins so and that have what is wanted, and the shell's own files."""
+        """The names of runs that begin with `incomplete` and have the folder, and the shell's own completion of files."""
         runs_folder = ctx.params.get("runs") or Path("runs")
         names = sorted(folder.parent.name for folder in runs_folder.glob(f"*/{self._folder_in_run}"))
         runs = [CompletionItem(name) for name in names if name.startswith(incomplete)]

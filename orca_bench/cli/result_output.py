@@ -45,14 +45,14 @@ def print_results(
         click.echo(place, err=output_format != "terminal")
 
 
-def print_table(results: Sequence[ResultFile], headings: Sequence[str], output_format: str = "terminal") -> None:
-    """Print the table of some results under these headings, beside the reported scores; `terminal` or `markdown`."""
+def print_table(results: Sequence[ResultFile], headings: Sequence[str]) -> None:
+    """Print the table of some results for the terminal, under these headings, beside the reported scores."""
     from orca_bench.report.reported_scores import read_reported_scores
     from orca_bench.report.result_tables import result_grids
 
     files = [replace(file, label=heading) for file, heading in zip(results, headings, strict=True)]
     grids = result_grids(files, read_reported_scores(), "tasks", keep_labels=True)
-    print_grids(grids, output_format, notes_option="orca-bench table --notes")
+    print_grids(grids, "terminal", notes_option="orca-bench table --notes")
 
 
 def print_grids(

@@ -1,4 +1,7 @@
-"""`orca-bench verify`: results in, whether their stored answers give their scores out; or rows in, whose they are out."""
+"""`orca-bench verify`: results in; out, whether their stored answers give their scores.
+
+With --check-rows, a folder of rows in; out, which of them are the leaderboard's own.
+"""
 
 from __future__ import annotations
 

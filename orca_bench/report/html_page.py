@@ -96,7 +96,7 @@ def page_pieces(
         page_results,
         questions,
         [lookups[index] for index in order],
-        [style.css_color for group in groups for style in group.styles],
+        [each.style.css_color for group in groups for each in group.styled_results],
         progress,
     )
     # The script stands before the chunks, so that the page answers while the rest of a large file is still being read.

@@ -64,6 +64,12 @@ def mean_value(result_file: ResultFile) -> float:
     return math.fsum(values) / len(values) if values else -1.0
 
 
+def lower_and_higher(result_files: Sequence[ResultFile]) -> tuple[ResultFile, ResultFile]:
+    """Of two results that with the lower mean first: it is the base of their comparison in sentences, tables and pictures."""
+    lower, higher = sorted(result_files, key=mean_value)
+    return lower, higher
+
+
 def ranking_title(result: Result) -> str:
     """What `mean_value` is of a result, for a sentence: `mean of all seven`, `mean without DROP`, or that of its tasks."""
     task_names = {name for name in result.tasks if name in TASK_BY_NAME}

@@ -14,16 +14,16 @@ from orca_bench.results.models import Result
 from orca_bench.results.reading import ResultFile
 
 
-def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], missing_texts: Sequence[str]) -> str:
-    """The foot; `notes` are warnings and remarks in full, `missing_texts` say what could not be put into the page."""
+def page_foot(result_files: Sequence[ResultFile], notes: Sequence[str], absence_reasons: Sequence[str]) -> str:
+    """The foot; `notes` are warnings and remarks in full, `absence_reasons` say what could not be put into the page."""
     items = "".join(f"<li>{escape_html(note)}</li>" for note in notes)
     notes_html = f'<h2 id="notes">Warnings and remarks</h2>\n<ul class="notes">{items}</ul>\n' if notes else ""
-    missing_items = "".join(f"<li>{escape_html(text)}</li>" for text in dict.fromkeys(missing_texts))
-    missing_html = f"<h2>What is not in this page</h2>\n<ul>{missing_items}</ul>\n" if missing_texts else ""
+    absence_items = "".join(f"<li>{escape_html(text)}</li>" for text in dict.fromkeys(absence_reasons))
+    absence_html = f"<h2>What is not in this page</h2>\n<ul>{absence_items}</ul>\n" if absence_reasons else ""
     provenance = "".join(_provenance(result_file) for result_file in result_files)
     names = " ".join(dict.fromkeys(shlex.quote(_path_text(result_file.path)) for result_file in result_files))
     return (
-        f'<footer>\n{notes_html}{missing_html}<h2 id="provenance">Where the numbers come from</h2>\n{provenance}'
+        f'<footer>\n{notes_html}{absence_html}<h2 id="provenance">Where the numbers come from</h2>\n{provenance}'
         '<h2 id="verify">How to verify them</h2>\n'
         "<p>With the result files and their questions (<code>NAME.questions.jsonl</code>), this "
         "computes every score, error and hash again:</p>\n"

@@ -13,36 +13,38 @@ from orca_bench.report.page.page_groups import FEW_RESULTS, PageGroup
 from orca_bench.report.page.score_tables import model_name
 
 
-def page_heading(title: str, groups: Sequence[PageGroup], findings: Sequence[str], question_count: int) -> str:
-    """The head; `findings` has a sentence for each group. With several groups each has its sentence in its own section."""
+def page_heading(title: str, groups: Sequence[PageGroup], conclusions: Sequence[str], question_count: int) -> str:
+    """The head; `conclusions` has a sentence for each group. With several groups each has its sentence in its own section."""
     facts: dict[str, str] = {"Models": _models_html(groups)}
     if len(groups) == 1:
-        facts |= group_facts(groups[0])
+        facts |= _group_facts(groups[0])
     else:
         facts["Sections"] = f"{len(groups)}: results of other suites or protocols are not ranked together"
         dates = sorted({date for group in groups for date in group.dates})
         facts |= {"Measured": _range(dates)} if dates else {}
     if question_count:
         facts["Questions"] = f"{question_count:,}"
-    finding = f'<p class="finding">{escape_html(findings[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
+    conclusion = (
+        f'<p class="conclusion">{escape_html(conclusions[0])}</p>' if len(groups) == 1 else _links_to_groups(groups)
+    )
     return (
         '<a class="skip" href="#list">Skip to the questions</a>\n<header>\n'
         '<p class="kind">orca-bench · scores of language models, with every question and answer</p>\n'
-        f"<h1><bdi>{escape_html(title)}</bdi></h1>\n{finding}\n"
-        f"{facts_html(facts)}{_contents(groups, question_count > 0)}</header>\n"
+        f"<h1><bdi>{escape_html(title)}</bdi></h1>\n{conclusion}\n"
+        f"{_facts_html(facts)}{_contents(groups, question_count > 0)}</header>\n"
     )
 
 
-def group_heading(group: PageGroup, number: int, finding: str) -> str:
+def group_heading(group: PageGroup, number: int, conclusion: str) -> str:
     """The head of one of several groups."""
-    facts = group_facts(group) | {"Questions": f"{group.question_count:,}"}
+    facts = _group_facts(group) | {"Questions": f"{group.question_count:,}"}
     return (
         f'<h2 id="group-{number}">{escape_html(group.suite_name)} suite, protocol {escape_html(group.protocol_name)}</h2>\n'
-        f'<p class="finding">{escape_html(finding)}</p>\n{facts_html(facts)}'
+        f'<p class="conclusion">{escape_html(conclusion)}</p>\n{_facts_html(facts)}'
     )
 
 
-def group_facts(group: PageGroup) -> dict[str, str]:
+def _group_facts(group: PageGroup) -> dict[str, str]:
     """Suite, protocol, limit and date of a group, each as HTML."""
     facts = {"Suite": escape_html(group.suite_name), "Protocol": escape_html(group.protocol_name)}
     note = group.results[0].result.suite.note
@@ -55,7 +57,7 @@ def group_facts(group: PageGroup) -> dict[str, str]:
     return facts
 
 
-def facts_html(facts: dict[str, str]) -> str:
+def _facts_html(facts: dict[str, str]) -> str:
     """Names and values, which are HTML, as a list."""
     items = "".join(f"<div><dt>{escape_html(name)}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{items}</dl>\n'
@@ -73,8 +75,8 @@ def _models_html(groups: Sequence[PageGroup]) -> str:
     """The models with their colours; of many only how many there are, because the table has their names."""
     names: dict[str, None] = {}
     for group in groups:
-        for result_file, style in zip(group.results, group.styles, strict=True):
-            names[model_name(result_file.label, style)] = None
+        for each in group.styled_results:
+            names[model_name(each.result_file.label, each.style)] = None
     if len(names) > FEW_RESULTS:
         return str(len(names))
     return '<span class="models">' + " ".join(f"<span>{name}</span>" for name in names) + "</span>"
@@ -89,7 +91,7 @@ def _links_to_groups(groups: Sequence[PageGroup]) -> str:
     kinds = ["suites"] if len({group.suite_name for group in groups}) > 1 else []
     kinds += ["protocols"] if len({group.protocol_name for group in groups}) > 1 or not kinds else []
     sentence = f"Results of several {' and '.join(kinds)}: numbers of different kinds, each kind in its own section."
-    return f'<p class="finding">{sentence}</p><ul>{links}</ul>'
+    return f'<p class="conclusion">{sentence}</p><ul>{links}</ul>'
 
 
 def _range(values: Sequence[str]) -> str:

@@ -6,12 +6,19 @@ Its own module because the page has a section, a table and pictures for each gro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
-from orca_bench.report.model_colors import ModelStyle, result_styles
+from orca_bench.report.model_colors import result_styles
 from orca_bench.report.pictures.parts import Part, StyledResult, has_suite_task
 from orca_bench.report.pictures.text_layout import isolate
-from orca_bench.report.result_groups import limit_text, mean_value, protocol_titles, relabel_groups, setting_indices
+from orca_bench.report.result_groups import (
+    limit_text,
+    lower_and_higher,
+    mean_value,
+    protocol_titles,
+    relabel_groups,
+    setting_indices,
+)
 from orca_bench.results.reading import ResultFile
 
 #: Up to so many results stand side by side, in the order in which they were given.
@@ -20,13 +27,26 @@ FEW_RESULTS = 4
 
 @dataclass(frozen=True)
 class PageGroup:
-    """Results of one suite and protocol, with the style of each; `indices` are their places among all results of the page."""
+    """Results of one suite and protocol, each with its index among all results of the page."""
 
     suite_name: str
     protocol_name: str
-    results: list[ResultFile] = field(default_factory=list)
-    styles: list[ModelStyle] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
+    indexed_results: list[tuple[int, StyledResult]]
+
+    @property
+    def styled_results(self) -> list[StyledResult]:
+        """The results with their names and styles."""
+        return [styled_result for _, styled_result in self.indexed_results]
+
+    @property
+    def results(self) -> list[ResultFile]:
+        """The results alone."""
+        return [styled_result.result_file for styled_result in self.styled_results]
+
+    @property
+    def indices(self) -> list[int]:
+        """The index of each result among all results of the page."""
+        return [index for index, _ in self.indexed_results]
 
     @property
     def question_count(self) -> int:
@@ -55,13 +75,10 @@ class PageGroup:
 
         Of two results that with the lower mean stands first, as in the sentence of what was found.
         """
-        styled_results = [
-            StyledResult(result_file, isolate(result_file.label), style)
-            for result_file, style in zip(self.results, self.styles, strict=True)
-            if has_suite_task(result_file.result)
-        ]
+        styled_results = [each for each in self.styled_results if has_suite_task(each.result)]
         if len(styled_results) == 2:
-            styled_results.sort(key=lambda styled_result: mean_value(styled_result.result_file))
+            lower, _ = lower_and_higher([each.result_file for each in styled_results])
+            styled_results.sort(key=lambda each: each.result_file is not lower)
         return Part(self.suite_name, self.protocol_name, tuple(styled_results))
 
 
@@ -73,24 +90,23 @@ def group_results(results: Sequence[ResultFile]) -> list[PageGroup]:
     styles = result_styles(results)
     index_groups = setting_indices(results)
     titles = protocol_titles([results[indices[0]].result.protocol for indices in index_groups], with_versions=True)
-    return [
-        _ordered_group(
-            PageGroup(
-                results[indices[0]].result.suite.name,
-                title,
-                [results[index] for index in indices],
-                [styles[index] for index in indices],
-                indices,
-            )
-        )
-        for indices, title in zip(index_groups, titles, strict=True)
-    ]
+    groups = relabel_groups([[results[index] for index in indices] for indices in index_groups])
+    page_groups = []
+    for indices, group, title in zip(index_groups, groups, titles, strict=True):
+        indexed_results = [
+            (index, StyledResult(result_file, isolate(result_file.label), styles[index]))
+            for index, result_file in zip(indices, group, strict=True)
+        ]
+        if len(group) > FEW_RESULTS:
+            indexed_results.sort(key=lambda indexed_result: -mean_value(indexed_result[1].result_file))
+        page_groups.append(PageGroup(group[0].result.suite.name, title, indexed_results))
+    return page_groups
 
 
 def page_labels(groups: Sequence[PageGroup], results: Sequence[ResultFile]) -> list[str]:
     """A heading for each result that tells it from all others of the page, groups after one another.
 
-    `results` have headings that do, in case those made here do not.
+    Where those of the groups do not, with protocol and suite either, the headings are those of `results`.
     """
     group_labels = [result_file.label for group in groups for result_file in group.results]
     if len(set(group_labels)) == len(group_labels):
@@ -104,16 +120,3 @@ def page_labels(groups: Sequence[PageGroup], results: Sequence[ResultFile]) -> l
     if len(set(labels)) == len(labels):
         return labels
     return [results[index].label for group in groups for index in group.indices]
-
-
-def _ordered_group(group: PageGroup) -> PageGroup:
-    [results] = relabel_groups([group.results])
-    order = list(range(len(results)))
-    if len(results) > FEW_RESULTS:
-        order.sort(key=lambda index: -mean_value(results[index]))
-    return replace(
-        group,
-        results=[results[index] for index in order],
-        styles=[group.styles[index] for index in order],
-        indices=[group.indices[index] for index in order],
-    )

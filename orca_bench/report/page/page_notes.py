@@ -48,14 +48,14 @@ def badges_of(notes: Sequence[Note]) -> dict[NotedNumber, str]:
 
 def notes_html(notes: Sequence[Note]) -> str:
     """The notes below a table: at most five, and how many more there are."""
-    shown_notes = _notes_below_table(notes)
-    letters = badge_letters(shown_notes)
+    table_notes = _notes_below_table(notes)
+    letters = badge_letters(table_notes)
     items = []
-    for letter, note in list(zip(letters, shown_notes, strict=True))[:_MOST_NOTES]:
+    for letter, note in list(zip(letters, table_notes, strict=True))[:_MOST_NOTES]:
         badge = f"<b>{letter}</b> " if letter else ""
         items.append(f'<li class="{note.kind}">{badge}{escape_html(footnote_text(note))}</li>')
-    if len(shown_notes) > _MOST_NOTES:
-        count = len(shown_notes) - _MOST_NOTES
+    if len(table_notes) > _MOST_NOTES:
+        count = len(table_notes) - _MOST_NOTES
         items.append(f'<li><a href="#notes">{counted(count, "more note")} at the foot of the page</a></li>')
     return f'<ul class="notes">{"".join(items)}</ul>\n' if items else ""
 

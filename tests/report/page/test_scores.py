@@ -18,8 +18,8 @@ def fits(tab):
 def test_ten_seconds_say_which_model_is_better_and_whether_it_is_sure(open_page, tmp_path):
     results = [random_result(tmp_path, "weak", 0.2, seed=1), random_result(tmp_path, "strong", 0.7, seed=2)]
     tab, log = open_page(write_test_page(tmp_path, results, title="strong and weak"))
-    assert tab.text_content(".finding").startswith("strong is better than weak on all 7 tasks")
-    assert tab.locator(".finding").bounding_box()["y"] < 250
+    assert tab.text_content(".conclusion").startswith("strong is better than weak on all 7 tasks")
+    assert tab.locator(".conclusion").bounding_box()["y"] < 250
     facts = dict(
         zip(tab.locator(".facts dt").all_text_contents(), tab.locator(".facts dd").all_text_contents(), strict=True)
     )
@@ -46,7 +46,7 @@ def test_no_difference_is_shown_with_what_would_have_been(open_page, tmp_path):
 def test_without_their_questions_results_are_compared_by_their_errors(open_page, tmp_path):
     results = [random_result(tmp_path, "weak", 0.2, seed=1), random_result(tmp_path, "strong", 0.7, seed=2)]
     tab, log = open_page(write_test_page(tmp_path, [replace(result, questions_by_task={}) for result in results]))
-    assert "not by question" in tab.text_content(".finding")
+    assert "not by question" in tab.text_content(".conclusion")
     assert "▲ better" in tab.text_content("td.verdict >> nth=0")
     assert not tab.is_visible("#questions") and tab.locator("nav.contents a[href='#questions']").count() == 0
     assert not log
@@ -134,7 +134,7 @@ def test_several_suites_and_protocols_are_parted_and_never_ranked_together(open_
         "s suite, protocol orca v1",
         "mini suite, protocol leaderboard v1",
     ]
-    assert tab.text_content("header .finding").startswith("Results of several suites and protocols")
+    assert tab.text_content("header .conclusion").startswith("Results of several suites and protocols")
     assert tab.locator("section.group").nth(0).locator("td.verdict").count() == 0
     assert tab.locator("section.group").nth(1).locator("td.verdict").count() == 9
     # Rows of the two suites are other questions, of the two protocols the same.
@@ -183,6 +183,6 @@ def test_print_leaves_out_what_only_a_screen_can_use(open_page, tmp_path):
     result = random_result(tmp_path, "m", 0.5)
     tab, log = open_page(write_test_page(tmp_path, [result]))
     tab.emulate_media(media="print")
-    assert tab.is_visible("table.scores") and tab.is_visible(".finding") and tab.is_visible("#detail")
+    assert tab.is_visible("table.scores") and tab.is_visible(".conclusion") and tab.is_visible("#detail")
     assert not tab.is_visible("#filters") and not tab.is_visible("#list")
     assert not log
