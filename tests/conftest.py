@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+import real_model
 from command_line import Command
 from tiny_llamas import make_model
 
@@ -68,6 +70,26 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the real benchmark and instruction rows are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def real_model_file():
+    """SmolLM2-135M-Instruct as a GGUF file of Q4_1; a test that asks for it is skipped where `make real-model` has not run."""
+    path = real_model.cached_path(real_model.REAL_MODEL)
+    if not real_model.is_whole(real_model.REAL_MODEL, path):
+        pytest.skip("the real model is not there: make real-model")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_model_folder(tmp_path_factory, real_model_file):
+    """The folder that is imported from the real model's file, float32; 540 MB that are removed at the end."""
+    from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
+
+    folder = tmp_path_factory.mktemp("real_model") / "model"
+    import_gguf(read_gguf(real_model_file), folder)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
