@@ -105,7 +105,7 @@ def compare(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Compari
     Raises UserError where a file stands twice, and where two results have no task, or too few questions, in common.
     """
     refuse_repeated_files(base, other_files)
-    return correct_together([_compare_pair(base, other_file) for other_file in other_files])
+    return correct_together([compare_pair(base, other_file) for other_file in other_files])
 
 
 def compare_line(base: ResultFile, other: ResultFile, name: str) -> ComparisonLine | None:
@@ -172,7 +172,11 @@ def refuse_repeated_files(base: ResultFile, other_files: Sequence[ResultFile]) -
         refusal_by_path[path] = "it is named twice"
 
 
-def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+def compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+    """The other result against the base by question, not corrected yet.
+
+    Raises UserError where they have no task, or too few questions, in common.
+    """
     lines, notes = [], comparison_notes(base, other)
     for task in ALL_TASKS:
         line = _compare_task(base, other, task, notes)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orca_bench.errors import UserError
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.grid import format_detectable, format_percent
-from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
+from orca_bench.report.reported_comparison import compare_where_possible, compare_with_reported
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import (
     group_by_setting,
@@ -74,11 +73,15 @@ def comparisons_sentence(comparisons: Sequence[Comparison]) -> str:
 
 
 def scores_sentence(
-    result_files: Sequence[ResultFile], reported_scores: ReportedScores | None = None, protocol_title: str = ""
+    result_files: Sequence[ResultFile],
+    reported_scores: ReportedScores | None = None,
+    protocol_title: str = "",
+    comparison: Comparison | None = None,
 ) -> str:
     """What some results show, of whatever suites and protocols; `label` heads each.
 
     `protocol_title` names their protocol where its name alone does not tell it from that of other results beside them.
+    `comparison` is that of two results, the base with the lower mean, where the caller has it already.
 
     Two results of one suite and protocol are compared, if their questions are there; one result stands against the reported
     scores, if it may; results of several suites or protocols are described, not ranked.
@@ -104,7 +107,7 @@ def scores_sentence(
         )
     if len(result_files) == 2:
         lower, higher = sorted(result_files, key=mean_value)
-        comparison = _compare_scores(lower, higher)
+        comparison = comparison or next(iter(compare_where_possible(lower, [higher])), None)
         if comparison is not None:
             return comparison_sentence(comparison)
     return _many_sentence(result_files, setting_text)
@@ -302,17 +305,6 @@ def _reported_sentence(result_file: ResultFile, reported_scores: ReportedScores 
     return comparison_sentence(comparison) if any(line.difference for line in comparison.lines) else ""
 
 
-def _compare_scores(base: ResultFile, other: ResultFile) -> Comparison | None:
-    """The comparison of two results, by question where their questions are there; None where they have nothing in common."""
-    if not base.questions_by_task or not other.questions_by_task:
-        comparison = compare_without_questions(base, other)
-        return comparison if any(line.difference for line in comparison.lines) else None
-    try:
-        return compare(base, [other])[0]
-    except UserError:
-        return None
-
-
 def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str:
     """Which of several results of one suite and protocol has the highest mean, and over which others that is shown."""
     ranked_files = sorted(result_files, key=lambda file: -mean_value(file))
@@ -321,9 +313,7 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
         return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
     if len({file.result.limit for file in result_files}) > 1:
         return f"{len(result_files)} results ({setting_text}), not all of them of the same questions, so none is best over all."
-    comparisons = correct_together(
-        [comparison for file in ranked_files[1:] if (comparison := _compare_scores(best_file, file)) is not None]
-    )
+    comparisons = compare_where_possible(best_file, ranked_files[1:])
     beaten_labels = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}
     undecided_labels = [file.label for file in ranked_files[1:] if file.label not in beaten_labels]
     mean_title = ranking_title(best_file.result)

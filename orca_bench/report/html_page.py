@@ -76,14 +76,18 @@ def page_pieces(
         for index, label in zip(order, page_labels(groups, result_files), strict=True)
     ]
     questions = list_questions(page_results)
-    findings = [scores_sentence(group.results, reported_scores, group.protocol_name) for group in groups]
+    comparisons = [group_comparison(group) for group in groups]
+    findings = [
+        scores_sentence(group.results, reported_scores, group.protocol_name, comparison)
+        for group, comparison in zip(groups, comparisons, strict=True)
+    ]
     script = page_files.script()
     yield _html_head(title, script)
     yield heading.page_heading(title, groups, findings, len(questions))
     yield "<main>\n"
     for number, group in enumerate(groups):
         finding = findings[number] if len(groups) > 1 else None
-        yield _group_section(group, number, finding, reported_scores)
+        yield _group_section(group, number, finding, reported_scores, comparisons[number])
     yield page_files.questions_section()
     yield "</main>\n"
     missing = list(missing_texts)
@@ -120,9 +124,14 @@ def _html_head(title: str, script: str) -> str:
     )
 
 
-def _group_section(group: PageGroup, number: int, finding: str | None, reported_scores: ReportedScores | None) -> str:
+def _group_section(
+    group: PageGroup,
+    number: int,
+    finding: str | None,
+    reported_scores: ReportedScores | None,
+    comparison: Comparison | None,
+) -> str:
     """The table and the pictures of a group; `finding` heads it where the page has several groups."""
-    comparison = group_comparison(group)
     lines = score_lines(group, reported_scores, comparison)
     notes = page_notes.group_notes(group, reported_scores)
     group_head = "" if finding is None else heading.group_heading(group, number, finding)

@@ -14,7 +14,7 @@ from orca_bench.report.comparison import (
     Comparison,
     ComparisonLine,
     average_lines,
-    compare,
+    compare_pair,
     comparison_notes,
     correct_together,
     protocol_names,
@@ -81,18 +81,31 @@ def compare_results(base: ResultFile, other_files: Sequence[ResultFile]) -> list
     return correct_together([_compare_pair(base, other) for other in other_files])
 
 
+def compare_where_possible(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
+    """As `compare_results`, without those of the others that have nothing to compare with the base."""
+    comparisons = []
+    for other in other_files:
+        try:
+            comparisons.append(_compare_pair(base, other))
+        except UserError:
+            continue
+    return correct_together(comparisons)
+
+
 def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
+    """One result against another, not corrected yet; raises UserError where they have nothing to compare."""
     if base.questions_by_task and other.questions_by_task:
-        return compare(base, [other])[0]
-    comparison = compare_without_questions(base, other)
+        refuse_repeated_files(base, [other])
+        return compare_pair(base, other)
+    comparison = _compare_without_questions(base, other)
     if not any(line.difference for line in comparison.lines):
         reasons = "; ".join(f"{line.title}: {line.note}" for line in comparison.lines) or "no task is in both"
         raise UserError(f"nothing to compare with {base.path} ({reasons})", where=other.path)
     return comparison
 
 
-def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison:
-    """A result against another of which only the scores are known, corrected by Holm over tasks and averages."""
+def _compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison:
+    """A result against another of which only the scores are known, not corrected yet."""
     lines = []
     for task in ALL_TASKS:
         base_result, other_result = (file.result.tasks.get(task.name) for file in (base, other))
@@ -117,7 +130,7 @@ def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison
         for file in (base, other)
         if file.path is not None and not file.questions_by_task
     ]
-    comparison = Comparison(
+    return Comparison(
         base.label,
         other.label,
         lines + average_lines(lines),
@@ -125,7 +138,6 @@ def compare_without_questions(base: ResultFile, other: ResultFile) -> Comparison
         unpaired_reason=_WITHOUT_QUESTIONS_REASON,
         protocols=protocol_names(base, other),
     )
-    return correct_together([comparison])[0]
 
 
 def reported_difference(task: TaskFacts, reported_percent: float, task_result: TaskResult) -> Difference:

@@ -27,8 +27,11 @@ def test_two_results_without_their_questions_are_drawn_and_a_note_says_what_is_m
         random_result(tmp_path, label, 0.5, seed=seed, tasks=["drop"])
     Path(tmp_path / "two.questions.jsonl").unlink()
     done = command("plot", "one.json", "two.json")
-    assert done.returncode == 0 and "differences" not in done.stdout
-    assert done.stderr == "note: no differences are drawn: the questions of two.json are not beside the result\n"
+    assert done.returncode == 0 and "differences.png" in done.stdout
+    assert (
+        done.stderr
+        == "note: no differences by question are drawn: the questions of two.json are not beside the result\n"
+    )
 
 
 def test_letters_that_no_font_has_are_said(command, tmp_path):

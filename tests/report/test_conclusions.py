@@ -5,9 +5,12 @@ import random
 
 import pytest
 from result_contents import result_content
+from synthetic_results import random_result
 
+from orca_bench.report import comparison
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare, correct_together
 from orca_bench.report.conclusions import comparison_sentence, comparisons_sentence, scores_sentence
+from orca_bench.report.html_page import page_pieces
 from orca_bench.report.reported_comparison import compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results import reading
@@ -186,3 +189,17 @@ def test_several_comparisons_are_told_of_a_model_whose_name_has_braces():
     assert comparisons_sentence(comparisons) == "No difference shown: m{1} and {}."
     better = correct_together([Comparison("m{v2}", other, [line("hellaswag", 60, 0)]) for other in ("m{1}", "{}")])
     assert comparisons_sentence(better).startswith("Better than m{v2} on some tasks and worse on none: m{1} (1 of 1)")
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_each_line_would_have_shown_is_computed_once(monkeypatch, tmp_path, count):
+    lines = []
+    monkeypatch.setattr(
+        comparison, "detectable_loss", lambda *arguments: lines.append(arguments) or detectable_loss(*arguments)
+    )
+    results = [random_result(tmp_path, f"m{seed}", 0.4, seed=seed, tasks=["drop", "gsm8k"]) for seed in range(count)]
+    if count == 2:  # the sentence, the table and the picture of a page rest on one comparison
+        assert "points would have been" in "".join(page_pieces("title", results, None, [None] * count))
+    else:
+        assert "highest mean" in scores_sentence(results)
+    assert len(lines) == 2 * (count - 1)

@@ -6,7 +6,7 @@ from result_contents import result_content
 from orca_bench.report.comparison_formats import to_grid
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid_formats import to_markdown
-from orca_bench.report.reported_comparison import compare_with_reported, compare_without_questions
+from orca_bench.report.reported_comparison import compare_where_possible, compare_with_reported
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results import reading
 from orca_bench.results.migration import migrate_result
@@ -58,6 +58,6 @@ def test_two_results_without_their_questions_are_compared_by_their_scores():
         ResultFile(None, label, migrate_result(Result.from_file_content(result_content(value=value))))
         for label, value in (("low", 0.3), ("high", 0.5), ("twin", 0.5))
     )
-    text = comparison_sentence(compare_without_questions(low, high))
+    text = comparison_sentence(*compare_where_possible(low, [high]))
     assert text.startswith("high is better than low on all 7 tasks. The files of questions are not beside the results")
-    assert "No difference between twin and high" in comparison_sentence(compare_without_questions(high, twin))
+    assert "No difference between twin and high" in comparison_sentence(*compare_where_possible(high, [twin]))

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orca_bench.errors import UserError
 from orca_bench.report.best_scores import paired_p_value, significantly_best
-from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine, compare
+from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.page.page_groups import PageGroup
-from orca_bench.report.reported_comparison import compare_without_questions
+from orca_bench.report.reported_comparison import compare_where_possible
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import mean_value
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
@@ -71,13 +70,7 @@ def group_comparison(group: PageGroup) -> Comparison | None:
     if len(group.results) != 2:
         return None
     base, other = sorted(group.results, key=mean_value)
-    try:
-        if base.questions_by_task and other.questions_by_task:
-            return compare(base, [other])[0]
-        comparison = compare_without_questions(base, other)
-    except UserError:
-        return None
-    return comparison if any(line.difference for line in comparison.lines) else None
+    return next(iter(compare_where_possible(base, [other])), None)
 
 
 def score_lines(

@@ -6,23 +6,22 @@ style sheet), `write_picture` a PNG and an SVG file. Results of several suites o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from orca_bench.errors import UserError
-from orca_bench.report.comparison import Comparison, compare
+from orca_bench.report.comparison import Comparison
 from orca_bench.report.pictures.differences import draw_differences
 from orca_bench.report.pictures.parts import Part, split_into_parts
 from orca_bench.report.pictures.picture import PICTURE_CSS, Picture, PictureFiles, write_picture
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.report.pictures.steps import draw_known_steps, draw_steps
 from orca_bench.report.pictures.subjects import draw_subjects
+from orca_bench.report.reported_comparison import compare_where_possible
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.reading import ResultFile
 
 __all__ = [
     "PICTURE_CSS",
-    "PairComparison",
     "Picture",
     "PictureFiles",
     "build_pictures",
@@ -31,33 +30,16 @@ __all__ = [
     "write_picture",
 ]
 
-#: Compares two results, the second against the first; None where they cannot be compared.
-PairComparison: TypeAlias = Callable[[ResultFile, ResultFile], Comparison | None]
 
-
-def compare_where_possible(base_file: ResultFile, candidate_file: ResultFile) -> Comparison | None:
-    """The comparison of two results, None where their questions are not there or nothing can be compared."""
-    if not (base_file.questions_by_task and candidate_file.questions_by_task):
-        return None
-    try:
-        return compare(base_file, [candidate_file])[0]
-    except UserError:
-        return None
-
-
-def build_pictures(
-    result_files: Sequence[ResultFile],
-    reported_scores: ReportedScores | None = None,
-    compare_pair: PairComparison = compare_where_possible,
-) -> list[Picture]:
+def build_pictures(result_files: Sequence[ResultFile], reported_scores: ReportedScores | None = None) -> list[Picture]:
     """All pictures of some results, those of one suite and protocol after another.
 
-    Differences where a suite and protocol has two results with their questions, scores, MMLU by subject where a result has
+    Differences where a suite and protocol has two results that can be compared, scores, MMLU by subject where a result has
     subjects, and scores over steps where results say their run and step.
     """
     pictures: list[Picture] = []
     for part in split_into_parts(result_files):
-        comparison = _comparison_of(part, compare_pair)
+        comparison = _comparison_of(part)
         if comparison is not None:
             pictures.append(draw_differences(part, comparison))
         pictures.append(draw_scores(part, reported_scores))
@@ -66,13 +48,13 @@ def build_pictures(
 
 
 def missing_difference_notes(result_files: Sequence[ResultFile]) -> list[str]:
-    """A line for each two results of one suite and protocol whose differences cannot be drawn, and why."""
+    """A line for each two results of one suite and protocol whose differences cannot be drawn by question, and why."""
     notes = []
     for part in split_into_parts(result_files):
         lacking = [item for item in part.styled_results if not item.result_file.questions_by_task]
         if len(part.styled_results) == 2 and lacking:
             names = " and ".join(str(item.result_file.path) for item in lacking)
-            notes.append(f"no differences are drawn: the questions of {names} are not beside the result")
+            notes.append(f"no differences by question are drawn: the questions of {names} are not beside the result")
     return notes
 
 
@@ -91,8 +73,8 @@ def build_step_pictures(result_files: Sequence[ResultFile], steps: Sequence[int]
     return pictures
 
 
-def _comparison_of(part: Part, compare_pair: PairComparison) -> Comparison | None:
+def _comparison_of(part: Part) -> Comparison | None:
     if len(part.styled_results) != 2:
         return None
     base, candidate = part.styled_results
-    return compare_pair(base.result_file, candidate.result_file)
+    return next(iter(compare_where_possible(base.result_file, [candidate.result_file])), None)

@@ -203,12 +203,15 @@ def test_reported_scores_beside_another_protocol_name_theirs(tmp_path):
     assert "reported, orca_mini_13b (protocol leaderboard)" in words["orca"]
 
 
-def test_results_without_their_questions_have_no_differences(tmp_path):
-    from dataclasses import replace
-
-    pair = [random_result(tmp_path, label, 0.5, seed=seed) for seed, label in enumerate("ab")]
+def test_results_without_their_questions_are_compared_by_their_scores_as_on_the_page(tmp_path):
+    pair = [random_result(tmp_path, label, share) for label, share in (("a", 0.3), ("b", 0.6))]
     without = [replace(pair[0], questions_by_task={}), pair[1]]
-    assert kinds(build_pictures(without)) == ["scores", "subjects"]
+    differences, *others = build_pictures(without)
+    assert differences.kind == "differences" and kinds(others) == ["scores", "subjects"]
+    assert "not by question" in " ".join(texts(differences.wide))
+    intervals = re.findall(r"interval [+-][\d.]+ to [+-][\d.]+", differences.description)
+    page = "".join(page_pieces("title", without, None, [None, None]))
+    assert len(intervals) == 9 and all(interval in page for interval in intervals)
     other_tasks = random_result(tmp_path, "c", 0.5, tasks=["drop"])
     only_mmlu = random_result(tmp_path, "d", 0.5, tasks=["mmlu"])
     assert kinds(build_pictures([other_tasks, only_mmlu])) == ["scores", "subjects"]
