@@ -28,9 +28,10 @@ test-all: setup  ## every test
 fuzz: setup  ## the tests with random input, with 2,000 examples each instead of 100
 	ORCA_BENCH_FUZZ=2000 $(PYTEST) tests/results/test_fuzz_results.py tests/row_files/test_fuzz_rows.py tests/test_yaml_files.py
 
-bench: setup  ## the page at its largest, and the engine beside lm-eval's own, on the same requests; writes results/bench/
+bench: real-model  ## the page at its largest, the engine beside lm-eval's own, GGUF files beside transformers; writes results/bench/
 	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
+	$(BIN)/python tests/benchmarks/bench_gguf.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines

@@ -93,6 +93,20 @@ def real_model_folder(tmp_path_factory, real_model_file):
 
 
 @pytest.fixture(scope="session")
+def real_tokenizer_folder(tmp_path_factory, real_model_file):
+    """What `real_model_folder` has besides the weights: the byte-level BPE of 49,152 tokens, and the configuration."""
+    from orca_bench.files import write_json
+    from orca_bench.models.gguf.gguf_import import read_gguf
+    from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
+
+    folder = tmp_path_factory.mktemp("real_tokenizer")
+    model = read_gguf(real_model_file)
+    write_tokenizer(model.file, folder)
+    write_json(folder / "config.json", {key: value for key, value in model.configuration.items() if value is not None})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def mini(tmp_path_factory):
     """The embedded default's files."""
     from orca_bench.mini import materialize

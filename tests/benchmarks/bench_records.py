@@ -1,4 +1,4 @@
-"""The Markdown of bench_evaluation.py's records: one section for each model or protocol, from what its contenders answered."""
+"""The Markdown of bench_evaluation.py's records, by model or protocol; the conditions of any benchmark."""
 
 import platform
 import sys
@@ -118,7 +118,7 @@ def conditions(dtype: str = "float32") -> str:
 
     words = " ".join(word for word in sys.argv[1:])
     return (
-        f"`python tests/benchmarks/bench_evaluation.py{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
+        f"`python tests/benchmarks/{Path(sys.argv[0]).name}{' ' if words else ''}{words}`, {time.strftime('%Y-%m-%d')}; "
         f"{torch.get_num_threads()} threads of {_processor()}, {dtype}; torch {torch.__version__}, transformers "
         f"{transformers.__version__}"
     )

@@ -106,6 +106,10 @@ def test_what_streams_from_a_byte_level_tokenizer_is_what_is_decoded(byte_level)
     check_streaming(tokenizers.load_tokenizer(byte_level))
 
 
+def test_what_streams_from_a_real_models_tokenizer_is_what_is_decoded(real_tokenizer_folder):
+    check_streaming(tokenizers.load_tokenizer(real_tokenizer_folder))
+
+
 def test_what_streams_from_a_tokenizer_json_with_byte_fallback_is_what_is_decoded(byte_fallback):
     """Whose decoder turns characters that were complete into U+FFFD when a wrong byte follows."""
     check_streaming(tokenizers.load_tokenizer(byte_fallback))

@@ -27,11 +27,14 @@ def base(folder, rows, **ids):
     return model
 
 
-@pytest.fixture(params=["llama", "hermes", "unigram", "pad", "llama_without_bos", "byte_level", "no_bos"])
+@pytest.fixture(params=["llama", "hermes", "unigram", "pad", "llama_without_bos", "byte_level", "no_bos", "smollm2"])
 def student_of(request, tmp_path, sentencepiece_models, byte_level):
     """(tokenizer of the base, exported folder), for each kind of base."""
     folder = tmp_path / "base"
-    if request.param in ("byte_level", "no_bos"):
+    if request.param == "smollm2":
+        shutil.copytree(request.getfixturevalue("real_tokenizer_folder"), folder)
+        model = base(folder, 49_152, bos_token_id=1, eos_token_id=2)
+    elif request.param in ("byte_level", "no_bos"):
         shutil.copytree(byte_level, folder)
         ids = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
         bos, end, _, turn = (token["id"] for token in ids)

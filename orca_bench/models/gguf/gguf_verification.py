@@ -207,6 +207,7 @@ _Post = Callable[[str, dict[str, Any]], dict[str, Any]]
 def _served(gguf_path: Path) -> Iterator[_Post]:
     """llama.cpp's server with the file, in this process; yields a function that posts JSON to one of its addresses."""
     check_installed()
+    import torch
     import xllamacpp
 
     parameters = xllamacpp.CommonParams()
@@ -214,6 +215,8 @@ def _served(gguf_path: Path) -> Iterator[_Post]:
     parameters.n_parallel, parameters.n_ctx = 1, _CONTEXT_TOKENS
     parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    # llama.cpp's threads wait for one another in a loop: more than there are cores to run on take many times as long.
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = torch.get_num_threads()
     parameters.verbosity = -1
     try:
         server = xllamacpp.Server(parameters)  # ends when the last name of it goes

@@ -112,11 +112,19 @@ _PARTS = [
 ]
 
 
-def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentencepiece_models):
+def test_for_random_records_the_ids_of_evaluation_are_those_of_training(sentencepiece_models, byte_level):
     """In every tokenizer: what is scored is BOS + prompt + response of training, and its mask begins where the loss does."""
+    check_random_records([*sentencepiece_models.values(), byte_level])
+
+
+def test_for_random_records_in_a_real_models_ids_evaluation_agrees_with_training(real_tokenizer_folder):
+    check_random_records([real_tokenizer_folder])
+
+
+def check_random_records(tokenizer_paths):
     generator = random.Random(7)
-    for file in sentencepiece_models.values():
-        tokenizer = tokenizers.load_tokenizer(file)
+    for path in tokenizer_paths:
+        tokenizer = tokenizers.load_tokenizer(path)
         rule = OrcaEncoding(tokenizer, 10**6)
         for _ in range(300):
             system, instruction, input, response = (
