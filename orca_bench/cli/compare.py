@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -54,14 +55,14 @@ def command(
     from orca_bench.report.comparison import correct_together
     from orca_bench.report.conclusions import comparisons_sentence
     from orca_bench.report.result_selection import result_labels
-    from orca_bench.results import reading
 
     comparisons, has_all_questions = [], True
-    paths_of_groups = [[group.base_path, *group.other_paths] for group in pair_results(first, others, runs)]
+    groups = pair_results(first, others, runs)
+    files_of_groups = [[api.load_result(path) for path in (group.base_path, *group.other_paths)] for group in groups]
     # Labelled together, so that tables of several protocols say which they are of.
-    labels = iter(result_labels([reading.read_result(path) for paths in paths_of_groups for path in paths]))
-    for paths in paths_of_groups:
-        results = [api.load_result(path, next(labels)) for path in paths]
+    labels = iter(result_labels([file.result for files in files_of_groups for file in files]))
+    for files in files_of_groups:
+        results = [replace(file, label=next(labels)) for file in files]
         has_all_questions = has_all_questions and all(result.questions_by_task for result in results)
         comparisons += api.compare(*results, reported=reported)
     comparisons = correct_together(comparisons)
