@@ -111,7 +111,7 @@ def evaluate(
     display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_text_list(tasks))
     config_building.check_tasks_and_limit(tasks, limit)
     config = config_building.evaluation_config(
-        _model_folder_or_id(model, runs, display.message),
+        select_model(model, runs, display.message),
         runs,
         tasks=tasks,
         protocol=protocol,
@@ -205,19 +205,19 @@ def newest_result(runs: str | Path = DEFAULT_RUNS_FOLDER) -> Path:
     return result_lookup.newest_result(Path(runs))
 
 
-def _model_folder_or_id(model: str | Path | None, runs_folder: Path, show_message: hub.ShowMessage) -> str:
-    """The folder or hub id of the model that is named, or of the newest one; `show_message` gets a line that says which.
+def select_model(model: str | Path | None, runs: str | Path, show_message: hub.ShowMessage) -> str:
+    """The folder, GGUF file or hub id of the model that is named, or of the newest; `show_message` gets a line that says which.
 
-    Of a launcher's processes, the first one says it for all.
+    Of a launcher's processes, the first one says it for all. Raises UserError where there is none.
     """
     from orca_bench import launcher_environment
     from orca_bench.models.model_lookup import look_up_model
 
     if model is None:
-        folder_or_id = str(newest_model(runs_folder))
+        folder_or_id = str(newest_model(runs))
         line: str | None = f"model: {folder_or_id} (the newest finished run)"
     else:
-        named_model = look_up_model(model, runs_folder)
+        named_model = look_up_model(model, Path(runs))
         folder_or_id = named_model.folder_or_id
         line = None if named_model.note is None else f"note: {named_model.note}"
     if line is not None and launcher_environment.rank() == 0:

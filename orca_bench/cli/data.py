@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def convert(
       orca-bench data convert alpaca_data.json dolly.jsonl.gz --out records/mine.jsonl
       orca-bench data convert faq.csv --map instruction=Question,response=Answer --out records/faq.jsonl
     """
-    from orca_bench.cli.console import counting
+    from orca_bench.cli.console import counting, next_step
     from orca_bench.data import column_shapes, conversion
     from orca_bench.results.output_files import check_output_file
     from orca_bench.row_texts import rows_phrase
@@ -95,6 +96,8 @@ def convert(
     if conversion_report.changed_id_count:
         click.echo(f"records with a new id, as another record had theirs: {conversion_report.changed_id_count:,}")
     click.echo(f"system messages: {', '.join(_system_counts(conversion_report, systems, seed))}")
+    if out.is_file():  # a device keeps no records
+        next_step("train", "recipes/13b.yaml", "-o", f"data.records={json.dumps([str(out)], ensure_ascii=False)}")
 
 
 def _system_counts(report: ConversionReport, systems: str | None, seed: int) -> list[str]:

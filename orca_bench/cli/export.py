@@ -7,13 +7,12 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_types import FILE_TYPES
 
 
 @click.command("export")
-@click.argument("model", required=False)
+@click.argument("model", required=False, type=options.MODEL)
 @click.option(
     "--gguf",
     "type_name",
@@ -42,16 +41,24 @@ def command(model: str | None, type_name: str, out: Path | None, runs: Path) -> 
       orca-bench export runs/mini/model --gguf f16 --out mini.gguf
       orca-bench export mini --gguf q4_0
     """
-    from orca_bench.cli.console import progress_message
+    from orca_bench import api
+    from orca_bench.cli.console import next_step, progress_message
     from orca_bench.models.gguf.gguf_export import export_gguf
     from orca_bench.models.model_folder import locate_model
     from orca_bench.models.model_names import results_folder_name
 
-    folder = locate_model(select_model(model, runs), None, progress_message)
+    if out is not None:
+        _check_is_new(out)  # before a model is fetched
+    folder = locate_model(api.select_model(model, runs, progress_message), None, progress_message)
     out = out or Path(f"{results_folder_name(folder.name)}-{type_name}.gguf")
-    if out.exists():
-        raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
+    _check_is_new(out)
     export_gguf(folder, out, type_name)
     click.echo(
         f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {type_name}); read back, it is {folder.path_or_hub_id}'s model"
     )
+    next_step("eval", "--model", out, runs=runs)
+
+
+def _check_is_new(out: Path) -> None:
+    if out.exists():
+        raise UserError("exists already", where=out, hint="name another file with --out, or remove it")

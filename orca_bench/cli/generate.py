@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
 
 #: The instruction of the model card's example.
@@ -92,6 +91,7 @@ def command(
         _check_unicode(text or "", option)
     instruction_text = _read_instruction(instruction)
 
+    from orca_bench import api
     from orca_bench.cli.console import next_step, progress_message
     from orca_bench.models.model_folder import locate_model
     from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
@@ -100,7 +100,7 @@ def command(
     from orca_bench.system_messages import system_message
 
     system_text = system_message(system)
-    model_folder = locate_model(select_model(model, runs), revision, progress_message)
+    model_folder = locate_model(api.select_model(model, runs, progress_message), revision, progress_message)
     if model_folder.has_own_prompt:
         progress_message(f"{model_folder.name}: {OWN_PROMPT_WARNING}")
     generator = Generator(model_folder)

@@ -35,7 +35,7 @@ from orca_bench.models.gguf.gguf_types import FOLDER_DTYPES
     help="Compare the folder with llama.cpp running the file: token ids of texts, and next-token probabilities. Needs the "
     "package xllamacpp; some minutes.",
 )
-def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) -> None:
+def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) -> int:
     """Write a model folder with what is in a GGUF file of a LLaMA, llama.cpp's format.
 
     The weights are dequantised exactly, the rows of the query and key matrices are put back into transformers' order, and the
@@ -49,7 +49,7 @@ def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) ->
       orca-bench import model.Q4_K_M.gguf --to models/mine --verify
       orca-bench eval --model model.Q4_K_M.gguf --protocol leaderboard
     """
-    from orca_bench.cli.console import counting
+    from orca_bench.cli.console import counting, next_step
     from orca_bench.models.gguf import gguf_import, gguf_verification
 
     if not gguf_file.is_file():
@@ -68,10 +68,11 @@ def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) ->
         f"imported: {folder} ({model.weight_count:,} weights, written as {model.dtype}; in the file "
         f"{model.file.bits_per_weight():.2f} bits a weight: {types})"
     )
-    if not verifies:
-        return
-    with counting("positions") as progress:
-        report = gguf_verification.verify(gguf_file, folder, progress=progress)
-    click.echo(str(report))
-    if not report.is_equal:
-        raise SystemExit(1)
+    if verifies:
+        with counting("positions") as progress:
+            report = gguf_verification.verify(gguf_file, folder, progress=progress)
+        click.echo(str(report))
+        if not report.is_equal:
+            return 1
+    next_step("eval", "--model", folder)
+    return 0

@@ -49,23 +49,27 @@ def command(
       orca-bench plot mine/leaderboard mine/orca --reported none
       orca-bench plot early.json late.json --over-steps --steps 100,800
     """
+    from orca_bench.cli.console import next_step
     from orca_bench.report import pictures
     from orca_bench.report.reported_scores import find_reported_scores
+    from orca_bench.results.reading import questions_path_for
 
     if steps is not None and not over_steps:
         raise UserError("only the picture over steps has steps", where="--steps", hint="add --over-steps")
-    step_numbers = _step_numbers(steps)
+    step_numbers, reported_scores = _step_numbers(steps), find_reported_scores(reported)
     selection = select_results(results, runs)
     notes = selection.notes
     if over_steps:
         pictures_to_write = pictures.build_step_pictures(selection.results, step_numbers)
     else:
         result_files = selection.with_questions(required=False).results
-        pictures_to_write = pictures.build_pictures(result_files, find_reported_scores(reported))
+        pictures_to_write = pictures.build_pictures(result_files, reported_scores)
         notes += pictures.missing_difference_notes(result_files)
     for picture in pictures_to_write:
         notes += _write(picture, folder)
     print_notes(notes)
+    if all(questions_path_for(path).is_file() for path in selection.paths):
+        next_step("page", *results, runs=runs)
 
 
 def _write(picture: Picture, folder: Path) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from orca_bench.cli import options
-from orca_bench.cli.result_words import select_model
 from orca_bench.errors import UserError
+from orca_bench.system_messages import DEFAULT_SYSTEM_ID
 
 
 @click.command("requests")
@@ -26,6 +27,8 @@ from orca_bench.errors import UserError
 @click.option("--token-ids", is_flag=True, help="Add token ids, as the tokenizer of --model encodes them.")
 @click.option(
     "--model",
+    type=options.MODEL,
+    metavar="MODEL",
     help="Name of a run, model folder, GGUF file or hub id whose tokenizer and context window --token-ids uses.",
 )
 @options.revision
@@ -76,8 +79,8 @@ def command(
     if revision and not model:
         raise UserError("without --model there is nothing to be of a revision", where="--revision")
 
-    from orca_bench import mini
-    from orca_bench.cli.console import counting, progress_message
+    from orca_bench import api, mini
+    from orca_bench.cli.console import counting, next_step, progress_message
     from orca_bench.evaluate import config_building
     from orca_bench.results.output_files import check_output_file
 
@@ -96,8 +99,21 @@ def command(
     from orca_bench.models.model_folder import locate_model
 
     model_folder = (
-        locate_model(select_model(model, runs), revision, progress_message, with_weights=False) if model else None
+        locate_model(api.select_model(model, runs, progress_message), revision, progress_message, with_weights=False)
+        if model
+        else None
     )
     with counting("requests, by task") as progress:
         request_count = offline_scoring.write_requests(selection, out, model_folder, progress)
     click.echo(f"{request_count:,} requests of protocol {protocol}: {out}", err=True)
+    # Whatever the requests depend on must be the same there.
+    options_and_values: list[tuple[str, Sequence[object]]] = [
+        ("--protocol", [protocol]),
+        ("--system", [] if system == str(DEFAULT_SYSTEM_ID) else [system]),
+        ("--benchmarks", [] if benchmarks is None else [benchmarks]),
+        ("--benchmarks-revision", benchmarks_revisions),
+        ("--limit", [] if limit is None else [limit]),
+        ("--max-new-tokens", max_new_tokens),
+    ]
+    words = [word for option, values in options_and_values for value in values for word in (option, value)]
+    next_step("score", "ANSWERS.jsonl", *words, runs=runs)

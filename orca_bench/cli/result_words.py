@@ -1,9 +1,8 @@
-"""The words that a user types for results and models in, their files out; what is taken by default is named on standard error.
+"""The words that a user types for results in, their files out; what is taken by default is named on standard error.
 
 `RESULTS` of a command are runs' names, folders and files (results/result_lookup.py says which); the options that hold such
-words have the type `options.RESULT`. A model is a run's name or folder, a model folder, a GGUF file or a
-hub id (models/model_lookup.py).
-Its own module because every command that reads results or a model calls it.
+words have the type `options.RESULT`. What names a model is read by `api.select_model`.
+Its own module because every command that reads results calls it.
 """
 
 from __future__ import annotations
@@ -58,20 +57,6 @@ def single_group(result_word: str, baseline_words: Sequence[str], runs_folder: P
         names = " or ".join(result_name(group.base_path, runs_folder) for group in groups)
         raise UserError(f"{len(groups)} results, and one is needed", where=result_word, hint=f"name {names}")
     return groups[0]
-
-
-def select_model(word: str | None, runs_folder: Path) -> str:
-    """The folder, GGUF file or hub id of the model that a word names; without a word the newest run's, which is named."""
-    from orca_bench import api
-    from orca_bench.models.model_lookup import look_up_model
-
-    if word is None:
-        folder = api.newest_model(runs_folder)
-        print_default("model", folder, "the newest finished run")
-        return str(folder)
-    named_model = look_up_model(word, runs_folder)
-    print_notes([named_model.note])
-    return named_model.folder_or_id
 
 
 def print_default(what: str, path: Path, reason: str) -> None:

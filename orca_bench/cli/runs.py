@@ -50,6 +50,9 @@ def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, outpu
     if clean and output_format == "markdown":
         raise UserError("--clean has no Markdown", where="--format", hint="terminal or json")
 
+    if runs.exists() and not runs.is_dir():
+        raise UserError("not a folder", where=f"--runs {runs}")
+
     from orca_bench.train.run_survey import survey_runs
 
     summaries = _select_runs(survey_runs(runs), names, runs)

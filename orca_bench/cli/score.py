@@ -65,7 +65,7 @@ def command(
       orca-bench score answers.jsonl.gz --protocol orca --benchmarks path/to/benchmarks --format json
     """
     from orca_bench import api, mini
-    from orca_bench.cli.console import progress_console, progress_message
+    from orca_bench.cli.console import next_step, progress_console, progress_message
     from orca_bench.cli.result_output import print_results
     from orca_bench.evaluate import config_building
     from orca_bench.report.reported_scores import find_reported_scores
@@ -97,3 +97,5 @@ def command(
     for note in result_file.result.answer_notes:
         progress_message(f"{answers}: {note}")
     print_results([result_file], output_format, reported_scores, notes_option=f"orca-bench table {out} --notes")
+    if output_format == "terminal":
+        next_step("page", out)

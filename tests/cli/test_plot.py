@@ -10,7 +10,7 @@ def test_each_file_is_named_with_what_it_shows_and_its_size(command, tmp_path):
     for seed, label in enumerate(("one", "two")):
         random_result(tmp_path, label, 0.5, seed=seed, tasks=["drop", "gsm8k"])
     done = command("plot", "one.json", "two.json", "--to", "pictures")
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.returncode == 0 and done.stderr == "next: orca-bench page one.json two.json\n"
     lines = done.stdout.splitlines()
     assert re.fullmatch(
         r"pictures/differences\.png: two minus one: difference by task \(1,600 × \d+ pixels, [\d.]+ kB\)", lines[0]
@@ -57,4 +57,7 @@ def test_over_steps_draws_only_the_steps_and_refuses_what_is_no_number(command, 
     )
     assert "--steps: only the picture over steps has steps; add --over-steps" in command.refused(
         "plot", "early.json", "--steps", "5"
+    )
+    assert "known: orca_mini_13b" in command.refused(
+        "plot", "early.json", "late.json", "--over-steps", "--reported", "bogus"
     )

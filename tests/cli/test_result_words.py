@@ -170,7 +170,8 @@ def test_a_shell_completes_the_names_of_runs(in_runs):
     try:
         assert _completions(in_runs, "compare", "o") == ["old"]
         assert _completions(in_runs, "check", "old", "--baseline", "n") == ["new"]
-        assert _completions(in_runs, "eval", "--model", "") == ["old"]
+        for words in (("eval", "--model"), ("requests", "--model"), ("export",)):
+            assert _completions(in_runs, *words, "") == ["old"]
         assert _completions(in_runs, "comp") == ["compare"]
     finally:
         (in_runs.folder / "runs" / "old" / "model").rmdir()

@@ -86,6 +86,7 @@ def test_the_markdown_has_a_line_for_each_run_and_result(in_runs):
         (("runs", "--yes"), "--yes: is about --clean"),
         (("runs", "--dry-run"), "--dry-run: is about --clean"),
         (("runs", "--clean", "--format", "markdown"), "--format: --clean has no Markdown"),
+        (("runs", "--runs", "runs/done/manifest.json"), "--runs runs/done/manifest.json: not a folder"),
         (("runs", "--clean"), "removing needs an answer, and there is no terminal; add --yes"),
     ],
 )

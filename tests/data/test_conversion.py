@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -27,9 +28,19 @@ def test_a_table_of_ones_own_by_map(command, faq):
         "left out: 1 row without an answer; the first is faq.csv:3",
         "system messages: 1 set to message 5 (--systems draws others)",
     ]
+    assert done.stderr == "next: orca-bench train recipes/13b.yaml -o 'data.records=[\"r.jsonl\"]'\n"
     record = json.loads((faq / "r.jsonl").read_text())
     assert (record["instruction"], record["response"], record["system_id"]) == ("Open, when?", "At nine.", 5)
     assert "faq.csv:3: --strict allows no rows without an answer" in command.refused(*words, "--strict")
+
+
+def test_the_next_command_trains_on_the_records_whatever_their_name(command, faq):
+    out = "my, r\u00e9c: 'x'.jsonl"
+    done = command("data", "convert", "faq.csv", "--map", "instruction=Ask,response=Answer", "--out", out)
+    words = shlex.split(done.stderr.removeprefix("next: orca-bench "))
+    (faq / out).unlink()
+    dry_run = command(*words, "--dry-run")
+    assert dry_run.returncode == 0 and f"cannot be computed here: {out}: no such file" in dry_run.stdout, dry_run
 
 
 @pytest.mark.parametrize("files", [["a.jsonl"], ["./a.jsonl"], ["*.jsonl"], ["."], ["b/b.jsonl", "link.jsonl"]])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import subprocess
 import sys
 
@@ -204,6 +205,30 @@ def test_our_tasks_in_lm_evals_own_hf_class_give_our_answers(tiny_model, mini, e
         values = [v[f"{entry['metric']},none"] for n, v in theirs_reported["results"].items() if n.startswith(name)]
         assert entry["value"] == pytest.approx(sum(values) / len(values), abs=1e-6)
     assert "acc_norm_stderr,none" in theirs_reported["results"]["arc_challenge"]
+
+
+def test_each_command_names_the_next_with_all_that_requests_depend_on(command, mini):
+    words = [
+        "--benchmarks",
+        mini["mini:benchmarks"],
+        "--limit",
+        1,
+        "--system",
+        "Be short.",
+        "--max-new-tokens",
+        "gsm8k=9",
+    ]
+    done = command("requests", "--tasks", "gsm8k", *words, "--out", "r.jsonl", "--runs", "my runs")
+    (next_line,) = (line for line in done.stderr.splitlines() if line.startswith("next: "))
+    lines = [line | {"answer": "1"} for line in lines_of(command.folder / "r.jsonl")]
+    write_lines(command.folder / "ANSWERS.jsonl", lines)
+    assert next_line.endswith(" --runs 'my runs'")
+    done = command(*shlex.split(next_line.removeprefix("next: orca-bench ")))
+    assert done.returncode == 0 and done.stderr.splitlines()[-1] == "next: orca-bench page ANSWERS.result.json"
+    result = json.loads((command.folder / "ANSWERS.result.json").read_text())
+    assert result["protocol"]["system"] == "Be short."
+    default = command("requests", "--tasks", "gsm8k", *words[:2], "--out", "r.jsonl").stderr
+    assert default.endswith(f"next: orca-bench score ANSWERS.jsonl --protocol orca --benchmarks {words[1]}\n")
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------

@@ -66,9 +66,11 @@ def test_what_gguf_cannot_express_is_refused(llamas, sentencepiece_models, tmp_p
 
 
 def test_the_command_writes_a_file_and_refuses_one_that_exists(command, llamas):
-    words = ["export", llamas["mini"], "--gguf", "q8_0", "--out", "m.gguf"]
+    words = ["export", llamas["mini"], "--gguf", "q8_0", "--out", "m.gguf", "--runs", "my runs"]
     process = command(*words)
     assert process.returncode == 0 and "exported: m.gguf" in process.stdout, process.stderr
     assert read_gguf(command.folder / "m.gguf").weight_count > 0
-    process = command(*words)
-    assert process.returncode == 2 and "exists already" in process.stderr
+    assert process.stderr.splitlines()[-1] == "next: orca-bench eval --model m.gguf --runs 'my runs'"
+    assert "m.gguf: exists already" in command.refused(*words)
+    words[1] = "absent-model"  # which is not looked for where the file could not be written
+    assert "m.gguf: exists already" in command.refused(*words)

@@ -166,6 +166,7 @@ def test_a_quantised_files_result_says_how_many_bits_and_what_is_not_measured(co
 def test_import_writes_a_folder_and_refuses_one_that_exists(command, gguf_files):
     process = command("import", gguf_files["mini"], "--to", "model")
     assert process.returncode == 0 and "32.00 bits a weight" in process.stdout, process.stderr
+    assert process.stderr == "next: orca-bench eval --model model\n"
     process = command("import", gguf_files["mini"], "--to", "model")
     assert process.returncode == 2 and "exists already" in process.stderr
 

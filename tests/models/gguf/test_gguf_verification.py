@@ -10,7 +10,7 @@ pytest.importorskip("xllamacpp")
 
 from orca_bench.models.gguf import gguf_import  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
-from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
+from orca_bench.models.gguf.gguf_verification import VerificationReport, verify  # noqa: E402
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 from orca_bench.tokenizers import load_tokenizer  # noqa: E402
@@ -64,3 +64,9 @@ def test_bos_of_a_file_that_does_not_say_whether_it_is_added_is_llamacpps(gguf_f
 def test_import_verifies_when_asked(command, gguf_files):
     process = command("import", gguf_files["mini"], "--to", "model", "--verify")
     assert process.returncode == 0 and "verified: beside llama.cpp" in process.stdout, process.stderr
+
+
+def test_a_folder_that_differs_from_llamacpp_is_exit_code_1_without_a_next_command(command, gguf_files, monkeypatch):
+    monkeypatch.setattr(VerificationReport, "is_equal", False)
+    process = command("import", gguf_files["mini"], "--to", "model", "--verify")
+    assert process.returncode == 1 and process.stdout and "next: " not in process.stderr
