@@ -123,7 +123,9 @@ class Run:
 
     def check_is_run(self) -> None:
         """Raise UserError where the folder holds something else than a run."""
-        if not self.is_empty and not (_is_recipe(self.recipe_file) or _is_manifest(self.manifest_file)):
+        if not self.is_empty and not (
+            _is_recipe(self.recipe_file) or {"orca_bench", "status"} <= set(self.readable_manifest)
+        ):
             raise UserError(
                 "is not a run (neither its recipe.yaml nor its manifest.json is one of orca-bench's): left as it is",
                 where=self.folder,
@@ -149,8 +151,21 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest, or an empty one where there is none yet."""
-        return read_json(self.manifest_file) if self.manifest_file.is_file() else {}
+        """The manifest, or an empty one where there is none yet; raises UserError for a file that is no JSON object."""
+        if not self.manifest_file.is_file():
+            return {}
+        manifest = read_json(self.manifest_file)
+        if not isinstance(manifest, dict):
+            raise UserError("not a JSON object", where=self.manifest_file)
+        return manifest
+
+    @property
+    def readable_manifest(self) -> dict[str, Any]:
+        """The manifest, or an empty one where there is none that can be read."""
+        try:
+            return self.manifest
+        except UserError:
+            return {}
 
     @property
     def status(self) -> str:
@@ -198,7 +213,7 @@ class Run:
     def open_for_training(self, recipe: Recipe) -> bool:
         """Make the folder ready for this recipe and lock it; True where there is something to continue.
 
-        Raises UserError as `lock` and `check` do, and where the records have changed since.
+        Raises UserError as `lock` and `check_same_recipe` do, and where the records have changed since.
         """
         make_writable_folder(self.folder)
         self.lock()
@@ -242,20 +257,14 @@ def _is_recipe(path: Path) -> bool:
     return True
 
 
-def _is_manifest(path: Path) -> bool:
-    try:
-        manifest = read_json(path)
-    except UserError:
-        return False
-    return isinstance(manifest, dict) and {"orca_bench", "status"} <= set(manifest)
-
-
 def newest_finished_run(runs_folder: Path) -> Run | None:
-    """The run under `runs_folder` that finished last, or None."""
+    """The run under `runs_folder` that finished last, or None; a run whose manifest cannot be read is passed over."""
     finished_runs = [
-        run for run in map(Run, sorted(runs_folder.glob("*"))) if run.status == "finished" and run.model.is_dir()
+        run
+        for run in map(Run, sorted(runs_folder.glob("*")))
+        if run.readable_manifest.get("status") == "finished" and run.model.is_dir()
     ]
-    return max(finished_runs, key=lambda run: finite_number(run.manifest.get("finished")) or 0, default=None)
+    return max(finished_runs, key=lambda run: finite_number(run.readable_manifest.get("finished")) or 0, default=None)
 
 
 def whole_number(manifest_value: Any) -> int | None:

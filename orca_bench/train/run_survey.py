@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from orca_bench.disk_space import disk_bytes
-from orca_bench.errors import UserError
 from orca_bench.files import catch_write_errors
 from orca_bench.train.run_folder import Run, finite_number, newest_checkpoint, whole_number
 
@@ -82,7 +81,7 @@ def survey_run(folder: Path) -> RunSummary | None:
     run = Run(folder)
     if not (run.manifest_file.is_file() or run.model.is_dir() or (folder / "results").is_dir()):
         return None
-    manifest = _readable_manifest(run)
+    manifest = run.readable_manifest
     last_step, step_count = _last_step(run.metrics_file)
     manifest_status, manifest_steps = manifest.get("status"), whole_number(manifest.get("steps"))
     has_status = isinstance(manifest_status, str) and manifest_status
@@ -120,7 +119,7 @@ def survey_checkpoints(folder: Path) -> list[CheckpointSummary]:
     """
     run = Run(folder)
     paths = sorted(path for path in run.checkpoints_folder.glob("step-*") if path.is_dir())
-    if _readable_manifest(run).get("status") == "finished" and run.model.is_dir():
+    if run.readable_manifest.get("status") == "finished" and run.model.is_dir():
         return [CheckpointSummary(path, True, "the run is finished") for path in paths]
     newest_whole = newest_checkpoint(run.checkpoints_folder)
     return [_survey_checkpoint(path, newest_whole) for path in paths]
@@ -163,15 +162,6 @@ def _locked(run: Run) -> Iterator[None]:
         yield
     finally:
         run.unlock()
-
-
-def _readable_manifest(run: Run) -> dict[str, Any]:
-    """The manifest, or an empty one where there is none that can be read."""
-    try:
-        manifest = run.manifest
-    except UserError:
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def _last_step(metrics_file: Path) -> tuple[int | None, int | None]:

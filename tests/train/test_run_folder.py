@@ -15,6 +15,7 @@ from orca_bench.recipe import MAY_CHANGE_MARK, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
 from orca_bench.train.run_folder import Run, newest_checkpoint, newest_finished_run
+from orca_bench.train.train_recipe import is_recipe_trained
 
 RECIPE = {
     "name": "r",
@@ -229,6 +230,21 @@ def test_a_diverged_run_is_never_the_newest_finished(run):
         assert newest_finished_run(run.folder.parent) is None
     run.update_manifest(status="finished", finished=1.0)
     assert newest_finished_run(run.folder.parent).folder == run.folder
+
+
+@pytest.mark.parametrize("manifest_text", ['{"status": "fini', "[]", '"finished"', ""])
+def test_a_broken_manifest_stops_its_own_run_and_no_other(run, manifest_text):
+    run.model.mkdir()
+    run.update_manifest(status="finished", finished=1.0)
+    broken_run = Run(run.folder.parent / "broken")
+    broken_run.model.mkdir(parents=True)
+    broken_run.manifest_file.write_text(manifest_text)
+    assert newest_finished_run(run.folder.parent).folder == run.folder
+    assert broken_run.readable_manifest == {}
+    with pytest.raises(UserError, match=r"broken/manifest\.json: not a JSON"):
+        is_recipe_trained(broken_run, recipe())
+    with pytest.raises(UserError, match="is not a run"):
+        broken_run.check_is_run()
 
 
 def test_a_divergence_is_told_with_step_records_rates_and_checkpoint():
