@@ -22,20 +22,6 @@ _PREPARATION_TIMEOUT = datetime.timedelta(hours=6)  # what encoding of the large
 _FILES_TIMEOUT_S = 60.0  # network file systems show new files late
 
 
-def open_store() -> Store:
-    """The torch store that the processes of a launcher share. It must live until training has begun.
-
-    Raises UserError where the others cannot be reached.
-    """
-    from torch.distributed import rendezvous
-
-    try:
-        store, *_ = next(rendezvous("env://"))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot reach the other processes of the launcher: {error}", where="MASTER_ADDR") from error
-    return store
-
-
 def announce_prepared_run(torch_store: Store, run: Run) -> None:
     """On the first process: announce that the run is prepared."""
     torch_store.set(_PREPARED_KEY, run.manifest_file.read_text(encoding="utf-8"))

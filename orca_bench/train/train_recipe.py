@@ -81,7 +81,7 @@ def train_recipe(
         run.check_records_unchanged()
         display.message(f"already trained: {run.model} (--fresh trains again)")
         return run
-    store = launcher_ranks.open_store() if launcher_environment.has_other_processes() else None
+    store = launcher_environment.open_store() if launcher_environment.has_other_processes() else None
     if launcher_environment.rank() == 0:
         _prepare(recipe, run, fresh, display)
         if store is not None:

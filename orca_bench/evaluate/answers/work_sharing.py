@@ -354,11 +354,10 @@ def launched_workers() -> Iterator[tuple[WorkerPool | None, Connection | None, i
     """This process's part among those that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
 
     (pool, None, number of processes) in the first process; (None, connection to the first, number of processes) in a helper.
-    The helpers end with the block of the first.
+    The helpers end with the block of the first. Raises UserError where the others cannot be reached.
     """
-    from torch.distributed import rendezvous
-
-    store, rank, process_count = next(rendezvous("env://", timeout=_HELPER_WAIT_TIMEOUT))
+    store = launcher_environment.open_store(_HELPER_WAIT_TIMEOUT)
+    rank, process_count = launcher_environment.rank(), launcher_environment.world_size()
     if rank:
         yield None, StoreConnection(store, f"{rank}/answers", f"{rank}/pieces"), process_count
         return

@@ -331,3 +331,14 @@ def test_helpers_open_no_port_and_end_with_the_first_process_whatever_ends_it(fo
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(helpers, timeout=PATIENCE_S)
     assert not alive
+
+
+def test_a_launcher_without_an_address_is_one_line(monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with (
+        pytest.raises(UserError, match="cannot reach the other processes of the launcher"),
+        work_sharing.launched_workers(),
+    ):
+        pass
