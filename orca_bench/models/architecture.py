@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from orca_bench import library_settings
-from orca_bench.errors import UserError, one_line
+from orca_bench.errors import UserError, Where, one_line
 from orca_bench.files import read_json
 from orca_bench.recipe import CONTEXT_WINDOW
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from orca_bench.tokenizers import Tokenizer
 
 #: Decoders that transformers lists as causal language models and that continue pictures or sounds, not text alone.
 _NON_TEXT_MODEL_TYPES = ("git", "moshi", "musicgen", "musicgen_melody", "trocr", "whisper")
@@ -140,8 +142,18 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return min(model.config.get_text_config(decoder=True).vocab_size, len(model.get_input_embeddings().weight))
 
 
+def check_vocabulary(tokenizer: Tokenizer, model_vocabulary_size: int, where: Where, hint: str) -> None:
+    """Raise UserError, with `where` and `hint`, where a tokenizer has ids that a model does not take."""
+    if model_vocabulary_size < tokenizer.min_model_vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_vocabulary_size}",
+            where=where,
+            hint=hint,
+        )
+
+
 def load_with_attention(load_with_implementation: Callable[[str], Model]) -> Model:
-    """What `load(implementation)` gives with sdpa, or with eager attention where the model has no other."""
+    """What `load_with_implementation` gives with sdpa, or with eager attention where the model has no other."""
     try:
         return load_with_implementation("sdpa")
     except ValueError as error:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The largest `step` that is believed: that of a result file (results/models.py).
 MAX_TRAINING_STEP = 10**12
+#: The file of a model folder that says which run wrote it, after which step.
+METADATA_FILE_NAME = "orca_bench.json"
 
 
 def locate_model(
@@ -39,15 +41,10 @@ def locate_model(
     `revision_option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to
     nothing, a hub id that the hub does not give, and a revision of something that is here.
     """
-    if not path_or_hub_id.strip() or (
-        revision is not None and not revision.strip()
-    ):  # an unset variable of a shell, as a rule
-        empty_input = "revision" if path_or_hub_id.strip() else "name of a model"
-        raise UserError(
-            f"an empty {empty_input}",
-            where=revision_option if path_or_hub_id.strip() else None,
-            hint="is a variable unset?",
-        )
+    if not path_or_hub_id.strip():
+        raise UserError("an empty name of a model", hint="is a variable unset?")
+    if revision is not None and not revision.strip():
+        raise UserError("an empty revision", where=revision_option, hint="is a variable unset?")
     if Path(path_or_hub_id).exists():
         if revision is not None:
             raise UserError(
@@ -144,7 +141,7 @@ class ModelFolder:
 
         The folder may come from anywhere: a value that no run writes is left out.
         """
-        metadata_file = Path(self.path) / "orca_bench.json"
+        metadata_file = Path(self.path) / METADATA_FILE_NAME
         export_metadata = read_json(metadata_file) if metadata_file.is_file() else {}
         if not isinstance(export_metadata, dict):
             return {}
@@ -160,7 +157,7 @@ class ModelFolder:
     def has_own_prompt(self) -> bool:
         """Whether the model was tuned in another prompt than Orca's: it has its own chat template, and no orca_bench.json."""
         folder = Path(self.path)
-        if (folder / "orca_bench.json").is_file():
+        if (folder / METADATA_FILE_NAME).is_file():
             return False
         settings_file = folder / "tokenizer_config.json"
         tokenizer_config = read_json(settings_file) if settings_file.is_file() else {}

@@ -43,12 +43,12 @@ def load_model(model_folder: ModelFolder, dtype: str, gpu_dtype: str, device_map
                 **load_options,
             )
         )
-    if (vocabulary_size := architecture.vocabulary_size(model)) < tokenizer.min_model_vocab_size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {vocabulary_size}",
-            where=model_folder.path,
-            hint="this folder's tokenizer is another model's",
-        )
+    architecture.check_vocabulary(
+        tokenizer,
+        architecture.vocabulary_size(model),
+        model_folder.path,
+        "this folder's tokenizer is another model's",
+    )
     if device_map is None:
         model = model.to(_target_device(has_gpu))
     return model.eval()

@@ -86,12 +86,9 @@ def compute_prepared_run(
     tokenizer_folder = ModelFolder(model.tokenizer_source)
     tokenizer = tokenizer_folder.tokenizer
     model_config = student_model.student_config(resolved_recipe, tokenizer)
-    if model_config.vocab_size < tokenizer.min_model_vocab_size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.min_model_vocab_size} ids and the model takes {model_config.vocab_size}",
-            where=model.tokenizer_source,
-            hint="use the model's own tokenizer",
-        )
+    architecture.check_vocabulary(
+        tokenizer, model_config.vocab_size, model.tokenizer_source, "use the model's own tokenizer"
+    )
     _check_examples_fit_window(recipe, model_config)
     max_length = recipe.data.max_length
     examples_key = encoding.encoding_key(records, tokenizer, max_length)

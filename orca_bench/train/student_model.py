@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import library_settings, tokenizers
 from orca_bench.files import open_folder_replacement
 from orca_bench.models import architecture
+from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
 
@@ -103,7 +104,7 @@ def _write_model(
     origin_fields: dict[str, Any] = {**training_origin, "tokenizer_agrees_with_sentencepiece": disagreement is None}
     if disagreement is not None:
         origin_fields["example"] = str(disagreement)
-    (model_folder / "orca_bench.json").write_text(
+    (model_folder / METADATA_FILE_NAME).write_text(
         json.dumps(origin_fields, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 

@@ -16,6 +16,7 @@ from orca_bench import child_processes, hub, launcher_environment, tokenizers
 from orca_bench.cards import run_card
 from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import read_json
+from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
 from orca_bench.train.run_folder import Run, newest_checkpoint_step
@@ -96,7 +97,7 @@ def train_recipe(
             f"{interruption} (leave out --fresh, which starts over)" if fresh else str(interruption)
         ) from None
     if launcher_environment.rank() == 0:
-        export_metadata = read_json(run.model / "orca_bench.json")
+        export_metadata = read_json(run.model / METADATA_FILE_NAME)
         if "example" in export_metadata:
             display.message(
                 f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"

@@ -54,3 +54,12 @@ def test_what_is_no_causal_model_of_text_is_refused_by_its_configuration(kind, r
     (tmp_path / "model.safetensors").write_bytes(b"never read")
     with pytest.raises(UserError, match=reason):
         ModelFolder(str(tmp_path)).check_model()
+
+
+def test_a_tokenizer_with_more_ids_than_the_model_takes_is_refused(tiny_model):
+    tokenizer = ModelFolder(str(tiny_model)).tokenizer
+    id_count = tokenizer.min_model_vocab_size
+    architecture.check_vocabulary(tokenizer, id_count, "t", "hint")
+    message = f"t: the tokenizer has {id_count} ids and the model takes {id_count - 1}; hint"
+    with pytest.raises(UserError, match=message):
+        architecture.check_vocabulary(tokenizer, id_count - 1, "t", "hint")
