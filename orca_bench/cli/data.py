@@ -70,10 +70,7 @@ def convert(
     """
     from orca_bench.cli.console import counting, next_step
     from orca_bench.data import column_shapes, conversion
-    from orca_bench.results.output_files import check_output_file
     from orca_bench.row_texts import rows_phrase
-
-    check_output_file(out, [])
 
     ids = None if systems is None else _parse_system_ids(systems)
     with counting("converting") as progress:

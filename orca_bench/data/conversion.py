@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from orca_bench import row_files, row_texts
 from orca_bench.data import column_shapes, instructions
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, open_text_replacement
+from orca_bench.results.output_files import check_output_file
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, system_id_of, system_message
 
 #: The fifteen messages that have text, as the card used them.
@@ -67,9 +67,9 @@ def convert_to_records(
     `assigned_system_ids` are the ids of the messages to assign to rows without a system message, whatever set they are of; None
     assigns one of `DEFAULT_SYSTEM_IDS` to rows of published sets and message 5 to all others. Raises UserError where no record
     is left, and with `refuses_incomplete_rows` at the first row that would be left out; also where `records_path` is one of the
-    files.
+    files, or a result.
     """
-    _check_output_is_not_input(records_path, instruction_paths)
+    check_output_file(records_path, (file for path in instruction_paths for file in row_files.data_files_of(path)))
     report = ConversionReport()
     make_writable_folder(records_path.parent)
     with open_text_replacement(records_path) as handle:
@@ -85,18 +85,6 @@ def convert_to_records(
             first_location = report.first_location_by_reason[reason]
             raise UserError(f"no record is left: {row_texts.rows_phrase(left_out_count, reason)}", where=first_location)
     return report
-
-
-def _check_output_is_not_input(records_path: Path, instruction_paths: Sequence[Path]) -> None:
-    """Raise UserError where `records_path` is one of the files that are read: it would be replaced, or its records doubled."""
-    if os.path.exists(records_path) and any(
-        os.path.exists(file) and records_path.samefile(file)  # an absent file is an error where it is read
-        for path in instruction_paths
-        for file in row_files.data_files_of(path)
-    ):
-        raise UserError(
-            "is one of the files to convert", where=f"--out {records_path}", hint="write the records to another file"
-        )
 
 
 def _convert_rows(

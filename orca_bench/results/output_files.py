@@ -23,10 +23,11 @@ def check_output_file(out: Path, inputs: Iterable[Path | str | None], *, may_rep
     """
     if not out.exists():
         return
-    for given_input in inputs:
-        path = None if given_input is None else Path(given_input)
-        if path is not None and path.exists() and _is_part_of(out, path):
-            raise UserError(f"{path} is an input, and writing would destroy it", where=out, hint="name another file")
+    for input_path in inputs:
+        if input_path is not None and os.path.exists(input_path) and _is_part_of(out, Path(input_path)):
+            raise UserError(
+                f"{input_path} is an input, and writing would destroy it", where=out, hint="name another file"
+            )
     if not may_replace_result and out.is_file() and (is_result_file(out) or _is_questions_file(out)):
         raise UserError("a result of orca-bench stands there", where=out, hint="name another file")
 
