@@ -56,7 +56,14 @@ def check_choice(chosen_value: str, choices: Sequence[str], where: Where) -> Non
         raise UserError(f"{chosen_value!r} is not one of {', '.join(choices)}", where=where)
 
 
-def spelling_hint(word: str, known_words: Iterable[str]) -> str | None:
-    """A hint that names the known word most like `word`, or None where nothing is like it."""
-    close_matches = difflib.get_close_matches(word, list(known_words), n=1, cutoff=0.5)
-    return f"did you mean '{close_matches[0]}'?" if close_matches else None
+def spelling_hint(word: str, known_words: Iterable[str], n: int = 1, prefix: str = "") -> str | None:
+    """A hint that names the `n` known words most like `word`, each after `prefix`, or None where nothing is like it."""
+    close_matches = difflib.get_close_matches(word, [*dict.fromkeys(known_words)], n=n, cutoff=0.5)
+    quoted_words = [f"'{prefix}{match}'" for match in close_matches]
+    return f"did you mean {' or '.join(quoted_words)}?" if quoted_words else None
+
+
+def join_names(names: Sequence[str], most: int) -> str:
+    """The first `most` names, and how many more there are: a, b and 3 more."""
+    more_text = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more_text

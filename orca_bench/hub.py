@@ -208,7 +208,6 @@ def _nearest_path_hint(absent_path_text: str) -> str | None:
     if existing_folder is None:
         return None
     absent_name = absent_path.relative_to(existing_folder).parts[0]
-    hint = spelling_hint(absent_name, (entry.name for entry in existing_folder.iterdir()))
     start = "./" if absent_path_text.startswith("./") else ""
     start += "" if existing_folder == Path(".") else os.path.join(existing_folder, "")
-    return None if hint is None else hint.replace("'", f"'{start}", 1)
+    return spelling_hint(absent_name, (entry.name for entry in existing_folder.iterdir()), prefix=start)

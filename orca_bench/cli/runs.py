@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
-from orca_bench.errors import UserError, spelling_hint
+from orca_bench.errors import UserError, join_names, spelling_hint
 
 if TYPE_CHECKING:
     from orca_bench.cli.run_cleaning import CleaningPlan
     from orca_bench.train.run_survey import RunSummary
+
+_MAX_NAMES_IN_HINT = 8
 
 
 @click.command("runs")
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--clean",
     is_flag=True,
-    help="Remove kept answers and checkpoints that nothing needs any more, after a list of them and a question.",
+    help="Remove cached answers and checkpoints that nothing needs any more, after a list of them and a question.",
 )
 @click.option("--dry-run", is_flag=True, help="With --clean: show the list and remove nothing.")
 @click.option("--yes", is_flag=True, help="With --clean: do not ask.")
@@ -86,7 +88,8 @@ def _select_runs(summaries: list[RunSummary], names: tuple[str, ...], runs: Path
     for name in names:
         run_name = _run_name(name, runs) or name
         if run_name not in summary_by_name:
-            known_names = f"runs in {runs}: {', '.join(list(summary_by_name)[:8])}" if summaries else f"none in {runs}"
+            names_text = join_names(list(summary_by_name), _MAX_NAMES_IN_HINT)
+            known_names = f"runs in {runs}: {names_text}" if summaries else f"none in {runs}"
             hint = "; ".join(filter(None, (spelling_hint(name, summary_by_name), known_names)))
             raise UserError("no such run", where=name, hint=hint)
         selected_names.append(run_name)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench import hub
-from orca_bench.errors import UserError, spelling_hint
-from orca_bench.models.model_names import results_folder_name
+from orca_bench.errors import UserError, join_names, spelling_hint
+from orca_bench.models.model_names import ambiguity_note, is_another, is_path_text, results_folder_name
+
+_MAX_NAMES_IN_HINT = 8
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,16 @@ def look_up_model(word: str | Path, runs_folder: Path) -> NamedModel:
     run and nothing here.
     """
     text, path = str(word), Path(word)
-    is_path = isinstance(word, Path) or text.endswith("/") or text.startswith((".", "/", "~"))
+    is_path = isinstance(word, Path) or is_path_text(text)
     model_folder = None if is_path else _model_of_run(text, runs_folder)
     if model_folder is not None:
         export_folder = _export_of_run(text, runs_folder)
         is_export = export_folder == model_folder
         named_folder = model_folder if is_export else model_folder.parent
-        is_other = path.exists() and not os.path.samefile(path, named_folder)
-        alternatives = [f"./{text} for what is here"] if is_other else []
+        alternatives = [f"./{text} for what is here"] if is_another(path, named_folder) else []
         alternatives += [f"{export_folder} for that export"] if export_folder and not is_export else []
         meaning = f"the {'export' if is_export else 'run'} {named_folder}"
-        note = f"{text} is {meaning}; write {' or '.join(alternatives)}" if alternatives else None
-        return NamedModel(str(model_folder), note)
+        return NamedModel(str(model_folder), ambiguity_note(text, meaning, alternatives))
     if path.is_dir():
         if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
             return NamedModel(os.path.join(text, "model"))
@@ -52,9 +52,8 @@ def look_up_model(word: str | Path, runs_folder: Path) -> NamedModel:
         _check_is_no_unfinished_run(runs_folder / results_folder_name(text))
         if "/" not in text and not text.endswith(".gguf") and not hub.is_hub_id(text):
             names = sorted(folder.parent.name for folder in runs_folder.glob("*/model") if folder.is_dir())
-            known_names = (
-                f"runs with a model: {', '.join(names[:8])}" if names else f"no run in {runs_folder} has a model"
-            )
+            names_text = join_names(names, _MAX_NAMES_IN_HINT)
+            known_names = f"runs with a model: {names_text}" if names else f"no run in {runs_folder} has a model"
             hints = [spelling_hint(text, names), known_names, "OWNER/NAME is a model of the hub"]
             raise UserError("no such run or model folder", where=text, hint="; ".join(filter(None, hints)))
     return NamedModel(text)

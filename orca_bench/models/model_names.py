@@ -6,7 +6,9 @@ Its own module because commands need the name before anything is loaded, and two
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from orca_bench.errors import UserError, Where
@@ -67,6 +69,21 @@ def check_model_name(model_name: str, where: Where = "--name", hint: str | None 
 def results_folder_name(model_name: str) -> str:
     """The name as one folder's: OWNER--NAME for OWNER/NAME."""
     return model_name.replace("/", "--")
+
+
+def is_path_text(text: str) -> bool:
+    """Whether a word can only be a path, never the name of a run: `./mini`, `mini/`, `~/mini`."""
+    return text.endswith("/") or text.startswith((".", "/", "~"))
+
+
+def is_another(path: Path, run_path: Path) -> bool:
+    """Whether something other than a run's folder or file has this path."""
+    return path.exists() and not os.path.samefile(path, run_path)
+
+
+def ambiguity_note(word: str, meaning: str, alternatives: Sequence[str]) -> str | None:
+    """What a word was understood as, and what to write for what else it may mean; None where it means nothing else."""
+    return f"{word} is {meaning}; write {' or '.join(alternatives)}" if alternatives else None
 
 
 def run_folder_of_model(model_folder_text: str) -> Path | None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, join_names
 from orca_bench.files import catch_write_errors, file_sha256, read_json, write_json
 
 #: The list of what was written, in the folder of a publication.
@@ -34,10 +34,8 @@ class PublishedFiles:
         paths = [self.folder / name for name in names if not name.startswith(own_prefix)]
         foreign_names = [path.name for path in paths if _exists(path) and not self._is_own(path)]
         if foreign_names:
-            hidden_count = len(foreign_names) - _MAX_NAMES_IN_MESSAGE
-            etc = f" and {hidden_count} more" if hidden_count > 0 else ""
             raise UserError(
-                f"not written by orca-bench publish, or changed since: {', '.join(foreign_names[:_MAX_NAMES_IN_MESSAGE])}{etc}",
+                f"not written by orca-bench publish, or changed since: {join_names(foreign_names, _MAX_NAMES_IN_MESSAGE)}",
                 where=self.folder,
                 hint="name another folder with --to, or move these files",
             )

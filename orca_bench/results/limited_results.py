@@ -6,11 +6,11 @@ that takes all results of a run or folder leaves out the same ones, and says so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orca_bench.counts import counted
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, join_names
 from orca_bench.models.model_identity import differing_parts
 from orca_bench.results import reading
 from orca_bench.results.models import ModelDescription, Result
@@ -36,20 +36,19 @@ def limits_beside_full(result_by_path: Mapping[Path, Result]) -> dict[Path, int]
 
 
 def main_paths_without_limited(
-    named_results: Iterable[NamedResults], runs_folder: Path
+    named_results: Sequence[NamedResults], runs_folder: Path
 ) -> tuple[list[Path], list[str]]:
     """The main files of what some words name, each once, without those that stand aside; and the note that names these.
 
     A file that cannot be read stays: what reads it next says why.
     """
-    words = list(named_results)
-    explicit_paths = {path for named in words if named.folder is None for path in named.main_paths}
+    explicit_paths = {path for named in named_results if named.folder is None for path in named.main_paths}
     limit_by_path: dict[Path, int] = {}
-    for named in words:
+    for named in named_results:
         if named.folder is not None and len(named.main_paths) > 1:
             limit_by_path |= limits_beside_full(_readable_results(named.main_paths))
     limit_by_path = {path: limit for path, limit in limit_by_path.items() if path not in explicit_paths}
-    paths = dict.fromkeys(path for named in words for path in named.main_paths if path not in limit_by_path)
+    paths = dict.fromkeys(path for named in named_results for path in named.main_paths if path not in limit_by_path)
     return list(paths), limited_results_notes(limit_by_path, runs_folder)
 
 
@@ -63,8 +62,7 @@ def limited_results_notes(limit_by_path: Mapping[Path, int], runs_folder: Path) 
     ]
     if len(names) == 1:
         return [f"left out {names[0]}; name it to see it"]
-    etc = "" if len(names) <= _MAX_NAMES_IN_NOTE else f" and {len(names) - _MAX_NAMES_IN_NOTE} more"
-    return [f"left out {', '.join(names[:_MAX_NAMES_IN_NOTE])}{etc}; name one to see it"]
+    return [f"left out {join_names(names, _MAX_NAMES_IN_NOTE)}; name one to see it"]
 
 
 def _readable_results(paths: Sequence[Path]) -> dict[Path, Result]:

@@ -7,15 +7,13 @@ Python interface too.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orca_bench.errors import UserError
-from orca_bench.models.model_names import results_folder_name
+from orca_bench.errors import UserError, join_names, spelling_hint
+from orca_bench.models.model_names import ambiguity_note, is_another, is_path_text, results_folder_name
 from orca_bench.results import reading
 
 #: Where a published copy of a run's results goes, beside the folder `results` of the run.
@@ -62,11 +60,11 @@ def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
     run_folder = None if isinstance(word, Path) else _run_folder(text, runs_folder)
     run_result_paths = [] if isinstance(word, Path) else _results_of_runs(text, runs_folder)
     if run_folder is not None and (paths := _results_below(run_folder)):
-        alternatives = [f"./{text} for what is here"] if _is_another(path, run_folder) else []
+        alternatives = [f"./{text} for what is here"] if is_another(path, run_folder) else []
         alternatives += [f"{result_path} for that result" for result_path in run_result_paths]
-        return NamedResults(text, paths, run_folder, _note(text, f"the run {run_folder}", alternatives))
-    alternatives = [f"{each} for the run's result" for each in run_result_paths if _is_another(path, each)]
-    path_note = _note(text, "what is here", alternatives)
+        return NamedResults(text, paths, run_folder, ambiguity_note(text, f"the run {run_folder}", alternatives))
+    alternatives = [f"{each} for the run's result" for each in run_result_paths if is_another(path, each)]
+    path_note = ambiguity_note(text, "what is here", alternatives)
     if path.is_dir():
         if paths := _results_below(path):
             return NamedResults(text, paths, path, path_note)
@@ -76,7 +74,7 @@ def look_up_results(word: str | Path, runs_folder: Path) -> NamedResults:
     if run_result_paths:
         result_path, *other_paths = run_result_paths
         alternatives = [f"{other_path} for that one" for other_path in other_paths]
-        return NamedResults(text, (result_path,), note=_note(text, f"the result {result_path}", alternatives))
+        return NamedResults(text, (result_path,), note=ambiguity_note(text, f"the result {result_path}", alternatives))
     if run_folder is not None:
         raise UserError(f"the run {run_folder} has no result", hint="orca-bench eval writes one")
     raise _unknown_word_error(text, path, runs_folder)
@@ -86,9 +84,8 @@ def single_result(named_results: NamedResults, runs_folder: Path) -> Path:
     """The one result that a word names; raises UserError, with the names of all, where it names several."""
     paths = named_results.main_paths
     if len(paths) > 1:
-        names = ", ".join(result_name(path, runs_folder) for path in paths[:_MAX_NAMES_IN_HINT])
-        etc = "" if len(paths) <= _MAX_NAMES_IN_HINT else ", …"
-        raise UserError(f"{len(paths)} results, and one is needed", where=named_results.word, hint=f"name {names}{etc}")
+        names = join_names([result_name(path, runs_folder) for path in paths], _MAX_NAMES_IN_HINT)
+        raise UserError(f"{len(paths)} results, and one is needed", where=named_results.word, hint=f"name {names}")
     return paths[0]
 
 
@@ -123,7 +120,7 @@ def run_names(runs_folder: Path) -> list[str]:
 
 def _run_folder(text: str, runs_folder: Path) -> Path | None:
     """The folder of the run of this name; None for a path and for a name that no run has."""
-    if text.endswith(("/", ".json")) or text.startswith((".", "/", "~")):
+    if text.endswith(".json") or is_path_text(text):
         return None
     folder = runs_folder / results_folder_name(text)
     is_run = (folder / "results").is_dir() or (folder / "manifest.json").is_file()
@@ -139,16 +136,6 @@ def _results_of_runs(text: str, runs_folder: Path) -> list[Path]:
         if stem and ".." not in parts:
             paths.append(runs_folder / results_folder_name(name) / "results" / f"{stem}.json")
     return [path for path in paths if path.is_file()]
-
-
-def _is_another(path: Path, run_path: Path) -> bool:
-    """Whether something other than a run's folder or file has this path."""
-    return path.exists() and not os.path.samefile(path, run_path)
-
-
-def _note(text: str, meaning: str, alternatives: Sequence[str]) -> str | None:
-    """What a word was understood as, and what to write for what else it may mean; None where it means nothing else."""
-    return f"{text} is {meaning}; write {' or '.join(alternatives)}" if alternatives else None
 
 
 def _results_below(folder: Path) -> tuple[Path, ...]:
@@ -183,18 +170,11 @@ def _unknown_word_error(text: str, path: Path, runs_folder: Path) -> UserError:
     names = run_names(runs_folder)
     if text.endswith(".json") or path.parent.is_dir() and path.parent != Path("."):
         neighbours = [entry.name for entry in path.parent.glob("*") if entry.is_dir() or entry.suffix == ".json"]
-        hint = _did_you_mean(path.name, neighbours, str(path.parent) + os.sep if path.parent != Path(".") else "")
+        prefix = "" if path.parent == Path(".") else f"{path.parent}{os.sep}"
+        hint = spelling_hint(path.name, neighbours, n=2, prefix=prefix)
         return UserError("no such file" if text.endswith(".json") else "no such file or folder", where=text, hint=hint)
     local_names = [entry.name for entry in Path().glob("*") if entry.is_dir() or entry.suffix == ".json"]
-    hint = _did_you_mean(text, [*names, *(name for name in local_names if not name.startswith("."))], "")
-    existing_names = f"runs in {runs_folder}: {', '.join(names[:_MAX_NAMES_IN_HINT])}" if names else None
-    if names[_MAX_NAMES_IN_HINT:]:
-        existing_names = f"{existing_names}, …"
-    hints = [each for each in (hint, existing_names or f"no run in {runs_folder} has results") if each]
-    return UserError("no such run, folder or file", where=text, hint="; ".join(hints))
-
-
-def _did_you_mean(word: str, candidates: Iterable[str], prefix: str) -> str | None:
-    """A hint with the known names most like a word, or None where nothing is like it."""
-    close_matches = difflib.get_close_matches(word, [*dict.fromkeys(candidates)], n=2, cutoff=0.5)
-    return f"did you mean {' or '.join(prefix + match for match in close_matches)}?" if close_matches else None
+    hint = spelling_hint(text, [*names, *(name for name in local_names if not name.startswith("."))], n=2)
+    names_text = join_names(names, _MAX_NAMES_IN_HINT)
+    known_names = f"runs in {runs_folder}: {names_text}" if names else f"no run in {runs_folder} has results"
+    return UserError("no such run, folder or file", where=text, hint="; ".join(filter(None, (hint, known_names))))

@@ -67,7 +67,7 @@ def test_every_result_of_a_run_is_verified(in_runs):
 def test_a_name_that_no_run_has_is_refused_with_the_nearest(in_runs, command_name):
     options = ["--baseline", "new"] if command_name == "check" else ["new"] if command_name == "compare" else []
     line = in_runs.refused(command_name, "odl", *options)
-    assert line == "error: odl: no such run, folder or file; did you mean old?; runs in runs: new, old"
+    assert line == "error: odl: no such run, folder or file; did you mean 'old'?; runs in runs: new, old"
 
 
 def test_runs_elsewhere_are_named_with_their_folder(in_runs):

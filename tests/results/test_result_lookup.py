@@ -130,10 +130,10 @@ def test_a_folder_here_is_taken_where_the_run_of_that_name_has_no_result(runs, t
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("me-b", "me-b: no such run, folder or file; did you mean me--b?; runs in runs: a, me--b"),
+        ("me-b", "me-b: no such run, folder or file; did you mean 'me--b'?; runs in runs: a, me--b"),
         ("xyz", "xyz: no such run, folder or file; runs in runs: a, me--b"),
-        ("runs/a/results/orka.json", "no such file; did you mean runs/a/results/orca.json?"),
-        ("runs/aa", r"no such file or folder; did you mean runs/a\?"),
+        ("runs/a/results/orka.json", "no such file; did you mean 'runs/a/results/orca.json'?"),
+        ("runs/aa", r"no such file or folder; did you mean 'runs/a'\?"),
         ("empty", "the run runs/empty has no result; orca-bench eval writes one"),
         ("runs/empty", "no result in this folder"),
         ("a/../me--b/orca", "no such"),
