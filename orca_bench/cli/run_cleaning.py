@@ -1,4 +1,4 @@
-"""Folders of runs in, what can be removed from them out, and its removal: checkpoints from train, kept answers from evaluate.
+"""Folders of runs in, what can be removed from them out, and its removal: checkpoints from train, cached answers from evaluate.
 
 Its own module because two rooms know what they no longer need, and only commands call both.
 """
@@ -12,14 +12,14 @@ from typing import Any
 
 from orca_bench.disk_space import disk_bytes
 from orca_bench.errors import UserError
-from orca_bench.evaluate.answers import stored_files
+from orca_bench.evaluate.answers import cache_files
 from orca_bench.results.result_survey import has_unfinished_result
 from orca_bench.train import run_survey
 
 
 @dataclass(frozen=True)
 class RemovableItem:
-    """A checkpoint or a file of kept answers; `run_folder` is the run that it belongs to, `reason` why nothing needs it."""
+    """A checkpoint or a file of cached answers; `run_folder` is the run that it belongs to, `reason` why nothing needs it."""
 
     path: Path
     run_folder: Path
@@ -53,7 +53,7 @@ def plan_cleaning(run_folders: Sequence[Path]) -> CleaningPlan:
             plan.notes.append(f"{folder}: a process trains it")
         else:
             _plan_checkpoints(plan, folder)
-        for path in stored_files.answer_caches(folder):
+        for path in cache_files.answer_caches(folder):
             _plan_answers(plan, folder, path)
     return plan
 
@@ -72,7 +72,7 @@ def remove(plan: CleaningPlan) -> tuple[list[RemovableItem], list[UserError]]:
         if item.is_checkpoint:
             continue
         try:
-            stored_files.remove_answer_cache(item.path)
+            cache_files.remove_answer_cache(item.path)
         except UserError as error:
             removal_errors.append(error)
             continue
@@ -90,10 +90,10 @@ def _plan_checkpoints(plan: CleaningPlan, folder: Path) -> None:
 
 
 def _plan_answers(plan: CleaningPlan, folder: Path, path: Path) -> None:
-    if stored_files.is_in_use(path):
+    if cache_files.is_in_use(path):
         plan.notes.append(f"{path}: an evaluation is writing it")
-    elif stored_files.has_unfinished_evaluation(path) or has_unfinished_result(path.parent):
+    elif cache_files.has_unfinished_evaluation(path) or has_unfinished_result(path.parent):
         plan.notes.append(f"{path}: an unfinished evaluation continues from it")
     else:
-        byte_count = stored_files.answer_cache_bytes(path)
+        byte_count = cache_files.answer_cache_bytes(path)
         plan.items.append(RemovableItem(path, folder, byte_count, "its evaluations are finished", False))

@@ -12,8 +12,8 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate import benchmark_rows, protocols, request_encoding
 from orca_bench.evaluate.answers import portions
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
+from orca_bench.evaluate.answers.cache_files import has_unfinished_evaluation
 from orca_bench.evaluate.answers.portions import SCORES, TEXTS
-from orca_bench.evaluate.answers.stored_files import has_unfinished_evaluation
 from orca_bench.evaluate.answers.workload import CompletionClock, Workload, duration_text
 from orca_bench.evaluate.display import SilentDisplay
 from orca_bench.evaluate.engine import prefix_tree, tree_engine

@@ -1,4 +1,4 @@
-"""Files of kept answers: whether an evaluation has one open, and their removal."""
+"""Files of cached answers: whether an evaluation has one open, and their removal."""
 
 import os
 import sqlite3
@@ -10,7 +10,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.answers.answer_cache import AnswerCache
-from orca_bench.evaluate.answers.stored_files import (
+from orca_bench.evaluate.answers.cache_files import (
     answer_cache_bytes,
     answer_caches,
     has_unfinished_evaluation,

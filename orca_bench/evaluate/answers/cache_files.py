@@ -1,4 +1,4 @@
-"""The files of kept answers of a run: which there are, whether an evaluation has or needs one, and their removal.
+"""The files of cached answers of a run: which there are, whether an evaluation has or needs one, and their removal.
 
 Nothing is changed by looking: a lock is only tried, and SQLite reads without locks or files of its own. Its own module because
 answer_cache.py is what an evaluation needs of its one file.
@@ -29,17 +29,17 @@ _HEADER_BYTE_COUNT, _MAGIC_TEXT, _WRITE_VERSION_OFFSET, _WAL_VERSION = 100, b"SQ
 
 
 def answer_caches(run_folder: Path) -> list[Path]:
-    """The files of kept answers in a run's results, those of its exports included."""
+    """The files of cached answers in a run's results, those of its exports included."""
     return sorted(path for path in (run_folder / "results").rglob(ANSWER_CACHE_FILE_NAME) if path.is_file())
 
 
 def answer_cache_bytes(database_path: Path) -> int:
-    """The size in bytes of a file of kept answers with SQLite's own files beside it."""
+    """The size in bytes of a file of cached answers with SQLite's own files beside it."""
     return sum(disk_bytes(path) for path in (database_path, *_companions(database_path)) if path.exists())
 
 
 def is_in_use(database_path: Path) -> bool:
-    """Whether another process has a file of kept answers open; this process must not, it would lose its own locks.
+    """Whether another process has a file of cached answers open; this process must not, it would lose its own locks.
 
     In WAL mode each connection holds a lock as long as it is open. On a file system without WAL a file counts as in use for
     two minutes after it was written. A file that is no database is in nobody's use.
@@ -59,7 +59,7 @@ def is_in_use(database_path: Path) -> bool:
 
 
 def has_unfinished_evaluation(database_path: Path) -> bool:
-    """Whether an evaluation was stopped that would continue from a file of kept answers, which no process has open.
+    """Whether an evaluation was stopped that would continue from a file of cached answers, which no process has open.
 
     Where SQLite's own file beside it has content, a process was killed while it had the file open.
     """
@@ -73,7 +73,7 @@ def has_unfinished_evaluation(database_path: Path) -> bool:
 
 
 def remove_answer_cache(database_path: Path) -> None:
-    """Remove a file of kept answers; raises UserError where an evaluation has it open or needs it, or it cannot be removed."""
+    """Remove a file of cached answers; raises UserError where an evaluation has it open or needs it, or it cannot be removed."""
     if is_in_use(database_path):
         raise UserError("an evaluation is writing it", where=database_path)
     if has_unfinished_evaluation(database_path):
