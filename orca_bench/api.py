@@ -127,7 +127,7 @@ def evaluate(
         out=None if out is None else Path(out),
         fresh=fresh,
         max_seconds=max_seconds,
-        message=display.message,
+        show_message=display.message,
     )
     protocols = evaluation.evaluate(config, display)
     return {protocol: load_result(config.result_paths_by_protocol[protocol]) for protocol in protocols}

@@ -152,15 +152,15 @@ def load_task_rows(
     """
     rows_by_split: dict[str, list[Row]] = {}
     hashes_by_split: dict[str, str] = {}
-    hub_commit = (
+    rows_source = (
         hub.resolve_commit(task.facts.hub_dataset[0], hub_revision, "dataset", local_hint)
         if benchmarks_folder is None
-        else None
+        else benchmarks_folder
     )
     for split in filter(None, (task.evaluation_split, task.few_shot_split)):
         check_row = task.check_evaluation_row if split == task.evaluation_split else task.check_example_row
         rows_by_split[split], hashes_by_split[split] = _check_and_hash_rows(
-            task, _rows_with_places(task, split, benchmarks_folder, hub_commit, local_hint), check_row
+            task, _rows_with_places(task, split, rows_source, local_hint), check_row
         )
     few_shot_pool = rows_by_split[task.few_shot_split] if task.few_shot_split else []
     if task.few_shot_split and len(few_shot_pool) < task.shots:
@@ -168,6 +168,7 @@ def load_task_rows(
             f"{len(few_shot_pool)} rows, and {task.shots} examples are drawn from it",
             where=f"{task.name} split {task.few_shot_split}",
         )
+    hub_commit = rows_source if isinstance(rows_source, hub.Commit) else None
     return BenchmarkRows(rows_by_split[task.evaluation_split], few_shot_pool, hashes_by_split, hub_commit)
 
 
@@ -177,14 +178,12 @@ def reload_result_rows(result: Result, task: Task, benchmarks_folder: Path | Non
 
 
 def _rows_with_places(
-    task: Task, split: str, benchmarks_folder: Path | None, hub_commit: hub.Commit | None, local_hint: str
+    task: Task, split: str, rows_source: Path | hub.Commit, local_hint: str
 ) -> Iterable[tuple[str, Row]]:
     """(where, row) of a split: from the hub at a commit, or from a folder."""
-    if hub_commit is not None:
-        return _rows_of_hub(task, split, hub_commit, local_hint)
-    if benchmarks_folder is None:
-        raise ValueError("neither a folder nor a commit of the hub")
-    return _rows_of_folder(task, split, benchmarks_folder)
+    if isinstance(rows_source, hub.Commit):
+        return _rows_of_hub(task, split, rows_source, local_hint)
+    return _rows_of_folder(task, split, rows_source)
 
 
 def _rows_of_folder(task: Task, split: str, benchmarks_folder: Path) -> Iterable[tuple[str, Row]]:

@@ -45,13 +45,14 @@ def evaluation_config(
     out: Path | None = None,
     fresh: bool = False,
     max_seconds: float | None = None,
-    message: hub.ShowMessage = lambda line: None,
+    show_message: hub.ShowMessage = lambda line: None,
 ) -> EvaluationConfig:
     """What `evaluate` runs, with defaults filled in; protocol `both` is leaderboard and orca, `engine` None is hf.
 
     `model_folder_or_id` is a folder or hub id, `runs_folder` the folder where results go unless `out` names a file.
-    `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here (`message`
-    gets a line about it), and a server is asked for the name of its model. Raises UserError for a text that is not valid.
+    `benchmarks_revisions` are `REV` or `TASK=REV`, `max_new_tokens` are `TASK=N`. A model of the hub is fetched here
+    (`show_message` gets a line about it), and a server is asked for the name of its model. Raises UserError for a text that is
+    not valid.
     """
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
@@ -71,9 +72,9 @@ def evaluation_config(
     from orca_bench.models.model_names import check_model_name
 
     name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
-    selected_tasks = _select_tasks_with_rows(tasks, benchmarks, message)  # before gigabytes of a model are fetched
+    selected_tasks = _select_tasks_with_rows(tasks, benchmarks, show_message)  # before gigabytes of a model are fetched
     is_server = engine.engine_name == "api"
-    model_folder = locate_model(model_folder_or_id, revision, message, with_weights=not is_server)
+    model_folder = locate_model(model_folder_or_id, revision, show_message, with_weights=not is_server)
     if name is None:
         name = _served_name(engine) if is_server else model_folder.name
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
@@ -178,7 +179,9 @@ def engine_config(
     Raises UserError for another engine, for an option of another one, for a number that is not positive, and for
     options that exclude one another.
     """
-    check_choice(engine, ("hf", "vllm", "api"), "--engine")
+    from orca_bench.evaluate.engine_choice import ENGINE_NAMES, EngineConfig, default_process_count
+
+    check_choice(engine, ENGINE_NAMES, "--engine")
     values_and_engines_by_option: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
         "--processes": (processes, ("hf",)),
         "--device-map": (device_map, ("hf",)),
@@ -197,8 +200,6 @@ def engine_config(
         raise UserError("--engine api needs a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
     if device_map is not None and (processes or 1) > 1:
         raise UserError("a model that is spread over all devices is run by one process", where="--processes")
-
-    from orca_bench.evaluate.engine_choice import EngineConfig, default_process_count
 
     if processes is None:
         processes = default_process_count() if engine == "hf" and device_map is None else 1

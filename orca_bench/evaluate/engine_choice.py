@@ -130,9 +130,7 @@ def _load_local_engine(
     identity_fields = model_identity.loaded_model_identity(
         engine.model, model_folder, engine.device, computation_fields
     )
-    model_description = {
-        "path": model_folder.path,
-        "name": model_name,
+    engine_entries = {
         "identity": identity_fields,
         "fingerprint": identity_fields["weights"],
         "tokenizer_sha256": model_folder.tokenizer.fingerprint,
@@ -140,9 +138,14 @@ def _load_local_engine(
         "dtype": str(engine.model.dtype).removeprefix("torch."),
         "device": str(engine.device),
         "engine": {"name": "hf", "processes": config.process_count, **engine.path_description},
-        **model_folder.describe(),
     }
-    return LoadedEngine(engine, model_folder.tokenizer, model_folder.window_tokens, model_description, identity_fields)
+    return LoadedEngine(
+        engine,
+        model_folder.tokenizer,
+        model_folder.window_tokens,
+        _describe_model(model_folder, model_name, engine_entries),
+        identity_fields,
+    )
 
 
 def _check_server(
@@ -165,9 +168,7 @@ def _check_server(
         model_folder,
         dtype_name if config.engine_name == "vllm" else None,
     )
-    model_description = {
-        "path": model_folder.path,
-        "name": model_name,
+    engine_entries = {
         "tokenizer_sha256": model_folder.tokenizer.fingerprint,
         "identity": identity_fields,
         "engine": server_fields
@@ -177,7 +178,6 @@ def _check_server(
             "differences": engine.difference_sentences,
         }
         | ({} if probe.log_probability is None else {"probe": probe.log_probability}),
-        **model_folder.describe(),
     }
     # All ids are fed, and the server must be let to generate one: vLLM wants room for both in its window.
     max_pair_tokens = (engine.window_tokens or window_tokens) - 1
@@ -185,12 +185,18 @@ def _check_server(
         engine,
         model_folder.tokenizer,
         window_tokens,
-        model_description,
+        _describe_model(model_folder, model_name, engine_entries),
         identity_fields,
         probe.log_probability,
         max_pair_tokens,
         engine.returns_text_tokens,
     )
+
+
+def _describe_model(model_folder: ModelFolder, model_name: str, engine_entries: dict[str, Any]) -> dict[str, Any]:
+    """The part of a result that describes the model. Results keep the order of the keys."""
+    folder_entries = model_folder.describe()
+    return {"path": folder_entries["path"], "name": model_name, **engine_entries, **folder_entries}
 
 
 def _smaller_window_tokens(model_folder: ModelFolder, server_window_tokens: int | None) -> int:

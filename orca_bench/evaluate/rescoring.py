@@ -6,7 +6,7 @@ that the result stores. Its own module because it is the part of verification th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orca_bench.evaluate import protocols, request_files
@@ -14,7 +14,7 @@ from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.protocols import Answer, Document, RequestProtocol
 from orca_bench.evaluate.scoring import score_document
 from orca_bench.evaluate.tasks.task import Task
-from orca_bench.results.consistency import MAX_DIFFERENCES_PER_FINDING, Finding, is_equal_json
+from orca_bench.results.consistency import MAX_DIFFERENCES_PER_FINDING, Finding, compare_hashes, is_equal_json
 from orca_bench.results.models import Question, Result
 
 NumberedQuestion = tuple[int, Question]
@@ -40,7 +40,11 @@ def rescore_task(
         (document.part_name, document.document_index): document
         for document in protocol.documents(task, task_rows, result.limit)
     }
-    requests_finding = _check_requests_hash(result, task, documents_by_key.values())
+    requests_finding = compare_hashes(
+        f"{task.title}: requests",
+        request_files.requests_sha256(documents_by_key.values()),
+        str(result.tasks[task.name].requests_sha256),
+    )
     if result.protocol.version != protocol.version:
         detail = (
             f"scored by version {result.protocol.version} of {protocol.name}, which is no longer scored here: taken as "
@@ -90,19 +94,6 @@ def answers_of(question: Question) -> list[Answer]:
         question.ran_out or unknown_values,
     )
     return [Answer(*answer_values) for answer_values in zip(question.answers, *answer_fields, strict=True)]
-
-
-def _check_requests_hash(result: Result, task: Task, documents: Iterable[Document]) -> Finding:
-    recomputed_sha256, recorded_sha256 = (
-        request_files.requests_sha256(documents),
-        result.tasks[task.name].requests_sha256,
-    )
-    detail = (
-        recomputed_sha256[:16]
-        if recomputed_sha256 == recorded_sha256
-        else f"{recomputed_sha256[:16]}, {str(recorded_sha256)[:16]} in the result"
-    )
-    return Finding(f"{task.title}: requests", recomputed_sha256 == recorded_sha256, detail)
 
 
 def _rescore_question(

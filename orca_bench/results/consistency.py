@@ -40,7 +40,7 @@ def check_result_hash(result: Result) -> Finding:
     if result.format_version < 3:
         # A result of a later version that calls itself an earlier one does not lose its hash by that.
         return Finding(check_name, False if result.result_sha256 is not None else None, _NOT_RECORDED_DETAIL)
-    return _compare_hashes(check_name, compute_result_sha256(result), str(result.result_sha256))
+    return compare_hashes(check_name, compute_result_sha256(result), str(result.result_sha256))
 
 
 def check_questions_hash(result: Result, questions_path: Path) -> Finding:
@@ -48,12 +48,12 @@ def check_questions_hash(result: Result, questions_path: Path) -> Finding:
     check_name = "hash of the questions"
     if result.questions_sha256 is None:
         return Finding(check_name, None, _NOT_RECORDED_DETAIL)
-    return _compare_hashes(check_name, file_sha256(questions_path), result.questions_sha256)
+    return compare_hashes(check_name, file_sha256(questions_path), result.questions_sha256)
 
 
 def check_requests_hash(result: Result) -> Finding:
     """The hash of all requests, which is one over those of the tasks."""
-    return _compare_hashes("hash of all requests", sha256_of_all_requests(result), str(result.requests_sha256))
+    return compare_hashes("hash of all requests", sha256_of_all_requests(result), str(result.requests_sha256))
 
 
 def check_task_value(
@@ -181,7 +181,8 @@ def is_equal_json(first_value: Any, second_value: Any) -> bool:
 _NOT_RECORDED_DETAIL = "not recorded by the version that wrote this result"
 
 
-def _compare_hashes(check_name: str, computed_hash: str, recorded_hash: str) -> Finding:
+def compare_hashes(check_name: str, computed_hash: str, recorded_hash: str) -> Finding:
+    """Whether a hash that was computed again is the recorded one; the detail has the first 16 digits of both."""
     if computed_hash == recorded_hash:
         return Finding(check_name, True, computed_hash[:16])
     return Finding(check_name, False, f"{computed_hash[:16]}, {recorded_hash[:16]} in the result")

@@ -30,7 +30,7 @@ def test_all_are_the_tasks_that_a_suite_of_its_own_has(tiny_model, tmp_path):
     (tmp_path / "rows" / "hellaswag").mkdir(parents=True)
     (tmp_path / "rows" / "suite.json").write_text('{"name": "small"}')
     lines = []
-    config = evaluation_config(str(tiny_model), tmp_path, benchmarks=tmp_path / "rows", message=lines.append)
+    config = evaluation_config(str(tiny_model), tmp_path, benchmarks=tmp_path / "rows", show_message=lines.append)
     assert [task.name for task in config.tasks] == ["hellaswag"]
     assert "has no rows of ARC-Challenge, MMLU" in "".join(lines)
     (tmp_path / "rows" / "suite.json").unlink()  # the leaderboard's suite is whole, or an error says what is missing
