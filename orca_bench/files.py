@@ -216,20 +216,19 @@ def _decompress(raw_file: io.BufferedReader, compression: str) -> io.BufferedRea
 def catch_read_errors(path: Path, current_location: Callable[[], Where] | None = None) -> Iterator[None]:
     """Turn what the operating system and the decompressors raise while a file is read into a UserError.
 
-    It names the path, or the place in the file that `location()` gives.
+    It names the path, or the place in the file that `current_location()` gives.
     """
     try:
         yield
     except FileNotFoundError:
         raise UserError("no such file", where=path) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        has_error_number = (
-            isinstance(error, OSError) and error.errno is not None
-        )  # a library's error about the content has none
+        # A library's error about the content has no number.
+        system_error = error if isinstance(error, OSError) and error.errno is not None else None
         raise UserError(
-            f"cannot read: {error.strerror if isinstance(error, OSError) and has_error_number else error}",
+            f"cannot read: {error if system_error is None else system_error.strerror}",
             where=current_location() if current_location else path,
-            hint=None if has_error_number else "the file is cut off or damaged",
+            hint="the file is cut off or damaged" if system_error is None else None,
         ) from None
 
 

@@ -50,8 +50,8 @@ class TaskFacts:
     percent, where that is one number. `wide_heading` and `narrow_heading` name the task's column in a wide and in a narrow
     table (empty: the title, the heading). `aliases` are other names that a user may type. A task with a `subject_column`
     consists of subjects, each with its own few-shot pool; its score is their plain mean, and the part of a subject is called
-    `NAME_SUBJECT`. Model cards leave out a task without a `card_entry` entry, and protocol `plain` refuses one without
-    `harness_facts` facts.
+    `NAME_SUBJECT`. Model cards leave out a task without a `card_entry`, and protocol `plain` refuses one without
+    `harness_facts`.
     """
 
     name: str

@@ -83,11 +83,11 @@ def remove_later_steps(metrics_file: Path, steps_done: int) -> None:
     """Remove the lines of steps after the first `steps_done`: those steps are done again from the checkpoint."""
     if not metrics_file.is_file():
         return
-    kept_lines = []
+    earlier_lines = []
     for line in metrics_file.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["step"] <= steps_done:
-                kept_lines.append(line + "\n")
+                earlier_lines.append(line + "\n")
         except (json.JSONDecodeError, KeyError, TypeError):
             continue  # the last line of a killed run may be half a line
-    write_text(metrics_file, "".join(kept_lines))
+    write_text(metrics_file, "".join(earlier_lines))
