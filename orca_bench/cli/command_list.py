@@ -24,10 +24,10 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
     "Train": (
         CommandEntry("train", "train", "Train the model that a recipe describes, with DeepSpeed ZeRO-3."),
         CommandEntry("import", "import_gguf", "Write a model folder with what is in a GGUF file."),
-        CommandEntry("demo", "demo", "Train and evaluate the small built-in example, without a network."),
+        CommandEntry("demo", "demo", "Train and evaluate the small built-in example, offline."),
     ),
     "Evaluate": (
-        CommandEntry("eval", "eval", "Evaluate a model on benchmark tasks through lm-evaluation-harness."),
+        CommandEntry("eval", "eval", "Evaluate a model on benchmark tasks with lm-evaluation-harness."),
         CommandEntry("requests", "requests", "Write the requests that eval would send, for another engine."),
         CommandEntry("score", "score", "Score the answers of another engine into a result."),
         CommandEntry("verify", "verify", "Recompute a result's scores from its stored answers."),
@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[CommandEntry, ...]] = {
         CommandEntry("runs", "runs", "List runs and results with their scores; clean up."),
         CommandEntry("table", "table", "Show results beside the reported scores."),
         CommandEntry("compare", "compare", "Test whether one result is better than another."),
+        CommandEntry("divergence", "divergence", "Measure what a quantisation costs, token by token."),
         CommandEntry("check", "check", "Fail (exit 1) where a result is worse than its baseline, for CI."),
     ),
     "Publish": (

@@ -6,9 +6,9 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import load_tokenizer
-from orca_bench.train.example_encoding import encode_records
+from orca_bench.train.example_encoding import encode_records, save_encoded_examples
 from orca_bench.train.record_files import read_records
-from orca_bench.train.record_sample import sample_examples
+from orca_bench.train.record_sample import count_training_examples, sample_examples, sample_responses
 
 
 @pytest.fixture
@@ -40,3 +40,25 @@ def test_what_are_no_records_is_named(mini, tmp_path):
     (tmp_path / "text.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
     with pytest.raises(UserError, match="columns text are not those of records"):
         sample_examples([str(tmp_path / "text.jsonl")], load_tokenizer(mini["mini:tokenizer"]), 256, 100)
+
+
+def test_a_sample_of_responses_reaches_its_response_tokens_with_its_last_record(mini, records_file):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    order = list(records)
+    counts = sample_responses(records, tokenizer, 256, 3000).trained_token_counts
+    assert counts.sum() >= 3000 > counts[:-1].sum()
+    assert records == order and len(sample_responses(records, tokenizer, 4096, 10**9)) == 900
+
+
+def test_records_of_a_runs_training_are_counted_also_where_it_cut_them(mini, records_file, tmp_path):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    examples, report = encode_records(records[:100], tokenizer, 80)
+    assert report.truncated_count > 0 and count_training_examples(examples, tmp_path) == 0
+    save_encoded_examples(tmp_path / "tokens.npz", examples, report, "key")
+    whole, _ = encode_records([*records[:100], *records[200:250]], tokenizer, 1024)
+    texts = {(record.instruction, record.input, record.response) for record in records[:100]}
+    again = sum((record.instruction, record.input, record.response) in texts for record in records[200:250])
+    dropped = len(report.dropped_record_indices)
+    assert 100 - dropped <= count_training_examples(whole, tmp_path) <= 100 - dropped + again

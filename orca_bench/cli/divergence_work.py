@@ -1,0 +1,216 @@
+"""Models beside a reference and files of records in, a report of how far the models diverge from it out, and its files.
+
+Records are encoded as in training, models are computed as in evaluation, and results are paired as in `compare`: this is where
+the rooms meet. Its own module because `divergence` and `export --report` do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orca_bench.cli.console import counting, progress_message
+from orca_bench.errors import UserError
+from orca_bench.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from orca_bench.models.model_folder import ModelFolder
+    from orca_bench.report.comparison import Comparison
+    from orca_bench.report.divergence_report import DivergenceReport, MeasuredModel
+    from orca_bench.report.grid import Grid
+    from orca_bench.train.record_files import Record, RecordSource
+
+#: The endings of files that a report can be written to.
+REPORT_SUFFIXES = (".md", ".json")
+DEFAULT_TOKEN_COUNT = 30_000  # response tokens
+
+
+@dataclass(frozen=True)
+class RecordFiles:
+    """The records of the files and hub sets that a user names, and what is known of each."""
+
+    records: list[Record]
+    sources: list[RecordSource]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """How far models diverge from a reference, and the differences on the tasks where results of all are here."""
+
+    divergence: DivergenceReport
+    comparisons: list[Comparison]
+
+    def grids(self) -> list[Grid]:
+        """The tables of the report, to be written one below the other."""
+        from orca_bench.report import comparison_formats, divergence_report
+
+        return [divergence_report.to_grid(self.divergence), *map(comparison_formats.to_grid, self.comparisons)]
+
+    def to_json(self) -> dict[str, object]:
+        """All numbers; `tasks` has those of `orca-bench compare --format json`."""
+        from orca_bench.report import comparison_formats, divergence_report
+
+        return divergence_report.to_json(self.divergence) | {"tasks": comparison_formats.to_json(self.comparisons)}
+
+
+def read_record_files(words: Sequence[str]) -> RecordFiles:
+    """Read files and hub sets of records; what was left out of them is named on standard error."""
+    from orca_bench.train.record_files import read_records
+
+    records, sources = read_records(words)
+    for source in sources:
+        for remark in source.remarks:
+            progress_message(remark)
+    return RecordFiles(records, sources)
+
+
+def check_report_paths(paths: Sequence[Path]) -> None:
+    """Raise UserError for a file whose ending is none of REPORT_SUFFIXES."""
+    for path in paths:
+        if path.suffix not in REPORT_SUFFIXES:
+            raise UserError(
+                f"a report is written as {' or '.join(REPORT_SUFFIXES)}", where=path, hint="give the file that ending"
+            )
+
+
+def report_divergence(
+    reference: ModelFolder,
+    models: Sequence[ModelFolder],
+    record_files: RecordFiles,
+    runs_folder: Path,
+    token_count: int = DEFAULT_TOKEN_COUNT,
+    max_length: int | None = None,
+) -> ModelReport:
+    """Measure models beside a reference over records, with a progress bar, and pair their results below `runs_folder`.
+
+    At least `token_count` response tokens of a random sample of the records are scored, all where there are fewer. A record is
+    cut at `max_length` tokens (None: the smallest window of the models). Raises UserError for models with other token ids.
+    """
+    from orca_bench.evaluate import model_divergence
+    from orca_bench.evaluate.request_encoding import ScoredSequence
+    from orca_bench.report.divergence_report import DivergenceReport, ScoredRecords
+    from orca_bench.stats.token_divergences import summarize_divergences
+    from orca_bench.train.record_sample import count_training_examples, sample_responses
+
+    for folder in (reference, *models):
+        folder.check_model()
+    for model in models:
+        model_divergence.check_same_tokens(reference, model)
+    length = _cut_length([reference, *models], max_length)
+    examples = sample_responses(record_files.records, reference.tokenizer, length, token_count)
+    scored_count = int(examples.trained_token_counts.sum())
+    if scored_count < token_count:
+        progress_message(
+            f"the records have {scored_count:,} response tokens, fewer than {token_count:,}: all are scored"
+        )
+    sequences = [
+        ScoredSequence(examples.example(index).tolist(), int(examples.prompt_lengths[index]))
+        for index in range(len(examples))
+    ]
+    with counting("tokens") as report_tokens:
+        divergences = model_divergence.measure_divergences(reference, models, sequences, report_tokens)
+    scored_records = ScoredRecords(
+        tuple(source.name for source in record_files.sources),
+        tuple(source.sha256 for source in record_files.sources),
+        length,
+        int((examples.lengths >= length).sum()),
+        0 if reference.run_folder is None else count_training_examples(examples, reference.run_folder),
+    )
+    divergence_report = DivergenceReport(
+        _measured_model(reference),
+        tuple(map(_measured_model, models)),
+        tuple(map(summarize_divergences, divergences)),
+        scored_records,
+    )
+    return ModelReport(divergence_report, _compare_results(reference, models, runs_folder))
+
+
+def write_report(report: ModelReport, paths: Sequence[Path]) -> None:
+    """Write a report to files, each as its ending says, whole or not at all."""
+    from orca_bench.report import grid_formats
+    from orca_bench.report.notes import ALL_KINDS
+
+    for path in paths:
+        if path.suffix == ".json":
+            write_json(path, report.to_json())
+        else:
+            write_text(path, "\n".join(grid_formats.to_markdown(grid, ALL_KINDS) for grid in report.grids()))
+
+
+def prepare_export_report(gguf_path: Path, record_words: Sequence[str]) -> RecordFiles:
+    """Read the records of an export's report before the export; raises UserError where a file of the report exists already."""
+    for path in _export_report_paths(gguf_path):
+        if path.exists():
+            raise UserError("exists already", where=path, hint="remove it, or name another file with --out")
+    return read_record_files(record_words)
+
+
+def write_export_report(folder: ModelFolder, gguf_path: Path, record_files: RecordFiles, runs_folder: Path) -> None:
+    """Measure a file that was exported beside its folder, write the report beside it, and print what it says."""
+    from orca_bench.models.model_folder import locate_model
+    from orca_bench.report.divergence_report import conclusion
+
+    report = report_divergence(
+        folder, [locate_model(str(gguf_path), None, progress_message)], record_files, runs_folder
+    )
+    paths = _export_report_paths(gguf_path)
+    write_report(report, paths)
+    click.echo(f"{conclusion(report.divergence)}\nreport: {' and '.join(map(str, paths))}")
+
+
+def _export_report_paths(gguf_path: Path) -> list[Path]:
+    stem = gguf_path.name.removesuffix(".gguf")
+    return [gguf_path.with_name(f"{stem}.report{suffix}") for suffix in REPORT_SUFFIXES]
+
+
+def _cut_length(folders: Sequence[ModelFolder], max_length: int | None) -> int:
+    """The length at which records are cut; raises UserError for one that is longer than a model's window."""
+    shortest = min(folders, key=lambda folder: folder.window_tokens)
+    if max_length is not None and max_length > shortest.window_tokens:
+        raise UserError(
+            f"{max_length} tokens, and {shortest.path_or_hub_id} has a window of {shortest.window_tokens}",
+            where="--max-length",
+            hint="give no more than that",
+        )
+    return max_length or shortest.window_tokens
+
+
+def _measured_model(folder: ModelFolder) -> MeasuredModel:
+    from orca_bench.models.model_size import model_size
+    from orca_bench.report.divergence_report import MeasuredModel
+
+    size = model_size(folder)
+    return MeasuredModel(folder.name, folder.path_or_hub_id, size.byte_count, size.bits_per_weight)
+
+
+def _compare_results(reference: ModelFolder, models: Sequence[ModelFolder], runs_folder: Path) -> list[Comparison]:
+    """The comparisons of the models' results with the reference's, protocol by protocol; none where one has no results."""
+    from orca_bench import api
+    from orca_bench.report.result_pairing import pair_results
+    from orca_bench.report.result_selection import result_labels
+    from orca_bench.results import reading
+    from orca_bench.results.result_lookup import look_up_results
+
+    folders = [_results_folder(folder, runs_folder) for folder in (reference, *models)]
+    if not all(any(folder.glob("*.json")) for folder in folders):
+        return []
+    base, *others = (look_up_results(folder, runs_folder) for folder in folders)
+    comparisons: list[Comparison] = []
+    for group in pair_results(base, others, runs_folder).groups:
+        paths = [group.base_path, *group.other_paths]
+        labels = result_labels([reading.read_result(path) for path in paths])
+        comparisons += api.compare(*(api.load_result(path, label) for path, label in zip(paths, labels, strict=True)))
+    return comparisons
+
+
+def _results_folder(folder: ModelFolder, runs_folder: Path) -> Path:
+    """Where `eval` writes the results of a model to which the user gives no name."""
+    from orca_bench.evaluate.result_names import default_result_path
+    from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
+
+    system_text = SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]
+    return default_result_path(folder.name, folder, runs_folder, "orca", None, system_text, {}).parent

@@ -1,0 +1,223 @@
+"""A reference, other models and token ids in, how the models' next-token distributions differ from the reference's out.
+
+All models are fed the same batches of the prefix tree, one batch at a time, so that the system message and the prompt that
+records share are computed once. The output head runs on the scored positions only, some at a time: [positions, vocabulary] is
+in memory for these alone. Logits are float32 and all that follows is float64. Where a model does not fit the tree, or a record
+is too long for it, all models are computed by plain forward passes, a record at a time. Its own module because no question is
+scored: engines are used here below the interface that protocols share.
+
+The price: the weights of all models in float32, and a forward pass of each over all records; nothing is kept for a second try.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from orca_bench.errors import NotFinite, UserError
+from orca_bench.evaluate.engine import prefix_tree
+from orca_bench.evaluate.engine.kv_cache import CachedPath
+from orca_bench.evaluate.engine.tree_engine import TreeEngine
+from orca_bench.evaluate.request_encoding import ScoredSequence
+from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_loading import load_model
+from orca_bench.stats.token_divergences import TokenDivergences
+from orca_bench.tokenizers import probe_texts
+
+#: Called with the tokens that every model has computed, and all tokens.
+ReportTokens = Callable[[int, int], None]
+_POSITIONS_AT_ONCE = 64  # whose distributions are in memory: 64 × 32,000 float64 are 16 MiB for each model
+_PROBE_COUNT = 1000  # texts whose ids must be the same
+
+
+def check_same_tokens(reference: ModelFolder, model: ModelFolder) -> None:
+    """Raise UserError where two models do not have the same token ids: vocabulary size, BOS, EOS, and ids of probe texts."""
+    reference_tokenizer, tokenizer = reference.tokenizer, model.tokenizer
+    sizes = [folder.config.get_text_config().vocab_size for folder in (model, reference)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"a vocabulary of {sizes[0]:,}, and {sizes[1]:,} in {reference.path_or_hub_id}: only models with the same token "
+            "ids can be compared token by token",
+            where=model.path_or_hub_id,
+        )
+    texts = probe_texts(_PROBE_COUNT)
+    ids_by_model = [
+        [("BOS and EOS", [each.bos_id, each.eos_id]), *zip(texts, each.encode_batch(texts), strict=True)]
+        for each in (tokenizer, reference_tokenizer)
+    ]
+    for (text, ids), (_, reference_ids) in zip(*ids_by_model, strict=True):
+        if ids != reference_ids:
+            raise UserError(
+                f"another tokenizer than {reference.path_or_hub_id}'s: {text!r:.60} is {str(ids):.60} and there "
+                f"{str(reference_ids):.60}; only models with the same token ids can be compared token by token",
+                where=model.path_or_hub_id,
+            )
+
+
+def measure_divergences(
+    reference: ModelFolder,
+    models: Sequence[ModelFolder],
+    sequences: Sequence[ScoredSequence],
+    report_tokens: ReportTokens = lambda done, total: None,
+    max_batch_tokens: int | None = None,
+    positions_at_once: int = _POSITIONS_AT_ONCE,
+) -> list[TokenDivergences]:
+    """The divergences of each model from the reference over the scored tokens of the sequences, in the models' order.
+
+    A token's record is the number of its sequence. At most `max_batch_tokens` are computed at once (None: as many as the memory
+    allows), and the distributions of `positions_at_once` of them. Raises UserError where a model cannot be evaluated, and where
+    it gives a logit that is not finite.
+    """
+    folders = [reference, *models]
+    engines = [_load_checked_engine(folder, max_batch_tokens) for folder in folders]
+    parts_by_model: list[list[TokenDivergences]] = [[] for _ in models]
+    longest_length = max(len(sequence.token_ids) for sequence in sequences) - 1
+    fits_tree = all(engine.max_tree_tokens is None or longest_length <= engine.max_tree_tokens for engine in engines)
+    passes = _tree_passes(engines, sequences) if fits_tree else _plain_passes(engines, sequences)
+    total_count = (
+        prefix_tree.count_distinct_tokens(sequences)
+        if fits_tree
+        else sum(len(sequence.token_ids) - 1 for sequence in sequences)
+    )
+    done_count = 0
+    with torch.inference_mode(), _explain_full_memory(len(folders)):
+        for computed_pass in passes:
+            for start in range(0, len(computed_pass.target_ids), positions_at_once):
+                positions = slice(start, start + positions_at_once)
+                target_ids = computed_pass.target_ids[positions]
+                reference_distribution, *distributions = (
+                    _distribution(logits_at(positions), folder)
+                    for logits_at, folder in zip(computed_pass.logits, folders, strict=True)
+                )
+                for parts, distribution in zip(parts_by_model, distributions, strict=True):
+                    labels = computed_pass.sequence_indices[positions]
+                    parts.append(_divergences(reference_distribution, distribution, target_ids, labels))
+            done_count += computed_pass.token_count
+            report_tokens(done_count, total_count)
+    return [_concatenate(parts) for parts in parts_by_model]
+
+
+class _ComputedPass(NamedTuple):
+    """One pass of every model: the tokens that it computed, and its scored positions.
+
+    `logits` has a function for each model that gives the logits, [positions, vocabulary], of some of the scored positions.
+    `target_ids` is int64 [scored], the right tokens; `sequence_indices` int64 [scored], the numbers of their sequences.
+    """
+
+    token_count: int
+    logits: Sequence[Callable[[slice], torch.Tensor]]
+    target_ids: torch.Tensor
+    sequence_indices: NDArray[np.int64]
+
+
+def _load_checked_engine(folder: ModelFolder, max_batch_tokens: int | None) -> TreeEngine:
+    engine = TreeEngine(load_model(folder, "float32", gpu_dtype="float32"), max_batch_tokens)
+    try:
+        engine.choose_path()
+    except NotFinite as error:
+        raise _not_finite_error(folder, error.value) from None
+    return engine
+
+
+def _tree_passes(engines: Sequence[TreeEngine], sequences: Sequence[ScoredSequence]) -> Iterator[_ComputedPass]:
+    """A pass for each batch of the prefix tree, of which the model with the least room says how large it is."""
+    cached_paths = [CachedPath() for _ in engines]
+    batches = prefix_tree.tree_batches(sequences, min(engine.max_batch_tokens for engine in engines))
+    for batch, next_cached_indices in prefix_tree.with_next_cached_indices(batches):
+        logits_functions = []
+        indices = torch.tensor(
+            [i for targets in batch.scored_targets for i in targets.preceding_indices], dtype=torch.long
+        )
+        for model_index, engine in enumerate(engines):
+            with torch.inference_mode():
+                hidden_states, cached_paths[model_index] = engine.tree_forward.compute_batch(
+                    batch, cached_paths[model_index], next_cached_indices
+                )
+                scored_states = hidden_states[indices.to(hidden_states.device)]
+            logits_functions.append(functools.partial(_head_logits, engine, scored_states))
+        yield _ComputedPass(
+            len(batch.token_ids),
+            logits_functions,
+            torch.tensor([id_ for targets in batch.scored_targets for id_ in targets.target_ids], dtype=torch.long),
+            np.repeat(
+                np.array([targets.sequence_index for targets in batch.scored_targets], dtype=np.int64),
+                [len(targets.target_ids) for targets in batch.scored_targets],
+            ),
+        )
+
+
+def _head_logits(engine: TreeEngine, scored_states: torch.Tensor, positions: slice) -> torch.Tensor:
+    return engine.tree_forward.logits(scored_states[positions])
+
+
+def _plain_passes(engines: Sequence[TreeEngine], sequences: Sequence[ScoredSequence]) -> Iterator[_ComputedPass]:
+    """A pass for each sequence alone."""
+    for sequence_index, sequence in enumerate(sequences):
+        target_ids = torch.tensor(sequence.token_ids[sequence.scored_start :], dtype=torch.long)
+        with torch.inference_mode():
+            log_probabilities = [
+                engine.plain_passes.log_probabilities(sequence.token_ids[:-1], sequence.scored_start - 1)
+                for engine in engines
+            ]
+        yield _ComputedPass(
+            len(sequence.token_ids) - 1,
+            [each.__getitem__ for each in log_probabilities],  # logits up to a constant
+            target_ids,
+            np.full(len(target_ids), sequence_index, dtype=np.int64),
+        )
+
+
+def _distribution(logits: torch.Tensor, folder: ModelFolder) -> torch.Tensor:
+    """Log-probabilities [positions, vocabulary], float64, of float32 logits; raises UserError where one is not finite."""
+    log_probabilities = logits.float().double().log_softmax(dim=-1)
+    if not bool(log_probabilities.isfinite().all()):
+        raise _not_finite_error(folder, float(logits.sum()))
+    return log_probabilities
+
+
+def _divergences(
+    reference: torch.Tensor, model: torch.Tensor, target_ids: torch.Tensor, sequence_indices: NDArray[np.int64]
+) -> TokenDivergences:
+    """The divergences at some positions, of log-probabilities [positions, vocabulary]."""
+    model = model.to(reference.device)
+    rows = torch.arange(len(target_ids))
+    return TokenDivergences(
+        (reference.exp() * (reference - model)).sum(dim=-1).cpu().numpy(),
+        model.cpu()[rows, target_ids].numpy(),
+        reference.cpu()[rows, target_ids].numpy(),
+        (reference.argmax(dim=-1) == model.argmax(dim=-1)).cpu().numpy(),
+        sequence_indices,
+    )
+
+
+def _concatenate(parts: Sequence[TokenDivergences]) -> TokenDivergences:
+    return TokenDivergences(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(TokenDivergences)
+        )
+    )
+
+
+@contextmanager
+def _explain_full_memory(model_count: int) -> Iterator[None]:
+    """Raise UserError where the memory is too small for all models at once."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"out of memory with {model_count} models at once", hint="measure fewer in one command"
+        ) from None
+
+
+def _not_finite_error(folder: ModelFolder, value: float) -> UserError:
+    return UserError(
+        f"the model gives a logit that is {value}", where=folder.path_or_hub_id, hint="its weights are broken"
+    )

@@ -1,0 +1,48 @@
+"""A model's folder in, what its weights take on disk out: bytes, and bits of a weight.
+
+Only headers of files are read. Its own module because a quantised model is judged by what it saves, whatever else is known of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from orca_bench.models.gguf.gguf_file import GgufFile
+from orca_bench.models.model_folder import ModelFolder
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """The bytes of the files that hold the weights, and the bits of a weight in them, which are None for pickled weights."""
+
+    byte_count: int
+    bits_per_weight: float | None
+
+
+def model_size(folder: ModelFolder) -> ModelSize:
+    """The size of a model: of its GGUF file with all its shards where it is one, else of the folder's files of weights."""
+    if folder.gguf_path is not None:
+        file = GgufFile(Path(folder.gguf_path))
+        return ModelSize(sum(path.stat().st_size for path in file.shard_paths), file.bits_per_weight())
+    safetensors_paths = sorted(Path(folder.path).glob("*.safetensors"))
+    if not safetensors_paths:
+        return ModelSize(sum(path.stat().st_size for path in Path(folder.path).glob("pytorch_model*.bin")), None)
+    weight_count = weight_bytes = 0
+    for path in safetensors_paths:
+        for tensor in _safetensors_header(path).values():
+            weight_count += math.prod(tensor["shape"])
+            weight_bytes += tensor["data_offsets"][1] - tensor["data_offsets"][0]
+    return ModelSize(sum(path.stat().st_size for path in safetensors_paths), 8 * weight_bytes / max(weight_count, 1))
+
+
+def _safetensors_header(path: Path) -> dict[str, dict[str, list[int]]]:
+    """The entries of the tensors: the file begins with the length of the JSON behind it, 8 bytes (format of safetensors 0.x)."""
+    with path.open("rb") as stream:
+        (header_length,) = struct.unpack("<Q", stream.read(8))
+        header = json.loads(stream.read(header_length))
+    header.pop("__metadata__", None)
+    return header

@@ -1,0 +1,33 @@
+"""What weights take on disk: of a folder by its headers, of a GGUF file by its types."""
+
+import pytest
+from safetensors.torch import save_file
+
+from orca_bench.models.gguf.gguf_export import export_gguf
+from orca_bench.models.model_folder import ModelFolder, locate_model
+from orca_bench.models.model_size import model_size
+
+
+def test_a_folder_has_the_bits_of_its_dtypes_over_all_its_files(tmp_path):
+    import torch
+
+    save_file({"a": torch.zeros(10, 10, dtype=torch.float16)}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"b": torch.zeros(300)}, tmp_path / "model-00002-of-00002.safetensors", metadata={"format": "pt"})
+    size = model_size(ModelFolder(str(tmp_path)))
+    assert size.bits_per_weight == (100 * 16 + 300 * 32) / 400
+    assert size.byte_count == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_pickled_weights_have_bytes_only(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 77)
+    size = model_size(ModelFolder(str(tmp_path)))
+    assert (size.byte_count, size.bits_per_weight) == (77, None)
+
+
+def test_a_gguf_file_has_the_bits_of_its_blocks(tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
+    export_gguf(ModelFolder(str(tiny_model)), tmp_path / "tiny.gguf", "f16")
+    size = model_size(locate_model(str(tmp_path / "tiny.gguf")))
+    assert size.byte_count == (tmp_path / "tiny.gguf").stat().st_size
+    assert 16 < size.bits_per_weight < 16.2  # the norms are float32

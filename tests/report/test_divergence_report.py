@@ -1,0 +1,90 @@
+"""The report of a divergence: its sentence, its rows, its notes, and its JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from orca_bench.report.divergence_report import (
+    ROUNDING_NOTE,
+    DivergenceReport,
+    MeasuredModel,
+    ScoredRecords,
+    to_grid,
+    to_json,
+)
+from orca_bench.report.grid_formats import to_markdown
+from orca_bench.report.notes import ALL_KINDS
+from orca_bench.stats.token_divergences import TokenDivergences, summarize_divergences
+
+
+def _summary(scale):
+    """Of 300 tokens of 30 records; `scale` 0 is the reference itself."""
+    generator = np.random.default_rng(0)
+    reference = -generator.exponential(2, 300)
+    kl, noise = generator.exponential(scale, 300) if scale else np.zeros(300), scale * generator.normal(0, 1, 300)
+    same_top = generator.random(300) >= 0.2 * bool(scale)
+    return summarize_divergences(
+        TokenDivergences(kl, reference + noise, reference, same_top, np.repeat(np.arange(30), 10))
+    )
+
+
+def _report(*bits_and_scales, records=ScoredRecords(("r.jsonl",), ("ab" * 32,), 512, 0)):
+    models = [MeasuredModel(f"m{bits}", f"m{bits}.gguf", int(1e6 * bits), bits) for bits, _ in bits_and_scales]
+    reference = MeasuredModel("base", "runs/base/model", 32_000_000, 32.0)
+    return DivergenceReport(reference, tuple(models), tuple(_summary(scale) for _, scale in bits_and_scales), records)
+
+
+def _texts_by_title(report):
+    return {row[0].text: [cell.text for cell in row[1:]] for row in to_grid(report).rows}
+
+
+def test_the_sentence_says_what_each_model_loses_over_how_much():
+    report = _report((4.5, 0.1), (8.5, 0.001))
+    sentence = to_grid(report).conclusion
+    assert sentence.startswith(
+        "Beside base, over 300 response tokens of 30 records: m4.5 (4.50 bits a weight) diverges by 0.0"
+    )
+    assert "; m8.5 (8.50 bits a weight) diverges by " in sentence and sentence == to_json(report)["sentence"]
+
+
+def test_a_row_for_each_number_and_a_column_for_each_model():
+    texts = _texts_by_title(_report((4.5, 0.1), (8.5, 0.00001)))
+    assert texts["bits a weight"] == ["32.00", "4.50", "8.50"]
+    assert texts["size, MB"] == ["32.0", "4.5", "8.5"] and texts["size, %"] == ["100.0", "14.1", "26.6"]
+    mean, small_mean = texts["KL divergence, mean"][1:]
+    summary = _summary(0.1)
+    assert mean == f"{summary.mean_kl.value:.4f} ± {summary.mean_kl.stderr:.4f}" and "e-06 ± " in small_mean
+    assert texts["KL divergence, 99.9 %"][1] == f"{summary.kl_percentiles[2]:.3g}"
+    assert texts["Δ log-probability, right token"][1][0] in "+-"
+    assert texts["perplexity"][0].split(" ± ")[0] == f"{summary.reference_perplexity.value:.2f}"
+
+
+def test_a_model_that_loses_nothing_has_an_interval_of_its_share_and_no_errors():
+    texts = _texts_by_title(_report((16.0, 0)))
+    assert texts["KL divergence, mean"][1] == "0" and texts["perplexity ratio"][1] == "1"
+    assert texts["same top token, %"][1].startswith("100.00 [")
+
+
+def test_only_a_quantised_file_has_the_note_on_rounding():
+    assert [ROUNDING_NOTE in to_json(_report((bits, 0.1)))["notes"] for bits in (4.5, 16.0)] == [True, False]
+
+
+def test_records_of_the_training_and_cut_records_are_named():
+    records = ScoredRecords(("r.jsonl",), (None,), 512, 3, 7)
+    text = to_markdown(to_grid(_report((4.5, 0.1), records=records)), ALL_KINDS)
+    assert "- base was trained on 7 of the 30 records: on others it may lose more\n" in text
+    assert "- 3 records cut at 512 tokens, as in training\n" in text and "SHA-256" not in text
+
+
+def test_the_json_has_all_numbers_unrounded():
+    report = _report((4.5, 0.1))
+    content = json.loads(json.dumps(to_json(report)))
+    (model,), summary = content["models"], report.summaries[0]
+    assert model["kl"]["value"] == summary.mean_kl.value and model["kl"]["p99.9"] == summary.kl_percentiles[2]
+    assert model["perplexity_ratio"] == {
+        "value": summary.perplexity_ratio.value,
+        "stderr": pytest.approx(summary.perplexity_ratio.stderr),
+    }
+    assert content["tokens"] == 300 and content["records"]["sha256_hashes"] == ["ab" * 32]
+    assert model["path"] == "m4.5.gguf" and model["byte_count"] == 4_500_000
