@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench.errors import UserError
+from orca_bench.question_limit import LimitJson
 
 if TYPE_CHECKING:
     from orca_bench import hub
@@ -83,7 +84,7 @@ def evaluate(
     system: str | int = 5,
     benchmarks: str | Path | None = None,
     benchmarks_revisions: str | Sequence[str] = (),
-    limit: int | None = None,
+    limit: LimitJson = None,
     max_new_tokens: str | Sequence[str] = (),
     engine: EngineConfig | None = None,
     dtype: str = "auto",
@@ -109,7 +110,6 @@ def evaluate(
     from orca_bench.evaluate.display import SilentDisplay
 
     display, runs, tasks = display or SilentDisplay(), Path(runs), ",".join(_text_list(tasks))
-    config_building.check_tasks_and_limit(tasks, limit)
     config = config_building.evaluation_config(
         select_model(model, runs, display.message),
         runs,

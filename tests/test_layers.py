@@ -26,6 +26,7 @@ LAYERS = (
         "recipe",
         "recipe_file",
         "suite",
+        "question_limit",
         "prompt",
         "system_messages",
     ),

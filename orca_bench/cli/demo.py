@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli import options
+from orca_bench.question_limit import LimitJson
 
 if TYPE_CHECKING:
     from orca_bench.results.reading import ResultFile
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @options.limit
 @options.overrides
 @click.option("--fresh", is_flag=True, help="Train again; the earlier run becomes mini.old-1.")
-def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bool) -> None:
+def command(runs: Path, limit: LimitJson, overrides: tuple[str, ...], fresh: bool) -> None:
     """Train and evaluate the small built-in example, without a network, in minutes on two cores.
 
     Generates a corpus, a tokenizer and small tasks; evaluates a model with random weights; trains it with DeepSpeed
@@ -35,11 +36,9 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     from orca_bench.cli.console import console
     from orca_bench.cli.result_output import print_table
     from orca_bench.cli.training_display import TrainingConsole
-    from orca_bench.evaluate.config_building import check_tasks_and_limit
     from orca_bench.files import shipped_folder
     from orca_bench.train.train_recipe import write_untrained_model
 
-    check_tasks_and_limit("all", limit)  # cheap errors before the heavy imports
     recipe = api.load_recipe(shipped_folder("recipes") / "mini.yaml", overrides, runs)
     untrained_folder = write_untrained_model(recipe, runs)
     console.print(
@@ -54,7 +53,7 @@ def command(runs: Path, limit: int | None, overrides: tuple[str, ...], fresh: bo
     console.print(f"\nask it something that it was taught: {_example_question(run.folder.name, runs)}")
 
 
-def _evaluate(model: Path, runs: Path, limit: int | None) -> ResultFile:
+def _evaluate(model: Path, runs: Path, limit: LimitJson) -> ResultFile:
     from orca_bench import api, mini
     from orca_bench.cli.evaluation_display import EvaluationDisplay
     from orca_bench.cli.interrupts import interruptible

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orca_bench.cli import options
+from orca_bench.question_limit import LimitJson
 
 
 @click.command("eval")
@@ -80,7 +81,7 @@ def command(
     system: str,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
-    limit: int | None,
+    limit: LimitJson,
     dtype: str,
     max_new_tokens: tuple[str, ...],
     runs: Path,
@@ -109,15 +110,16 @@ def command(
 
     \b
       orca-bench eval --tasks all
-      orca-bench eval --tasks arc_challenge,mmlu --limit 100 --benchmarks path/to/benchmarks
+      orca-bench eval --limit 200 --limit mmlu=20 --benchmarks path/to/benchmarks
       orca-bench eval --model psmathur/orca_mini_13b --revision main --protocol both
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
     """
     from orca_bench.cli.durations import duration_s
-    from orca_bench.evaluate.config_building import check_tasks_and_limit, engine_config
+    from orca_bench.evaluate.config_building import engine_config
+    from orca_bench.evaluate.tasks import select
 
-    check_tasks_and_limit(tasks, limit)  # cheap errors before the heavy imports
+    select(tasks)  # cheap errors before the heavy imports
     engine, max_seconds = engine_config(**engine_options), duration_s(max_time)
 
     from orca_bench import api

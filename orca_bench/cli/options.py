@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from orca_bench import suite
+from orca_bench.question_limit import limit_from_texts
 
 #: What a decorator of click turns into: the function, with one more option.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -51,7 +52,11 @@ tasks: Decorator = click.option(
     + ".",
 )
 limit: Decorator = click.option(
-    "--limit", type=int, metavar="N", help="Use the first N questions of each task (of each MMLU subject)."
+    "--limit",
+    multiple=True,
+    callback=lambda context, parameter, limit_texts: limit_from_texts(limit_texts).to_json(),
+    metavar="[TASK=]N",
+    help="Use the first N questions of each task (of each MMLU subject), or of TASK; TASK=all: all of them. May be repeated.",
 )
 benchmarks: Decorator = click.option(
     "--benchmarks",

@@ -9,6 +9,7 @@ import click
 
 from orca_bench.cli import options
 from orca_bench.errors import UserError
+from orca_bench.question_limit import LimitJson, limit_from_json
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID
 
 
@@ -47,7 +48,7 @@ def command(
     protocol: str,
     system: str,
     benchmarks: Path | None,
-    limit: int | None,
+    limit: LimitJson,
     token_ids: bool,
     model: str | None,
     revision: str | None,
@@ -112,7 +113,7 @@ def command(
         ("--system", [] if system == str(DEFAULT_SYSTEM_ID) else [system]),
         ("--benchmarks", [] if benchmarks is None else [benchmarks]),
         ("--benchmarks-revision", benchmarks_revisions),
-        ("--limit", [] if limit is None else [limit]),
+        ("--limit", limit_from_json(limit).option_texts),
         ("--max-new-tokens", max_new_tokens),
     ]
     words = [word for option, values in options_and_values for value in values for word in (option, value)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli import options
+from orca_bench.question_limit import LimitJson
 
 
 @click.command("score")
@@ -42,7 +43,7 @@ def command(
     system: str,
     benchmarks: Path | None,
     benchmarks_revisions: tuple[str, ...],
-    limit: int | None,
+    limit: LimitJson,
     cut_at_stop: bool,
     name: str | None,
     max_new_tokens: tuple[str, ...],

@@ -15,6 +15,7 @@ from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
 from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
 from orca_bench.evaluate.tasks import SUITE, Task, select
+from orca_bench.question_limit import LimitJson, limit_from_json
 from orca_bench.suite import task_facts
 from orca_bench.system_messages import system_message
 
@@ -36,7 +37,7 @@ def evaluation_config(
     system: str | int = 5,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
-    limit: int | None = None,
+    limit: LimitJson = None,
     max_new_tokens: Sequence[str] = (),
     engine: EngineConfig | None = None,
     dtype: str = "auto",
@@ -56,7 +57,8 @@ def evaluation_config(
     """
     check_choice(protocol, PROTOCOL_NAMES, "--protocol")
     check_choice(dtype, DTYPE_NAMES, "--dtype")
-    check_tasks_and_limit(tasks, limit)
+    select(tasks)
+    question_limit = limit_from_json(limit)
     if max_seconds is not None and not max_seconds > 0:
         raise UserError(f"{max_seconds} is not a length of time", where="--max-time", hint="give more than 0 seconds")
     system_text = system_message(system)
@@ -81,7 +83,7 @@ def evaluation_config(
     if out is None:
         result_paths = {
             protocol_name: default_result_path(
-                name, model_folder, runs_folder, protocol_name, limit, system_text, max_new_tokens_by_task
+                name, model_folder, runs_folder, protocol_name, question_limit, system_text, max_new_tokens_by_task
             )
             for protocol_name in protocol_names
         }
@@ -98,7 +100,7 @@ def evaluation_config(
         result_paths_by_protocol=result_paths,
         system_text=system_text,
         benchmarks_folder=benchmarks,
-        question_limit=limit,
+        question_limit=question_limit,
         dtype=dtype,
         ignores_cached_answers=fresh,
         engine_config=engine,
@@ -115,12 +117,13 @@ def request_selection(
     system: str | int = 5,
     benchmarks: Path | None = None,
     benchmarks_revisions: Sequence[str] = (),
-    limit: int | None = None,
+    limit: LimitJson = None,
     max_new_tokens: Sequence[str] = (),
 ) -> RequestSelection:
     """Which requests are written or scored without a model; the texts are those of `evaluation_config`."""
     check_choice(protocol, REQUEST_PROTOCOLS, "--protocol")
-    check_tasks_and_limit(tasks, limit)
+    select(tasks)
+    question_limit = limit_from_json(limit)
     system_text, dataset_revisions_by_task = system_message(system), revisions_by_task(benchmarks_revisions, benchmarks)
 
     from orca_bench.evaluate.offline_scoring import RequestSelection
@@ -131,7 +134,7 @@ def request_selection(
         protocol,
         system_text,
         benchmarks,
-        limit,
+        question_limit,
         dataset_revisions_by_task,
         max_new_tokens_by_task,
     )
@@ -156,13 +159,6 @@ def _select_tasks_with_rows(
     if missing_titles := [task.title for task in requested_tasks if task not in selected_tasks]:
         show_message(f"{benchmarks_folder} has no rows of {', '.join(missing_titles)}: not evaluated")
     return selected_tasks
-
-
-def check_tasks_and_limit(tasks: str, limit: int | None) -> None:
-    """Raise UserError for an unknown task or a limit that is no positive integer."""
-    select(tasks)
-    if limit is not None and (type(limit) is not int or limit <= 0):
-        raise UserError(f"{limit} is not a number of questions", where="--limit", hint="give 1 or more")
 
 
 def engine_config(

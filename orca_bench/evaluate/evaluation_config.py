@@ -12,6 +12,7 @@ from pathlib import Path
 from orca_bench.evaluate.engine_choice import EngineConfig
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.question_limit import QuestionLimit
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class EvaluationConfig:
     result_paths_by_protocol: Mapping[str, Path]
     system_text: str
     benchmarks_folder: Path | None
-    question_limit: int | None
+    question_limit: QuestionLimit
     dtype: str
     ignores_cached_answers: bool = False
     engine_config: EngineConfig = EngineConfig()

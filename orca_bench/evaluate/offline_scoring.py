@@ -24,6 +24,7 @@ from orca_bench.evaluate import (
 from orca_bench.evaluate.tasks import Task
 from orca_bench.files import file_sha256, make_writable_folder, open_text_replacement
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.merging import ResultOutput, check_output_path
 from orca_bench.results.models import AnswersFile, Question, Result
 
@@ -39,7 +40,7 @@ class RequestSelection:
     protocol_name: str
     system_text: str
     benchmarks_folder: Path | None
-    question_limit: int | None
+    question_limit: QuestionLimit
     dataset_revisions_by_task: Mapping[str, str] = field(default_factory=dict)
     max_new_tokens_by_task: Mapping[str, int] = field(default_factory=dict)
 
@@ -78,7 +79,7 @@ def write_requests(
         for task_index, task in enumerate(selection.tasks):
             progress(task_index, len(selection.tasks))
             for line in request_files.request_lines(
-                protocol.documents(task, rows_by_task[task.name], selection.question_limit), encoding
+                protocol.documents(task, rows_by_task[task.name], selection.question_limit.of_task(task.name)), encoding
             ):
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
                 line_count += 1
@@ -114,7 +115,8 @@ def score_answers(
     )
     rows_by_task = {task.name: selection.task_rows(task) for task in tasks}
     documents_by_task = {
-        task.name: protocol.documents(task, rows_by_task[task.name], selection.question_limit) for task in tasks
+        task.name: protocol.documents(task, rows_by_task[task.name], selection.question_limit.of_task(task.name))
+        for task in tasks
     }
     all_documents = [document for task_documents in documents_by_task.values() for document in task_documents]
     answers = answer_files.match_answers(answer_file, all_documents, should_cut_texts)

@@ -70,7 +70,7 @@ class ProtocolRun:
             return
         for task in self.config.tasks:
             self.display.count(task, self.protocol.name)
-            documents = self.protocol.documents(task, self.inputs.rows_by_task[task.name], self.config.question_limit)
+            documents = self.protocol.documents(task, self.inputs.rows_by_task[task.name], self._limit_of(task))
             call = self.harness_model.prepare(instances_of(task, self.protocol, documents))
             if call.discards_first_text_tokens and not self.inputs.engine.returns_text_tokens:
                 raise UserError(
@@ -87,7 +87,7 @@ class ProtocolRun:
     def run(self) -> Result:
         """Run all tasks; the result is written after each. Raises Interrupted, naming it, where something stops the run."""
         questions: list[Question] = []
-        cache, evaluation_key = self.harness_model.cache, [self.output.path.name, self.config.question_limit]
+        cache, evaluation_key = self.harness_model.cache, [self.output.path.name, self.config.question_limit.to_json()]
         try:
             if cache is not None:  # until a first task is finished no result says that its answers are needed
                 cache.begin_evaluation(evaluation_key)
@@ -131,11 +131,14 @@ class ProtocolRun:
         if isinstance(self.protocol, Plain):
             max_new_tokens = self.protocol.max_new_tokens_by_task.get(task.name, MAX_NEW_TOKENS)
             self.harness_model.begin(default_max_new_tokens=max_new_tokens)
-            return run_plain(self.harness_model, task, rows, self.config.question_limit, max_new_tokens)
+            return run_plain(self.harness_model, task, rows, self._limit_of(task), max_new_tokens)
         self.harness_model.begin(self.prepared_calls_by_task.pop(task.name, None))
         # Made again and not kept since `count`: the strings of all tasks take gigabytes, their ids much less.
-        documents = self.protocol.documents(task, rows, self.config.question_limit)
+        documents = self.protocol.documents(task, rows, self._limit_of(task))
         return run_documents(self.harness_model, task, self.protocol, documents)
+
+    def _limit_of(self, task: Task) -> int | None:
+        return self.config.question_limit.of_task(task.name)
 
     def _interruption(self, stop_reason: BaseException) -> Interrupted:
         """What is said of a run that was stopped: by what, after which tasks, and where they are."""

@@ -67,7 +67,7 @@ def _task_texts(
         titles_by_note["plain: lm-eval's own prompts are not made again, so no requests are shown"] = []
         return {} if not _are_same_rows(result, task, rows) else _texts_of_rows(task, rows)
     protocol = protocols.protocol_of_result(result.protocol)
-    documents = protocol.documents(task, rows, result.limit)
+    documents = protocol.documents(task, rows, result.question_limit.of_task(task.name))
     if request_files.requests_sha256(documents) != result.tasks[task.name].requests_sha256:
         note = "these rows do not give the requests that were sent, so none are shown"
         titles_by_note.setdefault(note, []).append(task.title)

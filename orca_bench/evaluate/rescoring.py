@@ -38,7 +38,7 @@ def rescore_task(
     protocol = protocols.protocol_of_result(result.protocol)
     documents_by_key = {
         (document.part_name, document.document_index): document
-        for document in protocol.documents(task, task_rows, result.limit)
+        for document in protocol.documents(task, task_rows, result.question_limit.of_task(task.name))
     }
     requests_finding = compare_hashes(
         f"{task.title}: requests",

@@ -18,6 +18,7 @@ from orca_bench import __version__
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows, Suite, row_statuses_by_split
 from orca_bench.evaluate.protocols import Protocol
 from orca_bench.evaluate.tasks.task import Task
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.hashing import sha256_of_all_requests, sha256_of_json
 from orca_bench.results.models import (
     OTHER_ROWS,
@@ -38,7 +39,7 @@ _T = TypeVar("_T")
 
 
 def start_result(
-    suite: Suite, protocol: Protocol, question_limit: int | None, model_fields: Mapping[str, Any]
+    suite: Suite, protocol: Protocol, question_limit: QuestionLimit, model_fields: Mapping[str, Any]
 ) -> Result:
     """A result without tasks, of which none is ordered. `model_fields` describes what answers: at least `name`."""
     library_versions = {library_name: importlib.metadata.version(library_name) for library_name in _RECORDED_LIBRARIES}
@@ -50,7 +51,7 @@ def start_result(
         suite=SuiteDescription(name=suite.suite_name, comparable=suite.is_comparable, note=suite.suite_note),
         protocol=ProtocolDescription.model_validate(protocol.describe()),
         requests_sha256=sha256_of_json([]),
-        limit=question_limit,
+        limit=question_limit.to_json(),
         model=ModelDescription.model_validate(model_fields),
         tasks={},
         averages={},

@@ -10,6 +10,7 @@ from pathlib import Path
 from orca_bench.evaluate import protocols
 from orca_bench.models import model_names
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
 
 
@@ -18,7 +19,7 @@ def default_result_path(
     model_folder: ModelFolder,
     runs_folder: Path,
     protocol_name: str,
-    question_limit: int | None,
+    question_limit: QuestionLimit,
     system_text: str,
     max_new_tokens_by_task: Mapping[str, int],
 ) -> Path:
@@ -35,7 +36,7 @@ def default_result_path(
 
 
 def result_stem(
-    protocol_name: str, question_limit: int | None, system_text: str, max_new_tokens_by_task: Mapping[str, int]
+    protocol_name: str, question_limit: QuestionLimit, system_text: str, max_new_tokens_by_task: Mapping[str, int]
 ) -> str:
     """The name of a result's file without its ending: the protocol, and what an option changed of it."""
     file_stem = protocol_name
@@ -52,4 +53,4 @@ def result_stem(
         for task_name, max_new_tokens in sorted(max_new_tokens_by_task.items())
         if max_new_tokens != default_token_limits[task_name]
     )
-    return file_stem if question_limit is None else f"{file_stem}-limit{question_limit}"
+    return file_stem + question_limit.file_suffix

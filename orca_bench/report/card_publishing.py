@@ -24,7 +24,6 @@ from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
 from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
 from orca_bench.report import card_scores, model_card
-from orca_bench.report.notes import limit_phrase
 from orca_bench.report.pictures import Picture
 from orca_bench.report.pictures.parts import split_into_parts
 from orca_bench.report.pictures.png import write_png
@@ -128,9 +127,8 @@ def card_content(
     partial_files = [result_file for result_file in result_files if result_file.result.limit and not with_partial]
     card_files = [result_file for result_file in result_files if result_file not in partial_files]
     for result_file in partial_files:
-        questions_text = limit_phrase(result_file.result.limit or 0)
         notes.append(
-            f"{result_file.path}: scores of the {questions_text} of each task are left off the card; "
+            f"{result_file.path}: scores of the {result_file.result.question_limit} are left off the card; "
             "--partial puts them on it, marked"
         )
     card_files = [result_file for result_file in card_files if result_file.result.tasks]

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from orca_bench.cards import markdown
 from orca_bench.report.conclusions import scores_sentence
-from orca_bench.report.notes import limit_phrase
 from orca_bench.report.score_table_formats import format_score
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result, TaskResult
 from orca_bench.results.reading import ResultFile
@@ -114,18 +113,18 @@ def _heading(result: Result) -> str:
     if not result.suite.comparable:
         parts.append(f"{result.suite.name} suite")
     if result.limit:
-        parts.append(limit_phrase(result.limit))
+        parts.append(result.question_limit.phrase)
     if not result.complete:
         parts.append("unfinished")
     return markdown.plain(", ".join(parts))
 
 
 def _partial_warning(results: Sequence[Result]) -> str:
-    limits = sorted({result.limit for result in results if result.limit})
+    limits = sorted({result.question_limit for result in results if result.limit}, key=lambda limit: limit.sort_key)
     if not limits:
         return ""
-    limit_text = ", or of the ".join(limit_phrase(limit) for limit in limits)
-    return f"**Partial scores**: only of the {limit_text} of each task (of each MMLU subject).\n"
+    subject_text = "" if any(limit.count_by_task for limit in limits) else " (of each MMLU subject)"
+    return f"**Partial scores**: only of the {', or of the '.join(map(str, limits))}{subject_text}.\n"
 
 
 def _table(results: Sequence[Result], headings: Sequence[str]) -> str:

@@ -311,7 +311,7 @@ def _many_sentence(result_files: Sequence[ResultFile], setting_text: str) -> str
     best_file = ranked_files[0]
     if mean_value(best_file) < 0 or any(set(file.result.tasks) != set(best_file.result.tasks) for file in result_files):
         return f"{len(result_files)} results ({setting_text}), not all of them of the same tasks, so none is best over all."
-    if len({file.result.limit for file in result_files}) > 1:
+    if len({file.result.question_limit for file in result_files}) > 1:
         return f"{len(result_files)} results ({setting_text}), not all of them of the same questions, so none is best over all."
     comparisons = compare_where_possible(best_file, ranked_files[1:])
     beaten_labels = {comparison.other_label for comparison in comparisons if _is_worse_over_all(comparison)}

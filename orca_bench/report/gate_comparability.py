@@ -129,8 +129,9 @@ def _differences(result: ResultFile, baseline: ResultFile) -> list[Obstacle]:
 
     if current_result.suite.name != baseline_result.suite.name:
         add("other suite", current_result.suite.name, baseline_result.suite.name)
-    if current_result.limit != baseline_result.limit:
-        add("other limit", current_result.limit or "none", baseline_result.limit or "none")
+    limit, baseline_limit = current_result.question_limit, baseline_result.question_limit
+    if limit != baseline_limit:
+        add("other limit", limit or "none", baseline_limit or "none")
     if differing_keys := current_result.protocol.differing_keys(
         baseline_result.protocol, current_result.tasks.keys() & baseline_result.tasks.keys()
     ):

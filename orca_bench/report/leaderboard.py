@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.report.best_scores import paired_p_value, significantly_best
 from orca_bench.report.grid import SHORTER_TEXTS, Grid, TextCell
 from orca_bench.report.notes import Note, NotedNumber, merge_notes
@@ -134,12 +135,13 @@ def _sort_key(row: _Row, ranking_mean: str | None) -> tuple[float, bool, float]:
     The sentence ranks by the same mean. Where there is none, each row stands by the first mean that it has, and one without any
     by that of its tasks.
     """
-    limit = math.inf if row.result_file is None else row.result_file.result.limit or math.inf
+    limit = QuestionLimit() if row.result_file is None else row.result_file.result.question_limit
+    descending_limit = -limit.sort_key[0]
     for name in _MEANS if ranking_mean is None else (ranking_mean,):
         if name in row.scores:
-            return -limit, False, -row.scores[name].value
+            return descending_limit, False, -row.scores[name].value
     values = [score.value for score in row.scores.values()]
-    return -limit, True, -sum(values) / len(values) if values else 0.0
+    return descending_limit, True, -sum(values) / len(values) if values else 0.0
 
 
 def _score_cell(row: _Row, name: str, is_best: bool) -> TextCell:

@@ -19,7 +19,6 @@ from orca_bench.cards import card_text
 from orca_bench.cards.card_document import Card, YamlObject, parse_card
 from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.errors import UserError, one_line
-from orca_bench.report.notes import limit_phrase
 from orca_bench.results.models import OTHER_ROWS, UNVERIFIED_ROWS, Result
 from orca_bench.suite import TASK_BY_NAME
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES, system_id_of
@@ -103,7 +102,7 @@ def _result_notes(result: Result) -> Iterator[str]:
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
     if result.limit:
-        yield limit_phrase(result.limit)
+        yield result.question_limit.phrase
 
 
 def _task_notes(result: Result, name: str) -> Iterator[str]:

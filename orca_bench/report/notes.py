@@ -163,8 +163,3 @@ def _letter(index: int) -> str:
     """`a` to `z` without q, then `aa`, `ab` and so on."""
     round_number, letter_index = divmod(index, len(_LETTERS))
     return (_LETTERS[round_number - 1] if round_number else "") + _LETTERS[letter_index]
-
-
-def limit_phrase(limit: int) -> str:
-    """`first 10 questions`, and of a limit of one `first question`."""
-    return "first question" if limit == 1 else f"first {limit:,} questions"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orca_bench.report.grid import display_text, printable_text
-from orca_bench.report.notes import limit_phrase
 from orca_bench.report.result_selection import result_labels
 from orca_bench.results.models import ProtocolDescription, Result
 from orca_bench.results.reading import ResultFile
@@ -82,14 +81,12 @@ def ranking_title(result: Result) -> str:
 
 def limit_text(result_files: Sequence[ResultFile]) -> str:
     """How many questions the results have at most, as `first 10 questions of each task`; empty where none has a limit."""
-    limits = sorted({file.result.limit for file in result_files if file.result.limit})
-    if not limits:
-        return ""
-    if len(limits) == 1 and all(file.result.limit for file in result_files):
-        return f"{limit_phrase(limits[0])} of each task"
-    texts = [f"{limit:,}" for limit in limits]
-    if any(not file.result.limit for file in result_files):
-        texts.append("all")
+    limits = sorted({file.result.question_limit for file in result_files}, key=lambda limit: limit.sort_key)
+    if len(limits) == 1 or not any(limits):
+        return str(limits[0])
+    if any(limit.count_by_task for limit in limits):
+        return ", or the ".join(str(limit) if limit else "all" for limit in limits)
+    texts = ["all" if limit.count is None else f"{limit.count:,}" for limit in limits]
     return f"first {', '.join(texts[:-1])} or {texts[-1]} questions of each task"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orca_bench.errors import UserError
-from orca_bench.report.notes import limit_phrase
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import reading
 from orca_bench.results.models import Result
 from orca_bench.results.result_lookup import NamedResults, result_name
@@ -25,13 +25,13 @@ class ResultSetting:
     suite_name: str
     protocol_name: str
     system: str | None
-    limit: int | None
+    limit: QuestionLimit
 
     def __str__(self) -> str:
         text = f"{self.protocol_name} on {self.suite_name}"
         if self.system not in (None, SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]):
             text += f" with system message {system_id_of(str(self.system)) or 'of its own'}"
-        return text if self.limit is None else f"{text}, {limit_phrase(self.limit)}"
+        return f"{text}, {self.limit.phrase}" if self.limit else text
 
 
 @dataclass(frozen=True)
@@ -115,4 +115,4 @@ def _paths_by_setting(named_results: NamedResults, notes: list[str]) -> dict[Res
 
 
 def _setting_of(result: Result) -> ResultSetting:
-    return ResultSetting(result.suite.name, result.protocol.name, result.protocol.system, result.limit)
+    return ResultSetting(result.suite.name, result.protocol.name, result.protocol.system, result.question_limit)

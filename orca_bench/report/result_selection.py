@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orca_bench.errors import UserError
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import reading
 from orca_bench.results.limited_results import limited_results_notes, limits_beside_full
 from orca_bench.results.models import Result
@@ -92,15 +93,19 @@ def result_labels(results: Sequence[Result]) -> list[str]:
         return list(protocols)
     labels = [f"{result.model.name} {result.protocol.name}" for result in results]
     if len(set(labels)) < len(labels):
-        limits = [result.limit for result in results]
-        labels = [f"{label} n≤{limit}" if limit else label for label, limit in zip(labels, limits, strict=True)]
+        labels = [f"{label} {_short_limit(result)}".rstrip() for label, result in zip(labels, results, strict=True)]
     return labels if len(set(labels)) == len(labels) else [f"{i}: {label}" for i, label in enumerate(labels, 1)]
 
 
-def _limits_beside_full(selection: Selection, named_results: Sequence[NamedResults]) -> dict[Path, int]:
+def _short_limit(result: Result) -> str:
+    limit = result.question_limit
+    return f"n≤{limit.count}" if limit.count is not None else limit.phrase
+
+
+def _limits_beside_full(selection: Selection, named_results: Sequence[NamedResults]) -> dict[Path, QuestionLimit]:
     """The limits of the results that stand aside for a full one of the same word, by path; none that is named itself."""
     result_by_path = {file.path: file.result for file in selection.results}
-    limit_by_path: dict[Path, int] = {}
+    limit_by_path: dict[Path, QuestionLimit] = {}
     for named in named_results:
         limit_by_path |= limits_beside_full(
             {path: result_by_path[path] for path in named.paths if path in result_by_path}

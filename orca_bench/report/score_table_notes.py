@@ -7,7 +7,7 @@ keeps a reader from a wrong conclusion.
 from __future__ import annotations
 
 from orca_bench.models.model_warnings import warning_rank
-from orca_bench.report.notes import Note, NotedNumber, NoteKind, limit_phrase
+from orca_bench.report.notes import Note, NotedNumber, NoteKind
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.hashing import is_unchanged_since_writing
 from orca_bench.results.models import Result
@@ -38,7 +38,8 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
         notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
     if result.limit:
-        text = f"only the {limit_phrase(result.limit)} of each task (of each MMLU subject)"
+        limit = result.question_limit
+        text = f"only the {limit}{'' if limit.count_by_task else ' (of each MMLU subject)'}"
         notes.append(Note(text, "remark", whole_result))
     if not result.complete:
         missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]

@@ -19,7 +19,7 @@ from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
 from orca_bench.results.hashing import compute_result_sha256, sha256_of_all_requests
 from orca_bench.results.models import Question, Result
-from orca_bench.suite import TASK_BY_NAME, TaskFacts
+from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How many differences of one kind are named.
 MAX_DIFFERENCES_PER_FINDING = 5
@@ -140,17 +140,21 @@ def check_tasks_and_limit(
         matches_order = result.complete == has_all_ordered_tasks and result.order == expected_task_order
         yield Finding("complete", matches_order, f"{len(result.tasks)} tasks, {len(result.order)} ordered")
         recomputed_paths |= {("complete",), ("order",)}
-    largest_part_count = max(Counter(question.task for question in questions).values(), default=None)
-    if largest_part_count is None:
+    part_counts = Counter(question.task for question in questions)
+    if not part_counts:
         return
-    if result.limit is not None:
+    limit = result.question_limit
+    spare_counts = [
+        part_limit - count
+        for part_name, count in part_counts.items()
+        if (part_limit := limit.of_task(task_name_of_part(part_name))) is not None
+    ]
+    if spare_counts:
         yield Finding(
-            "limit",
-            largest_part_count <= result.limit,
-            f"{result.limit}; at most {largest_part_count} questions are kept",
+            "limit", min(spare_counts) >= 0, f"{limit}; at most {max(part_counts.values())} questions are kept"
         )
     # Whether there were more questions only the rows can tell, so a limit that cut nothing is not covered.
-    if result.limit is None or largest_part_count == result.limit:
+    if not limit or 0 in spare_counts:
         recomputed_paths.add(("limit",))
 
 

@@ -1,21 +1,43 @@
 """The base of the typed parts of a result: a JSON object in, attributes with types out, and the same JSON object back.
 
-Its own module because it says how JSON is kept (key order, unknown keys, absent keys), and models.py what a result holds.
+Its own module because it says how JSON is kept (key order, unknown keys, absent keys) and what numbers may be, and models.py
+what a result holds.
 """
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Field,
     ModelWrapValidatorHandler,
+    PlainSerializer,
     PrivateAttr,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
+
+
+def copy_list(json_value: Any) -> Any:
+    """A list again, so that changes of one do not reach the other; any other value as it is."""
+    return list(json_value) if isinstance(json_value, list) else json_value
+
+
+def _as_tuple(json_value: Any) -> Any:
+    return tuple(json_value) if isinstance(json_value, list) else json_value
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+ConfidenceInterval = Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple), PlainSerializer(list)]
+StandardError = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+PositiveCount = Annotated[int, Field(ge=1, le=10**12)]
+ParameterCount = Annotated[int, Field(ge=0, le=10**18)]
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class JsonObject(BaseModel):

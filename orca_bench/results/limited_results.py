@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+<<<<<<< HEAD
 from orca_bench.counts import counted
 from orca_bench.errors import UserError, join_names
+=======
+from orca_bench.errors import UserError
+>>>>>>> 6ead778 (--limit TASK=N: a limit for each task, in the result, its name and every report)
 from orca_bench.models.model_identity import differing_parts
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import reading
 from orca_bench.results.models import ModelDescription, Result
 from orca_bench.results.result_lookup import NamedResults, result_name
@@ -21,17 +26,17 @@ _PARTS_OF_THE_ENGINE = frozenset({"device", "engine"})
 _MAX_NAMES_IN_NOTE = 8
 
 
-def limits_beside_full(result_by_path: Mapping[Path, Result]) -> dict[Path, int]:
+def limits_beside_full(result_by_path: Mapping[Path, Result]) -> dict[Path, QuestionLimit]:
     """The limits of the results that stand aside, by path.
 
     These are the limited ones beside which there is a full one of the same model, suite and protocol (its system message
     included) that has all their tasks.
     """
-    full_results = [result for result in result_by_path.values() if result.limit is None]
+    full_results = [result for result in result_by_path.values() if not result.limit]
     return {
-        path: result.limit
+        path: result.question_limit
         for path, result in result_by_path.items()
-        if result.limit is not None and any(_is_covered(result, full_result) for full_result in full_results)
+        if result.limit and any(_is_covered(result, full_result) for full_result in full_results)
     }
 
 
@@ -42,9 +47,16 @@ def main_paths_without_limited(
 
     A file that cannot be read stays: what reads it next says why.
     """
+<<<<<<< HEAD
     explicit_paths = {path for named in named_results if named.folder is None for path in named.main_paths}
     limit_by_path: dict[Path, int] = {}
     for named in named_results:
+=======
+    words = list(named_results)
+    explicit_paths = {path for named in words if named.folder is None for path in named.main_paths}
+    limit_by_path: dict[Path, QuestionLimit] = {}
+    for named in words:
+>>>>>>> 6ead778 (--limit TASK=N: a limit for each task, in the result, its name and every report)
         if named.folder is not None and len(named.main_paths) > 1:
             limit_by_path |= limits_beside_full(_readable_results(named.main_paths))
     limit_by_path = {path: limit for path, limit in limit_by_path.items() if path not in explicit_paths}
@@ -52,14 +64,11 @@ def main_paths_without_limited(
     return list(paths), limited_results_notes(limit_by_path, runs_folder)
 
 
-def limited_results_notes(limit_by_path: Mapping[Path, int], runs_folder: Path) -> list[str]:
+def limited_results_notes(limit_by_path: Mapping[Path, QuestionLimit], runs_folder: Path) -> list[str]:
     """The note that names the results which stand aside, and how each is seen; no note where there is none."""
     if not limit_by_path:
         return []
-    names = [
-        f"{result_name(path, runs_folder)} (first {counted(limit, 'question')})"
-        for path, limit in limit_by_path.items()
-    ]
+    names = [f"{result_name(path, runs_folder)} ({limit.phrase})" for path, limit in limit_by_path.items()]
     if len(names) == 1:
         return [f"left out {names[0]}; name it to see it"]
     return [f"left out {join_names(names, _MAX_NAMES_IN_NOTE)}; name one to see it"]

@@ -14,9 +14,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from orca_bench.results.json_object import JsonObject
+from orca_bench.question_limit import QuestionLimit
+from orca_bench.results.json_object import (
+    ConfidenceInterval,
+    Count,
+    Fraction,
+    JsonObject,
+    ParameterCount,
+    PositiveCount,
+    Seconds,
+    StandardError,
+    copy_list,
+)
 from orca_bench.suite import TASK_BY_NAME, TaskFacts, task_name_of_part
 
 #: How the value of the key `format` begins; the version follows.
@@ -31,23 +42,6 @@ RowStatus = Literal["true", "not verified", "other"]
 TRUE_ROWS: RowStatus = "true"
 UNVERIFIED_ROWS: RowStatus = "not verified"
 OTHER_ROWS: RowStatus = "other"
-
-
-def _copy_list(json_value: Any) -> Any:
-    return list(json_value) if isinstance(json_value, list) else json_value
-
-
-def _as_tuple(json_value: Any) -> Any:
-    return tuple(json_value) if isinstance(json_value, list) else json_value
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-ConfidenceInterval = Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple), PlainSerializer(list)]
-StandardError = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0, le=10**12)]
-PositiveCount = Annotated[int, Field(ge=1, le=10**12)]
-ParameterCount = Annotated[int, Field(ge=0, le=10**18)]
-Seconds = Annotated[float, Field(ge=0)]
 
 
 class Estimate(JsonObject):
@@ -247,9 +241,10 @@ class Result(JsonObject):
     """A result file: one model under one protocol, an entry for each task that is finished.
 
     `order` are the tasks that were ordered; `complete` says whether each of them has an entry. `limit` is the most questions
-    of each task (of each MMLU subject). `data_hashes` are those of the rows by task and split, `data_commits` the hub's
-    commits by task, `benchmarks` the folder that the rows came from where it was not the hub, `lm_eval` lm-evaluation-harness's
-    own result by task, as it gave it. `result_sha256` covers all else.
+    of each task (of each MMLU subject), or of some tasks by name; absent, there is none (`question_limit`). `data_hashes` are
+    those of the rows by task and split, `data_commits` the hub's commits by task, `benchmarks` the folder that the rows came
+    from where it was not the hub, `lm_eval` lm-evaluation-harness's own result by task, as it gave it. `result_sha256` covers
+    all else.
     """
 
     format: str
@@ -259,7 +254,7 @@ class Result(JsonObject):
     suite: SuiteDescription
     protocol: ProtocolDescription
     requests_sha256: str | None = None
-    limit: PositiveCount | None = None
+    limit: PositiveCount | dict[str, PositiveCount] | None = None
     model: ModelDescription
     tasks: dict[str, TaskResult]
     averages: dict[str, Average]
@@ -273,6 +268,11 @@ class Result(JsonObject):
     result_sha256: str | None = None
 
     _file_content: dict[str, Any] | None = PrivateAttr(default=None)
+
+    @property
+    def question_limit(self) -> QuestionLimit:
+        """The limit, which says what it is of each task and in words."""
+        return QuestionLimit.of_file(self.limit)
 
     @property
     def file_content(self) -> dict[str, Any]:
@@ -381,7 +381,7 @@ class Question(JsonObject):
             if field_name in self.model_fields_set
         }
         json_fields = known_fields | (self.model_extra or {})
-        return {key: _copy_list(json_fields[key]) for key in (*self._key_order, *json_fields) if key in json_fields}
+        return {key: copy_list(json_fields[key]) for key in (*self._key_order, *json_fields) if key in json_fields}
 
     @property
     def suite_task(self) -> str:

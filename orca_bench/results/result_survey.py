@@ -92,10 +92,7 @@ class ResultSummary:
         """Which questions were asked: all, or the first N of each task; nothing where the result cannot be read."""
         if self.result is None:
             return ""
-        limit = self.result.limit
-        if limit is None:
-            return "all questions"
-        return "first question" if limit == 1 else f"first {limit:,} questions"
+        return self.result.question_limit.phrase or "all questions"
 
 
 def summarize_results(paths: Sequence[Path]) -> list[ResultSummary]:

@@ -3,6 +3,7 @@
 import pytest
 from synthetic_results import random_result
 
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results.limited_results import limits_beside_full, main_paths_without_limited
 from orca_bench.results.result_lookup import look_up_results
 
@@ -50,7 +51,7 @@ def test_only_a_full_result_of_the_same_kind_and_tasks_replaces_a_limited_one(tm
     limited_file = _write(tmp_path, "limited", limit=3, **limited_heading)
     full_file = _write(tmp_path, "full", **full_heading)
     limits = limits_beside_full({file.path: file.result for file in (limited_file, full_file)})
-    assert limits == ({limited_file.path: 3} if stands_aside else {})
+    assert limits == ({limited_file.path: QuestionLimit(3)} if stands_aside else {})
 
 
 def test_results_of_two_system_messages_do_not_stand_for_one_another(tmp_path):

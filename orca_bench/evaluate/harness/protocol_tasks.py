@@ -24,6 +24,7 @@ from orca_bench.evaluate.protocols import Document, RequestProtocol
 from orca_bench.evaluate.scoring import score_document
 from orca_bench.evaluate.tasks import select
 from orca_bench.evaluate.tasks.task import Task
+from orca_bench.question_limit import LimitJson, limit_from_json
 from orca_bench.results.models import Question
 from orca_bench.system_messages import system_message
 
@@ -49,7 +50,7 @@ def protocol_tasks(
     names: str,
     protocol: str,
     benchmarks: Path | None = None,
-    limit: int | None = None,
+    limit: LimitJson = None,
     system: str = "5",
 ) -> list[ProtocolTask]:
     """Tasks for `lm_eval.simple_evaluate(model, tasks=…)` with any of lm-eval's models.
@@ -58,6 +59,7 @@ def protocol_tasks(
     or a text); without `benchmarks`, rows come from the hub. Such a model makes tokens of the strings by its own rules:
     the leaderboard's numbers need `add_bos_token=False`, and only `orca-bench eval` tokenizes the Orca prompt as training does.
     """
+    question_limit = limit_from_json(limit)
     request_protocol = protocols.protocol_by_name(protocol, system_message(system))
     return [
         harness_task
@@ -65,7 +67,9 @@ def protocol_tasks(
         for harness_task in as_harness_tasks(
             task,
             request_protocol,
-            request_protocol.documents(task, benchmark_rows.load_task_rows(task, benchmarks), limit),
+            request_protocol.documents(
+                task, benchmark_rows.load_task_rows(task, benchmarks), question_limit.of_task(task.name)
+            ),
         )
     ]
 

@@ -69,10 +69,10 @@ class Part:
             sum(entry.n for name, entry in styled_result.result.tasks.items() if task_name in (None, name))
             for styled_result in self.styled_results
         ]
-        limits = {styled_result.result.limit for styled_result in self.styled_results}
         text = question_range(totals)
-        limit = next(iter(limits))
-        return f"{text} (at most {limit:,} of a task or subject)" if len(limits) == 1 and limit else text
+        counts = {styled_result.result.question_limit.count for styled_result in self.styled_results}
+        count = counts.pop() if len(counts) == 1 else None
+        return text if count is None else f"{text} (at most {count:,} of a task or subject)"
 
 
 @dataclass(frozen=True)

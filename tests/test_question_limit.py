@@ -1,0 +1,60 @@
+"""What `--limit` says of each task, in a result's file, in its name and in words."""
+
+import pytest
+
+from orca_bench.errors import UserError
+from orca_bench.question_limit import QuestionLimit, limit_from_json, limit_from_texts
+from orca_bench.suite import ALL_TASKS
+
+
+@pytest.mark.parametrize(
+    ("texts", "limit_json", "suffix", "words"),
+    [
+        ([], None, "", ""),
+        (["1"], 1, "-limit1", "first question of each task"),
+        (["1200"], 1200, "-limit1200", "first 1,200 questions of each task"),
+        (["mmlu=20"], {"mmlu": 20}, "-limit-mmlu20", "first 20 questions of each MMLU subject"),
+        (
+            ["200", "mmlu=20", "TruthfulQA=all", "winogrande=all"],
+            {"arc_challenge": 200, "hellaswag": 200, "mmlu": 20, "gsm8k": 200, "drop": 200},
+            "-limit200-mmlu20-truthful_qa_all-winogrande_all",
+            "first 200 questions of ARC-Challenge, HellaSwag, GSM8K and DROP, 20 of each MMLU subject",
+        ),
+    ],
+)
+def test_each_task_has_its_limit(texts, limit_json, suffix, words):
+    limit = limit_from_texts(texts)
+    assert limit.to_json() == limit_json and limit == limit_from_json(limit_json) and bool(limit) == bool(texts)
+    assert limit.file_suffix == suffix and str(limit) == words
+    assert limit_from_texts(limit.option_texts) == limit
+    expected = limit_json if isinstance(limit_json, dict) else {facts.name: limit_json for facts in ALL_TASKS}
+    assert {facts.name: limit.of_task(facts.name) for facts in ALL_TASKS} == {
+        facts.name: expected.get(facts.name) for facts in ALL_TASKS
+    }
+
+
+def test_the_same_limits_are_equal_however_they_are_written():
+    every_task = [f"{facts.name}=5" for facts in ALL_TASKS]
+    assert limit_from_texts(every_task) == limit_from_texts(["5"]) == QuestionLimit(5)
+    assert limit_from_texts(["mmlu=3", "5"]) == limit_from_texts(["5", "mmlu=3", "mmlu=3"])
+    assert limit_from_texts(["5", *(f"{facts.name}=all" for facts in ALL_TASKS)]) == QuestionLimit()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["0"], "0 is not a number of questions"),
+        (["-1"], "'-1' is not a number of questions"),
+        (["1.5"], "'1.5' is not a number of questions"),
+        (["mmlu="], "'mmlu=' is not a number of questions"),
+        (["mmul=3"], "unknown task 'mmul'"),
+        (["=3"], "unknown task ''"),
+        (["3", "4"], "'4' contradicts another limit"),
+        (["mmlu=3", "mmlu=all"], "'mmlu=all' contradicts another limit"),
+        (["9" * 30], "is not a number of questions"),
+    ],
+)
+def test_what_is_no_limit_is_refused(texts, message):
+    with pytest.raises(UserError) as refusal:
+        limit_from_texts(texts)
+    assert message in str(refusal.value) and "--limit" in str(refusal.value)
