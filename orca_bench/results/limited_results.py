@@ -9,12 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-<<<<<<< HEAD
-from orca_bench.counts import counted
 from orca_bench.errors import UserError, join_names
-=======
-from orca_bench.errors import UserError
->>>>>>> 6ead778 (--limit TASK=N: a limit for each task, in the result, its name and every report)
 from orca_bench.models.model_identity import differing_parts
 from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import reading
@@ -47,16 +42,9 @@ def main_paths_without_limited(
 
     A file that cannot be read stays: what reads it next says why.
     """
-<<<<<<< HEAD
     explicit_paths = {path for named in named_results if named.folder is None for path in named.main_paths}
-    limit_by_path: dict[Path, int] = {}
-    for named in named_results:
-=======
-    words = list(named_results)
-    explicit_paths = {path for named in words if named.folder is None for path in named.main_paths}
     limit_by_path: dict[Path, QuestionLimit] = {}
-    for named in words:
->>>>>>> 6ead778 (--limit TASK=N: a limit for each task, in the result, its name and every report)
+    for named in named_results:
         if named.folder is not None and len(named.main_paths) > 1:
             limit_by_path |= limits_beside_full(_readable_results(named.main_paths))
     limit_by_path = {path: limit for path, limit in limit_by_path.items() if path not in explicit_paths}
