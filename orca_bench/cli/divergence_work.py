@@ -16,6 +16,7 @@ import click
 from orca_bench.cli.console import counting, progress_message
 from orca_bench.errors import UserError
 from orca_bench.files import write_json, write_text
+from orca_bench.question_limit import QuestionLimit
 
 if TYPE_CHECKING:
     from orca_bench.models.model_folder import ModelFolder
@@ -213,4 +214,4 @@ def _results_folder(folder: ModelFolder, runs_folder: Path) -> Path:
     from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
 
     system_text = SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]
-    return default_result_path(folder.name, folder, runs_folder, "orca", None, system_text, {}).parent
+    return default_result_path(folder.name, folder, runs_folder, "orca", QuestionLimit(), system_text, {}).parent
