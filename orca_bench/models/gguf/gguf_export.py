@@ -1,74 +1,107 @@
-"""A folder of a LLaMA in, a GGUF file out: weights in llama.cpp's order and a type of its own, tokenizer and chat template.
+"""A folder of a LLaMA in, a GGUF file out: weights in llama.cpp's order and types of its own, tokenizer and chat template.
 
-The opposite of gguf_import.py. Numbers that a type cannot hold are rounded by `gguf.quantize`, llama.cpp's own reference code
-in Python; float32 is exact. Vectors (norms) stay in float32, as llama.cpp wants them.
+The opposite of gguf_import.py. Float32 is exact; other types are rounded by gguf_encoding.py, each matrix to the type that
+gguf_type_choice.py has for it. Vectors (norms) stay in float32, as llama.cpp wants them. The file is read back and compared with
+the folder (gguf_export_check.py) before it has its name. The price: the folder's weights and the file's in memory, and for the
+comparison both once in float32.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import library_settings, tokenizers
 from orca_bench.errors import UserError, check_choice
 from orca_bench.files import catch_write_errors, path_replacement
 from orca_bench.models.gguf.gguf_configuration import ARCHITECTURE, ROPE_FACTORS, llama3_rope_factors
+from orca_bench.models.gguf.gguf_encoding import check_libgguf_installed, encode, needs_libgguf
+from orca_bench.models.gguf.gguf_export_check import ExportReport, check_written_file, load_folder
 from orca_bench.models.gguf.gguf_file import check_gguf_installed
-from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 from orca_bench.models.gguf.gguf_tokenizer import vocabulary_metadata
-from orca_bench.models.gguf.gguf_types import FILE_TYPES
+from orca_bench.models.gguf.gguf_type_choice import ModelShape, tensor_type
+from orca_bench.models.gguf.gguf_types import FILE_TYPES, IMPORTANCE_TYPES
 from orca_bench.models.gguf.gguf_weights import expected_shapes, permute, state_name
+from orca_bench.models.gguf.importance_matrix import ImportanceMatrix
 from orca_bench.models.model_folder import ModelFolder
-from orca_bench.models.weights import catch_loading_errors
 
 if TYPE_CHECKING:
     import gguf
     import numpy as np
-    import torch
     from numpy.typing import NDArray
+    from transformers import PreTrainedModel
 
-#: Largest error of a matrix that a type's rounding makes, relative to the matrix's norm (4 bits: 0.08 was seen).
-_MAX_RELATIVE_ERRORS = {"f32": 0.0, "f16": 1e-3, "bf16": 5e-3, "q8_0": 0.02} | dict.fromkeys(("q5_0", "q5_1"), 0.1)
-_MAX_RELATIVE_ERRORS |= dict.fromkeys(("q4_0", "q4_1"), 0.2)
-_SPECIAL_ID_KEYS = ("bos_token_id", "eos_token_id", "pad_token_id")  # the tokenizer's own count
-_PROBE_COUNT = 1000  # texts
-#: The type of a matrix whose rows are no whole number of a type's blocks, as llama.cpp's own tool falls back.
-_FALLBACK_TYPE = "F16"
+ReportProgress = Callable[[int, int | None], None]
 
 
-def export_gguf(model_folder: ModelFolder, gguf_path: Path, type_name: str) -> None:
-    """Write a model folder as a GGUF file, which appears when it is whole.
+def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, with_importance: bool = False) -> None:
+    """Raise UserError for what `export_gguf` refuses before it writes: what can be seen without the weights' numbers.
 
-    Raises UserError for a folder that is no whole LLaMA, a type that is not in `FILE_TYPES`, and a disk that does not take it.
+    That is a folder that is no whole LLaMA, a type that is not in `FILE_TYPES`, a package that is not installed, a tokenizer of
+    another model.
     """
     check_gguf_installed(model_folder.path)
     check_choice(type_name, tuple(FILE_TYPES), "--gguf")
+    if with_importance and type_name not in IMPORTANCE_TYPES:
+        raise UserError(f"an importance matrix changes nothing in a file of {type_name}", where="--imatrix")
     model_folder.check_model()
-    source = _Source(model_folder, _llama_configuration(model_folder), _load_state(model_folder.path))
+    configuration = llama_configuration(model_folder)
+    if any(needs_libgguf(name, with_importance) for name in _tensor_types(configuration, type_name, with_importance)):
+        check_libgguf_installed(f"{type_name}{' with an importance matrix' if with_importance else ''}")
+    if (id_count := model_folder.tokenizer.vocab_size) > configuration["vocab_size"]:
+        raise UserError(
+            f"the tokenizer has {id_count} ids and the embedding {configuration['vocab_size']} rows",
+            where=model_folder.path,
+            hint="a GGUF file has a row for every id: enlarge the embedding (resize_token_embeddings), or use the model's own "
+            "tokenizer",
+        )
     if not gguf_path.absolute().parent.is_dir():
         raise UserError("no such folder", where=gguf_path.parent)
+
+
+def export_gguf(
+    model_folder: ModelFolder,
+    gguf_path: Path,
+    type_name: str,
+    importance: ImportanceMatrix | None = None,
+    progress: ReportProgress = lambda done, total: None,
+) -> ExportReport:
+    """Write a model folder as a GGUF file, which appears when it is whole and was compared with the folder.
+
+    `progress` is told (matrices done, all matrices). Raises UserError as `check_export` does, for a tokenizer that GGUF cannot
+    express, a disk that does not take the file, and a file that is not the folder's model.
+    """
+    check_export(model_folder, gguf_path, type_name, importance is not None)
+    source = _Source(model_folder, llama_configuration(model_folder), load_folder(model_folder.path, "auto"))
     vocabulary = vocabulary_metadata(
         model_folder.tokenizer, Path(model_folder.path), source.configuration["vocab_size"]
     )
     with path_replacement(gguf_path) as temporary_path:
         with catch_write_errors(gguf_path):
-            _write_file(source, vocabulary, temporary_path, type_name)
-        _check_written_file(source, temporary_path, type_name)
+            _write_file(source, vocabulary, temporary_path, type_name, importance, progress)
+        return check_written_file(model_folder, source.configuration, source.model, temporary_path)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The folder that is written, its configuration, and its weights by transformers' names."""
+    """The folder that is written, its configuration, and its model in the files' own types."""
 
     model_folder: ModelFolder
     configuration: dict[str, Any]
-    state: dict[str, torch.Tensor]
+    model: PreTrainedModel
 
 
-def _write_file(source: _Source, vocabulary: dict[str, Any], gguf_path: Path, type_name: str) -> None:
+def _write_file(
+    source: _Source,
+    vocabulary: dict[str, Any],
+    gguf_path: Path,
+    type_name: str,
+    importance: ImportanceMatrix | None,
+    progress: ReportProgress,
+) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(gguf_path, ARCHITECTURE)
@@ -76,59 +109,23 @@ def _write_file(source: _Source, vocabulary: dict[str, Any], gguf_path: Path, ty
     _add_configuration(writer, source.configuration, Path(source.model_folder.path))
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type_name]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for key, value in vocabulary.items():
+    metadata = vocabulary | ({} if importance is None else importance.metadata())
+    for key, value in metadata.items():
         writer.add_array(key, value) if isinstance(value, list) else _add_scalar(writer, key, value)
-    for name, numbers, quantization in _tensors(source, type_name):
-        writer.add_tensor(name, numbers, raw_dtype=quantization)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    for name, blocks, quantization in _tensors(source, type_name, importance, progress):
+        writer.add_tensor(name, blocks, raw_dtype=quantization)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    except OSError as error:
+        if error.errno is None:  # numpy's tofile (2.4) says how much it wrote, and not why that was not all
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
-def _check_written_file(source: _Source, gguf_path: Path, type_name: str) -> None:
-    """Read a file back and compare it with its source: configuration, every matrix, and token ids of adversarial texts.
-
-    Raises UserError that names the first difference; of a matrix, one beyond what its type rounds.
-    """
-    folder_text = source.model_folder.path
-    model = read_gguf(gguf_path, "float32")
-    for key, value in model.configuration.items():
-        expected_value = source.configuration.get(key, value)
-        if key not in _SPECIAL_ID_KEYS and value != expected_value:
-            raise UserError(f"{key} is {expected_value}, and {value} in the file that was read back", where=folder_text)
-    with tempfile.TemporaryDirectory(dir=gguf_path.parent) as temporary_name:
-        back_folder = Path(temporary_name) / "model"
-        import_gguf(model, back_folder)
-        _check_state(source, _load_state(str(back_folder)), type_name)
-        _check_token_ids(source.model_folder, tokenizers.load_tokenizer(back_folder))
-
-
-def _check_state(source: _Source, back_state: dict[str, torch.Tensor], type_name: str) -> None:
-    for name, back_tensor in back_state.items():
-        tensor = source.state[name].float()
-        error = float((back_tensor.float() - tensor).norm() / tensor.norm().clamp(min=1e-30))
-        if error > _MAX_RELATIVE_ERRORS[type_name]:
-            raise UserError(
-                f"{name} differs in the file that was read back by {error:.2g} of its norm",
-                where=source.model_folder.path,
-            )
-
-
-def _check_token_ids(model_folder: ModelFolder, back_tokenizer: tokenizers.Tokenizer) -> None:
-    tokenizer = model_folder.tokenizer
-    spellings = [tokenizer.spelling(id_) or "" for id_ in range(tokenizer.vocab_size)]
-    texts = [*tokenizers.probe_texts(_PROBE_COUNT, seed=6), *spellings]
-    ids_by_tokenizer = (tokenizer.encode_batch(texts), back_tokenizer.encode_batch(texts))
-    for text, ids, back_ids in zip(texts, *ids_by_tokenizer, strict=True):
-        if ids != back_ids:
-            raise UserError(
-                f"{text!r:.80} has other token ids in the file: this tokenizer cannot be written as GGUF",
-                where=model_folder.path,
-            )
-
-
-def _llama_configuration(model_folder: ModelFolder) -> dict[str, Any]:
+def llama_configuration(model_folder: ModelFolder) -> dict[str, Any]:
     """The folder's configuration as gguf_configuration.py builds it; raises UserError where it is no LLaMA's."""
     config = model_folder.config
     if config.model_type != "llama":
@@ -179,46 +176,38 @@ def _add_scalar(writer: gguf.GGUFWriter, key: str, value: str | int | bool) -> N
         writer.add_string(key, value)
 
 
-def _tensors(source: _Source, type_name: str) -> Iterator[tuple[str, NDArray[Any], gguf.GGMLQuantizationType]]:
+def _tensor_types(configuration: dict[str, Any], type_name: str, with_importance: bool) -> set[str]:
+    shape = ModelShape.of(configuration)
+    return {
+        tensor_type(name, tensor_shape, type_name, shape, with_importance)
+        for name, tensor_shape in expected_shapes(configuration).items()
+    }
+
+
+def _tensors(
+    source: _Source, type_name: str, importance: ImportanceMatrix | None, progress: ReportProgress
+) -> Iterator[tuple[str, NDArray[Any], gguf.GGMLQuantizationType]]:
     """(name in the file, numbers in the type's bytes, type) of each tensor, [outputs, inputs]."""
     import gguf
     import numpy as np
 
-    config = source.configuration
-    for name, shape in expected_shapes(config).items():
-        numbers = source.state[state_name(name)].float().numpy()
+    config, state = source.configuration, source.model.state_dict()
+    model_shape, shapes = ModelShape.of(config), expected_shapes(config)
+    for tensor_number, (name, shape) in enumerate(shapes.items(), 1):
+        numbers = state[state_name(name)].float().numpy()
         if numbers.shape != shape:
             raise UserError(f"{state_name(name)} has the shape {list(numbers.shape)}", where=source.model_folder.path)
         part = name.split(".")[-2]
         if part in ("attn_q", "attn_k"):
             numbers = permute(numbers, config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"])
-        numbers = np.ascontiguousarray(numbers)
-        quantization = _tensor_type(numbers.shape, type_name)
-        is_float32 = quantization is gguf.GGMLQuantizationType.F32
-        yield name, numbers if is_float32 else gguf.quantize(numbers, quantization), quantization
+        own_type = tensor_type(name, shape, type_name, model_shape, importance is not None)
+        own_importance = None if importance is None else importance.importance_by_tensor.get(name)
+        blocks = encode(np.ascontiguousarray(numbers), own_type, own_importance)
+        yield name, blocks, gguf.GGMLQuantizationType[own_type]
+        progress(tensor_number, len(shapes))
     factors = _rope_factors(config)
     if factors is not None:
         yield ROPE_FACTORS, factors, gguf.GGMLQuantizationType.F32
-
-
-def _tensor_type(shape: tuple[int, ...], type_name: str) -> gguf.GGMLQuantizationType:
-    import gguf
-
-    if len(shape) == 1:
-        return gguf.GGMLQuantizationType.F32
-    quantization = gguf.GGMLQuantizationType[type_name.upper()]
-    block_size, _ = gguf.GGML_QUANT_SIZES[quantization]
-    return quantization if shape[-1] % block_size == 0 else gguf.GGMLQuantizationType[_FALLBACK_TYPE]
-
-
-def _load_state(folder_text: str) -> dict[str, torch.Tensor]:
-    """The weights of a folder by transformers' names, in the files' own types."""
-    library_settings.prepare_libraries()
-    from transformers import AutoModelForCausalLM
-
-    with catch_loading_errors(folder_text):
-        model = AutoModelForCausalLM.from_pretrained(folder_text, dtype="auto")
-    return dict(model.state_dict())
 
 
 def _rope_factors(config: dict[str, Any]) -> NDArray[np.float32] | None:

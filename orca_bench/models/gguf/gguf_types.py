@@ -1,8 +1,15 @@
 """The types of weights that GGUF files and imported folders can have, by name; light, because the command line lists them."""
 
-#: The types that can be written, by the name that a user types, and llama.cpp's number of a file that is mostly of it.
+#: The types that can be written, by the name that a user types, and llama.cpp's number of a file that is mostly of it; from the
+#: largest to the smallest. Those whose matrices have types of their own are in gguf_type_choice.py.
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"} | {
-    name: f"MOSTLY_{name.upper()}" for name in ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+    name: f"MOSTLY_{name.upper()}"
+    for name in (
+        *("q8_0", "q6_k", "q5_1", "q5_k_m", "q5_0", "q5_k_s", "q4_1", "q4_k_m", "q4_0", "q4_k_s", "iq4_nl", "iq4_xs"),
+        *("q3_k_l", "q3_k_m", "q3_k_s", "q2_k"),
+    )
 }
+#: The types whose numbers have fewer bits than 16: an importance matrix changes how they are rounded, but for Q8_0.
+IMPORTANCE_TYPES = tuple(name for name in FILE_TYPES if name not in ("f32", "f16", "bf16", "q8_0"))
 #: The dtypes of an imported folder; `auto` is the smallest that holds the file's weights exactly.
 FOLDER_DTYPES = ("auto", "float32", "bfloat16", "float16")

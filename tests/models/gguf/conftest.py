@@ -65,6 +65,13 @@ def llamas(tmp_path_factory, mini, mini_records, sentencepiece_models):
 
 
 @pytest.fixture(scope="session")
+def wide_llama(tmp_path_factory, mini):
+    """A model folder whose rows are whole blocks of 256, of which K-quants are made."""
+    shape = SHAPE | {"hidden_size": 256, "intermediate_size": 512}
+    return make_model(tmp_path_factory.mktemp("wide") / "wide", mini["mini:tokenizer"], **shape)
+
+
+@pytest.fixture(scope="session")
 def gguf_files(tmp_path_factory, llamas):
     """Files in float32 by kind of tokenizer."""
     from orca_bench.models.gguf.gguf_export import export_gguf

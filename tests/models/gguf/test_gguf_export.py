@@ -2,50 +2,178 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
+import gguf
 import pytest
 
 from orca_bench.errors import UserError
-from orca_bench.models.gguf import gguf_export
+from orca_bench.models.gguf import gguf_export, gguf_export_check
 from orca_bench.models.gguf.gguf_export import export_gguf
 from orca_bench.models.gguf.gguf_import import read_gguf
 from orca_bench.models.gguf.gguf_types import FILE_TYPES
 from orca_bench.models.model_folder import ModelFolder
 
+#: The bits of a weight of `wide_llama` in a file of each type; published files of the type have about as many.
+BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5}
+
 
 @pytest.mark.parametrize("type_name", list(FILE_TYPES))
-def test_every_type_is_written_and_passes_its_own_check(llamas, tmp_path, type_name):
-    export_gguf(ModelFolder(str(llamas["llama-bpe"])), tmp_path / "m.gguf", type_name)
-    assert next(iter(read_gguf(tmp_path / "m.gguf").file.types())) == type_name.upper()
+def test_every_type_is_written_and_says_what_it_is(wide_llama, tmp_path, type_name):
+    report = export_gguf(ModelFolder(str(wide_llama)), tmp_path / "m.gguf", type_name)
+    file = read_gguf(tmp_path / "m.gguf").file
+    assert gguf.LlamaFileType(file.get("general.file_type", int)).name == FILE_TYPES[type_name]
+    most_frequent_type = next(iter(file.types()))
+    assert most_frequent_type == type_name.upper().removesuffix("_S").removesuffix("_M").removesuffix("_L")
+    assert report.types == file.types() and report.position_count > 500
+    assert report.bits_per_weight == pytest.approx(BITS.get(type_name, report.bits_per_weight), abs=0.1)
+    assert report.mean_kl == 0 if type_name == "f32" else 1e-9 < report.mean_kl < 5
 
 
-@pytest.mark.parametrize("fault", ["unpermuted", "lost token", "rope base"])
-def test_planted_faults_are_refused_and_leave_no_file(llamas, tmp_path, monkeypatch, fault):
-    if fault == "unpermuted":
-        monkeypatch.setattr(gguf_export, "permute", lambda numbers, head_count: numbers)
-    elif fault == "lost token":
-        vocabulary_metadata = gguf_export.vocabulary_metadata
+def test_fewer_bits_diverge_more(wide_llama, tmp_path):
+    names = ("f32", "f16", "q8_0", "q6_k", "q5_k_s", "q4_k_s", "q3_k_s", "q2_k")
+    reports = [export_gguf(ModelFolder(str(wide_llama)), tmp_path / f"{name}.gguf", name) for name in names]
+    assert [report.mean_kl for report in reports] == sorted(report.mean_kl for report in reports)
 
-        def without_added_token(*arguments):
-            metadata = vocabulary_metadata(*arguments)
-            metadata["tokenizer.ggml.token_type"] = [
-                1 if type_ == 4 else type_ for type_ in metadata["tokenizer.ggml.token_type"]
-            ]
-            return metadata
 
-        monkeypatch.setattr(gguf_export, "vocabulary_metadata", without_added_token)
-    else:
-        llama_configuration = gguf_export._add_configuration
-        monkeypatch.setattr(
-            gguf_export,
-            "_add_configuration",
-            lambda writer, config, folder: llama_configuration(
-                writer, config | {"rope_parameters": config["rope_parameters"] | {"rope_theta": 5e5}}, folder
-            ),
-        )
-    with pytest.raises(UserError, match="norm|token ids|rope_parameters"):
-        export_gguf(ModelFolder(str(llamas["symbols"])), tmp_path / "m.gguf", "f32")
+def test_rows_that_are_no_whole_blocks_are_written_in_other_types(llamas, tmp_path):
+    report = export_gguf(ModelFolder(str(llamas["llama-bpe"])), tmp_path / "m.gguf", "q4_k_m")
+    assert set(report.types) == {"Q5_0", "Q8_0", "F32"}  # rows of 64 and 128 weights
+
+
+def _unpermuted(monkeypatch):
+    monkeypatch.setattr(gguf_export, "permute", lambda numbers, head_count: numbers)
+
+
+def _without_added_tokens(monkeypatch):
+    vocabulary_metadata = gguf_export.vocabulary_metadata
+
+    def without_added_token(*arguments):
+        metadata = vocabulary_metadata(*arguments)
+        types = [1 if type_ == 4 else type_ for type_ in metadata["tokenizer.ggml.token_type"]]
+        return metadata | {"tokenizer.ggml.token_type": types}
+
+    monkeypatch.setattr(gguf_export, "vocabulary_metadata", without_added_token)
+
+
+def _wrong_rope_base(monkeypatch):
+    add_configuration = gguf_export._add_configuration
+
+    def add_wrong_configuration(writer, config, folder):
+        rope_parameters = config["rope_parameters"] | {"rope_theta": 5e5}
+        add_configuration(writer, config | {"rope_parameters": rope_parameters}, folder)
+
+    monkeypatch.setattr(gguf_export, "_add_configuration", add_wrong_configuration)
+
+
+@pytest.mark.parametrize("type_name", ["f32", "q4_k_m"])
+@pytest.mark.parametrize(
+    "plant_fault, message",
+    [
+        (_unpermuted, "norm"),
+        (_without_added_tokens, "token ids"),
+        (_wrong_rope_base, "rope_parameters"),
+    ],
+)
+def test_planted_faults_are_refused_and_leave_no_file(llamas, tmp_path, monkeypatch, plant_fault, message, type_name):
+    plant_fault(monkeypatch)
+    with pytest.raises(UserError, match=message):
+        export_gguf(ModelFolder(str(llamas["symbols"])), tmp_path / "m.gguf", type_name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("plant_fault", [_unpermuted, _wrong_rope_base])
+@pytest.mark.parametrize("type_name", ["f32", "q8_0"])
+def test_the_logits_alone_show_a_fault(llamas, tmp_path, monkeypatch, plant_fault, type_name):
+    """Without the comparison that comes before them; of rounded matrices, what is in the matrices is theirs to see."""
+    plant_fault(monkeypatch)
+    check_state = gguf_export_check._check_state
+
+    def check_no_matrix(folder, state, back_state, file):
+        return type_name == "f32" or check_state(folder, state, back_state, file)
+
+    monkeypatch.setattr(gguf_export_check, "_check_configuration", lambda *arguments: None)
+    monkeypatch.setattr(gguf_export_check, "_check_state", check_no_matrix)
+    with pytest.raises(UserError, match="the logits of the file|norm"):
+        export_gguf(ModelFolder(str(llamas["symbols"])), tmp_path / "m.gguf", type_name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("type_name, byte_limit", [("f32", 100_000), ("q4_0", 200_000)])
+def test_a_full_disk_is_named_and_leaves_no_file(wide_llama, tmp_path, type_name, byte_limit):
+    """While the file is written, or while it is read back into a folder that is larger than it."""
+    # a file-size limit fails a write the way a full disk does, without filling one
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({byte_limit}, {byte_limit}));"
+        "from orca_bench.cli.main import main; sys.argv = ['orca-bench', *sys.argv[1:]]; main()"
+    )
+    words = ["export", str(wide_llama), "--gguf", type_name, "--out", "m.gguf"]
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "cannot write: " in done.stderr and "free space" in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(llamas, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(llamas["llama-bpe"], folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokens = [
+        {"id": id_, "content": f"<extra {id_}>", "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for id_ in range(703, 800)
+    ]
+    tokenizer["added_tokens"] += tokens
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match="the tokenizer has 800 ids and the embedding 7.. rows"):
+        export_gguf(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
+    assert not (tmp_path / "m.gguf").exists()
+
+
+def _with_normalizer(tokenizer):
+    tokenizer["normalizer"] = {"type": "NFC"}
+
+
+def _with_other_splitting(tokenizer):
+    tokenizer["pre_tokenizer"] = {
+        "type": "ByteLevel",
+        "add_prefix_space": True,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "change, message", [(_with_normalizer, "without a normalizer"), (_with_other_splitting, "no name in GGUF")]
+)
+def test_a_tokenizer_that_gguf_cannot_express_is_refused(llamas, tmp_path, change, message):
+    folder = tmp_path / "folder"
+    shutil.copytree(llamas["gpt-2"], folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    change(tokenizer)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(UserError, match=message):
+        export_gguf(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
+    assert not (tmp_path / "m.gguf").exists()
+
+
+def test_numbers_that_float32_makes_of_a_configuration_are_its_own(llamas, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(llamas["mini"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rms_norm_eps"], config["rope_parameters"]["rope_theta"] = 9.999999747378752e-06, 10000.000123
+    (folder / "config.json").write_text(json.dumps(config))
+    export_gguf(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
+    assert read_gguf(tmp_path / "m.gguf").configuration["rms_norm_eps"] == 1e-05
+
+
+def test_what_needs_libgguf_is_refused_before_the_weights_are_loaded(wide_llama, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libgguf", None)
+    monkeypatch.setattr(gguf_export, "load_folder", lambda *arguments: pytest.fail("the weights were loaded"))
+    with pytest.raises(UserError, match="q4_k_m needs the package libgguf"):
+        export_gguf(ModelFolder(str(wide_llama)), tmp_path / "m.gguf", "q4_k_m")
 
 
 def test_what_gguf_cannot_express_is_refused(llamas, sentencepiece_models, tmp_path):
