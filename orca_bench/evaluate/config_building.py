@@ -76,7 +76,13 @@ def evaluation_config(
     name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
     selected_tasks = _select_tasks_with_rows(tasks, benchmarks, show_message)  # before gigabytes of a model are fetched
     is_server = engine.engine_name == "api"
-    model_folder = locate_model(model_folder_or_id, revision, show_message, with_weights=not is_server)
+    model_folder = locate_model(
+        model_folder_or_id,
+        revision,
+        show_message,
+        with_weights=not is_server,
+        dequantizes=engine.engine_name != "vllm",  # which runs GPTQ folders itself
+    )
     if name is None:
         name = _served_name(engine) if is_server else model_folder.name
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]

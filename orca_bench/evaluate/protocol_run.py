@@ -207,11 +207,13 @@ def _build_protocol(config: EvaluationConfig, protocol_name: str) -> protocols.R
 
 def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
     """What a reader of a result should know of the model."""
-    model_folder, is_server = config.model_folder, config.engine_config.engine_name == "api"
+    model_folder, engine_name = config.model_folder, config.engine_config.engine_name
+    is_loaded_elsewhere = engine_name == "api" or (engine_name == "vllm" and model_folder.is_quantized)
     return model_warnings(
         protocol_name == "orca" and model_folder.has_own_prompt,
-        [] if is_server else model_folder.unused_weight_names,
+        [] if is_loaded_elsewhere else model_folder.unused_weight_names,
         model_folder.gguf_bits_per_weight,
+        model_folder.gptq_bits_per_weight,
     )
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from orca_bench import hub, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
-from orca_bench.models import architecture, model_names, weights
+from orca_bench.models import architecture, model_names, quantization, weights
 from orca_bench.models.gguf import gguf_import
 from orca_bench.models.gguf.gguf_file import is_gguf
+from orca_bench.models.gptq import gptq_import
 from orca_bench.prompt import TURN_HEADERS
 from orca_bench.tokenizers import Disagreement, Tokenizer
 
@@ -35,9 +36,11 @@ def locate_model(
     show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
     revision_option: str = "--revision",
+    dequantizes: bool = True,
 ) -> ModelFolder:
     """The folder of the model or tokenizer that a path or a hub id names. `show_message` gets a line before something is fetched.
 
+    A GGUF file and, with `dequantizes`, a GPTQ folder give the plain folder in the cache that is written from them.
     `revision_option` is the command-line option or recipe key of the revision. Raises UserError for an empty name, a path to
     nothing, a hub id that the hub does not give, and a revision of something that is here.
     """
@@ -51,18 +54,27 @@ def locate_model(
                 f"'{path_or_hub_id}' is here, and only models of the hub have revisions", where=revision_option
             )
         if is_gguf(path_or_hub_id):
-            folder = gguf_import.folder_of(Path(path_or_hub_id), show_message)
-            return ModelFolder(str(folder), gguf_path=path_or_hub_id)
-        return ModelFolder(path_or_hub_id)
+            imported_folder = gguf_import.folder_of(Path(path_or_hub_id), show_message)
+            return ModelFolder(str(imported_folder), gguf_path=path_or_hub_id)
+        return _plain_folder(ModelFolder(path_or_hub_id), show_message, with_weights and dequantizes)
     hub.check_hub_id(path_or_hub_id, "model folder")
     commit = hub.resolve_commit(path_or_hub_id, revision)
     show_message(f"fetching {commit} from the hub, as far as it is not in the cache")
-    return ModelFolder(str(hub.fetch_model(commit, with_weights)), commit)
+    folder = ModelFolder(str(hub.fetch_model(commit, with_weights)), commit)
+    return _plain_folder(folder, show_message, with_weights and dequantizes)
+
+
+def _plain_folder(folder: ModelFolder, show_message: hub.ShowMessage, dequantizes: bool) -> ModelFolder:
+    """The folder itself, or the one in the cache with a GPTQ folder's weights dequantised."""
+    if not (dequantizes and Path(folder.path).is_dir() and gptq_import.is_gptq(Path(folder.path))):
+        return folder
+    plain_folder = gptq_import.folder_of(Path(folder.path), show_message)
+    return ModelFolder(str(plain_folder), folder.commit, gptq_path=folder.path)
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model's folder, its commit where it is one of the hub, and the GGUF file that it was imported from, if it was.
+    """A model's folder, its commit where it is one of the hub, and the GGUF file or GPTQ folder that it was written from, if any.
 
     `path` may also be the file of a tokenizer alone.
 
@@ -73,10 +85,16 @@ class ModelFolder:
     path: str
     commit: hub.Commit | None = None
     gguf_path: str | None = None
+    gptq_path: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of: the fields, and nothing that was read."""
-        return {"path": self.path, "commit": self.commit, "gguf_path": self.gguf_path}
+        return {
+            "path": self.path,
+            "commit": self.commit,
+            "gguf_path": self.gguf_path,
+            "gptq_path": self.gptq_path,
+        }
 
     def check_model(self) -> None:
         """Raise UserError where this is no whole causal language model of text.
@@ -104,6 +122,7 @@ class ModelFolder:
         if reason := architecture.unsupported_reason(self.config):
             raise UserError(f"{reason}; only causal language models of text can be used", where=self.path)
         architecture.context_window_tokens(self.config)
+        quantization.check_quantization(folder)
         _ = self.unused_weight_names
 
     def check_tokenizer(self) -> None:
@@ -178,17 +197,27 @@ class ModelFolder:
         """The bits of a weight in the GGUF file that the folder was imported from; None for another folder."""
         return gguf_import.stored_bits_per_weight(Path(self.path))
 
+    @cached_property
+    def gptq_bits_per_weight(self) -> float | None:
+        """The bits of a weight in the GPTQ folder that the folder was written from; None for another folder."""
+        return gptq_import.stored_bits_per_weight(Path(self.path))
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights of the folder itself are quantised; not those of one that was written from a GPTQ folder."""
+        return bool(quantization.quantization_settings(Path(self.path)))
+
     @property
     def path_or_hub_id(self) -> str:
-        """What names it outside of this machine's caches: its path, the GGUF file's, or the id on the hub."""
-        return self.commit.repository_id if self.commit is not None else self.gguf_path or self.path
+        """What names it outside of this machine's caches: its path, the GGUF file's, the GPTQ folder's, or the id on the hub."""
+        return self.commit.repository_id if self.commit is not None else self.gguf_path or self.gptq_path or self.path
 
     @property
     def name(self) -> str:
-        """What the model is called where the user gives no name: after the GGUF file where there is one, not after its cache."""
+        """What the model is called where the user gives no name: after the GGUF file or GPTQ folder, not after the cache."""
         if self.gguf_path is not None:
             return model_names.model_name_of(str(gguf_import.path_without_suffix(Path(self.gguf_path))), self.commit)
-        return model_names.model_name_of(self.path, self.commit)
+        return model_names.model_name_of(self.gptq_path or self.path, self.commit)
 
     @property
     def run_folder(self) -> Path | None:
@@ -202,5 +231,6 @@ class ModelFolder:
             location |= {"revision": self.commit.revision, "commit": self.commit.commit_sha}
         disagreement = self.tokenizer_disagreement
         note = {"tokenizer_note": None if disagreement is None else str(disagreement)}
-        bits = {} if self.gguf_bits_per_weight is None else {"bits": self.gguf_bits_per_weight}
+        bits_per_weight = self.gguf_bits_per_weight or self.gptq_bits_per_weight
+        bits = {} if bits_per_weight is None else {"bits": bits_per_weight}
         return location | self.training_origin | note | bits

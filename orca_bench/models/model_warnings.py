@@ -17,23 +17,32 @@ _MOST_NAMED_WEIGHTS = 3
 
 
 def model_warnings(
-    asks_in_foreign_prompt: bool, unused_weight_names: Sequence[str], bits_per_weight: float | None
+    asks_in_foreign_prompt: bool,
+    unused_weight_names: Sequence[str],
+    bits_per_weight: float | None,
+    gptq_bits_per_weight: float | None = None,
 ) -> list[str]:
     """The warnings of a model, the most important one first.
 
     `asks_in_foreign_prompt` says that it is asked in the Orca prompt and has another one of its own, `unused_weight_names` are
-    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from.
+    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from,
+    `gptq_bits_per_weight` those of the GPTQ folder.
     """
     warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
     if unused_weight_names:
         names_text = ", ".join(unused_weight_names[:_MOST_NAMED_WEIGHTS])
         ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
         warnings.append(f"the model has no place for some weights of its folder: {names_text}{ellipsis}")
-    if bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS:
-        warnings.append(
-            f"{_BITS_WARNING_START}{bits_per_weight:.2f} bits a weight, computed in full precision: what llama.cpp's own "
-            "rounding costs besides is not measured"
-        )
+    is_quantized_file = bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS
+    for bits, runtime in (
+        (bits_per_weight if is_quantized_file else None, "llama.cpp"),
+        (gptq_bits_per_weight, "a GPTQ kernel"),
+    ):
+        if bits is not None:
+            warnings.append(
+                f"{_BITS_WARNING_START}{bits:.2f} bits a weight, computed in full precision: what {runtime}'s own "
+                "rounding costs besides is not measured"
+            )
     return warnings
 
 

@@ -55,7 +55,12 @@ def test_a_copy_for_another_process_has_nothing_that_was_read_and_reads_the_same
     folder = ModelFolder(str(tiny_model))
     assert folder.window_tokens == 1024 and folder.tokenizer.vocab_size and folder.unused_weight_names == []
     copy = pickle.loads(pickle.dumps(folder))
-    assert copy == folder and vars(copy) == {"path": str(tiny_model), "commit": None, "gguf_path": None}
+    assert copy == folder and vars(copy) == {
+        "path": str(tiny_model),
+        "commit": None,
+        "gguf_path": None,
+        "gptq_path": None,
+    }
     assert copy.tokenizer.fingerprint == folder.tokenizer.fingerprint and copy.window_tokens == 1024
     assert reads == {"load_config": 2, "load_tokenizer": 2, "check_weights": 1}
 

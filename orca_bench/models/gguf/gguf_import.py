@@ -91,7 +91,11 @@ def folder_of(path: Path, show_message: ShowMessage = lambda line: None) -> Path
 
 def stored_bits_per_weight(folder: Path) -> float | None:
     """The bits of a weight in the file that a folder was imported from; None where it is another folder, or says no number."""
-    origin_file = folder / ORIGIN_FILE
+    return origin_bits_per_weight(folder / ORIGIN_FILE)
+
+
+def origin_bits_per_weight(origin_file: Path) -> float | None:
+    """The `bits_per_weight` of a file that says what a folder was written from; None where it is absent, or says no number."""
     origin = read_json(origin_file) if origin_file.is_file() else None
     bits = origin.get("bits_per_weight") if isinstance(origin, dict) else None
     return float(bits) if isinstance(bits, int | float) and not isinstance(bits, bool) and 0 < bits <= 64 else None

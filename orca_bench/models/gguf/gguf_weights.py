@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
-from orca_bench.files import write_json
 from orca_bench.models.gguf.gguf_configuration import ROPE_FACTORS
 from orca_bench.models.gguf.gguf_file import GgufFile, StoredTensor
+from orca_bench.models.weight_shards import write_shards
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-_SHARD_BYTES = 4 * 1024**3
 _FILE_NAMES = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _BLOCK_NAMES = {
     "attn_norm": "input_layernorm",
@@ -99,25 +98,15 @@ def expected_shapes(configuration: dict[str, Any]) -> dict[str, tuple[int, ...]]
 
 def write_weights(file: GgufFile, configuration: dict[str, Any], dtype_name: str, folder: Path) -> None:
     """Write the weights to `folder` as safetensors, in shards of at most 4 GiB with an index where there are several."""
-    from huggingface_hub import split_state_dict_into_shards_factory
-    from safetensors.torch import save_file
-
     bytes_per_weight = 4 if dtype_name == "float32" else 2
     tensor_by_name = {
         state_name(tensor.name): tensor for tensor in file.tensors.values() if tensor.name != ROPE_FACTORS
     }
-    split = split_state_dict_into_shards_factory(
-        tensor_by_name,
-        get_storage_size=lambda tensor: bytes_per_weight * math.prod(tensor.shape),
-        filename_pattern="model{suffix}.safetensors",
-        max_shard_size=_SHARD_BYTES,
+    write_shards(
+        {name: bytes_per_weight * math.prod(tensor.shape) for name, tensor in tensor_by_name.items()},
+        lambda name: _to_torch(tensor_by_name[name], configuration, dtype_name),
+        folder,
     )
-    for file_name, names in split.filename_to_tensors.items():
-        state = {name: _to_torch(tensor_by_name[name], configuration, dtype_name) for name in names}
-        save_file(state, folder / file_name, metadata={"format": "pt"})
-    if split.is_sharded:
-        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        write_json(folder / "model.safetensors.index.json", index)
 
 
 def state_name(tensor_name: str) -> str:

@@ -1,0 +1,264 @@
+"""A GPTQ folder in, a plain model folder out: its quantised layers dequantised to float32, everything else as it was.
+
+transformers 5.23 reads GPTQ folders by the kernels of GPTQModel alone, which compute in float16. Here the weights are computed
+exactly, so that a model's score shows what its rounding costs and not what a kernel adds. `folder_of` has the plain folder in the
+user's cache, so that a GPTQ folder can stand wherever a model folder can: four bytes a weight on the disk, once for each folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orca_bench import library_settings
+from orca_bench.errors import UserError, one_line
+from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
+from orca_bench.hub import ShowMessage
+from orca_bench.models.gguf.gguf_import import cache_folder, origin_bits_per_weight
+from orca_bench.models.gptq.gptq_layout import GROUP_INDEX, LAYER_PARTS, QUANTIZED_WEIGHTS, PackedLayer
+from orca_bench.models.quantization import quantization_settings
+from orca_bench.models.weight_shards import write_shards
+
+if TYPE_CHECKING:
+    import torch
+    from safetensors import safe_open
+
+#: What the plain folder says of the one that it comes from.
+ORIGIN_FILE = "gptq.json"
+METHOD = "gptq"
+_FORMAT_VERSION = 1  # of the folders in the cache: raised when the same folder gives another one
+#: `checkpoint_format` of what can be read, and whether zeros are stored less one; the others are orders of single kernels.
+_FIRST_FORMAT, _SECOND_FORMAT = "gptq", "gptq_v2"
+_WORD_DTYPE = "int32"
+_DEFAULT_GROUP_SIZE = 128  # of AutoGPTQ's BaseQuantizeConfig
+#: Files beside the weights that the plain folder does not have.
+_SETTINGS_FILES = ("config.json", "quantize_config.json", "quantization_config.json", ORIGIN_FILE)
+_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+_DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
+
+
+def is_gptq(folder: Path) -> bool:
+    """Whether a folder's config.json, or quantize_config.json of older folders, says GPTQ."""
+    return quantization_settings(folder).get("quant_method") == METHOD
+
+
+def folder_of(folder: Path, show_message: ShowMessage = lambda line: None) -> Path:
+    """The plain folder in the user's cache with what is in a GPTQ folder; written at its first use, which `show_message` names.
+
+    It belongs to the path, and to the sizes and times of change of its files.
+    """
+    plain_folder = _cache_folder() / _cache_key(folder) / (folder.resolve().name or "model")
+    if not (plain_folder / ORIGIN_FILE).is_file():
+        show_message(f"{folder}: GPTQ weights are written as float32 to {plain_folder}, once")
+        make_writable_folder(plain_folder.parent)
+        import_gptq(folder, plain_folder)
+    return plain_folder
+
+
+def import_gptq(folder: Path, plain_folder: Path) -> None:
+    """Write the plain folder, which appears when it is whole.
+
+    Raises UserError for a folder that is not whole, another order of bits than AutoGPTQ's, and a disk that does not take it.
+    """
+    settings = _Settings.read(folder)
+    with _open_weights(folder) as weights, open_folder_replacement(plain_folder) as temporary_folder:
+        config = {key: value for key, value in read_json(folder / "config.json").items() if key != "torch_dtype"}
+        config.pop("quantization_config", None)
+        write_json(temporary_folder / "config.json", config | {"dtype": "float32"})
+        for path in sorted(folder.iterdir()):
+            is_index = path.name.endswith(".index.json")
+            if (
+                path.is_file()
+                and path.name not in _SETTINGS_FILES
+                and path.suffix not in _WEIGHT_SUFFIXES
+                and not is_index
+            ):
+                shutil.copyfile(path, temporary_folder / path.name)
+        bits_per_weight = _write_weights(weights, settings, temporary_folder)
+        write_json(
+            temporary_folder / ORIGIN_FILE,
+            {
+                "folder": folder.resolve().name,
+                "bits": settings.bits,
+                "group_size": settings.group_size,
+                "bits_per_weight": round(bits_per_weight, 4),
+            },
+        )
+
+
+def stored_bits_per_weight(folder: Path) -> float | None:
+    """The bits of a weight in the GPTQ folder that a folder was written from; None where it is another folder."""
+    return origin_bits_per_weight(folder / ORIGIN_FILE)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a folder says of its quantised layers; layers of other bits say so by their shapes."""
+
+    bits: int
+    group_size: int
+    subtracts_one_from_zeros: bool
+
+    @staticmethod
+    def read(folder: Path) -> _Settings:
+        """The settings; raises UserError for another order of bits than AutoGPTQ's."""
+        settings = quantization_settings(folder)
+        where = folder / "config.json"
+        checkpoint_format = settings.get("checkpoint_format") or settings.get("format") or _FIRST_FORMAT
+        if checkpoint_format not in (_FIRST_FORMAT, _SECOND_FORMAT):
+            raise UserError(
+                f"GPTQ weights in the order of {one_line(str(checkpoint_format), 40)}; those of gptq and gptq_v2 can be read",
+                where=where,
+            )
+        if (word_dtype := settings.get("pack_dtype") or _WORD_DTYPE) != _WORD_DTYPE:
+            raise UserError(
+                f"GPTQ weights in words of {one_line(str(word_dtype), 40)}; {_WORD_DTYPE} can be read", where=where
+            )
+        return _Settings(
+            _whole_number(settings, "bits", None, where),
+            _whole_number(settings, "group_size", _DEFAULT_GROUP_SIZE, where),
+            checkpoint_format == _FIRST_FORMAT,
+        )
+
+
+def _whole_number(settings: dict[str, Any], key: str, default: int | None, where: Path) -> int:
+    number = settings.get(key, default)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise UserError(f"{key} of the quantisation is {number!r:.40}, expected a whole number", where=where)
+    return number
+
+
+class _Weights:
+    """All tensors of a folder's safetensors files: their shapes and sizes by name, their numbers one at a time."""
+
+    def __init__(self, folder: Path, files: list[safe_open]):
+        self.folder = folder
+        self._file_by_name = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+        self.names = sorted(self._file_by_name)
+        self.layer_names = [
+            name.removesuffix(f".{QUANTIZED_WEIGHTS}") for name in self.names if name.endswith(f".{QUANTIZED_WEIGHTS}")
+        ]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; raises UserError where there is none of this name."""
+        if name not in self._file_by_name:
+            raise UserError(f"the files lack {name}", where=self.folder, hint="copy the folder again")
+        return tuple(self._file_by_name[name].get_slice(name).get_shape())
+
+    def byte_count(self, name: str) -> int:
+        """The bytes of a tensor in the file."""
+        dtype = self._file_by_name[name].get_slice(name).get_dtype()
+        return _DTYPE_BYTES.get(dtype, 1) * math.prod(self.shape(name))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The numbers of a tensor, as they are stored."""
+        self.shape(name)
+        return self._file_by_name[name].get_tensor(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_by_name
+
+
+@contextmanager
+def _open_weights(folder: Path) -> Iterator[_Weights]:
+    """The tensors of all safetensors files of a folder, whatever they are called."""
+    from safetensors import SafetensorError, safe_open
+
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise UserError("no weights (*.safetensors) in this GPTQ folder", where=folder)
+    with ExitStack() as stack:
+        files = []
+        for path in paths:
+            try:
+                files.append(stack.enter_context(safe_open(path, framework="pt")))
+            except (SafetensorError, OSError) as error:
+                raise UserError(
+                    f"not a whole safetensors file ({one_line(error, 200)})", where=path, hint="copy it again"
+                ) from None
+        yield _Weights(folder, files)
+
+
+def _write_weights(weights: _Weights, settings: _Settings, plain_folder: Path) -> float:
+    """Write the weights as a plain folder has them; returns the bits that the GPTQ folder spends on a weight."""
+    if not weights.layer_names:
+        raise UserError(
+            "the configuration says GPTQ, and no layer is quantised", where=weights.folder, hint="copy the folder again"
+        )
+    part_names = {f"{layer_name}.{part}" for layer_name in weights.layer_names for part in LAYER_PARTS}
+    skipped_names = part_names | _padding_bias_names(weights, plain_folder)
+    whole_names = [name for name in weights.names if name not in skipped_names]
+    weight_counts = {name: math.prod(weights.shape(name)) for name in whole_names}
+    layers = {f"{layer_name}.weight": layer_name for layer_name in weights.layer_names}
+    for weight_name, layer_name in layers.items():
+        input_count = _input_count(weights, layer_name, settings)
+        weight_counts[weight_name] = input_count * weights.shape(f"{layer_name}.{QUANTIZED_WEIGHTS}")[-1]
+
+    def tensor_of(name: str) -> torch.Tensor:
+        if name not in layers:
+            return weights.tensor(name)
+        return _packed_layer(weights, layers[name], settings).dequantize(weights.folder)
+
+    write_shards({name: 4 * count for name, count in weight_counts.items()}, tensor_of, plain_folder)
+    stored_bytes = sum(weights.byte_count(name) for name in {*whole_names, *part_names} if name in weights)
+    return 8 * stored_bytes / sum(weight_counts.values())
+
+
+def _packed_layer(weights: _Weights, layer_name: str, settings: _Settings) -> PackedLayer:
+    tensors = {part: weights.tensor(f"{layer_name}.{part}") for part in LAYER_PARTS if part != GROUP_INDEX}
+    if f"{layer_name}.{GROUP_INDEX}" in weights:
+        tensors[GROUP_INDEX] = weights.tensor(f"{layer_name}.{GROUP_INDEX}")
+    bits = _layer_bits(weights, layer_name, settings)
+    return PackedLayer(layer_name, bits, settings.group_size, settings.subtracts_one_from_zeros, tensors)
+
+
+def _layer_bits(weights: _Weights, layer_name: str, settings: _Settings) -> int:
+    """The bits of a layer's numbers: GPTQModel's `dynamic` gives single layers others than the folder's.
+
+    Words per column over inputs, where the layer names its inputs' groups.
+    """
+    if f"{layer_name}.{GROUP_INDEX}" not in weights:
+        return settings.bits
+    word_count, input_count = (weights.shape(f"{layer_name}.{part}")[0] for part in (QUANTIZED_WEIGHTS, GROUP_INDEX))
+    return 32 * word_count // max(input_count, 1)
+
+
+def _input_count(weights: _Weights, layer_name: str, settings: _Settings) -> int:
+    word_count = weights.shape(f"{layer_name}.{QUANTIZED_WEIGHTS}")[0]
+    return 32 * word_count // max(_layer_bits(weights, layer_name, settings), 1)
+
+
+def _padding_bias_names(weights: _Weights, plain_folder: Path) -> set[str]:
+    """The biases of quantised layers that the model does not have: older quantisers give each layer one, all zeros."""
+    library_settings.prepare_libraries()
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    names = {f"{layer_name}.bias" for layer_name in weights.layer_names if f"{layer_name}.bias" in weights}
+    if not names:
+        return set()
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(plain_folder))
+    except Exception:  # another architecture: said where the model is checked, with all that is wrong
+        return set()
+    model_names = set(model.state_dict())
+    return {name for name in names if name not in model_names and not weights.tensor(name).any()}
+
+
+def _cache_folder() -> Path:
+    return cache_folder().with_name("gptq")
+
+
+def _cache_key(folder: Path) -> str:
+    facts: list[str | int] = [_FORMAT_VERSION, str(folder.resolve())]
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        status = path.stat()
+        facts += [path.name, status.st_size, status.st_mtime_ns]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,206 @@
+"""A GPTQ folder is read exactly, whatever quantiser wrote it, wherever a model folder may stand; what is damaged is named."""
+
+import json
+import shutil
+
+import pytest
+from gptq_folders import quantize_layer, write_gptq
+from safetensors.torch import load_file, save_file
+from tiny_llamas import make_model
+
+from orca_bench.errors import UserError
+from orca_bench.evaluate.config_building import engine_config, evaluation_config
+from orca_bench.models.gptq.gptq_import import import_gptq
+from orca_bench.models.gptq.gptq_layout import PackedLayer
+from orca_bench.models.model_folder import ModelFolder, locate_model
+from orca_bench.models.model_loading import load_model
+
+SHAPE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory, mini):
+    return make_model(tmp_path_factory.mktemp("llama") / "model", mini["mini:tokenizer"], **SHAPE)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def edit_state(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("act_order", [True, False])
+@pytest.mark.parametrize("zeros_less_one", [True, False])
+def test_every_kind_of_folder_is_read_exactly(llama, tmp_path, bits, symmetric, act_order, zeros_less_one):
+    options = {"bits": bits, "symmetric": symmetric, "act_order": act_order, "zeros_less_one": zeros_less_one}
+    exact = write_gptq(llama, tmp_path / "q", **options)
+    model = load_model(locate_model(str(tmp_path / "q")), "auto", "auto")
+    state = model.state_dict()
+    assert set(exact) <= set(state) and all(bool((state[name] == exact[name]).all()) for name in exact)
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert not (exact[name] == load_file(llama / "model.safetensors")[name]).all()
+
+
+def test_a_layer_of_other_bits_than_the_folder_and_one_without_group_numbers(llama, tmp_path):
+    exact = write_gptq(llama, tmp_path / "q")
+    eight_bits, matrix = quantize_layer(exact["model.layers.1.mlp.down_proj.weight"].numpy(), bits=8)
+
+    def change(state):
+        for part, numbers in eight_bits.items():
+            state[f"model.layers.1.mlp.down_proj.{part}"] = numbers
+        del state["model.layers.0.mlp.down_proj.g_idx"]
+
+    edit_state(tmp_path / "q", change)
+    import_gptq(tmp_path / "q", tmp_path / "plain")
+    state = load_file(tmp_path / "plain" / "model.safetensors")
+    assert (state["model.layers.1.mlp.down_proj.weight"].numpy() == matrix).all()
+    name = "model.layers.0.mlp.down_proj.weight"
+    assert (state[name] == exact[name]).all()
+
+
+def test_a_folder_of_2023_names_its_method_in_a_file_of_its_own_and_has_biases_of_zeros(llama, tmp_path):
+    exact = write_gptq(llama, tmp_path / "q", zero_biases=True)
+    config = json.loads((tmp_path / "q" / "config.json").read_text())
+    settings = config.pop("quantization_config")
+    (tmp_path / "q" / "config.json").write_text(json.dumps(config | {"torch_dtype": "float16"}))
+    (tmp_path / "q" / "quantize_config.json").write_text(json.dumps({"bits": 4, "group_size": settings["group_size"]}))
+    (tmp_path / "q" / "model.safetensors").rename(tmp_path / "q" / "gptq_model-4bit-32g.safetensors")
+    folder = locate_model(str(tmp_path / "q"))
+    folder.check_model()
+    assert folder.unused_weight_names == []
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert (load_model(folder, "auto", "auto").state_dict()[name] == exact[name]).all()
+
+
+def test_a_bias_that_is_not_zero_is_not_dropped(llama, tmp_path):
+    write_gptq(llama, tmp_path / "q", zero_biases=True)
+    edit_state(tmp_path / "q", lambda state: state["model.layers.0.mlp.up_proj.bias"].add_(1))
+    with pytest.raises(UserError, match="without a place in the model.*up_proj.bias"):
+        locate_model(str(tmp_path / "q")).check_model()
+
+
+def test_a_folder_is_dequantised_once_and_again_when_it_changes(llama, tmp_path, cache):
+    write_gptq(llama, tmp_path / "pea")
+    messages: list[str] = []
+    folders = [locate_model(str(tmp_path / "pea"), show_message=messages.append) for _ in range(2)]
+    assert folders[0] == folders[1] and len(messages) == 1 and str(cache) in messages[0]
+    folder = folders[0]
+    assert folder.name == "pea" and folder.path_or_hub_id == str(tmp_path / "pea") and not folder.is_quantized
+    stored_bytes = sum(tensor.nbytes for tensor in load_file(tmp_path / "pea" / "model.safetensors").values())
+    count = sum(tensor.numel() for tensor in load_file(llama / "model.safetensors").values())
+    assert folder.describe()["bits"] == pytest.approx(8 * stored_bytes / count, abs=1e-3)
+    assert folder.has_own_prompt == ModelFolder(str(llama)).has_own_prompt
+    assert folder.tokenizer.fingerprint == ModelFolder(str(llama)).tokenizer.fingerprint
+    shutil.rmtree(tmp_path / "pea")
+    write_gptq(llama, tmp_path / "pea", symmetric=False)
+    assert locate_model(str(tmp_path / "pea")).path != folder.path
+
+
+def test_vllm_gets_the_folder_itself_and_no_weights_are_written_where_none_are_needed(llama, mini, tmp_path, cache):
+    write_gptq(llama, tmp_path / "q")
+    engine = engine_config(engine="vllm")
+    config = evaluation_config(
+        str(tmp_path / "q"), runs_folder=tmp_path, benchmarks=mini["mini:benchmarks"], engine=engine
+    )
+    assert config.model_folder == ModelFolder(str(tmp_path / "q")) and config.model_folder.is_quantized
+    assert locate_model(str(tmp_path / "q"), with_weights=False).path == str(tmp_path / "q")
+    assert not cache.exists()
+
+
+def test_the_command_evaluates_a_folder_and_its_result_says_how_many_bits(command, llama, mini, tmp_path):
+    write_gptq(llama, tmp_path / "q")
+    rows = mini["mini:benchmarks"]
+    words = ["eval", "--model", tmp_path / "q", "--benchmarks", rows, "--tasks", "winogrande", "--limit", "2"]
+    process = command(*words, "--protocol", "orca", "--out", "r.json")
+    assert process.returncode == 0, process.stderr
+    model = json.loads((command.folder / "r.json").read_text())["model"]
+    assert model["path"] == str(tmp_path / "q") and 4 < model["bits"] < 32
+    assert any("what a GPTQ kernel's own rounding costs" in warning for warning in model["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint_format": "marlin"}, "in the order of marlin"),
+        ({"pack_dtype": "int16"}, "in words of int16"),
+        ({"bits": "four"}, "bits of the quantisation is 'four'"),
+        ({"group_size": None}, "group_size of the quantisation is None"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(llama, tmp_path, change, message):
+    write_gptq(llama, tmp_path / "q")
+    edit_config(tmp_path / "q", **change)
+    with pytest.raises(UserError, match=message):
+        locate_model(str(tmp_path / "q"))
+
+
+def _three_bits(state):
+    name = "model.layers.0.mlp.up_proj.qweight"
+    state[name] = state[name][:6].contiguous()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("model.layers.0.mlp.up_proj.scales"), "lack model.layers.0.mlp.up_proj.scales"),
+        (
+            lambda state: state["model.layers.0.mlp.up_proj.g_idx"].fill_(9),
+            "up_proj has 2 groups, and inputs of others",
+        ),
+        (_three_bits, "GPTQ of 3 bits"),
+        (
+            lambda state: state.update({"model.layers.0.mlp.up_proj.scales": state["model.norm.weight"].clone()}),
+            "up_proj.scales is no matrix",
+        ),
+        (
+            lambda state: state.update(
+                {"model.layers.0.mlp.up_proj.scales": state["model.layers.0.mlp.down_proj.scales"].clone()}
+            ),
+            "has the shape",
+        ),
+        (
+            lambda state: [state.pop(name) for name in list(state) if "_proj." in name],
+            "says GPTQ, and no layer is quantised",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named_and_leave_nothing_in_the_cache(llama, tmp_path, cache, change, message):
+    write_gptq(llama, tmp_path / "q")
+    edit_state(tmp_path / "q", change)
+    with pytest.raises(UserError, match=message):
+        locate_model(str(tmp_path / "q"))
+    assert not list(cache.rglob("*.safetensors"))
+
+
+def test_a_truncated_file_and_a_folder_without_safetensors_are_named(llama, tmp_path):
+    write_gptq(llama, tmp_path / "q")
+    path = tmp_path / "q" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        locate_model(str(tmp_path / "q"))
+    path.rename(tmp_path / "q" / "model.pt")
+    with pytest.raises(UserError, match="no weights"):
+        locate_model(str(tmp_path / "q"))
+
+
+def test_group_numbers_for_other_inputs_are_refused():
+    import numpy as np
+
+    parts, _ = quantize_layer(np.ones((8, 64), np.float32))
+    parts["g_idx"] = parts["g_idx"][:32]
+    with pytest.raises(UserError, match="not one group for each of 64 inputs"):
+        PackedLayer("layer", 4, 32, True, parts).dequantize(None)
