@@ -50,4 +50,9 @@ def warning_rank(warning: str) -> int:
     """The place of a warning among those of a model, also of an older result: 0 its prompt, 2 its bits, 1 all others."""
     if warning == OWN_PROMPT_WARNING:
         return 0
-    return 2 if warning.startswith(_BITS_WARNING_START) else 1
+    return 2 if is_bits_warning(warning) else 1
+
+
+def is_bits_warning(warning: str) -> bool:
+    """Whether a warning, also of an older result, says how many bits a weight has: that the model is quantised."""
+    return warning.startswith(_BITS_WARNING_START)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
+from orca_bench.models.model_warnings import is_bits_warning, warning_rank
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
@@ -203,6 +204,12 @@ def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
         Note("unfinished", "warning", (NotedNumber(result_file.label),))
         for result_file in (base, other)
         if not result_file.result.complete
+    ]
+    notes += [
+        Note(warning, "warning", (NotedNumber(result_file.label),), rank=warning_rank(warning))
+        for result_file in (base, other)
+        for warning in result_file.result.model.warnings
+        if is_bits_warning(warning)
     ]
     if base.result.questions_sha256 is not None and base.result.questions_sha256 == other.result.questions_sha256:
         text = f"the questions and answers of {base.path} and {other.path} are the same, byte for byte"

@@ -138,3 +138,19 @@ def test_a_changed_result_has_a_warning_wherever_its_numbers_stand(in_results_fo
     assert warning not in in_results_folder("table", "good.json").stdout
     assert in_results_folder("page", "edited.json", "--out", "edited.html").returncode == 0
     assert (folder / "edited.html").read_text().count(warning) > 1
+
+
+def test_a_quantised_result_says_what_its_difference_does_not_hold(in_results_folder):
+    from orca_bench.models.model_warnings import model_warnings
+
+    (warning,) = model_warnings(False, [], 4.5)
+
+    def quantise(result):
+        result["model"] |= {"bits": 4.5, "warnings": ["another warning", warning], "name": "small"}
+
+    change_result(in_results_folder.folder, "good.json", "quantised.json", no_change, quantise)
+    for words in (["good.json", "quantised.json"], ["quantised.json", "good.json"]):
+        text = in_results_folder("compare", *words, "--format", "markdown").stdout
+        assert "small: its weights are those of a file with 4.50 bits a weight, computed in full precision" in text
+        assert "another warning" not in text
+    assert "bits a weight" not in in_results_folder("compare", "good.json", "bad.json", "--format", "markdown").stdout
