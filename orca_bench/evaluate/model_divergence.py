@@ -200,7 +200,9 @@ def _empty_divergences(token_count: int) -> TokenDivergences:
     these again (10 GiB for 30,000 tokens of 32,000 words).
     """
     return TokenDivergences(
-        *(np.empty(token_count) for _ in range(3)),
+        np.empty(token_count),
+        np.empty(token_count),
+        np.empty(token_count),
         np.empty(token_count, dtype=np.bool_),
         np.empty(token_count, dtype=np.int64),
     )
