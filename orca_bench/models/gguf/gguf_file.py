@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+#: What gguf 0.19 says of the number of a type that it does not know.
+_UNKNOWN_TYPE = re.compile(r"(\d+)\)? is not a valid GGMLQuantizationType")
 
 _Value = TypeVar("_Value", str, int, float, bool, "list[Any]")
 _REQUIRED: Any = object()
@@ -178,6 +180,13 @@ def _read(path: Path) -> tuple[dict[str, Any], list[StoredTensor]]:
                 for tensor in reader.tensors
             ]
         except Exception as error:  # the reader trusts the file: a short or damaged one fails wherever it ends
+            if unknown_type := _UNKNOWN_TYPE.search(str(error)):
+                raise UserError(
+                    f"weights of type {unknown_type[1]}, which the package gguf does not know",
+                    where=path,
+                    hint="a newer gguf may know it, else the file is damaged; another quantisation of the model (Q4_K_M, Q8_0, "
+                    "F16, …) can be read",
+                ) from None
             detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise UserError(
                 f"a GGUF file that is truncated or damaged ({detail:.120})", where=path, hint="fetch it again"

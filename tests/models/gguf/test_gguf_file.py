@@ -78,6 +78,25 @@ def test_a_model_in_shards_is_read_whole_or_the_missing_one_is_named(tmp_path, g
 
 
 @pytest.mark.parametrize(
+    "type_number, message",
+    [
+        (99, "weights of type 99, which the package gguf does not know"),
+        (24, r"tensor blk\.0\.attn_q\.weight is of type I8, which cannot be dequantised"),
+    ],
+)
+def test_a_type_of_weights_that_cannot_be_read_is_named(tmp_path, gguf_files, type_number, message):
+    content = bytearray(gguf_files["mini"].read_bytes())
+    name = b"blk.0.attn_q.weight"
+    place = content.index(name) + len(name) + 4 + 2 * 8  # after the number of dimensions and two sizes
+    assert content[place : place + 4] == bytes(4)  # F32
+    content[place : place + 4] = type_number.to_bytes(4, "little")
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_gguf(tmp_path / "m.gguf")
+    assert "another quantisation of the model" in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "key, value, message",
     [
         ("llama.attention.head_count", 0, "head_count is 0"),
