@@ -32,6 +32,7 @@ bench: real-model  ## the page at its largest, the engine beside lm-eval's own, 
 	$(BIN)/python tests/benchmarks/bench_page.py
 	$(BIN)/python tests/benchmarks/bench_evaluation.py
 	$(BIN)/python tests/benchmarks/bench_gguf.py
+	$(BIN)/python tests/benchmarks/bench_gguf_report.py
 
 gate: demo  ## the demo's student against its baselines: runs of the same recipe with other seeds
 	$(BIN)/orca-bench check mini --baseline results/baselines
