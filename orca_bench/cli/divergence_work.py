@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orca_bench.cli.console import counting, progress_message
+from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.files import write_json, write_text
 from orca_bench.question_limit import QuestionLimit
@@ -112,6 +113,9 @@ def report_divergence(
         ScoredSequence(examples.example(index).tolist(), int(examples.prompt_lengths[index]))
         for index in range(len(examples))
     ]
+    progress_message(
+        f"{counted(scored_count, 'response token')} of {counted(len(examples), 'record')}, {counted(len(models) + 1, 'model')}"
+    )
     with counting("tokens") as report_tokens:
         divergences = model_divergence.measure_divergences(reference, models, sequences, report_tokens)
     scored_records = ScoredRecords(

@@ -55,6 +55,7 @@ def test_fewer_tokens_than_wanted_are_all_scored_and_records_are_cut_as_in_train
     words = ["--records", "records.jsonl", "--max-length", 64, "--format", "json"]
     done = in_folder("divergence", "base-q4_0.gguf", "./base", *words)
     content = json.loads(done.stdout)
+    assert f"{content['tokens']:,} response tokens of {content['scored_records']} records, 2 models" in done.stderr
     assert f"the records have {content['tokens']:,} response tokens, fewer than 30,000: all are scored" in done.stderr
     assert content["records"]["cut_count"] > 0 and any("cut at 64 tokens" in note for note in content["notes"])
 
