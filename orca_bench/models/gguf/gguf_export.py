@@ -41,7 +41,7 @@ def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, wit
     """Raise UserError for what `export_gguf` refuses before it writes: what can be seen without the weights' numbers.
 
     That is a folder that is no whole LLaMA, a type that is not in `FILE_TYPES`, a package that is not installed, a tokenizer of
-    another model.
+    another model or one that GGUF cannot express.
     """
     check_gguf_installed(model_folder.path)
     check_choice(type_name, tuple(FILE_TYPES), "--gguf")
@@ -58,6 +58,7 @@ def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, wit
             hint="a GGUF file has a row for every id: enlarge the embedding (resize_token_embeddings), or use the model's own "
             "tokenizer",
         )
+    _vocabulary(model_folder, configuration)
     if not gguf_path.absolute().parent.is_dir():
         raise UserError("no such folder", where=gguf_path.parent)
 
@@ -71,14 +72,12 @@ def export_gguf(
 ) -> ExportReport:
     """Write a model folder as a GGUF file, which appears when it is whole and was compared with the folder.
 
-    `progress` is told (matrices done, all matrices). Raises UserError as `check_export` does, for a tokenizer that GGUF cannot
-    express, a disk that does not take the file, and a file that is not the folder's model.
+    `progress` is told (matrices done, all matrices). Raises UserError as `check_export` does, for a disk that does not take the
+    file, and for a file that is not the folder's model.
     """
     check_export(model_folder, gguf_path, type_name, importance is not None)
     source = _Source(model_folder, llama_configuration(model_folder), load_folder(model_folder.path, "auto"))
-    vocabulary = vocabulary_metadata(
-        model_folder.tokenizer, Path(model_folder.path), source.configuration["vocab_size"]
-    )
+    vocabulary = _vocabulary(model_folder, source.configuration)
     with path_replacement(gguf_path) as temporary_path:
         with catch_write_errors(gguf_path):
             _write_file(source, vocabulary, temporary_path, type_name, importance, progress)
@@ -92,6 +91,10 @@ class _Source:
     model_folder: ModelFolder
     configuration: dict[str, Any]
     model: PreTrainedModel
+
+
+def _vocabulary(model_folder: ModelFolder, configuration: dict[str, Any]) -> dict[str, Any]:
+    return vocabulary_metadata(model_folder.tokenizer, Path(model_folder.path), configuration["vocab_size"])
 
 
 def _write_file(

@@ -8,12 +8,14 @@ import sys
 import gguf
 import pytest
 
-from orca_bench.errors import UserError
-from orca_bench.models.gguf import gguf_export, gguf_export_check
-from orca_bench.models.gguf.gguf_export import export_gguf
-from orca_bench.models.gguf.gguf_import import read_gguf
-from orca_bench.models.gguf.gguf_types import FILE_TYPES
-from orca_bench.models.model_folder import ModelFolder
+pytest.importorskip("libgguf")
+
+from orca_bench.errors import UserError  # noqa: E402
+from orca_bench.models.gguf import gguf_export, gguf_export_check  # noqa: E402
+from orca_bench.models.gguf.gguf_export import check_export, export_gguf  # noqa: E402
+from orca_bench.models.gguf.gguf_import import read_gguf  # noqa: E402
+from orca_bench.models.gguf.gguf_types import FILE_TYPES  # noqa: E402
+from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 
 #: The bits of a weight of `wide_llama` in a file of each type; published files of the type have about as many.
 BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5}
@@ -148,14 +150,14 @@ def _with_other_splitting(tokenizer):
 @pytest.mark.parametrize(
     "change, message", [(_with_normalizer, "without a normalizer"), (_with_other_splitting, "no name in GGUF")]
 )
-def test_a_tokenizer_that_gguf_cannot_express_is_refused(llamas, tmp_path, change, message):
+def test_a_tokenizer_that_gguf_cannot_express_is_refused_before_anything_is_computed(llamas, tmp_path, change, message):
     folder = tmp_path / "folder"
     shutil.copytree(llamas["gpt-2"], folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     change(tokenizer)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(UserError, match=message):
-        export_gguf(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
+        check_export(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
     assert not (tmp_path / "m.gguf").exists()
 
 

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from orca_bench.errors import UserError
-from orca_bench.models.gguf.gguf_export import export_gguf, llama_configuration
-from orca_bench.models.gguf.gguf_import import read_gguf
-from orca_bench.models.gguf.importance_matrix import measure_importance
-from orca_bench.models.model_folder import ModelFolder
-from orca_bench.train.record_sample import sample_examples
+pytest.importorskip("libgguf")
+
+from orca_bench.errors import UserError  # noqa: E402
+from orca_bench.models.gguf.gguf_export import export_gguf, llama_configuration  # noqa: E402
+from orca_bench.models.gguf.gguf_import import read_gguf  # noqa: E402
+from orca_bench.models.gguf.importance_matrix import measure_importance  # noqa: E402
+from orca_bench.models.model_folder import ModelFolder  # noqa: E402
+from orca_bench.train.record_sample import sample_examples  # noqa: E402
 
 
 @pytest.fixture(scope="module")
