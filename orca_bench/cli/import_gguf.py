@@ -50,12 +50,12 @@ def command(gguf_file: Path, folder: Path | None, dtype: str, verifies: bool) ->
       orca-bench eval --model model.Q4_K_M.gguf --protocol leaderboard
     """
     from orca_bench.cli.console import counting, next_step
-    from orca_bench.models.gguf import gguf_import, gguf_verification
+    from orca_bench.models.gguf import gguf_import, gguf_verification, llamacpp_server
 
     if not gguf_file.is_file():
         raise UserError("no such file", where=gguf_file)
     if verifies:
-        gguf_verification.check_installed()  # before minutes of work
+        llamacpp_server.check_installed("comparing with llama.cpp")  # before minutes of work
     model = gguf_import.read_gguf(gguf_file, dtype)
     if folder is None and gguf_import.path_without_suffix(gguf_file) == gguf_file:
         raise UserError("a folder to write is needed: the file's name has no .gguf", where="--to")

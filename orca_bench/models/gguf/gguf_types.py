@@ -1,4 +1,7 @@
-"""The types of weights that GGUF files and imported folders can have, by name; light, because the command line lists them."""
+"""The types of weights that GGUF files and imported folders can have, and of llama.cpp's cached keys and values, by name.
+
+Its own module because the command line lists them, and it must be light.
+"""
 
 #: The types that can be written, by the name that a user types, and llama.cpp's number of a file that is mostly of it; from the
 #: largest to the smallest. Those whose matrices have types of their own are in gguf_type_choice.py.
@@ -13,3 +16,5 @@ FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"} | {
 IMPORTANCE_TYPES = tuple(name for name in FILE_TYPES if name not in ("f32", "f16", "bf16", "q8_0"))
 #: The dtypes of an imported folder; `auto` is the smallest that holds the file's weights exactly.
 FOLDER_DTYPES = ("auto", "float32", "bfloat16", "float16")
+#: The types that llama.cpp's cached keys and values may have here; f16 is its default.
+KV_CACHE_TYPES = ("f16", "f32", "bf16", "q8_0", "q4_0")

@@ -8,18 +8,16 @@ price: half a second a position, because llama.cpp lists the whole vocabulary fo
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orca_bench import library_settings, tokenizers
-from orca_bench.errors import UserError
+from orca_bench.models.gguf import llamacpp_server
 from orca_bench.models.gguf.gguf_file import GgufFile
+from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings
 from orca_bench.models.weights import catch_loading_errors
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.tokenizers.probes import probe_texts
@@ -37,7 +35,8 @@ MAX_16_BIT_KL = 1e-4
 MAX_ROUNDED_KL = 0.03
 #: Two first tokens whose log-probabilities are closer, nats, may change places.
 TIE_NATS = 1e-3
-_CONTEXT_TOKENS = 1024
+#: As exact as llama.cpp computes.
+_EXACT_SETTINGS = LlamaCppSettings(context_tokens=1024, cache_type="f32", uses_flash_attention=False)
 _MAX_TEXT_TOKENS = 128
 
 
@@ -84,17 +83,6 @@ class VerificationReport:
         return "\n".join(lines)
 
 
-def check_installed() -> None:
-    """Raise UserError where xllamacpp is not installed."""
-    try:
-        import xllamacpp  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "comparing with llama.cpp needs the package xllamacpp",
-            hint="install it: pip install 'orca-bench[llamacpp]'",
-        ) from None
-
-
 def verify(
     gguf_path: Path,
     folder: Path,
@@ -113,12 +101,12 @@ def verify(
     texts = [*probe_texts(DEFAULT_TEXT_COUNT, seed=3), *tokenizer_texts]
     divergences: list[float] = []
     same_first_token_count = clear_difference_count = 0
-    with _served(gguf_path) as post:
+    with llamacpp_server.serve(gguf_path, _EXACT_SETTINGS) as server:
         differing_texts = []
         bos_ids = [tokenizer.bos_id] if tokenizer.adds_bos else []
         for text in texts:
             request = {"content": text, "add_special": True, "parse_special": False}
-            if post("/tokenize", request)["tokens"] != [*bos_ids, *tokenizer.encode(text)]:
+            if server.post("/tokenize", request)["tokens"] != [*bos_ids, *tokenizer.encode(text)]:
                 differing_texts.append(text)
         for token_ids in _contexts(tokenizer, position_count):
             log_probabilities = _next_token_log_probabilities(model, token_ids)
@@ -126,7 +114,7 @@ def verify(
                 if len(divergences) == position_count:
                     break
                 llamacpp = _llamacpp_log_probabilities(
-                    post, token_ids[: position + 1], log_probabilities.shape[1], letter_id
+                    server, token_ids[: position + 1], log_probabilities.shape[1], letter_id
                 )
                 ours = log_probabilities[position]
                 divergences.append(float((ours.exp() * (ours - llamacpp)).sum()))
@@ -178,7 +166,7 @@ def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) 
 
 
 def _llamacpp_log_probabilities(
-    post: _Post, token_ids: list[int], vocabulary_size: int, forced_token_id: int
+    server: LlamaCppServer, token_ids: list[int], vocabulary_size: int, forced_token_id: int
 ) -> torch.Tensor:
     """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them while it takes `forced_token_id`."""
     import torch
@@ -192,47 +180,9 @@ def _llamacpp_log_probabilities(
         # It lists none where it takes EOS or part of a character, and those that it lists are before the bias.
         "logit_bias": [[forced_token_id, 1e9]],
     }
-    entries = post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
+    entries = server.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
     log_probabilities = torch.full((vocabulary_size,), float("-inf"), dtype=torch.float64)
     ids = torch.tensor([entry["id"] for entry in entries])
     log_probabilities[ids] = torch.tensor([entry["logprob"] for entry in entries], dtype=torch.float64)
     # Its softmax is in float32, and its JSON has the lowest float32 for a probability of zero.
     return log_probabilities.clamp(min=-1e4).log_softmax(-1)
-
-
-_Post = Callable[[str, dict[str, Any]], dict[str, Any]]
-
-
-@contextlib.contextmanager
-def _served(gguf_path: Path) -> Iterator[_Post]:
-    """llama.cpp's server with the file, in this process; yields a function that posts JSON to one of its addresses."""
-    check_installed()
-    import torch
-    import xllamacpp
-
-    parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(gguf_path)
-    parameters.n_parallel, parameters.n_ctx = 1, _CONTEXT_TOKENS
-    parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    # llama.cpp's threads wait for one another in a loop: more than there are cores to run on take many times as long.
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = torch.get_num_threads()
-    parameters.verbosity = -1
-    try:
-        server = xllamacpp.Server(parameters)  # ends when the last name of it goes
-    except RuntimeError as error:
-        raise UserError(f"llama.cpp cannot load the file ({error})", where=gguf_path) from error
-
-    address = server.listening_address
-
-    def post(path: str, content: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(
-            address + path, json.dumps(content).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request) as response:
-            return json.load(response)
-
-    try:
-        yield post
-    finally:
-        del server
