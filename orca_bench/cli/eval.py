@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orca_bench.cli import options
+from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
 from orca_bench.question_limit import LimitJson
 
 
@@ -49,18 +50,26 @@ from orca_bench.question_limit import LimitJson
 )
 @click.option(
     "--engine",
-    type=click.Choice(["hf", "vllm", "api"]),
+    type=click.Choice(["hf", "vllm", "llamacpp", "api"]),
     default="hf",
     show_default=True,
-    help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server that this command starts and ends. api: "
-    "an OpenAI-compatible completions server with log-probabilities; --model is then the folder of its tokenizer.",
+    help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server that this command starts and ends. "
+    "llamacpp: llama.cpp itself runs --model FILE.gguf, for the tasks mmlu, gsm8k and drop. api: an OpenAI-compatible "
+    "completions server with log-probabilities; --model is then the folder of its tokenizer.",
 )
 @click.option("--processes", type=int, help="hf: processes that share the work.  [default: one for each GPU, else 1]")
 @click.option("--device-map", help="hf: auto spreads a model that is larger than one GPU over all of them.")
 @click.option("--tensor-parallel", type=int, help="vllm: GPUs that share each layer.  [default: 1]")
 @click.option("--base-url", help="api: address of the server, http://127.0.0.1:8000/v1. Its key: OPENAI_API_KEY.")
 @click.option("--served-model", help="api: the server's name for the model.  [default: the only one it has]")
-@click.option("--concurrency", type=int, help="vllm, api: requests at the same time.  [default: 16]")
+@click.option(
+    "--concurrency", type=int, help="vllm, llamacpp, api: requests at the same time.  [default: 16; llamacpp: 1]"
+)
+@click.option(
+    "--kv-cache",
+    type=click.Choice(KV_CACHE_TYPES),
+    help="llamacpp: type of cached keys and values; f32 turns flash attention off too.  [default: f16, as llama.cpp's]",
+)
 @click.option("--fresh", is_flag=True, help="Compute all answers again; do not use those of earlier evaluations.")
 @click.option(
     "--max-time",
@@ -114,6 +123,7 @@ def command(
       orca-bench eval --model psmathur/orca_mini_13b --revision main --protocol both
       orca-bench eval --model /models/llama-65b --device-map auto
       orca-bench eval --model /models/orca_mini_13b --engine api --base-url http://10.0.0.5:8000/v1
+      orca-bench eval --model mine.Q4_K_M.gguf --engine llamacpp --tasks mmlu,gsm8k,drop
     """
     from orca_bench.cli.durations import duration_s
     from orca_bench.evaluate.config_building import engine_config

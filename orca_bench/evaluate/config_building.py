@@ -15,6 +15,7 @@ from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
 from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
 from orca_bench.evaluate.tasks import SUITE, Task, select
+from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
 from orca_bench.question_limit import LimitJson, limit_from_json
 from orca_bench.suite import task_facts
 from orca_bench.system_messages import system_message
@@ -75,6 +76,10 @@ def evaluation_config(
 
     name, engine = None if name is None else check_model_name(name), engine or EngineConfig()
     selected_tasks = _select_tasks_with_rows(tasks, benchmarks, show_message)  # before gigabytes of a model are fetched
+    if engine.engine_name == "llamacpp":
+        from orca_bench.evaluate.servers.llamacpp import check_model_and_tasks
+
+        check_model_and_tasks(model_folder_or_id, selected_tasks, dtype)
     is_server = engine.engine_name == "api"
     model_folder = locate_model(
         model_folder_or_id,
@@ -85,6 +90,8 @@ def evaluation_config(
     )
     if name is None:
         name = _served_name(engine) if is_server else model_folder.name
+        if engine.engine_name == "llamacpp":  # else its results would take the places of the hf engine's
+            name += "-llamacpp"
     protocol_names = ["leaderboard", "orca"] if protocol == "both" else [protocol]
     if out is None:
         result_paths = {
@@ -175,8 +182,9 @@ def engine_config(
     base_url: str | None = None,
     served_model: str | None = None,
     concurrency: int | None = None,
+    kv_cache: str | None = None,
 ) -> EngineConfig:
-    """The engine hf, vllm or api with its options, defaults filled in.
+    """The engine hf, vllm, llamacpp or api with its options, defaults filled in.
 
     Raises UserError for another engine, for an option of another one, for a number that is not positive, and for
     options that exclude one another.
@@ -190,14 +198,18 @@ def engine_config(
         "--tensor-parallel": (tensor_parallel, ("vllm",)),
         "--base-url": (base_url, ("api",)),
         "--served-model": (served_model, ("api",)),
-        "--concurrency": (concurrency, ("vllm", "api")),
+        "--concurrency": (concurrency, ("vllm", "llamacpp", "api")),
+        "--kv-cache": (kv_cache, ("llamacpp",)),
     }
     for option, (option_value, engines_with_option) in values_and_engines_by_option.items():
         if option_value is not None and engine not in engines_with_option:
-            hint = f"it is one of {' and '.join(engines_with_option)}"
+            first_names = ", ".join(engines_with_option[:-1])
+            hint = f"it is one of {first_names + ' and ' if first_names else ''}{engines_with_option[-1]}"
             raise UserError(f"not an option of --engine {engine}", where=option, hint=hint)
         if isinstance(option_value, int) and option_value < 1:
             raise UserError(f"{option_value} is not a number of them", where=option, hint="give 1 or more")
+    if kv_cache is not None:
+        check_choice(kv_cache, KV_CACHE_TYPES, "--kv-cache")
     if engine == "api" and base_url is None:
         raise UserError("--engine api needs a server", where="--base-url", hint="http://127.0.0.1:8000/v1, say")
     if device_map is not None and (processes or 1) > 1:
@@ -205,7 +217,18 @@ def engine_config(
 
     if processes is None:
         processes = default_process_count() if engine == "hf" and device_map is None else 1
-    return EngineConfig(engine, processes, device_map, tensor_parallel or 1, base_url, served_model, concurrency or 16)
+    # llama.cpp rounds otherwise with what else it computes: only one request at a time gives the same text again.
+    default_concurrency = 1 if engine == "llamacpp" else 16
+    return EngineConfig(
+        engine,
+        processes,
+        device_map,
+        tensor_parallel or 1,
+        base_url,
+        served_model,
+        concurrency or default_concurrency,
+        kv_cache or "f16",
+    )
 
 
 def revisions_by_task(revision_texts: Sequence[str], benchmarks: Path | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which engine computes the answers: the one in this process (hf), a vLLM server started here, or a server that runs already.
+"""Which engine computes the answers: the one in this process (hf), vLLM or llama.cpp started here, or a server that runs already.
 
 An `EngineConfig` and a model folder come in; a `LoadedEngine` goes out, with the model's tokenizer and what a result and the
 cache of answers must know of the model. Its own module because everything after it is the same for all engines.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import NotFinite, UserError
@@ -20,15 +21,16 @@ from orca_bench.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
-ENGINE_NAMES = ("hf", "vllm", "api")
+ENGINE_NAMES = ("hf", "vllm", "llamacpp", "api")
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """The name of an engine, one of ENGINE_NAMES, and its options; options of other engines are ignored.
 
-    `device_map` and `process_count` are hf's, `tensor_parallel_size` is vllm's, `base_url` and `served_model_name` are api's, and
-    `max_concurrent_requests`, requests at a time, is of both servers.
+    `device_map` and `process_count` are hf's, `tensor_parallel_size` is vllm's, `base_url` and `served_model_name` are api's,
+    `kv_cache_type`, the type of cached keys and values, is llamacpp's, and `max_concurrent_requests`, requests at a time, is of
+    all but hf.
     """
 
     engine_name: str = "hf"
@@ -38,6 +40,7 @@ class EngineConfig:
     base_url: str | None = None
     served_model_name: str | None = None
     max_concurrent_requests: int = 16
+    kv_cache_type: str = "f16"
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class LoadedEngine:
     `model_description` is that part of a result. `identity_fields` has all that answers depend on besides protocol and requests
     (see `model_identity`). Of a server's weights nothing is known; `probe_log_probability`, the log-probability of a fixed
     request in nats, stands for them. `max_pair_tokens` is how many ids a request that is scored may have, None where the window
-    alone decides. `returns_text_tokens` is whether the tokens of a text are known, which is needed where the first are
-    discarded.
+    alone decides. `max_scored_tokens` is how many ids a continuation may have, None where any number. `returns_text_tokens` is
+    whether the tokens of a text are known, which is needed where the first are discarded.
     """
 
     engine: Engine
@@ -58,6 +61,7 @@ class LoadedEngine:
     identity_fields: dict[str, Any]
     probe_log_probability: float | None = None
     max_pair_tokens: int | None = None
+    max_scored_tokens: int | None = None
     returns_text_tokens: bool = True
 
 
@@ -77,6 +81,10 @@ def open_engine(
     """
     if config.engine_name == "hf":
         yield _load_local_engine(config, model_folder, model_name, dtype_name, show_message)
+        return
+    if config.engine_name == "llamacpp":
+        with _open_llamacpp(config, model_folder, model_name, show_message) as loaded_engine:
+            yield loaded_engine
         return
     from orca_bench.evaluate.servers import vllm
     from orca_bench.evaluate.servers.server_engine import ServerEngine
@@ -189,8 +197,72 @@ def _check_server(
         identity_fields,
         probe.log_probability,
         max_pair_tokens,
-        engine.returns_text_tokens,
+        returns_text_tokens=engine.returns_text_tokens,
     )
+
+
+@contextlib.contextmanager
+def _open_llamacpp(
+    config: EngineConfig, model_folder: ModelFolder, model_name: str, show_message: Callable[[str], None]
+) -> Iterator[LoadedEngine]:
+    """llama.cpp with the GGUF file that the folder was imported from, and what is known of both; it ends with the block."""
+    from orca_bench.evaluate.servers import llamacpp
+    from orca_bench.models.gguf import llamacpp_server
+    from orca_bench.models.gguf.gguf_file import GgufFile
+
+    assert model_folder.gguf_path is not None  # `llamacpp.check_model_and_tasks` refuses a folder
+    file = GgufFile(Path(model_folder.gguf_path))
+    settings = llamacpp_server.LlamaCppSettings(
+        context_tokens=model_folder.window_tokens,
+        slot_count=config.max_concurrent_requests,
+        cache_type=config.kv_cache_type,
+        uses_flash_attention=config.kv_cache_type != "f32",
+    )
+    device_name, version = llamacpp_server.device_name(), llamacpp_server.installed_version()
+    engine = llamacpp.LlamaCppEngine(
+        file.path, model_folder.tokenizer, model_folder.config.vocab_size, model_folder.window_tokens, settings
+    )
+    with contextlib.closing(engine):
+        show_message(f"{model_name}: llama.cpp (xllamacpp {version}) is loading {file.path}")
+        differences = llamacpp.difference_sentences(settings, *engine.count_texts_with_other_ids())
+        engine_fields = {
+            "name": "llamacpp",
+            "version": version,
+            "sampling": llamacpp.GREEDY_OPTIONS,
+        }
+        computation_settings = {
+            "kv_cache": settings.cache_type,
+            "flash_attention": "auto" if settings.uses_flash_attention else "off",
+        }
+        identity_fields = model_identity.gguf_model_identity(
+            engine_fields | computation_settings | {"is_reproducible": settings.slot_count == 1, "device": device_name},
+            model_folder,
+            file.shard_paths,
+        )
+        entries = {
+            "identity": identity_fields,
+            "fingerprint": identity_fields["weights"],
+            "tokenizer_sha256": model_folder.tokenizer.fingerprint,
+            "parameters": sum(file.types().values()),
+            "dtype": next(iter(file.types())),
+            "device": device_name,
+            "engine": engine_fields
+            | {
+                "settings": computation_settings
+                | {"slots": settings.slot_count, "threads": settings.used_thread_count},
+                "differences": differences,
+            },
+        }
+        yield LoadedEngine(
+            engine,
+            model_folder.tokenizer,
+            model_folder.window_tokens,
+            _describe_model(model_folder, model_name, entries),
+            identity_fields,
+            # All ids but the last are fed, and llama.cpp wants room for one that it generates.
+            max_pair_tokens=model_folder.window_tokens,
+            max_scored_tokens=llamacpp.MAX_SCORED_TOKENS,
+        )
 
 
 def _describe_model(model_folder: ModelFolder, model_name: str, engine_entries: dict[str, Any]) -> dict[str, Any]:

@@ -79,6 +79,14 @@ class ProtocolRun:
                     where=self.config.engine_config.engine_name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
+            max_scored_tokens = self.inputs.engine.max_scored_tokens
+            if max_scored_tokens is not None and call.most_scored_tokens > max_scored_tokens:
+                raise UserError(
+                    f"an answer of {task.title} under {self.protocol.name} has {call.most_scored_tokens} tokens, and only "
+                    f"answers of {max_scored_tokens} can be scored",
+                    where=f"--engine {self.config.engine_config.engine_name}",
+                    hint="this tokenizer divides the letters of choices; --engine hf scores them",
+                )
             workload.request_count += call.request_count
             workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
             workload.cached_tokens_by_kind[call.answer_kind] += self.harness_model.cached_tokens(call)
@@ -214,6 +222,7 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
         [] if is_loaded_elsewhere else model_folder.unused_weight_names,
         model_folder.gguf_bits_per_weight,
         model_folder.gptq_bits_per_weight,
+        is_run_by_llamacpp=engine_name == "llamacpp",
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,22 @@ def server_model_identity(
             "dtype": dtype_name,
         }
     return combine_part_hashes(part_hashes)
+
+
+def gguf_model_identity(
+    engine_description: Mapping[str, Any], model_folder: ModelFolder, gguf_paths: Sequence[Path]
+) -> dict[str, str]:
+    """The identity of a GGUF file, in one or several shards, that llama.cpp runs itself.
+
+    `engine_description` says how; `model_folder` was imported from the file and has its tokenizer.
+    """
+    return combine_part_hashes(
+        folder_part_hashes(model_folder)
+        | {
+            "server": json_sha256(dict(engine_description)),
+            "weights": json_sha256([file_sha256(path) for path in gguf_paths]),
+        }
+    )
 
 
 def folder_part_hashes(model_folder: ModelFolder) -> dict[str, str]:

@@ -21,12 +21,13 @@ def model_warnings(
     unused_weight_names: Sequence[str],
     bits_per_weight: float | None,
     gptq_bits_per_weight: float | None = None,
+    is_run_by_llamacpp: bool = False,
 ) -> list[str]:
     """The warnings of a model, the most important one first.
 
     `asks_in_foreign_prompt` says that it is asked in the Orca prompt and has another one of its own, `unused_weight_names` are
-    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from,
-    `gptq_bits_per_weight` those of the GPTQ folder.
+    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from, which
+    llama.cpp itself runs or not, `gptq_bits_per_weight` those of the GPTQ folder.
     """
     warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
     if unused_weight_names:
@@ -39,10 +40,12 @@ def model_warnings(
         (gptq_bits_per_weight, "a GPTQ kernel"),
     ):
         if bits is not None:
-            warnings.append(
-                f"{_BITS_WARNING_START}{bits:.2f} bits a weight, computed in full precision: what {runtime}'s own "
-                "rounding costs besides is not measured"
+            computation = (
+                "run by llama.cpp, which rounds activations too"
+                if is_run_by_llamacpp
+                else f"computed in full precision: what {runtime}'s own rounding costs besides is not measured"
             )
+            warnings.append(f"{_BITS_WARNING_START}{bits:.2f} bits a weight, {computation}")
     return warnings
 
 

@@ -15,7 +15,7 @@ from orca_bench.models.model_warnings import is_bits_warning, warning_rank
 from orca_bench.report.notes import Note, NotedNumber
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
-from orca_bench.results.models import Question
+from orca_bench.results.models import ModelDescription, Question
 from orca_bench.results.reading import ResultFile
 from orca_bench.results.summary import cluster_labels_of
 from orca_bench.stats.detectable_losses import detectable_loss, smallest_attainable_p
@@ -199,6 +199,7 @@ def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
         base_protocol, other_protocol = protocols
         text = f"protocols {base_protocol} and {other_protocol}: a difference mixes model and protocol"
         notes.append(Note(text, "method"))  # the sentence says it too
+    notes += _engine_notes(base.result.model, other.result.model)
     notes += [note for result_file in (base, other) for note in change_notes(result_file.label, result_file.result)]
     notes += [
         Note("unfinished", "warning", (NotedNumber(result_file.label),))
@@ -215,6 +216,18 @@ def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
         text = f"the questions and answers of {base.path} and {other.path} are the same, byte for byte"
         notes.append(Note(text, "warning"))
     return notes
+
+
+def _engine_notes(base_model: ModelDescription, other_model: ModelDescription) -> list[Note]:
+    """A remark where llama.cpp has computed one of the results and something else the other."""
+    names = [None if model.engine is None else model.engine.name for model in (base_model, other_model)]
+    if names[0] == names[1] or "llamacpp" not in names or None in names:
+        return []
+    if base_model.path == other_model.path and base_model.bits == other_model.bits:
+        text = f"the same file, computed by {names[0]} and by {names[1]}: a difference is one of how they round"
+    else:
+        text = f"computed by {names[0]} and by {names[1]}: a difference mixes model and engine"
+    return [Note(text, "remark")]
 
 
 def protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str] | None:

@@ -48,7 +48,8 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     notes += [Note(warning, "warning", whole_result, rank=warning_rank(warning)) for warning in result.model.warnings]
     notes += task_notes(label, result)
     notes += [Note(text, "remark", whole_result) for text in result.answer_notes]
-    notes += [Note(f"asked of a server: {text}", "remark", whole_result) for text in result.model.server_differences]
+    prefix = "" if result.model.engine is not None and result.model.engine.name == "llamacpp" else "asked of a server: "
+    notes += [Note(f"{prefix}{text}", "remark", whole_result) for text in result.model.server_differences]
     for name, task_result in result.tasks.items():
         if task_result.shortened:
             text = f"contexts longer than the model's window, which were cut: {task_result.shortened}"

@@ -178,8 +178,7 @@ class EngineDescription(JsonObject):
     """What computed the answers; of a server its window in tokens, its sampling, and how it differs from this engine.
 
     `processes` counts worker processes, `path` says how this engine's passes share prefixes, `probe` is what a server
-    answered to a fixed request.
-    """
+    answered to a fixed request, `settings` are llama.cpp's."""
 
     name: str | None = None
     processes: Count | None = None
@@ -191,6 +190,7 @@ class EngineDescription(JsonObject):
     differences: list[str] = []
     probe: Any = None
     version: str | None = None
+    settings: dict[str, str | int] | None = None
 
 
 class ModelDescription(JsonObject):

@@ -40,12 +40,8 @@ def test_all_are_the_tasks_that_a_suite_of_its_own_has(tiny_model, tmp_path):
 def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
     config = evaluation_config(str(tiny_model), tmp_path, benchmarks=mini["mini:benchmarks"])
     assert len(config.tasks) == len(SUITE) and config.system_text == system_message(5)
-    assert (config.dtype, config.ignores_cached_answers, config.question_limit, config.engine_config.engine_name) == (
-        "auto",
-        False,
-        None,
-        "hf",
-    )
+    assert (config.dtype, config.engine_config.engine_name) == ("auto", "hf")
+    assert not config.ignores_cached_answers and not config.question_limit
     selection = request_selection(tasks="gsm8k", max_new_tokens=["gsm8k=7"], benchmarks=mini["mini:benchmarks"])
     assert selection.protocol_name == "orca" and selection.max_new_tokens_by_task == {"gsm8k": 7}
 
@@ -54,9 +50,11 @@ def test_defaults_are_those_of_the_command_line(tiny_model, mini, tmp_path):
     ("options", "message"),
     [
         ({"engine": "vllm", "processes": 2}, "--processes: not an option of --engine vllm; it is one of hf"),
-        ({"concurrency": 3}, "--concurrency: not an option of --engine hf; it is one of vllm and api"),
+        ({"concurrency": 3}, "--concurrency: not an option of --engine hf; it is one of vllm, llamacpp and api"),
         ({"engine": "api"}, "--base-url: --engine api needs a server"),
-        ({"engine": "bogus"}, "--engine: 'bogus' is not one of hf, vllm, api"),
+        ({"engine": "bogus"}, "--engine: 'bogus' is not one of hf, vllm, llamacpp, api"),
+        ({"engine": "vllm", "kv_cache": "f32"}, "--kv-cache: not an option of --engine vllm; it is one of llamacpp"),
+        ({"engine": "llamacpp", "kv_cache": "f8"}, "--kv-cache: 'f8' is not one of f16, f32, bf16, q8_0, q4_0"),
         ({"processes": 0}, "--processes: 0 is not a number of them"),
         ({"processes": 2, "device_map": "auto"}, "--processes: a model that is spread over all devices"),
     ],

@@ -64,6 +64,24 @@ def test_other_rows_protocols_and_missing_tasks_stand_in_the_comparison(in_resul
     assert "Mean of all seven" not in output
 
 
+@pytest.mark.parametrize(
+    ("bits", "text"),
+    [(4.5, "the same file, computed by hf and by llamacpp: a difference is"), (8.5, "mixes model and engine")],
+)
+def test_the_same_file_computed_by_llamacpp_is_said(in_results_folder, bits, text):
+    folder = in_results_folder.folder
+
+    def describe(engine_name, bits):
+        return lambda result: result["model"].update(path="m.gguf", bits=bits, engine={"name": engine_name})
+
+    change_result(folder, "good.json", "own.json", no_change, describe("hf", 4.5))
+    change_result(folder, "bad.json", "theirs.json", no_change, describe("llamacpp", bits))
+    change_result(folder, "bad.json", "theirs_too.json", no_change, describe("hf", bits))
+    env = {"COLUMNS": "200"}
+    assert text in in_results_folder("compare", "own.json", "theirs.json", env=env).stdout
+    assert "computed by" not in in_results_folder("compare", "own.json", "theirs_too.json", env=env).stdout
+
+
 def test_one_question_and_all_right_have_no_empty_interval(in_results_folder):
     folder = in_results_folder.folder
     change_result(folder, "good.json", "one.json", lambda line: line["index"] < 1)

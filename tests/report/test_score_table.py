@@ -56,6 +56,14 @@ def test_warnings_of_the_model_stand_first_and_that_on_its_prompt_before_that_on
     assert [note.text for note in selected][:3] == [prompt, weights, bits]
 
 
+@pytest.mark.parametrize(("engine", "line"), [("vllm", "asked of a server: it rounds"), ("llamacpp", "it rounds")])
+def test_what_a_server_does_otherwise_is_a_note(engine, line):
+    content = result_content()
+    content["model"]["engine"] = {"name": engine, "differences": ["it rounds"]}
+    texts = [note.text for note in score_table(content).notes]
+    assert line in texts and sum(text.endswith("it rounds") for text in texts) == 1
+
+
 def test_a_missing_task_is_a_dash_and_has_no_average():
     table = score_table(result_content(names=["gsm8k"]))
     assert table.lines[0].scores[0].value is None and table.lines[-1].scores[0].value is None

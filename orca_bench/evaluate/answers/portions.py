@@ -94,6 +94,22 @@ class Call:
         return sum(portion.computed_token_count for portion in self.portions)
 
     @property
+    def most_scored_tokens(self) -> int:
+        """How many tokens the longest continuation that is scored has; 0 where texts are generated."""
+        if self.answer_kind == TEXTS:
+            return 0
+        return max(
+            (
+                shared_prefix_length + len(new_token_ids) - scored_start
+                for portion in self.portions
+                for shared_prefix_length, new_token_ids, (scored_start,) in zip(
+                    portion.shared_prefix_lengths, portion.new_token_ids, portion.request_parameters, strict=True
+                )
+            ),
+            default=0,
+        )
+
+    @property
     def discards_first_text_tokens(self) -> bool:
         """Whether the first tokens of any text are discarded."""
         return self.answer_kind == TEXTS and any(
