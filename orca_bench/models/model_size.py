@@ -24,19 +24,24 @@ class ModelSize:
 
 
 def model_size(folder: ModelFolder) -> ModelSize:
-    """The size of a model: of its GGUF file with all its shards where it is one, else of the folder's files of weights."""
+    """The size of a model: of its GGUF file with all its shards or its GPTQ folder where it has one, else of its own folder."""
     if folder.gguf_path is not None:
         file = GgufFile(Path(folder.gguf_path))
         return ModelSize(sum(path.stat().st_size for path in file.shard_paths), file.bits_per_weight())
-    safetensors_paths = sorted(Path(folder.path).glob("*.safetensors"))
+    files_folder = Path(folder.gptq_path or folder.path)
+    safetensors_paths = sorted(files_folder.glob("*.safetensors"))
+    paths = safetensors_paths or sorted(files_folder.glob("pytorch_model*.bin"))
+    byte_count = sum(path.stat().st_size for path in paths)
+    if folder.gptq_path is not None:
+        return ModelSize(byte_count, folder.gptq_bits_per_weight)
     if not safetensors_paths:
-        return ModelSize(sum(path.stat().st_size for path in Path(folder.path).glob("pytorch_model*.bin")), None)
+        return ModelSize(byte_count, None)
     weight_count = weight_bytes = 0
     for path in safetensors_paths:
         for tensor in _safetensors_header(path).values():
             weight_count += math.prod(tensor["shape"])
             weight_bytes += tensor["data_offsets"][1] - tensor["data_offsets"][0]
-    return ModelSize(sum(path.stat().st_size for path in safetensors_paths), 8 * weight_bytes / max(weight_count, 1))
+    return ModelSize(byte_count, 8 * weight_bytes / max(weight_count, 1))
 
 
 def _safetensors_header(path: Path) -> dict[str, dict[str, list[int]]]:

@@ -22,7 +22,7 @@ _FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
 _NATS_BELOW_WHICH_SCIENTIFIC = 1e-3
 _MEGABYTE = 1e6
 ROUNDING_NOTE = (
-    "weights of a GGUF file are dequantised and computed in float32: the loss is the rounding's alone; llama.cpp's own rounding "
+    "quantised weights are dequantised and computed in float32: the loss is the rounding's alone; llama.cpp's own rounding "
     "of activations is not in it"
 )
 

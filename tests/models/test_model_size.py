@@ -1,6 +1,7 @@
 """What weights take on disk: of a folder by its headers, of a GGUF file by its types."""
 
 import pytest
+from gptq_folders import write_gptq
 from safetensors.torch import save_file
 
 from orca_bench.models.gguf.gguf_export import export_gguf
@@ -31,3 +32,11 @@ def test_a_gguf_file_has_the_bits_of_its_blocks(tiny_model, tmp_path, monkeypatc
     size = model_size(locate_model(str(tmp_path / "tiny.gguf")))
     assert size.byte_count == (tmp_path / "tiny.gguf").stat().st_size
     assert 16 < size.bits_per_weight < 16.2  # the norms are float32
+
+
+def test_a_gptq_folder_has_its_own_bytes_and_bits(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
+    write_gptq(tiny_model, tmp_path / "gptq", group_size=16)
+    size = model_size(locate_model(str(tmp_path / "gptq")))
+    assert size.byte_count == sum(path.stat().st_size for path in (tmp_path / "gptq").glob("*.safetensors"))
+    assert size.byte_count < model_size(ModelFolder(str(tiny_model))).byte_count and size.bits_per_weight < 32
