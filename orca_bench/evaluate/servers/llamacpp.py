@@ -187,16 +187,14 @@ class LlamaCppEngine:
     ) -> list[LogLikelihood]:
         """The score of each token of `target_ids` as the one after a prompt, all from one list of probabilities."""
         for listed_count in (min(_LISTED_TOKENS, self._vocabulary_size), self._vocabulary_size):
-            request = (
-                GREEDY_OPTIONS
-                | prompt_options
-                | {
-                    "n_predict": 1,
-                    "n_probs": listed_count,
-                    "post_sampling_probs": False,  # the model's own, over the whole vocabulary
-                    "logit_bias": [[self._letter_id, _LOGIT_BIAS]],  # changes what is taken, not what is listed
-                }
-            )
+            list_options = {
+                "n_predict": 1,
+                "n_probs": listed_count,
+                "post_sampling_probs": False,  # the model's own, over the whole vocabulary
+                "logit_bias": [[self._letter_id, _LOGIT_BIAS]],  # changes what is taken, not what is listed
+            }
+            request = GREEDY_OPTIONS | prompt_options | list_options
+            prompt_options = prompt_options | {"cache_prompt": True}  # where another list is needed
             try:
                 entries = server.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
                 log_probability_by_id = {entry["id"]: entry["logprob"] for entry in entries}

@@ -163,6 +163,34 @@ def test_the_same_requests_have_the_same_answers_whatever_came_before(connect, l
     assert engine.generate(prompts, [[], []], encoding) == texts
 
 
+def test_a_context_is_computed_from_where_it_leaves_the_one_before(exact_engine, monkeypatch):
+    server, cached_counts = exact_engine._server_for(1), []
+    post = server.post
+
+    def record(path, request):
+        answer = post(path, request)
+        cached_counts.append(answer["timings"]["cache_n"])
+        return answer
+
+    monkeypatch.setattr(server, "post", record)
+    examples = list(range(5, 45))
+    contexts = [[*examples, 60, 61], [*examples, 70, 71, 72]]
+    sequences = [ScoredSequence([*ids, letter], len(ids)) for ids in contexts for letter in (8, 9)]
+    monkeypatch.setattr(llamacpp, "_LISTED_TOKENS", 10**9)
+    exact_engine.log_likelihoods(sequences)
+    assert cached_counts == [0, len(examples)]  # one request for all letters of a question
+    cached_counts.clear()
+    monkeypatch.setattr(llamacpp, "_LISTED_TOKENS", 1)  # where a letter is not listed, only the list is made again
+    exact_engine.log_likelihoods(sequences)
+    assert cached_counts == [0, len(contexts[0]) - 1, len(examples), len(contexts[1]) - 1]
+
+
+def test_several_requests_at_a_time_are_said():
+    assert len(llamacpp.difference_sentences(EXACT, 0, 200)) == 1
+    sentences = llamacpp.difference_sentences(dataclasses.replace(EXACT, slot_count=4), 0, 200)
+    assert len(sentences) == 2 and "4 texts are generated at a time" in sentences[1] and "other texts" in sentences[1]
+
+
 def test_several_tokens_and_numbers_that_are_none_are_refused(exact_engine, monkeypatch):
     with pytest.raises(UserError, match="an answer of 2 tokens is to be scored, and llama.cpp's server tells"):
         exact_engine.log_likelihoods([ScoredSequence([1, 5, 9, 8], 2)])
