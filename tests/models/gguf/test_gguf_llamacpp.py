@@ -6,7 +6,6 @@ pytest.importorskip("xllamacpp")
 pytest.importorskip("libgguf")
 
 import torch  # noqa: E402
-from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings  # noqa: E402
 from trained_llamas import make_trained_model  # noqa: E402
 from transformers import AutoTokenizer  # noqa: E402
 
@@ -17,6 +16,7 @@ from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.gguf_export_check import load_folder  # noqa: E402
 from orca_bench.models.gguf.gguf_types import FILE_TYPES  # noqa: E402
 from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
+from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 from orca_bench.tokenizers import probe_texts  # noqa: E402
 
