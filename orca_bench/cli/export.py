@@ -1,8 +1,8 @@
-"""`orca-bench export`: a model folder in, a GGUF file for llama.cpp out."""
+"""`orca-bench export`: a model folder in, a GGUF file for llama.cpp or a GPTQ folder for transformers and vLLM out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from orca_bench.models.gguf.importance_matrix import ImportanceMatrix
     from orca_bench.models.model_folder import ModelFolder
 
+_DEFAULT_TYPE = "q8_0"
+
 
 @click.command("export")
 @click.argument("model", required=False, type=options.MODEL)
@@ -23,16 +25,34 @@ if TYPE_CHECKING:
     "--gguf",
     "type_name",
     type=click.Choice(list(FILE_TYPES)),
-    default="q8_0",
-    show_default=True,
     help="Type of the matrices in the file; norms are always float32. Those with _k and iq4 are mixtures, for which each "
-    "matrix has the type that llama-quantize gives it; they need the package libgguf.",
+    "matrix has the type that llama-quantize gives it; they need the package libgguf.  [default: q8_0]",
 )
 @click.option(
     "--out",
     type=options.PATH,
-    metavar="FILE",
-    help="The file to write.  [default: MODEL-TYPE.gguf in the working directory]",
+    metavar="PATH",
+    help="The file or folder to write.  [default: MODEL-TYPE.gguf or MODEL-gptq in the working directory]",
+)
+@click.option(
+    "--gptq",
+    "is_gptq",
+    is_flag=True,
+    help="Write a GPTQ folder of 4 bits a weight, for transformers, vLLM and SGLang, in place of a GGUF file. Needs the package "
+    "auto-round: pip install 'orca-bench[gptq]'.",
+)
+@click.option(
+    "--records",
+    metavar="RECORDS",
+    help="With --gptq: round so that the model changes least on these records (a file, a folder or a hub set), 65,536 tokens of "
+    "them in the Orca prompt. Use records of the kind that the model is to answer, other ones than those it is measured on.",
+)
+@click.option(
+    "--gptq-iterations",
+    "iterations",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --gptq: attempts at a better rounding, for each block; 0 rounds to the nearest.  [default: 200]",
 )
 @click.option(
     "--report",
@@ -60,14 +80,17 @@ if TYPE_CHECKING:
 @options.runs
 def command(
     model: str | None,
-    type_name: str,
+    type_name: str | None,
     out: Path | None,
+    is_gptq: bool,
+    records: str | None,
+    iterations: int | None,
     record_words: tuple[str, ...],
     importance_records: str | None,
     token_count: int | None,
     runs: Path,
 ) -> None:
-    """Write MODEL, a folder of a LLaMA, as a GGUF file, which llama.cpp and the programs built on it run.
+    """Write MODEL, a folder of a LLaMA, as a GGUF file, which llama.cpp and the programs built on it run, or as a GPTQ folder.
 
     The file has the weights, the tokenizer and the chat template. It is read back and compared with the folder
     (configuration, every matrix, token ids of adversarial texts, logits) before it gets its name. q8_0 has 8.5 bits a weight,
@@ -79,10 +102,15 @@ def command(
     With --report, what the rounding costs is measured after the export: bits a weight, size, and how far the file's next-token
     distributions diverge from the folder's, as `orca-bench divergence` measures it.
 
+    With --gptq, the folder has 4 bits in groups of 128 weights (64 or 32 where the layers are no multiples of 128), packed as
+    AutoGPTQ packs them; the rounding is auto-round's. It is read back and compared with MODEL before it gets its name, and may
+    stand wherever a model folder may.
+
     \b
       orca-bench export runs/mini/model --gguf f16 --out mini.gguf
       orca-bench export mini --gguf q4_k_m
       orca-bench export mini --gguf q4_k_m --imatrix records/mini.jsonl --report held-out.jsonl
+      orca-bench export mini --gptq --records records/mini.jsonl --report held-out.jsonl
     """
     from orca_bench import api
     from orca_bench.cli import divergence_work
@@ -91,13 +119,26 @@ def command(
     from orca_bench.models.model_folder import locate_model
     from orca_bench.models.model_names import results_folder_name
 
+    gguf_values = {"--gguf": type_name, "--imatrix": importance_records}
+    _check_options(is_gptq, gguf_values, {"--records": records, "--gptq-iterations": iterations})
     if token_count is not None and importance_records is None:
         raise UserError("only with --imatrix, whose tokens it counts", where="--imatrix-tokens")
     if out is not None:
         _check_is_new(out)  # before a model is fetched
     folder = locate_model(api.select_model(model, runs, progress_message), None, progress_message)
-    out = out or Path(f"{results_folder_name(folder.name)}-{type_name}.gguf")
+    type_name = type_name or _DEFAULT_TYPE
+    ending = "-gptq" if is_gptq else f"-{type_name}.gguf"
+    out = out or Path(f"{results_folder_name(folder.name)}{ending}")
     _check_is_new(out)
+    if is_gptq:
+        from orca_bench.cli.gptq_work import export_gptq_folder
+
+        record_files = divergence_work.prepare_export_report(out, record_words) if record_words else None
+        export_gptq_folder(folder, out, records, iterations)
+        if record_files is not None:
+            divergence_work.write_export_report(folder, out, record_files, runs)
+        next_step("eval", "--model", out, runs=runs)
+        return
     check_export(folder, out, type_name, importance_records is not None)
     record_files = divergence_work.prepare_export_report(out, record_words) if record_words else None
     importance = (
@@ -116,6 +157,16 @@ def command(
     if record_files is not None:
         divergence_work.write_export_report(folder, out, record_files, runs)
     next_step("eval", "--model", out, runs=runs)
+
+
+def _check_options(
+    is_gptq: bool, gguf_values: Mapping[str, str | None], gptq_values: Mapping[str, str | int | None]
+) -> None:
+    """Raise UserError for an option of the other kind of export; the values are by option, None where it was not given."""
+    for option, value in (gguf_values if is_gptq else gptq_values).items():
+        if value is not None:
+            message = "an option of GGUF files, and --gptq writes a folder" if is_gptq else "only with --gptq"
+            raise UserError(message, where=option)
 
 
 def _check_is_new(out: Path) -> None:

@@ -1,0 +1,60 @@
+"""A job in a JSON file in, a folder of weights that auto-round has rounded and packed out: `python -m` this module JOB.json.
+
+Its own module because it is a process of its own, which ends with the command that started it: auto-round 0.16 changes functions
+of transformers when it is imported, and whoever imports it has another transformers from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+from orca_bench import child_processes, library_settings
+from orca_bench.files import read_json
+
+BATCH_ROWS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundingJob:
+    """What is rounded: a model folder, into `out_folder`, with calibration rows of token ids, all of one length."""
+
+    model_folder: str
+    out_folder: str
+    bits: int
+    group_size: int
+    iterations: int
+    rows: list[list[int]]
+
+
+def main(job_file: Path) -> None:
+    """Do the job of a file; what goes wrong ends the process with a traceback, of which the caller shows the last line."""
+    child_processes.end_with_command()
+    library_settings.prepare_libraries()
+    job = RoundingJob(**read_json(job_file))
+    import torch
+    from auto_round import AutoRound, QuantizationScheme, RTNConfig, SignRoundConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    logging.getLogger("autoround").setLevel(logging.ERROR)
+    rows = job.rows or [[0] * 32]  # round to nearest: not read
+    quantizer = AutoRound(
+        AutoModelForCausalLM.from_pretrained(job.model_folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(job.model_folder),  # wanted, and not used where ids are given
+        alg_configs=SignRoundConfig(iters=job.iterations) if job.iterations else RTNConfig(disable_opt_rtn=True),
+        scheme=QuantizationScheme(bits=job.bits, group_size=job.group_size, sym=True),
+        dataset=[{"input_ids": torch.tensor([row])} for row in rows],
+        seqlen=len(rows[0]),
+        nsamples=len(rows),
+        batch_size=BATCH_ROWS,
+        device_map="cuda" if torch.cuda.is_available() else "cpu",
+        enable_torch_compile=False,  # compiles for minutes, and gains a fifth
+        seed=0,
+    )
+    quantizer.quantize_and_save(job.out_folder, format="auto_gptq")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,164 @@
+"""A folder is written as GPTQ by auto-round, better than rounded to the nearest, and read back before it has its name."""
+
+import json
+
+import pytest
+from gptq_folders import quantize_layer
+from safetensors.torch import load_file
+from tiny_llamas import make_model
+
+pytest.importorskip("auto_round")
+
+from orca_bench.errors import UserError  # noqa: E402
+from orca_bench.models.gptq import gptq_export, gptq_import  # noqa: E402
+from orca_bench.models.gptq.gptq_export import check_gptq_export, export_gptq  # noqa: E402
+from orca_bench.models.model_folder import ModelFolder, locate_model  # noqa: E402
+from orca_bench.models.model_loading import load_model  # noqa: E402
+
+SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1}
+TOKEN_COUNT = 8 * 512
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory, mini):
+    return make_model(tmp_path_factory.mktemp("llama") / "model", mini["mini:tokenizer"], **SHAPE)
+
+
+@pytest.fixture(scope="module")
+def token_ids(llama, mini_records):
+    tokenizer = ModelFolder(str(llama)).tokenizer
+    ids = [id_ for record in mini_records[:900] for id_ in tokenizer.encode(record["instruction"])]
+    assert len(ids) >= TOKEN_COUNT
+    return ids[:TOKEN_COUNT]
+
+
+@pytest.fixture(scope="module")
+def nearest(tmp_path_factory, llama):
+    """The folder that is rounded to the nearest."""
+    folder = tmp_path_factory.mktemp("nearest") / "model"
+    export_gptq(ModelFolder(str(llama)), folder, [], 0, 64)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_the_folder_has_the_layout_that_loaders_read_and_the_tokenizer_as_it_was(llama, nearest):
+    config = json.loads((nearest / "config.json").read_text())
+    settings = config["quantization_config"]
+    expected = {"quant_method": "gptq", "bits": 4, "group_size": 64, "desc_act": False, "sym": True}
+    assert expected.items() <= settings.items() and settings["checkpoint_format"] == "gptq"
+    assert json.loads((nearest / "quantize_config.json").read_text()) == settings and config["dtype"] == "float16"
+    state = load_file(nearest / "model.safetensors")
+    base = "model.layers.1.mlp.down_proj"
+    shapes = {part: list(state[f"{base}.{part}"].shape) for part in ("qweight", "qzeros", "scales", "g_idx")}
+    assert shapes == {"qweight": [24, 64], "qzeros": [3, 8], "scales": [3, 64], "g_idx": [192]}
+    assert state["model.embed_tokens.weight"].dtype == state["model.norm.weight"].dtype == state[f"{base}.scales"].dtype
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "generation_config.json"):
+        assert (nearest / name).read_bytes() == (llama / name).read_bytes(), name
+    assert not list(nearest.glob("*packed*")) + list(nearest.glob("plain*"))
+
+
+def test_without_iterations_each_weight_is_rounded_to_the_nearest_step(llama, nearest):
+    model = load_model(locate_model(str(nearest)), "auto", "auto").state_dict()
+    original = load_file(llama / "model.safetensors")
+    for name in ("model.layers.0.self_attn.k_proj.weight", "model.layers.1.mlp.down_proj.weight"):
+        weight, rounded = original[name].float(), model[name]
+        scales = load_file(nearest / "model.safetensors")[name.replace("weight", "scales")].float()
+        steps = scales.T.repeat_interleave(64, dim=1)
+        inside = (weight / steps).abs() < 6.5  # the ends of the range cut off more
+        assert ((rounded - weight).abs() <= steps.abs() * 0.51)[inside].all() and inside.float().mean() > 0.8
+        _, own = quantize_layer(weight.numpy(), group_size=64)
+        own_error = ((own - weight.numpy()) ** 2).mean()
+        assert float(((rounded - weight) ** 2).mean()) < 1.5 * own_error
+
+
+def test_calibration_makes_the_outputs_on_its_text_nearer_than_rounding_to_the_nearest(
+    llama, nearest, token_ids, tmp_path
+):
+    import torch
+
+    report = export_gptq(ModelFolder(str(llama)), tmp_path / "m", token_ids, 30, 64)
+    assert (
+        report.byte_count == (tmp_path / "m" / "model.safetensors").stat().st_size and 4.3 < report.bits_per_weight < 16
+    )
+    rows = torch.tensor(token_ids).reshape(8, 512)
+    with torch.no_grad():
+        logits = {
+            folder: load_model(locate_model(str(folder)), "auto", "auto")(rows).logits.log_softmax(-1)
+            for folder in (llama, nearest, tmp_path / "m")
+        }
+    divergence = {
+        folder: float((logits[llama].exp() * (logits[llama] - values)).sum(-1).mean())
+        for folder, values in logits.items()
+    }
+    assert 0 < divergence[tmp_path / "m"] < divergence[nearest]
+
+
+def test_the_group_size_is_the_largest_of_which_all_layers_are_multiples(mini, tmp_path):
+    for hidden_size, group_size in ((128, 128), (64, 64), (96, 32)):
+        shape = SHAPE | {"hidden_size": hidden_size, "intermediate_size": 384, "num_attention_heads": 1}
+        folder = make_model(tmp_path / str(hidden_size), mini["mini:tokenizer"], **shape)
+        assert check_gptq_export(ModelFolder(str(folder))) == group_size
+    odd = make_model(tmp_path / "odd", mini["mini:tokenizer"], hidden_size=48)
+    with pytest.raises(UserError, match="layers of 48, 96 numbers; GPTQ needs multiples of 32"):
+        check_gptq_export(ModelFolder(str(odd)))
+
+
+def test_another_architecture_and_a_missing_package_are_named(llama, tmp_path, monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model("mistral", hidden_size=64, intermediate_size=64, num_hidden_layers=1, vocab_size=99)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "mistral")
+    with pytest.raises(UserError, match="a mistral model; only LLaMAs"):
+        check_gptq_export(ModelFolder(str(tmp_path / "mistral")))
+    monkeypatch.setattr(gptq_export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"auto-round; install it: pip install 'orca-bench\[gptq\]'"):
+        check_gptq_export(ModelFolder(str(llama)))
+
+
+def test_too_few_tokens_and_a_rounding_that_fails_leave_nothing(llama, token_ids, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="3,000 tokens of records; the calibration needs at least 4,096"):
+        export_gptq(ModelFolder(str(llama)), tmp_path / "m", token_ids[:3000], 5, 64)
+    monkeypatch.setattr(gptq_export, "BITS", 99)
+    with pytest.raises(UserError, match="auto-round ended with exit code 1 "):
+        export_gptq(ModelFolder(str(llama)), tmp_path / "m", [], 0, 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["zeros", "embedding"])
+def test_a_folder_that_reads_back_as_another_model_is_refused(llama, tmp_path, monkeypatch, fault):
+    write_folder = gptq_export._write_folder
+
+    def write_wrong_folder(source, packed, folder):
+        from safetensors.torch import save_file
+
+        write_folder(source, packed, folder)
+        state = load_file(folder / "model.safetensors")
+        state["model.layers.0.mlp.up_proj.qzeros" if fault == "zeros" else "model.embed_tokens.weight"].add_(1)
+        save_file(state, folder / "model.safetensors")
+
+    monkeypatch.setattr(gptq_export, "_write_folder", write_wrong_folder)
+    with pytest.raises(UserError, match="differs in the folder that was read back"):
+        export_gptq(ModelFolder(str(llama)), tmp_path / "m", [], 0, 64)
+    assert not (tmp_path / "m").exists() and gptq_import.ORIGIN_FILE == "gptq.json"
+
+
+def test_the_command_writes_a_folder_that_eval_and_a_report_take(command, llama, mini):
+    words = ["export", llama, "--gptq", "--out", "m-gptq"]
+    process = command(*words)
+    assert process.returncode == 2 and "give --records" in process.stderr
+    process = command(*words, "--records", mini["mini:records"], "--gptq", "--gguf", "q8_0")
+    assert process.returncode == 2 and "--gguf: an option of GGUF files" in process.stderr
+    process = command("export", llama, "--gptq-iterations", "3")
+    assert process.returncode == 2 and "--gptq-iterations: only with --gptq" in process.stderr
+    process = command(*words, "--gptq-iterations", "0", "--report", mini["mini:records"])
+    assert process.returncode == 0, process.stderr
+    assert "groups of 64 weights: the model's layers are no multiples of 128" in process.stderr
+    assert "4 bits in groups of 64, rounded to the nearest" in process.stdout
+    report = json.loads((command.folder / "m-gptq.report.json").read_text())
+    assert "m-gptq" in json.dumps(report)
+    process = command(*words, "--gptq-iterations", "0")
+    assert process.returncode == 2 and "exists already" in process.stderr
