@@ -52,7 +52,7 @@ _DEFAULT_TYPE = "q8_0"
     "iterations",
     type=click.IntRange(min=0),
     metavar="N",
-    help="With --gptq: attempts at a better rounding, for each block; 0 rounds to the nearest.  [default: 200]",
+    help="With --gptq: attempts at a better rounding, for each block; 0 rounds to the nearest.  [default: 50]",
 )
 @click.option(
     "--report",
