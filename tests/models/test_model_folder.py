@@ -13,6 +13,7 @@ from orca_bench.models import architecture, weights
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_identity import folder_part_hashes
 from orca_bench.models.model_loading import load_model
+from orca_bench.question_limit import QuestionLimit
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_an_evaluation_reads_each_part_of_a_model_folder_once(tiny_model, mini, 
         result_paths_by_protocol={name: tmp_path / f"{name}.json" for name in ("orca", "leaderboard")},
         system_text="S",
         benchmarks_folder=mini["mini:benchmarks"],
-        question_limit=2,
+        question_limit=QuestionLimit(2),
         dtype="float32",
     )
     results = evaluation.evaluate(order, evaluation.SilentDisplay())
