@@ -16,6 +16,7 @@ SHARED = ROOT.parent / "shared" / "data"
 
 #: The files that take longest, longest first: they start first, so that no core waits for another one at the end.
 LONGEST = (
+    "models/gguf/test_real_model.py",
     "train/test_stopping.py",
     "train/test_training.py",
     "evaluate/test_golden.py",

@@ -3,8 +3,8 @@
 import gguf
 
 
-def copy_gguf(source, target, changed=None, **writer_options):
-    """Write the model of `source` to `target`.
+def copy_gguf(source, target, changed=None, dequantises=False, **writer_options):
+    """Write the model of `source` to `target`; with `dequantises`, each tensor in float32 as the package gguf dequantises it.
 
     `changed` maps keys of the metadata to their new value, a function of the old one, or None, which leaves the key out;
     `writer_options` are gguf's (`split_max_tensors`: in shards).
@@ -26,7 +26,8 @@ def copy_gguf(source, target, changed=None, **writer_options):
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
         add[type(value)](key, value)
     for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data)
+        numbers = gguf.dequantize(tensor.data, tensor.tensor_type) if dequantises else tensor.data
+        writer.add_tensor(tensor.name, numbers, raw_dtype=None if dequantises else tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -3,14 +3,17 @@
 import json
 
 import pytest
+import torch
 from gguf_copies import copy_gguf
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 pytest.importorskip("xllamacpp")
 
 from orca_bench.models.gguf import gguf_import  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
-from orca_bench.models.gguf.gguf_verification import VerificationReport, verify  # noqa: E402
+from orca_bench.models.gguf.gguf_file import GgufFile  # noqa: E402
+from orca_bench.models.gguf.gguf_verification import VerificationReport, activation_rounding, verify  # noqa: E402
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 from orca_bench.tokenizers import load_tokenizer  # noqa: E402
@@ -20,7 +23,7 @@ from orca_bench.tokenizers import load_tokenizer  # noqa: E402
 def test_a_float32_file_is_computed_alike(gguf_files, tmp_path, kind):
     gguf_import.import_gguf(gguf_import.read_gguf(gguf_files[kind]), tmp_path / "model")
     report = verify(gguf_files[kind], tmp_path / "model", position_count=40)
-    assert report.is_equal and report.largest_kl < 1e-6, str(report)
+    assert report.is_equal and report.largest_kl < 1e-6 and report.rounding_kl == 0, str(report)
 
 
 @pytest.mark.parametrize("fault", ["permuted", "rope base", "lost token"])
@@ -50,7 +53,25 @@ def test_rounded_files_are_the_same_model_within_their_rounding(llamas, tmp_path
     export_gguf(ModelFolder(str(llamas["qwen2"])), tmp_path / "m.gguf", type_name)
     gguf_import.import_gguf(gguf_import.read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
     report = verify(tmp_path / "m.gguf", tmp_path / "model", position_count=40)
-    assert report.is_equal and report.mean_kl > 1e-9, str(report)
+    assert report.is_equal and report.mean_kl > 1e-9 and report.rounding_kl > 1e-9, str(report)
+
+
+def test_activations_are_rounded_in_blocks_to_8_bits_and_then_no_more(llamas, tmp_path):
+    export_gguf(ModelFolder(str(llamas["qwen2"])), tmp_path / "m.gguf", "q8_0")
+    model = AutoModelForCausalLM.from_pretrained(llamas["qwen2"], dtype=torch.float32)
+    inputs = []
+    model.model.layers[0].mlp.down_proj.register_forward_hook(
+        lambda module, arguments, output: inputs.append(arguments[0])
+    )
+    token_ids = torch.arange(3, 20)[None]
+    model(token_ids)
+    with activation_rounding(model, GgufFile(tmp_path / "m.gguf")):
+        model.model.layers[0].mlp.down_proj(inputs[0])
+    model(token_ids)
+    exact, rounded, exact_again = (tensor.unflatten(-1, (-1, 32)) for tensor in inputs)
+    assert torch.equal(exact, exact_again) and not torch.equal(exact, rounded)
+    step = exact.abs().amax(-1, keepdim=True) / 127
+    assert ((exact - rounded).abs() <= 0.51 * step + 1e-3 * exact.abs()).all()  # a block's step is in float16
 
 
 @pytest.mark.parametrize("kind", ["llama", "llama-bpe", "qwen2"])
