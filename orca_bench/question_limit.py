@@ -6,8 +6,9 @@ the result file and every report speak of the same limit.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from orca_bench.errors import UserError, Where
@@ -17,6 +18,8 @@ from orca_bench.suite import ALL_TASKS, TASK_BY_NAME, task_facts
 LimitJson = int | Mapping[str, int] | None
 
 _LARGEST = 10**12
+_MOST_UNLIMITED_TITLES = 2  # that a sentence names
+_MAX_DIGITS = 4000  # of a number that Python reads
 _HINT = "give N, TASK=N or TASK=all, with N of 1 or more"
 
 
@@ -25,32 +28,34 @@ class QuestionLimit:
     """The most questions of each task: `count_by_task` where tasks differ, in the suite's order, else `count`; None is all."""
 
     count: int | None = None
-    count_by_task: tuple[tuple[str, int], ...] = ()
+    count_by_task: tuple[tuple[str, int | None], ...] = ()
 
     @classmethod
-    def of_file(cls, limit_json: LimitJson) -> QuestionLimit:
-        """The limit of a result file, whatever tasks it names."""
-        return cls(None, tuple(limit_json.items())) if isinstance(limit_json, Mapping) else cls(limit_json)
+    def of_file(cls, limit_json: LimitJson, task_names: Collection[str]) -> QuestionLimit:
+        """The limit of a result file that has these tasks, whatever others the file's key names."""
+        if not isinstance(limit_json, Mapping):
+            return cls(limit_json)
+        return _limit_of_tasks({task_name: limit_json.get(task_name) for task_name in task_names})
 
     def __bool__(self) -> bool:
         """Whether any task is limited."""
         return self.count is not None or bool(self.count_by_task)
 
     def __str__(self) -> str:
-        """`first 10 questions of each task`, or with the tasks named: `first 200 questions of ARC, 20 of each MMLU subject`."""
+        """`first 10 questions of each task`; where tasks differ, `first 20 questions of each MMLU subject, all of DROP`."""
         if self.count is not None:
             return f"{self.phrase} of each task"
-        titles_by_count: dict[int, list[str]] = {}
+        titles_by_count: dict[int | None, list[str]] = {}
         for task_name, count in self.count_by_task:
-            facts = TASK_BY_NAME.get(task_name)
-            title = (
-                task_name if facts is None else f"each {facts.title} subject" if facts.subject_column else facts.title
-            )
-            titles_by_count.setdefault(count, []).append(title)
+            titles_by_count.setdefault(count, []).append(_title(task_name, count))
+        limited = [(count, titles) for count, titles in titles_by_count.items() if count is not None]
         parts = [
             f"{_first_questions(count) if index == 0 else f'{count:,}'} of {_joined(titles)}"
-            for index, (count, titles) in enumerate(titles_by_count.items())
+            for index, (count, titles) in enumerate(limited)
         ]
+        if unlimited_titles := titles_by_count.get(None):
+            few = len(unlimited_titles) <= _MOST_UNLIMITED_TITLES
+            parts.append(f"all of {_joined(unlimited_titles) if few else 'the other tasks'}")
         return ", ".join(parts)
 
     @property
@@ -63,25 +68,21 @@ class QuestionLimit:
         """The end of the name of a result's file: `-limit200`, `-limit-mmlu20`, `-limit200-mmlu20-drop_all`."""
         if not self:
             return ""
-        counts = {facts.name: self.of_task(facts.name) for facts in ALL_TASKS}
-        [(common_count, _)] = Counter(counts.values()).most_common(1)
-        other_tasks = (
-            f"-{name}{'_all' if count is None else count}" for name, count in counts.items() if count != common_count
-        )
-        return f"-limit{'' if common_count is None else common_count}{''.join(other_tasks)}"
+        common_text = "" if self._common_count is None else self._common_count
+        other_tasks = (f"-{name}{'_all' if count is None else count}" for name, count in self._other_counts)
+        return f"-limit{common_text}{''.join(other_tasks)}"
 
     @property
     def option_texts(self) -> list[str]:
-        """What `--limit` is given for it, one text each time: `20`, or `mmlu=20`, …; none where there is no limit."""
-        common_texts = [] if self.count is None else [str(self.count)]
-        return [*common_texts, *(f"{task_name}={count}" for task_name, count in self.count_by_task)]
+        """What `--limit` is given for it, one text each time: `20`, or `200` and `mmlu=20`; none where there is no limit."""
+        common_texts = [] if self._common_count is None else [str(self._common_count)]
+        return [*common_texts, *(f"{name}={'all' if count is None else count}" for name, count in self._other_counts)]
 
     @property
     def sort_key(self) -> tuple[float, str]:
-        """Orders limits from the fewest questions to all."""
-        if self.count is not None:
-            return self.count, ""
-        return max((count for _, count in self.count_by_task), default=float("inf")), str(self)
+        """Orders limits from the fewest questions of a task, by the task with the most, to all."""
+        counts = [count for _, count in self.count_by_task] or [self.count]
+        return max(math.inf if count is None else count for count in counts), str(self)
 
     def of_task(self, task_name: str) -> int | None:
         """The most questions of a task (of each MMLU subject); None is all."""
@@ -89,7 +90,17 @@ class QuestionLimit:
 
     def to_json(self) -> int | dict[str, int] | None:
         """The limit as it stands in a result file."""
-        return dict(self.count_by_task) if self.count_by_task else self.count
+        return {name: count for name, count in self.count_by_task if count is not None} or self.count
+
+    @property
+    def _common_count(self) -> int | None:
+        """The limit that most tasks have."""
+        counts = Counter(count for _, count in self.count_by_task)
+        return counts.most_common(1)[0][0] if counts else self.count
+
+    @property
+    def _other_counts(self) -> list[tuple[str, int | None]]:
+        return [(task_name, count) for task_name, count in self.count_by_task if count != self._common_count]
 
 
 def limit_from_json(limit_json: LimitJson, where: Where = "--limit") -> QuestionLimit:
@@ -97,10 +108,9 @@ def limit_from_json(limit_json: LimitJson, where: Where = "--limit") -> Question
     if limit_json is None:
         return QuestionLimit()
     if not isinstance(limit_json, Mapping):
-        return QuestionLimit(_checked_count(limit_json, where))
-    return _limit_of_tasks(
-        {task_facts(name, where).name: _checked_count(count, where) for name, count in limit_json.items()}
-    )
+        return QuestionLimit(_checked_count(limit_json, limit_json, where))
+    counts = {task_facts(name, where).name: _checked_count(count, count, where) for name, count in limit_json.items()}
+    return _limit_of_tasks({facts.name: counts.get(facts.name) for facts in ALL_TASKS})
 
 
 def limit_from_texts(limit_texts: Sequence[str], where: Where = "--limit") -> QuestionLimit:
@@ -116,32 +126,35 @@ def limit_from_texts(limit_texts: Sequence[str], where: Where = "--limit") -> Qu
         if counts.setdefault(task_name, count) != count:
             raise UserError(f"'{limit_text}' contradicts another limit", where=where, hint="give each task one limit")
     common_count = counts.pop(None, None)
-    task_counts = {facts.name: counts.get(facts.name, common_count) for facts in ALL_TASKS}
-    return _limit_of_tasks({name: count for name, count in task_counts.items() if count is not None})
+    return _limit_of_tasks({facts.name: counts.get(facts.name, common_count) for facts in ALL_TASKS})
 
 
-def _limit_of_tasks(count_by_task: Mapping[str, int]) -> QuestionLimit:
-    """One number where all tasks of the suite have it, so that the same questions have the same limit however it was written."""
-    in_order = tuple((facts.name, count_by_task[facts.name]) for facts in ALL_TASKS if facts.name in count_by_task)
-    counts = {count for _, count in in_order}
-    return (
-        QuestionLimit(counts.pop())
-        if len(counts) == 1 and len(in_order) == len(ALL_TASKS)
-        else QuestionLimit(None, in_order)
-    )
+def _limit_of_tasks(count_by_task: Mapping[str, int | None]) -> QuestionLimit:
+    """One number where all tasks have it, so that the same questions have the same limit however it was written."""
+    if len(counts := set(count_by_task.values())) <= 1:
+        return QuestionLimit(counts.pop() if counts else None)
+    names = [*TASK_BY_NAME, *(task_name for task_name in count_by_task if task_name not in TASK_BY_NAME)]
+    return QuestionLimit(None, tuple((name, count_by_task[name]) for name in names if name in count_by_task))
 
 
 def _count_from_text(count_text: str, limit_text: str, where: Where) -> int:
     number_text = count_text.strip()
-    if not (number_text.isascii() and number_text.isdigit()):
-        raise UserError(f"'{limit_text}' is not a number of questions", where=where, hint=_HINT)
-    return _checked_count(int(number_text[:15]), where)
+    is_number = number_text.isascii() and number_text.isdigit() and len(number_text) < _MAX_DIGITS
+    return _checked_count(int(number_text) if is_number else None, f"'{limit_text}'", where)
 
 
-def _checked_count(count: object, where: Where) -> int:
+def _checked_count(count: object, written_count: object, where: Where) -> int:
     if type(count) is not int or not 1 <= count <= _LARGEST:
-        raise UserError(f"{count} is not a number of questions", where=where, hint=_HINT)
+        raise UserError(f"{written_count} is not a number of questions", where=where, hint=_HINT)
     return count
+
+
+def _title(task_name: str, count: int | None) -> str:
+    """A task in a sentence: MMLU's limit is that of each subject."""
+    facts = TASK_BY_NAME.get(task_name)
+    if facts is None:
+        return task_name
+    return facts.title if count is None or facts.subject_column is None else f"each {facts.title} subject"
 
 
 def _first_questions(count: int) -> str:

@@ -12,13 +12,19 @@ from orca_bench.suite import ALL_TASKS
     [
         ([], None, "", ""),
         (["1"], 1, "-limit1", "first question of each task"),
-        (["1200"], 1200, "-limit1200", "first 1,200 questions of each task"),
-        (["mmlu=20"], {"mmlu": 20}, "-limit-mmlu20", "first 20 questions of each MMLU subject"),
+        (["0000000000000000001200"], 1200, "-limit1200", "first 1,200 questions of each task"),
+        (
+            ["mmlu=20"],
+            {"mmlu": 20},
+            "-limit-mmlu20",
+            "first 20 questions of each MMLU subject, all of the other tasks",
+        ),
         (
             ["200", "mmlu=20", "TruthfulQA=all", "winogrande=all"],
             {"arc_challenge": 200, "hellaswag": 200, "mmlu": 20, "gsm8k": 200, "drop": 200},
             "-limit200-mmlu20-truthful_qa_all-winogrande_all",
-            "first 200 questions of ARC-Challenge, HellaSwag, GSM8K and DROP, 20 of each MMLU subject",
+            "first 200 questions of ARC-Challenge, HellaSwag, GSM8K and DROP, "
+            "20 of each MMLU subject, all of TruthfulQA and Winogrande",
         ),
     ],
 )
@@ -33,6 +39,29 @@ def test_each_task_has_its_limit(texts, limit_json, suffix, words):
     }
 
 
+@pytest.mark.parametrize(
+    ("task_names", "limit"),
+    [
+        (["gsm8k", "drop"], QuestionLimit(5)),
+        (["hellaswag"], QuestionLimit()),
+        (["mmlu", "drop", "hellaswag"], QuestionLimit(None, (("hellaswag", None), ("mmlu", 2), ("drop", 5)))),
+        (["our_task"], QuestionLimit()),
+    ],
+)
+def test_a_result_has_the_limit_of_its_own_tasks(task_names, limit):
+    assert QuestionLimit.of_file({"mmlu": 2, "gsm8k": 5, "drop": 5}, task_names) == limit
+
+
+def test_a_limit_of_fewer_questions_comes_first():
+    limits = [QuestionLimit(), limit_from_texts(["mmlu=2"]), limit_from_texts(["5", "mmlu=9"]), QuestionLimit(5)]
+    assert sorted(limits, key=lambda limit: limit.sort_key) == [limits[3], limits[2], limits[0], limits[1]]
+
+
+def test_options_are_as_few_as_can_be():
+    assert limit_from_texts(["3", "mmlu=1"]).option_texts == ["3", "mmlu=1"]
+    assert limit_from_texts(["mmlu=1"]).option_texts == ["mmlu=1"]
+
+
 def test_the_same_limits_are_equal_however_they_are_written():
     every_task = [f"{facts.name}=5" for facts in ALL_TASKS]
     assert limit_from_texts(every_task) == limit_from_texts(["5"]) == QuestionLimit(5)
@@ -43,7 +72,7 @@ def test_the_same_limits_are_equal_however_they_are_written():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["0"], "0 is not a number of questions"),
+        (["0"], "'0' is not a number of questions"),
         (["-1"], "'-1' is not a number of questions"),
         (["1.5"], "'1.5' is not a number of questions"),
         (["mmlu="], "'mmlu=' is not a number of questions"),
@@ -51,7 +80,9 @@ def test_the_same_limits_are_equal_however_they_are_written():
         (["=3"], "unknown task ''"),
         (["3", "4"], "'4' contradicts another limit"),
         (["mmlu=3", "mmlu=all"], "'mmlu=all' contradicts another limit"),
-        (["9" * 30], "is not a number of questions"),
+        (["9" * 30], f"'{'9' * 30}' is not a number of questions"),
+        (["9" * 5000], "is not a number of questions"),
+        (["000"], "'000' is not a number of questions"),
     ],
 )
 def test_what_is_no_limit_is_refused(texts, message):

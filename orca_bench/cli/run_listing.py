@@ -159,7 +159,7 @@ def _with_remarks(summary: ResultSummary, scores_text: str, with_limit: bool = F
     if result is None:
         return display_text(scores_text)
     remarks = [] if result.suite.comparable else [result.suite.name]
-    remarks += [result.question_limit.phrase.removesuffix(" questions")] if with_limit and result.limit else []
+    remarks += [result.question_limit.phrase.removesuffix(" questions")] if with_limit and result.question_limit else []
     return display_text(f"{scores_text} ({', '.join(remarks)})" if remarks else scores_text)
 
 

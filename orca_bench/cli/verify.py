@@ -222,5 +222,5 @@ def _print_next_step(result: Path, matches: bool, no_rescore: bool) -> None:
 
     if matches and no_rescore:
         next_step("verify", result)
-    elif matches and (verified := read_result(result)).suite.comparable and verified.limit is None:
+    elif matches and (verified := read_result(result)).suite.comparable and not verified.question_limit:
         next_step("publish", result)

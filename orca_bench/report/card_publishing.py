@@ -124,7 +124,9 @@ def card_content(
     alone. Raises UserError where the old card cannot be edited.
     """
     facts, notes = plan.facts, []
-    partial_files = [result_file for result_file in result_files if result_file.result.limit and not with_partial]
+    partial_files = [
+        result_file for result_file in result_files if result_file.result.question_limit and not with_partial
+    ]
     card_files = [result_file for result_file in result_files if result_file not in partial_files]
     for result_file in partial_files:
         notes.append(

@@ -83,7 +83,7 @@ def score_limits(result_files: Sequence[ResultFile]) -> list[str]:
         limits.append(
             "Its scores are of a suite of generated questions and say nothing of how it does on the benchmarks of these names."
         )
-    if any(result.limit for result in results):
+    if any(result.question_limit for result in results):
         limits.append("Its scores are of a part of the questions only.")
     return limits
 
@@ -112,7 +112,7 @@ def _heading(result: Result) -> str:
     parts = [result.protocol.name_and_version]
     if not result.suite.comparable:
         parts.append(f"{result.suite.name} suite")
-    if result.limit:
+    if result.question_limit:
         parts.append(result.question_limit.phrase)
     if not result.complete:
         parts.append("unfinished")
@@ -120,7 +120,9 @@ def _heading(result: Result) -> str:
 
 
 def _partial_warning(results: Sequence[Result]) -> str:
-    limits = sorted({result.question_limit for result in results if result.limit}, key=lambda limit: limit.sort_key)
+    limits = sorted(
+        {result.question_limit for result in results if result.question_limit}, key=lambda limit: limit.sort_key
+    )
     if not limits:
         return ""
     subject_text = "" if any(limit.count_by_task for limit in limits) else " (of each MMLU subject)"

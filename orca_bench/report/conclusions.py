@@ -18,6 +18,7 @@ from orca_bench.report.result_groups import (
     group_by_setting,
     group_protocol_titles,
     limit_text,
+    lower_and_higher,
     mean_value,
     ranking_title,
 )
@@ -106,7 +107,7 @@ def scores_sentence(
             )
         )
     if len(result_files) == 2:
-        lower, higher = sorted(result_files, key=mean_value)
+        lower, higher = lower_and_higher(result_files)
         comparison = comparison or next(iter(compare_where_possible(lower, [higher])), None)
         if comparison is not None:
             return comparison_sentence(comparison)

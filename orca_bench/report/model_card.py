@@ -101,7 +101,7 @@ def _result_notes(result: Result) -> Iterator[str]:
         yield "a system message of its own" if system_id is None else f"system message {system_id}"
     if (protocol.max_length or LEADERBOARD_WINDOW) != LEADERBOARD_WINDOW:
         yield f"window {protocol.max_length}"
-    if result.limit:
+    if result.question_limit:
         yield result.question_limit.phrase
 
 

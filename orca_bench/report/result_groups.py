@@ -85,7 +85,7 @@ def limit_text(result_files: Sequence[ResultFile]) -> str:
     if len(limits) == 1 or not any(limits):
         return str(limits[0])
     if any(limit.count_by_task for limit in limits):
-        return ", or the ".join(str(limit) if limit else "all" for limit in limits)
+        return "; or ".join(str(limit) if limit else "all questions" for limit in limits)
     texts = ["all" if limit.count is None else f"{limit.count:,}" for limit in limits]
     return f"first {', '.join(texts[:-1])} or {texts[-1]} questions of each task"
 

@@ -37,7 +37,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
         notes.append(Note(text, "warning", whole_result))
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
         notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
-    if result.limit:
+    if result.question_limit:
         limit = result.question_limit
         text = f"only the {limit}{'' if limit.count_by_task else ' (of each MMLU subject)'}"
         notes.append(Note(text, "remark", whole_result))

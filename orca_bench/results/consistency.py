@@ -144,17 +144,21 @@ def check_tasks_and_limit(
     if not part_counts:
         return
     limit = result.question_limit
+    largest_counts: dict[str, int] = {}
+    for part_name, count in part_counts.items():
+        task_name = task_name_of_part(part_name)
+        largest_counts[task_name] = max(count, largest_counts.get(task_name, 0))
     spare_counts = [
-        part_limit - count
-        for part_name, count in part_counts.items()
-        if (part_limit := limit.of_task(task_name_of_part(part_name))) is not None
+        task_limit - count
+        for task_name, count in largest_counts.items()
+        if (task_limit := limit.of_task(task_name)) is not None
     ]
     if spare_counts:
         yield Finding(
-            "limit", min(spare_counts) >= 0, f"{limit}; at most {max(part_counts.values())} questions are kept"
+            "limit", min(spare_counts) >= 0, f"{limit}; at most {max(largest_counts.values())} questions are kept"
         )
     # Whether there were more questions only the rows can tell, so a limit that cut nothing is not covered.
-    if not limit or 0 in spare_counts:
+    if not any(spare_counts):
         recomputed_paths.add(("limit",))
 
 

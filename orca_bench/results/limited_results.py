@@ -27,11 +27,11 @@ def limits_beside_full(result_by_path: Mapping[Path, Result]) -> dict[Path, Ques
     These are the limited ones beside which there is a full one of the same model, suite and protocol (its system message
     included) that has all their tasks.
     """
-    full_results = [result for result in result_by_path.values() if not result.limit]
+    full_results = [result for result in result_by_path.values() if not result.question_limit]
     return {
         path: result.question_limit
         for path, result in result_by_path.items()
-        if result.limit and any(_is_covered(result, full_result) for full_result in full_results)
+        if result.question_limit and any(_is_covered(result, full_result) for full_result in full_results)
     }
 
 

@@ -271,8 +271,8 @@ class Result(JsonObject):
 
     @property
     def question_limit(self) -> QuestionLimit:
-        """The limit, which says what it is of each task and in words."""
-        return QuestionLimit.of_file(self.limit)
+        """The limit of the tasks that the result has or is to have, of each task and in words."""
+        return QuestionLimit.of_file(self.limit, {*(self.order or []), *self.tasks})
 
     @property
     def file_content(self) -> dict[str, Any]:

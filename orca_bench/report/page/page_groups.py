@@ -61,8 +61,8 @@ class PageGroup:
     @property
     def limit_text(self) -> str:
         """The limits of questions of each task, with the results that have them where not all do; empty without limits."""
-        limited_results = [each for each in self.results if each.result.limit]
-        limits = {each.result.limit for each in self.results}
+        limited_results = [each for each in self.results if each.result.question_limit]
+        limits = {each.result.question_limit for each in self.results}
         if not limited_results or len(limits) == 1:
             return limit_text(self.results)
         if len(limited_results) > FEW_RESULTS:

@@ -15,7 +15,7 @@ from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, Compar
 from orca_bench.report.page.page_groups import PageGroup
 from orca_bench.report.reported_comparison import compare_where_possible
 from orca_bench.report.reported_scores import ReportedScores
-from orca_bench.report.result_groups import mean_value
+from orca_bench.report.result_groups import lower_and_higher
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
 from orca_bench.results.models import TaskResult
 from orca_bench.results.reading import ResultFile
@@ -69,7 +69,7 @@ def group_comparison(group: PageGroup) -> Comparison | None:
     """
     if len(group.results) != 2:
         return None
-    base, other = sorted(group.results, key=mean_value)
+    base, other = lower_and_higher(group.results)
     return next(iter(compare_where_possible(base, [other])), None)
 
 

@@ -70,7 +70,10 @@ class Part:
             for styled_result in self.styled_results
         ]
         text = question_range(totals)
-        counts = {styled_result.result.question_limit.count for styled_result in self.styled_results}
+        limits = {styled_result.result.question_limit for styled_result in self.styled_results}
+        if task_name is None and any(limit.count_by_task for limit in limits):
+            return f"{text}, not all of each task"
+        counts = {limit.count if task_name is None else limit.of_task(task_name) for limit in limits}
         count = counts.pop() if len(counts) == 1 else None
         return text if count is None else f"{text} (at most {count:,} of a task or subject)"
 
