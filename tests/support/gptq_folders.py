@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 
 
 def pack(numbers, bits):
-    """[rows, columns] of whole numbers → int32 words [rows × bits / 32, columns], the first row in the lowest bits."""
+    """[rows, columns] of whole numbers → int32 words [rows × bits / 32, columns], the first in the lowest bits; -1 is all ones."""
     per_word = 32 // bits
     words = np.zeros((numbers.shape[0] // per_word, numbers.shape[1]), dtype=np.uint32)
     for row in range(numbers.shape[0]):
-        words[row // per_word] |= numbers[row].astype(np.uint32) << np.uint32(bits * (row % per_word))
+        words[row // per_word] |= (numbers[row] & (2**bits - 1)).astype(np.uint32) << np.uint32(bits * (row % per_word))
     return words.view(np.int32)
 
 
@@ -35,7 +35,8 @@ def quantize_layer(weight, bits=4, group_size=32, symmetric=True, act_order=Fals
             zero = np.full(part.shape[1], 2 ** (bits - 1))
         else:
             scale = ((highest - lowest) / top).astype(np.float16)
-            zero = np.clip(np.round(-lowest / scale.astype(np.float32)), 1, top).astype(np.int64)
+            zero = np.clip(np.round(-lowest / scale.astype(np.float32)), 0, top).astype(np.int64)
+            zero[0] = 0  # of an output without negative weights: stored less one, all its bits are set
         scale32 = scale.astype(np.float32)
         numbers[groups == group] = np.clip(np.round(part / scale32) + zero, 0, top)
         exact[groups == group] = (numbers[groups == group] - zero) * scale32

@@ -21,7 +21,7 @@ from orca_bench.errors import UserError, one_line
 from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
 from orca_bench.hub import ShowMessage
 from orca_bench.models.gguf.gguf_import import cache_folder, origin_bits_per_weight
-from orca_bench.models.gptq.gptq_layout import GROUP_INDEX, LAYER_PARTS, QUANTIZED_WEIGHTS, PackedLayer
+from orca_bench.models.gptq.gptq_layout import GROUP_INDEX, LAYER_PARTS, QUANTIZED_WEIGHTS, PackedLayer, check_part
 from orca_bench.models.quantization import quantization_settings
 from orca_bench.models.weight_shards import write_shards
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: What the plain folder says of the one that it comes from.
 ORIGIN_FILE = "gptq.json"
 METHOD = "gptq"
-_FORMAT_VERSION = 1  # of the folders in the cache: raised when the same folder gives another one
+_FORMAT_VERSION = 2  # of the folders in the cache: raised when the same folder gives another one
 #: `checkpoint_format` of what can be read, and whether zeros are stored less one; the others are orders of single kernels.
 _FIRST_FORMAT, _SECOND_FORMAT = "gptq", "gptq_v2"
 _WORD_DTYPE = "int32"
@@ -40,6 +40,8 @@ _DEFAULT_GROUP_SIZE = 128  # of AutoGPTQ's BaseQuantizeConfig
 #: Files beside the weights that the plain folder does not have.
 _SETTINGS_FILES = ("config.json", "quantize_config.json", "quantization_config.json", ORIGIN_FILE)
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
+#: Files by which a folder is known again: weights, and what the model, the tokenizer and the prompt are made of.
+_KEY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 
 
@@ -51,7 +53,7 @@ def is_gptq(folder: Path) -> bool:
 def folder_of(folder: Path, show_message: ShowMessage = lambda line: None) -> Path:
     """The plain folder in the user's cache with what is in a GPTQ folder; written at its first use, which `show_message` names.
 
-    It belongs to the path, and to the sizes and times of change of its files.
+    It belongs to the path, and to the sizes and times of change of the files of weights, settings and tokenizer.
     """
     plain_folder = _cache_folder() / _cache_key(folder) / (folder.resolve().name or "model")
     if not (plain_folder / ORIGIN_FILE).is_file():
@@ -93,8 +95,18 @@ def import_gptq(folder: Path, plain_folder: Path) -> None:
 
 
 def stored_bits_per_weight(folder: Path) -> float | None:
-    """The bits of a weight in the GPTQ folder that a folder was written from; None where it is another folder."""
-    return origin_bits_per_weight(folder / ORIGIN_FILE)
+    """The bits of a weight in the GPTQ folder that a folder is or was written from; None for another folder.
+
+    None also for a GPTQ folder without weights, and one that cannot be read here: an engine of its own may run it.
+    """
+    if not is_gptq(folder):
+        return origin_bits_per_weight(folder / ORIGIN_FILE)
+    try:
+        settings = _Settings.read(folder)
+        with _open_weights(folder) as weights:
+            return round(_TensorPlan.of(weights, settings, folder).bits_per_weight(weights), 4)
+    except UserError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -120,11 +132,13 @@ class _Settings:
             raise UserError(
                 f"GPTQ weights in words of {one_line(str(word_dtype), 40)}; {_WORD_DTYPE} can be read", where=where
             )
-        return _Settings(
-            _whole_number(settings, "bits", None, where),
-            _whole_number(settings, "group_size", _DEFAULT_GROUP_SIZE, where),
-            checkpoint_format == _FIRST_FORMAT,
-        )
+        group_size = _whole_number(settings, "group_size", _DEFAULT_GROUP_SIZE, where)
+        if group_size < -1 or group_size == 0:
+            raise UserError(
+                f"group_size of the quantisation is {group_size}, expected a positive number, or -1 for one group",
+                where=where,
+            )
+        return _Settings(_whole_number(settings, "bits", None, where), group_size, checkpoint_format == _FIRST_FORMAT)
 
 
 def _whole_number(settings: dict[str, Any], key: str, default: int | None, where: Path) -> int:
@@ -151,10 +165,14 @@ class _Weights:
             raise UserError(f"the files lack {name}", where=self.folder, hint="copy the folder again")
         return tuple(self._file_by_name[name].get_slice(name).get_shape())
 
+    def dtype(self, name: str) -> str:
+        """The type of a tensor's numbers as safetensors names it; raises UserError where there is none of this name."""
+        self.shape(name)
+        return str(self._file_by_name[name].get_slice(name).get_dtype())
+
     def byte_count(self, name: str) -> int:
         """The bytes of a tensor in the file."""
-        dtype = self._file_by_name[name].get_slice(name).get_dtype()
-        return _DTYPE_BYTES.get(dtype, 1) * math.prod(self.shape(name))
+        return _DTYPE_BYTES.get(self.dtype(name), 1) * math.prod(self.shape(name))
 
     def tensor(self, name: str) -> torch.Tensor:
         """The numbers of a tensor, as they are stored."""
@@ -185,29 +203,57 @@ def _open_weights(folder: Path) -> Iterator[_Weights]:
         yield _Weights(folder, files)
 
 
+@dataclass(frozen=True)
+class _TensorPlan:
+    """The tensors of the plain folder: their numbers of weights by name, and the quantised layer of each that comes from one."""
+
+    weight_counts: dict[str, int]
+    layers: dict[str, str]
+
+    @staticmethod
+    def of(weights: _Weights, settings: _Settings, config_folder: Path) -> _TensorPlan:
+        """The plan from the headers of files and the model of a config.json. Raises UserError for missing or damaged parts."""
+        if not weights.layer_names:
+            raise UserError(
+                "the configuration says GPTQ, and no layer is quantised",
+                where=weights.folder,
+                hint="copy the folder again",
+            )
+        for layer_name in weights.layer_names:
+            for part in LAYER_PARTS:
+                name = f"{layer_name}.{part}"
+                if part != GROUP_INDEX or name in weights:
+                    check_part(layer_name, part, weights.dtype(name), weights.shape(name), weights.folder)
+        skipped_names = _part_names(weights) | _padding_bias_names(weights, config_folder)
+        weight_counts = {name: math.prod(weights.shape(name)) for name in weights.names if name not in skipped_names}
+        layers = {f"{layer_name}.weight": layer_name for layer_name in weights.layer_names}
+        for weight_name, layer_name in layers.items():
+            output_count = weights.shape(f"{layer_name}.{QUANTIZED_WEIGHTS}")[-1]
+            weight_counts[weight_name] = _input_count(weights, layer_name, settings) * output_count
+        return _TensorPlan(weight_counts, layers)
+
+    def bits_per_weight(self, weights: _Weights) -> float:
+        """The bits that the GPTQ folder spends on a weight."""
+        stored_names = (self.weight_counts.keys() - self.layers.keys()) | _part_names(weights)
+        stored_bytes = sum(weights.byte_count(name) for name in stored_names if name in weights)
+        return 8 * stored_bytes / sum(self.weight_counts.values())
+
+
+def _part_names(weights: _Weights) -> set[str]:
+    return {f"{layer_name}.{part}" for layer_name in weights.layer_names for part in LAYER_PARTS}
+
+
 def _write_weights(weights: _Weights, settings: _Settings, plain_folder: Path) -> float:
     """Write the weights as a plain folder has them; returns the bits that the GPTQ folder spends on a weight."""
-    if not weights.layer_names:
-        raise UserError(
-            "the configuration says GPTQ, and no layer is quantised", where=weights.folder, hint="copy the folder again"
-        )
-    part_names = {f"{layer_name}.{part}" for layer_name in weights.layer_names for part in LAYER_PARTS}
-    skipped_names = part_names | _padding_bias_names(weights, plain_folder)
-    whole_names = [name for name in weights.names if name not in skipped_names]
-    weight_counts = {name: math.prod(weights.shape(name)) for name in whole_names}
-    layers = {f"{layer_name}.weight": layer_name for layer_name in weights.layer_names}
-    for weight_name, layer_name in layers.items():
-        input_count = _input_count(weights, layer_name, settings)
-        weight_counts[weight_name] = input_count * weights.shape(f"{layer_name}.{QUANTIZED_WEIGHTS}")[-1]
+    plan = _TensorPlan.of(weights, settings, plain_folder)
 
     def tensor_of(name: str) -> torch.Tensor:
-        if name not in layers:
+        if name not in plan.layers:
             return weights.tensor(name)
-        return _packed_layer(weights, layers[name], settings).dequantize(weights.folder)
+        return _packed_layer(weights, plan.layers[name], settings).dequantize(weights.folder)
 
-    write_shards({name: 4 * count for name, count in weight_counts.items()}, tensor_of, plain_folder)
-    stored_bytes = sum(weights.byte_count(name) for name in {*whole_names, *part_names} if name in weights)
-    return 8 * stored_bytes / sum(weight_counts.values())
+    write_shards({name: 4 * count for name, count in plan.weight_counts.items()}, tensor_of, plain_folder)
+    return plan.bits_per_weight(weights)
 
 
 def _packed_layer(weights: _Weights, layer_name: str, settings: _Settings) -> PackedLayer:
@@ -234,7 +280,7 @@ def _input_count(weights: _Weights, layer_name: str, settings: _Settings) -> int
     return 32 * word_count // max(_layer_bits(weights, layer_name, settings), 1)
 
 
-def _padding_bias_names(weights: _Weights, plain_folder: Path) -> set[str]:
+def _padding_bias_names(weights: _Weights, config_folder: Path) -> set[str]:
     """The biases of quantised layers that the model does not have: older quantisers give each layer one, all zeros."""
     library_settings.prepare_libraries()
     import torch
@@ -245,7 +291,7 @@ def _padding_bias_names(weights: _Weights, plain_folder: Path) -> set[str]:
         return set()
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(plain_folder))
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config_folder))
     except Exception:  # another architecture: said where the model is checked, with all that is wrong
         return set()
     model_names = set(model.state_dict())
@@ -259,6 +305,8 @@ def _cache_folder() -> Path:
 def _cache_key(folder: Path) -> str:
     facts: list[str | int] = [_FORMAT_VERSION, str(folder.resolve())]
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        if path.suffix not in _KEY_SUFFIXES or path.name.startswith("."):
+            continue
         status = path.stat()
         facts += [path.name, status.st_size, status.st_mtime_ns]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -16,6 +16,8 @@ known of the format's bits.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,16 +30,39 @@ if TYPE_CHECKING:
 #: The parts of a quantised layer by the end of their tensors' names; the last one may be absent.
 QUANTIZED_WEIGHTS, ZEROS, SCALES, GROUP_INDEX = "qweight", "qzeros", "scales", "g_idx"
 LAYER_PARTS = (QUANTIZED_WEIGHTS, ZEROS, SCALES, GROUP_INDEX)
+#: The types of each part's numbers, in the names of safetensors, and its number of dimensions.
+_PART_DTYPES = {
+    QUANTIZED_WEIGHTS: ("I32",),
+    ZEROS: ("I32",),
+    SCALES: ("F16", "BF16", "F32"),
+    GROUP_INDEX: ("I32", "I64"),
+}
+_PART_DIMENSIONS = {QUANTIZED_WEIGHTS: 2, ZEROS: 2, SCALES: 2, GROUP_INDEX: 1}
 _WORD_BITS = 32
 #: Bits of a number that divide a word: of 3-bit numbers some lie across two words, in an order of their own.
 _NUMBER_BITS = (2, 4, 8)
+
+
+def check_part(name: str, part: str, dtype: str, shape: Sequence[int], where: Path) -> None:
+    """Raise UserError where the part of the layer `name` has numbers of another type, or another number of dimensions.
+
+    Whatever reads a shape can rely on it afterwards. `dtype` is the one in the header of the safetensors file.
+    """
+    if dtype not in _PART_DTYPES[part]:
+        raise UserError(
+            f"{name}.{part} has numbers of the type {dtype}, expected {' or '.join(_PART_DTYPES[part])}", where=where
+        )
+    if len(shape) != _PART_DIMENSIONS[part] or 0 in shape:
+        expected = "a matrix" if _PART_DIMENSIONS[part] == 2 else "a row of numbers"
+        raise UserError(f"{name}.{part} has the shape {list(shape)}, expected {expected}", where=where)
 
 
 @dataclass(frozen=True)
 class PackedLayer:
     """The tensors of a quantised layer by the names of LAYER_PARTS, and how to read them.
 
-    `group_size` is used where there is no `g_idx`: the inputs that share a scale; -1 where all do.
+    The tensors have passed `check_part`. `group_size`, the inputs that share a scale, or -1 where all do, is used where there is
+    no `g_idx`.
     """
 
     name: str
@@ -47,7 +72,7 @@ class PackedLayer:
     tensors: dict[str, torch.Tensor]
 
     def dequantize(self, where: Path) -> torch.Tensor:
-        """The matrix [outputs, inputs] in float32, exact. Raises UserError where shapes or group numbers do not fit."""
+        """The matrix [outputs, inputs] in float32, exact. Raises UserError where shapes, groups or scales do not fit."""
         import torch
 
         self._check_shapes(where)
@@ -56,6 +81,8 @@ class PackedLayer:
         if self.subtracts_one_from_zeros:
             zeros = (zeros + 1) & (2**self.bits - 1)
         scales = self.tensors[SCALES].float()
+        if not bool(scales.isfinite().all()):
+            raise UserError(f"{self.name}.{SCALES} has numbers that are not finite", where=where)
         group_index = self._group_index(numbers.shape[1], where)
         steps = numbers - zeros[group_index].T
         return (steps.to(torch.float32) * scales[group_index].T).contiguous()
@@ -63,10 +90,9 @@ class PackedLayer:
     def _check_shapes(self, where: Path) -> None:
         if self.bits not in _NUMBER_BITS:
             raise UserError(f"GPTQ of {self.bits} bits; 2, 4 and 8 bits can be read", where=where)
-        for part in (QUANTIZED_WEIGHTS, ZEROS, SCALES):
-            if self.tensors[part].dim() != 2:
-                raise UserError(f"{self.name}.{part} is no matrix", where=where)
         output_count = self.tensors[QUANTIZED_WEIGHTS].shape[1]
+        if output_count * self.bits % _WORD_BITS != 0:
+            raise UserError(f"{self.name} has {output_count} outputs, whose zeros fill no whole words", where=where)
         group_count = self.tensors[SCALES].shape[0]
         expected_shapes = {
             ZEROS: (group_count, output_count * self.bits // _WORD_BITS),
@@ -86,7 +112,13 @@ class PackedLayer:
         group_count = self.tensors[SCALES].shape[0]
         group_index = self.tensors.get(GROUP_INDEX)
         if group_index is None:
-            group_size = self.group_size if self.group_size > 0 else input_count
+            group_size = input_count if self.group_size == -1 else self.group_size
+            if (expected_count := math.ceil(input_count / group_size)) != group_count:
+                raise UserError(
+                    f"{self.name} has scales of {group_count} groups and no {GROUP_INDEX}; "
+                    f"{input_count} inputs in groups of {group_size} have {expected_count}",
+                    where=where,
+                )
             group_index = torch.arange(input_count) // group_size
         if group_index.shape != (input_count,):
             raise UserError(

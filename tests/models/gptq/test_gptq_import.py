@@ -10,6 +10,7 @@ from tiny_llamas import make_model
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.config_building import engine_config, evaluation_config
+from orca_bench.evaluate.protocol_run import _model_warnings
 from orca_bench.models.gptq.gptq_import import import_gptq
 from orca_bench.models.gptq.gptq_layout import PackedLayer
 from orca_bench.models.model_folder import ModelFolder, locate_model
@@ -51,6 +52,9 @@ def test_every_kind_of_folder_is_read_exactly(llama, tmp_path, bits, symmetric, 
     model = load_model(locate_model(str(tmp_path / "q")), "auto", "auto")
     state = model.state_dict()
     assert set(exact) <= set(state) and all(bool((state[name] == exact[name]).all()) for name in exact)
+    if not symmetric and zeros_less_one:  # a zero of 0 is stored as -1, all bits set
+        zeros = load_file(tmp_path / "q" / "model.safetensors")["model.layers.0.mlp.down_proj.qzeros"]
+        assert bool((zeros[:, 0] & (2**bits - 1) == 2**bits - 1).all())
     name = "model.layers.0.mlp.down_proj.weight"
     assert not (exact[name] == load_file(llama / "model.safetensors")[name]).all()
 
@@ -110,6 +114,19 @@ def test_a_folder_is_dequantised_once_and_again_when_it_changes(llama, tmp_path,
     assert locate_model(str(tmp_path / "pea")).path != folder.path
 
 
+def test_other_files_of_a_folder_may_change_without_another_copy(llama, tmp_path, cache):
+    write_gptq(llama, tmp_path / "q")
+    folder = locate_model(str(tmp_path / "q"))
+    for name in ("README.md", ".DS_Store", "._config.json", "picture.png"):
+        (tmp_path / "q" / name).write_text("another")
+    assert locate_model(str(tmp_path / "q")) == folder and len(list(cache.rglob("config.json"))) == 1
+    for name in ("model.safetensors", "config.json", "tokenizer.model", "tokenizer.json", "chat_template.jinja"):
+        path = tmp_path / "q" / name
+        path.touch() if path.exists() else path.write_text("{{ messages }}")
+        assert locate_model(str(tmp_path / "q")) != folder, name
+        folder = locate_model(str(tmp_path / "q"))
+
+
 def test_vllm_gets_the_folder_itself_and_no_weights_are_written_where_none_are_needed(llama, mini, tmp_path, cache):
     write_gptq(llama, tmp_path / "q")
     engine = engine_config(engine="vllm")
@@ -119,6 +136,19 @@ def test_vllm_gets_the_folder_itself_and_no_weights_are_written_where_none_are_n
     assert config.model_folder == ModelFolder(str(tmp_path / "q")) and config.model_folder.is_quantized
     assert locate_model(str(tmp_path / "q"), with_weights=False).path == str(tmp_path / "q")
     assert not cache.exists()
+    (warning,) = _model_warnings(config, "leaderboard")
+    assert "bits a weight, run by the engine's own kernel, which rounds too" in warning
+
+
+def test_a_folder_that_an_engine_runs_itself_has_the_bits_of_its_dequantised_copy(llama, tmp_path):
+    for name, options in (("q", {}), ("biases", {"zero_biases": True}), ("two", {"bits": 2, "symmetric": False})):
+        write_gptq(llama, tmp_path / name, **options)
+        bits = locate_model(str(tmp_path / name), dequantizes=False).describe()["bits"]
+        assert 2 < bits < 32 and bits == locate_model(str(tmp_path / name)).describe()["bits"]
+    edit_config(tmp_path / "q", checkpoint_format="marlin")
+    (tmp_path / "two" / "model.safetensors").unlink()
+    for name in ("q", "two"):
+        assert "bits" not in locate_model(str(tmp_path / name), dequantizes=False).describe()
 
 
 def test_the_command_evaluates_a_folder_and_its_result_says_how_many_bits(command, llama, mini, tmp_path):
@@ -139,6 +169,8 @@ def test_the_command_evaluates_a_folder_and_its_result_says_how_many_bits(comman
         ({"pack_dtype": "int16"}, "in words of int16"),
         ({"bits": "four"}, "bits of the quantisation is 'four'"),
         ({"group_size": None}, "group_size of the quantisation is None"),
+        ({"group_size": 0}, "group_size of the quantisation is 0, expected a positive number, or -1"),
+        ({"group_size": -2}, "group_size of the quantisation is -2, expected a positive number, or -1"),
     ],
 )
 def test_settings_that_cannot_be_read_are_named(llama, tmp_path, change, message):
@@ -148,9 +180,39 @@ def test_settings_that_cannot_be_read_are_named(llama, tmp_path, change, message
         locate_model(str(tmp_path / "q"))
 
 
+@pytest.mark.parametrize(("group_size", "count"), [(64, 1), (16, 4), (-1, 1)])
+def test_without_group_numbers_the_group_size_must_fit_the_scales(llama, tmp_path, group_size, count):
+    write_gptq(llama, tmp_path / "q")
+    edit_config(tmp_path / "q", group_size=group_size)
+    locate_model(str(tmp_path / "q"))  # the groups are those of g_idx
+    edit_state(tmp_path / "q", lambda state: [state.pop(name) for name in list(state) if name.endswith("g_idx")])
+    size = 64 if group_size == -1 else group_size
+    with pytest.raises(
+        UserError, match=f"scales of [24] groups and no g_idx; (64|128) inputs in groups of ({size}|128) have"
+    ):
+        locate_model(str(tmp_path / "q"))
+
+
+def test_one_group_of_all_inputs_needs_no_group_numbers(llama, tmp_path):
+    exact = write_gptq(llama, tmp_path / "q", group_size=128, settings={"group_size": -1})
+    edit_state(tmp_path / "q", lambda state: [state.pop(name) for name in list(state) if name.endswith("g_idx")])
+    state = load_model(locate_model(str(tmp_path / "q")), "auto", "auto").state_dict()
+    assert all(bool((state[name] == exact[name]).all()) for name in exact)
+
+
 def _three_bits(state):
     name = "model.layers.0.mlp.up_proj.qweight"
     state[name] = state[name][:6].contiguous()
+
+
+def _change_part(part, change):
+    """A change of one part of a layer in a folder's state."""
+
+    def edit(state):
+        name = f"model.layers.0.mlp.up_proj.{part}"
+        state[name] = change(state[name]).contiguous()
+
+    return edit
 
 
 @pytest.mark.parametrize(
@@ -164,8 +226,17 @@ def _three_bits(state):
         (_three_bits, "GPTQ of 3 bits"),
         (
             lambda state: state.update({"model.layers.0.mlp.up_proj.scales": state["model.norm.weight"].clone()}),
-            "up_proj.scales is no matrix",
+            r"up_proj.scales has the shape \[64\], expected a matrix",
         ),
+        (_change_part("qweight", lambda t: t.float()), "up_proj.qweight has numbers of the type F32, expected I32"),
+        (_change_part("qzeros", lambda t: t.half()), "up_proj.qzeros has numbers of the type F16, expected I32"),
+        (_change_part("g_idx", lambda t: t + 0.5), "up_proj.g_idx has numbers of the type F32, expected I32 or I64"),
+        (_change_part("scales", lambda t: t.int()), "up_proj.scales has numbers of the type I32, expected F16 or"),
+        (_change_part("qweight", lambda t: t[0, 0]), r"up_proj.qweight has the shape \[\], expected a matrix"),
+        (_change_part("qweight", lambda t: t[:0]), r"up_proj.qweight has the shape \[0, 128\], expected a matrix"),
+        (_change_part("g_idx", lambda t: t[:, None]), r"up_proj.g_idx has the shape \[64, 1\], expected a row"),
+        (_change_part("scales", lambda t: t * float("nan")), "up_proj.scales has numbers that are not finite"),
+        (_change_part("qweight", lambda t: t[:, :124]), "up_proj has 124 outputs, whose zeros fill no whole words"),
         (
             lambda state: state.update(
                 {"model.layers.0.mlp.up_proj.scales": state["model.layers.0.mlp.down_proj.scales"].clone()}
