@@ -223,6 +223,7 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
         model_folder.gguf_bits_per_weight,
         model_folder.gptq_bits_per_weight,
         is_run_by_llamacpp=engine_name == "llamacpp",
+        is_run_by_gptq_kernel=model_folder.is_quantized,  # else it was dequantised when it was located
     )
 
 

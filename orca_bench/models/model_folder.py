@@ -199,7 +199,7 @@ class ModelFolder:
 
     @cached_property
     def gptq_bits_per_weight(self) -> float | None:
-        """The bits of a weight in the GPTQ folder that the folder was written from; None for another folder."""
+        """The bits of a weight in the GPTQ folder that this is or was written from; None for another, or where unknown."""
         return gptq_import.stored_bits_per_weight(Path(self.path))
 
     @property

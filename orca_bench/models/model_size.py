@@ -17,7 +17,10 @@ from orca_bench.models.model_folder import ModelFolder
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The bytes of the files that hold the weights, and the bits of a weight in them, which are None for pickled weights."""
+    """The bytes of the files that hold the weights, and the bits of a weight in them.
+
+    The bits are None for pickled weights and for quantised ones that are not GPTQ: a packed word holds several weights.
+    """
 
     byte_count: int
     bits_per_weight: float | None
@@ -32,7 +35,7 @@ def model_size(folder: ModelFolder) -> ModelSize:
     safetensors_paths = sorted(files_folder.glob("*.safetensors"))
     paths = safetensors_paths or sorted(files_folder.glob("pytorch_model*.bin"))
     byte_count = sum(path.stat().st_size for path in paths)
-    if folder.gptq_path is not None:
+    if folder.gptq_path is not None or folder.is_quantized:
         return ModelSize(byte_count, folder.gptq_bits_per_weight)
     if not safetensors_paths:
         return ModelSize(byte_count, None)

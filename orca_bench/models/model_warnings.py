@@ -22,12 +22,13 @@ def model_warnings(
     bits_per_weight: float | None,
     gptq_bits_per_weight: float | None = None,
     is_run_by_llamacpp: bool = False,
+    is_run_by_gptq_kernel: bool = False,
 ) -> list[str]:
     """The warnings of a model, the most important one first.
 
     `asks_in_foreign_prompt` says that it is asked in the Orca prompt and has another one of its own, `unused_weight_names` are
     the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from, which
-    llama.cpp itself runs or not, `gptq_bits_per_weight` those of the GPTQ folder.
+    llama.cpp itself runs or not, `gptq_bits_per_weight` those of the GPTQ folder, which an engine's own kernel runs or not.
     """
     warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
     if unused_weight_names:
@@ -35,15 +36,21 @@ def model_warnings(
         ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
         warnings.append(f"the model has no place for some weights of its folder: {names_text}{ellipsis}")
     is_quantized_file = bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS
-    for bits, runtime in (
-        (bits_per_weight if is_quantized_file else None, "llama.cpp"),
-        (gptq_bits_per_weight, "a GPTQ kernel"),
+    for bits, runtime, own_computation in (
+        (
+            bits_per_weight if is_quantized_file else None,
+            "llama.cpp",
+            "run by llama.cpp, which rounds activations too" if is_run_by_llamacpp else None,
+        ),
+        (
+            gptq_bits_per_weight,
+            "a GPTQ kernel",
+            "run by the engine's own kernel, which rounds too" if is_run_by_gptq_kernel else None,
+        ),
     ):
         if bits is not None:
-            computation = (
-                "run by llama.cpp, which rounds activations too"
-                if is_run_by_llamacpp
-                else f"computed in full precision: what {runtime}'s own rounding costs besides is not measured"
+            computation = own_computation or (
+                f"computed in full precision: what {runtime}'s own rounding costs besides is not measured"
             )
             warnings.append(f"{_BITS_WARNING_START}{bits:.2f} bits a weight, {computation}")
     return warnings

@@ -40,3 +40,11 @@ def test_a_gptq_folder_has_its_own_bytes_and_bits(tiny_model, tmp_path, monkeypa
     size = model_size(locate_model(str(tmp_path / "gptq")))
     assert size.byte_count == sum(path.stat().st_size for path in (tmp_path / "gptq").glob("*.safetensors"))
     assert size.byte_count < model_size(ModelFolder(str(tiny_model))).byte_count and size.bits_per_weight < 32
+    assert model_size(ModelFolder(str(tmp_path / "gptq"))) == size
+
+
+@pytest.mark.parametrize("method", ["auto-round", "awq"])
+def test_packed_words_of_another_method_are_not_counted_as_weights(tiny_model, tmp_path, method):
+    write_gptq(tiny_model, tmp_path / "q", settings={"quant_method": method}, group_size=16)
+    size = model_size(ModelFolder(str(tmp_path / "q")))
+    assert size.byte_count > 0 and size.bits_per_weight is None
