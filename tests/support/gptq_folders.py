@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 
 def pack(numbers, bits):
-    """[rows, columns] of whole numbers → int32 words [rows × bits / 32, columns], the first in the lowest bits; -1 is all ones."""
+    """[rows, columns] of whole numbers → int32 words [rows × bits / 32, columns], the first in the lowest bits; -1: all ones."""
     per_word = 32 // bits
     words = np.zeros((numbers.shape[0] // per_word, numbers.shape[1]), dtype=np.uint32)
     for row in range(numbers.shape[0]):
