@@ -6,6 +6,7 @@ Its own module because most of what is done with a model folder needs no weights
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench import launcher_environment, library_settings
@@ -52,6 +53,18 @@ def load_model(model_folder: ModelFolder, dtype: str, gpu_dtype: str, device_map
     if device_map is None:
         model = model.to(_target_device(has_gpu))
     return model.eval()
+
+
+def load_on_cpu(folder: str | Path, dtype: str) -> PreTrainedModel:
+    """The model of a folder on the CPU, for comparing its numbers; `dtype` is torch's name, or `auto`: the files' own.
+
+    The folder is not checked. Raises UserError where transformers cannot load it.
+    """
+    library_settings.prepare_libraries()
+    from transformers import AutoModelForCausalLM
+
+    with weights.catch_loading_errors(folder):
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
 
 def _target_device(has_gpu: bool) -> str:

@@ -19,7 +19,7 @@ from orca_bench.errors import UserError, check_choice
 from orca_bench.files import catch_write_errors, path_replacement
 from orca_bench.models.gguf.gguf_configuration import ARCHITECTURE, ROPE_FACTORS, llama3_rope_factors
 from orca_bench.models.gguf.gguf_encoding import check_libgguf_installed, encode, needs_libgguf
-from orca_bench.models.gguf.gguf_export_check import ExportReport, check_written_file, load_folder
+from orca_bench.models.gguf.gguf_export_check import ExportReport, check_written_file
 from orca_bench.models.gguf.gguf_file import check_gguf_installed
 from orca_bench.models.gguf.gguf_tokenizer import vocabulary_metadata
 from orca_bench.models.gguf.gguf_type_choice import ModelShape, tensor_type
@@ -27,6 +27,7 @@ from orca_bench.models.gguf.gguf_types import FILE_TYPES, IMPORTANCE_TYPES
 from orca_bench.models.gguf.gguf_weights import expected_shapes, permute, state_name
 from orca_bench.models.gguf.importance_matrix import ImportanceMatrix
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.models.model_loading import load_on_cpu
 
 if TYPE_CHECKING:
     import gguf
@@ -76,7 +77,7 @@ def export_gguf(
     file, and for a file that is not the folder's model.
     """
     check_export(model_folder, gguf_path, type_name, importance is not None)
-    source = _Source(model_folder, llama_configuration(model_folder), load_folder(model_folder.path, "auto"))
+    source = _Source(model_folder, llama_configuration(model_folder), load_on_cpu(model_folder.path, "auto"))
     vocabulary = _vocabulary(model_folder, source.configuration)
     with path_replacement(gguf_path) as temporary_path:
         with catch_write_errors(gguf_path):

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import library_settings, prompt, tokenizers
+from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.models.gguf.gguf_configuration import ROPE_FACTORS
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 from orca_bench.models.gguf.gguf_weights import state_name
+from orca_bench.models.gguf.next_token_distributions import kl_divergences, next_token_log_probabilities
 from orca_bench.models.model_folder import ModelFolder
-from orca_bench.models.weights import catch_loading_errors
+from orca_bench.models.model_loading import load_on_cpu
 from orca_bench.system_messages import SYSTEM_MESSAGES
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def check_written_file(
     with tempfile.TemporaryDirectory(dir=gguf_path.parent) as temporary_name:
         back_folder = Path(temporary_name) / "model"
         import_gguf(gguf_model, back_folder)
-        back_model = load_folder(str(back_folder), "float32")
+        back_model = load_on_cpu(back_folder, "float32")
         is_exact = _check_state(model_folder, model.state_dict(), back_model.state_dict(), gguf_model.file)
         _check_token_ids(model_folder, tokenizers.load_tokenizer(back_folder))
         mean_kl, position_count = _check_logits(model_folder, model, back_model, is_exact)
@@ -142,13 +143,10 @@ def _check_logits(
     """
     prompts = _prompts(model_folder)
     model.float()
-    distributions = [_log_probabilities(model, token_ids) for token_ids in prompts]
-    back_distributions = [_log_probabilities(back_model, token_ids) for token_ids in prompts]
-    mean_kl = _mean_kl(distributions, back_distributions)
-    same_kl = mean_kl
+    mean_kl = same_kl = _mean_kl(model, back_model, prompts)
     if not is_exact:
         model.load_state_dict(back_model.state_dict())
-        same_kl = _mean_kl([_log_probabilities(model, token_ids) for token_ids in prompts], back_distributions)
+        same_kl = _mean_kl(model, back_model, prompts)
     if not same_kl <= _MAX_SAME_KL:
         raise UserError(
             f"the logits of the file that was read back differ from the folder's, by a divergence of {same_kl:.2g} nats, though "
@@ -166,29 +164,14 @@ def _prompts(model_folder: ModelFolder) -> list[list[int]]:
     return [[*tokenizer.prefix, *ids][:length] for ids in tokenizer.encode_batch(texts)]
 
 
-def _log_probabilities(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
-    """Log-probabilities [length, vocabulary] of the token after each of `token_ids`."""
-    import torch
-
-    with torch.inference_mode():
-        return model(torch.tensor([token_ids], device=model.device)).logits[0].float().log_softmax(-1)
-
-
-def _mean_kl(distributions: list[torch.Tensor], back_distributions: list[torch.Tensor]) -> float:
-    """The mean Kullback-Leibler divergence of the second from the first over all positions, nats."""
+def _mean_kl(model: PreTrainedModel, back_model: PreTrainedModel, prompts: list[list[int]]) -> float:
+    """The mean divergence of the second model's next-token distributions from the first's over all positions, nats."""
     import torch
 
     divergences = [
-        (own.double().exp() * (own.double() - back.double())).sum(-1)
-        for own, back in zip(distributions, back_distributions, strict=True)
+        kl_divergences(
+            next_token_log_probabilities(model, token_ids), next_token_log_probabilities(back_model, token_ids)
+        )
+        for token_ids in prompts
     ]
     return float(torch.cat(divergences).mean())
-
-
-def load_folder(folder_text: str, dtype: str) -> PreTrainedModel:
-    """The model of a folder in a torch dtype, on the CPU; `auto`: the files' own. Raises UserError where it cannot be loaded."""
-    library_settings.prepare_libraries()
-    from transformers import AutoModelForCausalLM
-
-    with catch_loading_errors(folder_text):
-        return AutoModelForCausalLM.from_pretrained(folder_text, dtype=dtype).eval()

@@ -3,8 +3,8 @@
 Its own module because the command line lists them, and it must be light.
 """
 
-#: The types that can be written, by the name that a user types, and llama.cpp's number of a file that is mostly of it; from the
-#: largest to the smallest. Those whose matrices have types of their own are in gguf_type_choice.py.
+#: The types that can be written, by the name that a user types, and llama.cpp's number of a file that is mostly of it; from
+#: more bits to fewer, by the number in the name. Those whose matrices have types of their own are in gguf_type_choice.py.
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"} | {
     name: f"MOSTLY_{name.upper()}"
     for name in (

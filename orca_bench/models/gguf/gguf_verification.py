@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orca_bench import library_settings, tokenizers
+from orca_bench import tokenizers
 from orca_bench.models.gguf import llamacpp_server
 from orca_bench.models.gguf.gguf_configuration import EMBEDDING
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.models.gguf.gguf_verification_texts import VERIFICATION_TEXTS
 from orca_bench.models.gguf.gguf_weights import state_name
 from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings
-from orca_bench.models.weights import catch_loading_errors
+from orca_bench.models.gguf.next_token_distributions import kl_divergences, next_token_log_probabilities
+from orca_bench.models.model_loading import load_on_cpu
 from orca_bench.tokenizers.probes import probe_texts
 
 if TYPE_CHECKING:
@@ -145,17 +146,17 @@ def compare(gguf_path: Path, folder: Path, output: LlamacppOutput) -> Verificati
     """A folder's model beside what llama.cpp gave for the file."""
     import torch
 
-    file, model = GgufFile(gguf_path), _load_float32(folder)
-    ours = torch.cat([_next_token_log_probabilities(model, token_ids) for token_ids in output.contexts])
+    file, model = GgufFile(gguf_path), load_on_cpu(folder, "float32")
+    ours = torch.cat([next_token_log_probabilities(model, token_ids) for token_ids in output.contexts])
     with activation_rounding(model, file):
-        rounded = torch.cat([_next_token_log_probabilities(model, token_ids) for token_ids in output.contexts])
-    divergences = _divergences(ours, output.log_probabilities)
+        rounded = torch.cat([next_token_log_probabilities(model, token_ids) for token_ids in output.contexts])
+    divergences = kl_divergences(ours, output.log_probabilities)
     first_tokens, llamacpp_first_tokens = ours.argmax(-1, True), output.log_probabilities.argmax(-1, True)
     differences = ours.gather(-1, first_tokens) - ours.gather(-1, llamacpp_first_tokens)
     return VerificationReport(
         position_count=len(divergences),
         mean_kl=float(divergences.mean()),
-        rounding_kl=float(_divergences(ours, rounded).mean()),
+        rounding_kl=float(kl_divergences(ours, rounded).mean()),
         largest_kl=float(divergences.max()),
         same_first_token_count=int((first_tokens == llamacpp_first_tokens).sum()),
         clear_difference_count=int((differences > TIE_NATS).sum()),
@@ -165,22 +166,11 @@ def compare(gguf_path: Path, folder: Path, output: LlamacppOutput) -> Verificati
     )
 
 
-def texts_with_other_ids(gguf_path: Path, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[str]:
-    """The texts that llama.cpp, running a file, encodes otherwise than the folder's tokenizer."""
-    with llamacpp_server.serve(gguf_path, _EXACT_SETTINGS) as server:
-        return [text for text in texts if not _has_same_ids(server, tokenizer, text)]
-
-
 def _has_same_ids(server: LlamaCppServer, tokenizer: tokenizers.Tokenizer, text: str) -> bool:
     """Whether llama.cpp gives a text the tokenizer's ids; special tokens that stand in it are text to both."""
     bos_ids = [tokenizer.bos_id] if tokenizer.adds_bos else []
     request = {"content": text, "add_special": True, "parse_special": False}
     return server.post("/tokenize", request)["tokens"] == [*bos_ids, *tokenizer.encode(text)]
-
-
-def _divergences(log_probabilities: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """KL divergence, nats, of the second distributions from the first, [positions] of [positions, vocabulary]."""
-    return (log_probabilities.exp() * (log_probabilities - other)).sum(-1)
 
 
 def _contexts(tokenizer: tokenizers.Tokenizer, position_count: int) -> Iterator[list[int]]:
@@ -241,24 +231,6 @@ def _rounding_hook(type_name: str) -> Callable[[torch.nn.Module, tuple[torch.Ten
         return ((integers * factors.half().float()).flatten(-2),)
 
     return round_input
-
-
-def _load_float32(folder: Path) -> torch.nn.Module:
-    library_settings.prepare_libraries()
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with catch_loading_errors(folder):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def _next_token_log_probabilities(model: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
-    """Log-probabilities [length, vocabulary] of the token after each of `token_ids`, in float64."""
-    import torch
-
-    with torch.no_grad():
-        logits = model(torch.tensor([token_ids])).logits[0]
-    return logits.double().log_softmax(-1)
 
 
 def _llamacpp_log_probabilities(

@@ -173,7 +173,7 @@ def test_numbers_that_float32_makes_of_a_configuration_are_its_own(llamas, tmp_p
 
 def test_what_needs_libgguf_is_refused_before_the_weights_are_loaded(wide_llama, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "libgguf", None)
-    monkeypatch.setattr(gguf_export, "load_folder", lambda *arguments: pytest.fail("the weights were loaded"))
+    monkeypatch.setattr(gguf_export, "load_on_cpu", lambda *arguments: pytest.fail("the weights were loaded"))
     with pytest.raises(UserError, match="q4_k_m needs the package libgguf"):
         export_gguf(ModelFolder(str(wide_llama)), tmp_path / "m.gguf", "q4_k_m")
 

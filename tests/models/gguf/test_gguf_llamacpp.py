@@ -13,11 +13,11 @@ from orca_bench import prompt  # noqa: E402
 from orca_bench.evaluate.engine import tree_engine  # noqa: E402
 from orca_bench.models.gguf import gguf_import, llamacpp_server  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
-from orca_bench.models.gguf.gguf_export_check import load_folder  # noqa: E402
 from orca_bench.models.gguf.gguf_types import FILE_TYPES  # noqa: E402
 from orca_bench.models.gguf.gguf_verification import verify  # noqa: E402
 from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
+from orca_bench.models.model_loading import load_on_cpu  # noqa: E402
 from orca_bench.tokenizers import probe_texts  # noqa: E402
 
 #: As exact as llama.cpp computes.
@@ -105,7 +105,7 @@ def test_a_trained_models_greedy_texts_are_those_of_the_engine_here(tmp_path, mi
     continuations = tree_engine.load_engine(folder, "float32").generate_ids(
         prompts, lambda index, ids: ids[-1] in tokenizer.stop_ids, NEW_TOKENS
     )
-    model = load_folder(folder.path, "float32")
+    model = load_on_cpu(folder.path, "float32")
     same_count = 0
     with llamacpp_server.serve(tmp_path / "m.gguf", EXACT) as server:
         for prompt_ids, own_ids in zip(prompts, continuations, strict=True):

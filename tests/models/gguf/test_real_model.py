@@ -24,7 +24,6 @@ from orca_bench.models.gguf.gguf_verification import (  # noqa: E402
     DEFAULT_POSITION_COUNT,
     compare,
     run_llamacpp,
-    texts_with_other_ids,
 )
 from orca_bench.models.gguf.gguf_weights import permute  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
@@ -43,7 +42,7 @@ def tokenizer(real_tokenizer_folder):
 
 def check_ids(gguf_file, tokenizer, texts):
     assert len(texts) == len(set(texts))
-    assert texts_with_other_ids(gguf_file, tokenizer, texts) == []
+    assert run_llamacpp(gguf_file, tokenizer, 1, texts).texts_with_other_ids == ()
 
 
 def test_token_ids_are_llamacpps_on_5000_adversarial_texts(real_model_file, tokenizer):
