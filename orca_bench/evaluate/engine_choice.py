@@ -220,7 +220,11 @@ def _open_llamacpp(
     )
     device_name, version = llamacpp_server.device_name(), llamacpp_server.installed_version()
     engine = llamacpp.LlamaCppEngine(
-        file.path, model_folder.tokenizer, model_folder.config.vocab_size, model_folder.window_tokens, settings
+        file.shard_paths[0],  # llama.cpp finds the others
+        model_folder.tokenizer,
+        model_folder.config.vocab_size,
+        model_folder.window_tokens,
+        settings,
     )
     with contextlib.closing(engine):
         show_message(f"{model_name}: llama.cpp (xllamacpp {version}) is loading {file.path}")

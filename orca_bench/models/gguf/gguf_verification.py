@@ -131,9 +131,10 @@ def run_llamacpp(
     import torch
 
     contexts = tuple(_contexts(tokenizer, position_count))
-    vocabulary_size, forced_token_id = GgufFile(gguf_path).tensors[EMBEDDING].shape[0], tokenizer.encode("a")[-1]
+    file = GgufFile(gguf_path)
+    vocabulary_size, forced_token_id = file.tensors[EMBEDDING].shape[0], tokenizer.encode("a")[-1]
     rows = []
-    with llamacpp_server.serve(gguf_path, _EXACT_SETTINGS) as server:
+    with llamacpp_server.serve(file.shard_paths[0], _EXACT_SETTINGS) as server:  # llama.cpp finds the others
         differing_texts = tuple(text for text in texts if not _has_same_ids(server, tokenizer, text))
         for token_ids in contexts:
             for length in range(1, len(token_ids) + 1):

@@ -258,6 +258,13 @@ def test_tasks_have_the_result_of_the_engine_here(evaluate, protocol):
         )
 
 
+def test_a_model_in_shards_is_run_by_the_name_of_any(evaluate, gguf_file, tmp_path):
+    copy_gguf(gguf_file, tmp_path / "m.gguf", split_max_tensors=8)
+    shards = sorted(tmp_path.glob("m-*.gguf"))
+    result, questions, _ = evaluate("gsm8k", model=shards[1])
+    assert len(shards) > 2 and result.complete and questions == evaluate("gsm8k")[1]
+
+
 def test_a_llamacpp_that_dies_costs_no_answer(evaluate):
     others = own_servers()  # of this module's engines
 

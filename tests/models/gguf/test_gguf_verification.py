@@ -26,6 +26,15 @@ def test_a_float32_file_is_computed_alike(gguf_files, tmp_path, kind):
     assert report.is_equal and report.largest_kl < 1e-6 and report.rounding_kl == 0, str(report)
 
 
+def test_a_model_in_shards_is_verified_by_the_name_of_any(command, gguf_files):
+    copy_gguf(gguf_files["mini"], command.folder / "m.gguf", split_max_tensors=8)
+    shards = sorted(path.name for path in command.folder.glob("m-*.gguf"))
+    process = command("import", shards[1], "--to", "model", "--verify")
+    assert len(shards) > 2 and process.returncode == 0 and "verified: beside llama.cpp" in process.stdout, (
+        process.stderr
+    )
+
+
 @pytest.mark.parametrize("fault", ["permuted", "rope base", "lost token"])
 def test_planted_faults_are_seen(gguf_files, tmp_path, fault):
     folder = tmp_path / "model"
