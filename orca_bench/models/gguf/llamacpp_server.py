@@ -112,13 +112,7 @@ class LlamaCppServer:
             line = process.stdout.readline()
             report = json.loads(line) if line else {}
             if "address" not in report:
-                # What follows the first line says only that it did not work.
-                reason = next(iter(server._log_lines()), "") or report.get("error") or server._ending_text()
-                raise UserError(
-                    f"llama.cpp cannot run the file with its keys and values in {settings.cache_type} ({reason})",
-                    where=gguf_path,
-                    hint="orca-bench import checks the file itself; a newer file needs a newer xllamacpp",
-                )
+                raise server._start_error(report, settings)
             server._host_and_port = urlsplit(report["address"]).netloc
         except BaseException:
             server.end()
@@ -157,6 +151,26 @@ class LlamaCppServer:
             self._process.stdout.close()
         if self._process.returncode == 0:
             self._log_path.unlink(missing_ok=True)
+
+    def _start_error(self, report: dict[str, Any], settings: LlamaCppSettings) -> UserError:
+        """Why there is no address: what llama.cpp says of the file, or how its process ended."""
+        lines = self._log_lines()
+        if "error" in report:
+            # Its own error is the same for all reasons, and so are the lines after the first. `end` removes this log.
+            reason = next(iter(lines), str(report["error"]))
+            is_of_cache = re.search(r"\b[KV] cache\b", reason) is not None
+            settings_text = f" with its keys and values in {settings.cache_type}" if is_of_cache else ""
+            return UserError(
+                f"llama.cpp cannot run the file{settings_text} ({reason})",
+                where=self._gguf_path,
+                hint="orca-bench import checks the file itself; a newer file needs a newer xllamacpp",
+            )
+        last_line = "".join(f": {line}" for line in lines[-1:])  # a traceback's says what it is
+        return UserError(
+            f"llama.cpp {self._ending_text()} before it could answer{last_line}",
+            where=self._gguf_path,
+            hint=f"its log: {self._log_path}",
+        )
 
     def _broken_off_error(self, error: Exception) -> UserError:
         with contextlib.suppress(subprocess.TimeoutExpired):

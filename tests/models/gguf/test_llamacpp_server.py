@@ -1,8 +1,10 @@
 """llama.cpp in a process of its own: it answers, refuses by name, and ends with whoever started it."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,7 +14,7 @@ pytest.importorskip("xllamacpp")
 
 from orca_bench.errors import UserError  # noqa: E402
 from orca_bench.models.gguf import llamacpp_server  # noqa: E402
-from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings, serve  # noqa: E402
+from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings, serve  # noqa: E402
 
 SETTINGS = LlamaCppSettings(context_tokens=256, thread_count=1)
 
@@ -60,10 +62,22 @@ def test_a_damaged_file_is_named_and_why(gguf_files, tmp_path):
     damaged_file = tmp_path / "damaged.gguf"
     damaged_file.write_bytes(gguf_files["mini"].read_bytes()[:2000])
     with (
-        pytest.raises(UserError, match=r"damaged.gguf: llama.cpp cannot run the file .*failed to read"),
+        pytest.raises(UserError, match=r"damaged.gguf: llama.cpp cannot run the file \(gguf_init.*failed to read"),
         serve(damaged_file, SETTINGS),
     ):
         pass
+
+
+def test_a_process_that_ends_before_it_answers_is_named_with_its_last_line_and_its_log(gguf_files):
+    unknown_type = dataclasses.replace(SETTINGS, cache_type="q7_0")
+    with pytest.raises(
+        UserError, match="ended with exit code 1 before it could answer: AttributeError: GGML"
+    ) as caught:
+        LlamaCppServer.start(gguf_files["mini"], unknown_type)
+    assert "Traceback" not in str(caught.value)
+    log_file = Path(str(caught.value).split("its log: ")[1])
+    assert "Traceback" in log_file.read_text()
+    log_file.unlink()
 
 
 def test_a_missing_package_is_named(gguf_files, monkeypatch):
