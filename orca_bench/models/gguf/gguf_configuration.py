@@ -5,6 +5,7 @@ Sources: llama.cpp's convert_hf_to_gguf.py (what it writes for LlamaForCausalLM)
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
@@ -27,6 +28,13 @@ _YARN_DEFAULTS = {
     "llama.rope.scaling.yarn_attn_factor": 1.0,
     "llama.rope.scaling.yarn_beta_fast": 32.0,
     "llama.rope.scaling.yarn_beta_slow": 1.0,
+}
+#: What a file holds of each type of rope scaling; of Llama 3's the factors of the frequencies.
+_ROPE_KEYS = {
+    "default": (),
+    "linear": ("factor",),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "llama3": ("factor", *_LLAMA3_ROPE),
 }
 _MAX_FACTOR_ERROR = 1e-3  # relative, of a frequency; the factors stand in float32
 
@@ -154,6 +162,26 @@ def _llama3_parameters(file: GgufFile, rope_theta: float, head_size: int) -> dic
     if factors.shape != file_factors.shape or np.abs(factors / file_factors - 1).max() > _MAX_FACTOR_ERROR:
         raise UserError(f"{ROPE_FACTORS} has factors that are not Llama 3's", where=file.path)
     return candidate
+
+
+def check_rope_parameters(parameters: dict[str, Any], head_size: int, where: Path) -> None:
+    """Raise UserError where a GGUF file cannot hold a LLaMA's rope_parameters: where they would not come back from it."""
+    rope_type = parameters.get("rope_type", "default")
+    if rope_type not in _ROPE_KEYS:
+        raise UserError(f"rope scaling of type {rope_type!r} cannot be written as GGUF", where=where)
+    held = {key: parameters[key] for key in ("rope_theta", "rope_type", *_ROPE_KEYS[rope_type]) if key in parameters}
+    if rope_type == "llama3":
+        factors = llama3_rope_factors(parameters, head_size)
+        held |= {"factor": float(f"{factors.max():.5g}"), **_LLAMA3_ROPE}
+    elif rope_type == "linear" and parameters["factor"] == 1:
+        held["rope_type"] = "default"
+    for key, value in parameters.items():
+        if key not in held or held[key] != value:
+            limit = f"only {held[key]!r}" if key in held else "it has no place there"
+            raise UserError(
+                f"{key} {value!r} of rope_parameters, scaling of type {rope_type!r}, cannot be written as GGUF ({limit})",
+                where=where,
+            )
 
 
 def llama3_rope_factors(rope_parameters: dict[str, Any], head_size: int) -> NDArray[np.float64]:

@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError, check_choice
 from orca_bench.files import catch_write_errors, path_replacement
-from orca_bench.models.gguf.gguf_configuration import ARCHITECTURE, ROPE_FACTORS, llama3_rope_factors
+from orca_bench.models.gguf.gguf_configuration import (
+    ARCHITECTURE,
+    ROPE_FACTORS,
+    check_rope_parameters,
+    llama3_rope_factors,
+)
 from orca_bench.models.gguf.gguf_encoding import check_libgguf_installed, encode, needs_libgguf
 from orca_bench.models.gguf.gguf_export_check import ExportReport, check_written_file
 from orca_bench.models.gguf.gguf_file import check_gguf_installed
@@ -41,8 +46,8 @@ ReportProgress = Callable[[int, int | None], None]
 def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, with_importance: bool = False) -> None:
     """Raise UserError for what `export_gguf` refuses before it writes: what can be seen without the weights' numbers.
 
-    That is a folder that is no whole LLaMA, a type that is not in `FILE_TYPES`, a package that is not installed, a tokenizer of
-    another model or one that GGUF cannot express.
+    That is a folder that is no whole LLaMA, a scaling of its rotary embedding that GGUF cannot hold, a type that is not in
+    `FILE_TYPES`, a package that is not installed, a tokenizer of another model or one that GGUF cannot express.
     """
     check_gguf_installed(model_folder.path)
     check_choice(type_name, tuple(FILE_TYPES), "--gguf")
@@ -50,6 +55,9 @@ def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, wit
         raise UserError(f"an importance matrix changes nothing in a file of {type_name}", where="--imatrix")
     model_folder.check_model()
     configuration = llama_configuration(model_folder)
+    check_rope_parameters(
+        configuration["rope_parameters"], configuration["head_dim"], Path(model_folder.path) / "config.json"
+    )
     if any(needs_libgguf(name, with_importance) for name in _tensor_types(configuration, type_name, with_importance)):
         check_libgguf_installed(f"{type_name}{' with an importance matrix' if with_importance else ''}")
     if (id_count := model_folder.tokenizer.vocab_size) > configuration["vocab_size"]:
@@ -110,7 +118,7 @@ def _write_file(
 
     writer = gguf.GGUFWriter(gguf_path, ARCHITECTURE)
     writer.add_name(source.model_folder.name)
-    _add_configuration(writer, source.configuration, Path(source.model_folder.path))
+    _add_configuration(writer, source.configuration)
     writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type_name]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     metadata = vocabulary | ({} if importance is None else importance.metadata())
@@ -141,7 +149,7 @@ def llama_configuration(model_folder: ModelFolder) -> dict[str, Any]:
     return values
 
 
-def _add_configuration(writer: gguf.GGUFWriter, config: dict[str, Any], folder: Path) -> None:
+def _add_configuration(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     """The metadata of the architecture (llama.cpp's convert_hf_to_gguf.py, `set_gguf_parameters`)."""
     import gguf
 
@@ -167,8 +175,6 @@ def _add_configuration(writer: gguf.GGUFWriter, config: dict[str, Any], folder: 
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(rope["factor"])
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    elif rope_type not in ("default", "llama3"):
-        raise UserError(f"rope scaling of type {rope_type!r} cannot be written as GGUF", where=folder / "config.json")
 
 
 def _add_scalar(writer: gguf.GGUFWriter, key: str, value: str | int | bool) -> None:

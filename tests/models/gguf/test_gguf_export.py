@@ -62,9 +62,9 @@ def _without_added_tokens(monkeypatch):
 def _wrong_rope_base(monkeypatch):
     add_configuration = gguf_export._add_configuration
 
-    def add_wrong_configuration(writer, config, folder):
+    def add_wrong_configuration(writer, config):
         rope_parameters = config["rope_parameters"] | {"rope_theta": 5e5}
-        add_configuration(writer, config | {"rope_parameters": rope_parameters}, folder)
+        add_configuration(writer, config | {"rope_parameters": rope_parameters})
 
     monkeypatch.setattr(gguf_export, "_add_configuration", add_wrong_configuration)
 
@@ -159,6 +159,32 @@ def test_a_tokenizer_that_gguf_cannot_express_is_refused_before_anything_is_comp
     with pytest.raises(UserError, match=message):
         check_export(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
     assert not (tmp_path / "m.gguf").exists()
+
+
+LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}
+LLAMA3_ROPE |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+@pytest.mark.parametrize(
+    "rope, message",
+    [
+        ({"rope_type": "dynamic", "factor": 2.0}, "rope scaling of type 'dynamic' cannot be written as GGUF"),
+        (LLAMA3_ROPE | {"original_max_position_embeddings": 512}, r"original_max_position_embeddings 512 .*only 8192"),
+        (LLAMA3_ROPE | {"high_freq_factor": 5.0}, r"high_freq_factor 5.0 .*only 4"),
+        (LLAMA3_ROPE | {"rope_theta": 100.0}, r"factor 32.0 .*only 1"),  # no frequency is so low that it is scaled
+        ({"rope_type": "yarn", "factor": 2.0, "beta_fast": 16.0}, r"beta_fast 16.0 .*no place there"),
+        ({"rope_type": "linear", "factor": 1.0}, r"rope_type 'linear' .*only 'default'"),
+    ],
+)
+def test_a_rope_scaling_that_gguf_cannot_hold_is_refused_before_anything_is_computed(llamas, tmp_path, rope, message):
+    folder = tmp_path / "folder"
+    shutil.copytree(llamas["mini"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] |= rope
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message) as caught:
+        check_export(ModelFolder(str(folder)), tmp_path / "m.gguf", "f32")
+    assert str(caught.value).startswith(f"{folder / 'config.json'}: ")
 
 
 def test_numbers_that_float32_makes_of_a_configuration_are_its_own(llamas, tmp_path):
