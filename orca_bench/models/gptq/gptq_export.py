@@ -5,8 +5,9 @@ output on the text is nearest to what it was (SignRound, arXiv 2309.05516). The 
 With no iterations each weight is rounded to the nearest step. Numbers are symmetric around 8, and every group of inputs has a
 scale. The embedding, the head and the norms stay in float16.
 
-The folder is read back before it has its name. The price: the model in float32 in memory, the activations of the text for one
-block, and 0.5 to 3 seconds an iteration of each block for small models on a CPU.
+The folder is read back before it has its name. The price: while it is rounded, the model in float32 in memory, with the
+activations of the text for one block, and 0.5 to 3 seconds an iteration of each block for small models on a CPU; while it is
+compared, two models in float32 in memory, and on the disk a copy of four bytes a weight beside the folder.
 """
 
 from __future__ import annotations
@@ -39,15 +40,16 @@ BITS = 4
 #: Inputs that share a scale, the largest first: kernels want every layer to have a whole number of groups.
 GROUP_SIZES = (128, 64, 32)
 DEFAULT_ITERATIONS = 50  # as auto-round's light recipe has; its own default, 200, takes four times as long
-#: Text of calibration: 128 rows of 512 tokens, as auto-round's recipe for small machines has.
-CALIBRATION_TOKENS, _ROW_TOKENS = 65536, 512
-_BATCH_ROWS = rounding_process.BATCH_ROWS
+#: Text of calibration: 128 sequences of 512 tokens, as auto-round's recipe for small machines has.
+CALIBRATION_TOKENS, _SEQUENCE_TOKENS = 65536, 512
+_BATCH_SEQUENCES = rounding_process.BATCH_SEQUENCES
 #: Outputs of a layer are packed in words of 32 bits, and kernels take tiles of 32.
 _OUTPUT_MULTIPLE = 32
 #: Largest error of a matrix that 4 bits make, relative to the matrix's norm (0.1 was seen).
 _MAX_RELATIVE_ERROR = 0.3
 #: Largest relative error of a number that is rounded to float16, and of one below its smallest normal number.
 _HALF_RELATIVE_ERROR, _HALF_ABSOLUTE_ERROR = 2**-11, 2**-25
+#: orca_bench.json too: a result with its `run` and `step` is one of that run's model, in pictures of a training and on its card.
 _UNCOPIED_FILES = ("config.json", "orca_bench.json", "gguf.json", "gptq.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 
@@ -92,17 +94,19 @@ def export_gptq(
     """Write a GPTQ folder, which appears when it is whole and was read back.
 
     `token_ids` are of texts one after another, as the model is used; they may be few where `iterations` is 0. Raises UserError
-    where they are fewer than a batch of rows, and where the folder that was read back is not the model.
+    where they are fewer than a batch of sequences, and where the folder that was read back is not the model.
     """
-    rows = [list(token_ids[start : start + _ROW_TOKENS]) for start in range(0, len(token_ids), _ROW_TOKENS)]
-    rows = [row for row in rows if len(row) == _ROW_TOKENS]
-    if iterations > 0 and len(rows) < _BATCH_ROWS:
+    sequences = [
+        list(token_ids[start : start + _SEQUENCE_TOKENS]) for start in range(0, len(token_ids), _SEQUENCE_TOKENS)
+    ]
+    sequences = [sequence for sequence in sequences if len(sequence) == _SEQUENCE_TOKENS]
+    if iterations > 0 and len(sequences) < _BATCH_SEQUENCES:
         raise UserError(
-            f"{len(token_ids):,} tokens of records; the calibration needs at least {_BATCH_ROWS * _ROW_TOKENS:,}",
+            f"{len(token_ids):,} tokens of records; the calibration needs at least {_BATCH_SEQUENCES * _SEQUENCE_TOKENS:,}",
             where="--records",
         )
     with open_folder_replacement(out_folder) as folder:
-        packed_folder = _quantize(model_folder.path, rows, iterations, group_size, folder / "packed")
+        packed_folder = _quantize(model_folder.path, sequences, iterations, group_size, folder / "packed")
         _write_folder(Path(model_folder.path), packed_folder, folder)
         shutil.rmtree(folder / "packed")
         return _check_folder(model_folder, folder)
@@ -117,14 +121,14 @@ def _load_float32(folder_text: str) -> PreTrainedModel:
         return AutoModelForCausalLM.from_pretrained(folder_text, dtype=torch.float32)
 
 
-def _quantize(folder_text: str, rows: list[list[int]], iterations: int, group_size: int, folder: Path) -> Path:
+def _quantize(folder_text: str, sequences: list[list[int]], iterations: int, group_size: int, folder: Path) -> Path:
     """auto-round's own output in a folder below `folder`, which is returned.
 
     In a process of its own: auto-round 0.16 changes functions of transformers when it is imported.
     """
     folder.mkdir()
     job_file = folder / "job.json"
-    job = rounding_process.RoundingJob(folder_text, str(folder / "model"), BITS, group_size, iterations, rows)
+    job = rounding_process.RoundingJob(folder_text, str(folder / "model"), BITS, group_size, iterations, sequences)
     write_json(job_file, dataclasses.asdict(job))
     is_terminal = sys.stderr.isatty()
     with child_processes.Lifeline("GPTQ rounding") as lifeline:
@@ -136,10 +140,20 @@ def _quantize(folder_text: str, rows: list[list[int]], iterations: int, group_si
             check=False,
         )
     if process.returncode != 0:
-        lines = (process.stderr or b"").decode(errors="replace").strip().splitlines()
-        reason = f" ({one_line(lines[-1], 200)})" if lines else ""
-        raise UserError(f"auto-round ended with exit code {process.returncode}{reason}", where=folder_text)
+        raise UserError(
+            f"auto-round ended with exit code {process.returncode}{_failure_reason(job_file, process.stderr)}",
+            where=folder_text,
+        )
     return next(path.parent for path in sorted(folder.rglob("config.json")))
+
+
+def _failure_reason(job_file: Path, error_output: bytes | None) -> str:
+    """What the process says of its failure, in brackets; the last line on its standard error where it came to no words."""
+    failure_file = job_file.with_name(rounding_process.FAILURE_FILE_NAME)
+    if failure_file.is_file():
+        return f" ({failure_file.read_text(encoding='utf-8')})"
+    lines = (error_output or b"").decode(errors="replace").strip().splitlines()
+    return f" ({one_line(lines[-1], 200)})" if lines else ""
 
 
 def _write_folder(source_folder: Path, packed_folder: Path, folder: Path) -> None:

@@ -22,7 +22,9 @@ TOKEN_COUNT = 8 * 512
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory, mini):
-    return make_model(tmp_path_factory.mktemp("llama") / "model", mini["mini:tokenizer"], **SHAPE)
+    folder = make_model(tmp_path_factory.mktemp("llama") / "model", mini["mini:tokenizer"], **SHAPE)
+    (folder / "orca_bench.json").write_text('{"run": "r", "step": 5}')
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,7 @@ def test_the_folder_has_the_layout_that_loaders_read_and_the_tokenizer_as_it_was
     assert state["model.embed_tokens.weight"].dtype == state["model.norm.weight"].dtype == state[f"{base}.scales"].dtype
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "generation_config.json"):
         assert (nearest / name).read_bytes() == (llama / name).read_bytes(), name
+    assert (llama / "orca_bench.json").is_file() and not (nearest / "orca_bench.json").exists()
     assert not list(nearest.glob("*packed*")) + list(nearest.glob("plain*"))
 
 
@@ -120,13 +123,19 @@ def test_another_architecture_and_a_missing_package_are_named(llama, tmp_path, m
         check_gptq_export(ModelFolder(str(llama)))
 
 
-def test_too_few_tokens_and_a_rounding_that_fails_leave_nothing(llama, token_ids, tmp_path, monkeypatch):
+def test_too_few_tokens_and_a_rounding_that_fails_leave_nothing(llama, token_ids, tmp_path, monkeypatch, capfd):
     with pytest.raises(UserError, match="3,000 tokens of records; the calibration needs at least 4,096"):
         export_gptq(ModelFolder(str(llama)), tmp_path / "m", token_ids[:3000], 5, 64)
     monkeypatch.setattr(gptq_export, "BITS", 99)
-    with pytest.raises(UserError, match="auto-round ended with exit code 1 "):
+    monkeypatch.setattr(gptq_export.sys.stderr, "isatty", lambda: True)
+    with pytest.raises(UserError, match=r"auto-round ended with exit code 1 \(\w+: .*bits"):
         export_gptq(ModelFolder(str(llama)), tmp_path / "m", [], 0, 64)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [] and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_rounding_that_ends_without_words_is_named_by_its_last_line(tmp_path):
+    assert gptq_export._failure_reason(tmp_path / "job.json", b"one\nkilled  by\n") == " (killed by)"
+    assert gptq_export._failure_reason(tmp_path / "job.json", None) == ""
 
 
 @pytest.mark.parametrize("fault", ["zeros", "embedding", "whole layer"])
@@ -148,7 +157,7 @@ def test_a_folder_that_reads_back_as_another_model_is_refused(llama, nearest, tm
             state["model.embed_tokens.weight"][5, 7] += 1
         save_file(state, folder / "model.safetensors")
 
-    def copy_nearest(folder_text, rows, iterations, group_size, folder):
+    def copy_nearest(folder_text, sequences, iterations, group_size, folder):
         return shutil.copytree(nearest, folder)
 
     monkeypatch.setattr(gptq_export, "_quantize", copy_nearest)
@@ -161,7 +170,7 @@ def test_a_folder_that_reads_back_as_another_model_is_refused(llama, nearest, tm
 
 
 def test_the_command_writes_a_folder_that_eval_and_a_report_take(command, llama, mini, mini_records):
-    records = "".join(json.dumps(record) + "\n" for record in mini_records[:40])
+    records = "".join(json.dumps(record) + "\n" for record in mini_records[:10])
     (command.folder / "held-out.jsonl").write_text(records, encoding="utf-8")
     words = ["export", llama, "--gptq", "--out", "m-gptq"]
     process = command(*words)
