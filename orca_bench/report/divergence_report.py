@@ -7,6 +7,7 @@ score: the numbers are of tokens, in nats, and no verdict is given.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,8 +42,9 @@ class MeasuredModel:
 class ScoredRecords:
     """The records over which models were measured.
 
-    `names` and `sha256_hashes` are of their files. Of a sample's records `cut_count` reached `max_length` tokens and were cut
-    there, and the reference was trained on `training_count` of them.
+    `names` and `sha256_hashes` are of their files. Of the scored records `cut_count` are longer than `max_length` tokens and were
+    cut there, and the reference was trained on `training_count` of them; `dropped_count` others lost their whole response to
+    the cut and were not scored.
     """
 
     names: tuple[str, ...]
@@ -50,16 +52,18 @@ class ScoredRecords:
     max_length: int
     cut_count: int
     training_count: int = 0
+    dropped_count: int = 0
 
 
 @dataclass(frozen=True)
 class DivergenceReport:
-    """A reference, the models that were measured beside it, and the records."""
+    """A reference, the models that were measured beside it, the records, and why results on tasks are not compared."""
 
     reference: MeasuredModel
     models: tuple[MeasuredModel, ...]
     summaries: tuple[DivergenceSummary, ...]
     records: ScoredRecords
+    task_notes: tuple[str, ...] = ()
 
 
 def to_grid(report: DivergenceReport) -> Grid:
@@ -89,7 +93,7 @@ def conclusion(report: DivergenceReport) -> str:
 
 
 def to_json(report: DivergenceReport) -> dict[str, Any]:
-    """All numbers, unrounded: nats, bytes, and fractions of 1."""
+    """All numbers, unrounded: nats, bytes, and fractions of 1; a perplexity that is infinite is None."""
     first = report.summaries[0]
     return {
         "format": _FORMAT_VERSION,
@@ -137,7 +141,11 @@ def _rows(report: DivergenceReport) -> list[tuple[str, list[str]]]:
 
 def _notes(report: DivergenceReport) -> list[Note]:
     records = report.records
-    notes = []
+    notes = [
+        Note(f"{model.name}: the perplexity is infinite: its weights are broken", "warning")
+        for model, summary in zip(report.models, report.summaries, strict=True)
+        if math.isinf(summary.perplexity.value)
+    ]
     if records.training_count:
         notes.append(
             Note(
@@ -152,6 +160,14 @@ def _notes(report: DivergenceReport) -> list[Note]:
         notes.append(
             Note(f"{counted(records.cut_count, 'record')} cut at {records.max_length:,} tokens, as in training")
         )
+    if records.dropped_count:
+        notes.append(
+            Note(
+                f"{counted(records.dropped_count, 'record')} left out, whose whole response lies beyond {records.max_length:,} "
+                "tokens"
+            )
+        )
+    notes += map(Note, report.task_notes)
     notes += [
         Note(
             "the numbers are those of llama.cpp's llama-perplexity --kl-divergence; its errors take tokens as independent"
@@ -180,10 +196,15 @@ def _summary_json(summary: DivergenceSummary) -> dict[str, Any]:
             "high": share.interval_high,
         },
         "log_probability_change": dataclasses.asdict(summary.log_probability_change),
-        "perplexity": dataclasses.asdict(summary.perplexity),
-        "reference_perplexity": dataclasses.asdict(summary.reference_perplexity),
-        "perplexity_ratio": dataclasses.asdict(summary.perplexity_ratio),
+        "perplexity": _finite_json(summary.perplexity),
+        "reference_perplexity": _finite_json(summary.reference_perplexity),
+        "perplexity_ratio": _finite_json(summary.perplexity_ratio),
     }
+
+
+def _finite_json(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as JSON, which has no infinity: None in its place."""
+    return dataclasses.asdict(estimate) | ({} if math.isfinite(estimate.value) else {"value": None})
 
 
 def _is_quantized(model: MeasuredModel) -> bool:

@@ -42,7 +42,7 @@ class TokenDivergences:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its standard error, which is None for a single record."""
+    """A value with its standard error, which is None for a single record and for a value that is infinite."""
 
     value: float
     stderr: float | None
@@ -73,7 +73,7 @@ def summarize_divergences(divergences: TokenDivergences) -> DivergenceSummary:
     """The numbers over all tokens; standard errors have the records as clusters. Raises ValueError for no tokens.
 
     A perplexity is the exponential of a mean, so that its standard error is that of the mean times itself (the delta method, as
-    in llama.cpp).
+    in llama.cpp). It is infinite where float64 cannot hold it.
     """
     import numpy as np
 
@@ -104,7 +104,10 @@ def _mean(values: NDArray[np.float64], labels: Sequence[int]) -> Estimate:
 
 def _exponential_of_mean(values: NDArray[np.float64], labels: Sequence[int]) -> Estimate:
     moments = _moments(values, labels)
-    exponential = math.exp(moments.mean)
+    try:
+        exponential = math.exp(moments.mean)
+    except OverflowError:  # above 709 nats a token, of weights that are broken
+        return Estimate(math.inf, None)
     return Estimate(exponential, None if moments.stderr is None else exponential * moments.stderr)
 
 

@@ -1,6 +1,8 @@
 """The report of a divergence: its sentence, its rows, its notes, and its JSON."""
 
+import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from orca_bench.report.divergence_report import (
 )
 from orca_bench.report.grid_formats import to_markdown
 from orca_bench.report.notes import ALL_KINDS
-from orca_bench.stats.token_divergences import TokenDivergences, summarize_divergences
+from orca_bench.stats.token_divergences import Estimate, TokenDivergences, summarize_divergences
 
 
 def _summary(scale):
@@ -71,9 +73,10 @@ def test_only_a_quantised_file_has_the_note_on_rounding():
 
 
 def test_records_of_the_training_and_cut_records_are_named():
-    records = ScoredRecords(("r.jsonl",), (None,), 512, 3, 7)
+    records = ScoredRecords(("r.jsonl",), (None,), 512, 3, 7, 2)
     text = to_markdown(to_grid(_report((4.5, 0.1), records=records)), ALL_KINDS)
     assert "- base was trained on 7 of the 30 records: on others it may lose more\n" in text
+    assert "- 2 records left out, whose whole response lies beyond 512 tokens\n" in text
     assert "- 3 records cut at 512 tokens, as in training\n" in text and "SHA-256" not in text
 
 
@@ -88,3 +91,18 @@ def test_the_json_has_all_numbers_unrounded():
     }
     assert content["tokens"] == 300 and content["records"]["sha256_hashes"] == ["ab" * 32]
     assert model["path"] == "m4.5.gguf" and model["byte_count"] == 4_500_000
+
+
+def test_an_infinite_perplexity_is_written_in_the_table_and_none_in_json():
+    report = _report((4.5, 0.1))
+    summary = dataclasses.replace(report.summaries[0], perplexity=Estimate(math.inf, None))
+    report = dataclasses.replace(report, summaries=(summary,))
+    assert _texts_by_title(report)["perplexity"][1] == "inf"
+    (model,) = json.loads(json.dumps(to_json(report), allow_nan=False))["models"]
+    assert model["perplexity"] == {"value": None, "stderr": None}
+    assert "m4.5: the perplexity is infinite: its weights are broken" in to_json(report)["notes"]
+
+
+def test_why_results_on_tasks_are_not_compared_is_a_note():
+    report = dataclasses.replace(_report((4.5, 0.1)), task_notes=("orca.json is of another model",))
+    assert "- orca.json is of another model\n" in to_markdown(to_grid(report), ALL_KINDS)

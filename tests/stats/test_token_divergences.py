@@ -1,6 +1,7 @@
 """The numbers of a divergence: means with clustered errors, percentiles, shares and perplexities."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,6 +77,16 @@ def test_a_share_of_all_tokens_has_an_interval():
 def test_a_single_record_has_no_standard_error():
     summary = summarize_divergences(_divergences([9]))
     assert summary.mean_kl.stderr is None and summary.perplexity.stderr is None
+
+
+def test_a_perplexity_that_no_number_holds_is_infinite():
+    divergences = _divergences([3, 5, 1, 8])
+    broken = replace(divergences, log_probabilities=divergences.log_probabilities - 2000)
+    summary = summarize_divergences(broken)
+    for estimate in (summary.perplexity, summary.perplexity_ratio):
+        assert estimate.value == math.inf and estimate.stderr is None
+    assert math.isfinite(summary.reference_perplexity.value)
+    assert summary.log_probability_change.value < -1900
 
 
 def test_no_tokens_are_refused():
