@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -48,30 +47,16 @@ def command(
     if not others and reported is None:
         raise UserError("nothing to compare with", where="OTHERS", hint="name another result, or --reported")
 
-    from orca_bench import api
+    from orca_bench.cli.comparison_work import compare_groups, lead_sentence
     from orca_bench.cli.console import next_step
     from orca_bench.cli.result_output import print_grids
     from orca_bench.report import comparison_formats
-    from orca_bench.report.comparison import correct_together
-    from orca_bench.report.conclusions import comparisons_sentence
-    from orca_bench.report.result_selection import result_labels
 
-    comparisons, has_all_questions = [], True
-    groups = pair_results(first, others, runs)
-    files_of_groups = [[api.load_result(path) for path in (group.base_path, *group.other_paths)] for group in groups]
-    # Labelled together, so that tables of several protocols say which they are of.
-    labels = iter(result_labels([file.result for files in files_of_groups for file in files]))
-    for files in files_of_groups:
-        results = [replace(file, label=next(labels)) for file in files]
-        has_all_questions = has_all_questions and all(result.questions_by_task for result in results)
-        comparisons += api.compare(*results, reported=reported)
-    comparisons = correct_together(comparisons)
+    comparisons, has_all_questions = compare_groups(pair_results(first, others, runs), reported)
     if output_format == "json":
         click.echo(json.dumps(comparison_formats.to_json(comparisons), indent=1, ensure_ascii=False))
         return
     grids = [comparison_formats.to_grid(comparison) for comparison in comparisons]
-    has_one_base = len({comparison.base_label for comparison in comparisons}) == 1
-    lead = comparisons_sentence(comparisons) if has_one_base else ""
-    print_grids(grids, output_format, explain, lead, notes_option="--explain")
+    print_grids(grids, output_format, explain, lead_sentence(comparisons), notes_option="--explain")
     if output_format == "terminal" and has_all_questions:
         next_step("page", first, *others, runs=runs)

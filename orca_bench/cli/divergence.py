@@ -25,7 +25,7 @@ from orca_bench.cli import options
     "token_count",
     type=click.IntRange(min=1),
     metavar="N",
-    default=30_000,
+    default=options.DIVERGENCE_TOKEN_COUNT,
     show_default=True,
     help="Score at least so many response tokens, of a random sample of the records that is always the same; all where there "
     "are fewer.",
@@ -66,7 +66,8 @@ def command(
     perplexity, as llama.cpp's llama-perplexity --kl-divergence reports them. Standard errors have the records as clusters.
 
     Weights of a GGUF file are dequantised and computed in float32, as in eval: the loss is the rounding's alone. Where results
-    of all models are below runs/, the differences on the tasks follow, as `orca-bench compare` writes them.
+    of all models, of the same weights and under the same protocol, are below runs/, the differences on the tasks follow, as
+    `orca-bench compare` writes them.
 
     All models are in memory together. It takes minutes and keeps nothing: an interrupted run starts anew.
 
@@ -92,10 +93,10 @@ def command(
         for word in (reference, *models)
     ]
     report = divergence_work.report_divergence(folders[0], folders[1:], record_files, runs, token_count, max_length)
-    divergence_work.write_report(report, out_paths)
     if output_format == "json":
         click.echo(json.dumps(report.to_json(), indent=1, ensure_ascii=False))
-        return
-    print_grids(report.grids(), output_format, with_notes)
+    else:
+        print_grids(report.grids(), output_format, with_notes)
+    divergence_work.write_report(report, out_paths)  # after the output, which an error here does not lose
     if output_format == "terminal" and not report.comparisons:
         next_step("eval", "--model", models[0], runs=runs)

@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING
 
 import click
 
+from orca_bench.cli.comparison_work import lead_sentence
 from orca_bench.cli.console import counting, progress_message
+from orca_bench.cli.divergence_tasks import compare_tasks
+from orca_bench.cli.options import DIVERGENCE_TOKEN_COUNT
+from orca_bench.cli.result_words import print_notes
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
 from orca_bench.files import write_json, write_text
-from orca_bench.question_limit import QuestionLimit
 
 if TYPE_CHECKING:
     from orca_bench.models.model_folder import ModelFolder
     from orca_bench.report.comparison import Comparison
     from orca_bench.report.divergence_report import DivergenceReport, MeasuredModel
     from orca_bench.report.grid import Grid
+    from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
     from orca_bench.train.record_files import Record, RecordSource
 
 #: The endings of files that a report can be written to.
 REPORT_SUFFIXES = (".md", ".json")
-DEFAULT_TOKEN_COUNT = 30_000  # response tokens
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,14 @@ class ModelReport:
     comparisons: list[Comparison]
 
     def grids(self) -> list[Grid]:
-        """The tables of the report, to be written one below the other."""
+        """The tables of the report, to be written one below the other; before several of tasks, what they say together."""
         from orca_bench.report import comparison_formats, divergence_report
+        from orca_bench.report.grid import Grid
 
-        return [divergence_report.to_grid(self.divergence), *map(comparison_formats.to_grid, self.comparisons)]
+        lead = lead_sentence(self.comparisons) if len(self.comparisons) > 1 else ""
+        lead_grids = [Grid([], [], conclusion=lead)] if lead else []
+        task_grids = map(comparison_formats.to_grid, self.comparisons)
+        return [divergence_report.to_grid(self.divergence), *lead_grids, *task_grids]
 
     def to_json(self) -> dict[str, object]:
         """All numbers; `tasks` has those of `orca-bench compare --format json`."""
@@ -71,12 +78,16 @@ def read_record_files(words: Sequence[str]) -> RecordFiles:
 
 
 def check_report_paths(paths: Sequence[Path]) -> None:
-    """Raise UserError for a file whose ending is none of REPORT_SUFFIXES."""
+    """Raise UserError for a file whose ending is none of REPORT_SUFFIXES, or that cannot be where it is to be."""
     for path in paths:
         if path.suffix not in REPORT_SUFFIXES:
             raise UserError(
                 f"a report is written as {' or '.join(REPORT_SUFFIXES)}", where=path, hint="give the file that ending"
             )
+        if path.is_dir():
+            raise UserError("a folder, and a report is a file", where=path)
+        if not path.absolute().parent.is_dir():
+            raise UserError("no such folder", where=path.parent, hint=f"make it, or name another place for {path.name}")
 
 
 def report_divergence(
@@ -84,31 +95,39 @@ def report_divergence(
     models: Sequence[ModelFolder],
     record_files: RecordFiles,
     runs_folder: Path,
-    token_count: int = DEFAULT_TOKEN_COUNT,
+    token_count: int = DIVERGENCE_TOKEN_COUNT,
     max_length: int | None = None,
 ) -> ModelReport:
     """Measure models beside a reference over records, with a progress bar, and pair their results below `runs_folder`.
 
     At least `token_count` response tokens of a random sample of the records are scored, all where there are fewer. A record is
-    cut at `max_length` tokens (None: the smallest window of the models). Raises UserError for models with other token ids.
+    cut at `max_length` tokens (None: the smallest window of the models). Results are paired before the measurement, so that
+    nothing fails after it. Raises UserError for models with other token ids, and where no response is left of the records.
     """
     from orca_bench.evaluate import model_divergence
     from orca_bench.evaluate.request_encoding import ScoredSequence
     from orca_bench.report.divergence_report import DivergenceReport, ScoredRecords
     from orca_bench.stats.token_divergences import summarize_divergences
-    from orca_bench.train.record_sample import count_training_examples, sample_responses
+    from orca_bench.train.record_sample import count_training_examples
 
     for folder in (reference, *models):
         folder.check_model()
     for model in models:
         model_divergence.check_same_tokens(reference, model)
     length = _cut_length([reference, *models], max_length)
-    examples = sample_responses(record_files.records, reference.tokenizer, length, token_count)
+    examples, encoding_report = _sample_responses(record_files.records, reference, length, token_count, max_length)
+    dropped_count = len(encoding_report.dropped_record_indices)
     scored_count = int(examples.trained_token_counts.sum())
     if scored_count < token_count:
         progress_message(
             f"the records have {scored_count:,} response tokens, fewer than {token_count:,}: all are scored"
         )
+    if dropped_count:
+        progress_message(
+            f"{counted(dropped_count, 'record')} left out: cut at {length:,} tokens, they have no response"
+        )
+    comparisons, task_notes = compare_tasks(reference, models, runs_folder)
+    print_notes(task_notes)
     sequences = [
         ScoredSequence(examples.example(index).tolist(), int(examples.prompt_lengths[index]))
         for index in range(len(examples))
@@ -122,16 +141,18 @@ def report_divergence(
         tuple(source.name for source in record_files.sources),
         tuple(source.sha256 for source in record_files.sources),
         length,
-        int((examples.lengths >= length).sum()),
+        encoding_report.truncated_count - dropped_count,
         0 if reference.run_folder is None else count_training_examples(examples, reference.run_folder),
+        dropped_count,
     )
     divergence_report = DivergenceReport(
         _measured_model(reference),
         tuple(map(_measured_model, models)),
         tuple(map(summarize_divergences, divergences)),
         scored_records,
+        tuple(task_notes),
     )
-    return ModelReport(divergence_report, _compare_results(reference, models, runs_folder))
+    return ModelReport(divergence_report, comparisons)
 
 
 def write_report(report: ModelReport, paths: Sequence[Path]) -> None:
@@ -162,14 +183,29 @@ def write_export_report(folder: ModelFolder, gguf_path: Path, record_files: Reco
     report = report_divergence(
         folder, [locate_model(str(gguf_path), None, progress_message)], record_files, runs_folder
     )
+    click.echo(conclusion(report.divergence))
     paths = _export_report_paths(gguf_path)
     write_report(report, paths)
-    click.echo(f"{conclusion(report.divergence)}\nreport: {' and '.join(map(str, paths))}")
+    click.echo(f"report: {' and '.join(map(str, paths))}")
 
 
 def _export_report_paths(gguf_path: Path) -> list[Path]:
     stem = gguf_path.name.removesuffix(".gguf")
     return [gguf_path.with_name(f"{stem}.report{suffix}") for suffix in REPORT_SUFFIXES]
+
+
+def _sample_responses(
+    records: Sequence[Record], reference: ModelFolder, length: int, token_count: int, max_length: int | None
+) -> tuple[EncodedExamples, EncodingReport]:
+    """As `sample_responses`; the error of a cut that leaves no response names what the user may change."""
+    from orca_bench.train.example_encoding import NoResponseLeft
+    from orca_bench.train.record_sample import sample_responses
+
+    try:
+        return sample_responses(records, reference.tokenizer, length, token_count)
+    except NoResponseLeft as error:
+        where, hint = ("--records", "use shorter ones") if max_length is None else ("--max-length", "raise it")
+        raise NoResponseLeft(error.record_count, length, where, hint) from None
 
 
 def _cut_length(folders: Sequence[ModelFolder], max_length: int | None) -> int:
@@ -190,32 +226,3 @@ def _measured_model(folder: ModelFolder) -> MeasuredModel:
 
     size = model_size(folder)
     return MeasuredModel(folder.name, folder.path_or_hub_id, size.byte_count, size.bits_per_weight)
-
-
-def _compare_results(reference: ModelFolder, models: Sequence[ModelFolder], runs_folder: Path) -> list[Comparison]:
-    """The comparisons of the models' results with the reference's, protocol by protocol; none where one has no results."""
-    from orca_bench import api
-    from orca_bench.report.result_pairing import pair_results
-    from orca_bench.report.result_selection import result_labels
-    from orca_bench.results import reading
-    from orca_bench.results.result_lookup import look_up_results
-
-    folders = [_results_folder(folder, runs_folder) for folder in (reference, *models)]
-    if not all(any(folder.glob("*.json")) for folder in folders):
-        return []
-    base, *others = (look_up_results(folder, runs_folder) for folder in folders)
-    comparisons: list[Comparison] = []
-    for group in pair_results(base, others, runs_folder).groups:
-        paths = [group.base_path, *group.other_paths]
-        labels = result_labels([reading.read_result(path) for path in paths])
-        comparisons += api.compare(*(api.load_result(path, label) for path, label in zip(paths, labels, strict=True)))
-    return comparisons
-
-
-def _results_folder(folder: ModelFolder, runs_folder: Path) -> Path:
-    """Where `eval` writes the results of a model to which the user gives no name."""
-    from orca_bench.evaluate.result_names import default_result_path
-    from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
-
-    system_text = SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]
-    return default_result_path(folder.name, folder, runs_folder, "orca", QuestionLimit(), system_text, {}).parent

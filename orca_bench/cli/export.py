@@ -59,8 +59,9 @@ _DEFAULT_TYPE = "q8_0"
     "record_words",
     multiple=True,
     metavar="RECORDS",
-    help="Measure the file beside the folder on these records, which the model was not trained on (30,000 response tokens), and "
-    "write NAME.report.md and NAME.report.json beside NAME.gguf; may be repeated.",
+    help="Measure the file beside the folder on these records, which the model was not trained on "
+    f"({options.DIVERGENCE_TOKEN_COUNT:,} response tokens), and write NAME.report.md and NAME.report.json "
+    "beside NAME.gguf; may be repeated.",
 )
 @click.option(
     "--imatrix",

@@ -17,6 +17,9 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 PATH = click.Path(path_type=Path)
 
+#: Response tokens that `divergence` and `export --report` score.
+DIVERGENCE_TOKEN_COUNT = 30_000
+
 
 class RunWord(click.ParamType[str]):
     """A word that may be a run's name or a path; a shell completes both (README.md of this folder says how)."""

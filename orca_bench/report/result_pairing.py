@@ -50,16 +50,19 @@ class Pairing:
     notes: list[str]
 
 
-def pair_results(base: NamedResults, others: Sequence[NamedResults], runs_folder: Path) -> Pairing:
+def pair_results(
+    base: NamedResults, others: Sequence[NamedResults], runs_folder: Path, equal_settings_only: bool = False
+) -> Pairing:
     """Put the results of each of `others` beside those of `base`.
 
     Where each word names one result, these are paired whatever they are: what reads them says what they lack to be
-    compared. Else results of one setting are paired, and a note names those without a counterpart. Raises UserError where
-    the base has two results of one setting, and where nothing can be paired.
+    compared. Else, and with `equal_settings_only`, results of one setting are paired, and a note names those without a
+    counterpart. Raises UserError where the base has two results of one setting, and where nothing can be paired.
     """
     if not others:
         return Pairing([ResultGroup(path, ()) for path in base.main_paths], [])
-    if len(base.main_paths) == 1 and all(len(other.main_paths) == 1 for other in others):
+    has_one_result_each = all(len(named_results.main_paths) == 1 for named_results in (base, *others))
+    if has_one_result_each and not equal_settings_only:
         return Pairing([ResultGroup(base.main_paths[0], tuple(other.main_paths[0] for other in others))], [])
     notes: list[str] = []
     base_paths_by_setting = _paths_by_setting(base, notes)

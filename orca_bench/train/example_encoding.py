@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from orca_bench import prompt
-from orca_bench.errors import UserError
+from orca_bench.errors import UserError, Where
 from orca_bench.files import open_binary_replacement
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.record_files import Record
@@ -32,6 +32,18 @@ _RECORDS_PER_CHUNK = 1000  # records encoded between two reports of progress
 _ENCODING_FORMAT_VERSION = (
     1  # of a file of encoded records, and of how a record is encoded: raised where either changes
 )
+
+
+class NoResponseLeft(UserError):
+    """All of `record_count` records lose their whole response to the cut at `max_length` tokens."""
+
+    def __init__(self, record_count: int, max_length: int, where: Where = "data.max_length", hint: str = "raise it"):
+        self.record_count, self.max_length = record_count, max_length
+        super().__init__(
+            f"all {record_count} records lose their whole response to the cut at {max_length} tokens",
+            where=where,
+            hint=hint,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def encode_records(
     """Encode all records; `report_encoded_count(n)` is called with the number done so far.
 
     Records whose response is cut away entirely are left out, and the report has their numbers.
-    Raises UserError where none is left, and where the tokenizer has no EOS to train.
+    Raises NoResponseLeft where none is left, and UserError where the tokenizer has no EOS to train.
     """
     if tokenizer.eos_id is None:
         raise UserError("this tokenizer has no EOS, so that a student would not learn to end", where=tokenizer.source)
@@ -128,11 +140,7 @@ def encode_records(
         token_id_chunks.append(np.asarray(chunk_token_ids, dtype=np.int32))
         report_encoded_count(chunk_start + len(record_chunk))
     if not example_lengths:
-        raise UserError(
-            f"all {len(records)} records lose their whole response to the cut at max_length {max_length}",
-            where="data.max_length",
-            hint="raise it",
-        )
+        raise NoResponseLeft(len(records), max_length)
     examples = EncodedExamples(
         np.concatenate(token_id_chunks),
         np.cumsum([0, *example_lengths], dtype=np.int64),

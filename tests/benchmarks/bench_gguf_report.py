@@ -115,7 +115,7 @@ def _write_token_ids(records: Path, model: Path, token_count: int, ids_file: Pat
     from orca_bench.train.record_sample import sample_responses
 
     folder = ModelFolder(str(model))
-    examples = sample_responses(read_records([str(records)])[0], folder.tokenizer, folder.window_tokens, token_count)
+    examples, _ = sample_responses(read_records([str(records)])[0], folder.tokenizer, folder.window_tokens, token_count)
     pairs = [(examples.example(index).tolist(), int(examples.prompt_lengths[index])) for index in range(len(examples))]
     ids_file.write_text(json.dumps(pairs), encoding="utf-8")
 

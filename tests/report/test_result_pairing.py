@@ -76,3 +76,11 @@ def test_a_broken_result_in_a_run_is_named_and_one_that_is_named_itself_is_an_er
     assert len(pairing.groups) == 2 and "broken.json" in pairing.notes[0]
     with pytest.raises(UserError, match="broken.json"):
         _pairing(runs, "a", "b/broken")
+
+
+def test_results_of_different_settings_are_not_paired_where_only_equal_ones_may_be(runs):
+    base, other = look_up_results("a/orca-0", runs), look_up_results("c", runs)
+    with pytest.raises(UserError, match="no protocol that all were evaluated under"):
+        pair_results(base, [other], runs, equal_settings_only=True)
+    same = look_up_results("b/orca-1", runs)
+    assert _names(pair_results(base, [same], runs, equal_settings_only=True)) == [("orca-0", ["orca-1"])]

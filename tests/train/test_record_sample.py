@@ -1,12 +1,14 @@
 """A sample of records has the tokens that training gives them, always the same ones, and no more records than asked for."""
 
 import json
+import random
+from dataclasses import replace
 
 import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import load_tokenizer
-from orca_bench.train.example_encoding import encode_records, save_encoded_examples
+from orca_bench.train.example_encoding import NoResponseLeft, encode_records, save_encoded_examples
 from orca_bench.train.record_files import read_records
 from orca_bench.train.record_sample import count_training_examples, sample_examples, sample_responses
 
@@ -46,9 +48,9 @@ def test_a_sample_of_responses_reaches_its_response_tokens_with_its_last_record(
     tokenizer = load_tokenizer(mini["mini:tokenizer"])
     records, _ = read_records([str(records_file)])
     order = list(records)
-    counts = sample_responses(records, tokenizer, 256, 3000).trained_token_counts
+    counts = sample_responses(records, tokenizer, 256, 3000)[0].trained_token_counts
     assert counts.sum() >= 3000 > counts[:-1].sum()
-    assert records == order and len(sample_responses(records, tokenizer, 4096, 10**9)) == 900
+    assert records == order and len(sample_responses(records, tokenizer, 4096, 10**9)[0]) == 900
 
 
 def test_records_of_a_runs_training_are_counted_also_where_it_cut_them(mini, records_file, tmp_path):
@@ -62,3 +64,37 @@ def test_records_of_a_runs_training_are_counted_also_where_it_cut_them(mini, rec
     again = sum((record.instruction, record.input, record.response) in texts for record in records[200:250])
     dropped = len(report.dropped_record_indices)
     assert 100 - dropped <= count_training_examples(whole, tmp_path) <= 100 - dropped + again
+
+
+def test_records_of_a_runs_training_are_counted_also_where_the_sample_is_cut_shorter(mini, records_file, tmp_path):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    examples, report = encode_records(records[:100], tokenizer, 1024)
+    save_encoded_examples(tmp_path / "tokens.npz", examples, report, "key")
+    cut, cut_report = encode_records(records[:100], tokenizer, 80)
+    assert cut_report.truncated_count > len(cut_report.dropped_record_indices)
+    assert count_training_examples(cut, tmp_path) == len(cut)
+
+
+def test_the_report_of_a_sample_is_of_its_records_only(mini, records_file):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    whole_lengths = sample_responses(records, tokenizer, 4096, 3000)[0].lengths
+    length = int(sorted(whole_lengths)[len(whole_lengths) // 2])
+    examples, report = sample_responses(records, tokenizer, length, 1000)
+    assert report.record_count == len(examples) + len(report.dropped_record_indices) < 256
+    shuffled_lengths = sample_responses(records, tokenizer, 4096, 10**9)[0].lengths[: report.record_count]
+    assert report.truncated_count == (shuffled_lengths > length).sum() < (shuffled_lengths >= length).sum()
+
+
+def test_records_without_a_response_left_are_passed_over_unless_all_are(mini, records_file):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    without_response = [replace(records[0], instruction="word " * 200)] * 600
+    order = [*without_response, records[0]]
+    random.Random(0).shuffle(order)
+    assert order.index(records[0]) >= 256  # none of the records that are encoded first has a response left
+    examples, report = sample_responses([*without_response, records[0]], tokenizer, 200, 1)
+    assert len(examples) == 1 and len(report.dropped_record_indices) == order.index(records[0])
+    with pytest.raises(NoResponseLeft, match="all 900 records lose their whole response to the cut at 3 tokens"):
+        sample_responses(records, tokenizer, 3, 100)
