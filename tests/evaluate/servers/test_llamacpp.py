@@ -148,7 +148,23 @@ def test_a_text_goes_on_where_only_llamacpp_would_end_it(connect, own_engine, gg
     assert engine.generate(prompts, [[]], encoding) == own_engine.generate(prompts, [[]], encoding)
 
 
-def test_the_same_requests_have_the_same_answers_whatever_came_before(connect, llama, tmp_path, exact_engine):
+def record_cached_counts(engine, monkeypatch):
+    """A list that gets, for each completion of an engine, how many ids of the prompt llama.cpp had in its cache."""
+    server, cached_counts = engine._server_for(1), []
+    post = server.post
+
+    def record(path, request):
+        answer = post(path, request)
+        cached_counts.append(answer["timings"]["cache_n"])
+        return answer
+
+    monkeypatch.setattr(server, "post", record)
+    return cached_counts
+
+
+def test_the_same_requests_have_the_same_answers_whatever_came_before(
+    connect, llama, tmp_path, exact_engine, monkeypatch
+):
     export_gguf(ModelFolder(str(llama)), tmp_path / "m.gguf", "q4_0")
     tokenizer = exact_engine._tokenizer
     encoding = request_encoding.encoding_of_protocol("orca", tokenizer, WINDOW)
@@ -158,21 +174,18 @@ def test_the_same_requests_have_the_same_answers_whatever_came_before(connect, l
     prompts = [GenerationPrompt(ids, 8), GenerationPrompt(ids[:-4], 8)]
     scores, texts = engine.log_likelihoods(sequences), engine.generate(prompts, [[], []], encoding)
     engine.generate([GenerationPrompt(ids[:-9], 30)], [[]], encoding)
+    cached_counts = record_cached_counts(engine, monkeypatch)
     assert engine.log_likelihoods(sequences) == scores
+    assert cached_counts[0] == 0  # though the cache has the beginning of it
     engine.log_likelihoods([ScoredSequence(ids[:15], 14)])
+    cached_counts.clear()
     assert engine.generate(prompts, [[], []], encoding) == texts
+    # The second text has what it shares with the first; 14 ids are in the cache before both.
+    assert cached_counts[0] == 0 and cached_counts[1] >= len(ids) - 4
 
 
 def test_a_context_is_computed_from_where_it_leaves_the_one_before(exact_engine, monkeypatch):
-    server, cached_counts = exact_engine._server_for(1), []
-    post = server.post
-
-    def record(path, request):
-        answer = post(path, request)
-        cached_counts.append(answer["timings"]["cache_n"])
-        return answer
-
-    monkeypatch.setattr(server, "post", record)
+    cached_counts = record_cached_counts(exact_engine, monkeypatch)
     examples = list(range(5, 45))
     contexts = [[*examples, 60, 61], [*examples, 70, 71, 72]]
     sequences = [ScoredSequence([*ids, letter], len(ids)) for ids in contexts for letter in (8, 9)]

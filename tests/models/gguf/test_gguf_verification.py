@@ -65,6 +65,18 @@ def test_rounded_files_are_the_same_model_within_their_rounding(llamas, tmp_path
     assert report.is_equal and report.mean_kl > 1e-9 and report.rounding_kl > 1e-9, str(report)
 
 
+def test_a_fault_in_a_rounded_file_is_seen_by_the_limit_of_its_rounding(llamas, tmp_path):
+    export_gguf(ModelFolder(str(llamas["qwen2"])), tmp_path / "m.gguf", "q8_0")
+    gguf_import.import_gguf(gguf_import.read_gguf(tmp_path / "m.gguf"), tmp_path / "model")
+    state = load_file(tmp_path / "model" / "model.safetensors")
+    names = [f"model.layers.{layer}.self_attn.v_proj.weight" for layer in (0, 1)]
+    state |= {name: state[other].clone() for name, other in zip(names, reversed(names), strict=True)}
+    save_file(state, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    report = verify(tmp_path / "m.gguf", tmp_path / "model", position_count=40)
+    assert not report.is_equal and not report.is_float32 and not report.texts_with_other_ids
+    assert report.mean_kl > 3 * report.rounding_kl > 1e-6, str(report)
+
+
 def test_activations_are_rounded_in_blocks_to_8_bits_and_then_no_more(llamas, tmp_path):
     export_gguf(ModelFolder(str(llamas["qwen2"])), tmp_path / "m.gguf", "q8_0")
     model = AutoModelForCausalLM.from_pretrained(llamas["qwen2"], dtype=torch.float32)
