@@ -182,11 +182,16 @@ def _measure_importance(
     from orca_bench.cli.console import counting
     from orca_bench.models.gguf import importance_matrix
     from orca_bench.models.gguf.gguf_export import llama_configuration
+    from orca_bench.train.example_encoding import NoResponseLeft
     from orca_bench.train.record_sample import sample_examples
 
     wanted_count = importance_matrix.DEFAULT_TOKEN_COUNT if token_count is None else token_count
     importance_matrix.check_token_count(wanted_count, "--imatrix-tokens")
-    examples = sample_examples([records], folder.tokenizer, folder.window_tokens, wanted_count)
+    try:
+        examples = sample_examples([records], folder.tokenizer, folder.window_tokens, wanted_count)
+    except NoResponseLeft as error:
+        where, hint = f"--imatrix {records}", "use shorter ones"
+        raise NoResponseLeft(error.record_count, error.max_length, where, hint) from None
     importance_matrix.check_token_count(len(examples.ids), records)
     show_message(f"importance matrix: {len(examples):,} records of {records}, {len(examples.ids):,} tokens")
     sequences = [examples.example(index).tolist() for index in range(len(examples))]

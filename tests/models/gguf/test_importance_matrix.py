@@ -109,6 +109,7 @@ def test_the_command_measures_it_over_the_records(command, wide_llama, records_f
         ("q4_k_m", ["--imatrix", "other.jsonl"], "columns text are not those of records"),
         ("q4_k_m", ["--imatrix", "few.jsonl"], "tokens are too few"),
         ("q4_k_m", ["--imatrix", "absent.jsonl"], "absent.jsonl"),
+        ("q4_k_m", ["--imatrix", "long.jsonl"], "--imatrix long.jsonl: all 1 records lose their whole response"),
         ("q4_k_m", ["--imatrix", "few.jsonl", "--imatrix-tokens", "100"], "--imatrix-tokens: 100 tokens are too few"),
         ("q4_k_m", ["--imatrix-tokens", "5000"], "only with --imatrix"),
         ("f16", ["--imatrix", "few.jsonl"], "an importance matrix changes nothing in a file of f16"),
@@ -119,5 +120,7 @@ def test_what_is_no_importance_matrix_is_refused(command, wide_llama, type_name,
     (command.folder / "other.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
     record = {"system": "", "instruction": "Hello", "input": "", "response": "Yes"}
     (command.folder / "few.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    long_record = record | {"instruction": "Hello " * 5000}
+    (command.folder / "long.jsonl").write_text(json.dumps(long_record) + "\n", encoding="utf-8")
     error = command.refused("export", wide_llama, "--gguf", type_name, "--out", "m.gguf", *options)
     assert message in error and not (command.folder / "m.gguf").exists()
