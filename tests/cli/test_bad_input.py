@@ -257,7 +257,7 @@ def test_the_program_exits_as_the_command_line_does(command):
             "no such option '--task'; did you mean '--tasks'?; orca-bench eval --help shows examples",
         ),
         (("eval", "me/m"), "got unexpected extra argument (me/m); --model me/m names a model; orca-bench eval --help"),
-        (("eval", "--limit", "x"), "--limit: 'x' is not a valid integer; orca-bench eval --help shows examples"),
+        (("eval", "--limit", "x"), "--limit: 'x' is not a number of questions"),
         (("eval", "--protocol", "none"), "--protocol: 'none' is not one of 'orca', 'leaderboard', "),
         (("runs", "--json"), "no such option '--json'; did you mean --format json?; orca-bench runs --help"),
         (("compare",), "missing argument 'FIRST'; orca-bench compare --help shows examples"),
