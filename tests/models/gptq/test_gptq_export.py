@@ -84,7 +84,7 @@ def test_calibration_makes_the_outputs_on_its_text_nearer_than_rounding_to_the_n
 ):
     import torch
 
-    report = export_gptq(ModelFolder(str(llama)), tmp_path / "m", token_ids, 30, 64)
+    report = export_gptq(ModelFolder(str(llama)), tmp_path / "m", token_ids, 10, 64)
     assert (
         report.byte_count == (tmp_path / "m" / "model.safetensors").stat().st_size and 4.3 < report.bits_per_weight < 16
     )
