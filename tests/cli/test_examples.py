@@ -69,6 +69,9 @@ def beside_the_demo(tmp_path_factory, command_in, mini):
         (folder / "runs" / run / "results").mkdir(parents=True)
         for protocol in ("leaderboard", "orca"):
             random_result(folder / "runs" / run / "results", run, 0.5, file=f"{protocol}.json", protocol=protocol)
+    for run, share in (("mine.Q4_0", 0.5), ("mine.Q4_0-llamacpp", 0.4)):
+        (folder / "runs" / run / "results").mkdir(parents=True)
+        random_result(folder / "runs" / run / "results", run, share, file="orca.json", protocol="orca")
     for label, share in (("early", 0.3), ("late", 0.6)):
         random_result(folder, label, share)
     (folder / "gate.yaml").write_text("smallest_loss: 1\nfloors: {hellaswag: 60}\n")

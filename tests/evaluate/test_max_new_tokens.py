@@ -23,6 +23,7 @@ from orca_bench.evaluate.scoring import question_of
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.evaluate.tasks.task import Score
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.results import writing
 from orca_bench.results.models import ProtocolDescription
 from orca_bench.results.summary import summarize_task
@@ -172,7 +173,7 @@ def test_scores_of_an_earlier_version_are_said_to_be_no_longer_scored(mini, tmp_
     rows = benchmark_rows.load_task_rows(task, mini["mini:benchmarks"])
     first = protocols.protocol_by_name("orca", "S", {"gsm8k": 256})
     result = result_building.start_result(
-        benchmark_rows.read_suite(mini["mini:benchmarks"]), first, 3, {"name": "m", "path": None}
+        benchmark_rows.read_suite(mini["mini:benchmarks"]), first, QuestionLimit(3), {"name": "m", "path": None}
     )
     result.protocol.version, result.order = 1, ["gsm8k"]
     documents = first.documents(task, rows, 3)

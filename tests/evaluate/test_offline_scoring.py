@@ -82,7 +82,9 @@ def test_no_model_library_is_loaded_for_requests_and_scores(mini, tmp_path):
     benchmarks, out = str(mini["mini:benchmarks"]), str(tmp_path / "r.jsonl")
     script = (
         "import sys; from pathlib import Path; from orca_bench.evaluate import offline_scoring, tasks;"
-        f"selection = offline_scoring.RequestSelection(tasks.select('all'), 'leaderboard', '', Path({benchmarks!r}), 2);"
+        "from orca_bench.question_limit import QuestionLimit;"
+        f"benchmarks, limit = Path({benchmarks!r}), QuestionLimit(2);"
+        "selection = offline_scoring.RequestSelection(tasks.select('all'), 'leaderboard', '', benchmarks, limit);"
         f"offline_scoring.write_requests(selection, Path({out!r}));"
         "print([name for name in ('torch', 'transformers', 'lm_eval') if name in sys.modules])"
     )

@@ -23,6 +23,7 @@ from orca_bench.errors import UserError
 from orca_bench.evaluate.result_names import default_result_path
 from orca_bench.models import model_names
 from orca_bench.models.model_folder import ModelFolder
+from orca_bench.question_limit import QuestionLimit
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import record_files, student_model
 from orca_bench.train.batch_plan import BatchPlan
@@ -127,7 +128,7 @@ def test_exports_on_the_way_are_models_that_know_their_step_and_can_be_drawn_ove
     assert model_names.model_name_of(str(elsewhere)) == f"{here.name}-exports-step-5"
     monkeypatch.chdir(two / "exports" / "step-5")
     out = default_result_path(
-        model_names.model_name_of("."), ModelFolder("."), Path("runs"), "orca", None, SYSTEM_MESSAGES[5], {}
+        model_names.model_name_of("."), ModelFolder("."), Path("runs"), "orca", QuestionLimit(), SYSTEM_MESSAGES[5], {}
     )
     assert out.resolve() == (here / "runs/two/results/step-5/orca.json").resolve()
     files = [f"runs/two/results/{name}" for name in ("orca-limit2.json", "step-5/orca-limit2.json")]

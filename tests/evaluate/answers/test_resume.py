@@ -14,6 +14,7 @@ from waiting import PATIENCE_S, eventually
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate import evaluation
+from orca_bench.question_limit import QuestionLimit
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,8 @@ def test_another_protocol_model_or_dtype_finds_nothing_and_fresh_asks_again(tiny
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     outs = {"orca": tmp_path / "r.json"}
     tiny, rows = ModelFolder(str(tiny_model)), mini["mini:benchmarks"]
-    order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, 10, "float32")
+    limit = QuestionLimit(10)
+    order = evaluation.EvaluationConfig(tiny, "tiny", select("truthful_qa"), outs, "S", rows, limit, "float32")
     assert [reused(order), reused(order)] == [False, True]
     assert not reused(replace(order, result_paths_by_protocol={"leaderboard": tmp_path / "r.json"}))
     assert not reused(replace(order, dtype="bfloat16"))

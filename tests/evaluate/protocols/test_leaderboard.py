@@ -10,6 +10,7 @@ from orca_bench.evaluate import protocols
 from orca_bench.evaluate.benchmark_rows import BenchmarkRows
 from orca_bench.evaluate.protocols import Answer
 from orca_bench.evaluate.tasks import SUITE
+from orca_bench.question_limit import QuestionLimit
 
 BY_NAME = {task.name: task for task in SUITE}
 PROTOCOL = protocols.Leaderboard()
@@ -167,7 +168,7 @@ def test_missing_rows_are_warned_of_and_only_on_the_leaderboards_own_questions()
         ),
         (False, ["first colon"]),
     ):
-        result = result_building.start_result(Suite("s", comparable), PROTOCOL, None, {"name": "m"})
+        result = result_building.start_result(Suite("s", comparable), PROTOCOL, QuestionLimit(), {"name": "m"})
         entry = result_building.add_task_result(result, task, rows, PROTOCOL, [question], "0" * 64)
         for text in row_warnings:
             assert any(text in warning for warning in entry.warnings)
