@@ -106,7 +106,7 @@ class Endpoint:
         import openai
 
         self._openai, self._address, self._timeout_s = openai, Address.parse(base_url), timeout_s
-        self._runner = asyncio.Runner()
+        self._runner, self._is_interrupted = asyncio.Runner(), False
         self._client = openai.AsyncOpenAI(
             base_url=self._address.url_without_secrets,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
@@ -128,13 +128,22 @@ class Endpoint:
 
     def close(self) -> None:
         """Cancel the requests that are under way, and close all connections."""
-        with contextlib.suppress(Exception):
+        # An interrupt that met a request inside the event loop is raised once more by whatever waits for that request.
+        expected_errors = (Exception, KeyboardInterrupt) if self._is_interrupted else (Exception,)
+        with contextlib.suppress(*expected_errors):
             self._runner.run(self._client.close())
-        self._runner.close()
+        with contextlib.suppress(*expected_errors):
+            self._runner.close()
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Wait for some requests; `close` cancels those that are under way when this is interrupted."""
-        return self._runner.run(coroutine)
+        try:
+            return self._runner.run(coroutine)
+        except KeyboardInterrupt:
+            self._is_interrupted = True
+            # Nobody looks at the requests that are under way any more, so that nobody is told of their errors either.
+            self._runner.get_loop().set_exception_handler(lambda loop, context: None)
+            raise
 
     async def complete(self, prompt_ids: list[int], is_first_request: bool = False, **options: Any) -> Completion:
         """One completion of the prompt `prompt_ids` at temperature 0; `options` are those of the completions API.

@@ -1,6 +1,8 @@
 """Servers as people have them: windows, options that they lack, secrets in addresses, and the signals that end everything."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -212,6 +214,24 @@ def test_an_evaluation_of_a_server_that_hangs_ends_when_it_is_told_to(served, ti
     process.send_signal(number)
     _, err = process.communicate(timeout=PATIENCE_S)  # less than the client waits for an answer
     assert process.returncode == 130 and "the same command goes on from there" in err and "Traceback" not in err
+
+
+def test_an_interrupt_that_meets_a_request_is_raised_once(served, capfd):
+    """The event loop raises it in `run`; the task that waits for the request has it too, and `close` runs that task."""
+    url, _ = served()
+
+    async def interrupted_request():
+        raise KeyboardInterrupt
+
+    async def all_requests():
+        await asyncio.gather(asyncio.ensure_future(interrupted_request()))
+
+    engine = ServerEngine(url)
+    with pytest.raises(KeyboardInterrupt):
+        engine._endpoint.run(all_requests())
+    engine.close()
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["complete", "check"])
