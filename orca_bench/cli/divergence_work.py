@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from orca_bench.report.comparison import Comparison
     from orca_bench.report.divergence_report import DivergenceReport, MeasuredModel
     from orca_bench.report.grid import Grid
-    from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
     from orca_bench.train.record_files import Record, RecordSource
 
 #: The endings of files that a report can be written to.
@@ -108,14 +107,17 @@ def report_divergence(
     from orca_bench.evaluate.request_encoding import ScoredSequence
     from orca_bench.report.divergence_report import DivergenceReport, ScoredRecords
     from orca_bench.stats.token_divergences import summarize_divergences
-    from orca_bench.train.record_sample import count_training_examples
+    from orca_bench.train.record_sample import count_training_examples, sample_responses
 
     for folder in (reference, *models):
         folder.check_model()
     for model in models:
         model_divergence.check_same_tokens(reference, model)
     length = _cut_length([reference, *models], max_length)
-    examples, encoding_report = _sample_responses(record_files.records, reference, length, token_count, max_length)
+    where, hint = ("--records", "use shorter ones") if max_length is None else ("--max-length", "raise it")
+    examples, encoding_report = sample_responses(
+        record_files.records, reference.tokenizer, length, token_count, where, hint
+    )
     dropped_count = len(encoding_report.dropped_record_indices)
     scored_count = int(examples.trained_token_counts.sum())
     if scored_count < token_count:
@@ -167,45 +169,31 @@ def write_report(report: ModelReport, paths: Sequence[Path]) -> None:
             write_text(path, "\n".join(grid_formats.to_markdown(grid, ALL_KINDS) for grid in report.grids()))
 
 
-def prepare_export_report(gguf_path: Path, record_words: Sequence[str]) -> RecordFiles:
+def prepare_export_report(exported_path: Path, record_words: Sequence[str]) -> RecordFiles:
     """Read the records of an export's report before the export; raises UserError where a file of the report exists already."""
-    for path in _export_report_paths(gguf_path):
+    for path in _export_report_paths(exported_path):
         if path.exists():
             raise UserError("exists already", where=path, hint="remove it, or name another file with --out")
     return read_record_files(record_words)
 
 
-def write_export_report(folder: ModelFolder, gguf_path: Path, record_files: RecordFiles, runs_folder: Path) -> None:
-    """Measure a file that was exported beside its folder, write the report beside it, and print what it says."""
+def write_export_report(folder: ModelFolder, exported_path: Path, record_files: RecordFiles, runs_folder: Path) -> None:
+    """Measure a file or folder that was exported beside its folder, write the report beside it, and print what it says."""
     from orca_bench.models.model_folder import locate_model
     from orca_bench.report.divergence_report import conclusion
 
     report = report_divergence(
-        folder, [locate_model(str(gguf_path), None, progress_message)], record_files, runs_folder
+        folder, [locate_model(str(exported_path), None, progress_message)], record_files, runs_folder
     )
     click.echo(conclusion(report.divergence))
-    paths = _export_report_paths(gguf_path)
+    paths = _export_report_paths(exported_path)
     write_report(report, paths)
     click.echo(f"report: {' and '.join(map(str, paths))}")
 
 
-def _export_report_paths(gguf_path: Path) -> list[Path]:
-    stem = gguf_path.name.removesuffix(".gguf")
-    return [gguf_path.with_name(f"{stem}.report{suffix}") for suffix in REPORT_SUFFIXES]
-
-
-def _sample_responses(
-    records: Sequence[Record], reference: ModelFolder, length: int, token_count: int, max_length: int | None
-) -> tuple[EncodedExamples, EncodingReport]:
-    """As `sample_responses`; the error of a cut that leaves no response names what the user may change."""
-    from orca_bench.train.example_encoding import NoResponseLeft
-    from orca_bench.train.record_sample import sample_responses
-
-    try:
-        return sample_responses(records, reference.tokenizer, length, token_count)
-    except NoResponseLeft as error:
-        where, hint = ("--records", "use shorter ones") if max_length is None else ("--max-length", "raise it")
-        raise NoResponseLeft(error.record_count, length, where, hint) from None
+def _export_report_paths(exported_path: Path) -> list[Path]:
+    stem = exported_path.name.removesuffix(".gguf")
+    return [exported_path.with_name(f"{stem}.report{suffix}") for suffix in REPORT_SUFFIXES]
 
 
 def _cut_length(folders: Sequence[ModelFolder], max_length: int | None) -> int:

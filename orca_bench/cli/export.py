@@ -59,9 +59,9 @@ _DEFAULT_TYPE = "q8_0"
     "record_words",
     multiple=True,
     metavar="RECORDS",
-    help="Measure the file beside the folder on these records, which the model was not trained on "
+    help="Measure what was exported beside MODEL on these records, which the model was not trained on "
     f"({options.DIVERGENCE_TOKEN_COUNT:,} response tokens), and write NAME.report.md and NAME.report.json "
-    "beside NAME.gguf; may be repeated.",
+    "beside NAME.gguf or the GPTQ folder NAME; may be repeated.",
 )
 @click.option(
     "--imatrix",
@@ -122,6 +122,8 @@ def command(
 
     gguf_values = {"--gguf": type_name, "--imatrix": importance_records}
     _check_options(is_gptq, gguf_values, {"--records": records, "--gptq-iterations": iterations})
+    if is_gptq:
+        _check_calibration(records, iterations)
     if token_count is not None and importance_records is None:
         raise UserError("only with --imatrix, whose tokens it counts", where="--imatrix-tokens")
     if out is not None:
@@ -132,10 +134,11 @@ def command(
     out = out or Path(f"{results_folder_name(folder.name)}{ending}")
     _check_is_new(out)
     if is_gptq:
-        from orca_bench.cli.gptq_work import export_gptq_folder
+        from orca_bench.cli.gptq_work import check_gptq_folder, export_gptq_folder
 
+        group_size = check_gptq_folder(folder, out)
         record_files = divergence_work.prepare_export_report(out, record_words) if record_words else None
-        export_gptq_folder(folder, out, records, iterations)
+        export_gptq_folder(folder, out, group_size, records, iterations)
         if record_files is not None:
             divergence_work.write_export_report(folder, out, record_files, runs)
         next_step("eval", "--model", out, runs=runs)
@@ -170,6 +173,22 @@ def _check_options(
             raise UserError(message, where=option)
 
 
+def _check_calibration(records: str | None, iterations: int | None) -> None:
+    """Raise UserError where --gptq has nothing to calibrate on, or records that no iteration would use."""
+    if records is None and iterations != 0:
+        raise UserError(
+            "which records is the rounding calibrated on?",
+            where="--gptq",
+            hint="give --records, of the kind that the model is to answer; or --gptq-iterations 0, which rounds to the nearest",
+        )
+    if records is not None and iterations == 0:
+        raise UserError(
+            "--gptq-iterations 0 rounds to the nearest and uses no records",
+            where="--records",
+            hint="leave one of them out",
+        )
+
+
 def _check_is_new(out: Path) -> None:
     if out.exists():
         raise UserError("exists already", where=out, hint="name another file with --out, or remove it")
@@ -180,18 +199,20 @@ def _measure_importance(
 ) -> ImportanceMatrix:
     """The importance matrix over records in the Orca prompt, encoded as training encodes them."""
     from orca_bench.cli.console import counting
+    from orca_bench.cli.divergence_work import read_record_files
     from orca_bench.models.gguf import importance_matrix
     from orca_bench.models.gguf.gguf_export import llama_configuration
-    from orca_bench.train.example_encoding import NoResponseLeft
     from orca_bench.train.record_sample import sample_examples
 
     wanted_count = importance_matrix.DEFAULT_TOKEN_COUNT if token_count is None else token_count
     importance_matrix.check_token_count(wanted_count, "--imatrix-tokens")
-    try:
-        examples = sample_examples([records], folder.tokenizer, folder.window_tokens, wanted_count)
-    except NoResponseLeft as error:
-        where, hint = f"--imatrix {records}", "use shorter ones"
-        raise NoResponseLeft(error.record_count, error.max_length, where, hint) from None
+    examples = sample_examples(
+        read_record_files([records]).records,
+        folder.tokenizer,
+        folder.window_tokens,
+        wanted_count,
+        where=f"--imatrix {records}",
+    )
     importance_matrix.check_token_count(len(examples.ids), records)
     show_message(f"importance matrix: {len(examples):,} records of {records}, {len(examples.ids):,} tokens")
     sequences = [examples.example(index).tolist() for index in range(len(examples))]

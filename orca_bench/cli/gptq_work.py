@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from orca_bench.cli.console import progress_message
+from orca_bench.cli.divergence_work import read_record_files
 from orca_bench.errors import UserError
 from orca_bench.models.gptq.gptq_export import (
     BITS,
@@ -22,26 +23,33 @@ from orca_bench.models.gptq.gptq_export import (
 from orca_bench.models.model_folder import ModelFolder
 
 
-def export_gptq_folder(folder: ModelFolder, out: Path, records: str | None, iterations: int | None) -> None:
-    """Write the GPTQ folder `out`, calibrated on records in the Orca prompt.
+def check_gptq_folder(folder: ModelFolder, out: Path) -> int:
+    """The group size in which the folder `out` can be written; raises UserError where it cannot."""
+    if not out.absolute().parent.is_dir():
+        raise UserError("no such folder", where=out.parent)
+    return check_gptq_export(folder)
 
-    `iterations` None are the default number. Raises UserError where there are no records to calibrate on.
+
+def export_gptq_folder(
+    folder: ModelFolder, out: Path, group_size: int, records: str | None, iterations: int | None
+) -> None:
+    """Write the GPTQ folder `out`, with the group size of `check_gptq_folder`, calibrated on records in the Orca prompt.
+
+    `records` None are none, which needs 0 iterations; `iterations` None are the default number. Raises UserError for what are no
+    records, or too few.
     """
     from orca_bench.train.record_sample import sample_examples
 
     iteration_count = DEFAULT_ITERATIONS if iterations is None else iterations
-    if records is None and iteration_count > 0:
-        raise UserError(
-            "which records is the rounding calibrated on?",
-            where="--gptq",
-            hint="give --records, of the kind that the model is to answer; or --gptq-iterations 0, which rounds to the nearest",
-        )
-    if not out.absolute().parent.is_dir():
-        raise UserError("no such folder", where=out.parent)
-    group_size = check_gptq_export(folder)
     token_ids: list[int] = []
-    if records is not None and iteration_count > 0:
-        examples = sample_examples([records], folder.tokenizer, folder.window_tokens, CALIBRATION_TOKENS)
+    if records is not None:
+        examples = sample_examples(
+            read_record_files([records]).records,
+            folder.tokenizer,
+            folder.window_tokens,
+            CALIBRATION_TOKENS,
+            where=f"--records {records}",
+        )
         token_ids = examples.ids.tolist()
         progress_message(
             f"calibration: {len(examples):,} records of {records} in the Orca prompt, {len(token_ids):,} tokens, "

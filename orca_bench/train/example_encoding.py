@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from orca_bench import prompt
-from orca_bench.errors import UserError, Where
+from orca_bench.errors import UserError
 from orca_bench.files import open_binary_replacement
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.record_files import Record
@@ -35,15 +35,13 @@ _ENCODING_FORMAT_VERSION = (
 
 
 class NoResponseLeft(UserError):
-    """All of `record_count` records lose their whole response to the cut at `max_length` tokens."""
+    """All of `record_count` records lose their whole response to the cut at `max_length` tokens.
 
-    def __init__(self, record_count: int, max_length: int, where: Where = "data.max_length", hint: str = "raise it"):
-        self.record_count, self.max_length = record_count, max_length
-        super().__init__(
-            f"all {record_count} records lose their whole response to the cut at {max_length} tokens",
-            where=where,
-            hint=hint,
-        )
+    What decides the length is the caller's to say: a key of a recipe, an option, a model's window.
+    """
+
+    def __init__(self, record_count: int, max_length: int):
+        super().__init__(f"all {record_count} records lose their whole response to the cut at {max_length} tokens")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of records in, a random sample of them as training encodes them out, up to a number of tokens.
+"""Records in, a random sample of them as training encodes them out, up to a number of tokens.
 
 Its own module because what is computed over some records, and trains nothing, needs neither a recipe nor all of them encoded.
 """
@@ -6,14 +6,15 @@ Its own module because what is computed over some records, and trains nothing, n
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from orca_bench.errors import UserError, Where
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport, NoResponseLeft, encode_records
-from orca_bench.train.record_files import Record, read_records
+from orca_bench.train.record_files import Record
 from orca_bench.train.run_folder import Run
 
 _SEED = 0
@@ -21,27 +22,35 @@ _RECORDS_PER_STEP = 256
 
 
 def sample_examples(
-    paths_and_hub_ids: Iterable[str], tokenizer: Tokenizer, max_length: int, token_count: int
+    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, token_count: int, where: Where
 ) -> EncodedExamples:
     """Records in random order, always the same, each cut at `max_length` tokens, until `token_count` tokens are reached.
 
-    Fewer where the records have fewer: the caller checks `len(examples.ids)`. Raises UserError for what are no records.
+    Fewer where the records have fewer: the caller checks `len(examples.ids)`. Raises UserError, which names `where` the records
+    are from, where all lose their whole response.
     """
-    records, _ = read_records(paths_and_hub_ids)
-    examples, _ = _sample_until(records, tokenizer, max_length, lambda each: each.offsets[1:], token_count)
+    place = (where, "use shorter ones")
+    examples, _ = _sample_until(records, tokenizer, max_length, lambda each: each.offsets[1:], token_count, place)
     return examples
 
 
 def sample_responses(
-    records: Sequence[Record], tokenizer: Tokenizer, max_length: int, response_token_count: int
+    records: Sequence[Record],
+    tokenizer: Tokenizer,
+    max_length: int,
+    response_token_count: int,
+    where: Where,
+    hint: str = "use shorter ones",
 ) -> tuple[EncodedExamples, EncodingReport]:
-    """As `sample_examples`, of records that are read, until their responses have `response_token_count` tokens together.
+    """As `sample_examples`, until their responses have `response_token_count` tokens together.
 
     A response's tokens are those on which training's loss falls. The caller checks the sum of `trained_token_counts`. The report
-    is of the records of the sample, those among them that lose their whole response. Raises NoResponseLeft where all do.
+    is of the records of the sample, those among them that lose their whole response. Raises UserError where all do; `where` and
+    `hint` say what decides the length.
     """
+    place = (where, hint)
     return _sample_until(
-        records, tokenizer, max_length, lambda each: each.trained_token_counts.cumsum(), response_token_count
+        records, tokenizer, max_length, lambda each: each.trained_token_counts.cumsum(), response_token_count, place
     )
 
 
@@ -51,17 +60,22 @@ def _sample_until(
     max_length: int,
     cumulative_counts: Callable[[EncodedExamples], np.ndarray],
     token_count: int,
+    place: tuple[Where, str],
 ) -> tuple[EncodedExamples, EncodingReport]:
-    """The first of the shuffled records up to the one whose cumulative count, int64 [examples], reaches `token_count`."""
+    """The first of the shuffled records up to the one whose cumulative count, int64 [examples], reaches `token_count`.
+
+    `place` is where a length that leaves no response is from, and what to do.
+    """
     shuffled_records = list(records)
     random.Random(_SEED).shuffle(shuffled_records)
     encoded_count = _RECORDS_PER_STEP
     while True:
         try:
             examples, report = encode_records(shuffled_records[:encoded_count], tokenizer, max_length)
-        except NoResponseLeft:
+        except NoResponseLeft as error:
             if encoded_count >= len(records):
-                raise
+                where, hint = place
+                raise UserError(error.problem, where=where, hint=hint) from None
             encoded_count *= 4
             continue
         counts = cumulative_counts(examples)

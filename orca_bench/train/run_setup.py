@@ -92,11 +92,14 @@ def compute_prepared_run(
     _check_examples_fit_window(recipe, model_config)
     max_length = recipe.data.max_length
     examples_key = encoding.encoding_key(records, tokenizer, max_length)
-    examples, encoding_report = (
-        encoded_examples_path and encoding.load_encoded_examples(encoded_examples_path, examples_key)
-    ) or encoding.encode_records(
-        records, tokenizer, max_length, lambda record_count: report_encoded_records(record_count, len(records))
-    )
+    try:
+        examples, encoding_report = (
+            encoded_examples_path and encoding.load_encoded_examples(encoded_examples_path, examples_key)
+        ) or encoding.encode_records(
+            records, tokenizer, max_length, lambda record_count: report_encoded_records(record_count, len(records))
+        )
+    except encoding.NoResponseLeft as error:
+        raise UserError(error.problem, where="data.max_length", hint="raise it") from None
     parameter_count = student_model.count_parameters(model_config)
     memory_per_process = estimate_memory(
         parameter_count,

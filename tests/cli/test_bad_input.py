@@ -93,7 +93,8 @@ def test_a_row_without_a_response_stops_training_where_the_recipe_is_strict(comm
 
 
 def test_records_whose_responses_are_all_cut_away(command, recipe):
-    assert "lose their whole response" in command.refused("train", "r.yaml", "-o", "data.max_length=4")
+    line = command.refused("train", "r.yaml", "-o", "data.max_length=4")
+    assert "data.max_length: all 1 records lose their whole response to the cut at 4 tokens; raise it" in line
 
 
 def test_a_model_folder_that_is_absent_or_lacks_something(command, recipe, tmp_path, tiny_model, mini):

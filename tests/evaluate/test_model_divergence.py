@@ -59,7 +59,7 @@ def folders(tiny_model, tmp_path_factory):
 def sequences(folders, mini_records):
     """Forty records; several share their system message, two are the same."""
     records = [Record(r["system"], r["instruction"], r["input"], r["response"]) for r in mini_records[:40]]
-    examples, _ = sample_responses([*records, records[0]], folders[0].tokenizer, 1024, 10**9)
+    examples, _ = sample_responses([*records, records[0]], folders[0].tokenizer, 1024, 10**9, "--records")
     return [
         ScoredSequence(examples.example(index).tolist(), int(examples.prompt_lengths[index])) for index in range(41)
     ]

@@ -8,7 +8,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import load_tokenizer
-from orca_bench.train.example_encoding import NoResponseLeft, encode_records, save_encoded_examples
+from orca_bench.train.example_encoding import encode_records, save_encoded_examples
 from orca_bench.train.record_files import read_records
 from orca_bench.train.record_sample import count_training_examples, sample_examples, sample_responses
 
@@ -22,11 +22,11 @@ def records_file(tmp_path, mini_records):
 
 def test_a_sample_reaches_its_tokens_with_its_last_record_and_is_always_the_same(mini, records_file):
     tokenizer = load_tokenizer(mini["mini:tokenizer"])
-    sample = sample_examples([str(records_file)], tokenizer, 256, 5000)
-    assert len(sample.ids) >= 5000 > len(sample.ids) - len(sample.example(len(sample) - 1))
-    again = sample_examples([str(records_file)], tokenizer, 256, 5000)
-    assert sample.ids.tolist() == again.ids.tolist()
     records, _ = read_records([str(records_file)])
+    sample = sample_examples(records, tokenizer, 256, 5000, "--records")
+    assert len(sample.ids) >= 5000 > len(sample.ids) - len(sample.example(len(sample) - 1))
+    again = sample_examples(records, tokenizer, 256, 5000, "--records")
+    assert sample.ids.tolist() == again.ids.tolist()
     encoded, _ = encode_records(records, tokenizer, 256)
     examples = {tuple(encoded.example(index)) for index in range(len(encoded))}
     assert all(tuple(sample.example(index)) in examples for index in range(len(sample)))
@@ -35,22 +35,24 @@ def test_a_sample_reaches_its_tokens_with_its_last_record_and_is_always_the_same
 
 
 def test_all_records_are_taken_where_they_have_fewer_tokens(mini, records_file):
-    assert len(sample_examples([str(records_file)], load_tokenizer(mini["mini:tokenizer"]), 4096, 10**9)) == 900
+    records, _ = read_records([str(records_file)])
+    assert len(sample_examples(records, load_tokenizer(mini["mini:tokenizer"]), 4096, 10**9, "--records")) == 900
 
 
-def test_what_are_no_records_is_named(mini, tmp_path):
-    (tmp_path / "text.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
-    with pytest.raises(UserError, match="columns text are not those of records"):
-        sample_examples([str(tmp_path / "text.jsonl")], load_tokenizer(mini["mini:tokenizer"]), 256, 100)
+def test_records_that_lose_every_response_are_named_by_where_they_are_from(mini, records_file):
+    tokenizer = load_tokenizer(mini["mini:tokenizer"])
+    records, _ = read_records([str(records_file)])
+    with pytest.raises(UserError, match=r"^--records r: all 900 records lose .* at 3 tokens; use shorter ones$"):
+        sample_examples(records, tokenizer, 3, 100, "--records r")
 
 
 def test_a_sample_of_responses_reaches_its_response_tokens_with_its_last_record(mini, records_file):
     tokenizer = load_tokenizer(mini["mini:tokenizer"])
     records, _ = read_records([str(records_file)])
     order = list(records)
-    counts = sample_responses(records, tokenizer, 256, 3000)[0].trained_token_counts
+    counts = sample_responses(records, tokenizer, 256, 3000, "--records")[0].trained_token_counts
     assert counts.sum() >= 3000 > counts[:-1].sum()
-    assert records == order and len(sample_responses(records, tokenizer, 4096, 10**9)[0]) == 900
+    assert records == order and len(sample_responses(records, tokenizer, 4096, 10**9, "--records")[0]) == 900
 
 
 def test_records_of_a_runs_training_are_counted_also_where_it_cut_them(mini, records_file, tmp_path):
@@ -79,11 +81,11 @@ def test_records_of_a_runs_training_are_counted_also_where_the_sample_is_cut_sho
 def test_the_report_of_a_sample_is_of_its_records_only(mini, records_file):
     tokenizer = load_tokenizer(mini["mini:tokenizer"])
     records, _ = read_records([str(records_file)])
-    whole_lengths = sample_responses(records, tokenizer, 4096, 3000)[0].lengths
+    whole_lengths = sample_responses(records, tokenizer, 4096, 3000, "--records")[0].lengths
     length = int(sorted(whole_lengths)[len(whole_lengths) // 2])
-    examples, report = sample_responses(records, tokenizer, length, 1000)
+    examples, report = sample_responses(records, tokenizer, length, 1000, "--records")
     assert report.record_count == len(examples) + len(report.dropped_record_indices) < 256
-    shuffled_lengths = sample_responses(records, tokenizer, 4096, 10**9)[0].lengths[: report.record_count]
+    shuffled_lengths = sample_responses(records, tokenizer, 4096, 10**9, "--records")[0].lengths[: report.record_count]
     assert report.truncated_count == (shuffled_lengths > length).sum() < (shuffled_lengths >= length).sum()
 
 
@@ -94,7 +96,7 @@ def test_records_without_a_response_left_are_passed_over_unless_all_are(mini, re
     order = [*without_response, records[0]]
     random.Random(0).shuffle(order)
     assert order.index(records[0]) >= 256  # none of the records that are encoded first has a response left
-    examples, report = sample_responses([*without_response, records[0]], tokenizer, 200, 1)
+    examples, report = sample_responses([*without_response, records[0]], tokenizer, 200, 1, "--records")
     assert len(examples) == 1 and len(report.dropped_record_indices) == order.index(records[0])
-    with pytest.raises(NoResponseLeft, match="all 900 records lose their whole response to the cut at 3 tokens"):
-        sample_responses(records, tokenizer, 3, 100)
+    with pytest.raises(UserError, match="^--max-length: all 900 records lose .* at 3 tokens; raise it$"):
+        sample_responses(records, tokenizer, 3, 100, "--max-length", "raise it")

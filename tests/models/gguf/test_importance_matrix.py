@@ -17,6 +17,7 @@ from orca_bench.models.gguf.gguf_export import export_gguf, llama_configuration 
 from orca_bench.models.gguf.gguf_import import read_gguf  # noqa: E402
 from orca_bench.models.gguf.importance_matrix import measure_importance  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
+from orca_bench.train.record_files import read_records  # noqa: E402
 from orca_bench.train.record_sample import sample_examples  # noqa: E402
 
 
@@ -29,7 +30,8 @@ def records_file(tmp_path_factory, mini_records):
 
 @pytest.fixture(scope="module")
 def sequences(wide_llama, records_file):
-    examples = sample_examples([str(records_file)], ModelFolder(str(wide_llama)).tokenizer, 512, 3000)
+    records, _ = read_records([str(records_file)])
+    examples = sample_examples(records, ModelFolder(str(wide_llama)).tokenizer, 512, 3000, "--imatrix")
     return [examples.example(index).tolist() for index in range(len(examples))]
 
 
@@ -95,10 +97,15 @@ def test_activations_that_are_no_finite_numbers_name_their_tensor(wide_llama, se
 
 
 def test_the_command_measures_it_over_the_records(command, wide_llama, records_file):
-    words = ["export", wide_llama, "--gguf", "q4_k_m", "--out", "m.gguf", "--imatrix", records_file]
+    record = {"system": "", "instruction": "Hello", "input": "", "response": ""}
+    (command.folder / "records.jsonl").write_text(
+        records_file.read_text("utf-8") + json.dumps(record), encoding="utf-8"
+    )
+    words = ["export", wide_llama, "--gguf", "q4_k_m", "--out", "m.gguf", "--imatrix", "records.jsonl"]
     process = command(*words, "--imatrix-tokens", 2500)
     assert process.returncode == 0, process.stderr
     assert "importance matrix: " in process.stderr and "2,5" in process.stderr
+    assert "left out: 1 row without an answer; the first is records.jsonl:301" in process.stderr
     assert read_gguf(command.folder / "m.gguf").file.get("quantize.imatrix.dataset", str) == "records.jsonl"
 
 

@@ -169,16 +169,27 @@ def test_a_folder_that_reads_back_as_another_model_is_refused(llama, nearest, tm
     assert [path.name for path in tmp_path.iterdir()] == ["right"]
 
 
-def test_the_command_writes_a_folder_that_eval_and_a_report_take(command, llama, mini, mini_records):
+def test_records_of_a_calibration_are_named_by_their_option_and_what_is_left_out_of_them(command, llama):
+    record = {"system": "", "instruction": "Hello " * 5000, "input": "", "response": "Yes"}
+    lines = [json.dumps(record) + "\n", json.dumps(record | {"response": ""}) + "\n"]
+    (command.folder / "long.jsonl").write_text("".join(lines), encoding="utf-8")
+    process = command("export", llama, "--gptq", "--out", "m-gptq", "--records", "long.jsonl")
+    assert process.returncode == 2 and not (command.folder / "m-gptq").exists()
+    assert "--records long.jsonl: all 1 records lose their whole response" in process.stderr
+    assert "tokens; use shorter ones" in process.stderr and "max_length" not in process.stderr
+    assert "left out: 1 row without an answer; the first is long.jsonl:2" in process.stderr
+
+
+def test_a_model_that_cannot_be_written_is_refused_before_the_records_of_its_report_are_read(command, mini):
+    make_model(command.folder / "odd", mini["mini:tokenizer"], hidden_size=48)
+    words = ["export", "./odd", "--gptq", "--gptq-iterations", "0", "--report", "absent.jsonl"]
+    assert "layers of 48, 96 numbers" in command.refused(*words)
+
+
+def test_the_command_writes_a_folder_that_eval_and_a_report_take(command, llama, mini_records):
     records = "".join(json.dumps(record) + "\n" for record in mini_records[:10])
     (command.folder / "held-out.jsonl").write_text(records, encoding="utf-8")
     words = ["export", llama, "--gptq", "--out", "m-gptq"]
-    process = command(*words)
-    assert process.returncode == 2 and "give --records" in process.stderr
-    process = command(*words, "--records", mini["mini:records"], "--gptq", "--gguf", "q8_0")
-    assert process.returncode == 2 and "--gguf: an option of GGUF files" in process.stderr
-    process = command("export", llama, "--gptq-iterations", "3")
-    assert process.returncode == 2 and "--gptq-iterations: only with --gptq" in process.stderr
     process = command(*words, "--gptq-iterations", "0", "--report", "held-out.jsonl")
     assert process.returncode == 0, process.stderr
     assert "groups of 64 weights: the model's layers are no multiples of 128" in process.stderr
