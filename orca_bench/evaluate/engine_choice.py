@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench.errors import NotFinite, UserError
+from orca_bench.errors import UserError
 from orca_bench.evaluate.engine_interface import Engine
 from orca_bench.models import model_identity
 from orca_bench.models.model_folder import ModelFolder
@@ -119,15 +119,7 @@ def _load_local_engine(
     """The engine in this process."""
     from orca_bench.evaluate.engine import tree_engine
 
-    engine = tree_engine.load_engine(model_folder, dtype_name, config.device_map)
-    try:
-        engine.choose_path()
-    except NotFinite:
-        raise UserError(
-            "the model gives NaN or infinity", where=model_folder.path, hint="its weights are broken"
-        ) from None
-    except UserError as error:
-        raise UserError(error.problem, where=model_folder.path, hint=error.hint) from None
+    engine = tree_engine.load_checked_engine(model_folder, dtype_name, config.device_map)
     if note := engine.plain_path_note:
         show_message(f"{model_name}: {note}")
     computation_fields = {

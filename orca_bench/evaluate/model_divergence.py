@@ -20,22 +20,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from orca_bench.errors import NotFinite, UserError
+from orca_bench.errors import UserError
 from orca_bench.evaluate.engine import prefix_tree
 from orca_bench.evaluate.engine.kv_cache import CachedPath
-from orca_bench.evaluate.engine.tree_engine import TreeEngine
+from orca_bench.evaluate.engine.tree_engine import TreeEngine, load_checked_engine, not_finite_error
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models.model_folder import ModelFolder
-from orca_bench.models.model_loading import load_model
 from orca_bench.stats.token_divergences import TokenDivergences
 from orca_bench.tokenizers import probe_texts
 
 #: Called with the tokens that every model has computed, and all tokens.
 ReportTokens = Callable[[int, int], None]
 _HEAD_POSITIONS = 64  # that go through the output heads at once
-_POSITIONS_AT_ONCE = (
-    8  # whose distributions are computed at once: 8 × 32,000 float64 fit a processor's cache, three times as fast
-)
+#: Whose distributions are computed at once: 8 × 32,000 float64 fit a processor's cache, three times as fast.
+_POSITIONS_AT_ONCE = 8
 _PROBE_COUNT = 1000  # texts whose ids must be the same
 
 
@@ -68,19 +66,28 @@ def measure_divergences(
     models: Sequence[ModelFolder],
     sequences: Sequence[ScoredSequence],
     report_tokens: ReportTokens = lambda done, total: None,
-    max_batch_tokens: int | None = None,
-    positions_at_once: int = _POSITIONS_AT_ONCE,
 ) -> list[TokenDivergences]:
     """The divergences of each model from the reference over the scored tokens of the sequences, in the models' order.
 
-    A token's record is the number of its sequence. At most `max_batch_tokens` are computed at once (None: as many as the memory
-    allows), and the distributions of `positions_at_once` of them. Raises UserError where a model cannot be evaluated, and where
-    it gives a logit that is not finite.
+    A token's record is the number of its sequence. Raises UserError where a model cannot be evaluated, where it gives a logit
+    that is not finite, and where the memory is too small for all models at once.
     """
     folders = [reference, *models]
-    engines = [_load_checked_engine(folder, max_batch_tokens) for folder in folders]
+    with _explain_full_memory(len(folders)):
+        engines = [load_checked_engine(folder, "float32") for folder in folders]
+        with torch.inference_mode():
+            return _measure_with_engines(engines, folders, sequences, report_tokens)
+
+
+def _measure_with_engines(
+    engines: Sequence[TreeEngine],
+    folders: Sequence[ModelFolder],
+    sequences: Sequence[ScoredSequence],
+    report_tokens: ReportTokens,
+) -> list[TokenDivergences]:
+    """As `measure_divergences`; the first engine and folder are the reference's."""
     scored_count = sum(len(sequence.token_ids) - sequence.scored_start for sequence in sequences)
-    measured = [_empty_divergences(scored_count) for _ in models]
+    divergences_by_model = [_empty_divergences(scored_count) for _ in folders[1:]]
     longest_length = max(len(sequence.token_ids) for sequence in sequences) - 1
     fits_tree = all(engine.max_tree_tokens is None or longest_length <= engine.max_tree_tokens for engine in engines)
     passes = _tree_passes(engines, sequences) if fits_tree else _plain_passes(engines, sequences)
@@ -89,21 +96,20 @@ def measure_divergences(
         if fits_tree
         else sum(len(sequence.token_ids) - 1 for sequence in sequences)
     )
-    computed_count = measured_count = 0
-    with torch.inference_mode(), _explain_full_memory(len(folders)):
-        for computed_pass in passes:
-            for start in range(0, len(computed_pass.target_ids), _HEAD_POSITIONS):
-                positions = slice(start, start + _HEAD_POSITIONS)
-                logits = [logits_at(positions) for logits_at in computed_pass.logits]
-                place = slice(measured_count, measured_count + len(logits[0]))
-                for divergences in measured:
-                    divergences.record_labels[place] = computed_pass.sequence_indices[positions]
-                _measure_positions(measured, place, logits, computed_pass.target_ids[positions], positions_at_once)
-                _check_finite(measured, place, folders)
-                measured_count = place.stop
-            computed_count += computed_pass.token_count
-            report_tokens(computed_count, total_count)
-    return measured
+    computed_count = position_count = 0
+    for computed_pass in passes:
+        for start in range(0, len(computed_pass.target_ids), _HEAD_POSITIONS):
+            positions = slice(start, start + _HEAD_POSITIONS)
+            logits = [logits_at(positions) for logits_at in computed_pass.logits]
+            place = slice(position_count, position_count + len(logits[0]))
+            for divergences in divergences_by_model:
+                divergences.record_labels[place] = computed_pass.sequence_indices[positions]
+            _measure_positions(divergences_by_model, place, logits, computed_pass.target_ids[positions])
+            _check_finite(divergences_by_model, place, folders)
+            position_count = place.stop
+        computed_count += computed_pass.token_count
+        report_tokens(computed_count, total_count)
+    return divergences_by_model
 
 
 class _ComputedPass(NamedTuple):
@@ -117,15 +123,6 @@ class _ComputedPass(NamedTuple):
     logits: Sequence[Callable[[slice], torch.Tensor]]
     target_ids: torch.Tensor
     sequence_indices: NDArray[np.int64]
-
-
-def _load_checked_engine(folder: ModelFolder, max_batch_tokens: int | None) -> TreeEngine:
-    engine = TreeEngine(load_model(folder, "float32", gpu_dtype="float32"), max_batch_tokens)
-    try:
-        engine.choose_path()
-    except NotFinite as error:
-        raise _not_finite_error(folder, error.value) from None
-    return engine
 
 
 def _tree_passes(engines: Sequence[TreeEngine], sequences: Sequence[ScoredSequence]) -> Iterator[_ComputedPass]:
@@ -177,22 +174,21 @@ def _plain_passes(engines: Sequence[TreeEngine], sequences: Sequence[ScoredSeque
 
 
 def _measure_positions(
-    measured: Sequence[TokenDivergences],
+    divergences_by_model: Sequence[TokenDivergences],
     place: slice,
     logits: Sequence[torch.Tensor],
     target_ids: torch.Tensor,
-    positions_at_once: int,
 ) -> None:
     """Write what is known of some positions to their place; `logits` are [positions, vocabulary], the reference's first."""
     reference_logits, *logits_by_model = logits
     targets = target_ids.to(reference_logits.device)[:, None]
-    for start in range(0, len(targets), positions_at_once):
-        rows = slice(start, start + positions_at_once)
-        part = slice(place.start + start, min(place.start + start + positions_at_once, place.stop))
+    for start in range(0, len(targets), _POSITIONS_AT_ONCE):
+        rows = slice(start, start + _POSITIONS_AT_ONCE)
+        part = slice(place.start + start, min(place.start + start + _POSITIONS_AT_ONCE, place.stop))
         reference = reference_logits[rows].float().double().log_softmax(dim=-1)
         probabilities, reference_top = reference.exp(), reference_logits[rows].argmax(dim=-1)
         reference_log_probabilities = reference.gather(1, targets[rows])[:, 0].cpu()
-        for divergences, model_logits in zip(measured, logits_by_model, strict=True):
+        for divergences, model_logits in zip(divergences_by_model, logits_by_model, strict=True):
             own_logits = model_logits[rows].to(reference.device)
             model = own_logits.float().double().log_softmax(dim=-1)
             divergences.kl_divergences[part] = (probabilities * (reference - model)).sum(dim=-1).cpu()
@@ -201,16 +197,18 @@ def _measure_positions(
             divergences.has_same_top[part] = (reference_top == own_logits.argmax(dim=-1)).cpu()
 
 
-def _check_finite(measured: Sequence[TokenDivergences], place: slice, folders: Sequence[ModelFolder]) -> None:
+def _check_finite(
+    divergences_by_model: Sequence[TokenDivergences], place: slice, folders: Sequence[ModelFolder]
+) -> None:
     """Raise UserError, naming the model, where a logit was not finite: log-probability or divergence is then none either."""
-    for divergences, model in zip(measured, folders[1:], strict=True):
+    for divergences, model in zip(divergences_by_model, folders[1:], strict=True):
         for folder, values in (
             (folders[0], divergences.reference_log_probabilities[place]),
             (model, divergences.log_probabilities[place]),
             (model, divergences.kl_divergences[place]),
         ):
             if not np.isfinite(values).all():
-                raise _not_finite_error(folder, float("nan"))
+                raise not_finite_error(folder)
 
 
 def _empty_divergences(token_count: int) -> TokenDivergences:
@@ -237,9 +235,3 @@ def _explain_full_memory(model_count: int) -> Iterator[None]:
         raise UserError(
             f"out of memory with {model_count} models at once", hint="measure fewer in one command"
         ) from None
-
-
-def _not_finite_error(folder: ModelFolder, value: float) -> UserError:
-    return UserError(
-        f"the model gives a logit that is {value}", where=folder.path_or_hub_id, hint="its weights are broken"
-    )

@@ -5,9 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from tiny_llamas import make_model
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate import model_divergence
+from orca_bench.evaluate.engine import memory_budget
 from orca_bench.evaluate.model_divergence import check_same_tokens, measure_divergences
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.models.model_folder import ModelFolder
@@ -118,14 +121,12 @@ def test_a_perturbed_model_diverges_as_plain_pytorch_says(folders, sequences):
     assert counts[-1][0] == counts[-1][1] and counts == sorted(counts)
 
 
-def test_what_is_computed_at_once_changes_nothing(folders, sequences):
+def test_what_is_computed_at_once_changes_nothing(folders, sequences, monkeypatch):
     reference, model = folders
-    measured = [
-        _by_record(
-            measure_divergences(reference, [model], sequences, max_batch_tokens=tokens, positions_at_once=count)[0]
-        )
-        for tokens, count in ((None, 64), (37, 5))
-    ]
+    measured = [_by_record(measure_divergences(reference, [model], sequences)[0])]
+    monkeypatch.setattr(memory_budget, "max_batch_tokens", lambda *_: 37)
+    monkeypatch.setattr(model_divergence, "_POSITIONS_AT_ONCE", 5)
+    measured.append(_by_record(measure_divergences(reference, [model], sequences)[0]))
     for name, values in measured[0].items():
         assert values.astype(float) == pytest.approx(measured[1][name].astype(float), rel=1e-3, abs=1e-5), name
 
@@ -145,8 +146,36 @@ def test_a_model_that_fits_no_tree_is_computed_by_plain_passes(folders, sequence
 
 def test_weights_that_are_no_numbers_are_refused_by_the_models_name(folders, sequences, tmp_path):
     broken = _copy_with_state(folders[0].path, tmp_path / "broken", _with_nan)
-    with pytest.raises(UserError, match=r"broken: the model gives a logit that is nan; its weights are broken"):
+    with pytest.raises(UserError, match=r"broken: the model gives NaN or infinity; its weights are broken"):
         measure_divergences(folders[0], [ModelFolder(str(broken))], sequences)
+
+
+def _raise(error):
+    def forward(*_, **__):
+        raise error
+
+    return forward
+
+
+def test_a_model_that_cannot_be_evaluated_is_refused_by_its_name(folders, sequences, tmp_path, monkeypatch):
+    from transformers import LlamaForCausalLM
+
+    dynamic = _with_dynamic_rope(folders[0].path, tmp_path / "dynamic", 64)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", _raise(TypeError("an image is missing")))
+    with pytest.raises(UserError, match=r"dynamic: the model cannot be fed ids alone \(TypeError: an image is missing"):
+        measure_divergences(ModelFolder(str(dynamic)), [folders[1]], sequences)
+
+
+@pytest.mark.parametrize("name", ["to", "forward"])
+def test_memory_that_is_too_small_for_the_models_is_said_while_they_are_loaded_and_computed(
+    folders, sequences, monkeypatch, name
+):
+    from transformers import LlamaForCausalLM, LlamaModel
+
+    patched = LlamaForCausalLM if name == "to" else LlamaModel
+    monkeypatch.setattr(patched, name, _raise(torch.OutOfMemoryError("as a GPU would")))
+    with pytest.raises(UserError, match="out of memory with 3 models at once; measure fewer in one command"):
+        measure_divergences(folders[0], [folders[1], folders[0]], sequences)
 
 
 def test_models_with_other_token_ids_are_refused(folders, sentencepiece_models, tmp_path):

@@ -337,6 +337,25 @@ def load_engine(model_folder: ModelFolder, dtype: str = "auto", device_map: str 
     return TreeEngine(load_model(model_folder, dtype, gpu_dtype="auto", device_map=device_map))
 
 
+def load_checked_engine(model_folder: ModelFolder, dtype: str = "auto", device_map: str | None = None) -> TreeEngine:
+    """As `load_engine`, and `choose_path` has chosen; where the model cannot be evaluated, UserError names it."""
+    engine = load_engine(model_folder, dtype, device_map)
+    try:
+        engine.choose_path()
+    except NotFinite:
+        raise not_finite_error(model_folder) from None
+    except UserError as error:
+        raise UserError(error.problem, where=model_folder.path_or_hub_id, hint=error.hint) from None
+    return engine
+
+
+def not_finite_error(model_folder: ModelFolder) -> UserError:
+    """What is said of a model that gives NaN or infinity."""
+    return UserError(
+        "the model gives NaN or infinity", where=model_folder.path_or_hub_id, hint="its weights are broken"
+    )
+
+
 def _input_device(model: PreTrainedModel) -> torch.device:
     """Where a model takes its ids: where its embeddings are, or where accelerate brings them for the moment."""
     embeddings = model.get_input_embeddings()
