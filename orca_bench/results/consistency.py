@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orca_bench.counts import counted
 from orca_bench.files import file_sha256
 from orca_bench.results import summary
 from orca_bench.results.coverage import FieldPath, fields_not_recomputed
@@ -144,21 +145,24 @@ def check_tasks_and_limit(
     if not part_counts:
         return
     limit = result.question_limit
-    largest_counts: dict[str, int] = {}
-    for part_name, count in part_counts.items():
-        task_name = task_name_of_part(part_name)
-        largest_counts[task_name] = max(count, largest_counts.get(task_name, 0))
-    spare_counts = [
-        task_limit - count
-        for task_name, count in largest_counts.items()
-        if (task_limit := limit.of_task(task_name)) is not None
+    limited_counts = [
+        (task_limit, count, part_name)
+        for part_name, count in part_counts.items()
+        if (task_limit := limit.of_task(task_name_of_part(part_name))) is not None
     ]
-    if spare_counts:
+    if limited_counts:
+        task_limit, count, part_name = min(limited_counts, key=lambda limited: limited[0] - limited[1])
         yield Finding(
-            "limit", min(spare_counts) >= 0, f"{limit}; at most {max(largest_counts.values())} questions are kept"
+            "limit",
+            count <= task_limit,
+            f"{limit}; {part_name} has {counted(count, 'question')}, at most {task_limit:,}",
         )
     # Whether there were more questions only the rows can tell, so a limit that cut nothing is not covered.
-    if not any(spare_counts):
+    spare_by_task: dict[str, int] = {}
+    for task_limit, count, part_name in limited_counts:
+        task_name = task_name_of_part(part_name)
+        spare_by_task[task_name] = min(task_limit - count, spare_by_task.get(task_name, task_limit))
+    if not any(spare_by_task.values()):
         recomputed_paths.add(("limit",))
 
 
