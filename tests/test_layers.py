@@ -111,6 +111,15 @@ def test_every_room_stands_in_a_layer() -> None:
     assert {room for room in map(_room, MODULES) if _layer(room) < 0} == set()
 
 
+def test_the_diagram_of_the_readme_has_the_layers() -> None:
+    text = (ROOT / "orca_bench/README.md").read_text(encoding="utf-8").split("## Who may import whom\n")[1]
+    diagram = "".join(line for line in text.splitlines() if line.startswith("    ")).split("→")
+    rooms = [[room.strip() for room in layer.split(",")] for layer in diagram]
+    assert [sorted(layer) for layer in rooms] == [
+        sorted(room for room in layer if not room.startswith("__")) for layer in LAYERS
+    ]
+
+
 def test_imports_go_down_the_layers() -> None:
     faults = []
     for module, path in MODULES.items():
