@@ -64,6 +64,11 @@ class QuestionLimit:
         return str(self) if self.count is None else _first_questions(self.count)
 
     @property
+    def full_text(self) -> str:
+        """As `str`, with what one number for all tasks means for MMLU: `… of each task (of each MMLU subject)`."""
+        return str(self) if self.count is None else f"{self} (of each MMLU subject)"
+
+    @property
     def file_suffix(self) -> str:
         """The end of the name of a result's file: `-limit200`, `-limit-mmlu20`, `-limit200-mmlu20-drop_all`."""
         if not self:

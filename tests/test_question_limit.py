@@ -57,6 +57,11 @@ def test_a_limit_of_fewer_questions_comes_first():
     assert sorted(limits, key=lambda limit: limit.sort_key) == [limits[3], limits[2], limits[0], limits[1]]
 
 
+def test_one_number_for_all_tasks_says_what_it_is_for_mmlu():
+    assert QuestionLimit(5).full_text == "first 5 questions of each task (of each MMLU subject)"
+    assert limit_from_texts(["5", "mmlu=9"]).full_text == str(limit_from_texts(["5", "mmlu=9"]))
+
+
 def test_options_are_as_few_as_can_be():
     assert limit_from_texts(["3", "mmlu=1"]).option_texts == ["3", "mmlu=1"]
     assert limit_from_texts(["mmlu=1"]).option_texts == ["mmlu=1"]

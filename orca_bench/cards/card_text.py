@@ -87,18 +87,18 @@ def metadata(facts: ModelFacts) -> dict[str, Any]:
 def sections(
     facts: ModelFacts,
     scores: str | None = None,
-    finding: str | None = None,
+    conclusion: str | None = None,
     score_limits: Sequence[str] = (),
     score_provenance: Sequence[tuple[str, str]] = (),
 ) -> dict[str, str]:
     """Every section of the card by its name.
 
-    `scores` is the section of scores, `finding` a sentence of what was found, `score_limits` what the scores say that the
-    model is not good for, and `score_provenance` are rows (what, value) about the results; all but `finding` are Markdown.
+    `scores` is the section of scores, `conclusion` a sentence of what was found, `score_limits` what the scores say that the
+    model is not good for, and `score_provenance` are rows (what, value) about the results; all but `conclusion` are Markdown.
     """
     scores_text = scores or "It has not been evaluated yet, so nothing is known of how well it answers.\n"
     return {
-        "summary": _summary(facts, finding),
+        "summary": _summary(facts, conclusion),
         "scores": scores_text,
         "prompt": _prompt_section(facts),
         "usage": _usage_section(facts),
@@ -113,7 +113,7 @@ def sections(
 # --- the sections -----------------------------------------------------------------------------------------------------
 
 
-def _summary(facts: ModelFacts, finding: str | None) -> str:
+def _summary(facts: ModelFacts, conclusion: str | None) -> str:
     training, name = facts.training, f"**{markdown.plain(facts.name)}**"
     parameters = facts.parameters or (None if training is None else training.parameters)
     size_text = "" if parameters is None else f" of {_parameters_text(parameters)} parameters"
@@ -132,7 +132,7 @@ def _summary(facts: ModelFacts, finding: str | None) -> str:
         sentence += f" It is {facts.gguf.description}."
     if facts.is_demonstration:
         sentence += " It is a demonstration: its records are generated, and it is good for nothing else."
-    return sentence + (f" {markdown.plain(finding)}" if finding else "") + "\n"
+    return sentence + (f" {markdown.plain(conclusion)}" if conclusion else "") + "\n"
 
 
 def _start_text(training: TrainingFacts) -> str:

@@ -50,16 +50,16 @@ def command(
     requests_of = requests_lookup(benchmarks, runs)
     lookups_and_notes = [requests_of(file.result) for file in result_files]
     text_lookups = [lookup for lookup, _ in lookups_and_notes]
-    missing_texts = [note for _, notes in lookups_and_notes for note in notes]
+    absence_reasons = [note for _, notes in lookups_and_notes for note in notes]
     title = title or _default_title([file.result.model.name for file in result_files])
     make_writable_folder(out.parent)
     with counting("writing questions") as progress:
-        html_page.write_page(out, title, result_files, reported_scores, text_lookups, missing_texts, progress)
+        html_page.write_page(out, title, result_files, reported_scores, text_lookups, absence_reasons, progress)
     click.echo(out)
     question_count = sum(entry.n for file in result_files for entry in file.result.tasks.values())
     answer_text = f"{counted(question_count, 'scored question')} of {counted(len(result_files), 'result')}"
     click.echo(f"{answer_text}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser", err=True)
-    print_notes(selection.notes + missing_texts)
+    print_notes(selection.notes + absence_reasons)
 
 
 def _default_title(model_names: Sequence[str]) -> str:

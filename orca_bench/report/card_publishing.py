@@ -157,7 +157,7 @@ def card_content(
             [(picture.description, f"{PICTURE_PREFIX}{picture.name}.png") for picture in pictures],
             facts.is_trained_in_orca_prompt,
         ),
-        finding=card_scores.finding(card_files, facts.name) if card_files else None,
+        conclusion=card_scores.conclusion(card_files, facts.name) if card_files else None,
         score_limits=card_scores.score_limits(card_files),
         score_provenance=card_scores.score_provenance(card_files),
     )

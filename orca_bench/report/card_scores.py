@@ -31,7 +31,7 @@ _ORCA_PROMPT_TEXT = {
 }
 
 
-def finding(result_files: Sequence[ResultFile], name: str) -> str:
+def conclusion(result_files: Sequence[ResultFile], name: str) -> str:
     """What was found, in a sentence for each result."""
     return " ".join(scores_sentence([replace(result_file, label=name)]) for result_file in result_files)
 
@@ -125,8 +125,7 @@ def _partial_warning(results: Sequence[Result]) -> str:
     )
     if not limits:
         return ""
-    subject_text = "" if any(limit.count_by_task for limit in limits) else " (of each MMLU subject)"
-    return f"**Partial scores**: only of the {', or of the '.join(map(str, limits))}{subject_text}.\n"
+    return f"**Partial scores**: only of the {', or of the '.join(limit.full_text for limit in limits)}.\n"
 
 
 def _table(results: Sequence[Result], headings: Sequence[str]) -> str:

@@ -46,17 +46,17 @@ def write_page(
     result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None,
     lookups: Sequence[QuestionTextsLookup | None],
-    missing_texts: Sequence[str] = (),
+    absence_reasons: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> None:
     """Write the page of some results, with their questions, to the file `out`.
 
     `lookups` has, for each result, how to look up the words and requests of its questions, None where they are not to be had;
-    `missing_texts` say why, for the foot of the page. Raises UserError where the file cannot be written, and for a number that
+    `absence_reasons` say why, for the foot of the page. Raises UserError where the file cannot be written, and for a number that
     is not finite.
     """
     with open_text_replacement(out) as handle:
-        for html_piece in page_pieces(title, result_files, reported_scores, lookups, missing_texts, progress):
+        for html_piece in page_pieces(title, result_files, reported_scores, lookups, absence_reasons, progress):
             handle.write(html_piece)
 
 
@@ -65,7 +65,7 @@ def page_pieces(
     result_files: Sequence[ResultFile],
     reported_scores: ReportedScores | None,
     lookups: Sequence[QuestionTextsLookup | None],
-    missing_texts: Sequence[str] = (),
+    absence_reasons: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> Iterator[str]:
     """The page in pieces of text, so that a large one is never in memory as a whole; parameters as for `write_page`."""
@@ -77,25 +77,25 @@ def page_pieces(
     ]
     questions = list_questions(page_results)
     comparisons = [group_comparison(group) for group in groups]
-    findings = [
+    conclusions = [
         scores_sentence(group.results, reported_scores, group.protocol_name, comparison)
         for group, comparison in zip(groups, comparisons, strict=True)
     ]
     script = page_files.script()
     yield _html_head(title, script)
-    yield heading.page_heading(title, groups, findings, len(questions))
+    yield heading.page_heading(title, groups, conclusions, len(questions))
     yield "<main>\n"
     for number, group in enumerate(groups):
-        finding = findings[number] if len(groups) > 1 else None
-        yield _group_section(group, number, finding, reported_scores, comparisons[number])
+        conclusion = conclusions[number] if len(groups) > 1 else None
+        yield _group_section(group, number, conclusion, reported_scores, comparisons[number])
     yield page_files.questions_section()
     yield "</main>\n"
-    missing = list(missing_texts)
+    reasons = list(absence_reasons)
     if questions and not any(lookups):
-        missing.append(
+        reasons.append(
             "The questions' words and requests: they are in the benchmark's rows, which --benchmarks FOLDER names."
         )
-    yield foot.page_foot(page_results, page_notes.all_notes(groups, reported_scores), missing)
+    yield foot.page_foot(page_results, page_notes.all_notes(groups, reported_scores), reasons)
     pieces = question_chunks.question_elements(
         page_results,
         questions,
@@ -127,16 +127,16 @@ def _html_head(title: str, script: str) -> str:
 def _group_section(
     group: PageGroup,
     number: int,
-    finding: str | None,
+    conclusion: str | None,
     reported_scores: ReportedScores | None,
     comparison: Comparison | None,
 ) -> str:
-    """The table and the pictures of a group; `finding` heads it where the page has several groups."""
+    """The table and the pictures of a group; `conclusion` heads it where the page has several groups."""
     lines = score_lines(group, reported_scores, comparison)
     notes = page_notes.group_notes(group, reported_scores)
-    group_head = "" if finding is None else heading.group_heading(group, number, finding)
-    section_label = "Scores" if finding is None else f"Scores: {group.suite_name}, {group.protocol_name}"
-    title_html = "<h2>Scores</h2>\n" if finding is None else ""
+    group_head = "" if conclusion is None else heading.group_heading(group, number, conclusion)
+    section_label = "Scores" if conclusion is None else f"Scores: {group.suite_name}, {group.protocol_name}"
+    title_html = "<h2>Scores</h2>\n" if conclusion is None else ""
     tables = score_tables(group, lines, comparison, page_notes.badges_of(notes))
     pictures = "".join(
         picture.html(f"picture-{number}-{picture.kind}") for picture in _pictures(group, comparison, reported_scores)

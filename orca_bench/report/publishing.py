@@ -80,8 +80,8 @@ def publish(
     publication = Publication(card_plan.path, folder)
     lookups_and_notes = [(None, []) if requests_of is None else requests_of(file.result) for file in result_files]
     lookups = [lookup for lookup, _ in lookups_and_notes]
-    missing_texts = [note for _, notes in lookups_and_notes for note in notes]
-    publication.notes += missing_texts
+    absence_reasons = [note for _, notes in lookups_and_notes for note in notes]
+    publication.notes += absence_reasons
     files_with_questions = [_with_questions(result_file) for result_file in result_files]
     card_content = card_publishing.card_content(card_plan, files_with_questions, source_url, with_partial)
     publication.notes += card_content.notes
@@ -111,7 +111,7 @@ def publish(
         publication.files += [picture_files.png, picture_files.svg]
     for suffix, text in table_texts.items():
         _write_file(folder / f"table{suffix}", text, publication)
-    html_page.write_page(page_file, name, files_with_questions, reported_scores, lookups, missing_texts, progress)
+    html_page.write_page(page_file, name, files_with_questions, reported_scores, lookups, absence_reasons, progress)
     publication.files.append(page_file)
     publication.question_count = _count_questions(files_with_questions)
     publication.card_pictures = card_publishing.write_card(card_content, card_plan.path)

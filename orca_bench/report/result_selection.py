@@ -99,7 +99,7 @@ def result_labels(results: Sequence[Result]) -> list[str]:
 
 def _short_limit(result: Result) -> str:
     limit = result.question_limit
-    return f"n≤{limit.count}" if limit.count is not None else limit.phrase
+    return f"n≤{limit.count}" if limit.count is not None else " ".join(limit.option_texts)
 
 
 def _limits_beside_full(selection: Selection, named_results: Sequence[NamedResults]) -> dict[Path, QuestionLimit]:

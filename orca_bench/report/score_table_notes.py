@@ -38,9 +38,7 @@ def result_notes(label: str, result: Result, has_reported_scores: bool = True) -
     elif has_reported_scores and result.protocol.name in _UNFAIR_PROTOCOLS:
         notes.append(Note(_UNFAIR_PROTOCOLS[result.protocol.name], "warning", whole_result))
     if result.question_limit:
-        limit = result.question_limit
-        text = f"only the {limit}{'' if limit.count_by_task else ' (of each MMLU subject)'}"
-        notes.append(Note(text, "remark", whole_result))
+        notes.append(Note(f"only the {result.question_limit.full_text}", "remark", whole_result))
     if not result.complete:
         missing_titles = [TASK_BY_NAME[name].title for name in result.missing_task_names if name in TASK_BY_NAME]
         text = f"unfinished; ordered and not run: {', '.join(missing_titles) or 'tasks without a number'}"

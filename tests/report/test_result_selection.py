@@ -19,6 +19,7 @@ from orca_bench.results.models import Result
         ([("a", "orca", None), ("a", "plain", None)], ["orca", "plain"]),
         ([("a", "orca", None), ("a", "plain", None), ("b", "orca", None)], ["a orca", "a plain", "b orca"]),
         ([("a", "orca", None), ("a", "orca", 10)], ["a orca", "a orca n≤10"]),
+        ([("a", "orca", None), ("a", "orca", {"gsm8k": 3})], ["a orca", "a orca gsm8k=3"]),
         ([("a", "orca", None), ("a", "orca", None)], ["1: a orca", "2: a orca"]),
     ],
 )

@@ -4,11 +4,11 @@ from orca_bench.report.html_page import page_pieces
 from orca_bench.results.question_texts import QuestionTexts
 
 
-def write_test_page(folder, results, lookups=None, title="t <b>", reported=None, missing_texts=()):
+def write_test_page(folder, results, lookups=None, title="t <b>", reported=None, absence_reasons=()):
     """Write the page of some results; `lookups` are None where the words of no question are known."""
     file = folder / "index.html"
     with open(file, "w", encoding="utf-8") as handle:
-        for piece in page_pieces(title, results, reported, lookups or [None] * len(results), missing_texts):
+        for piece in page_pieces(title, results, reported, lookups or [None] * len(results), absence_reasons):
             handle.write(piece)
     return file
 

@@ -22,7 +22,7 @@ HOSTILE = [
 def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path):
     text = HOSTILE[0]
     result = listed_result(tmp_path / "r.json", "<script>alert(1)</script>", [("gsm8k", 0, 0.0, text, [text])])
-    page = write_test_page(tmp_path, [result], [lookup_of(text, context=text)], missing_texts=[text])
+    page = write_test_page(tmp_path, [result], [lookup_of(text, context=text)], absence_reasons=[text])
     content = page.read_text(encoding="utf-8")
     assert "document.title='owned'" not in content and "<script>alert" not in content
     scripts = content.count("<script")
@@ -32,7 +32,7 @@ def test_without_a_browser_nothing_hostile_stands_in_the_file_as_it_is(tmp_path)
 
 def test_a_name_turns_no_text_of_the_page_around(tmp_path):
     result = listed_result(tmp_path / "r.json", "a\u202eb\x1b", [("gsm8k", 0, 0.0, "x", ["x"])])
-    content = write_test_page(tmp_path, [result], [None], missing_texts=["\u202e"]).read_text(encoding="utf-8")
+    content = write_test_page(tmp_path, [result], [None], absence_reasons=["\u202e"]).read_text(encoding="utf-8")
     elements = re.sub(r"<script.*?</script>", "", content, flags=re.DOTALL)
     assert "a\ufffdb\ufffd" in elements and not {"\u202e", "\x1b"} & set(elements)
 

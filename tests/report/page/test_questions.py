@@ -276,7 +276,7 @@ def test_rows_that_are_not_to_be_had_are_named_and_the_rest_is_shown(open_page, 
     result = listed_result(tmp_path / "r.json", "m", questions)
     known = lookup_of("Known?")
     lookup = lambda part, row: known(part, row) if part == "drop" else None  # noqa: E731
-    page = write_test_page(tmp_path, [result], [lookup], missing_texts=["GSM8K: the rows cannot be had"])
+    page = write_test_page(tmp_path, [result], [lookup], absence_reasons=["GSM8K: the rows cannot be had"])
     tab, log = open_page(page, "#gsm8k/4")
     tab.wait_for_selector("#detail .answer")
     assert "not in this page" in tab.text_content("#detail .missing") and "my answer" in tab.text_content("#detail")
