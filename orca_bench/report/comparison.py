@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
-from orca_bench.report.notes import Note, NotedNumber
+from orca_bench.report.notes import Note, NotedNumber, merge_notes
 from orca_bench.report.result_groups import protocol_titles
 from orca_bench.report.score_table_notes import change_notes
 from orca_bench.results.models import ModelDescription, Question
@@ -192,7 +192,7 @@ def compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
 
 
 def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
-    """What a reader of the comparison of two results must know of them as a whole."""
+    """What a reader of the comparison of two results must know of them as a whole, each text once."""
     notes = []
     protocols = protocol_names(base, other)
     if protocols is not None:
@@ -215,7 +215,7 @@ def comparison_notes(base: ResultFile, other: ResultFile) -> list[Note]:
     if base.result.questions_sha256 is not None and base.result.questions_sha256 == other.result.questions_sha256:
         text = f"the questions and answers of {base.path} and {other.path} are the same, byte for byte"
         notes.append(Note(text, "warning"))
-    return notes
+    return merge_notes(notes, [base.label, other.label])
 
 
 def _engine_notes(base_model: ModelDescription, other_model: ModelDescription) -> list[Note]:

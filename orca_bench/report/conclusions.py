@@ -12,7 +12,11 @@ from collections.abc import Sequence
 
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.grid import format_detectable, format_percent
-from orca_bench.report.reported_comparison import compare_where_possible, compare_with_reported
+from orca_bench.report.reported_comparison import (
+    compare_two_where_possible,
+    compare_where_possible,
+    compare_with_reported,
+)
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import (
     group_by_setting,
@@ -108,7 +112,7 @@ def scores_sentence(
         )
     if len(result_files) == 2:
         lower, higher = lower_and_higher(result_files)
-        comparison = comparison or next(iter(compare_where_possible(lower, [higher])), None)
+        comparison = comparison or compare_two_where_possible(lower, higher)
         if comparison is not None:
             return comparison_sentence(comparison)
     return _many_sentence(result_files, setting_text)

@@ -78,7 +78,7 @@ def compare_results(base: ResultFile, other_files: Sequence[ResultFile]) -> list
     compare.
     """
     refuse_repeated_files(base, other_files)
-    return correct_together([_compare_pair(base, other) for other in other_files])
+    return correct_together([_compare_by_best_means(base, other) for other in other_files])
 
 
 def compare_where_possible(base: ResultFile, other_files: Sequence[ResultFile]) -> list[Comparison]:
@@ -86,16 +86,21 @@ def compare_where_possible(base: ResultFile, other_files: Sequence[ResultFile]) 
     comparisons = []
     for other in other_files:
         try:
-            comparisons.append(_compare_pair(base, other))
+            refuse_repeated_files(base, [other])
+            comparisons.append(_compare_by_best_means(base, other))
         except UserError:
             continue
     return correct_together(comparisons)
 
 
-def _compare_pair(base: ResultFile, other: ResultFile) -> Comparison:
-    """One result against another, not corrected yet; raises UserError where they have nothing to compare."""
+def compare_two_where_possible(base: ResultFile, other: ResultFile) -> Comparison | None:
+    """One result against another, as `compare_results` compares them; None where they have nothing to compare."""
+    return next(iter(compare_where_possible(base, [other])), None)
+
+
+def _compare_by_best_means(base: ResultFile, other: ResultFile) -> Comparison:
+    """By question where both have their questions, else by scores, not corrected; UserError where nothing can be compared."""
     if base.questions_by_task and other.questions_by_task:
-        refuse_repeated_files(base, [other])
         return compare_pair(base, other)
     comparison = _compare_without_questions(base, other)
     if not any(line.difference for line in comparison.lines):

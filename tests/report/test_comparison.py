@@ -82,6 +82,20 @@ def test_the_same_file_computed_by_llamacpp_is_said(in_results_folder, bits, tex
     assert "computed by" not in in_results_folder("compare", "own.json", "theirs_too.json", env=env).stdout
 
 
+def test_a_warning_of_both_results_stands_once(in_results_folder):
+    warning = "its weights are those of a file with 4.50 bits a weight, computed in full precision"
+
+    def add_warning(result):
+        result["model"]["warnings"] = [warning]
+
+    for name in ("good", "bad"):
+        change_result(in_results_folder.folder, f"{name}.json", f"{name}-4.json", no_change, add_warning)
+    output = in_results_folder("compare", "good-4.json", "bad-4.json", env={"COLUMNS": "200"}).stdout
+    assert output.count("4.50 bits a weight") == 1
+    output = in_results_folder("compare", "good.json", "bad-4.json", env={"COLUMNS": "200"}).stdout
+    assert f": {warning}" in output
+
+
 def test_one_question_and_all_right_have_no_empty_interval(in_results_folder):
     folder = in_results_folder.folder
     change_result(folder, "good.json", "one.json", lambda line: line["index"] < 1)

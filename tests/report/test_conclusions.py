@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from pathlib import Path
 
 import pytest
 from result_contents import result_content
@@ -37,7 +38,7 @@ def sentence(*lines, **options):
 
 def a_result(label, **options):
     """A small result without questions."""
-    return ResultFile(None, label, migrate_result(Result.from_file_content(result_content(**options))))
+    return ResultFile(Path(f"{label}.json"), label, migrate_result(Result.from_file_content(result_content(**options))))
 
 
 def test_better_and_worse_are_said_of_significant_differences_and_the_rest_could_have_been_shown():

@@ -1,12 +1,20 @@
 """Comparison with reported scores, of which only the number is known."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from changed_results import change_result, no_change
 from result_contents import result_content
+from synthetic_results import random_result
 
 from orca_bench.report.comparison_formats import to_grid
 from orca_bench.report.conclusions import comparison_sentence
 from orca_bench.report.grid_formats import to_markdown
-from orca_bench.report.reported_comparison import compare_where_possible, compare_with_reported
+from orca_bench.report.reported_comparison import (
+    compare_two_where_possible,
+    compare_where_possible,
+    compare_with_reported,
+)
 from orca_bench.report.reported_scores import read_reported_scores
 from orca_bench.results import reading
 from orca_bench.results.migration import migrate_result
@@ -55,9 +63,18 @@ def test_one_right_answer_is_not_better_than_a_reported_score():
 
 def test_two_results_without_their_questions_are_compared_by_their_scores():
     low, high, twin = (
-        ResultFile(None, label, migrate_result(Result.from_file_content(result_content(value=value))))
+        ResultFile(Path(f"{label}.json"), label, migrate_result(Result.from_file_content(result_content(value=value))))
         for label, value in (("low", 0.3), ("high", 0.5), ("twin", 0.5))
     )
     text = comparison_sentence(*compare_where_possible(low, [high]))
     assert text.startswith("high is better than low on all 7 tasks. The files of questions are not beside the results")
     assert "No difference between twin and high" in comparison_sentence(*compare_where_possible(high, [twin]))
+
+
+def test_two_results_that_have_nothing_to_compare_have_no_comparison(tmp_path):
+    low, high = (random_result(tmp_path, label, share) for label, share in (("low", 0.1), ("high", 0.9)))
+    comparison = compare_two_where_possible(low, high)
+    assert comparison == compare_where_possible(low, [high])[0] and comparison.is_paired
+    without_questions = replace(low, questions_by_task={})
+    assert compare_two_where_possible(low, low) is None
+    assert compare_two_where_possible(without_questions, without_questions) is None

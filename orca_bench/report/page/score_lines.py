@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from orca_bench.report.best_scores import paired_p_value, significantly_best
 from orca_bench.report.comparison import NO_DIFFERENCE_SHOWN, Comparison, ComparisonLine
 from orca_bench.report.page.page_groups import PageGroup
-from orca_bench.report.reported_comparison import compare_where_possible
+from orca_bench.report.reported_comparison import compare_two_where_possible
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.report.result_groups import lower_and_higher
 from orca_bench.report.score_table import MeasuredScore, TableLine, build_score_table
@@ -70,7 +70,7 @@ def group_comparison(group: PageGroup) -> Comparison | None:
     if len(group.results) != 2:
         return None
     base, other = lower_and_higher(group.results)
-    return next(iter(compare_where_possible(base, [other])), None)
+    return compare_two_where_possible(base, other)
 
 
 def score_lines(

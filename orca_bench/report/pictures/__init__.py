@@ -16,7 +16,7 @@ from orca_bench.report.pictures.picture import PICTURE_CSS, Picture, PictureFile
 from orca_bench.report.pictures.scores import draw_scores
 from orca_bench.report.pictures.steps import draw_known_steps, draw_steps
 from orca_bench.report.pictures.subjects import draw_subjects
-from orca_bench.report.reported_comparison import compare_where_possible
+from orca_bench.report.reported_comparison import compare_two_where_possible
 from orca_bench.report.reported_scores import ReportedScores
 from orca_bench.results.reading import ResultFile
 
@@ -77,4 +77,4 @@ def _comparison_of(part: Part) -> Comparison | None:
     if len(part.styled_results) != 2:
         return None
     base, candidate = part.styled_results
-    return next(iter(compare_where_possible(base.result_file, [candidate.result_file])), None)
+    return compare_two_where_possible(base.result_file, candidate.result_file)
