@@ -66,7 +66,7 @@ def check_weights(folder: str | Path, config: PretrainedConfig) -> list[str]:
     _check_shapes(loading_report["mismatched_keys"], folder)
     if missing_names:
         raise UserError(
-            f"the files lack {_weight_count_text(missing_names)} of the model "
+            f"the files lack {counted(len(missing_names), 'weight')} of the model "
             f"({_weight_names_text(missing_names)}), which would be random numbers",
             where=folder,
             hint=_mismatch_reason(missing_names, unexpected_names),
@@ -77,7 +77,7 @@ def check_weights(folder: str | Path, config: PretrainedConfig) -> list[str]:
     misplaced_names = [name for name in surplus_names if _belongs_to_model(name, model)]
     if misplaced_names:
         raise UserError(
-            f"the files hold {_weight_count_text(misplaced_names)} without a place in the model of config.json "
+            f"the files hold {counted(len(misplaced_names), 'weight')} without a place in the model of config.json "
             f"({_weight_names_text(misplaced_names)})",
             where=folder,
             hint=_mismatch_reason([], misplaced_names)
@@ -205,7 +205,7 @@ def _check_numbers(integer_weight_names: list[str], folder: str | Path, model: P
     ]
     if wrong_type_names:
         raise UserError(
-            f"{_weight_count_text(wrong_type_names)} in the files are integers ({_weight_names_text(wrong_type_names)}), "
+            f"{counted(len(wrong_type_names), 'weight')} in the files are integers ({_weight_names_text(wrong_type_names)}), "
             f"and config.json names no quantization",
             where=folder,
             hint="config.json has lost its quantization_config, or the files were not saved by transformers",
@@ -220,7 +220,8 @@ def _check_shapes(shape_mismatches: Iterable[tuple[str, torch.Size, torch.Size]]
     ]
     if mismatch_texts:
         raise UserError(
-            f"{_weight_count_text(mismatch_texts)} of another shape than config.json says: {_weight_names_text(mismatch_texts)}",
+            f"{counted(len(mismatch_texts), 'weight')} of another shape than config.json says: "
+            f"{_weight_names_text(mismatch_texts)}",
             where=folder,
             hint="config.json and weights are of two models",
         )
@@ -276,14 +277,10 @@ def _conversion_error(log_messages: list[str]) -> str | None:
     conversion_lines = [line for text in log_messages for line in text.splitlines() if "| CONVERSION" in line]
     weight_names = [re.sub(r"\x1b\[[0-9;]*m", "", line).split("|")[0].strip() for line in conversion_lines]
     return (
-        f"the files lack parts of {_weight_count_text(weight_names)} ({_weight_names_text(weight_names)})"
+        f"the files lack parts of {counted(len(weight_names), 'weight')} ({_weight_names_text(weight_names)})"
         if weight_names
         else None
     )
-
-
-def _weight_count_text(names: list[str]) -> str:
-    return counted(len(names), "weight")
 
 
 def _weight_names_text(names: list[str]) -> str:
