@@ -10,19 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_types import FILE_TYPES, INDIFFERENT_TENSOR_TYPES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 _TYPES_OF_GGUF = ("F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0")
-#: Types whose rounding depends on no importance matrix.
-_INDIFFERENT_TYPES = ("F32", "F16", "BF16", "Q8_0")
 
 
 def needs_libgguf(type_name: str, with_importance: bool) -> bool:
     """Whether `gguf` alone cannot round to a type of tensors."""
-    return type_name not in _TYPES_OF_GGUF or (with_importance and type_name not in _INDIFFERENT_TYPES)
+    return type_name not in _TYPES_OF_GGUF or (with_importance and type_name not in INDIFFERENT_TENSOR_TYPES)
 
 
 def check_libgguf_installed(reason: str) -> None:
@@ -30,10 +29,10 @@ def check_libgguf_installed(reason: str) -> None:
     try:
         import libgguf  # noqa: F401
     except ImportError:
+        other_types = [name for name in FILE_TYPES if name.upper() in _TYPES_OF_GGUF]
         raise UserError(
             f"{reason} needs the package libgguf",
-            hint="install it: pip install 'orca-bench[k-quants]'; f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 and q4_0 need no more "
-            "than gguf",
+            hint=f"install it: pip install 'orca-bench[k-quants]'; {', '.join(other_types)} need no more than gguf",
         ) from None
 
 

@@ -36,8 +36,6 @@ _FALLBACK_TYPES = {
 }
 #: The type of a matrix whose rows are no whole number of 32 weights either.
 _LAST_FALLBACK_TYPE = "F16"
-_BLOCK, _SUPER_BLOCK = 32, 256  # weights
-_UNBLOCKED_TYPES = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
@@ -141,6 +139,8 @@ def _type_of_row_size(target: str, row_size: int) -> str:
 
 
 def _block_size(type_name: str) -> int:
-    if type_name in _UNBLOCKED_TYPES:
-        return 1
-    return _SUPER_BLOCK if type_name.endswith("_K") or type_name == "IQ4_XS" else _BLOCK
+    """How many weights of a row share a block."""
+    import gguf
+
+    weight_count, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[type_name]]
+    return weight_count

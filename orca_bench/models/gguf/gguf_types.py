@@ -12,8 +12,10 @@ FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16"} | {
         *("q3_k_l", "q3_k_m", "q3_k_s", "q2_k"),
     )
 }
-#: The types whose numbers have fewer bits than 16: an importance matrix changes how they are rounded, but for Q8_0.
-IMPORTANCE_TYPES = tuple(name for name in FILE_TYPES if name not in ("f32", "f16", "bf16", "q8_0"))
+#: The types of tensors, as `gguf` names them, that an importance matrix does not change.
+INDIFFERENT_TENSOR_TYPES = ("F32", "F16", "BF16", "Q8_0")
+#: The types of files that an importance matrix changes.
+IMPORTANCE_TYPES = tuple(name for name in FILE_TYPES if name.upper() not in INDIFFERENT_TENSOR_TYPES)
 #: The dtypes of an imported folder; `auto` is the smallest that holds the file's weights exactly.
 FOLDER_DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: The types that llama.cpp's cached keys and values may have here; f16 is its default.

@@ -65,3 +65,4 @@ def test_what_needs_libgguf_says_how_to_install_it(monkeypatch):
     with pytest.raises(UserError, match="q4_k_m needs the package libgguf") as caught:
         check_libgguf_installed("q4_k_m")
     assert "orca-bench[k-quants]" in str(caught.value)
+    assert "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 need no more than gguf" in str(caught.value)
