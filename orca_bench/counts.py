@@ -1,9 +1,14 @@
-"""A number and a noun in, `1 step` or `1,200 steps` out.
+"""A number and a noun in, `1 step` or `1,200 steps` out; and the kind of function that is told how far long work is.
 
 Its own module because every room says how many there are of something.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Is told how many are done and how many there are in all; None where that is not known.
+ReportProgress = Callable[[int, int | None], None]
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,13 +6,14 @@ Its own module because importing it loads rich: only what prints imports it.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
 from orca_bench.api import DEFAULT_RUNS_FOLDER
+from orca_bench.counts import ReportProgress
 from orca_bench.report.grid import printable_text
 
 # What is printed holds names of files and texts of models: brackets and colons in them are no markup and no emoji.
@@ -39,7 +40,7 @@ def runs_option(runs: Path) -> list[str]:
 
 
 @contextmanager
-def counting(title: str) -> Iterator[Callable[[int, int | None], None]]:
+def counting(title: str) -> Iterator[ReportProgress]:
     """Yield `report(done, total)`, a bar on a terminal, without output elsewhere; a total of None is unknown."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

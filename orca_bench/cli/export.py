@@ -116,7 +116,7 @@ def command(
     from orca_bench import api
     from orca_bench.cli import divergence_work
     from orca_bench.cli.console import counting, next_step, progress_message
-    from orca_bench.models.gguf.gguf_export import check_export, export_gguf
+    from orca_bench.models.gguf.gguf_export import check_export, write_export
     from orca_bench.models.model_folder import locate_model
     from orca_bench.models.model_names import results_folder_name
 
@@ -143,7 +143,7 @@ def command(
             divergence_work.write_export_report(folder, out, record_files, runs)
         next_step("eval", "--model", out, runs=runs)
         return
-    check_export(folder, out, type_name, importance_records is not None)
+    plan = check_export(folder, out, type_name, importance_records is not None)
     record_files = divergence_work.prepare_export_report(out, record_words) if record_words else None
     importance = (
         None
@@ -151,7 +151,7 @@ def command(
         else _measure_importance(folder, importance_records, token_count, progress_message)
     )
     with counting("matrices") as progress:
-        report = export_gguf(folder, out, type_name, importance, progress)
+        report = write_export(plan, importance, progress)
     types = ", ".join(f"{name} {count / sum(report.types.values()):.1%}" for name, count in report.types.items())
     click.echo(
         f"exported: {out} ({out.stat().st_size / 1e6:.1f} MB, {report.bits_per_weight:.2f} bits a weight: {types}); read back, "
@@ -201,7 +201,6 @@ def _measure_importance(
     from orca_bench.cli.console import counting
     from orca_bench.cli.divergence_work import read_record_files
     from orca_bench.models.gguf import importance_matrix
-    from orca_bench.models.gguf.gguf_export import llama_configuration
     from orca_bench.train.record_sample import sample_examples
 
     wanted_count = importance_matrix.DEFAULT_TOKEN_COUNT if token_count is None else token_count
@@ -217,6 +216,4 @@ def _measure_importance(
     show_message(f"importance matrix: {len(examples):,} records of {records}, {len(examples.ids):,} tokens")
     sequences = [examples.example(index).tolist() for index in range(len(examples))]
     with counting("tokens") as progress:
-        return importance_matrix.measure_importance(
-            folder, llama_configuration(folder), sequences, Path(records).name, progress
-        )
+        return importance_matrix.measure_importance(folder, sequences, Path(records).name, progress)

@@ -1,5 +1,7 @@
 """The metadata of a GGUF file in, the configuration of transformers' LLaMA out; or the name of what it cannot express.
 
+And a folder's configuration in, the one that a file is written from out.
+
 Sources: llama.cpp's convert_hf_to_gguf.py (what it writes for LlamaForCausalLM) and gguf/constants.py (names of the keys).
 """
 
@@ -14,6 +16,7 @@ from orca_bench.models.gguf.gguf_file import GgufFile
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from transformers import PretrainedConfig
 
 ARCHITECTURE = "llama"
 EMBEDDING = "token_embd.weight"
@@ -162,6 +165,21 @@ def _llama3_parameters(file: GgufFile, rope_theta: float, head_size: int) -> dic
     if factors.shape != file_factors.shape or np.abs(factors / file_factors - 1).max() > _MAX_FACTOR_ERROR:
         raise UserError(f"{ROPE_FACTORS} has factors that are not Llama 3's", where=file.path)
     return candidate
+
+
+def llama_configuration(config: PretrainedConfig, model_path: str | Path) -> dict[str, Any]:
+    """The configuration of a model folder as `configuration` builds it; raises UserError where it is no LLaMA's."""
+    if config.model_type != "llama":
+        raise UserError(f"a {config.model_type} model; only LLaMAs can be written as GGUF", where=model_path)
+    values = config.to_dict()
+    values["head_dim"] = values.get("head_dim") or config.hidden_size // config.num_attention_heads
+    if config.hidden_act != "silu":
+        raise UserError(f"hidden_act is {config.hidden_act}, and GGUF's LLaMA has silu", where=model_path)
+    rope_parameters = dict(values["rope_parameters"])
+    # The older spelling of rope_type, which transformers leaves beside it.
+    if rope_parameters.get("type") == rope_parameters.get("rope_type"):
+        rope_parameters.pop("type", None)
+    return values | {"rope_parameters": rope_parameters}
 
 
 def check_rope_parameters(parameters: dict[str, Any], head_size: int, where: Path) -> None:

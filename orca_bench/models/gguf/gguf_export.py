@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orca_bench.counts import ReportProgress
 from orca_bench.errors import UserError, check_choice
 from orca_bench.files import catch_write_errors, path_replacement
 from orca_bench.models.gguf.gguf_configuration import (
@@ -22,6 +23,7 @@ from orca_bench.models.gguf.gguf_configuration import (
     ROPE_FACTORS,
     check_rope_parameters,
     llama3_rope_factors,
+    llama_configuration,
 )
 from orca_bench.models.gguf.gguf_encoding import check_libgguf_installed, encode, needs_libgguf
 from orca_bench.models.gguf.gguf_export_check import ExportReport, check_written_file
@@ -40,11 +42,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
-ReportProgress = Callable[[int, int | None], None]
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What is to be written, checked: a folder with its configuration and vocabulary, the file, and its type."""
+
+    model_folder: ModelFolder
+    configuration: dict[str, Any]
+    vocabulary: dict[str, Any]
+    gguf_path: Path
+    type_name: str
 
 
-def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, with_importance: bool = False) -> None:
-    """Raise UserError for what `export_gguf` refuses before it writes: what can be seen without the weights' numbers.
+def check_export(
+    model_folder: ModelFolder, gguf_path: Path, type_name: str, with_importance: bool = False
+) -> ExportPlan:
+    """What `write_export` writes. Raises UserError for what can be seen to be wrong without the weights' numbers.
 
     That is a folder that is no whole LLaMA, a scaling of its rotary embedding that GGUF cannot hold, a type that is not in
     `FILE_TYPES`, a package that is not installed, a tokenizer of another model or one that GGUF cannot express.
@@ -54,7 +67,7 @@ def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, wit
     if with_importance and type_name not in IMPORTANCE_TYPES:
         raise UserError(f"an importance matrix changes nothing in a file of {type_name}", where="--imatrix")
     model_folder.check_model()
-    configuration = llama_configuration(model_folder)
+    configuration = llama_configuration(model_folder.config, model_folder.path)
     check_rope_parameters(
         configuration["rope_parameters"], configuration["head_dim"], Path(model_folder.path) / "config.json"
     )
@@ -67,9 +80,10 @@ def check_export(model_folder: ModelFolder, gguf_path: Path, type_name: str, wit
             hint="a GGUF file has a row for every id: enlarge the embedding (resize_token_embeddings), or use the model's own "
             "tokenizer",
         )
-    _vocabulary(model_folder, configuration)
+    vocabulary = vocabulary_metadata(model_folder.tokenizer, Path(model_folder.path), configuration["vocab_size"])
     if not gguf_path.absolute().parent.is_dir():
         raise UserError("no such folder", where=gguf_path.parent)
+    return ExportPlan(model_folder, configuration, vocabulary, gguf_path, type_name)
 
 
 def export_gguf(
@@ -79,52 +93,45 @@ def export_gguf(
     importance: ImportanceMatrix | None = None,
     progress: ReportProgress = lambda done, total: None,
 ) -> ExportReport:
+    """Check a model folder and write it as a GGUF file: see `check_export` and `write_export`."""
+    return write_export(check_export(model_folder, gguf_path, type_name, importance is not None), importance, progress)
+
+
+def write_export(
+    plan: ExportPlan,
+    importance: ImportanceMatrix | None = None,
+    progress: ReportProgress = lambda done, total: None,
+) -> ExportReport:
     """Write a model folder as a GGUF file, which appears when it is whole and was compared with the folder.
 
-    `progress` is told (matrices done, all matrices). Raises UserError as `check_export` does, for a disk that does not take the
-    file, and for a file that is not the folder's model.
+    `progress` is told (matrices done, all matrices). Raises UserError for a disk that does not take the file, and for a file
+    that is not the folder's model.
     """
-    check_export(model_folder, gguf_path, type_name, importance is not None)
-    source = _Source(model_folder, llama_configuration(model_folder), load_on_cpu(model_folder.path, "auto"))
-    vocabulary = _vocabulary(model_folder, source.configuration)
-    with path_replacement(gguf_path) as temporary_path:
-        with catch_write_errors(gguf_path):
-            _write_file(source, vocabulary, temporary_path, type_name, importance, progress)
-        return check_written_file(model_folder, source.configuration, source.model, temporary_path)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The folder that is written, its configuration, and its model in the files' own types."""
-
-    model_folder: ModelFolder
-    configuration: dict[str, Any]
-    model: PreTrainedModel
-
-
-def _vocabulary(model_folder: ModelFolder, configuration: dict[str, Any]) -> dict[str, Any]:
-    return vocabulary_metadata(model_folder.tokenizer, Path(model_folder.path), configuration["vocab_size"])
+    model = load_on_cpu(plan.model_folder.path, "auto")  # in the files' own types
+    with path_replacement(plan.gguf_path) as temporary_path:
+        with catch_write_errors(plan.gguf_path):
+            _write_file(plan, model, temporary_path, importance, progress)
+        return check_written_file(plan.model_folder, model, temporary_path)
 
 
 def _write_file(
-    source: _Source,
-    vocabulary: dict[str, Any],
+    plan: ExportPlan,
+    model: PreTrainedModel,
     gguf_path: Path,
-    type_name: str,
     importance: ImportanceMatrix | None,
     progress: ReportProgress,
 ) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(gguf_path, ARCHITECTURE)
-    writer.add_name(source.model_folder.name)
-    _add_configuration(writer, source.configuration)
-    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[type_name]])
+    writer.add_name(plan.model_folder.name)
+    _add_configuration(writer, plan.configuration)
+    writer.add_file_type(gguf.LlamaFileType[FILE_TYPES[plan.type_name]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    metadata = vocabulary | ({} if importance is None else importance.metadata())
+    metadata = plan.vocabulary | ({} if importance is None else importance.metadata())
     for key, value in metadata.items():
         writer.add_array(key, value) if isinstance(value, list) else _add_scalar(writer, key, value)
-    for name, blocks, quantization in _tensors(source, type_name, importance, progress):
+    for name, blocks, quantization in _tensors(plan, model, importance, progress):
         writer.add_tensor(name, blocks, raw_dtype=quantization)
     try:
         writer.write_header_to_file()
@@ -135,18 +142,6 @@ def _write_file(
         if error.errno is None:  # numpy's tofile (2.4) says how much it wrote, and not why that was not all
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
-
-
-def llama_configuration(model_folder: ModelFolder) -> dict[str, Any]:
-    """The folder's configuration as gguf_configuration.py builds it; raises UserError where it is no LLaMA's."""
-    config = model_folder.config
-    if config.model_type != "llama":
-        raise UserError(f"a {config.model_type} model; only LLaMAs can be written as GGUF", where=model_folder.path)
-    values = config.to_dict()
-    values["head_dim"] = values.get("head_dim") or config.hidden_size // config.num_attention_heads
-    if config.hidden_act != "silu":
-        raise UserError(f"hidden_act is {config.hidden_act}, and GGUF's LLaMA has silu", where=model_folder.path)
-    return values
 
 
 def _add_configuration(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
@@ -195,22 +190,22 @@ def _tensor_types(configuration: dict[str, Any], type_name: str, with_importance
 
 
 def _tensors(
-    source: _Source, type_name: str, importance: ImportanceMatrix | None, progress: ReportProgress
+    plan: ExportPlan, model: PreTrainedModel, importance: ImportanceMatrix | None, progress: ReportProgress
 ) -> Iterator[tuple[str, NDArray[Any], gguf.GGMLQuantizationType]]:
     """(name in the file, numbers in the type's bytes, type) of each tensor, [outputs, inputs]."""
     import gguf
     import numpy as np
 
-    config, state = source.configuration, source.model.state_dict()
+    config, state = plan.configuration, model.state_dict()
     model_shape, shapes = ModelShape.of(config), expected_shapes(config)
     for tensor_number, (name, shape) in enumerate(shapes.items(), 1):
         numbers = state[state_name(name)].float().numpy()
         if numbers.shape != shape:
-            raise UserError(f"{state_name(name)} has the shape {list(numbers.shape)}", where=source.model_folder.path)
+            raise UserError(f"{state_name(name)} has the shape {list(numbers.shape)}", where=plan.model_folder.path)
         part = name.split(".")[-2]
         if part in ("attn_q", "attn_k"):
             numbers = permute(numbers, config["num_attention_heads" if part == "attn_q" else "num_key_value_heads"])
-        own_type = tensor_type(name, shape, type_name, model_shape, importance is not None)
+        own_type = tensor_type(name, shape, plan.type_name, model_shape, importance is not None)
         own_importance = None if importance is None else importance.importance_by_tensor.get(name)
         blocks = encode(np.ascontiguousarray(numbers), own_type, own_importance)
         yield name, blocks, gguf.GGMLQuantizationType[own_type]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
-from orca_bench.models.gguf.gguf_configuration import ROPE_FACTORS
+from orca_bench.models.gguf.gguf_configuration import ROPE_FACTORS, llama_configuration
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.models.gguf.gguf_import import import_gguf, read_gguf
 from orca_bench.models.gguf.gguf_weights import state_name
@@ -59,15 +59,13 @@ class ExportReport:
     types: dict[str, int]
 
 
-def check_written_file(
-    model_folder: ModelFolder, configuration: Mapping[str, Any], model: PreTrainedModel, gguf_path: Path
-) -> ExportReport:
-    """Read a file back and compare it with its folder, of which `configuration` and `model` are known already.
+def check_written_file(model_folder: ModelFolder, model: PreTrainedModel, gguf_path: Path) -> ExportReport:
+    """Read a file back and compare it with its folder, of which `model` is loaded already.
 
     `model` is in float32 and has the file's weights afterwards. Raises UserError that names the first difference.
     """
     gguf_model = read_gguf(gguf_path, "float32")
-    _check_configuration(model_folder, configuration, gguf_model.configuration)
+    _check_configuration(model_folder, gguf_model.configuration)
     with tempfile.TemporaryDirectory(dir=gguf_path.parent) as temporary_name:
         back_folder = Path(temporary_name) / "model"
         import_gguf(gguf_model, back_folder)
@@ -79,9 +77,8 @@ def check_written_file(
     return ExportReport(mean_kl, position_count, file.bits_per_weight(), file.types())
 
 
-def _check_configuration(
-    model_folder: ModelFolder, configuration: Mapping[str, Any], back_configuration: Mapping[str, Any]
-) -> None:
+def _check_configuration(model_folder: ModelFolder, back_configuration: Mapping[str, Any]) -> None:
+    configuration = llama_configuration(model_folder.config, model_folder.path)
     for key, value in back_configuration.items():
         expected_value = configuration.get(key, value)
         if key not in _SPECIAL_ID_KEYS and _stored(value) != _stored(expected_value):

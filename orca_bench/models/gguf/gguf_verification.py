@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orca_bench import tokenizers
+from orca_bench.counts import ReportProgress
 from orca_bench.models.gguf import llamacpp_server
 from orca_bench.models.gguf.gguf_configuration import EMBEDDING
 from orca_bench.models.gguf.gguf_file import GgufFile
@@ -109,7 +110,7 @@ def verify(
     gguf_path: Path,
     folder: Path,
     position_count: int = DEFAULT_POSITION_COUNT,
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> VerificationReport:
     """Compare a folder with llama.cpp running the file it comes from; `progress` is told (positions done, all positions)."""
     texts = probe_texts(DEFAULT_TEXT_COUNT, seed=3)
@@ -122,7 +123,7 @@ def run_llamacpp(
     tokenizer: tokenizers.Tokenizer,
     position_count: int,
     texts: Sequence[str],
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> LlamacppOutput:
     """llama.cpp's distributions at `position_count` positions of the verification texts, and its ids of `texts`.
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orca_bench.counts import ReportProgress
 from orca_bench.errors import UserError
+from orca_bench.models.gguf.gguf_configuration import llama_configuration
 from orca_bench.models.gguf.gguf_weights import expected_shapes, state_name
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_loading import load_model
@@ -62,20 +64,20 @@ def check_token_count(token_count: int, where: str) -> None:
 
 def measure_importance(
     model_folder: ModelFolder,
-    configuration: dict[str, Any],
     sequences: Sequence[Sequence[int]],
     source: str,
-    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    progress: ReportProgress = lambda done, total: None,
 ) -> ImportanceMatrix:
-    """The importance matrix of a LLaMA over sequences of token ids; `configuration` is its config.json with head_dim.
+    """The importance matrix of a LLaMA over sequences of token ids.
 
-    `progress` is told (tokens done, all tokens). Raises UserError where there are too few tokens, and where an activation is no
-    finite number.
+    `progress` is told (tokens done, all tokens). Raises UserError for another model, where there are too few tokens, and where
+    an activation is no finite number.
     """
     import torch
 
     token_count = sum(map(len, sequences))
     check_token_count(token_count, source)
+    configuration = llama_configuration(model_folder.config, model_folder.path)
     model = load_model(model_folder, "float32", "float32")
     tensor_by_state_name = {state_name(name): name for name in expected_shapes(configuration)}
     sums: dict[str, torch.Tensor] = {}
@@ -103,13 +105,7 @@ def _adder(sums: dict[str, torch.Tensor], tensor_name: str) -> Callable[[Any, tu
     """A hook that adds the squares of a layer's inputs [1, length, inputs] to its sum [inputs], float64."""
 
     def add_squares(module: Any, arguments: tuple[Any, ...]) -> None:
-        squares = arguments[0].flatten(0, -2).square().sum(0, dtype=_float64())
+        squares = arguments[0].flatten(0, -2).square().double().sum(0)
         sums[tensor_name] = sums[tensor_name] + squares if tensor_name in sums else squares
 
     return add_squares
-
-
-def _float64() -> torch.dtype:
-    import torch
-
-    return torch.float64

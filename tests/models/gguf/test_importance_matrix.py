@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 pytest.importorskip("libgguf")
 
 from orca_bench.errors import UserError  # noqa: E402
-from orca_bench.models.gguf.gguf_export import export_gguf, llama_configuration  # noqa: E402
+from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.gguf_import import read_gguf  # noqa: E402
 from orca_bench.models.gguf.importance_matrix import measure_importance  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
@@ -36,8 +36,7 @@ def sequences(wide_llama, records_file):
 
 
 def measure(folder, sequences):
-    model_folder = ModelFolder(str(folder))
-    return measure_importance(model_folder, llama_configuration(model_folder), sequences, "records.jsonl")
+    return measure_importance(ModelFolder(str(folder)), sequences, "records.jsonl")
 
 
 def test_the_importance_is_the_mean_square_over_all_tokens(wide_llama, sequences):
