@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -140,8 +140,7 @@ def report_divergence(
     with counting("tokens") as report_tokens:
         divergences = model_divergence.measure_divergences(reference, models, sequences, report_tokens)
     scored_records = ScoredRecords(
-        tuple(source.name for source in record_files.sources),
-        tuple(source.sha256 for source in record_files.sources),
+        tuple((source.name, source.sha256) for source in record_files.sources),
         length,
         encoding_report.truncated_count - dropped_count,
         0 if reference.run_folder is None else count_training_examples(examples, reference.run_folder),
@@ -149,8 +148,7 @@ def report_divergence(
     )
     divergence_report = DivergenceReport(
         _measured_model(reference),
-        tuple(map(_measured_model, models)),
-        tuple(map(summarize_divergences, divergences)),
+        tuple(zip(map(_measured_model, models), map(summarize_divergences, divergences), strict=True)),
         scored_records,
         tuple(task_notes),
     )
@@ -213,4 +211,7 @@ def _measured_model(folder: ModelFolder) -> MeasuredModel:
     from orca_bench.report.divergence_report import MeasuredModel
 
     size = model_size(folder)
-    return MeasuredModel(folder.name, folder.path_or_hub_id, size.byte_count, size.bits_per_weight)
+    file_format: Literal["GGUF", "GPTQ"] | None = (
+        "GGUF" if folder.gguf_path is not None else "GPTQ" if folder.gptq_path is not None else None
+    )
+    return MeasuredModel(folder.name, folder.path_or_hub_id, size.byte_count, size.bits_per_weight, file_format)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 OWN_PROMPT_WARNING = (
     "the model has a chat template of its own: it was not tuned in the Orca prompt, in which it is asked"
 )
+#: What rounds besides where the weights of a quantised format run as they are, and not in full precision.
+OWN_ROUNDING_BY_FORMAT = {"GGUF": "llama.cpp's own rounding", "GPTQ": "a GPTQ kernel's own rounding"}
 _FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
 _BITS_WARNING_START = "its weights are those of a file with "
 _MOST_NAMED_WEIGHTS = 3
@@ -35,25 +37,29 @@ def model_warnings(
         names_text = ", ".join(unused_weight_names[:_MOST_NAMED_WEIGHTS])
         ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
         warnings.append(f"the model has no place for some weights of its folder: {names_text}{ellipsis}")
-    is_quantized_file = bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS
-    for bits, runtime, own_computation in (
+    for bits, own_rounding, own_computation in (
         (
-            bits_per_weight if is_quantized_file else None,
-            "llama.cpp",
+            bits_per_weight if has_quantized_bits(bits_per_weight) else None,
+            OWN_ROUNDING_BY_FORMAT["GGUF"],
             "run by llama.cpp, which rounds activations too" if is_run_by_llamacpp else None,
         ),
         (
             gptq_bits_per_weight,
-            "a GPTQ kernel",
+            OWN_ROUNDING_BY_FORMAT["GPTQ"],
             "run by the engine's own kernel, which rounds too" if is_run_by_gptq_kernel else None,
         ),
     ):
         if bits is not None:
             computation = own_computation or (
-                f"computed in full precision: what {runtime}'s own rounding costs besides is not measured"
+                f"computed in full precision: what {own_rounding} costs besides is not measured"
             )
             warnings.append(f"{_BITS_WARNING_START}{bits:.2f} bits a weight, {computation}")
     return warnings
+
+
+def has_quantized_bits(bits_per_weight: float | None) -> bool:
+    """Whether weights of so many bits are quantised; not where the bits are not known."""
+    return bits_per_weight is not None and bits_per_weight < _FEWEST_UNQUANTIZED_BITS
 
 
 def warning_rank(warning: str) -> int:
