@@ -224,7 +224,7 @@ def _open_llamacpp(
         engine_fields = {
             "name": "llamacpp",
             "version": version,
-            "sampling": llamacpp.GREEDY_OPTIONS,
+            "sampling": llamacpp_server.GREEDY_OPTIONS,
         }
         computation_settings = {
             "kv_cache": settings.cache_type,

@@ -8,13 +8,14 @@ refused before a file is loaded. Its own module because it knows what llama.cpp'
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from orca_bench import suite
 from orca_bench.errors import NotFinite, UserError
@@ -29,28 +30,17 @@ from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, Sco
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models.gguf import llamacpp_server
 from orca_bench.models.gguf.gguf_file import is_gguf
-from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings
+from orca_bench.models.gguf.llamacpp_server import GREEDY_OPTIONS, LlamaCppEnded, LlamaCppServer, LlamaCppSettings
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.tokenizers.probes import probe_texts
 
 #: How many tokens a continuation may have to be scored.
 MAX_SCORED_TOKENS = 1
-#: Nothing but the likeliest token: no sampler besides the temperature, no penalty (`repeat_penalty` 1 is llama.cpp's default).
-GREEDY_OPTIONS: dict[str, Any] = {
-    "temperature": 0,
-    "samplers": ["temperature"],
-    "repeat_penalty": 1,
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
-    "dry_multiplier": 0,
-    "mirostat": 0,
-}
 #: Of so many tokens the probabilities are listed at first, of all where the scored ones are not among them: listing the 49,152
 #: of SmolLM2 takes 0.43 s, 1,000 take 0.02 s.
 _LISTED_TOKENS = 1000
 #: The log of the smallest float32 above 0: llama.cpp's probabilities below it are 0, and their logarithms are made up.
 _SMALLEST_LOG_PROBABILITY = -149 * math.log(2)
-_LOGIT_BIAS = 1e9
 _PROBE_TEXT_COUNT = 200
 _SMALLEST_CONTEXT_TOKENS = 1024
 
@@ -81,6 +71,16 @@ def check_model_and_tasks(model: str, tasks: Iterable[Task], dtype_name: str) ->
         )
 
 
+@contextlib.contextmanager
+def _name_continuation() -> Iterator[None]:
+    """Say of a llama.cpp that ends what an evaluation has of it: no answer is lost."""
+    try:
+        yield
+    except LlamaCppEnded as error:
+        hint = f"every answer before is stored, and the same command goes on from there; {error.hint}"
+        raise LlamaCppEnded(error.problem, where=error.where, hint=hint) from None
+
+
 class LlamaCppEngine:
     """An `Engine` that has llama.cpp run a GGUF file, with the settings of a `LlamaCppSettings` but for their context.
 
@@ -98,8 +98,6 @@ class LlamaCppEngine:
     ):
         self._gguf_path, self._tokenizer, self._vocabulary_size = gguf_path, tokenizer, vocabulary_size
         self._window_tokens, self._settings = window_tokens, settings
-        # A token with a text: llama.cpp lists no probabilities where it takes EOS or a part of a character.
-        self._letter_id = tokenizer.encode("a")[-1]
         self._server: LlamaCppServer | None = None
         self._context_tokens = 0
 
@@ -109,16 +107,15 @@ class LlamaCppEngine:
         if server is not None:
             server.end()
 
+    @_name_continuation()
     def count_texts_with_other_ids(self) -> tuple[int, int]:
         """Of how many adversarial texts llama.cpp makes other token ids than the tokenizer here, and how many there are."""
         texts = probe_texts(_PROBE_TEXT_COUNT, seed=3)
         server = self._server_for(1)
-        differing_count = 0
-        for text in texts:
-            request = {"content": text, "add_special": False, "parse_special": False}
-            differing_count += server.post("/tokenize", request).get("tokens") != self._tokenizer.encode(text)
-        return differing_count, len(texts)
+        same_count = sum(server.has_same_ids(self._tokenizer, text, with_bos=False) for text in texts)
+        return len(texts) - same_count, len(texts)
 
+    @_name_continuation()
     def log_likelihoods(
         self, sequences: Sequence[ScoredSequence], report_computed: ReportComputedCount = ignore_computed_count
     ) -> list[LogLikelihood]:
@@ -140,8 +137,7 @@ class LlamaCppEngine:
         server = self._server_for(max((len(context_ids) for context_ids in indices_by_context), default=0) + 1)
         for position, (context_ids, indices) in enumerate(indices_by_context.items()):
             target_ids = [sequences[index].token_ids[-1] for index in indices]
-            options = {"prompt": list(context_ids), "cache_prompt": position > 0, "id_slot": 0}
-            answers = self._next_token_scores(server, options, target_ids)
+            answers = self._next_token_scores(server, context_ids, target_ids, uses_cache=position > 0)
             for index, answer in zip(indices, answers, strict=True):
                 if not math.isfinite(answer.log_probability):
                     raise NotFinite(index, answer.log_probability)
@@ -149,6 +145,7 @@ class LlamaCppEngine:
                 report_computed(new_token_counts[index])
         return [answers_by_index[index] for index in range(len(sequences))]
 
+    @_name_continuation()
     def generate(
         self,
         prompts: Sequence[GenerationPrompt],
@@ -183,32 +180,19 @@ class LlamaCppEngine:
         return self._server
 
     def _next_token_scores(
-        self, server: LlamaCppServer, prompt_options: dict[str, Any], target_ids: Sequence[int]
+        self, server: LlamaCppServer, context_ids: Sequence[int], target_ids: Sequence[int], uses_cache: bool
     ) -> list[LogLikelihood]:
         """The score of each token of `target_ids` as the one after a prompt, all from one list of probabilities."""
         for listed_count in (min(_LISTED_TOKENS, self._vocabulary_size), self._vocabulary_size):
-            list_options = {
-                "n_predict": 1,
-                "n_probs": listed_count,
-                "post_sampling_probs": False,  # the model's own, over the whole vocabulary
-                "logit_bias": [[self._letter_id, _LOGIT_BIAS]],  # changes what is taken, not what is listed
-            }
-            request = GREEDY_OPTIONS | prompt_options | list_options
-            prompt_options = prompt_options | {"cache_prompt": True}  # where another list is needed
-            try:
-                entries = server.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
-                log_probability_by_id = {entry["id"]: entry["logprob"] for entry in entries}
-            except (KeyError, IndexError, TypeError):
-                raise UserError(
-                    "llama.cpp tells no probabilities of the next token",
-                    where=self._gguf_path,
-                    hint="another version of xllamacpp may",
-                ) from None
+            log_probability_by_id = server.next_token_log_probabilities(
+                context_ids, self._tokenizer, listed_count, uses_cache
+            )
+            uses_cache = True  # where another list is needed
             if all(target_id in log_probability_by_id for target_id in target_ids):
                 break
         first_id = next(iter(log_probability_by_id), None)
         return [
-            LogLikelihood(_log_probability(log_probability_by_id.get(target_id)), target_id == first_id)
+            LogLikelihood(_log_probability(log_probability_by_id.get(target_id, math.nan)), target_id == first_id)
             for target_id in target_ids
         ]
 
@@ -304,9 +288,9 @@ def difference_sentences(settings: LlamaCppSettings, differing_text_count: int, 
     return sentences
 
 
-def _log_probability(listed_value: float | None) -> float:
-    """A listed log-probability in nats; NaN where there is none."""
-    return math.nan if listed_value is None else max(listed_value, _SMALLEST_LOG_PROBABILITY)
+def _log_probability(listed_value: float) -> float:
+    """A listed log-probability in nats as a score; NaN stays."""
+    return listed_value if math.isnan(listed_value) else max(listed_value, _SMALLEST_LOG_PROBABILITY)
 
 
 def _generated_text(

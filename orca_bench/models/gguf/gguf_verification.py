@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from orca_bench.models.gguf.gguf_configuration import EMBEDDING
 from orca_bench.models.gguf.gguf_file import GgufFile
 from orca_bench.models.gguf.gguf_verification_texts import VERIFICATION_TEXTS
 from orca_bench.models.gguf.gguf_weights import state_name
-from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings
+from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings
 from orca_bench.models.gguf.next_token_distributions import kl_divergences, next_token_log_probabilities
 from orca_bench.models.model_loading import load_on_cpu
 from orca_bench.tokenizers.probes import probe_texts
@@ -133,13 +133,14 @@ def run_llamacpp(
 
     contexts = tuple(_contexts(tokenizer, position_count))
     file = GgufFile(gguf_path)
-    vocabulary_size, forced_token_id = file.tensors[EMBEDDING].shape[0], tokenizer.encode("a")[-1]
+    vocabulary_size = file.tensors[EMBEDDING].shape[0]
     rows = []
     with llamacpp_server.serve(file.shard_paths[0], _EXACT_SETTINGS) as server:  # llama.cpp finds the others
-        differing_texts = tuple(text for text in texts if not _has_same_ids(server, tokenizer, text))
+        differing_texts = tuple(text for text in texts if not server.has_same_ids(tokenizer, text, with_bos=True))
         for token_ids in contexts:
             for length in range(1, len(token_ids) + 1):
-                rows.append(_llamacpp_log_probabilities(server, token_ids[:length], vocabulary_size, forced_token_id))
+                listed = server.next_token_log_probabilities(token_ids[:length], tokenizer, vocabulary_size)
+                rows.append(_whole_distribution(listed, vocabulary_size))
                 progress(len(rows), position_count)
     return LlamacppOutput(contexts, torch.stack(rows), len(texts), differing_texts)
 
@@ -166,13 +167,6 @@ def compare(gguf_path: Path, folder: Path, output: LlamacppOutput) -> Verificati
         texts_with_other_ids=output.texts_with_other_ids,
         weight_types=frozenset(file.types()),
     )
-
-
-def _has_same_ids(server: LlamaCppServer, tokenizer: tokenizers.Tokenizer, text: str) -> bool:
-    """Whether llama.cpp gives a text the tokenizer's ids; special tokens that stand in it are text to both."""
-    bos_ids = [tokenizer.bos_id] if tokenizer.adds_bos else []
-    request = {"content": text, "add_special": True, "parse_special": False}
-    return server.post("/tokenize", request)["tokens"] == [*bos_ids, *tokenizer.encode(text)]
 
 
 def _contexts(tokenizer: tokenizers.Tokenizer, position_count: int) -> Iterator[list[int]]:
@@ -235,24 +229,12 @@ def _rounding_hook(type_name: str) -> Callable[[torch.nn.Module, tuple[torch.Ten
     return round_input
 
 
-def _llamacpp_log_probabilities(
-    server: LlamaCppServer, token_ids: list[int], vocabulary_size: int, forced_token_id: int
-) -> torch.Tensor:
-    """Log-probabilities [vocabulary] of the token after `token_ids`, as llama.cpp has them while it takes `forced_token_id`."""
+def _whole_distribution(log_probability_by_id: Mapping[int, float], vocabulary_size: int) -> torch.Tensor:
+    """llama.cpp's log-probabilities as [vocabulary], in float64; tokens that it does not list have none."""
     import torch
 
-    request = {
-        "prompt": token_ids,
-        "n_predict": 1,
-        "n_probs": vocabulary_size,
-        "temperature": 0,
-        "cache_prompt": True,
-        # It lists none where it takes EOS or part of a character, and those that it lists are before the bias.
-        "logit_bias": [[forced_token_id, 1e9]],
-    }
-    entries = server.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
     log_probabilities = torch.full((vocabulary_size,), float("-inf"), dtype=torch.float64)
-    ids = torch.tensor([entry["id"] for entry in entries])
-    log_probabilities[ids] = torch.tensor([entry["logprob"] for entry in entries], dtype=torch.float64)
+    ids = torch.tensor(list(log_probability_by_id))
+    log_probabilities[ids] = torch.tensor(list(log_probability_by_id.values()), dtype=torch.float64)
     # Its softmax is in float32, and its JSON has the lowest float32 for a probability of zero.
     return log_probabilities.clamp(min=-1e4).log_softmax(-1)

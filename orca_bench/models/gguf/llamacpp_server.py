@@ -2,7 +2,7 @@
 
 llama.cpp is the package xllamacpp, an extra of orca-bench. It runs in a process of its own, so that a crash of it is an error
 here and costs nothing that was computed. Its own module because the check of an import and the evaluation of a file both need
-llama.cpp; what is sent is theirs.
+llama.cpp, its token ids and its probabilities of a next token.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import dataclasses
 import http.client
 import importlib.metadata
 import json
+import math
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,25 @@ from urllib.parse import urlsplit
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.models.gguf import llamacpp_process
+from orca_bench.tokenizers import Tokenizer
 
+#: Nothing but the likeliest token: no sampler besides the temperature, no penalty (`repeat_penalty` 1 is llama.cpp's default).
+GREEDY_OPTIONS: dict[str, Any] = {
+    "temperature": 0,
+    "samplers": ["temperature"],
+    "repeat_penalty": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "dry_multiplier": 0,
+    "mirostat": 0,
+}
+_LOGIT_BIAS = 1e9
 _LOG_LINE_START = re.compile(r"[\d.]+ [A-Z] +")
 _END_TIMEOUT_S = 10  # that the process may take to end before it is killed
+
+
+class LlamaCppEnded(UserError):
+    """llama.cpp's process ended while it was to answer."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +154,44 @@ class LlamaCppServer:
             raise UserError(f"llama.cpp refused ({status}): {one_line(message, 300)}", where=self._gguf_path)
         return answer
 
+    def has_same_ids(self, tokenizer: Tokenizer, text: str, with_bos: bool) -> bool:
+        """Whether llama.cpp gives a text the tokenizer's ids; special tokens that stand in it are text to both.
+
+        `with_bos`: with what either puts in front of a text of its own accord.
+        """
+        bos_ids = [tokenizer.bos_id] if with_bos and tokenizer.adds_bos else []
+        request = {"content": text, "add_special": with_bos, "parse_special": False}
+        try:
+            token_ids = self.post("/tokenize", request)["tokens"]
+        except KeyError:
+            raise self._format_error("no token ids of a text") from None
+        return bool(token_ids == [*bos_ids, *tokenizer.encode(text)])
+
+    def next_token_log_probabilities(
+        self, token_ids: Sequence[int], tokenizer: Tokenizer, listed_count: int, uses_cache: bool = True
+    ) -> dict[int, float]:
+        """The log-probabilities, nats, of the `listed_count` likeliest tokens after a prompt by their ids, the likeliest first.
+
+        They are the model's own, over the whole vocabulary; NaN where llama.cpp has no number. `uses_cache`: what is in the
+        cache of the prompt is not computed again.
+        """
+        request = GREEDY_OPTIONS | {
+            "prompt": list(token_ids),
+            "cache_prompt": uses_cache,
+            "id_slot": 0,
+            "n_predict": 1,
+            "n_probs": listed_count,
+            "post_sampling_probs": False,
+            # A token with a text: none are listed where llama.cpp takes EOS or a part of a character. It changes what is taken,
+            # not what is listed.
+            "logit_bias": [[tokenizer.encode("a")[-1], _LOGIT_BIAS]],
+        }
+        try:
+            entries = self.post("/completion", request)["completion_probabilities"][0]["top_logprobs"]
+            return {entry["id"]: math.nan if entry["logprob"] is None else float(entry["logprob"]) for entry in entries}
+        except (KeyError, IndexError, TypeError):
+            raise self._format_error("no probabilities of the next token") from None
+
     def end(self) -> None:
         """End the process, and with it the requests that are under way; its log goes where there is nothing to read in it."""
         if self._process.stdin is not None:
@@ -172,6 +227,11 @@ class LlamaCppServer:
             hint=f"its log: {self._log_path}",
         )
 
+    def _format_error(self, missing_text: str) -> UserError:
+        return UserError(
+            f"llama.cpp tells {missing_text}", where=self._gguf_path, hint="another version of xllamacpp may"
+        )
+
     def _broken_off_error(self, error: Exception) -> UserError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)  # its sockets close before it has ended
@@ -180,10 +240,8 @@ class LlamaCppServer:
                 f"llama.cpp gave no answer ({one_line(error, 200) or type(error).__name__})", where=self._gguf_path
             )
         last_line = "".join(f": {line}" for line in self._log_lines()[-1:])
-        return UserError(
-            f"llama.cpp {self._ending_text()}{last_line}",
-            where=self._gguf_path,
-            hint=f"every answer before is stored, and the same command goes on from there; its log: {self._log_path}",
+        return LlamaCppEnded(
+            f"llama.cpp {self._ending_text()}{last_line}", where=self._gguf_path, hint=f"its log: {self._log_path}"
         )
 
     def _ending_text(self) -> str:

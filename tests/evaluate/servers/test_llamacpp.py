@@ -22,7 +22,7 @@ from orca_bench.evaluate.engine import prefix_tree, tree_engine  # noqa: E402
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence  # noqa: E402
 from orca_bench.evaluate.servers import llamacpp  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
-from orca_bench.models.gguf.llamacpp_server import LlamaCppSettings  # noqa: E402
+from orca_bench.models.gguf.llamacpp_server import GREEDY_OPTIONS, LlamaCppSettings  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 
 #: As exact as llama.cpp computes.
@@ -142,7 +142,7 @@ def test_a_text_goes_on_where_only_llamacpp_would_end_it(connect, own_engine, gg
     third_id = own_engine.generate_ids([prompt_ids], lambda n, ids: False, 12)[0][2]
     copy_gguf(gguf_file, tmp_path / "m.gguf", {"tokenizer.ggml.eot_token_id": third_id})
     engine = connect(tmp_path / "m.gguf")
-    request = llamacpp.GREEDY_OPTIONS | {"prompt": prompt_ids, "n_predict": 12, "return_tokens": True}
+    request = GREEDY_OPTIONS | {"prompt": prompt_ids, "n_predict": 12, "return_tokens": True}
     assert len(engine._server_for(32).post("/completion", request)["tokens"]) <= 3  # so llama.cpp itself
     prompts = [GenerationPrompt(prompt_ids, 12)]
     assert engine.generate(prompts, [[]], encoding) == own_engine.generate(prompts, [[]], encoding)
@@ -290,7 +290,9 @@ def test_a_llamacpp_that_dies_costs_no_answer(evaluate):
                     if process not in others:
                         process.kill()
 
-    with pytest.raises(UserError, match="llama.cpp was ended by signal 9.*the same command goes on from there"):
+    with pytest.raises(
+        UserError, match="llama.cpp was ended by signal 9.*the same command goes on from there; its log: /"
+    ):
         evaluate("mmlu,gsm8k", display=Killer())
     assert own_servers() == others
     result, _, lines = evaluate("mmlu,gsm8k")

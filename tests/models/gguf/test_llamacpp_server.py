@@ -1,6 +1,7 @@
 """llama.cpp in a process of its own: it answers, refuses by name, and ends with whoever started it."""
 
 import dataclasses
+import math
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ pytest.importorskip("xllamacpp")
 
 from orca_bench.errors import UserError  # noqa: E402
 from orca_bench.models.gguf import llamacpp_server  # noqa: E402
-from orca_bench.models.gguf.llamacpp_server import LlamaCppServer, LlamaCppSettings, serve  # noqa: E402
+from orca_bench.models.gguf.llamacpp_server import LlamaCppEnded, LlamaCppServer, LlamaCppSettings, serve  # noqa: E402
+from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 
 SETTINGS = LlamaCppSettings(context_tokens=256, thread_count=1)
 
@@ -38,10 +40,33 @@ def test_a_proxy_is_not_asked(gguf_files, monkeypatch):
 def test_one_that_has_ended_is_named_with_its_log(gguf_files):
     with serve(gguf_files["mini"], SETTINGS) as server:
         server._process.kill()
-        with pytest.raises(UserError, match="llama.cpp was ended by signal 9.*; every answer before is stored.*log: /"):
+        with pytest.raises(LlamaCppEnded, match="mini.gguf: llama.cpp was ended by signal 9.*; its log: /") as caught:
             server.post("/tokenize", {"content": "x"})
+    assert "stored" not in str(caught.value)  # which is true of an evaluation alone
     assert server._log_path.exists()
     server._log_path.unlink()
+
+
+def test_probabilities_are_listed_from_the_likeliest_on_and_token_ids_are_compared(gguf_files, llamas):
+    tokenizer, other = (ModelFolder(str(llamas[kind])).tokenizer for kind in ("mini", "qwen2"))
+    with serve(gguf_files["mini"], SETTINGS) as server:
+        listed = server.next_token_log_probabilities([1, 5, 9], tokenizer, 10**6)
+        first = server.next_token_log_probabilities([1, 5, 9], tokenizer, 3)
+        assert server.has_same_ids(tokenizer, "a b", with_bos=True) and server.has_same_ids(tokenizer, "a b", False)
+        assert not server.has_same_ids(other, "a b", with_bos=False)
+    assert sorted(listed) == list(range(tokenizer.vocab_size)) and list(first) == list(listed)[:3]
+    assert list(listed.values()) == sorted(listed.values(), reverse=True)
+    assert sum(map(math.exp, listed.values())) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_answer_of_another_format_is_refused(gguf_files, llamas, monkeypatch):
+    tokenizer = ModelFolder(str(llamas["mini"])).tokenizer
+    with serve(gguf_files["mini"], SETTINGS) as server:
+        monkeypatch.setattr(server, "post", lambda path, content: {"content": "", "completion_probabilities": []})
+        with pytest.raises(UserError, match="mini.gguf: llama.cpp tells no probabilities.*another version"):
+            server.next_token_log_probabilities([1, 5, 9], tokenizer, 3)
+        with pytest.raises(UserError, match="mini.gguf: llama.cpp tells no token ids of a text"):
+            server.has_same_ids(tokenizer, "a", with_bos=False)
 
 
 def test_it_ends_with_a_command_that_is_killed(gguf_files):
