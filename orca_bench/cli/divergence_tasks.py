@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from orca_bench.cli.comparison_work import compare_groups
 from orca_bench.errors import UserError
-from orca_bench.question_limit import QuestionLimit
 
 if TYPE_CHECKING:
     from orca_bench.models.model_folder import ModelFolder
@@ -28,18 +27,19 @@ def compare_tasks(
 
     There are none where one of the models has no results. Weights are read where all have some: it takes a load of each model.
     """
+    from orca_bench.evaluate.result_names import results_folder
     from orca_bench.report.result_pairing import pair_results
     from orca_bench.results.result_lookup import look_up_results
 
     folders = (reference, *models)
-    results_folders = [_results_folder(folder, runs_folder) for folder in folders]
-    if not all(any(results_folder.glob("*.json")) for results_folder in results_folders):
+    folders_of_results = [results_folder(folder.name, folder, runs_folder) for folder in folders]
+    if not all(any(path.glob("*.json")) for path in folders_of_results):
         return [], []
     notes: list[str] = []
     try:
         base, *others = (
-            _own_results(folder, look_up_results(results_folder, runs_folder), notes)
-            for folder, results_folder in zip(folders, results_folders, strict=True)
+            _own_results(folder, look_up_results(path, runs_folder), notes)
+            for folder, path in zip(folders, folders_of_results, strict=True)
         )
         if not all(named_results.paths for named_results in (base, *others)):
             return [], notes
@@ -71,12 +71,3 @@ def _own_results(folder: ModelFolder, named_results: NamedResults, notes: list[s
         else:
             own_paths.append(path)
     return replace(named_results, paths=tuple(own_paths))
-
-
-def _results_folder(folder: ModelFolder, runs_folder: Path) -> Path:
-    """Where `eval` writes the results of a model to which the user gives no name."""
-    from orca_bench.evaluate.result_names import default_result_path
-    from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
-
-    system_text = SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID]
-    return default_result_path(folder.name, folder, runs_folder, "orca", QuestionLimit(), system_text, {}).parent

@@ -17,6 +17,7 @@ from orca_bench.cli.comparison_work import lead_sentence
 from orca_bench.cli.console import counting, progress_message
 from orca_bench.cli.divergence_tasks import compare_tasks
 from orca_bench.cli.options import DIVERGENCE_TOKEN_COUNT
+from orca_bench.cli.result_output import with_lead
 from orca_bench.cli.result_words import print_notes
 from orca_bench.counts import counted
 from orca_bench.errors import UserError
@@ -51,12 +52,9 @@ class ModelReport:
     def grids(self) -> list[Grid]:
         """The tables of the report, to be written one below the other; before several of tasks, what they say together."""
         from orca_bench.report import comparison_formats, divergence_report
-        from orca_bench.report.grid import Grid
 
-        lead = lead_sentence(self.comparisons) if len(self.comparisons) > 1 else ""
-        lead_grids = [Grid([], [], conclusion=lead)] if lead else []
-        task_grids = map(comparison_formats.to_grid, self.comparisons)
-        return [divergence_report.to_grid(self.divergence), *lead_grids, *task_grids]
+        task_grids = [comparison_formats.to_grid(comparison) for comparison in self.comparisons]
+        return [divergence_report.to_grid(self.divergence), *with_lead(task_grids, lead_sentence(self.comparisons))]
 
     def to_json(self) -> dict[str, object]:
         """All numbers; `tasks` has those of `orca-bench compare --format json`."""

@@ -55,6 +55,11 @@ def print_table(results: Sequence[ResultFile], headings: Sequence[str]) -> None:
     print_grids(grids, "terminal", notes_option="orca-bench table --notes")
 
 
+def with_lead(grids: Sequence[Grid], lead: str) -> list[Grid]:
+    """Grids, and before several of them the sentence `lead`, where it is not empty."""
+    return [*([Grid([], [], conclusion=lead)] if lead and len(grids) > 1 else []), *grids]
+
+
 def print_grids(
     grids: Sequence[Grid], output_format: str, with_notes: bool = False, lead: str = "", notes_option: str = "--notes"
 ) -> None:
@@ -71,11 +76,11 @@ def print_grids(
         "latex": grid_formats.to_latex,
         "html": grid_formats.to_html,
     }.get(output_format)
-    pieces = [Grid([], [], conclusion=lead)] if lead and len(grids) > 1 else []
-    for index, grid in enumerate([*pieces, *grids]):
+    all_grids = with_lead(grids, lead)
+    for index, grid in enumerate(all_grids):
         if write is not None:
             click.echo(("\n" if index else "") + write(grid, kinds), nl=False)
             continue
-        if index > len(pieces):
+        if index > len(all_grids) - len(grids):
             click.echo()
         console.print(grid_terminal.to_rich(grid, kinds, with_notes, notes_option))

@@ -23,16 +23,19 @@ def default_result_path(
     system_text: str,
     max_new_tokens_by_task: Mapping[str, int],
 ) -> Path:
-    """Where the result of a model of this name goes unless said otherwise: into its run, or into a folder below `runs_folder`."""
+    """Where the result of a model of this name goes unless said otherwise: a file of `results_folder`."""
     file_stem = result_stem(protocol_name, question_limit, system_text, max_new_tokens_by_task)
+    return results_folder(model_name, model_folder, runs_folder) / f"{file_stem}.json"
+
+
+def results_folder(model_name: str, model_folder: ModelFolder, runs_folder: Path) -> Path:
+    """Where all results of a model of this name go unless said otherwise: in its run, or in a folder below `runs_folder`."""
     run_folder = model_folder.run_folder
     if run_folder is None or model_name != model_folder.name:
-        return runs_folder / model_names.results_folder_name(model_name) / "results" / f"{file_stem}.json"
+        return runs_folder / model_names.results_folder_name(model_name) / "results"
     resolved_model_path = Path(model_folder.path).resolve()
-    results_folder = Path(os.path.relpath(run_folder)) / "results"
-    return (
-        results_folder if resolved_model_path.parent == run_folder else results_folder / resolved_model_path.name
-    ) / f"{file_stem}.json"
+    folder = Path(os.path.relpath(run_folder)) / "results"
+    return folder if resolved_model_path.parent == run_folder else folder / resolved_model_path.name
 
 
 def result_stem(
