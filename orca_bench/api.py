@@ -25,7 +25,7 @@ from orca_bench.question_limit import LimitJson
 if TYPE_CHECKING:
     from orca_bench import hub
     from orca_bench.evaluate.display import Display
-    from orca_bench.evaluate.engine_choice import EngineConfig
+    from orca_bench.evaluate.engine_config import EngineConfig
     from orca_bench.recipe import Recipe
     from orca_bench.report.comparison import Comparison
     from orca_bench.report.score_table import ScoreTable

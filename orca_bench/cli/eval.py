@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orca_bench.cli import options
+from orca_bench.evaluate.engine_config import ENGINE_NAMES
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
 from orca_bench.question_limit import LimitJson
 
@@ -50,7 +51,7 @@ from orca_bench.question_limit import LimitJson
 )
 @click.option(
     "--engine",
-    type=click.Choice(["hf", "vllm", "llamacpp", "api"]),
+    type=click.Choice(ENGINE_NAMES),
     default="hf",
     show_default=True,
     help="What computes the answers. hf: orca-bench's own engine. vllm: a vLLM server that this command starts and ends. "

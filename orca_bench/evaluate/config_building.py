@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from orca_bench import hub
 from orca_bench.errors import UserError, check_choice
+from orca_bench.evaluate.engine_config import ENGINE_NAMES, EngineConfig
 from orca_bench.evaluate.protocols import REQUEST_PROTOCOLS
 from orca_bench.evaluate.tasks import SUITE, Task, select
 from orca_bench.models.gguf.gguf_types import KV_CACHE_TYPES
@@ -21,7 +22,6 @@ from orca_bench.suite import task_facts
 from orca_bench.system_messages import system_message
 
 if TYPE_CHECKING:
-    from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.offline_scoring import RequestSelection
 
@@ -68,7 +68,6 @@ def evaluation_config(
         token_limits_by_task(max_new_tokens),
     )
 
-    from orca_bench.evaluate.engine_choice import EngineConfig
     from orca_bench.evaluate.evaluation_config import EvaluationConfig
     from orca_bench.evaluate.result_names import default_result_path
     from orca_bench.models.model_folder import locate_model
@@ -189,7 +188,7 @@ def engine_config(
     Raises UserError for another engine, for an option of another one, for a number that is not positive, and for
     options that exclude one another.
     """
-    from orca_bench.evaluate.engine_choice import ENGINE_NAMES, EngineConfig, default_process_count
+    from orca_bench.evaluate.engine_choice import default_process_count
 
     check_choice(engine, ENGINE_NAMES, "--engine")
     values_and_engines_by_option: dict[str, tuple[str | int | None, tuple[str, ...]]] = {
@@ -217,17 +216,16 @@ def engine_config(
 
     if processes is None:
         processes = default_process_count() if engine == "hf" and device_map is None else 1
-    # llama.cpp rounds otherwise with what else it computes: only one request at a time gives the same text again.
-    default_concurrency = 1 if engine == "llamacpp" else 16
+    defaults = EngineConfig(engine)
     return EngineConfig(
         engine,
         processes,
         device_map,
-        tensor_parallel or 1,
+        tensor_parallel or defaults.tensor_parallel_size,
         base_url,
         served_model,
-        concurrency or default_concurrency,
-        kv_cache or "f16",
+        concurrency,
+        kv_cache or defaults.kv_cache_type,
     )
 
 
@@ -278,7 +276,5 @@ def _served_name(config: EngineConfig) -> str:
     from orca_bench.evaluate.servers.server_engine import ServerEngine
 
     assert config.base_url is not None  # `engine_config` refuses api without one
-    with contextlib.closing(
-        ServerEngine(config.base_url, config.served_model_name, config.max_concurrent_requests)
-    ) as server:
+    with contextlib.closing(ServerEngine(config.base_url, config.served_model_name, config.concurrency)) as server:
         return server.served_model_name

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.engine_interface import Engine
 from orca_bench.models import model_identity
 from orca_bench.models.model_folder import ModelFolder
@@ -20,27 +21,6 @@ from orca_bench.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from orca_bench.evaluate.servers.server_engine import ServerEngine
-
-ENGINE_NAMES = ("hf", "vllm", "llamacpp", "api")
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """The name of an engine, one of ENGINE_NAMES, and its options; options of other engines are ignored.
-
-    `device_map` and `process_count` are hf's, `tensor_parallel_size` is vllm's, `base_url` and `served_model_name` are api's,
-    `kv_cache_type`, the type of cached keys and values, is llamacpp's, and `max_concurrent_requests`, requests at a time, is of
-    all but hf.
-    """
-
-    engine_name: str = "hf"
-    process_count: int = 1
-    device_map: str | None = None
-    tensor_parallel_size: int = 1
-    base_url: str | None = None
-    served_model_name: str | None = None
-    max_concurrent_requests: int = 16
-    kv_cache_type: str = "f16"
 
 
 @dataclass(frozen=True)
@@ -50,8 +30,9 @@ class LoadedEngine:
     `model_description` is that part of a result. `identity_fields` has all that answers depend on besides protocol and requests
     (see `model_identity`). Of a server's weights nothing is known; `probe_log_probability`, the log-probability of a fixed
     request in nats, stands for them. `max_pair_tokens` is how many ids a request that is scored may have, None where the window
-    alone decides. `max_scored_tokens` is how many ids a continuation may have, None where any number. `returns_text_tokens` is
-    whether the tokens of a text are known, which is needed where the first are discarded.
+    alone decides. `check_scored_tokens` takes how many ids a continuation has, and what it is in words, and raises UserError
+    where so many cannot be scored; None where any number can. `returns_text_tokens` is whether the tokens of a text are known,
+    which is needed where the first are discarded.
     """
 
     engine: Engine
@@ -61,7 +42,7 @@ class LoadedEngine:
     identity_fields: dict[str, Any]
     probe_log_probability: float | None = None
     max_pair_tokens: int | None = None
-    max_scored_tokens: int | None = None
+    check_scored_tokens: Callable[[int, str], None] | None = None
     returns_text_tokens: bool = True
 
 
@@ -97,7 +78,7 @@ def open_engine(
                 vllm.serve(model_folder, dtype_name, config.tensor_parallel_size, show_message)
             )
         engine = exit_stack.enter_context(
-            contextlib.closing(ServerEngine(server_url, config.served_model_name, config.max_concurrent_requests))
+            contextlib.closing(ServerEngine(server_url, config.served_model_name, config.concurrency))
         )
         yield _check_server(config, engine, model_folder, model_name, dtype_name, needs_scores)
 
@@ -206,7 +187,7 @@ def _open_llamacpp(
     file = GgufFile(Path(model_folder.gguf_path))
     settings = llamacpp_server.LlamaCppSettings(
         context_tokens=model_folder.window_tokens,
-        slot_count=config.max_concurrent_requests,
+        slot_count=config.concurrency,
         cache_type=config.kv_cache_type,
         uses_flash_attention=config.kv_cache_type != "f32",
     )
@@ -215,7 +196,6 @@ def _open_llamacpp(
         file.shard_paths[0],  # llama.cpp finds the others
         model_folder.tokenizer,
         model_folder.config.vocab_size,
-        model_folder.window_tokens,
         settings,
     )
     with contextlib.closing(engine):
@@ -257,7 +237,7 @@ def _open_llamacpp(
             identity_fields,
             # All ids but the last are fed, and llama.cpp wants room for one that it generates.
             max_pair_tokens=model_folder.window_tokens,
-            max_scored_tokens=llamacpp.MAX_SCORED_TOKENS,
+            check_scored_tokens=llamacpp.check_scored_tokens,
         )
 
 

@@ -39,6 +39,18 @@ class GeneratedText(NamedTuple):
     hit_token_limit: bool | None
 
 
+def generated_text(
+    continuation_ids: Sequence[int], prompt: GenerationPrompt, stop_strings: Sequence[str], encoding: Encoding
+) -> GeneratedText:
+    """What the ids of a continuation, which `encoding` ended or the prompt's token limit, are as a text."""
+    ids = list(continuation_ids)
+    return GeneratedText(
+        encoding.text(ids[prompt.discarded_token_count :], stop_strings),
+        encoding.text(ids, stop_strings) if prompt.discarded_token_count else None,
+        not encoding.is_complete(ids, stop_strings),
+    )
+
+
 class Engine(Protocol):
     """A model that answers requests, here or on a server."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orca_bench.evaluate.engine_choice import EngineConfig
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.tasks import Task
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.question_limit import QuestionLimit

@@ -79,14 +79,8 @@ class ProtocolRun:
                     where=self.config.engine_config.engine_name,
                     hint="the server must know `logprobs`, or choose another protocol",
                 )
-            max_scored_tokens = self.inputs.engine.max_scored_tokens
-            if max_scored_tokens is not None and call.most_scored_tokens > max_scored_tokens:
-                raise UserError(
-                    f"an answer of {task.title} under {self.protocol.name} has {call.most_scored_tokens} tokens, and only "
-                    f"answers of {max_scored_tokens} can be scored",
-                    where=f"--engine {self.config.engine_config.engine_name}",
-                    hint="this tokenizer divides the letters of choices; --engine hf scores them",
-                )
+            if (check_scored_tokens := self.inputs.engine.check_scored_tokens) is not None:
+                check_scored_tokens(call.most_scored_tokens, f"an answer of {task.title} under {self.protocol.name}")
             workload.request_count += call.request_count
             workload.total_tokens_by_kind[call.answer_kind] += call.computed_token_count
             workload.cached_tokens_by_kind[call.answer_kind] += self.harness_model.cached_tokens(call)

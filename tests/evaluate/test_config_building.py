@@ -4,6 +4,7 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.evaluate.config_building import engine_config, evaluation_config, request_selection
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.tasks import SUITE
 from orca_bench.system_messages import system_message
 
@@ -63,6 +64,13 @@ def test_options_that_do_not_fit_the_engine_are_refused(options, message):
     with pytest.raises(UserError) as refusal:
         engine_config(**options)
     assert message in str(refusal.value)
+
+
+def test_an_engine_has_the_same_defaults_however_its_configuration_is_made():
+    for engine, concurrency in (("vllm", 16), ("llamacpp", 1)):
+        config = engine_config(engine)
+        assert config == EngineConfig(engine) and config.concurrency == concurrency
+        assert engine_config(engine, concurrency=3).concurrency == 3
 
 
 def test_a_device_map_is_run_by_one_process():

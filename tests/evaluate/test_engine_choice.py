@@ -1,6 +1,7 @@
 """What a result says of the model and of the engine that answered."""
 
-from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
+from orca_bench.evaluate.engine_choice import open_engine
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.models.model_folder import ModelFolder
 
 

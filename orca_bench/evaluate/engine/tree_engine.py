@@ -30,6 +30,7 @@ from orca_bench.evaluate.engine_interface import (
     GeneratedText,
     LogLikelihood,
     ReportComputedCount,
+    generated_text,
     ignore_computed_count,
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
@@ -229,11 +230,7 @@ class TreeEngine:
             [prompt.token_ids for prompt in prompts], is_finished, max_new_tokens, report_computed
         )
         return [
-            GeneratedText(
-                encoding.text(continuation_ids[prompt.discarded_token_count :], stop_strings),
-                encoding.text(continuation_ids, stop_strings) if prompt.discarded_token_count else None,
-                not encoding.is_complete(continuation_ids, stop_strings),
-            )
+            generated_text(continuation_ids, prompt, stop_strings, encoding)
             for continuation_ids, prompt, stop_strings in zip(continuations, prompts, stops_by_prompt, strict=True)
         ]
 

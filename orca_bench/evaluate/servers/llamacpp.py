@@ -24,6 +24,7 @@ from orca_bench.evaluate.engine_interface import (
     GeneratedText,
     LogLikelihood,
     ReportComputedCount,
+    generated_text,
     ignore_computed_count,
 )
 from orca_bench.evaluate.request_encoding import Encoding, GenerationPrompt, ScoredSequence
@@ -34,8 +35,7 @@ from orca_bench.models.gguf.llamacpp_server import GREEDY_OPTIONS, LlamaCppEnded
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.tokenizers.probes import probe_texts
 
-#: How many tokens a continuation may have to be scored.
-MAX_SCORED_TOKENS = 1
+_MAX_SCORED_TOKENS = 1  # that a continuation may have
 #: Of so many tokens the probabilities are listed at first, of all where the scored ones are not among them: listing the 49,152
 #: of SmolLM2 takes 0.43 s, 1,000 take 0.02 s.
 _LISTED_TOKENS = 1000
@@ -82,10 +82,10 @@ def _name_continuation() -> Iterator[None]:
 
 
 class LlamaCppEngine:
-    """An `Engine` that has llama.cpp run a GGUF file, with the settings of a `LlamaCppSettings` but for their context.
+    """An `Engine` that has llama.cpp run a GGUF file, with the settings of a `LlamaCppSettings`, whose context is the largest.
 
-    `window_tokens` is the model's. The server starts with the first request, and again where a request is longer than its
-    context, which grows to the window; `close` ends it.
+    The server starts with the first request, and again where a request is longer than its context, which grows to that of the
+    settings; `close` ends it.
     """
 
     def __init__(
@@ -93,11 +93,10 @@ class LlamaCppEngine:
         gguf_path: Path,
         tokenizer: Tokenizer,
         vocabulary_size: int,
-        window_tokens: int,
         settings: LlamaCppSettings,
     ):
         self._gguf_path, self._tokenizer, self._vocabulary_size = gguf_path, tokenizer, vocabulary_size
-        self._window_tokens, self._settings = window_tokens, settings
+        self._settings = settings
         self._server: LlamaCppServer | None = None
         self._context_tokens = 0
 
@@ -162,19 +161,20 @@ class LlamaCppEngine:
             prompt, stop_strings = prompts[index], stops_by_prompt[index]
             uses_cache = index != sorted_indices[0]  # see `log_likelihoods`
             continuation_ids = self._continuation_ids(server, prompt, stop_strings, encoding, uses_cache, is_stopped)
-            return _generated_text(continuation_ids, prompt, stop_strings, encoding)
+            return generated_text(continuation_ids, prompt, stop_strings, encoding)
 
         answers_by_index = self._answer_all(sorted_indices, generate_one, report_computed)
         return [answers_by_index[index] for index in range(len(prompts))]
 
     def _server_for(self, request_tokens: int) -> LlamaCppServer:
         """llama.cpp with room for requests of so many tokens, their texts included."""
-        if self._server is None or self._context_tokens < min(request_tokens, self._window_tokens):
+        most_tokens = self._settings.context_tokens
+        if self._server is None or self._context_tokens < min(request_tokens, most_tokens):
             self.close()
             context_tokens = max(self._context_tokens, _SMALLEST_CONTEXT_TOKENS)
             while context_tokens < request_tokens:
                 context_tokens *= 2
-            self._context_tokens = min(context_tokens, self._window_tokens)
+            self._context_tokens = min(context_tokens, most_tokens)
             settings = dataclasses.replace(self._settings, context_tokens=self._context_tokens)
             self._server = LlamaCppServer.start(self._gguf_path, settings)
         return self._server
@@ -253,11 +253,11 @@ class LlamaCppEngine:
         return answers_by_index
 
 
-def check_scored_tokens(token_count: int) -> None:
-    """Raise UserError where a continuation of so many tokens cannot be scored."""
-    if token_count > MAX_SCORED_TOKENS:
+def check_scored_tokens(token_count: int, answer: str = "an answer") -> None:
+    """Raise UserError, which says what the `answer` is, where a continuation of so many tokens cannot be scored."""
+    if token_count > _MAX_SCORED_TOKENS:
         raise UserError(
-            f"an answer of {token_count} tokens is to be scored, and llama.cpp's server tells the probabilities of one",
+            f"{answer} has {token_count} tokens, and llama.cpp's server tells the probabilities of one",
             where="--engine llamacpp",
             hint="this model's tokenizer divides the letters of choices; --engine hf scores the file's exact weights",
         )
@@ -291,13 +291,3 @@ def difference_sentences(settings: LlamaCppSettings, differing_text_count: int, 
 def _log_probability(listed_value: float) -> float:
     """A listed log-probability in nats as a score; NaN stays."""
     return listed_value if math.isnan(listed_value) else max(listed_value, _SMALLEST_LOG_PROBABILITY)
-
-
-def _generated_text(
-    continuation_ids: list[int], prompt: GenerationPrompt, stop_strings: Sequence[str], encoding: Encoding
-) -> GeneratedText:
-    return GeneratedText(
-        encoding.text(continuation_ids[prompt.discarded_token_count :], stop_strings),
-        encoding.text(continuation_ids, stop_strings) if prompt.discarded_token_count else None,
-        not encoding.is_complete(continuation_ids, stop_strings),
-    )

@@ -16,7 +16,8 @@ from waiting import PATIENCE_S, eventually
 from orca_bench.errors import UserError
 from orca_bench.evaluate import request_encoding
 from orca_bench.evaluate.engine import tree_engine
-from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
+from orca_bench.evaluate.engine_choice import open_engine
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.request_encoding import ScoredSequence
 from orca_bench.evaluate.servers import completions_client, supervisor
 from orca_bench.evaluate.servers.completions_client import Address

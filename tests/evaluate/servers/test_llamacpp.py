@@ -25,9 +25,9 @@ from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.llamacpp_server import GREEDY_OPTIONS, LlamaCppSettings  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
 
-#: As exact as llama.cpp computes.
-EXACT = LlamaCppSettings(0, cache_type="f32", uses_flash_attention=False, thread_count=1)
 WINDOW = 2048
+#: As exact as llama.cpp computes.
+EXACT = LlamaCppSettings(WINDOW, cache_type="f32", uses_flash_attention=False, thread_count=1)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,7 @@ def connect(llama):
     with contextlib.ExitStack() as engines:
 
         def make(path, settings=EXACT, tokenizer=None):
-            engine = llamacpp.LlamaCppEngine(
-                path, tokenizer or folder.tokenizer, folder.config.vocab_size, WINDOW, settings
-            )
+            engine = llamacpp.LlamaCppEngine(path, tokenizer or folder.tokenizer, folder.config.vocab_size, settings)
             return engines.enter_context(contextlib.closing(engine))
 
         yield make
@@ -205,7 +203,7 @@ def test_several_requests_at_a_time_are_said():
 
 
 def test_several_tokens_and_numbers_that_are_none_are_refused(exact_engine, monkeypatch):
-    with pytest.raises(UserError, match="an answer of 2 tokens is to be scored, and llama.cpp's server tells"):
+    with pytest.raises(UserError, match="an answer has 2 tokens, and llama.cpp's server tells"):
         exact_engine.log_likelihoods([ScoredSequence([1, 5, 9, 8], 2)])
     broken = {"completion_probabilities": [{"top_logprobs": [{"id": 9, "logprob": None}]}]}  # NaN in JSON
     server = exact_engine._server_for(1)
@@ -304,7 +302,7 @@ def test_letters_of_several_tokens_are_refused_before_anything_is_computed(evalu
     shape = {"hidden_size": 64, "intermediate_size": 128}
     model = make_model(tmp_path / "model", sentencepiece_models["no_prefix"], **shape)
     export_gguf(ModelFolder(str(model)), tmp_path / "m.gguf", "f32")
-    with pytest.raises(UserError, match="an answer of MMLU under leaderboard has 2 tokens, and only answers of 1 can"):
+    with pytest.raises(UserError, match="an answer of MMLU under leaderboard has 2 tokens, and llama.cpp's server"):
         evaluate("mmlu", "leaderboard", model=tmp_path / "m.gguf")
 
 

@@ -11,7 +11,8 @@ import torch
 from orca_bench.errors import UserError
 from orca_bench.evaluate import config_building, evaluation, request_encoding
 from orca_bench.evaluate.engine import prefix_tree, tree_engine
-from orca_bench.evaluate.engine_choice import EngineConfig, open_engine
+from orca_bench.evaluate.engine_choice import open_engine
+from orca_bench.evaluate.engine_config import EngineConfig
 from orca_bench.evaluate.request_encoding import GenerationPrompt, ScoredSequence
 from orca_bench.evaluate.servers.server_engine import ServerEngine
 from orca_bench.models.model_folder import ModelFolder
