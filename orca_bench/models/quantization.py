@@ -20,16 +20,28 @@ def quantization_settings(folder: Path) -> dict[str, Any]:
     """What a folder says of its quantisation, `quant_method` among it; nothing where its weights are plain numbers.
 
     It stands in config.json, in folders that AutoGPTQ wrote before 2024 in quantize_config.json alone.
+    Raises UserError where it is no JSON object, or `quant_method` is no text.
     """
     config_file, gptq_file = folder / "config.json", folder / "quantize_config.json"
     config = read_json(config_file) if config_file.is_file() else None
     if not isinstance(config, dict):
         return {}
-    settings = config.get("quantization_config")
-    if isinstance(settings, dict):
-        return settings
-    own_settings = read_json(gptq_file) if gptq_file.is_file() else None
-    return {"quant_method": "gptq"} | own_settings if isinstance(own_settings, dict) else {}
+    if (settings := config.get("quantization_config")) is not None:
+        return _checked_settings(settings, "quantization_config is", config_file)
+    if gptq_file.is_file():
+        return {"quant_method": "gptq"} | _checked_settings(
+            read_json(gptq_file), "settings of the quantisation are", gptq_file
+        )
+    return {}
+
+
+def _checked_settings(settings: Any, subject: str, where: Path) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        raise UserError(f"{subject} {settings!r:.40}, expected a JSON object", where=where)
+    method = settings.get("quant_method")
+    if method is not None and not isinstance(method, str):
+        raise UserError(f"quant_method of the quantisation is {method!r:.40}, expected a name", where=where)
+    return settings
 
 
 def check_quantization(folder: Path) -> None:
