@@ -7,6 +7,25 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file, save_file
 
+#: Weights in the formats of other libraries, as they stand beside model.safetensors on the hub.
+OTHER_WEIGHT_NAMES = (
+    "consolidated.00.pth",
+    "pytorch_model.bin",
+    "model.onnx",
+    "model.onnx_data",
+    "tf_model.h5",
+    "flax_model.msgpack",
+    "flax_model.msgpack.index.json",
+    "rust_model.ot",
+    "model-Q4_0.gguf",
+)
+
+
+def write_other_weights(folder: Path) -> None:
+    """Write a file of each of OTHER_WEIGHT_NAMES."""
+    for name in OTHER_WEIGHT_NAMES:
+        (folder / name).write_bytes(b"weights")
+
 
 def pack(numbers, bits):
     """[rows, columns] of whole numbers → int32 words [rows × bits / 32, columns], the first in the lowest bits; -1: all ones."""

@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import file_sha256, make_writable_folder, open_binary_replacement
-from orca_bench.models.gguf.gguf_import import cache_folder
+from orca_bench.models.gguf.gguf_import import CACHE_NAME
+from orca_bench.models.import_cache import cache_folder
 
 _COPY_BYTES = 1 << 20
 
@@ -63,7 +64,7 @@ def main() -> int:
 
 def cached_path(file: PublishedFile) -> Path:
     """Where the file belongs: a folder of its package and version in orca-bench's cache of GGUF files."""
-    return cache_folder() / file.requirement.replace("==", "-") / Path(file.name_in_wheel).name
+    return cache_folder(CACHE_NAME) / file.requirement.replace("==", "-") / Path(file.name_in_wheel).name
 
 
 def is_whole(file: PublishedFile, path: Path) -> bool:

@@ -6,15 +6,14 @@ model folder can. The price of the cache: two or four bytes a weight on the disk
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orca_bench.errors import check_choice
-from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
+from orca_bench.files import open_folder_replacement, write_json
 from orca_bench.hub import ShowMessage
+from orca_bench.models import import_cache
 from orca_bench.models.gguf.gguf_configuration import configuration
 from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
 from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
@@ -23,6 +22,8 @@ from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, writ
 
 #: What the folder says of the file that it comes from.
 ORIGIN_FILE = "gguf.json"
+#: The folder of imported files in the cache.
+CACHE_NAME = "gguf"
 _FORMAT_VERSION = 1  # of the folders in the cache: raised when the same file gives another folder
 
 
@@ -80,32 +81,20 @@ def folder_of(path: Path, show_message: ShowMessage = lambda line: None) -> Path
 
     The folder belongs to the file's path, size and time of change.
     """
-    folder = cache_folder() / _cache_key(path) / model_stem(path)
-    if not (folder / ORIGIN_FILE).is_file():
+
+    def write_folder(folder: Path) -> None:
         model = read_gguf(path)
         show_message(f"{path.name}: {model.weight_count:,} weights are written as {model.dtype} to {folder}, once")
-        make_writable_folder(folder.parent)
         import_gguf(model, folder)
-    return folder
+
+    cache_key = import_cache.cache_key([_FORMAT_VERSION], {str(shard.resolve()): shard for shard in shard_paths(path)})
+    folder = import_cache.cache_folder(CACHE_NAME) / cache_key / model_stem(path)
+    return import_cache.write_once(folder, ORIGIN_FILE, write_folder)
 
 
 def stored_bits_per_weight(folder: Path) -> float | None:
     """The bits of a weight in the file that a folder was imported from; None where it is another folder, or says no number."""
-    return origin_bits_per_weight(folder / ORIGIN_FILE)
-
-
-def origin_bits_per_weight(origin_file: Path) -> float | None:
-    """The `bits_per_weight` of a file that says what a folder was written from; None where it is absent, or says no number."""
-    origin = read_json(origin_file) if origin_file.is_file() else None
-    bits = origin.get("bits_per_weight") if isinstance(origin, dict) else None
-    return float(bits) if isinstance(bits, int | float) and not isinstance(bits, bool) and 0 < bits <= 64 else None
-
-
-def cache_folder() -> Path:
-    """Where imported files are kept: $ORCA_BENCH_CACHE/gguf, else orca-bench/gguf in the user's cache folder."""
-    if own_cache := os.environ.get("ORCA_BENCH_CACHE"):
-        return Path(own_cache) / "gguf"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orca-bench" / "gguf"
+    return import_cache.origin_bits_per_weight(folder / ORIGIN_FILE)
 
 
 def model_stem(path: Path) -> str:
@@ -117,11 +106,3 @@ def model_stem(path: Path) -> str:
 def path_without_suffix(path: Path) -> Path:
     """The path of a file without `.gguf` and the number of its shard; that of the folder that `import` writes by default."""
     return path.with_name(model_stem(path))
-
-
-def _cache_key(path: Path) -> str:
-    facts: list[str | int] = [_FORMAT_VERSION]
-    for shard_path in shard_paths(path):
-        status = shard_path.stat()
-        facts += [str(shard_path.resolve()), status.st_size, status.st_mtime_ns]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

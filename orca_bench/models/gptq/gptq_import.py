@@ -7,9 +7,7 @@ user's cache, so that a GPTQ folder can stand wherever a model folder can: four 
 
 from __future__ import annotations
 
-import hashlib
 import math
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench import library_settings
 from orca_bench.errors import UserError, one_line
-from orca_bench.files import make_writable_folder, open_folder_replacement, read_json, write_json
+from orca_bench.files import open_folder_replacement, read_json, write_json
 from orca_bench.hub import ShowMessage
-from orca_bench.models.gguf.gguf_import import cache_folder, origin_bits_per_weight
+from orca_bench.models import architecture, import_cache, small_files
 from orca_bench.models.gptq.gptq_layout import GROUP_INDEX, LAYER_PARTS, QUANTIZED_WEIGHTS, PackedLayer, check_part
 from orca_bench.models.quantization import quantization_settings
 from orca_bench.models.weight_shards import write_shards
+from orca_bench.models.weights import catch_loading_errors
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +31,11 @@ if TYPE_CHECKING:
 #: What the plain folder says of the one that it comes from.
 ORIGIN_FILE = "gptq.json"
 METHOD = "gptq"
-_FORMAT_VERSION = 2  # of the folders in the cache: raised when the same folder gives another one
+_FORMAT_VERSION = 3  # of the folders in the cache: raised when the same folder gives another one
 #: `checkpoint_format` of what can be read, and whether zeros are stored less one; the others are orders of single kernels.
 _FIRST_FORMAT, _SECOND_FORMAT = "gptq", "gptq_v2"
 _WORD_DTYPE = "int32"
 _DEFAULT_GROUP_SIZE = 128  # of AutoGPTQ's BaseQuantizeConfig
-#: Files beside the weights that the plain folder does not have.
-_SETTINGS_FILES = ("config.json", "quantize_config.json", "quantization_config.json", ORIGIN_FILE)
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx")
 #: Files by which a folder is known again: weights, and what the model, the tokenizer and the prompt are made of.
 _KEY_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 _DTYPE_BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
@@ -55,12 +51,19 @@ def folder_of(folder: Path, show_message: ShowMessage = lambda line: None) -> Pa
 
     It belongs to the path, and to the sizes and times of change of the files of weights, settings and tokenizer.
     """
-    plain_folder = _cache_folder() / _cache_key(folder) / (folder.resolve().name or "model")
-    if not (plain_folder / ORIGIN_FILE).is_file():
+
+    def write_folder(plain_folder: Path) -> None:
         show_message(f"{folder}: GPTQ weights are written as float32 to {plain_folder}, once")
-        make_writable_folder(plain_folder.parent)
         import_gptq(folder, plain_folder)
-    return plain_folder
+
+    key_paths = {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in _KEY_SUFFIXES and not path.name.startswith(".")
+    }
+    cache_key = import_cache.cache_key([_FORMAT_VERSION, str(folder.resolve())], key_paths)
+    plain_folder = import_cache.cache_folder(METHOD) / cache_key / (folder.resolve().name or "model")
+    return import_cache.write_once(plain_folder, ORIGIN_FILE, write_folder)
 
 
 def import_gptq(folder: Path, plain_folder: Path) -> None:
@@ -73,15 +76,7 @@ def import_gptq(folder: Path, plain_folder: Path) -> None:
         config = {key: value for key, value in read_json(folder / "config.json").items() if key != "torch_dtype"}
         config.pop("quantization_config", None)
         write_json(temporary_folder / "config.json", config | {"dtype": "float32"})
-        for path in sorted(folder.iterdir()):
-            is_index = path.name.endswith(".index.json")
-            if (
-                path.is_file()
-                and path.name not in _SETTINGS_FILES
-                and path.suffix not in _WEIGHT_SUFFIXES
-                and not is_index
-            ):
-                shutil.copyfile(path, temporary_folder / path.name)
+        small_files.copy_small_files(folder, temporary_folder)
         bits_per_weight = _write_weights(weights, settings, temporary_folder)
         write_json(
             temporary_folder / ORIGIN_FILE,
@@ -100,7 +95,7 @@ def stored_bits_per_weight(folder: Path) -> float | None:
     None also for a GPTQ folder without weights, and one that cannot be read here: an engine of its own may run it.
     """
     if not is_gptq(folder):
-        return origin_bits_per_weight(folder / ORIGIN_FILE)
+        return import_cache.origin_bits_per_weight(folder / ORIGIN_FILE)
     try:
         settings = _Settings.read(folder)
         with _open_weights(folder) as weights:
@@ -284,29 +279,18 @@ def _padding_bias_names(weights: _Weights, config_folder: Path) -> set[str]:
     """The biases of quantised layers that the model does not have: older quantisers give each layer one, all zeros."""
     library_settings.prepare_libraries()
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     names = {f"{layer_name}.bias" for layer_name in weights.layer_names if f"{layer_name}.bias" in weights}
     if not names:
         return set()
     try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(config_folder))
-    except Exception:  # another architecture: said where the model is checked, with all that is wrong
+        config = architecture.load_config(config_folder)
+    except UserError:  # another architecture: said where the model is checked
         return set()
+    if architecture.unsupported_reason(config):
+        return set()
+    with catch_loading_errors(weights.folder), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
     model_names = set(model.state_dict())
     return {name for name in names if name not in model_names and not weights.tensor(name).any()}
-
-
-def _cache_folder() -> Path:
-    return cache_folder().with_name("gptq")
-
-
-def _cache_key(folder: Path) -> str:
-    facts: list[str | int] = [_FORMAT_VERSION, str(folder.resolve())]
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        if path.suffix not in _KEY_SUFFIXES or path.name.startswith("."):
-            continue
-        status = path.stat()
-        facts += [path.name, status.st_size, status.st_mtime_ns]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -2,9 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
-from gptq_folders import quantize_layer, write_gptq
+from gptq_folders import OTHER_WEIGHT_NAMES, quantize_layer, write_gptq, write_other_weights
 from safetensors.torch import load_file, save_file
 from tiny_llamas import make_model
 
@@ -88,6 +89,41 @@ def test_a_folder_of_2023_names_its_method_in_a_file_of_its_own_and_has_biases_o
     assert folder.unused_weight_names == []
     name = "model.layers.0.self_attn.q_proj.weight"
     assert (load_model(folder, "auto", "auto").state_dict()[name] == exact[name]).all()
+
+
+@pytest.mark.parametrize("pad_id", ["vocab_size", -1])
+def test_biases_of_zeros_are_dropped_where_the_padding_id_is_not_in_the_vocabulary(llama, tmp_path, pad_id):
+    write_gptq(llama, tmp_path / "q", zero_biases=True)
+    config = json.loads((tmp_path / "q" / "config.json").read_text())
+    config["pad_token_id"] = config["vocab_size"] if pad_id == "vocab_size" else pad_id
+    (tmp_path / "q" / "config.json").write_text(json.dumps(config))
+    folder = locate_model(str(tmp_path / "q"))
+    folder.check_model()
+    assert not any(name.endswith(".bias") for name in load_file(f"{folder.path}/model.safetensors"))
+
+
+def test_biases_in_a_folder_of_a_model_that_cannot_be_built_end_in_an_error_that_names_it(llama, tmp_path):
+    for name, changes, message in (
+        ("unknown", {"model_type": "made_up"}, "no configuration that transformers can read"),
+        ("encoder", {"model_type": "bert"}, "bert is an encoder"),
+        ("damaged", {"num_hidden_layers": "two"}, "q: .*(transformers|configuration)"),
+    ):
+        folder = tmp_path / name / "q"
+        folder.parent.mkdir()
+        write_gptq(llama, folder, zero_biases=True)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(UserError, match=message):
+            locate_model(str(folder)).check_model()
+
+
+def test_small_files_are_copied_and_the_weights_of_other_libraries_are_not(llama, tmp_path):
+    write_gptq(llama, tmp_path / "q")
+    write_other_weights(tmp_path / "q")
+    (tmp_path / "q" / "LICENSE").write_text("as it is")
+    names = {path.name for path in (tmp_path / "q").iterdir() if path.name not in OTHER_WEIGHT_NAMES}
+    folder = locate_model(str(tmp_path / "q"))
+    assert {path.name for path in Path(folder.path).iterdir()} == names | {"gptq.json"}
 
 
 def test_a_bias_that_is_not_zero_is_not_dropped(llama, tmp_path):
