@@ -64,7 +64,8 @@ def load_on_cpu(folder: str | Path, dtype: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     with weights.catch_loading_errors(folder):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        config = architecture.load_config(folder)
+        return AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype).eval()
 
 
 def _target_device(has_gpu: bool) -> str:

@@ -1,5 +1,6 @@
 """The model of a folder on the CPU has its files' numbers in the type that is wanted."""
 
+import json
 import shutil
 
 import pytest
@@ -15,6 +16,13 @@ def test_a_model_is_loaded_in_the_files_type_or_in_another(tiny_model, tmp_path)
     assert {p.dtype for p in own.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in wide.parameters()} == {torch.float32} and not wide.training
     assert all(torch.equal(a.float(), b) for a, b in zip(own.parameters(), wide.parameters(), strict=True))
+
+
+def test_a_padding_id_beyond_the_vocabulary_is_left_out(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config | {"pad_token_id": config["vocab_size"]}))
+    assert load_on_cpu(tmp_path / "old", "float32").config.pad_token_id is None
 
 
 def test_a_folder_that_cannot_be_loaded_is_named(tiny_model, tmp_path):

@@ -23,24 +23,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orca_bench import child_processes, library_settings
+from orca_bench import child_processes
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import open_folder_replacement, read_json, write_json
 from orca_bench.models.gptq import rounding_process
 from orca_bench.models.gptq.gptq_import import METHOD, import_gptq, stored_bits_per_weight
 from orca_bench.models.gptq.gptq_layout import LAYER_PARTS
-from orca_bench.models.model_folder import ModelFolder
-from orca_bench.models.weights import SAFETENSORS_INDEX, catch_loading_errors
+from orca_bench.models.model_folder import METADATA_FILE_NAME, ModelFolder
+from orca_bench.models.model_loading import load_on_cpu
+from orca_bench.models.small_files import copy_small_files
+from orca_bench.models.weights import SAFETENSORS_INDEX
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 BITS = 4
 #: Inputs that share a scale, the largest first: kernels want every layer to have a whole number of groups.
 GROUP_SIZES = (128, 64, 32)
 DEFAULT_ITERATIONS = 50  # as auto-round's light recipe has; its own default, 200, takes four times as long
-#: Text of calibration: 128 sequences of 512 tokens, as auto-round's recipe for small machines has.
+#: Text of calibration: 128 sequences of 512 tokens, as auto-round's recipe for small machines has; shorter in a smaller window.
 CALIBRATION_TOKENS, _SEQUENCE_TOKENS = 65536, 512
 _BATCH_SEQUENCES = rounding_process.BATCH_SEQUENCES
 #: Outputs of a layer are packed in words of 32 bits, and kernels take tiles of 32.
@@ -49,9 +50,8 @@ _OUTPUT_MULTIPLE = 32
 _MAX_RELATIVE_ERROR = 0.3
 #: Largest relative error of a number that is rounded to float16, and of one below its smallest normal number.
 _HALF_RELATIVE_ERROR, _HALF_ABSOLUTE_ERROR = 2**-11, 2**-25
-#: orca_bench.json too: a result with its `run` and `step` is one of that run's model, in pictures of a training and on its card.
-_UNCOPIED_FILES = ("config.json", "orca_bench.json", "gguf.json", "gptq.json")
-_WEIGHT_SUFFIXES = (".safetensors", ".bin")
+#: A result with its `run` and `step` is one of that run's model, in pictures of a training and on its card.
+_UNCOPIED_FILES = (METADATA_FILE_NAME,)
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,14 @@ def export_gptq(
     `token_ids` are of texts one after another, as the model is used; they may be few where `iterations` is 0. Raises UserError
     where they are fewer than a batch of sequences, and where the folder that was read back is not the model.
     """
+    sequence_tokens = min(_SEQUENCE_TOKENS, model_folder.window_tokens)
     sequences = [
-        list(token_ids[start : start + _SEQUENCE_TOKENS]) for start in range(0, len(token_ids), _SEQUENCE_TOKENS)
+        list(token_ids[start : start + sequence_tokens]) for start in range(0, len(token_ids), sequence_tokens)
     ]
-    sequences = [sequence for sequence in sequences if len(sequence) == _SEQUENCE_TOKENS]
+    sequences = [sequence for sequence in sequences if len(sequence) == sequence_tokens]
     if iterations > 0 and len(sequences) < _BATCH_SEQUENCES:
         raise UserError(
-            f"{len(token_ids):,} tokens of records; the calibration needs at least {_BATCH_SEQUENCES * _SEQUENCE_TOKENS:,}",
+            f"{len(token_ids):,} tokens of records; the calibration needs at least {_BATCH_SEQUENCES * sequence_tokens:,}",
             where="--records",
         )
     with open_folder_replacement(out_folder) as folder:
@@ -110,15 +111,6 @@ def export_gptq(
         _write_folder(Path(model_folder.path), packed_folder, folder)
         shutil.rmtree(folder / "packed")
         return _check_folder(model_folder, folder)
-
-
-def _load_float32(folder_text: str) -> PreTrainedModel:
-    library_settings.prepare_libraries()
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with catch_loading_errors(folder_text):
-        return AutoModelForCausalLM.from_pretrained(folder_text, dtype=torch.float32)
 
 
 def _quantize(folder_text: str, sequences: list[list[int]], iterations: int, group_size: int, folder: Path) -> Path:
@@ -161,10 +153,7 @@ def _write_folder(source_folder: Path, packed_folder: Path, folder: Path) -> Non
     import torch
     from safetensors.torch import load_file, save_file
 
-    for path in sorted(source_folder.iterdir()):
-        is_weights = path.suffix in _WEIGHT_SUFFIXES or path.name.endswith(".index.json")
-        if path.is_file() and not is_weights and path.name not in _UNCOPIED_FILES:
-            shutil.copyfile(path, folder / path.name)
+    copy_small_files(source_folder, folder, _UNCOPIED_FILES)
     for path in sorted(packed_folder.glob("*.safetensors")):
         state = {
             name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
@@ -185,9 +174,9 @@ def _check_folder(model_folder: ModelFolder, folder: Path) -> GptqExportReport:
     """Read the folder back; raises UserError that names the first tensor that is not the model's, or was not quantised."""
     plain_folder = folder / "plain"
     import_gptq(folder, plain_folder)
-    back_state = _load_float32(str(plain_folder)).state_dict()
+    back_state = load_on_cpu(plain_folder, "float32").state_dict()
     quantized_names = _quantized_weight_names(folder)
-    for name, tensor in _load_float32(model_folder.path).state_dict().items():
+    for name, tensor in load_on_cpu(model_folder.path, "float32").state_dict().items():
         is_matrix = name.startswith("model.layers.") and tensor.dim() == 2
         if is_matrix != (name in quantized_names):
             raise UserError(f"{name} was {'not ' if is_matrix else ''}quantised by auto-round", where=model_folder.path)

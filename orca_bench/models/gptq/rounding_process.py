@@ -14,6 +14,7 @@ from pathlib import Path
 from orca_bench import child_processes, library_settings
 from orca_bench.errors import one_line
 from orca_bench.files import read_json
+from orca_bench.models import architecture
 
 BATCH_SEQUENCES = 8
 #: Beside the file of the job: one line that says why it failed.
@@ -58,7 +59,9 @@ def _quantize(job: RoundingJob) -> None:
     logging.getLogger("autoround").setLevel(logging.ERROR)
     sequences = job.sequences or [[0] * 32]  # round to nearest: not read
     quantizer = AutoRound(
-        AutoModelForCausalLM.from_pretrained(job.model_folder, dtype=torch.float32),
+        AutoModelForCausalLM.from_pretrained(
+            job.model_folder, config=architecture.load_config(job.model_folder), dtype=torch.float32
+        ),
         AutoTokenizer.from_pretrained(job.model_folder),  # wanted, and not used where ids are given
         alg_configs=SignRoundConfig(iters=job.iterations) if job.iterations else RTNConfig(disable_opt_rtn=True),
         scheme=QuantizationScheme(bits=job.bits, group_size=job.group_size, sym=True),

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from gptq_folders import quantize_layer
+from gptq_folders import OTHER_WEIGHT_NAMES, quantize_layer, write_other_weights
 from safetensors.torch import load_file, save_file
 from tiny_llamas import make_model
 
@@ -24,6 +24,7 @@ TOKEN_COUNT = 8 * 512
 def llama(tmp_path_factory, mini):
     folder = make_model(tmp_path_factory.mktemp("llama") / "model", mini["mini:tokenizer"], **SHAPE)
     (folder / "orca_bench.json").write_text('{"run": "r", "step": 5}')
+    write_other_weights(folder)
     return folder
 
 
@@ -62,6 +63,7 @@ def test_the_folder_has_the_layout_that_loaders_read_and_the_tokenizer_as_it_was
     for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "generation_config.json"):
         assert (nearest / name).read_bytes() == (llama / name).read_bytes(), name
     assert (llama / "orca_bench.json").is_file() and not (nearest / "orca_bench.json").exists()
+    assert not {path.name for path in nearest.iterdir()} & set(OTHER_WEIGHT_NAMES)
     assert not list(nearest.glob("*packed*")) + list(nearest.glob("plain*"))
 
 
@@ -131,6 +133,25 @@ def test_too_few_tokens_and_a_rounding_that_fails_leave_nothing(llama, token_ids
     with pytest.raises(UserError, match=r"auto-round ended with exit code 1 \(\w+: .*bits"):
         export_gptq(ModelFolder(str(llama)), tmp_path / "m", [], 0, 64)
     assert list(tmp_path.iterdir()) == [] and "Traceback" not in capfd.readouterr().err
+
+
+def test_a_model_of_a_small_window_and_with_a_padding_id_beyond_its_vocabulary_is_calibrated(
+    mini, token_ids, tmp_path, monkeypatch
+):
+    folder = make_model(tmp_path / "model", mini["mini:tokenizer"], **SHAPE, max_position_embeddings=64)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": config["vocab_size"]}))
+    with pytest.raises(UserError, match="511 tokens of records; the calibration needs at least 512"):
+        export_gptq(ModelFolder(str(folder)), tmp_path / "q", token_ids[:511], 1, 64)
+    quantize, lengths = gptq_export._quantize, []
+
+    def quantize_and_note(folder_text, sequences, *arguments):
+        lengths.extend(len(sequence) for sequence in sequences)
+        return quantize(folder_text, sequences, *arguments)
+
+    monkeypatch.setattr(gptq_export, "_quantize", quantize_and_note)
+    export_gptq(ModelFolder(str(folder)), tmp_path / "q", token_ids[:540], 1, 64)
+    assert lengths == [64] * 8 and (tmp_path / "q" / "model.safetensors").is_file()
 
 
 def test_a_rounding_that_ends_without_words_is_named_by_its_last_line(tmp_path):
