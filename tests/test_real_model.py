@@ -108,10 +108,31 @@ def test_a_full_disk_leaves_no_file(index, tmp_path, most_bytes):
     assert list(path.parent.iterdir()) == []
 
 
+def test_an_interrupt_is_said_and_leaves_no_file(tmp_path, monkeypatch, capsys):
+    def press_ctrl_c(file, folder):
+        raise KeyboardInterrupt
+
+    path = tmp_path / "cache" / "model.gguf"
+    monkeypatch.setattr(real_model, "REAL_MODEL", published())
+    monkeypatch.setattr(real_model, "cached_path", lambda file: path)
+    monkeypatch.setattr(real_model, "_download", press_ctrl_c)
+    assert real_model.main() == 130
+    assert capsys.readouterr() == ("", "interrupted\n") and list(path.parent.iterdir()) == []
+
+
+def test_the_script_prints_the_path_of_a_file_that_is_there(index, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "cache" / "model.gguf"
+    monkeypatch.setattr(real_model, "REAL_MODEL", published())
+    monkeypatch.setattr(real_model, "cached_path", lambda file: path)
+    assert (real_model.main(), capsys.readouterr()) == (0, (f"{path}\n", ""))
+    monkeypatch.setattr(real_model, "fetch", lambda *arguments: pytest.fail("the file was fetched again"))
+    assert (real_model.main(), capsys.readouterr()) == (0, (f"{path}\n", ""))
+
+
 def test_the_script_finds_the_file_there_and_does_nothing(real_model_file):
     before = real_model_file.stat()
     process = subprocess.run([sys.executable, real_model.__file__], capture_output=True, text=True)
-    assert process.stdout == f"{real_model_file} is there already\n", process.stderr
+    assert process.stdout == f"{real_model_file}\n", process.stderr
     assert real_model_file.stat().st_mtime_ns == before.st_mtime_ns
 
 

@@ -51,13 +51,14 @@ REAL_MODEL = PublishedFile(
 def main() -> int:
     try:
         path = cached_path(REAL_MODEL)
-        if is_whole(REAL_MODEL, path):
-            print(f"{path} is there already")
-            return 0
-        fetch(REAL_MODEL, path)
-    except (UserError, KeyboardInterrupt) as error:
-        print(f"error: {error or 'interrupted'}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 130
+        if not is_whole(REAL_MODEL, path):
+            fetch(REAL_MODEL, path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     print(path)
     return 0
 
