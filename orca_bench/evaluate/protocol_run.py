@@ -28,7 +28,7 @@ from orca_bench.evaluate.harness.plain_protocol import Plain, harness_facts, run
 from orca_bench.evaluate.harness.protocol_tasks import instances_of, run_documents
 from orca_bench.evaluate.request_encoding import MAX_NEW_TOKENS
 from orca_bench.evaluate.tasks import Task
-from orca_bench.models.model_warnings import model_warnings
+from orca_bench.models import model_warnings
 from orca_bench.results.merging import ResultOutput
 from orca_bench.results.models import Question, Result
 
@@ -211,13 +211,18 @@ def _model_warnings(config: EvaluationConfig, protocol_name: str) -> list[str]:
     """What a reader of a result should know of the model."""
     model_folder, engine_name = config.model_folder, config.engine_config.engine_name
     is_loaded_elsewhere = engine_name == "api" or (engine_name == "vllm" and model_folder.is_quantized)
-    return model_warnings(
+    gguf_bits = model_folder.gguf_bits_per_weight
+    if engine_name == "llamacpp":
+        computation = model_warnings.RUN_BY_LLAMACPP
+    elif model_folder.is_quantized:  # else it was dequantised when it was located
+        computation = model_warnings.RUN_BY_GPTQ_KERNEL
+    else:
+        computation = model_warnings.in_full_precision("GPTQ" if gguf_bits is None else "GGUF")
+    return model_warnings.model_warnings(
         protocol_name == "orca" and model_folder.has_own_prompt,
         [] if is_loaded_elsewhere else model_folder.unused_weight_names,
-        model_folder.gguf_bits_per_weight,
-        model_folder.gptq_bits_per_weight,
-        is_run_by_llamacpp=engine_name == "llamacpp",
-        is_run_by_gptq_kernel=model_folder.is_quantized,  # else it was dequantised when it was located
+        gguf_bits if model_warnings.has_quantized_bits(gguf_bits) else model_folder.gptq_bits_per_weight,
+        computation,
     )
 
 

@@ -13,6 +13,8 @@ OWN_PROMPT_WARNING = (
 )
 #: What rounds besides where the weights of a quantised format run as they are, and not in full precision.
 OWN_ROUNDING_BY_FORMAT = {"GGUF": "llama.cpp's own rounding", "GPTQ": "a GPTQ kernel's own rounding"}
+RUN_BY_LLAMACPP = "run by llama.cpp, which rounds activations too"
+RUN_BY_GPTQ_KERNEL = "run by the engine's own kernel, which rounds too"
 _FEWEST_UNQUANTIZED_BITS = 16.0  # bits of a weight
 _BITS_WARNING_START = "its weights are those of a file with "
 _MOST_NAMED_WEIGHTS = 3
@@ -21,40 +23,29 @@ _MOST_NAMED_WEIGHTS = 3
 def model_warnings(
     asks_in_foreign_prompt: bool,
     unused_weight_names: Sequence[str],
-    bits_per_weight: float | None,
-    gptq_bits_per_weight: float | None = None,
-    is_run_by_llamacpp: bool = False,
-    is_run_by_gptq_kernel: bool = False,
+    quantized_bits: float | None,
+    computation: str,
 ) -> list[str]:
     """The warnings of a model, the most important one first.
 
     `asks_in_foreign_prompt` says that it is asked in the Orca prompt and has another one of its own, `unused_weight_names` are
-    the weights of its folder that it has no place for, `bits_per_weight` are those of the GGUF file that it came from, which
-    llama.cpp itself runs or not, `gptq_bits_per_weight` those of the GPTQ folder, which an engine's own kernel runs or not.
+    the weights of its folder that it has no place for, `quantized_bits` are those of a weight in the quantised file or folder
+    that it came from, None for a model that is not quantised, and `computation` says what computes with them:
+    RUN_BY_LLAMACPP, RUN_BY_GPTQ_KERNEL or `in_full_precision`.
     """
     warnings = [OWN_PROMPT_WARNING] if asks_in_foreign_prompt else []
     if unused_weight_names:
         names_text = ", ".join(unused_weight_names[:_MOST_NAMED_WEIGHTS])
         ellipsis = ", …" if len(unused_weight_names) > _MOST_NAMED_WEIGHTS else ""
         warnings.append(f"the model has no place for some weights of its folder: {names_text}{ellipsis}")
-    for bits, own_rounding, own_computation in (
-        (
-            bits_per_weight if has_quantized_bits(bits_per_weight) else None,
-            OWN_ROUNDING_BY_FORMAT["GGUF"],
-            "run by llama.cpp, which rounds activations too" if is_run_by_llamacpp else None,
-        ),
-        (
-            gptq_bits_per_weight,
-            OWN_ROUNDING_BY_FORMAT["GPTQ"],
-            "run by the engine's own kernel, which rounds too" if is_run_by_gptq_kernel else None,
-        ),
-    ):
-        if bits is not None:
-            computation = own_computation or (
-                f"computed in full precision: what {own_rounding} costs besides is not measured"
-            )
-            warnings.append(f"{_BITS_WARNING_START}{bits:.2f} bits a weight, {computation}")
+    if quantized_bits is not None:
+        warnings.append(f"{_BITS_WARNING_START}{quantized_bits:.2f} bits a weight, {computation}")
     return warnings
+
+
+def in_full_precision(file_format: str) -> str:
+    """What computes with weights of a format, GGUF or GPTQ, in float32, float16 or bfloat16: nothing that rounds besides."""
+    return f"computed in full precision: what {OWN_ROUNDING_BY_FORMAT[file_format]} costs besides is not measured"
 
 
 def has_quantized_bits(bits_per_weight: float | None) -> bool:

@@ -173,9 +173,9 @@ def test_a_changed_result_has_a_warning_wherever_its_numbers_stand(in_results_fo
 
 
 def test_a_quantised_result_says_what_its_difference_does_not_hold(in_results_folder):
-    from orca_bench.models.model_warnings import model_warnings
+    from orca_bench.models.model_warnings import in_full_precision, model_warnings
 
-    (warning,) = model_warnings(False, [], 4.5)
+    (warning,) = model_warnings(False, [], 4.5, in_full_precision("GGUF"))
 
     def quantise(result):
         result["model"] |= {"bits": 4.5, "warnings": ["another warning", warning], "name": "small"}

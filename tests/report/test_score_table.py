@@ -3,7 +3,7 @@
 import pytest
 from result_contents import result_content, score_table
 
-from orca_bench.models.model_warnings import model_warnings
+from orca_bench.models.model_warnings import in_full_precision, model_warnings
 from orca_bench.report.grid_formats import to_markdown
 from orca_bench.report.leaderboard import build_leaderboard
 from orca_bench.report.notes import NotedNumber, note_line, select_notes
@@ -47,7 +47,7 @@ def test_the_notes_say_what_makes_a_comparison_unfair(options, message):
 
 def test_warnings_of_the_model_stand_first_and_that_on_its_prompt_before_that_on_its_bits():
     content = result_content(protocol="orca", limit=10)
-    prompt, weights, bits = model_warnings(True, ["v_head"], 4.5)
+    prompt, weights, bits = model_warnings(True, ["v_head"], 4.5, in_full_precision("GGUF"))
     content["model"]["warnings"] = [weights, bits, prompt]  # the order of older results
     content["tasks"]["drop"]["warnings"] = ["100 rows here and 9,536 in full"]
     texts = [note.text for note in to_grid(score_table(content)).notes]

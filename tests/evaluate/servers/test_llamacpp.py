@@ -24,6 +24,7 @@ from orca_bench.evaluate.servers import llamacpp  # noqa: E402
 from orca_bench.models.gguf.gguf_export import export_gguf  # noqa: E402
 from orca_bench.models.gguf.llamacpp_server import GREEDY_OPTIONS, LlamaCppSettings  # noqa: E402
 from orca_bench.models.model_folder import ModelFolder  # noqa: E402
+from orca_bench.models.model_warnings import is_bits_warning  # noqa: E402
 
 WINDOW = 2048
 #: As exact as llama.cpp computes.
@@ -254,6 +255,7 @@ def test_tasks_have_the_result_of_the_engine_here(evaluate, protocol):
     model, own_model = result.model, own_result.model
     assert (model.name, own_model.name) == ("tiny-llamacpp", "tiny")  # each has a folder of its own
     assert (model.dtype, model.device, model.bits) == ("F32", "cpu", 32.0)
+    assert not any(map(is_bits_warning, model.warnings))  # the file's weights are not quantised
     assert (model.path, model.parameters) == (own_model.path, own_model.parameters)
     engine = model.engine
     assert engine.name == "llamacpp" and engine.version and len(engine.differences) == 1
