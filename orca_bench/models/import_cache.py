@@ -1,4 +1,4 @@
-"""Files of a model in another format in, the folder in the user's cache that is written from them out, and its bits a weight.
+"""Files of a model in another format in, the folder in the user's cache that is written from them out, and what it says of them.
 
 Each format has a folder of its own in the cache, and in it one for each key: what the files are, and when they changed. Its own
 module because GGUF files and GPTQ folders are kept in the same way, and neither format should stand on the other's.
@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from orca_bench.files import make_writable_folder, read_json
 
@@ -45,6 +46,16 @@ def write_once(folder: Path, origin_file_name: str, write_folder: Callable[[Path
 
 def origin_bits_per_weight(origin_file: Path) -> float | None:
     """The `bits_per_weight` of a file that says what a folder was written from; None where it is absent, or says no number."""
-    origin = read_json(origin_file) if origin_file.is_file() else None
-    bits = origin.get("bits_per_weight") if isinstance(origin, dict) else None
+    bits = _read_origin(origin_file).get("bits_per_weight")
     return float(bits) if isinstance(bits, int | float) and not isinstance(bits, bool) and 0 < bits <= 64 else None
+
+
+def origin_sha256(origin_file: Path) -> str | None:
+    """The `sha256` of a file that says what a folder was written from; None where it is absent, or says no hash."""
+    sha256 = _read_origin(origin_file).get("sha256")
+    return sha256 if isinstance(sha256, str) and sha256 else None
+
+
+def _read_origin(origin_file: Path) -> dict[str, Any]:
+    origin = read_json(origin_file) if origin_file.is_file() else None
+    return origin if isinstance(origin, dict) else {}

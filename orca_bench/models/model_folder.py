@@ -198,6 +198,11 @@ class ModelFolder:
         return gguf_import.stored_bits_per_weight(Path(self.path))
 
     @cached_property
+    def gguf_sha256(self) -> str | None:
+        """The hash of the GGUF file that the folder was imported from; None for another folder, or where it says none."""
+        return gguf_import.stored_sha256(Path(self.path))
+
+    @cached_property
     def gptq_bits_per_weight(self) -> float | None:
         """The bits of a weight in the GPTQ folder that this is or was written from; None for another, or where unknown."""
         return gptq_import.stored_bits_per_weight(Path(self.path))
@@ -225,7 +230,7 @@ class ModelFolder:
         return model_names.run_folder_of_model(self.path)
 
     def describe(self) -> dict[str, str | int | float | None]:
-        """Entries of a result: `path`, `run`, `step`, `tokenizer_note`, the hub's `revision` and `commit`, a file's `bits`."""
+        """A result's `path`, `run`, `step`, `tokenizer_note`, the hub's `revision` and `commit`, a file's `bits` and hash."""
         location: dict[str, str | int | float | None] = {"path": self.path_or_hub_id}
         if self.commit is not None:  # revision None is the newest
             location |= {"revision": self.commit.revision, "commit": self.commit.commit_sha}
@@ -233,4 +238,5 @@ class ModelFolder:
         note = {"tokenizer_note": None if disagreement is None else str(disagreement)}
         bits_per_weight = self.gguf_bits_per_weight or self.gptq_bits_per_weight
         bits = {} if bits_per_weight is None else {"bits": bits_per_weight}
-        return location | self.training_origin | note | bits
+        file_hash = {} if self.gguf_sha256 is None else {"gguf_sha256": self.gguf_sha256}
+        return location | self.training_origin | note | bits | file_hash

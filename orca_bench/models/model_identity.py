@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orca_bench.errors import UserError
 from orca_bench.files import file_sha256, read_json
+from orca_bench.models.gguf.gguf_file import sha256_of_shards
 from orca_bench.models.model_folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def gguf_model_identity(
         folder_part_hashes(model_folder)
         | {
             "server": json_sha256(dict(engine_description)),
-            "weights": json_sha256([file_sha256(path) for path in gguf_paths]),
+            "weights": sha256_of_shards(gguf_paths),
         }
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from orca_bench.errors import UserError
 from orca_bench.models.model_warnings import is_bits_warning, warning_rank
@@ -223,11 +224,31 @@ def _engine_notes(base_model: ModelDescription, other_model: ModelDescription) -
     names = [None if model.engine is None else model.engine.name for model in (base_model, other_model)]
     if names[0] == names[1] or "llamacpp" not in names or None in names:
         return []
-    if base_model.path == other_model.path and base_model.bits == other_model.bits:
-        text = f"the same file, computed by {names[0]} and by {names[1]}: a difference is one of how they round"
-    else:
-        text = f"computed by {names[0]} and by {names[1]}: a difference mixes model and engine"
+    computation, rounding = f"computed by {names[0]} and by {names[1]}", "a difference is one of how they round"
+    hashes = [_gguf_sha256(model) for model in (base_model, other_model)]
+    text = f"{computation}: a difference mixes model and engine"
+    if _settings_hashes(base_model) == _settings_hashes(other_model):
+        if None not in hashes and hashes[0] == hashes[1]:
+            text = f"the same file, {computation}: {rounding}"
+        elif None in hashes and _has_same_file_name(base_model, other_model) and base_model.bits == other_model.bits:
+            text = f"a file of the same name, {computation}: if its weights are the same too, {rounding}"
     return [Note(text, "remark")]
+
+
+def _gguf_sha256(model: ModelDescription) -> str | None:
+    """The hash of the GGUF file that a model comes from; an older result has it where llama.cpp computed it."""
+    is_run_by_llamacpp = model.engine is not None and model.engine.name == "llamacpp"
+    return model.gguf_sha256 or (model.part_hash("weights") if is_run_by_llamacpp else None)
+
+
+def _settings_hashes(model: ModelDescription) -> tuple[str | None, str | None]:
+    return model.part_hash("config"), model.part_hash("tokenizer")
+
+
+def _has_same_file_name(model: ModelDescription, other_model: ModelDescription) -> bool:
+    if model.path is None or other_model.path is None:
+        return False
+    return Path(model.path).name == Path(other_model.path).name
 
 
 def protocol_names(base: ResultFile, other: ResultFile) -> tuple[str, str] | None:

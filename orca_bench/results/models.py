@@ -3,9 +3,7 @@
 JSON values come in and typed parts go out; `to_json` gives the same JSON back, keys in their old order and unknown keys
 included. This module owns the format's name and version. Its own module because evaluation writes results, every report reads
 them, and the JSON schema (schema.json) is generated from these classes. Values, errors and intervals are fractions of 1;
-hashes are SHA-256 in hexadecimal.
-
-What a report may rely on: a `Result` that was read is valid, so that every attribute below has its type; what an older
+hashes are SHA-256 in hexadecimal. A `Result` that was read is valid: every attribute below has its type, and what an older
 program did not write is None or empty.
 """
 
@@ -197,8 +195,8 @@ class ModelDescription(JsonObject):
     """The model: its name, where it lay, and the hashes that say whether two results are of the same one.
 
     `identity` has a hash of everything that can change an answer by part (config, generation, tokenizer, weights, …) and one
-    of all (`sha256`); `fingerprint` is the hash of the weights. `bits` are those of a weight where the weights are
-    quantized. `run` and `step` name the training run and the optimizer step that it was written after.
+    of all (`sha256`); `fingerprint` is the hash of the weights, `gguf_sha256` that of the GGUF file, whatever engine read it;
+    `bits` are those of a quantized weight. `run` and `step` name the training run and the optimizer step of the model.
     """
 
     path: str | None = None
@@ -209,6 +207,7 @@ class ModelDescription(JsonObject):
     parameters: ParameterCount | None = None
     dtype: str | None = None
     bits: Annotated[float, Field(gt=0)] | None = None
+    gguf_sha256: str | None = None
     device: str | None = None
     engine: EngineDescription | None = None
     revision: str | None = None

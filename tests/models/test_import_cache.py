@@ -61,3 +61,13 @@ def test_bits_that_are_no_number_of_bits_are_none(tmp_path, origin, bits):
     (tmp_path / "origin.json").write_text(json.dumps(origin))
     assert import_cache.origin_bits_per_weight(tmp_path / "origin.json") == bits
     assert import_cache.origin_bits_per_weight(tmp_path / "absent.json") is None
+
+
+@pytest.mark.parametrize(
+    ("origin", "sha256"),
+    [({"sha256": "ab"}, "ab"), ({"sha256": ""}, None), ({"sha256": 1}, None), ({}, None), ([], None)],
+)
+def test_a_hash_that_is_no_text_is_none(tmp_path, origin, sha256):
+    (tmp_path / "origin.json").write_text(json.dumps(origin))
+    assert import_cache.origin_sha256(tmp_path / "origin.json") == sha256
+    assert import_cache.origin_sha256(tmp_path / "absent.json") is None

@@ -64,22 +64,44 @@ def test_other_rows_protocols_and_missing_tasks_stand_in_the_comparison(in_resul
     assert "Mean of all seven" not in output
 
 
-@pytest.mark.parametrize(
-    ("bits", "text"),
-    [(4.5, "the same file, computed by hf and by llamacpp: a difference is"), (8.5, "mixes model and engine")],
+_SAME_FILE = "the same file, computed by hf and by llamacpp: a difference is one of how they round"
+_SAME_NAME = (
+    "a file of the same name, computed by hf and by llamacpp: if its weights are the same too, a difference is one"
 )
-def test_the_same_file_computed_by_llamacpp_is_said(in_results_folder, bits, text):
+_OTHER_FILE = "computed by hf and by llamacpp: a difference mixes model and engine"
+
+
+@pytest.mark.parametrize(
+    ("own_facts", "their_facts", "text"),
+    [
+        ({"gguf_sha256": "a" * 64}, {}, _SAME_FILE),
+        ({"gguf_sha256": "a" * 64}, {"path": "/models/m.gguf"}, _SAME_FILE),
+        ({"gguf_sha256": "b" * 64}, {}, _OTHER_FILE),
+        ({"gguf_sha256": "a" * 64}, {"tokenizer": "2"}, _OTHER_FILE),
+        ({}, {"path": "/models/m.gguf"}, _SAME_NAME),
+        ({}, {"path": "other.gguf"}, _OTHER_FILE),
+        ({}, {"config": "2"}, _OTHER_FILE),
+        ({}, {"bits": 8.5}, _OTHER_FILE),
+    ],
+)
+def test_the_same_file_computed_by_llamacpp_is_said(in_results_folder, own_facts, their_facts, text):
     folder = in_results_folder.folder
 
-    def describe(engine_name, bits):
-        return lambda result: result["model"].update(path="m.gguf", bits=bits, engine={"name": engine_name})
+    def describe(engine_name, facts):
+        facts = {"path": "m.gguf", "bits": 4.5, "config": "1", "tokenizer": "1"} | facts
+        weights = "a" * 64 if engine_name == "llamacpp" else "of tensors"
+        identity = {"config": facts.pop("config"), "tokenizer": facts.pop("tokenizer"), "weights": weights}
+        return lambda result: result["model"].update(facts, engine={"name": engine_name}, identity=identity)
 
-    change_result(folder, "good.json", "own.json", no_change, describe("hf", 4.5))
-    change_result(folder, "bad.json", "theirs.json", no_change, describe("llamacpp", bits))
-    change_result(folder, "bad.json", "theirs_too.json", no_change, describe("hf", bits))
-    env = {"COLUMNS": "200"}
-    assert text in in_results_folder("compare", "own.json", "theirs.json", env=env).stdout
-    assert "computed by" not in in_results_folder("compare", "own.json", "theirs_too.json", env=env).stdout
+    change_result(folder, "good.json", "own.json", no_change, describe("hf", own_facts))
+    change_result(folder, "bad.json", "theirs.json", no_change, describe("llamacpp", their_facts))
+    change_result(folder, "bad.json", "theirs_too.json", no_change, describe("hf", their_facts))
+    own, theirs, theirs_too = (
+        reading.read_with_questions(folder / name) for name in ("own.json", "theirs.json", "theirs_too.json")
+    )
+    (note,) = [note for note in compare(own, [theirs])[0].notes if "computed by" in note.text]
+    assert note.text.startswith(text)
+    assert not any("computed by" in note.text for note in compare(own, [theirs_too])[0].notes)
 
 
 def test_a_warning_of_both_results_stands_once(in_results_folder):

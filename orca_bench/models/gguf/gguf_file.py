@@ -7,15 +7,18 @@ mean is in the modules beside it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orca_bench.errors import UserError, Where
-from orca_bench.files import catch_read_errors, lfs_pointer_hint
+from orca_bench.files import catch_read_errors, file_sha256, lfs_pointer_hint
 
 if TYPE_CHECKING:
     import gguf
@@ -134,6 +137,14 @@ def is_gguf(path: str | Path) -> bool:
         return True
     with file.open("rb") as stream:
         return stream.read(len(_MAGIC)) == _MAGIC
+
+
+def sha256_of_shards(paths: Sequence[Path]) -> str:
+    """One SHA-256 for a file in one or several shards, over the JSON list of the shards' own.
+
+    Raises UserError where one cannot be read.
+    """
+    return hashlib.sha256(json.dumps([file_sha256(path) for path in paths]).encode()).hexdigest()
 
 
 def shard_paths(path: Path) -> list[Path]:

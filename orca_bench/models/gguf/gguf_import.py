@@ -15,7 +15,7 @@ from orca_bench.files import open_folder_replacement, write_json
 from orca_bench.hub import ShowMessage
 from orca_bench.models import import_cache
 from orca_bench.models.gguf.gguf_configuration import configuration
-from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, shard_paths
+from orca_bench.models.gguf.gguf_file import SUFFIX, GgufFile, sha256_of_shards, shard_paths
 from orca_bench.models.gguf.gguf_tokenizer import write_tokenizer
 from orca_bench.models.gguf.gguf_types import FOLDER_DTYPES
 from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, write_weights
@@ -24,7 +24,7 @@ from orca_bench.models.gguf.gguf_weights import check_tensors, exact_dtype, writ
 ORIGIN_FILE = "gguf.json"
 #: The folder of imported files in the cache.
 CACHE_NAME = "gguf"
-_FORMAT_VERSION = 1  # of the folders in the cache: raised when the same file gives another folder
+_FORMAT_VERSION = 2  # of the folders in the cache: raised when the same file gives another folder
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class GgufModel:
         return sum(self.file.types().values())
 
     def describe(self) -> dict[str, Any]:
-        """What gguf.json says of the file: name, bytes, weights by type, bits a weight, licence."""
+        """What gguf.json says of the file: name, bytes, hash, weights by type, bits a weight, licence."""
         return {
             "file": self.file.path.name,
             "bytes": sum(path.stat().st_size for path in self.file.shard_paths),
+            "sha256": sha256_of_shards(self.file.shard_paths),
             "weights_by_type": self.file.types(),
             "bits_per_weight": round(self.file.bits_per_weight(), 4),
             "license": self.file.metadata.get("general.license"),
@@ -95,6 +96,11 @@ def folder_of(path: Path, show_message: ShowMessage = lambda line: None) -> Path
 def stored_bits_per_weight(folder: Path) -> float | None:
     """The bits of a weight in the file that a folder was imported from; None where it is another folder, or says no number."""
     return import_cache.origin_bits_per_weight(folder / ORIGIN_FILE)
+
+
+def stored_sha256(folder: Path) -> str | None:
+    """The hash (`sha256_of_shards`) of the file that a folder was imported from; None where it is another folder or says none."""
+    return import_cache.origin_sha256(folder / ORIGIN_FILE)
 
 
 def model_stem(path: Path) -> str:

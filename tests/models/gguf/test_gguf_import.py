@@ -1,5 +1,6 @@
 """A folder becomes a GGUF file and a folder again: weights, configuration and token ids are the same."""
 
+import hashlib
 import json
 import shutil
 
@@ -161,6 +162,8 @@ def test_a_quantised_files_result_says_how_many_bits_and_what_is_not_measured(co
     assert process.returncode == 0 and "llama.cpp's own rounding" in process.stderr, process.stderr
     model = json.loads((command.folder / "r.json").read_text())["model"]
     assert model["path"] == "m.gguf" and 4.5 <= model["bits"] < 4.6
+    file_hash = hashlib.sha256((command.folder / "m.gguf").read_bytes()).hexdigest()
+    assert model["gguf_sha256"] == hashlib.sha256(json.dumps([file_hash]).encode()).hexdigest()
 
 
 def test_import_writes_a_folder_and_refuses_one_that_exists(command, gguf_files):
