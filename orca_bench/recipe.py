@@ -140,6 +140,9 @@ class Train(_Section):
     checkpoint_every: Annotated[PositiveInt, MAY_CHANGE_MARK] = Field(
         500, description="Steps between checkpoints, from which a run continues."
     )
+    keep_checkpoints: Annotated[PositiveInt, MAY_CHANGE_MARK] = Field(
+        2, description="How many checkpoints stay; older ones are removed."
+    )
     export_every: Annotated[PositiveInt | None, MAY_CHANGE_MARK] = Field(
         None, description="Steps between model folders to evaluate. Default: only the last step gives one."
     )

@@ -7,18 +7,14 @@ Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because 
 from __future__ import annotations
 
 import math
-import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench import launcher_environment
 from orca_bench.errors import UserError
-from orca_bench.files import write_text
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import operator_locks
-from orca_bench.train.run_folder import LATEST_FILE_NAME, newest_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -211,43 +207,3 @@ def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
             if is_first_rank:
                 weight_by_name[parameter_name] = parameter.detach().cpu().clone()
     return weight_by_name
-
-
-def save_checkpoint(
-    engine: DeepSpeedEngine, checkpoints_folder: Path, steps_done: int, max_checkpoints: int = 2
-) -> None:
-    """Save weights, optimizer and step; the newest `max_checkpoints` checkpoints stay. A collective.
-
-    `latest` names the newest whole one. It is written last and in one step (DeepSpeed 0.19.8 empties it first), so a kill at
-    any instant leaves one that can be loaded.
-    """
-    import torch
-
-    checkpoint_name = f"step-{steps_done:08d}"
-    engine.save_checkpoint(
-        str(checkpoints_folder), tag=checkpoint_name, client_state={"step": steps_done}, save_latest=False
-    )
-    torch.distributed.barrier()
-    if torch.distributed.get_rank() == 0:
-        write_text(checkpoints_folder / LATEST_FILE_NAME, checkpoint_name)
-        for old_checkpoint in sorted(checkpoints_folder.glob("step-*"))[:-max_checkpoints]:
-            shutil.rmtree(old_checkpoint)
-
-
-def load_checkpoint(engine: DeepSpeedEngine, checkpoints_folder: Path) -> int:
-    """Load the newest whole checkpoint under `checkpoints_folder`; returns the number of steps done, 0 where there is none.
-
-    A collective. Raises UserError where it is broken.
-    """
-    newest_path = newest_checkpoint(checkpoints_folder)
-    if newest_path is None:
-        return 0
-    hint = f"delete {newest_path.name} to go on from the one before it, or start over with --fresh"
-    try:
-        loaded_path, client_state = engine.load_checkpoint(str(checkpoints_folder), tag=newest_path.name)
-    except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
-        problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
-        raise UserError(problem, where=newest_path, hint=hint) from error
-    if loaded_path is None:
-        raise UserError("the checkpoint cannot be loaded", where=newest_path, hint=hint)
-    return client_state["step"]

@@ -4,7 +4,7 @@ runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
 runs/NAME/tokens.npz       the encoded records
 runs/NAME/metrics.jsonl    one line per step
-runs/NAME/checkpoints/     DeepSpeed's, the newest two
+runs/NAME/checkpoints/     DeepSpeed's, the newest ones (checkpoint_files.py)
 runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
 runs/NAME/train.log        the libraries' own messages
@@ -17,10 +17,10 @@ import importlib.metadata
 import math
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ from orca_bench.files import (
     write_text,
 )
 from orca_bench.recipe import Recipe, first_difference
-from orca_bench.train import divergence
+from orca_bench.train import checkpoint_files, divergence
+from orca_bench.train.checkpoint_files import newest_checkpoint
 
-LATEST_FILE_NAME = "latest"  # DeepSpeed's name for the file that names the newest checkpoint; its own tools read it
 _CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
 _MAX_WHOLE_NUMBER = 2**63
 _RECORDED_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
@@ -210,15 +210,17 @@ class Run:
         if self.status == "diverged":
             divergence.refuse_repeated_divergence(self.manifest, recipe, self.folder)
 
-    def open_for_training(self, recipe: Recipe) -> bool:
+    def open_for_training(self, recipe: Recipe, show_message: Callable[[str], None] = lambda line: None) -> bool:
         """Make the folder ready for this recipe and lock it; True where there is something to continue.
 
-        Raises UserError as `lock` and `check_same_recipe` do, and where the records have changed since.
+        Checkpoints that are damaged are set aside, with a message. Raises UserError as `lock`, `check_same_recipe` and
+        `checkpoint_files.set_damaged_aside` do, and where the records have changed since.
         """
         make_writable_folder(self.folder)
         self.lock()
         self.check_same_recipe(recipe)
         self.remove_unfinished_files()
+        checkpoint_files.set_damaged_aside(self.checkpoints_folder, show_message)
         write_text(self.recipe_file, recipe.to_yaml())
         is_continued = self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
         if is_continued:
@@ -227,26 +229,9 @@ class Run:
 
     def remove_unfinished_files(self) -> None:
         """Remove what training processes, all of which have ended, left half-written."""
-        for folder in (self.folder, self.exports_folder):
+        for folder in (self.folder, self.exports_folder, self.checkpoints_folder):
             remove_temporary_files(folder)
-        newest_path = newest_checkpoint(self.checkpoints_folder)
-        for checkpoint_path in self.checkpoints_folder.glob("step-*"):
-            if newest_path is None or checkpoint_path.name > newest_path.name:
-                shutil.rmtree(checkpoint_path, ignore_errors=True)
-
-
-def newest_checkpoint(checkpoints: Path) -> Path | None:
-    """The newest whole checkpoint: the one that `latest` names, or where a user has deleted that the one before it."""
-    if not (checkpoints / LATEST_FILE_NAME).is_file():
-        return None
-    latest_name = (checkpoints / LATEST_FILE_NAME).read_text(encoding="utf-8").strip()
-    return max((path for path in checkpoints.glob("step-*") if path.name <= latest_name), default=None)
-
-
-def newest_checkpoint_step(checkpoints: Path) -> int:
-    """How many steps are done in the newest whole checkpoint; 0 where there is none."""
-    checkpoint = newest_checkpoint(checkpoints)
-    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+        checkpoint_files.remove_incomplete_checkpoints(self.checkpoints_folder)
 
 
 def _is_recipe(path: Path) -> bool:

@@ -27,8 +27,9 @@ from orca_bench.recipe import Recipe
 from orca_bench.train import example_encoding as encoding
 from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
+from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
-from orca_bench.train.run_folder import Run, environment_entries, newest_checkpoint
+from orca_bench.train.run_folder import Run, environment_entries
 from orca_bench.train.training_process import full_disk_message, train_in_this_process
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _check_examples_fit_window(recipe: Recipe, model_config: PretrainedConfig) -
         )
 
 
-def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
+def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMessage = lambda line: None) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
     Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
@@ -144,7 +145,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run) -> bool:
     """
     recipe = prepared.recipe
     _check_machine_suits_training(recipe)
-    is_continued = run.open_for_training(recipe)
+    is_continued = run.open_for_training(recipe, show_message)
     tokenizer = prepared.tokenizer_folder.tokenizer
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
         raise UserError(

@@ -17,7 +17,8 @@ from typing import Any
 
 from orca_bench.disk_space import disk_bytes
 from orca_bench.files import catch_write_errors
-from orca_bench.train.run_folder import Run, finite_number, newest_checkpoint, whole_number
+from orca_bench.train.checkpoint_files import DAMAGED_PREFIX, newest_checkpoint
+from orca_bench.train.run_folder import Run, finite_number, whole_number
 
 _METRICS_TAIL_BYTES = 4096
 #: The last day of the year 9999 in seconds since 1970: the standard library knows no later date.
@@ -122,7 +123,10 @@ def survey_checkpoints(folder: Path) -> list[CheckpointSummary]:
     if run.readable_manifest.get("status") == "finished" and run.model.is_dir():
         return [CheckpointSummary(path, True, "the run is finished") for path in paths]
     newest_whole = newest_checkpoint(run.checkpoints_folder)
-    return [_survey_checkpoint(path, newest_whole) for path in paths]
+    damaged_paths = sorted(run.checkpoints_folder.glob(f"{DAMAGED_PREFIX}*")) if newest_whole else []
+    return [CheckpointSummary(path, True, "it is damaged") for path in damaged_paths] + [
+        _survey_checkpoint(path, newest_whole) for path in paths
+    ]
 
 
 def removable_checkpoints(folder: Path) -> list[Path]:

@@ -19,7 +19,8 @@ from orca_bench.files import read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
-from orca_bench.train.run_folder import Run, newest_checkpoint_step
+from orca_bench.train.checkpoint_files import newest_checkpoint_step
+from orca_bench.train.run_folder import Run
 from orca_bench.train.run_setup import PreparedRun
 
 #: The programs that start the processes of a training.
@@ -145,7 +146,7 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
         )
     if starts_over and (renamed_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {renamed_folder}")
-    is_continued = run_setup.prepare_run_folder(prepared, run)
+    is_continued = run_setup.prepare_run_folder(prepared, run, display.message)
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if is_continued:

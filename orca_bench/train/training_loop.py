@@ -22,6 +22,7 @@ from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
 from orca_bench.train import divergence, step_metrics, student_model
 from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
+from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMetrics, example_indices_of_step
@@ -60,11 +61,32 @@ def train_to_end(
     Continues from the newest checkpoint. `report_metrics` gets each step's metrics on process 0. Raises Diverged, on every
     process, where a step's loss or gradient is useless, and then writes neither checkpoint nor model. A collective.
     """
+    checkpoints = Checkpoints(engine, run.checkpoints_folder, recipe.train.keep_checkpoints)
+    try:
+        training_status = _train_steps(run, recipe, engine, examples, plan, tokenizer, report_metrics, checkpoints)
+    except divergence.Diverged:  # on every process; a checkpoint of an earlier step may still be on its way to the disk
+        checkpoints.wait()
+        raise
+    checkpoints.wait()
+    return training_status
+
+
+def _train_steps(
+    run: Run,
+    recipe: Recipe,
+    engine: DeepSpeedEngine,
+    examples: EncodedExamples,
+    plan: BatchPlan,
+    tokenizer: Tokenizer,
+    report_metrics: Callable[[StepMetrics], None],
+    checkpoints: Checkpoints,
+) -> Literal["finished", "interrupted"]:
+    """The steps from the newest checkpoint on, and the model at the end; the last checkpoint may still be being written."""
     import torch
 
     is_first_rank = torch.distributed.get_rank() == 0
     stop_request = StopRequest(run)
-    steps_done = engines.load_checkpoint(engine, run.checkpoints_folder)
+    steps_done = checkpoints.load()
     if is_first_rank:
         step_metrics.remove_later_steps(run.metrics_file, steps_done)
     torch.distributed.barrier()
@@ -81,6 +103,7 @@ def train_to_end(
         )
         if is_first_rank:
             report_metrics(metrics)
+        checkpoints.mark_if_written()
         steps_done = step_index + 1
         is_last_step = steps_done == plan.step_count
         must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
@@ -91,7 +114,7 @@ def train_to_end(
         if must_export_model:
             _export_model(run, engine, tokenizer, steps_done, run.exports_folder / f"step-{steps_done}")
         if must_save_checkpoint:
-            engines.save_checkpoint(engine, run.checkpoints_folder, steps_done)
+            checkpoints.save(steps_done)
         if must_stop and not is_last_step:
             return "interrupted"
     _export_model(run, engine, tokenizer, plan.step_count, run.model)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from orca_bench import child_processes, launcher_environment, library_settings, recipe_file, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
+from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoint_step
 from orca_bench.train.divergence import Diverged, divergence_message
-from orca_bench.train.run_folder import Run, newest_checkpoint, newest_checkpoint_step
+from orca_bench.train.run_folder import Run
 
 if TYPE_CHECKING:
     from orca_bench.train.step_metrics import StepMetrics

@@ -1,0 +1,172 @@
+"""Checkpoints of a real DeepSpeed engine in this process: what is written while training goes on, and what is loaded."""
+
+import contextlib
+import resource
+import shutil
+import threading
+from collections import OrderedDict
+
+import pytest
+import torch
+from waiting import eventually
+
+from orca_bench import child_processes, library_settings
+from orca_bench.errors import UserError
+from orca_bench.recipe import Recipe
+from orca_bench.train import checkpoint_files
+from orca_bench.train import checkpoints as checkpoints_module
+from orca_bench.train.checkpoint_files import checkpoint_problem, newest_checkpoint
+from orca_bench.train.checkpoints import Checkpoints, copy_to_main_memory
+from orca_bench.train.deepspeed_engine import deepspeed_config
+
+
+@pytest.fixture(scope="module")
+def new_engine():
+    """Makes DeepSpeed engines of one process around the same random weights."""
+    library_settings.prepare_libraries()
+    import deepspeed
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    variables = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
+    variables["MASTER_PORT"] = child_processes.find_free_port()
+
+    def start(zero_stage=3, precision="fp32", hidden_size=32):
+        train = {"zero_stage": zero_stage, "precision": precision, "processes": 1, "micro_batch": 16}
+        sections = {"model": {"base": "-"}, "data": {"records": ["-"]}}
+        recipe = Recipe.model_validate({"name": "r", "train": train} | sections)
+        shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300, "tie_word_embeddings": True}
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(hidden_size=hidden_size, intermediate_size=64, **shape))
+        model = model.bfloat16() if precision == "bf16" else model
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+        return deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(recipe))[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, str(value))
+        deepspeed.init_distributed(dist_backend="gloo")
+        yield start
+        torch.distributed.destroy_process_group()
+
+
+def train(engine, seed):
+    """One optimizer step on random ids; returns the loss."""
+    ids = torch.randint(300, (4, 12), generator=torch.Generator().manual_seed(seed))
+    loss = engine(input_ids=ids, labels=ids, use_cache=False).loss
+    engine.backward(loss)
+    engine.step()
+    return float(loss.detach())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+@contextlib.contextmanager
+def halted_writes(monkeypatch):
+    """Writes in the block wait until the event is set."""
+    event, write = threading.Event(), checkpoints_module._write_state
+    monkeypatch.setattr(checkpoints_module, "_write_state", lambda *args: event.wait() and write(*args))
+    try:
+        yield event
+    finally:
+        event.set()
+
+
+@pytest.mark.parametrize(("zero_stage", "precision"), [(3, "fp32"), (3, "bf16"), (2, "bf16"), (1, "fp32"), (0, "fp32")])
+def test_steps_that_follow_do_not_get_into_a_checkpoint_and_it_is_marked_once_it_is_written(
+    new_engine, folder, monkeypatch, zero_stage, precision
+):
+    engine = new_engine(zero_stage, precision)
+    checkpoints = Checkpoints(engine, folder, 2)
+    assert checkpoints.load() == 0
+    for seed in (0, 1):
+        train(engine, seed)
+    with halted_writes(monkeypatch) as event:
+        checkpoints.save(2)
+        losses = [train(engine, seed) for seed in (2, 3, 4)]
+        checkpoints.mark_if_written()
+        assert newest_checkpoint(folder) is None
+        event.set()
+        eventually(lambda: checkpoints.mark_if_written() or newest_checkpoint(folder))
+    checkpoints.wait()
+    assert sorted(path.name for path in folder.glob("*step*")) == ["step-00000002"]
+    manifest = checkpoint_files.read_manifest(folder / "step-00000002")
+    assert (manifest.step, manifest.processes) == (2, 1) and manifest.parameters["model.norm.weight"] == [32]
+    assert {path.name for path in (folder / "step-00000002").iterdir()} == {"manifest.json", *manifest.files}
+    assert checkpoint_problem(folder / "step-00000002", reads_files=True) is None
+    continued_engine = new_engine(zero_stage, precision)
+    assert Checkpoints(continued_engine, folder, 2).load() == 2
+    assert [train(continued_engine, seed) for seed in (2, 3, 4)] == losses
+
+
+def test_a_second_save_waits_for_the_first_and_the_newest_few_stay(new_engine, folder):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    for step in range(1, 5):
+        train(engine, step)
+        checkpoints.save(step)
+    assert newest_checkpoint(folder).name == "step-00000003"
+    checkpoints.wait()
+    assert sorted(path.name for path in folder.glob("*step*")) == ["step-00000003", "step-00000004"]
+
+
+def test_the_checkpoint_of_another_model_is_refused_by_the_parameter_that_differs(new_engine, folder):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    with pytest.raises(
+        UserError, match=r"another model: model.embed_tokens.weight has shape \[300, 32\] there and \[300,"
+    ):
+        Checkpoints(new_engine(hidden_size=64), folder, 2).load()
+
+
+def test_a_full_disk_is_said_at_the_next_step_and_the_checkpoint_before_can_be_loaded(new_engine, folder):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    loss = train(engine, 1)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # a file-size limit fails a write the way a full disk does, without filling one
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
+    try:
+        checkpoints.save(2)
+        with pytest.raises(
+            UserError, match=r"checkpoints/.step-00000002.tmp/.*_states.pt: cannot write: File too large; free"
+        ):
+            eventually(lambda: checkpoints.mark_if_written() or newest_checkpoint(folder).name == "step-00000002")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert newest_checkpoint(folder).name == "step-00000001"
+    continued_engine = new_engine()
+    assert Checkpoints(continued_engine, folder, 2).load() == 1
+    assert train(continued_engine, 1) == loss
+
+
+def test_a_file_that_torch_cannot_load_is_named(new_engine, folder):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    (folder / "step-00000001" / "manifest.json").unlink()  # as of a version before it
+    shutil.copy(__file__, next((folder / "step-00000001").glob("*model_states.pt")))
+    with pytest.raises(UserError, match=r"step-00000001: the checkpoint cannot be loaded \(.*delete step-00000001"):
+        Checkpoints(new_engine(), folder, 2).load()
+
+
+def test_a_copy_shares_nothing_with_its_original_and_has_the_same_types():
+    tensor = torch.arange(6.0)
+    state = OrderedDict(a=[tensor[2:4], (tensor, 5)], b={"shape": torch.Size([2]), "c": [1]}, d=None)
+    copied_state = copy_to_main_memory(state)
+    tensor += 1
+    state["b"]["c"].append(2)
+    assert type(copied_state) is OrderedDict and type(copied_state["b"]["shape"]) is torch.Size
+    assert copied_state["b"]["c"] == [1] and copied_state["a"][1][1] == 5 and copied_state["d"] is None
+    assert copied_state["a"][0].tolist() == [2, 3] and copied_state["a"][0].untyped_storage().nbytes() == 8
+    assert copied_state["a"][1][0].tolist() == [0, 1, 2, 3, 4, 5]
