@@ -4,6 +4,7 @@ runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
 runs/NAME/tokens.npz       the encoded records
 runs/NAME/metrics.jsonl    one line per step
+runs/NAME/curves.png       the curves of the metrics, drawn at checkpoints and at the end
 runs/NAME/checkpoints/     DeepSpeed's, the newest ones (checkpoint_files.py)
 runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
 runs/NAME/model/           the trained model, a plain Hugging Face folder
@@ -55,6 +56,7 @@ class Run:
         self.manifest_file = folder / "manifest.json"
         self.tokens_file = folder / "tokens.npz"
         self.metrics_file = folder / "metrics.jsonl"
+        self.curves_file = folder / "curves.png"
         self.checkpoints_folder = folder / "checkpoints"
         self.exports_folder = folder / "exports"
         self.model = folder / "model"

@@ -24,8 +24,8 @@ from orca_bench.files import read_json
 from orca_bench.models import architecture
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
+from orca_bench.train import curves, record_files, resolved_sources, student_model
 from orca_bench.train import example_encoding as encoding
-from orca_bench.train import record_files, resolved_sources, student_model
 from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
 from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
@@ -223,6 +223,8 @@ def launch_training(
         outcome_entry = {"status": "failed", "message": disk_message, "code": 2}
     if not launcher_environment.is_launched():
         run.remove_unfinished_files()  # a half-written checkpoint may be what has filled the disk
+    with contextlib.suppress(UserError):  # a full disk: the training is what counts
+        curves.write_curves(run.metrics_file, run.curves_file, recipe.name)
     status = outcome_entry.get("status", "failed")
     total_seconds = run.manifest.get("seconds", 0) + time.time() - start_s
     run.update_manifest(

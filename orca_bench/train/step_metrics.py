@@ -5,9 +5,11 @@ Its own module because the training loop computes them, the display shows them a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +17,18 @@ from orca_bench.files import catch_write_errors, write_text
 from orca_bench.train import divergence
 from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
 from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.model_flops import FlopsUtilization
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One line of metrics.jsonl.
+    """One line of metrics.jsonl. Files of earlier versions lack the keys that have a default here.
 
     `step` counts from 1 to `steps`; `epoch` is how many times the data has been used. `loss` is in nats per trained token,
     `grad_norm` before clipping (None where it is not known). `tokens` are all of the batch, `trained_tokens` those with a
-    loss, `tokens_per_second` counts all.
+    loss, `tokens_per_second` counts all. `held_out_loss` is that of the weights after the step; None where it was not
+    computed. `mfu` is the share of the GPUs' peak rate, from 0 to 1; None on CPUs and unknown GPUs. `memory_gib` is the most
+    that a process has used so far (GPU memory, on CPUs its resident set).
     """
 
     step: int
@@ -36,6 +41,20 @@ class StepMetrics:
     trained_tokens: int
     seconds: float
     tokens_per_second: float
+    held_out_loss: float | None = None
+    mfu: float | None = None
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """What was measured in one step: losses in nats per trained token, seconds without the held-out loss, GiB."""
+
+    loss: float
+    grad_norm: float | None
+    seconds: float
+    held_out_loss: float | None
+    memory_gib: float
 
 
 def example_indices_of_step(plan: BatchPlan, step_index: int) -> np.ndarray:
@@ -48,24 +67,28 @@ def compute_step_metrics(
     examples: EncodedExamples,
     plan: BatchPlan,
     step_index: int,
-    loss: float,
-    gradient_norm: float | None,
-    seconds: float,
+    measurement: StepMeasurement,
+    utilization: FlopsUtilization,
 ) -> StepMetrics:
-    """The metrics of `step_index` (from 0), which took so many seconds."""
+    """The metrics of `step_index` (from 0)."""
     example_indices = example_indices_of_step(plan, step_index)
-    token_count = int(examples.lengths[example_indices].sum())
+    example_lengths = examples.lengths[example_indices]
+    token_count, seconds = int(example_lengths.sum()), measurement.seconds
+    mfu = utilization.of_step(example_lengths, seconds)
     return StepMetrics(
         step=step_index + 1,
         steps=plan.step_count,
         epoch=round(plan.epoch(step_index), 4),
-        loss=loss,
+        loss=measurement.loss,
         lr=plan.learning_rate(step_index),
-        grad_norm=gradient_norm,
+        grad_norm=measurement.grad_norm,
         tokens=token_count,
         trained_tokens=int(examples.trained_token_counts[example_indices].sum()),
         seconds=round(seconds, 4),
         tokens_per_second=round(token_count / seconds, 1),
+        held_out_loss=measurement.held_out_loss,
+        mfu=None if mfu is None else round(mfu, 4),
+        memory_gib=round(measurement.memory_gib, 3),
     )
 
 
@@ -79,15 +102,24 @@ def append_metrics_line(metrics_file: Path, metrics: StepMetrics) -> None:
         handle.write(json.dumps(json_values, allow_nan=False) + "\n")
 
 
+def read_metrics(metrics_file: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl in their order; without the file none. What is no line of a step is left out.
+
+    The last line of a killed run may be half a line, and files of earlier versions lack keys.
+    """
+    if not metrics_file.is_file():
+        return []
+    lines = []
+    for line in metrics_file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(json.JSONDecodeError, RecursionError):
+            metrics = json.loads(line)
+            if isinstance(metrics, dict) and isinstance(metrics.get("step"), int):
+                lines.append(metrics)
+    return lines
+
+
 def remove_later_steps(metrics_file: Path, steps_done: int) -> None:
     """Remove the lines of steps after the first `steps_done`: those steps are done again from the checkpoint."""
-    if not metrics_file.is_file():
-        return
-    earlier_lines = []
-    for line in metrics_file.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= steps_done:
-                earlier_lines.append(line + "\n")
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # the last line of a killed run may be half a line
-    write_text(metrics_file, "".join(earlier_lines))
+    if metrics_file.is_file():
+        earlier_metrics = [metrics for metrics in read_metrics(metrics_file) if metrics["step"] <= steps_done]
+        write_text(metrics_file, "".join(json.dumps(metrics) + "\n" for metrics in earlier_metrics))

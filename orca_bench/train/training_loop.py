@@ -20,12 +20,13 @@ import numpy as np
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
-from orca_bench.train import divergence, step_metrics, student_model
+from orca_bench.train import divergence, model_flops, process_memory, step_metrics, student_model
 from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
+from orca_bench.train.curves import CurvesPicture
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.run_folder import Run
-from orca_bench.train.step_metrics import StepMetrics, example_indices_of_step
+from orca_bench.train.step_metrics import StepMeasurement, StepMetrics, example_indices_of_step
 
 if TYPE_CHECKING:
     import torch
@@ -90,12 +91,15 @@ def _train_steps(
     if is_first_rank:
         step_metrics.remove_later_steps(run.metrics_file, steps_done)
     torch.distributed.barrier()
+    curves_picture = CurvesPicture(run.metrics_file, run.curves_file, recipe.name)
+    utilization = model_flops.engine_utilization(engine)
     for step_index in range(steps_done, plan.step_count):
         start_s = time.perf_counter()
         loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, stop_request)
-        metrics = step_metrics.compute_step_metrics(
-            examples, plan, step_index, loss, gradient_norm, time.perf_counter() - start_s
+        measurement = StepMeasurement(
+            loss, gradient_norm, time.perf_counter() - start_s, None, process_memory.largest_peak_memory_gib()
         )
+        metrics = step_metrics.compute_step_metrics(examples, plan, step_index, measurement, utilization)
         if is_first_rank:
             step_metrics.append_metrics_line(run.metrics_file, metrics)
         _raise_if_diverged(
@@ -115,6 +119,8 @@ def _train_steps(
             _export_model(run, engine, tokenizer, steps_done, run.exports_folder / f"step-{steps_done}")
         if must_save_checkpoint:
             checkpoints.save(steps_done)
+            if is_first_rank and not (must_stop or is_last_step):
+                curves_picture.redraw()  # at the end the command draws them
         if must_stop and not is_last_step:
             return "interrupted"
     _export_model(run, engine, tokenizer, plan.step_count, run.model)

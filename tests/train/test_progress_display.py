@@ -2,27 +2,53 @@
 
 import re
 
+import pytest
 from pseudo_terminal import run_python_on_terminal
 
+from orca_bench.train import progress_display
 from orca_bench.train.progress_display import training_progress
 from orca_bench.train.step_metrics import StepMetrics
 
 SCRIPT = """
+import time
 from orca_bench.train.progress_display import training_progress
 from orca_bench.train.step_metrics import StepMetrics
 with training_progress("mine", 20, 10) as show_metrics:
     show_metrics(StepMetrics(11, 20, 0.5, 1.25, 0.0, None, 100, 50, 1.0, 100.0))
+    time.sleep(0.3)  # a live line is drawn ten times a second
+    show_metrics(StepMetrics(12, 20, 0.6, 1.0, 0.0, None, 100, 50, 1.0, 100.0, 1.5, 0.401, 61.25))
+    show_metrics(StepMetrics(13, 20, 0.7, 0.9, 0.0, None, 100, 50, 1.0, 100.0, None, 0.402, 61.5))
 """
 
 
-def test_the_bar_begins_at_the_step_that_the_run_continues_from_without_a_loss(tmp_path):
+def test_the_line_begins_at_the_step_that_the_run_continues_from_without_a_loss(tmp_path):
     code, text = run_python_on_terminal(tmp_path, "-c", SCRIPT)
     assert code == 0 and "nan" not in text and not re.search(r"\b0/20", text)
-    assert re.search(r"mine .* 10/20 loss –", text)
-    assert re.search(r"mine .* 11/20 loss 1\.2500  lr 0\.00e\+00  100 tok/s", text)
+    assert re.search(r"mine 10/20 loss –", text)
+    assert re.search(r"mine 11/20 loss 1\.2500  100 tok/s  lr 0\.00e\+00 0:00:0\d left", text)
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (60, r"mine 13/20 loss 0\.9000 0:"),
+        (80, r"mine 13/20 loss 0\.9000  held-out 1\.5000  100 tok/s 0:"),
+        (160, r"mine ━+.* 13/20 loss 0\.9000  held-out 1\.5000  100 tok/s  lr 0\.00e\+00  61\.5 GiB  mfu 40\.2 % 0:"),
+    ],
+)
+def test_a_narrow_terminal_has_the_losses_and_a_wide_one_everything(tmp_path, columns, line):
+    code, text = run_python_on_terminal(tmp_path, "-c", SCRIPT, columns=columns)
+    last_line = text.rstrip().splitlines()[-1]
+    assert code == 0 and re.search(line, last_line) and len(last_line) <= columns, text
 
 
 def test_without_a_terminal_steps_are_lines(capsys):
     with training_progress("mine", 20, 10) as show_metrics:
-        show_metrics(StepMetrics(11, 20, 0.5, 1.25, 1e-5, None, 100, 50, 1.0, 100.0))
-    assert re.fullmatch(r"step 11/20  loss 1\.2500  lr 1\.00e-05  100 tok/s  \d+ s left\n", capsys.readouterr().out)
+        show_metrics(StepMetrics(11, 20, 0.5, 1.25, 1e-5, None, 100, 50, 1.0, 100.0, memory_gib=0.51))
+    line = r"step 11/20  loss 1\.2500  100 tok/s  lr 1\.00e-05  0\.5 GiB  \d+ s left\n"
+    assert re.fullmatch(line, capsys.readouterr().out)
+
+
+def test_long_times_are_in_minutes_and_hours():
+    texts = [progress_display._duration_text(seconds) for seconds in (45, 720, 3 * 3600 + 290)]
+    assert texts == ["45 s", "12 min", "3 h 05 min"]

@@ -1,0 +1,106 @@
+"""A model's configuration and the lengths of sequences in, the floating-point operations of a training step and the share of
+the hardware's peak rate (MFU) out.
+
+Its own module because the formula and the table of peak rates have sources of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from transformers import PretrainedConfig
+
+#: Peak rate of dense products in bf16, TFLOP/s, by words of the name that torch.cuda.get_device_name gives. The first match
+#: counts. Source: NVIDIA's data sheets, without sparsity. H100 and H200 without a suffix are the SXM modules.
+_PEAK_TFLOPS_BY_WORDS = (
+    ("H100 PCIe", 756.0),
+    ("H100 NVL", 835.0),
+    ("GH200", 989.0),
+    ("H100", 989.0),
+    ("H200 NVL", 835.0),
+    ("H200", 989.0),
+    ("B200", 2250.0),
+    ("A100", 312.0),
+    ("A40", 150.0),
+    ("A10G", 70.0),
+    ("A10", 125.0),
+    ("L40S", 362.0),
+    ("L40", 181.0),
+    ("L4", 121.0),
+    ("RTX A6000", 155.0),
+    ("RTX 4090", 165.0),
+    ("RTX 3090", 71.0),
+)
+
+
+@dataclass(frozen=True)
+class FlopsUtilization:
+    """What the utilization of the hardware in a step depends on.
+
+    `product_parameter_count` is the number of parameters without the input embedding, which is a look-up, unless the output
+    head shares it. `attention_width` is the sum over all layers of heads × size of a head. `peak_flops_per_second` is the
+    peak rate of all devices together; None where it is not known.
+    """
+
+    product_parameter_count: int
+    attention_width: int
+    peak_flops_per_second: float | None
+
+    def step_flops(self, sequence_lengths: np.ndarray) -> float:
+        """Operations (FLOP) of one forward and backward pass over sequences of these lengths, int64 [sequences].
+
+        6 N a token, and 12 × heads × size of a head × T a token and layer for the attention scores and the values: PaLM,
+        arXiv 2204.02311, appendix B. T is there the sequence length. Here it is the number of positions that a token attends
+        to, itself and those before it, because a causal model needs no others: about half of that. As in that formula, a
+        recomputation of activations does not count, nor does padding, and the output head counts for every token, though it is
+        computed only for those with a loss.
+        """
+        lengths: np.ndarray = sequence_lengths.astype(np.float64)
+        attended_positions = float((lengths * (lengths + 1) / 2).sum())
+        product_flops = 6.0 * self.product_parameter_count * float(lengths.sum())
+        return product_flops + 12.0 * self.attention_width * attended_positions
+
+    def of_step(self, sequence_lengths: np.ndarray, seconds: float) -> float | None:
+        """MFU, from 0 to 1, of a step over sequences of these lengths, int64 [sequences]; None without a peak rate."""
+        if self.peak_flops_per_second is None:
+            return None
+        return self.step_flops(sequence_lengths) / seconds / self.peak_flops_per_second
+
+
+def engine_utilization(engine: DeepSpeedEngine) -> FlopsUtilization:
+    """The utilization of an engine's model and of the GPUs of all its processes."""
+    import torch
+
+    parameter_count = sum(getattr(weight, "ds_numel", weight.numel()) for weight in engine.module.parameters())
+    peak_of_one = peak_flops_per_second(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    peak_of_all = None if peak_of_one is None else peak_of_one * torch.distributed.get_world_size()
+    return flops_utilization(engine.module.config, parameter_count, peak_of_all)
+
+
+def flops_utilization(
+    model_config: PretrainedConfig, parameter_count: int, peak_flops_per_second: float | None
+) -> FlopsUtilization:
+    """The utilization for a model of this configuration with so many parameters in all, on devices of this peak rate."""
+    text_config = model_config.get_text_config()
+    hidden_size, head_count = text_config.hidden_size, text_config.num_attention_heads
+    is_tied = getattr(text_config, "tie_word_embeddings", False)
+    head_size = getattr(text_config, "head_dim", None) or hidden_size // head_count
+    return FlopsUtilization(
+        parameter_count - (0 if is_tied else text_config.vocab_size * hidden_size),
+        text_config.num_hidden_layers * head_count * head_size,
+        peak_flops_per_second,
+    )
+
+
+def peak_flops_per_second(device_name: str) -> float | None:
+    """The peak rate of a GPU of this name in bf16, FLOP/s; None where the table does not have it."""
+    return next(
+        (tflops * 1e12 for words, tflops in _PEAK_TFLOPS_BY_WORDS if re.search(rf"\b{words}\b", device_name)),
+        None,
+    )
