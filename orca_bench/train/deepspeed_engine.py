@@ -14,7 +14,7 @@ from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
-from orca_bench.train import operator_locks
+from orca_bench.train import operator_locks, shared_buffers
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +63,7 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
     for lock in operator_locks.remove_abandoned_locks(operator_locks.extensions_folder(), observation_s):
         print(f"removed {lock}, which a killed training had left", file=sys.stderr)
     deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
+    shared_buffers.remove_buffer_name()
     world_size = torch.distributed.get_world_size()
     if world_size != recipe.train.processes:
         raise UserError(
