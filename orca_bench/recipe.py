@@ -146,6 +146,16 @@ class Train(_Section):
     export_every: Annotated[PositiveInt | None, MAY_CHANGE_MARK] = Field(
         None, description="Steps between model folders to evaluate. Default: only the last step gives one."
     )
+    export_dtype: Annotated[Literal["bf16", "fp16", "fp32"] | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Number type of the weights in model folders. fp32 gives the optimizer's own weights, also after bf16 or "
+        "fp16 training. Default: `train.precision`.",
+    )
+    export_shard_gb: Annotated[Annotated[float, Field(gt=0)], MAY_CHANGE_MARK] = Field(
+        5.0,
+        description="Largest file of weights in model folders, in GB (10⁹ bytes). A larger model is written as several files "
+        "with an index. Process 0 needs this much main memory while it writes.",
+    )
     max_loss: Annotated[float, Field(gt=0), MAY_CHANGE_MARK] = Field(
         100.0,
         description="Loss (nats per token) above which the run counts as diverged and stops. Random weights begin at the "

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine around the student: its configuration, the loss, and the gathered weights.
+"""The DeepSpeed engine around the student: its configuration and the loss.
 
 Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because everything that depends on how DeepSpeed
 0.19.8 behaves is here.
@@ -191,20 +191,3 @@ def largest_absolute_weight(engine: DeepSpeedEngine) -> float:
             )
     torch.distributed.all_reduce(largest_weight_magnitude, op=torch.distributed.ReduceOp.MAX)
     return float(largest_weight_magnitude)
-
-
-def gather_weights(engine: DeepSpeedEngine) -> dict[str, torch.Tensor]:
-    """The whole weights on process 0 (name to CPU tensor, in training dtype), an empty dictionary on the others.
-
-    A collective: every process must call it. Gathers one parameter at a time, so process 0 needs memory for one model.
-    """
-    import deepspeed
-    import torch
-
-    is_first_rank = torch.distributed.get_rank() == 0
-    weight_by_name = {}
-    for parameter_name, parameter in engine.module.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter], enabled=hasattr(parameter, "ds_id")):
-            if is_first_rank:
-                weight_by_name[parameter_name] = parameter.detach().cpu().clone()
-    return weight_by_name

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orca_bench import library_settings, tokenizers
 from orca_bench.files import open_folder_replacement
-from orca_bench.models import architecture
+from orca_bench.models import architecture, weight_shards
 from orca_bench.models.model_folder import METADATA_FILE_NAME
+from orca_bench.models.saved_weights import SavedWeights
 from orca_bench.recipe import Architecture, Recipe
 from orca_bench.tokenizers import Tokenizer
 
@@ -65,26 +67,40 @@ def build_random_model(model_config: PretrainedConfig, seed: int) -> PreTrainedM
     return AutoModelForCausalLM.from_config(model_config, dtype=torch.float32)
 
 
+def save_model(
+    model: PreTrainedModel, tokenizer: Tokenizer, model_folder: Path, training_origin: dict[str, str | int]
+) -> None:
+    """Write a model in memory, in its own type, as `save_student` does."""
+    state_dict = model.state_dict()
+    saved_weights = SavedWeights.plan(model, str(model.dtype).removeprefix("torch."))
+    save_student(model, tokenizer, model_folder, training_origin, saved_weights, lambda name: state_dict[name])
+
+
 def save_student(
     model: PreTrainedModel,
-    weight_by_name: dict[str, torch.Tensor],
     tokenizer: Tokenizer,
     model_folder: Path,
     training_origin: dict[str, str | int],
+    saved_weights: SavedWeights,
+    weight_of: Callable[[str], torch.Tensor],
+    max_shard_bytes: int = weight_shards.SHARD_BYTES,
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template as a plain Hugging Face folder.
 
-    The folder appears complete or not at all, and replaces an earlier one. `weight_by_name` maps parameter names to whole
-    tensors, in the dtype of the files. `training_origin` (`run` and `step`) goes into orca_bench.json, with whether plain
-    transformers gives the tokenizer's ids.
+    The folder appears complete or not at all, and replaces an earlier one. `saved_weights` is the plan of the files of weights,
+    and `weight_of` gives what it needs. `training_origin` (`run` and `step`) goes into orca_bench.json, with whether plain
+    transformers gives the tokenizer's ids. Raises UserError where the disk does not take the folder.
     """
     with open_folder_replacement(model_folder) as new_folder:
-        _write_model(model, weight_by_name, tokenizer, new_folder, training_origin)
+        weight_shards.write_shards(
+            saved_weights.byte_counts, saved_weights.file_tensors(weight_of), new_folder, max_shard_bytes
+        )
+        _write_small_files(model, saved_weights.dtype_name, tokenizer, new_folder, training_origin)
 
 
-def _write_model(
+def _write_small_files(
     model: PreTrainedModel,
-    weight_by_name: dict[str, torch.Tensor],
+    dtype_name: str,
     tokenizer: Tokenizer,
     model_folder: Path,
     training_origin: dict[str, str | int],
@@ -93,11 +109,12 @@ def _write_model(
 
     stop_ids = tokenizer.stop_ids[0] if len(tokenizer.stop_ids) == 1 else list(tokenizer.stop_ids)
     # A new one: settings of a base's may be refused when they are written, and servers take their defaults from them.
-    model.generation_config = GenerationConfig(
+    GenerationConfig(
         bos_token_id=tokenizer.bos_id, eos_token_id=stop_ids, pad_token_id=tokenizer.pad_id
-    )
-    model.save_pretrained(model_folder, state_dict=weight_by_name)
-    _published_config(model.config, tokenizer).save_pretrained(model_folder)
+    ).save_pretrained(model_folder)
+    published_config = _published_config(model.config, tokenizer)
+    published_config.dtype, published_config.architectures = dtype_name, [type(model).__name__]
+    published_config.save_pretrained(model_folder)
     disagreement = tokenizers.export_tokenizer(
         tokenizer, model_folder, architecture.context_window_tokens(model.config)
     )

@@ -195,5 +195,5 @@ def write_untrained_model(recipe: Recipe, runs: Path) -> Path:
     folder = runs / f"{recipe.name}-untrained" / "model"
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), recipe.train.seed)
-    student_model.save_student(model, model.state_dict(), tokenizer, folder, {"run": recipe.name, "step": 0})
+    student_model.save_model(model, tokenizer, folder, {"run": recipe.name, "step": 0})
     return folder

@@ -11,7 +11,6 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
@@ -20,11 +19,12 @@ import numpy as np
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
-from orca_bench.train import divergence, model_flops, process_memory, step_metrics, student_model
+from orca_bench.train import divergence, model_flops, process_memory, step_metrics
 from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.curves import CurvesPicture
 from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.model_export import export_model
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMeasurement, StepMetrics, example_indices_of_step
 
@@ -116,27 +116,16 @@ def _train_steps(
             _check_model_after_step(engine, examples, plan, step_index)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
         if must_export_model:
-            _export_model(run, engine, tokenizer, steps_done, run.exports_folder / f"step-{steps_done}")
+            export_folder = run.exports_folder / f"step-{steps_done}"
+            export_model(engine, recipe.train, tokenizer, export_folder, {"run": run.folder.name, "step": steps_done})
         if must_save_checkpoint:
             checkpoints.save(steps_done)
             if is_first_rank and not (must_stop or is_last_step):
                 curves_picture.redraw()  # at the end the command draws them
         if must_stop and not is_last_step:
             return "interrupted"
-    _export_model(run, engine, tokenizer, plan.step_count, run.model)
+    export_model(engine, recipe.train, tokenizer, run.model, {"run": run.folder.name, "step": plan.step_count})
     return "finished"
-
-
-def _export_model(run: Run, engine: DeepSpeedEngine, tokenizer: Tokenizer, steps_done: int, folder: Path) -> None:
-    """Write the student as it is after `steps_done` steps as a model folder. A collective."""
-    import torch
-
-    weight_by_name = engines.gather_weights(engine)
-    if torch.distributed.get_rank() == 0:
-        student_model.save_student(
-            engine.module, weight_by_name, tokenizer, folder, {"run": run.folder.name, "step": steps_done}
-        )
-    torch.distributed.barrier()
 
 
 def _check_model_after_step(

@@ -169,7 +169,7 @@ def make_model(folder: Path, size: str, tokenizer_file: Path) -> None:
         **SHAPES[size],
     )
     model = LlamaForCausalLM(config)
-    student_model.save_student(model, model.state_dict(), tokenizer, folder, {})
+    student_model.save_model(model, tokenizer, folder, {})
 
 
 if __name__ == "__main__":

@@ -29,5 +29,5 @@ def make_model(folder: Path, tokenizer_file: Path, **shape) -> Path:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
-    student_model.save_student(model, model.state_dict(), tokenizer, folder, {})
+    student_model.save_model(model, tokenizer, folder, {})
     return folder

@@ -64,7 +64,7 @@ def student_of(request, tmp_path, sentencepiece_models, byte_level):
         )
     model.config.use_cache = False  # as in training
     tokenizer = tokenizers.load_tokenizer(folder)
-    student_model.save_student(model, model.state_dict(), tokenizer, tmp_path / "student", {"run": "r", "step": 1})
+    student_model.save_model(model, tokenizer, tmp_path / "student", {"run": "r", "step": 1})
     return tokenizer, tmp_path / "student"
 
 

@@ -104,7 +104,7 @@ def write_weights(file: GgufFile, configuration: dict[str, Any], dtype_name: str
     }
     write_shards(
         {name: bytes_per_weight * math.prod(tensor.shape) for name, tensor in tensor_by_name.items()},
-        lambda name: _to_torch(tensor_by_name[name], configuration, dtype_name),
+        ((name, _to_torch(tensor, configuration, dtype_name)) for name, tensor in tensor_by_name.items()),
         folder,
     )
 

@@ -247,7 +247,8 @@ def _write_weights(weights: _Weights, settings: _Settings, plain_folder: Path) -
             return weights.tensor(name)
         return _packed_layer(weights, plan.layers[name], settings).dequantize(weights.folder)
 
-    write_shards({name: 4 * count for name, count in plan.weight_counts.items()}, tensor_of, plain_folder)
+    byte_counts = {name: 4 * count for name, count in plan.weight_counts.items()}
+    write_shards(byte_counts, ((name, tensor_of(name)) for name in byte_counts), plain_folder)
     return plan.bits_per_weight(weights)
 
 

@@ -15,7 +15,7 @@ from orca_bench.train import student_model
 def model_folder(name, tokenizer_file, folder):
     tokenizer = tokenizers.load_tokenizer(tokenizer_file)
     model = architectures.tiny(architectures.configuration(name, tokenizer.vocab_size))
-    student_model.save_student(model, model.state_dict(), tokenizer, folder, {})
+    student_model.save_model(model, tokenizer, folder, {})
     return folder
 
 

@@ -1,0 +1,146 @@
+"""A model in; names, types and sizes of its weights in safetensors files out, and then the weights, a few at a time.
+
+transformers' `save_pretrained` holds all weights at once while it leaves out tied ones, restores the names of the published
+files and takes fused matrices apart. Here the same is planned without a number, so that a model whose weights lie on several
+processes is written without being whole anywhere. Its own module because an engine and a model in memory are written alike.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+#: Attributes with the names of modules that transformers 5.23 loads in float32, by the type of the other weights.
+_FLOAT32_ATTRIBUTES = {
+    "float16": ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict"),
+    "bfloat16": ("_keep_in_fp32_modules_strict",),
+}
+_LAYER_PATTERN = re.compile(r"^.*?\.\d+\.")
+
+
+@dataclass(frozen=True)
+class SavedWeights:
+    """The plan of a model's files of weights, which are of type `dtype_name` (`float32`, `bfloat16` or `float16`).
+
+    `groups` are names in the model, in the order in which the weights are written; the weights of a group are needed together.
+    `dtype_by_name` is the type of each of them in the files. `byte_counts` are the sizes by the names in the files, which are
+    other names where transformers converts a model's weights.
+    """
+
+    model: PreTrainedModel
+    dtype_name: str
+    groups: tuple[tuple[str, ...], ...]
+    dtype_by_name: dict[str, torch.dtype]
+    byte_counts: dict[str, int]
+    _is_converted: bool
+
+    @classmethod
+    def plan(cls, model: PreTrainedModel, dtype_name: str) -> SavedWeights:
+        """The plan for a model whose weights are written as `dtype_name`.
+
+        Weights that transformers loads in float32 in any case, integers and buffers have their own types. Parameters may be
+        partitioned (DeepSpeed ZeRO-3): no number is read.
+        """
+        import torch
+        from transformers.core_model_loading import revert_weight_conversion
+
+        tensor_by_name = _untied_tensors(model)
+        float32_pattern = _float32_pattern(model, dtype_name)
+        dtype_by_name = {}
+        empty_by_name = {}
+        for name, tensor in tensor_by_name.items():
+            dtype_by_name[name] = dtype = _file_dtype(name, tensor, getattr(torch, dtype_name), float32_pattern)
+            # DeepSpeed 0.19.8 leaves a partitioned parameter without numbers, and its shape in `ds_shape`.
+            shape = getattr(tensor, "ds_shape", tensor.shape)
+            empty_by_name[name] = torch.empty(shape, dtype=dtype, device="meta")
+        reverted = revert_weight_conversion(model, dict(empty_by_name))
+        byte_counts = {name: tensor.numel() * tensor.itemsize for name, tensor in reverted.items()}
+        groups: tuple[tuple[str, ...], ...] = tuple((name,) for name in tensor_by_name)
+        if is_converted := _has_conversions(model):
+            groups = _groups_of_layers(list(tensor_by_name))
+            by_group = [
+                revert_weight_conversion(model, {name: empty_by_name[name] for name in group}) for group in groups
+            ]
+            shape_by_name = {name: tensor.shape for tensors in by_group for name, tensor in tensors.items()}
+            if shape_by_name == {name: tensor.shape for name, tensor in reverted.items()}:
+                byte_counts = {name: byte_counts[name] for tensors in by_group for name in tensors}
+            else:  # a conversion takes weights of several layers
+                groups = (tuple(tensor_by_name),)
+        return cls(model, dtype_name, groups, dtype_by_name, byte_counts, is_converted)
+
+    def file_tensors(self, weight_of: Callable[[str], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Names in the files with their tensors, in the order of `byte_counts`.
+
+        `weight_of` gives a whole weight on the CPU by its name in the model, in the type of `dtype_by_name`; it is called in the
+        order of `groups`. One group is held at a time.
+        """
+        from transformers.core_model_loading import revert_weight_conversion
+
+        for group in self.groups:
+            tensor_by_name = {name: weight_of(name) for name in group}
+            if self._is_converted:
+                tensor_by_name = revert_weight_conversion(self.model, tensor_by_name)
+            while tensor_by_name:
+                name = next(iter(tensor_by_name))
+                yield name, tensor_by_name.pop(name)
+
+
+def _untied_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and buffers that are saved, by their names; of tied ones the name that transformers keeps."""
+    import torch
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+    owner_by_name: dict[str, torch.Tensor] = {}
+    for name in model.state_dict():
+        if name not in (model._keys_to_ignore_on_save or ()):
+            owner_by_name[name] = model.get_parameter_or_buffer(name)
+    # transformers compares places in memory, which partitioned weights have not: one number stands for each weight.
+    number_by_owner = {id(owner): torch.zeros(1) for owner in owner_by_name.values()}
+    stand_ins = {name: number_by_owner[id(owner)] for name, owner in owner_by_name.items()}
+    return {name: owner_by_name[name] for name in remove_tied_weights_from_state_dict(stand_ins, model)}
+
+
+def _has_conversions(model: PreTrainedModel) -> bool:
+    """Whether names or shapes in the files are not those of the model."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    nothing: dict[str, torch.Tensor] = {}
+    return (
+        revert_weight_conversion(model, nothing) is not nothing
+    )  # the same dictionary where there is nothing to revert
+
+
+def _groups_of_layers(names: list[str]) -> tuple[tuple[str, ...], ...]:
+    """The names of each layer together (`model.layers.3.`), in the order of their first names; all others alone."""
+    group_by_key: dict[str, list[str]] = {}
+    for name in names:
+        match = _LAYER_PATTERN.match(name)
+        group_by_key.setdefault(match.group() if match else name, []).append(name)
+    return tuple(tuple(group) for group in group_by_key.values())
+
+
+def _float32_pattern(model: PreTrainedModel, dtype_name: str) -> re.Pattern[str] | None:
+    """What the names of weights contain that transformers loads in float32 in a model of this type; None where nothing."""
+    parts = {
+        part.replace("*", ".*")
+        for module in model.modules()
+        for attribute in _FLOAT32_ATTRIBUTES.get(dtype_name, ())
+        for part in getattr(module, attribute, None) or ()
+    }
+    return re.compile("|".join(sorted(parts))) if parts else None
+
+
+def _file_dtype(
+    name: str, tensor: torch.Tensor, dtype: torch.dtype, float32_pattern: re.Pattern[str] | None
+) -> torch.dtype:
+    import torch
+
+    if not isinstance(tensor, torch.nn.Parameter) or not tensor.is_floating_point():
+        return tensor.dtype
+    return torch.float32 if float32_pattern is not None and float32_pattern.search(name) else dtype

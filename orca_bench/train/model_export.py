@@ -1,0 +1,104 @@
+"""An engine in, a model folder out: the weights are gathered one at a time and written in shards.
+
+Its own module because it alone knows where DeepSpeed 0.19.8 keeps whole weights and their float32 originals. Process 0 holds one
+shard of weights beside its own part of the model, the others hold one weight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orca_bench.errors import UserError
+from orca_bench.models.saved_weights import SavedWeights
+from orca_bench.recipe import Train
+from orca_bench.tokenizers import Tokenizer
+from orca_bench.train import student_model
+
+if TYPE_CHECKING:
+    import torch
+    from deepspeed import DeepSpeedEngine
+
+_BYTES_PER_GB = 10**9
+
+
+def export_model(
+    engine: DeepSpeedEngine,
+    train_section: Train,
+    tokenizer: Tokenizer,
+    model_folder: Path,
+    training_origin: dict[str, str | int],
+) -> None:
+    """Write the student as it is now as a model folder, in the type that the recipe says. A collective.
+
+    `training_origin` is that of `student_model.save_student`. The folder appears complete or not at all. Raises UserError on
+    process 0 where the disk does not take it, and for a weight that fp16 cannot hold.
+    """
+    import torch
+
+    dtype_name = student_model.DTYPE_NAME_BY_PRECISION[train_section.export_dtype or train_section.precision]
+    saved_weights = SavedWeights.plan(engine.module, dtype_name)
+    if torch.distributed.get_rank() == 0:
+        student_model.save_student(
+            engine.module,
+            tokenizer,
+            model_folder,
+            training_origin,
+            saved_weights,
+            lambda name: _whole_weight(engine, name, saved_weights.dtype_by_name[name]),
+            round(train_section.export_shard_gb * _BYTES_PER_GB),
+        )
+    else:
+        for name in saved_weights.dtype_by_name:
+            _whole_weight(engine, name, saved_weights.dtype_by_name[name])
+    torch.distributed.barrier()
+
+
+def _whole_weight(engine: DeepSpeedEngine, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """A whole parameter or buffer as `dtype`, on the CPU of process 0; a number on the others. A collective.
+
+    It is rounded once, from the float32 weight that the optimizer updates, where the engine's own are shorter.
+    """
+    import deepspeed
+
+    weight = engine.module.get_parameter_or_buffer(name)
+    if weight.dtype != dtype and (float32_weight := _float32_weight(engine, weight)) is not None:
+        return _copy_to_process_0(name, float32_weight, dtype)
+    with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
+        return _copy_to_process_0(name, weight.detach(), dtype)
+
+
+def _float32_weight(engine: DeepSpeedEngine, weight: torch.Tensor) -> torch.Tensor | None:
+    """The optimizer's whole float32 copy of a weight in half precision; None where it has none. A collective."""
+    import torch
+    from deepspeed.runtime.fp16.unfused_optimizer import FP16_UnfusedOptimizer
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    if weight.dtype not in (torch.float16, torch.bfloat16):
+        return None
+    if hasattr(weight, "ds_id") or hasattr(weight, "_hp_mapping"):
+        return safe_get_full_fp32_param(weight)
+    if not isinstance(engine.optimizer, FP16_UnfusedOptimizer):  # that of ZeRO stage 0, with a copy of each weight
+        return None
+    for short_weights, float32_weights in zip(engine.optimizer.fp16_groups, engine.optimizer.fp32_groups, strict=True):
+        for short_weight, float32_weight in zip(short_weights, float32_weights, strict=True):
+            if short_weight is weight:
+                return float32_weight.detach()
+    return None
+
+
+def _copy_to_process_0(name: str, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    if torch.distributed.get_rank() != 0:
+        return torch.zeros(())
+    copy = torch.empty(weight.shape, dtype=dtype)
+    copy.copy_(weight)
+    if dtype == torch.float16 and weight.dtype != dtype and bool((copy.isinf() & weight.cpu().isfinite()).any()):
+        largest = float(weight.abs().max())
+        raise UserError(
+            f"{name} has a number of magnitude {largest:.3g}, and float16 ends at {torch.finfo(dtype).max:.0f}",
+            where="train.export_dtype",
+            hint="set it to bf16 or fp32 and run the same command again: it goes on from the last checkpoint",
+        )
+    return copy

@@ -1,0 +1,109 @@
+"""Model folders from real DeepSpeed engines: the engine's logits, the optimizer's float32 weights, in shards."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from exporting_engine import CASES, EXPORT_DTYPES, SHARD_GB, TOKEN_IDS
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from orca_bench.models.model_folder import ModelFolder
+from recipes import RECIPE
+
+TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SCRIPT = Path(__file__).parents[1] / "support" / "exporting_engine.py"
+
+
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
+def exports(request, tmp_path_factory, mini):
+    """The folder of all cases, of one process or two."""
+    folder = tmp_path_factory.mktemp(f"exports-{request.param}")
+    text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"]).replace(
+        "processes: 2", f"processes: {request.param}"
+    )
+    text = text.replace("micro_batch: 2", f"micro_batch: {4 // request.param}").replace(
+        "accumulation: 2", "accumulation: 1"
+    )
+    (folder / "r.yaml").write_text(text.replace("global_batch: 8", "global_batch: 4"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(request.param)]
+    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(SCRIPT), str(folder / "r.yaml"), str(folder)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def weights_of(folder):
+    """All weights of a sharded folder, by name."""
+    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+
+
+def logits_of(folder, dtype):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor(TOKEN_IDS), use_cache=False).logits
+
+
+@pytest.mark.parametrize(("stage", "precision"), CASES)
+def test_an_export_has_the_logits_of_its_engine(exports, stage, precision):
+    folder = exports / f"{stage}-{precision}"
+    expected = torch.load(folder / "logits.pt")
+    assert expected.std() > 0.1
+    actual = logits_of(folder / precision, TORCH_DTYPES[precision])
+    assert actual.dtype == expected.dtype == TORCH_DTYPES[precision]
+    assert torch.equal(actual, expected) if precision == "bf16" else torch.allclose(actual, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stage", "precision"), CASES)
+def test_every_type_is_the_optimizers_float32_weights_rounded_once(exports, stage, precision):
+    folder = exports / f"{stage}-{precision}"
+    expected = float32_weights(folder / "checkpoint", stage, precision)
+    for dtype in EXPORT_DTYPES:
+        exported = weights_of(folder / dtype)
+        assert set(exported) == set(expected)
+        for name, weight in exported.items():
+            assert torch.equal(weight, expected[name].to(TORCH_DTYPES[dtype])), (dtype, name)
+    if precision == "bf16":  # the weights that the engine computes with are not the optimizer's
+        engine_weights = weights_of(folder / "bf16")
+        assert any(not torch.equal(weight, engine_weights[name].float()) for name, weight in expected.items())
+
+
+def float32_weights(checkpoint, stage, precision):
+    """The float32 weights of a checkpoint, by DeepSpeed's own script or, for stage 0, from the optimizer's state."""
+    if stage == 0:
+        state = torch.load(checkpoint / "last" / "mp_rank_00_model_states.pt", weights_only=False)
+        if precision == "fp32":
+            return state["module"]
+        return dict(zip(state["module"], state["optimizer"]["fp32_groups"][0], strict=True))
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    return get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag="last")
+
+
+@pytest.mark.parametrize(("stage", "precision"), CASES)
+def test_shards_are_no_larger_than_the_recipe_says_and_the_folder_names_its_type(exports, stage, precision):
+    for dtype in EXPORT_DTYPES:
+        folder = exports / f"{stage}-{precision}" / dtype
+        ModelFolder(str(folder)).check_model()
+        paths = sorted(folder.glob("*.safetensors"))
+        assert len(paths) > 3
+        for number, path in enumerate(paths, 1):
+            assert path.name == f"model-{number:05}-of-{len(paths):05}.safetensors"
+            with safe_open(path, "pt") as shard:
+                sizes = [shard.get_tensor(name).nbytes for name in shard.keys()]  # noqa: SIM118
+            assert sum(sizes) <= SHARD_GB * 1e9 or len(sizes) == 1
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
+        assert {name: set(load_file(folder / file)) & {name} for name, file in index["weight_map"].items()} == {
+            name: {name} for name in weights_of(folder)
+        }
+        config = json.loads((folder / "config.json").read_text())
+        assert config["dtype"] == str(TORCH_DTYPES[dtype]).removeprefix("torch.") and config["use_cache"]
+        assert config["architectures"] == ["LlamaForCausalLM"] and re.search("chat|jinja", str(list(folder.iterdir())))
