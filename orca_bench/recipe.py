@@ -102,6 +102,11 @@ class Data(_Section):
         description="Stop at the first row without an instruction or a response. Otherwise such rows are left out and "
         "counted.",
     )
+    held_out: Annotated[int, Field(ge=0, le=2**40)] = Field(
+        0,
+        description="Number of examples held out of training, chosen by `train.seed`. Records with the same prompt as one of "
+        "them are left out of training too, and counted.",
+    )
 
 
 class Train(_Section):

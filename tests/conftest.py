@@ -65,6 +65,16 @@ def _avoidable_skips(reporter) -> list[str]:
 NOT_HERE = ("on this machine", "no such device here", "names no checkout of lm-evaluation-harness b281b092")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory):
+    """An empty user's cache for all tests, removed at the end: no test reads or fills that of the person who runs them."""
+    folder = tmp_path_factory.mktemp("user_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCA_BENCH_CACHE", str(folder))
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The real rows; a test that asks for them is skipped where they are absent."""

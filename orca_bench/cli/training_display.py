@@ -56,6 +56,14 @@ class TrainingConsole:
                 f"{len(encoding_report.dropped_record_indices):,} records lost their whole response to the cut and are left out "
                 f"(counted from 1: {record_numbers}{ellipsis})"
             )
+        split = prepared.prepared_examples.split
+        if len(split.held_out):
+            duplicates_text = (
+                f"; {split.duplicate_count:,} more, with the same prompt as one of them, left out of training too"
+                if split.duplicate_count
+                else ""
+            )
+            console.print(f"{counted(len(split.held_out), 'example')} held out of training{duplicates_text}")
 
 
 def show_plan(prepared: PreparedRun) -> None:

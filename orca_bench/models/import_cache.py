@@ -18,7 +18,7 @@ _KEY_LENGTH = 16
 
 
 def cache_folder(format_name: str) -> Path:
-    """Where the folders of a format (`gguf`, `gptq`) are: in $ORCA_BENCH_CACHE, else orca-bench in the user's cache folder."""
+    """Where the folders of a format (`gguf`, `gptq`, `tokens`) are: in $ORCA_BENCH_CACHE, else in the user's cache folder."""
     if own_cache := os.environ.get("ORCA_BENCH_CACHE"):
         return Path(own_cache) / format_name
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "orca-bench" / format_name

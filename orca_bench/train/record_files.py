@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -73,48 +73,67 @@ class RecordSource:
         return remark_lines
 
 
-def read_records(
-    paths_and_hub_ids: Iterable[str],
-    refuses_incomplete_rows: bool = False,
-    commit_by_source: Mapping[str, str] | None = None,
-) -> tuple[list[Record], list[RecordSource]]:
-    """All records of the named files, folders, patterns and hub sets, in order.
+class RecordReader:
+    """The records of the named files, folders, patterns and hub sets, in order, read anew in each iteration.
 
-    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commit_by_source`, by name, take precedence over the revision.
+    A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commit_by_source`, by name, take precedence over the revision. An iteration
+    holds a few rows at a time, except those of a JSON array, whose text is read as a whole.
 
     Rows without an instruction or a response are left out and counted, or raise UserError where `refuses_incomplete_rows` says
-    so. Raises UserError too where a source is absent, has no records or cannot be read, and for rows of other columns (file and
-    place).
+    so. An iteration raises UserError too where a source is absent, has no records or cannot be read, and for rows of other
+    columns (file and place).
+
+    Attributes:
+        sources: What the last whole iteration read; empty before it.
     """
-    records: list[Record] = []
-    sources: list[RecordSource] = []
-    for path_or_hub_id in paths_and_hub_ids:
-        path = Path(path_or_hub_id)
-        if not (path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path)):
-            records_and_sources = [
-                _read_hub_set(path_or_hub_id, (commit_by_source or {}).get(path_or_hub_id), refuses_incomplete_rows)
-            ]
-        else:
-            files = row_files.data_files_of(path)
-            records_and_sources = [
-                _collect_records(str(file), row_files.read_rows(file), file_sha256(file), refuses_incomplete_rows)
-                for file in files
-            ]
-        for set_records, source in records_and_sources:
-            records += set_records
-            sources.append(source)
-    return records, sources
+
+    def __init__(
+        self,
+        paths_and_hub_ids: Iterable[str],
+        refuses_incomplete_rows: bool = False,
+        commit_by_source: Mapping[str, str] | None = None,
+    ):
+        self._paths_and_hub_ids = list(paths_and_hub_ids)
+        self._refuses_incomplete_rows = refuses_incomplete_rows
+        self._commit_by_source = dict(commit_by_source or {})
+        self.sources: list[RecordSource] = []
+
+    def __iter__(self) -> Iterator[Record]:
+        sources: list[RecordSource] = []
+        for path_or_hub_id in self._paths_and_hub_ids:
+            path = Path(path_or_hub_id)
+            if path.exists() or row_files.has_data_file_ending(path) or row_files.is_path_pattern(path):
+                for file in row_files.data_files_of(path):
+                    source = yield from _read_source(
+                        str(file), row_files.read_rows(file), file_sha256(file), self._refuses_incomplete_rows
+                    )
+                    sources.append(source)
+            else:
+                source = yield from _read_hub_set(
+                    path_or_hub_id, self._commit_by_source.get(path_or_hub_id), self._refuses_incomplete_rows
+                )
+                sources.append(source)
+        self.sources = sources
+        # Another iteration reads the same commits, whatever is pushed to the hub meanwhile.
+        self._commit_by_source |= {source.name: source.commit for source in sources if source.commit is not None}
 
 
-def _collect_records(
+def read_records(
+    paths_and_hub_ids: Iterable[str], refuses_incomplete_rows: bool = False
+) -> tuple[list[Record], list[RecordSource]]:
+    """All records of the named files, folders, patterns and hub sets in one list, as `RecordReader` reads them."""
+    reader = RecordReader(paths_and_hub_ids, refuses_incomplete_rows)
+    return list(reader), reader.sources
+
+
+def _read_source(
     source_name: str,
     located_rows: Iterable[tuple[str, dict[str, Any]]],
     file_sha256: str | None,
     refuses_incomplete_rows: bool,
-) -> tuple[list[Record], RecordSource]:
-    """The records among `located_rows`, and the description of their source."""
-    records: list[Record] = []
-    without_system_count = 0
+) -> Generator[Record, None, RecordSource]:
+    """Yield the records among `located_rows`; returns the description of their source."""
+    record_count = without_system_count = 0
     left_out_count_by_reason: dict[str, int] = {}
     first_location_by_reason: dict[str, str] = {}
     counts_by_origin_column: dict[str, Counter[str]] = {"source": Counter(), "teacher": Counter()}
@@ -129,12 +148,13 @@ def _collect_records(
             left_out_count_by_reason[exclusion_reason] = left_out_count_by_reason.get(exclusion_reason, 0) + 1
             first_location_by_reason.setdefault(exclusion_reason, location)
             continue
-        records.append(record)
+        record_count += 1
         without_system_count += row.get("system") is None
         for column, origin_counts in counts_by_origin_column.items():
             if isinstance(row.get(column), str) and len(origin_counts) <= MAX_ORIGINS:
                 origin_counts[row[column]] += 1
-    if not records:
+        yield record
+    if not record_count:
         if not left_out_count_by_reason:
             raise UserError("no records", where=source_name)
         reason = max(left_out_count_by_reason, key=lambda reason: left_out_count_by_reason[reason])
@@ -146,9 +166,9 @@ def _collect_records(
         dict(origin_counts) if len(origin_counts) <= MAX_ORIGINS else {}
         for origin_counts in counts_by_origin_column.values()
     )
-    return records, RecordSource(
+    return RecordSource(
         name=source_name,
-        rows=len(records),
+        rows=record_count,
         sha256=file_sha256,
         left_out=left_out_count_by_reason,
         first_left_out=first_location_by_reason,
@@ -182,8 +202,8 @@ def _to_record(row: dict[str, Any], location: str) -> Record:
 
 def _read_hub_set(
     hub_id_and_revision: str, recorded_commit: str | None, refuses_incomplete_rows: bool
-) -> tuple[list[Record], RecordSource]:
-    """The records of a hub set's train split, and the description of the set."""
+) -> Generator[Record, None, RecordSource]:
+    """Yield the records of a hub set's train split; returns the description of the set."""
     hub_id, _, revision = hub_id_and_revision.partition("@")
     hub.check_hub_id(hub_id, "file of records")
     resolved_commit = hub.resolve_commit(hub_id, recorded_commit or revision or None, "dataset")
@@ -194,5 +214,5 @@ def _read_hub_set(
             rows_digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
             yield f"{hub_id} row {row_number}", row
 
-    records, source = _collect_records(hub_id_and_revision, rows(), None, refuses_incomplete_rows)
-    return records, replace(source, sha256=rows_digest.hexdigest(), commit=resolved_commit.commit_sha)
+    source = yield from _read_source(hub_id_and_revision, rows(), None, refuses_incomplete_rows)
+    return replace(source, sha256=rows_digest.hexdigest(), commit=resolved_commit.commit_sha)

@@ -16,6 +16,7 @@ from orca_bench.tokenizers import Tokenizer
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport, NoResponseLeft, encode_records
 from orca_bench.train.record_files import Record
 from orca_bench.train.run_folder import Run
+from orca_bench.train.token_files import load_run_examples
 
 _SEED = 0
 _RECORDS_PER_STEP = 256
@@ -30,7 +31,7 @@ def sample_examples(
     are from, where all lose their whole response.
     """
     place = (where, "use shorter ones")
-    examples, _ = _sample_until(records, tokenizer, max_length, lambda each: each.offsets[1:], token_count, place)
+    examples, _ = _sample_until(records, tokenizer, max_length, lambda each: each.lengths.cumsum(), token_count, place)
     return examples
 
 
@@ -89,14 +90,18 @@ def _sample_until(
 
 
 def count_training_examples(examples: EncodedExamples, run_folder: Path) -> int:
-    """How many examples are among those that a run was trained on, by their token ids; 0 where it has no `tokens.npz`.
+    """How many examples are among those that a run was trained on, by their token ids; 0 where it has no tokens.
 
     Both may be cut, at different lengths: they are compared up to the length that the longest of each reaches.
     """
-    tokens_file = Run(run_folder).tokens_file
-    if not tokens_file.is_file():
+    run = Run(run_folder)
+    if not (run.tokens_folder.exists() or run.earlier_tokens_file.exists()):
         return 0
-    training_examples = EncodedExamples.load(tokens_file)
+    training_examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file).training
     length = int(min(training_examples.lengths.max(), examples.lengths.max()))
-    training_ids = {training_examples.example(index)[:length].tobytes() for index in range(len(training_examples))}
-    return sum(examples.example(index)[:length].tobytes() in training_ids for index in range(len(examples)))
+    ids_of_examples = [examples.example(index)[:length].tobytes() for index in range(len(examples))]
+    # Only those of the sample are held in memory: a training may have millions.
+    trained_ids = set(ids_of_examples).intersection(
+        training_examples.example(index)[:length].tobytes() for index in range(len(training_examples))
+    )
+    return sum(ids in trained_ids for ids in ids_of_examples)

@@ -2,7 +2,7 @@
 
 runs/NAME/recipe.yaml      the resolved recipe, every default written out
 runs/NAME/manifest.json    status, versions, seeds, data hashes, git revision, sizes, times
-runs/NAME/tokens.npz       the encoded records
+runs/NAME/tokens/          the encoded records, hard links to the user's cache where the disk can
 runs/NAME/metrics.jsonl    one line per step
 runs/NAME/curves.png       the curves of the metrics, drawn at checkpoints and at the end
 runs/NAME/checkpoints/     DeepSpeed's, the newest ones (checkpoint_files.py)
@@ -54,7 +54,9 @@ class Run:
         self.folder = folder
         self.recipe_file = folder / "recipe.yaml"
         self.manifest_file = folder / "manifest.json"
-        self.tokens_file = folder / "tokens.npz"
+        self.tokens_folder = folder / "tokens"
+        #: Where runs of earlier versions have the encoded records.
+        self.earlier_tokens_file = folder / "tokens.npz"
         self.metrics_file = folder / "metrics.jsonl"
         self.curves_file = folder / "curves.png"
         self.checkpoints_folder = folder / "checkpoints"

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,18 @@ from orca_bench.files import read_json
 from orca_bench.models import architecture
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
-from orca_bench.train import curves, record_files, resolved_sources, student_model
-from orca_bench.train import example_encoding as encoding
+from orca_bench.train import (
+    curves,
+    example_encoding,
+    example_preparation,
+    record_files,
+    resolved_sources,
+    student_model,
+)
 from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
 from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
+from orca_bench.train.example_preparation import PreparedExamples
 from orca_bench.train.run_folder import Run, environment_entries
 from orca_bench.train.training_process import full_disk_message, train_in_this_process
 
@@ -44,8 +51,8 @@ class PreparedRun:
     """What is known of a run before it trains.
 
     `recipe` is as it was read; `tokenizer_folder` is where its tokenizer lies on this machine, and `commit_by_key` are the
-    commits of what came from the hub. `sources` are the records' files; `encoding_report` says what the cut at `max_length` did;
-    `encoding_key` is that of the encoded examples; `parameter_count` is the size of the student; `memory_estimate` is an
+    commits of what came from the hub. `sources` are the records' files; `examples` are those that are trained on, and
+    `prepared_examples` all of them with those held out; `parameter_count` is the size of the student; `memory_estimate` is an
     estimate per process.
     """
 
@@ -54,30 +61,36 @@ class PreparedRun:
     commit_by_key: dict[str, str]
     sources: list[record_files.RecordSource]
     examples: EncodedExamples
-    encoding_report: EncodingReport
-    encoding_key: str
+    prepared_examples: PreparedExamples
     plan: BatchPlan
     parameter_count: int
     memory_estimate: MemoryEstimate
 
+    @property
+    def encoding_report(self) -> EncodingReport:
+        """What the cut at `data.max_length` did."""
+        return self.prepared_examples.stored.report
+
 
 def compute_prepared_run(
     recipe: Recipe,
-    report_encoded_records: Callable[[int, int], None] = lambda record_count, total: None,
-    encoded_examples_path: Path | None = None,
+    report_encoded_records: example_preparation.ReportEncodedRecords = lambda record_count, total: None,
+    run_tokens_folder: Path | None = None,
     known_commit_by_key: Mapping[str, str] | None = None,
     show_message: hub.ShowMessage = lambda line: None,
     with_weights: bool = True,
 ) -> PreparedRun:
-    """Read and encode everything that the recipe names, and compute what training would take. Writes nothing.
+    """Read and encode everything that the recipe names, and compute what training would take.
 
-    `report_encoded_records(record_count, total)` counts records. `known_commit_by_key` are those of the hub that a run has
-    already (`resolved_sources.resolve_recipe_sources`). Without weights a base of the hub is not fetched as a whole. Where the
-    file `encoded_examples_path` holds the examples of the same texts, tokenizer and cut, they are read from it.
+    Writes nothing but tokens to the user's cache. `report_encoded_records(record_count, total)` counts records.
+    `known_commit_by_key` are those of the hub that a run has already (`resolved_sources.resolve_recipe_sources`). Without weights
+    a base of the hub is not fetched as a whole. Tokens of the same texts, tokenizer and cut are read from the cache, or from
+    `run_tokens_folder`.
 
     Raises UserError for all that is wrong with the recipe's input.
     """
-    records, sources = record_files.read_records(recipe.data.records, recipe.data.strict, known_commit_by_key or {})
+    records = record_files.RecordReader(recipe.data.records, recipe.data.strict, known_commit_by_key)
+    digest = example_encoding.records_digest(records)
     resolved_recipe, commit_by_key = resolved_sources.resolve_recipe_sources(
         recipe, known_commit_by_key or {}, show_message, with_weights
     )
@@ -91,16 +104,10 @@ def compute_prepared_run(
         tokenizer, model_config.vocab_size, model.tokenizer_source, "use the model's own tokenizer"
     )
     _check_examples_fit_window(recipe, model_config)
-    max_length = recipe.data.max_length
-    examples_key = encoding.encoding_key(records, tokenizer, max_length)
-    try:
-        examples, encoding_report = (
-            encoded_examples_path and encoding.load_encoded_examples(encoded_examples_path, examples_key)
-        ) or encoding.encode_records(
-            records, tokenizer, max_length, lambda record_count: report_encoded_records(record_count, len(records))
-        )
-    except encoding.NoResponseLeft as error:
-        raise UserError(error.problem, where="data.max_length", hint="raise it") from None
+    prepared_examples = example_preparation.prepare_examples(
+        recipe, records, digest, tokenizer, report_encoded_records, show_message, run_tokens_folder
+    )
+    examples = prepared_examples.training
     parameter_count = student_model.count_parameters(model_config)
     memory_per_process = estimate_memory(
         parameter_count,
@@ -110,16 +117,15 @@ def compute_prepared_run(
         recipe.train,
         int(examples.lengths.max()),
     )
-    commit_by_key |= {source.name: source.commit for source in sources if source.commit is not None}
+    commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
     plan = BatchPlan(examples.lengths, recipe.train)
     return PreparedRun(
         recipe,
         tokenizer_folder,
         commit_by_key,
-        sources,
+        records.sources,
         examples,
-        encoding_report,
-        examples_key,
+        prepared_examples,
         plan,
         parameter_count,
         memory_per_process,
@@ -153,7 +159,8 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
             where=tokenizer.source,
             hint="give the run another name (-o name=…) or start over with --fresh",
         )
-    encoding.save_encoded_examples(run.tokens_file, prepared.examples, prepared.encoding_report, prepared.encoding_key)
+    prepared.prepared_examples.link_to(run.tokens_folder)
+    run.earlier_tokens_file.unlink(missing_ok=True)
     run.update_manifest(
         status="prepared",
         name=recipe.name,
@@ -164,6 +171,8 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
         examples=len(prepared.examples),
         cut=prepared.encoding_report.truncated_count,
         dropped=len(prepared.encoding_report.dropped_record_indices),
+        held_out=len(prepared.prepared_examples.split.held_out),
+        held_out_duplicates=prepared.prepared_examples.split.duplicate_count,
         tokens=int(prepared.examples.lengths.sum()),
         trained_tokens=int(prepared.examples.trained_token_counts.sum()),
         steps=prepared.plan.step_count,

@@ -24,7 +24,7 @@ _METRICS_TAIL_BYTES = 4096
 #: The last day of the year 9999 in seconds since 1970: the standard library knows no later date.
 _MAX_DATE = 253_402_214_400.0
 #: The parts of a run whose sizes are of interest: the names of files and folders in it.
-_PARTS = ("model", "exports", "checkpoints", "results", "published", "tokens.npz")
+_PARTS = ("model", "exports", "checkpoints", "results", "published", "tokens", "tokens.npz")
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,11 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     with display.encoding_progress() as report_encoded_records:
         known_commits = {} if starts_over else run.manifest.get("commits", {})
         prepared = run_setup.compute_prepared_run(
-            recipe, report_encoded_records, run.tokens_file, known_commits, display.message
+            recipe,
+            report_encoded_records,
+            None if starts_over else run.tokens_folder,  # of an earlier run, it is moved aside
+            known_commits,
+            display.message,
         )
     if starts_over and (renamed_folder := run.move_aside()):
         display.message(f"the run that was in {run.folder} is now in {renamed_folder}")
@@ -162,7 +166,7 @@ def _report_tokenizer(prepared: PreparedRun, display: TrainingDisplay) -> None:
 
 
 def describe_training(recipe: Recipe, display: TrainingDisplay = SilentTrainingDisplay()) -> PreparedRun:
-    """What training this recipe would take; trains and writes nothing, and fetches no weights.
+    """What training this recipe would take; trains nothing, writes nothing but tokens to the cache, and fetches no weights.
 
     Raises UserError for wrong input, and UnreachableSource where a part of the recipe is on a hub that cannot be reached.
     """

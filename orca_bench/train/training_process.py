@@ -71,8 +71,8 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train import resolved_sources
     from orca_bench.train.batch_plan import BatchPlan
-    from orca_bench.train.example_encoding import EncodedExamples
     from orca_bench.train.progress_display import training_progress
+    from orca_bench.train.token_files import load_run_examples
     from orca_bench.train.training_loop import train_to_end
 
     library_settings.prepare_libraries()
@@ -80,7 +80,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {})
     )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
-    examples = EncodedExamples.load(run.tokens_file)
+    examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file).training
     plan = BatchPlan(examples.lengths, recipe.train)
     import torch
 

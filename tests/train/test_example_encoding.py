@@ -1,4 +1,4 @@
-"""Records to token ids and loss mask, and the file that holds them."""
+"""Records to token ids and loss mask, and the key under which they are stored."""
 
 from dataclasses import replace
 
@@ -8,13 +8,8 @@ from encoded_records import encode_record
 
 from orca_bench import prompt, tokenizers
 from orca_bench.errors import UserError
-from orca_bench.train.example_encoding import (
-    EncodedExamples,
-    encode_records,
-    encoding_key,
-    load_encoded_examples,
-    save_encoded_examples,
-)
+from orca_bench.train import example_encoding
+from orca_bench.train.example_encoding import EncodingReport, encode_records, encoding_key, records_digest
 from orca_bench.train.record_files import Record
 
 
@@ -58,40 +53,58 @@ def test_a_record_whose_response_is_cut_away_is_left_out_and_counted(tokenizer):
         encode_records(RECORDS[2:], tokenizer, 10)
 
 
-def test_encoded_records_are_read_again_while_nothing_has_changed(tokenizer, tmp_path):
-    encoded, report = encode_records(RECORDS, tokenizer, 60)
-    key = encoding_key(RECORDS, tokenizer, 60)
-    save_encoded_examples(tmp_path / "t.npz", encoded, report, key)
-    again, its_report = load_encoded_examples(tmp_path / "t.npz", key)
-    assert its_report == report and again.records.tolist() == [0, 1]
-    assert all(np.array_equal(getattr(encoded, name), getattr(again, name)) for name in vars(encoded))
-    assert EncodedExamples.load(tmp_path / "t.npz").ids.dtype == np.int32
+def test_chunks_give_what_all_records_give_at_once(tokenizer, monkeypatch):
+    monkeypatch.setattr(example_encoding, "_RECORDS_PER_CHUNK", 2)
+    records = [*RECORDS[2:], *RECORDS, *RECORDS[:2]]
+    encoded, report = encode_records(iter(records), tokenizer, 60)
+    assert report == EncodingReport(6, 4, [0, 3]) and encoded.records.tolist() == [1, 2, 4, 5]
+    expected = [encode_record(records[number], tokenizer, 60)[0] for number in encoded.records]
+    assert [encoded.example(index).tolist() for index in range(4)] == expected
+    chunks = list(example_encoding.encode_in_chunks(iter(records), tokenizer, 60))
+    assert [report.record_count for _, report in chunks] == [2, 2, 2]
+    assert [len(examples) for examples, _ in chunks] == [1, 1, 2]
+
+
+def test_a_subset_has_its_examples_in_order(tokenizer):
+    encoded, _ = encode_records(RECORDS, tokenizer, 200)
+    subset = encoded.subset(np.array([2, 0]))
+    assert [subset.example(0).tolist(), subset.example(1).tolist()] == [
+        encoded.example(2).tolist(),
+        encoded.example(0).tolist(),
+    ]
+    assert subset.prompt_ids(1).tolist() == encode_record(RECORDS[0], tokenizer, 200)[0][: subset.prompt_lengths[1]]
+    assert subset.records.tolist() == [2, 0] and subset.trained_token_counts[1] == encoded.trained_token_counts[0]
+    assert len(encoded.subset(np.zeros(0, np.int64))) == 0
 
 
 def test_what_tokens_are_computed_from_is_their_key(tokenizer, sentencepiece_models):
+    def key(records, tokenizer, max_length):
+        return encoding_key(records_digest(records).sha256, tokenizer, max_length)
+
     keys = [
-        encoding_key(RECORDS, tokenizer, 200),
-        encoding_key(RECORDS, tokenizer, 201),
-        encoding_key(RECORDS, tokenizers.load_tokenizer(sentencepiece_models["default"]), 200),
-        encoding_key(RECORDS[::-1], tokenizer, 200),
+        key(RECORDS, tokenizer, 200),
+        key(RECORDS, tokenizer, 201),
+        key(RECORDS, tokenizers.load_tokenizer(sentencepiece_models["default"]), 200),
+        key(RECORDS[::-1], tokenizer, 200),
+        key(RECORDS[:2], tokenizer, 200),
         *(
-            encoding_key([replace(RECORDS[0], **{name: value}), *RECORDS[1:]], tokenizer, 200)
+            key([replace(RECORDS[0], **{name: value}), *RECORDS[1:]], tokenizer, 200)
             for name in ("system", "instruction", "input", "response")
             for value in ("other", "S ", "\ud800")
         ),
     ]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == encoding_key(RECORDS, tokenizer, 200)
+    assert keys[0] == key(iter(RECORDS), tokenizer, 200)
 
 
-def test_a_file_of_tokens_that_is_broken_or_of_other_records_is_passed_over(tokenizer, tmp_path):
-    path, key = tmp_path / "t.npz", encoding_key(RECORDS, tokenizer, 200)
-    assert load_encoded_examples(path, key) is None
-    save_encoded_examples(path, *encode_records(RECORDS, tokenizer, 200), key)
-    assert load_encoded_examples(path, "another") is None
-    whole = path.read_bytes()
-    for content in (b"", b"PK", whole[:-40], whole[:100], b"other"):
-        path.write_bytes(content)
-        assert load_encoded_examples(path, key) is None
-    np.savez(path, ids=np.zeros(3))
-    assert load_encoded_examples(path, key) is None
+def test_the_key_moves_when_what_a_record_is_encoded_to_moves(tokenizer):
+    """Whoever changes how records are encoded must raise _ENCODING_VERSION, or old tokens are taken for new ones."""
+    assert example_encoding._ENCODING_VERSION == 2
+    encoded, _ = encode_records([Record("S", "I", "N", "R")], tokenizer, 200)
+    text = "### System:\nS\n\n### User:\nI\n\n### Input:\nN\n\n### Response:\n"
+    assert encoded.ids.tolist() == [
+        tokenizer.bos_id,
+        *tokenizer.encode(text),
+        *tokenizer.encode("R"),
+        tokenizer.eos_id,
+    ]

@@ -8,9 +8,10 @@ import pytest
 
 from orca_bench.errors import UserError
 from orca_bench.tokenizers import load_tokenizer
-from orca_bench.train.example_encoding import encode_records, save_encoded_examples
+from orca_bench.train.example_encoding import encode_records
 from orca_bench.train.record_files import read_records
 from orca_bench.train.record_sample import count_training_examples, sample_examples, sample_responses
+from orca_bench.train.token_files import write_token_files
 
 
 @pytest.fixture
@@ -18,6 +19,10 @@ def records_file(tmp_path, mini_records):
     path = tmp_path / "records.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in mini_records[:900]), encoding="utf-8")
     return path
+
+
+def save_run_tokens(examples, report, run_folder):
+    write_token_files(run_folder / "tokens", [(examples, report)], lambda report: "key")
 
 
 def test_a_sample_reaches_its_tokens_with_its_last_record_and_is_always_the_same(mini, records_file):
@@ -60,7 +65,7 @@ def test_records_of_a_runs_training_are_counted_also_where_it_cut_them(mini, rec
     records, _ = read_records([str(records_file)])
     examples, report = encode_records(records[:100], tokenizer, 80)
     assert report.truncated_count > 0 and count_training_examples(examples, tmp_path) == 0
-    save_encoded_examples(tmp_path / "tokens.npz", examples, report, "key")
+    save_run_tokens(examples, report, tmp_path)
     whole, _ = encode_records([*records[:100], *records[200:250]], tokenizer, 1024)
     texts = {(record.instruction, record.input, record.response) for record in records[:100]}
     again = sum((record.instruction, record.input, record.response) in texts for record in records[200:250])
@@ -72,7 +77,7 @@ def test_records_of_a_runs_training_are_counted_also_where_the_sample_is_cut_sho
     tokenizer = load_tokenizer(mini["mini:tokenizer"])
     records, _ = read_records([str(records_file)])
     examples, report = encode_records(records[:100], tokenizer, 1024)
-    save_encoded_examples(tmp_path / "tokens.npz", examples, report, "key")
+    save_run_tokens(examples, report, tmp_path)
     cut, cut_report = encode_records(records[:100], tokenizer, 80)
     assert cut_report.truncated_count > len(cut_report.dropped_record_indices)
     assert count_training_examples(cut, tmp_path) == len(cut)

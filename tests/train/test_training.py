@@ -27,9 +27,10 @@ from orca_bench.question_limit import QuestionLimit
 from orca_bench.system_messages import SYSTEM_MESSAGES
 from orca_bench.train import record_files, student_model
 from orca_bench.train.batch_plan import BatchPlan
-from orca_bench.train.example_encoding import EncodedExamples, encode_records
+from orca_bench.train.example_encoding import encode_records
 from orca_bench.train.run_folder import Run
 from orca_bench.train.step_metrics import StepMetrics
+from orca_bench.train.token_files import load_run_examples
 from recipes import RECIPE
 
 
@@ -61,12 +62,17 @@ def losses(run):
     return [json.loads(line)["loss"] for line in lines]
 
 
+def run_examples(run_folder):
+    run = Run(run_folder)
+    return load_run_examples(run.tokens_folder, run.earlier_tokens_file).training
+
+
 @pytest.fixture(scope="module")
 def reference(folder, two):
     """The same training in plain PyTorch, one process and whole batches: losses, weights after 5 and after all steps."""
     recipe = recipe_file.read_recipe_file(two / "recipe.yaml")
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer)
-    encoded = EncodedExamples.load(two / "tokens.npz")
+    encoded = run_examples(two)
     plan, train = BatchPlan(encoded.lengths, recipe.train), recipe.train
     model = student_model.build_random_model(student_model.student_config(recipe, tokenizer), train.seed)
     optimizer = torch.optim.AdamW(
@@ -223,7 +229,7 @@ def test_the_recipe_of_a_run_is_whole(folder, two):
 
 def test_each_step_has_one_line_of_metrics(two):
     lines = [json.loads(line) for line in (two / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    examples = EncodedExamples.load(two / "tokens.npz")
+    examples = run_examples(two)
     plan = BatchPlan(examples.lengths, recipe_file.read_recipe_file(two / "recipe.yaml").train)
     assert [line["step"] for line in lines] == list(range(1, plan.step_count + 1))
     for step, line in enumerate(lines):
@@ -261,14 +267,21 @@ def test_a_trained_run_is_not_trained_again_nor_mixed_with_another_recipe(orca, 
 
 def test_tokens_are_not_encoded_again_where_nothing_has_changed(folder, two, monkeypatch):
     monkeypatch.chdir(folder)
-    counts = []
-    prepared = training.compute_prepared_run(
-        recipe_file.read_recipe_file("r.yaml"), lambda *count: counts.append(count), two / "tokens.npz"
-    )
-    assert not counts and prepared.examples.ids.tolist() == EncodedExamples.load(two / "tokens.npz").ids.tolist()
+    recipe, counts = recipe_file.read_recipe_file("r.yaml"), []
+    prepared = training.compute_prepared_run(recipe, lambda *count: counts.append(count))
+    assert not counts and prepared.examples.ids.tolist() == run_examples(two).ids.tolist()
+    monkeypatch.setenv("ORCA_BENCH_CACHE", str(folder / "empty_cache"))
+    prepared = training.compute_prepared_run(recipe, lambda *count: counts.append(count), two / "tokens")
+    assert not counts and prepared.examples.ids.tolist() == run_examples(two).ids.tolist()
     changed = recipe_file.read_recipe_file("r.yaml", ("data.max_length=100",))
-    prepared = training.compute_prepared_run(changed, lambda *count: counts.append(count), two / "tokens.npz")
-    assert counts and prepared.examples.lengths.max() <= 100
+    prepared = training.compute_prepared_run(changed, lambda *count: counts.append(count), two / "tokens")
+    assert counts == [(92, 92)] and prepared.examples.lengths.max() <= 100
+
+
+def test_a_run_is_whole_without_the_cache_and_shares_its_files_with_it(two):
+    names = {"ids.npy", "starts.npy", "lengths.npy", "prompt_lengths.npy", "records.npy", "tokens.json"}
+    assert {path.name for path in (two / "tokens").iterdir()} == names
+    assert all(path.stat().st_nlink >= 2 for path in (two / "tokens").iterdir())
 
 
 def test_an_interrupted_run_is_not_continued_with_another_tokenizer(folder, monkeypatch):
