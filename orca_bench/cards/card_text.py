@@ -15,6 +15,7 @@ from orca_bench.cards import gguf_text, markdown
 from orca_bench.cards.card_document import marked_section
 from orca_bench.cards.data_sets import known_data_set
 from orca_bench.cards.model_facts import ModelFacts, RecordSet, TrainingFacts, public_name
+from orca_bench.disk_space import size_text
 from orca_bench.prompt import chat_messages, render
 from orca_bench.recipe import Recipe
 from orca_bench.system_messages import DEFAULT_SYSTEM_ID, SYSTEM_MESSAGES
@@ -191,7 +192,7 @@ def _usage_section(facts: ModelFacts) -> str:
         for message in chat_messages(SYSTEM_MESSAGES[DEFAULT_SYSTEM_ID], _example_question(facts))
     )
     comment = "" if facts.is_hub_reference else "  # this folder; on the hub OWNER/NAME"
-    return markdown.code_block(
+    return _weights_text(facts) + markdown.code_block(
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         f"name = {json.dumps(facts.reference, ensure_ascii=False)}{comment}\n"
         "tokenizer = AutoTokenizer.from_pretrained(name)\n"
@@ -205,6 +206,16 @@ def _usage_section(facts: ModelFacts) -> str:
         "print(tokenizer.decode(answer_ids, skip_special_tokens=True))\n",
         "python",
     )
+
+
+def _weights_text(facts: ModelFacts) -> str:
+    """A paragraph on type, size and files of the weights; empty where they are not known."""
+    weights = facts.weights
+    if weights is None:
+        return ""
+    files_text = "" if weights.file_count == 1 else f" in {weights.file_count} files"
+    types_text = " and ".join(markdown.code(name) for name in weights.dtype_names)
+    return f"The weights are {types_text}, {size_text(weights.byte_count)}{files_text}.\n\n"
 
 
 def _limits(facts: ModelFacts, has_scores: bool) -> list[str]:

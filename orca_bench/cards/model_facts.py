@@ -17,6 +17,7 @@ from orca_bench.cards.data_sets import GENERATED_CORPUS, DataSet, known_data_set
 from orca_bench.cards.gguf_text import GgufFacts
 from orca_bench.errors import UserError
 from orca_bench.files import read_json
+from orca_bench.models.model_size import WeightFiles
 from orca_bench.recipe import Recipe
 
 
@@ -96,7 +97,8 @@ class ModelFacts:
 
     `reference` is a folder or hub id, as `from_pretrained` takes it. `has_orca_prompt` says that it carries the
     Orca prompt as its chat template. `parameters` counts its weights' numbers, `step` is the step of its training
-    that it was written after. `gguf` is what is known of its file where it is a GGUF file.
+    that it was written after. `gguf` is what is known of its file where it is a GGUF file, `weights` of its files in a
+    model folder.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ModelFacts:
     is_hub_reference: bool = False
     step: int | None = None
     gguf: GgufFacts | None = None
+    weights: WeightFiles | None = None
 
     @property
     def is_untrained(self) -> bool:

@@ -11,6 +11,7 @@ from orca_bench import yaml_files
 from orca_bench.cards import card_text, model_facts
 from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.files import write_text
+from orca_bench.models import model_size
 
 #: The name of a card in its model's folder, as the hub wants it.
 CARD_NAME = "README.md"
@@ -30,6 +31,7 @@ def write_first_card(run_folder: Path) -> Path | None:
         reference=model_facts.public_reference(model_folder, run_folder.name),
         has_orca_prompt=True,
         training=training,
+        weights=model_size.weight_files(model_folder),
     )
     card = model_folder / CARD_NAME
     if not card.exists():

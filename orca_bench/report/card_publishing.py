@@ -20,6 +20,7 @@ from orca_bench.cards.model_facts import ModelFacts
 from orca_bench.cards.run_card import CARD_NAME
 from orca_bench.errors import UserError
 from orca_bench.files import make_writable_folder, open_binary_replacement, write_text
+from orca_bench.models import model_size
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.models.model_names import check_model_name, results_folder_name
 from orca_bench.models.model_warnings import OWN_PROMPT_WARNING
@@ -111,6 +112,7 @@ def plan_card(result_files: Sequence[ResultFile], targets: PublishTargets) -> Ca
         is_hub_reference=targets.repository is not None or model.commit is not None,
         step=model.step,
         gguf=_gguf_facts([result_file.result for result_file in result_files]),
+        weights=None if own_model_folder is None else model_size.weight_files(own_model_folder),
     )
     return CardPlan(path, folder, old_text, facts)
 

@@ -82,7 +82,10 @@ def _train_steps(
     report_metrics: Callable[[StepMetrics], None],
     checkpoints: Checkpoints,
 ) -> Literal["finished", "interrupted"]:
-    """The steps from the newest checkpoint on, and the model at the end; the last checkpoint may still be being written."""
+    """The steps from the newest checkpoint on, and the model at the end.
+
+    Where it is interrupted, the last checkpoint may still be being written.
+    """
     import torch
 
     is_first_rank = torch.distributed.get_rank() == 0
@@ -116,6 +119,7 @@ def _train_steps(
             _check_model_after_step(engine, examples, plan, step_index)
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
         if must_export_model:
+            checkpoints.wait()  # a disk that is full of the export costs no checkpoint
             export_folder = run.exports_folder / f"step-{steps_done}"
             export_model(engine, recipe.train, tokenizer, export_folder, {"run": run.folder.name, "step": steps_done})
         if must_save_checkpoint:
@@ -124,6 +128,7 @@ def _train_steps(
                 curves_picture.redraw()  # at the end the command draws them
         if must_stop and not is_last_step:
             return "interrupted"
+    checkpoints.wait()
     export_model(engine, recipe.train, tokenizer, run.model, {"run": run.folder.name, "step": plan.step_count})
     return "finished"
 

@@ -44,6 +44,22 @@ def test_it_says_what_the_run_says_and_calls_the_rest_not_known(tmp_path):
     assert "/home/me" not in card.to_text() and "`records.jsonl`" in card.body
 
 
+def test_it_says_type_size_and_files_of_the_weights_and_nothing_where_there_are_none(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    run = make_run(tmp_path)
+    assert "The weights" not in card_of(run).body
+    (run / "model" / "README.md").unlink()
+    for number in (1, 2):
+        weights = {f"w{number}": torch.zeros(500_000, dtype=torch.bfloat16)}
+        save_file(weights, run / "model" / f"model-0000{number}-of-00002.safetensors")
+    assert "The weights are `bfloat16`, 2.00 MB in 2 files.\n\n```python" in card_of(run).body
+    (run / "model" / "README.md").unlink()
+    (run / "model" / "model-00002-of-00002.safetensors").unlink()
+    assert "The weights are `bfloat16`, 1.00 MB.\n" in card_of(run).body
+
+
 def test_a_training_that_ended_early_is_said_to_have_seen_a_part_of_its_records(tmp_path):
     text = card_of(make_run(tmp_path, steps=3)).body
     assert "on 24 of 40 instruction records" in text and "1,234" not in text

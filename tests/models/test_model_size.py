@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from orca_bench.models.gguf.gguf_export import export_gguf
 from orca_bench.models.model_folder import ModelFolder, locate_model
-from orca_bench.models.model_size import model_size
+from orca_bench.models.model_size import WeightFiles, model_size, weight_files
 
 
 def test_a_folder_has_the_bits_of_its_dtypes_over_all_its_files(tmp_path):
@@ -17,6 +17,22 @@ def test_a_folder_has_the_bits_of_its_dtypes_over_all_its_files(tmp_path):
     size = model_size(ModelFolder(str(tmp_path)))
     assert size.bits_per_weight == (100 * 16 + 300 * 32) / 400
     assert size.byte_count == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_files_of_weights_have_types_in_the_order_of_their_bytes(tmp_path):
+    import torch
+
+    assert weight_files(tmp_path) is None
+    save_file({"a": torch.zeros(50, dtype=torch.bfloat16)}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"b": torch.zeros(30), "c": torch.zeros(9)}, tmp_path / "model-00002-of-00002.safetensors")
+    byte_count = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert weight_files(tmp_path) == WeightFiles(2, byte_count, ("float32", "bfloat16"))
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", (9).to_bytes(8, "little") + b"[1, 2, 3]"])
+def test_a_file_of_weights_that_is_not_whole_gives_no_facts(tmp_path, content):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert weight_files(tmp_path) is None
 
 
 def test_pickled_weights_have_bytes_only(tmp_path):

@@ -1,22 +1,29 @@
-"""A real DeepSpeed engine that trains two steps and exports, started by torchrun: see `train/test_model_export.py`.
+"""Real DeepSpeed engines that export, started by torchrun: see `train/test_model_export.py`.
 
-    torchrun --nproc-per-node N tests/support/exporting_engine.py RECIPE FOLDER
+    torchrun --nproc-per-node N tests/support/exporting_engine.py cases|full_disk|memory RECIPE FOLDER
 
-For each case of `CASES` it writes FOLDER/CASE with the logits of the engine, DeepSpeed's checkpoint and a model folder in every
-type of `EXPORT_DTYPES`.
+`cases` trains two steps for each case of `CASES` and writes FOLDER/CASE with the engine's logits, DeepSpeed's checkpoint and
+a model folder in every type of `EXPORT_DTYPES`. `full_disk` exports twice, the second time with a limit on the size of a file.
+`memory` writes FOLDER/memory.json: what exports in small and in large shards add to the peak memory of process 0.
 """
 
 from __future__ import annotations
 
+import json
+import resource
 import sys
+import threading
 from pathlib import Path
 
 #: (ZeRO stage, precision)
 CASES = [(stage, precision) for stage in (0, 1, 2, 3) for precision in ("fp32", "bf16")]
 EXPORT_DTYPES = ("fp32", "bf16", "fp16")
 TOKEN_IDS = [[1, 7, 300, 45, 9, 9, 120, 2], [1, 44, 45, 46, 300, 301, 302, 303]]
-#: 2 × 64 × 32 numbers of float32 are one MLP of the model: several shards, in all types.
+#: Several shards in all types: 30,000 bytes are one or two MLPs of the model.
 SHARD_GB = 30e-6
+#: 5.2 million weights in each layer of 11 MB in bf16 and 21 MB in fp32, ten layers.
+LARGE_SHAPE = {"hidden_size": 512, "intermediate_size": 2752, "num_hidden_layers": 10, "num_attention_heads": 8}
+LARGE_MODEL_SHARD_GB = 0.02
 
 
 def main() -> None:
@@ -24,23 +31,48 @@ def main() -> None:
     import torch
 
     from orca_bench import library_settings, recipe_file, tokenizers
-    from orca_bench.train import deepspeed_engine, student_model
-    from orca_bench.train.model_export import export_model
 
+    mode, recipe_path, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     library_settings.prepare_libraries()
     torch.set_num_threads(1)
-    recipe = recipe_file.read_recipe_file(Path(sys.argv[1]))
+    recipe = recipe_file.read_recipe_file(recipe_path)
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     deepspeed.init_distributed(dist_backend="gloo")
+    {"cases": write_cases, "full_disk": fill_disk, "memory": measure_memory}[mode](recipe, tokenizer, folder)
+    torch.distributed.destroy_process_group()
+
+
+def engine_of(recipe, tokenizer, stage: int, precision: str):
+    """An engine around a model with random weights, and its section of the recipe."""
+    import deepspeed
+    import torch
+
+    from orca_bench.train import deepspeed_engine, student_model
+
+    train = recipe.train.model_copy(update={"zero_stage": stage, "precision": precision})
+    student = student_model.build_random_model(student_model.student_config(recipe, tokenizer), seed=1)
+    engine, *_ = deepspeed.initialize(
+        model=student,
+        optimizer=torch.optim.AdamW(student.parameters(), lr=1e-2),
+        config=deepspeed_engine.deepspeed_config(recipe.model_copy(update={"train": train})),
+    )
+    return engine, train
+
+
+def export(engine, train, tokenizer, folder: Path, dtype: str, shard_gb: float) -> None:
+    from orca_bench.train.model_export import export_model
+
+    section = train.model_copy(update={"export_dtype": dtype, "export_shard_gb": shard_gb})
+    export_model(engine, section, tokenizer, folder, {"run": "r", "step": 2})
+
+
+def write_cases(recipe, tokenizer, folder: Path) -> None:
+    import torch
+
     token_ids = torch.tensor(TOKEN_IDS)
     for stage, precision in CASES:
-        folder = Path(sys.argv[2]) / f"{stage}-{precision}"
-        train = recipe.train.model_copy(update={"zero_stage": stage, "precision": precision})
-        case_recipe = recipe.model_copy(update={"train": train})
-        student = student_model.build_random_model(student_model.student_config(recipe, tokenizer), seed=1)
-        optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
-        config = deepspeed_engine.deepspeed_config(case_recipe)
-        engine, *_ = deepspeed.initialize(model=student, optimizer=optimizer, config=config)
+        case_folder = folder / f"{stage}-{precision}"
+        engine, train = engine_of(recipe, tokenizer, stage, precision)
         for _ in range(2):
             engine.backward(engine(input_ids=token_ids, labels=token_ids, use_cache=False).loss)
             engine.step()
@@ -48,14 +80,65 @@ def main() -> None:
         with torch.no_grad():
             logits = engine(input_ids=token_ids, use_cache=False).logits
         if torch.distributed.get_rank() == 0:
-            folder.mkdir(parents=True)
-            torch.save(logits, folder / "logits.pt")
-        engine.save_checkpoint(str(folder / "checkpoint"), tag="last")
+            case_folder.mkdir(parents=True)
+            torch.save(logits, case_folder / "logits.pt")
+        engine.save_checkpoint(str(case_folder / "checkpoint"), tag="last")
         for dtype in EXPORT_DTYPES:
-            export_train = train.model_copy(update={"export_dtype": dtype, "export_shard_gb": SHARD_GB})
-            export_model(engine, export_train, tokenizer, folder / dtype, {"run": "r", "step": 2})
+            export(engine, train, tokenizer, case_folder / dtype, dtype, SHARD_GB)
         engine.destroy()
-    torch.distributed.destroy_process_group()
+
+
+def fill_disk(recipe, tokenizer, folder: Path) -> None:
+    engine, train = engine_of(recipe, tokenizer, 3, "bf16")
+    export(engine, train, tokenizer, folder / "model", "bf16", SHARD_GB)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    export(engine, train, tokenizer, folder / "model", "fp32", SHARD_GB)
+
+
+def measure_memory(recipe, tokenizer, folder: Path) -> None:
+    import torch
+
+    shape = recipe.model.random.model_copy(update=LARGE_SHAPE)
+    large_recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"random": shape})})
+    engine, train = engine_of(large_recipe, tokenizer, 3, "fp32")
+    export(engine, train, tokenizer, folder / "model", "bf16", LARGE_MODEL_SHARD_GB)  # libraries load what they need
+    added_bytes = {}
+    for name, shard_gb in (("small shards", LARGE_MODEL_SHARD_GB), ("one file", 5.0)):
+        with PeakMemory() as memory:
+            export(engine, train, tokenizer, folder / "model", "fp32", shard_gb)
+        added_bytes[name] = memory.added_bytes
+    if torch.distributed.get_rank() == 0:
+        sizes = [path.stat().st_size for path in (folder / "model").glob("*.safetensors")]
+        (folder / "memory.json").write_text(json.dumps({"model": sum(sizes), "added": added_bytes}))
+
+
+class PeakMemory:
+    """What a block adds to this process's memory at most, in bytes, swapped out or not; measured every millisecond.
+
+    Linux's own peak, VmHWM, counts shared memory and pages of files too.
+    """
+
+    def __enter__(self) -> PeakMemory:
+        self._before = self._peak = memory_bytes()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self.added_bytes = self._peak - self._before
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.001):
+            self._peak = max(self._peak, memory_bytes())
+
+
+def memory_bytes() -> int:
+    """The private memory of this process."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return sum(1024 * int(fields[name].split()[0]) for name in ("RssAnon", "VmSwap"))
 
 
 if __name__ == "__main__":

@@ -21,22 +21,32 @@ TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.flo
 SCRIPT = Path(__file__).parents[1] / "support" / "exporting_engine.py"
 
 
+def run_engines(mode, processes, folder, mini):
+    """Start `exporting_engine.py` in so many processes; returns the finished launcher."""
+    text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"])
+    for old, new in (
+        ("processes: 2", f"processes: {processes}"),
+        ("micro_batch: 2", f"micro_batch: {4 // processes}"),
+        ("accumulation: 2", "accumulation: 1"),
+        ("global_batch: 8", "global_batch: 4"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "r.yaml").write_text(text)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [*launcher, str(SCRIPT), mode, str(folder / "r.yaml"), str(folder)],
+        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
 def exports(request, tmp_path_factory, mini):
     """The folder of all cases, of one process or two."""
     folder = tmp_path_factory.mktemp(f"exports-{request.param}")
-    text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"]).replace(
-        "processes: 2", f"processes: {request.param}"
-    )
-    text = text.replace("micro_batch: 2", f"micro_batch: {4 // request.param}").replace(
-        "accumulation: 2", "accumulation: 1"
-    )
-    (folder / "r.yaml").write_text(text.replace("global_batch: 8", "global_batch: 4"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(request.param)]
-    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(SCRIPT), str(folder / "r.yaml"), str(folder)], env=environment, capture_output=True, text=True
-    )
+    done = run_engines("cases", request.param, folder, mini)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
@@ -107,3 +117,26 @@ def test_shards_are_no_larger_than_the_recipe_says_and_the_folder_names_its_type
         config = json.loads((folder / "config.json").read_text())
         assert config["dtype"] == str(TORCH_DTYPES[dtype]).removeprefix("torch.") and config["use_cache"]
         assert config["architectures"] == ["LlamaForCausalLM"] and re.search("chat|jinja", str(list(folder.iterdir())))
+
+
+def test_a_disk_that_is_full_leaves_the_model_as_it_was_and_is_named(tmp_path, mini):
+    done = run_engines("full_disk", 2, tmp_path, mini)
+    assert done.returncode != 0
+    assert (
+        f"UserError: {tmp_path}/model: cannot write: File too large; free space or choose another folder" in done.stderr
+    )
+    assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "r.yaml"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="no /proc/self/status on this machine")
+def test_process_0_needs_memory_for_one_shard_and_not_for_the_model(tmp_path, mini):
+    done = run_engines("memory", 2, tmp_path, mini)
+    assert done.returncode == 0, done.stderr[-4000:]
+    memory = json.loads((tmp_path / "memory.json").read_text())
+    assert memory["model"] > 200e6
+    added = memory["added"]
+    # The measurement sees the whole model, but for what earlier exports have left to be used again.
+    assert added["one file"] > 0.6 * memory["model"], memory
+    assert added["small shards"] < 0.2 * memory["model"], memory
