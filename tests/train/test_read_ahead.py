@@ -38,11 +38,11 @@ def test_no_more_items_are_ahead_than_said(capacity):
             yield number
 
     with ReadAhead(items(), capacity) as ahead:
-        eventually(lambda: len(numbers) == capacity)
+        eventually(lambda: len(numbers) >= capacity)
         time.sleep(0.05)
         assert len(numbers) == capacity
         assert next(ahead) == 0
-        eventually(lambda: len(numbers) == capacity + 1)
+        eventually(lambda: len(numbers) >= capacity + 1)
         time.sleep(0.05)
         assert len(numbers) == capacity + 1
 
@@ -56,7 +56,7 @@ def test_items_are_read_while_the_caller_works():
             yield number
 
     with ReadAhead(items()) as ahead:
-        eventually(lambda: len(threads) == 2)  # before any is numbers
+        eventually(lambda: len(threads) >= 2)  # before any is numbers
         assert list(ahead) == [0, 1, 2]
     assert threading.current_thread() not in threads
 
@@ -78,11 +78,9 @@ def test_an_error_of_the_caller_stops_the_reading_and_passes_on():
     numbers = []
 
     def items():
-        number = 0
-        while True:
+        for number in range(10_000):
             numbers.append(number)
             yield number
-            number += 1
 
     with pytest.raises(ZeroDivisionError), ReadAhead(items(), 3) as ahead:
         for item in ahead:
