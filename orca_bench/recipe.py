@@ -31,6 +31,10 @@ PathOrId = Annotated[str, Field(min_length=1, pattern=PRINTABLE_PATTERN)]  # a p
 #: the mark must keep its value.
 MAY_CHANGE_MARK = "may change"
 
+#: Marks a key that says how the computation is split: a run may be continued with another value of it, with the same updates
+#: to rounding.
+MAY_SPLIT_MARK = "may be split otherwise"
+
 #: The key that names the recipe that a file extends. Only files have it: a loaded `Recipe` is complete.
 EXTENDS_KEY = "extends"
 EXTENDS_DESCRIPTION = (
@@ -117,9 +121,15 @@ class Train(_Section):
     global_batch: PositiveInt = Field(
         16, description="Examples per optimizer step: micro_batch × accumulation × processes."
     )
-    micro_batch: PositiveInt = Field(2, description="Examples per forward pass of one process.")
-    accumulation: PositiveInt = Field(1, description="Gradient accumulation: forward passes per step of one process.")
-    processes: PositiveInt = Field(8, description="Number of training processes (world size), one per GPU.")
+    micro_batch: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
+        2, description="Examples per forward pass of one process."
+    )
+    accumulation: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
+        1, description="Gradient accumulation: forward passes per step of one process."
+    )
+    processes: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
+        8, description="Number of training processes (world size), one per GPU."
+    )
     lr: Annotated[float, Field(gt=0)] = Field(2e-5, description="Peak learning rate.")
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)] = Field(
         [0.9, 0.95], description="AdamW's two decay rates of the running averages."
@@ -203,21 +213,38 @@ class Recipe(_Section):
 
 
 def first_difference(earlier_recipe: Recipe, new_recipe: Recipe) -> str | None:
-    """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does."""
-    earlier_values, new_values = _fixed_values_by_key(earlier_recipe), _fixed_values_by_key(new_recipe)
-    for key in earlier_values | new_values:
-        if earlier_values.get(key) != new_values.get(key):
-            return f"{key} was {earlier_values.get(key)!r}, now {new_values.get(key)!r}"
-    return None
+    """The first key that makes a recipe compute other numbers than an earlier one, with both values; None where none does.
+
+    Another split over processes and micro batches computes the same to rounding, and counts as no difference.
+    """
+    return next(iter(_differences(earlier_recipe, new_recipe, (MAY_CHANGE_MARK, MAY_SPLIT_MARK))), None)
 
 
-def _fixed_values_by_key(section: BaseModel, key_prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key, those that may change left out."""
+def split_differences(earlier_recipe: Recipe, new_recipe: Recipe) -> list[str]:
+    """The keys by which a recipe splits the same computation otherwise than an earlier one, each with both values."""
+    all_differences = _differences(earlier_recipe, new_recipe, (MAY_CHANGE_MARK,))
+    other_differences = _differences(earlier_recipe, new_recipe, (MAY_CHANGE_MARK, MAY_SPLIT_MARK))
+    return [difference for difference in all_differences if difference not in other_differences]
+
+
+def _differences(earlier_recipe: Recipe, new_recipe: Recipe, ignored_marks: tuple[str, ...]) -> list[str]:
+    """The keys without one of the marks that differ, each with both values."""
+    earlier_values = _values_by_key(earlier_recipe, ignored_marks)
+    new_values = _values_by_key(new_recipe, ignored_marks)
+    return [
+        f"{key} was {earlier_values.get(key)!r}, now {new_values.get(key)!r}"
+        for key in earlier_values | new_values
+        if earlier_values.get(key) != new_values.get(key)
+    ]
+
+
+def _values_by_key(section: BaseModel, ignored_marks: tuple[str, ...], key_prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key, those with one of the marks left out."""
     value_by_key: dict[str, Any] = {}
     for field_name, field in type(section).model_fields.items():
         value = getattr(section, field_name)
         if isinstance(value, BaseModel):
-            value_by_key |= _fixed_values_by_key(value, f"{key_prefix}{field_name}.")
-        elif MAY_CHANGE_MARK not in field.metadata:
+            value_by_key |= _values_by_key(value, ignored_marks, f"{key_prefix}{field_name}.")
+        elif not set(ignored_marks) & {mark for mark in field.metadata if isinstance(mark, str)}:
             value_by_key[key_prefix + field_name] = value
     return value_by_key

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from orca_bench.errors import UserError, one_line
 from orca_bench.files import catch_write_errors
-from orca_bench.train import checkpoint_files
+from orca_bench.train import checkpoint_conversion, checkpoint_files
 from orca_bench.train.checkpoint_files import CheckpointManifest, FileEntry
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Checkpoints:
 
         Raises UserError where it is broken or of another model.
         """
+        import torch
+
         checkpoint = checkpoint_files.newest_checkpoint(self._folder)
         if checkpoint is None:
             return 0
@@ -54,14 +56,22 @@ class Checkpoints:
                 where=checkpoint,
                 hint="put the run's own checkpoint back, or delete this one to go on from the one before it",
             )
+        converted_folder = checkpoint_conversion.converted_folder(checkpoint)
+        is_converted = self._engine.load_universal_checkpoint()
+        tag = converted_folder.name if is_converted else checkpoint.name
         hint = f"delete {checkpoint.name} to go on from the one before it, or start over with --fresh"
         try:
-            loaded_path, client_state = self._engine.load_checkpoint(str(self._folder), tag=checkpoint.name)
+            loaded_path, client_state = self._engine.load_checkpoint(str(self._folder), tag=tag)
         except Exception as error:  # torch, pickle and zipfile each have their own for a broken file
             problem = f"the checkpoint cannot be loaded ({type(error).__name__}: {one_line(error, 200)})"
             raise UserError(problem, where=checkpoint, hint=hint) from error
         if loaded_path is None:
             raise UserError("the checkpoint cannot be loaded", where=checkpoint, hint=hint)
+        if is_converted:
+            _separate_step_counts(self._engine)
+            torch.distributed.barrier()
+            if self._is_first_rank:
+                shutil.rmtree(converted_folder, ignore_errors=True)
         return client_state["step"]
 
     def save(self, steps_done: int) -> None:
@@ -134,6 +144,20 @@ class Checkpoints:
             target=checkpoint_files.remove_old_checkpoints, args=(self._folder, self._max_checkpoints), daemon=True
         )
         self._removal.start()
+
+
+def _separate_step_counts(engine: DeepSpeedEngine) -> None:
+    """Give each part of the optimizer's state its own step count.
+
+    DeepSpeed 0.19.8 loads a converted checkpoint of stage 3 with one tensor for all parts, which AdamW then increases once for
+    each of them; models of more than 1e9 parameters have several.
+    """
+    import torch
+
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
 
 
 def _parameter_shapes(engine: DeepSpeedEngine) -> dict[str, list[int]]:

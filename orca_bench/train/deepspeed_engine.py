@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
-    """DeepSpeed's configuration for a recipe."""
+def deepspeed_config(recipe: Recipe, loads_converted_checkpoint: bool = False) -> dict[str, Any]:
+    """DeepSpeed's configuration for a recipe; `loads_converted_checkpoint` where another number of processes wrote it."""
     train = recipe.train
     zero_config: dict[str, Any] = {
         "stage": train.zero_stage,
@@ -39,6 +39,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
         "gradient_accumulation_steps": train.accumulation,
         "gradient_clipping": train.grad_clip,
         "zero_optimization": zero_config,
+        "checkpoint": {"load_universal": loads_converted_checkpoint},
         "bf16": {"enabled": train.precision == "bf16"},
         "fp16": {"enabled": train.precision == "fp16"},
         # torch's AdamW is the optimizer: the same arithmetic on every device, checked against plain PyTorch in the tests.
@@ -49,7 +50,7 @@ def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
+def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoint: bool = False) -> DeepSpeedEngine:
     """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
 
     Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
@@ -73,7 +74,7 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer) -> DeepSpeedEngine:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(launcher_environment.local_rank())
-    deepspeed_configuration = deepspeed_config(recipe)
+    deepspeed_configuration = deepspeed_config(recipe, loads_converted_checkpoint)
     student = _load_student(recipe, tokenizer, deepspeed_configuration)
     if recipe.train.gradient_checkpointing:
         student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

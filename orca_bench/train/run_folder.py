@@ -38,7 +38,7 @@ from orca_bench.files import (
     write_json,
     write_text,
 )
-from orca_bench.recipe import Recipe, first_difference
+from orca_bench.recipe import Recipe, first_difference, split_differences
 from orca_bench.train import checkpoint_files, divergence
 from orca_bench.train.checkpoint_files import newest_checkpoint
 
@@ -225,10 +225,15 @@ class Run:
         self.check_same_recipe(recipe)
         self.remove_unfinished_files()
         checkpoint_files.set_damaged_aside(self.checkpoints_folder, show_message)
-        write_text(self.recipe_file, recipe.to_yaml())
         is_continued = self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
         if is_continued:
             self.check_records_unchanged()
+            earlier_recipe = recipe_file.read_recipe_file(self.recipe_file) if self.recipe_file.is_file() else recipe
+            if differences := split_differences(earlier_recipe, recipe):
+                show_message(
+                    f"the work is split otherwise from here on ({'; '.join(differences)}): the same to rounding"
+                )
+        write_text(self.recipe_file, recipe.to_yaml())
         return is_continued
 
     def remove_unfinished_files(self) -> None:

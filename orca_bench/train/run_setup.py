@@ -25,6 +25,7 @@ from orca_bench.models import architecture
 from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
 from orca_bench.train import (
+    checkpoint_conversion,
     curves,
     example_encoding,
     example_preparation,
@@ -179,6 +180,13 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
         parameters=prepared.parameter_count,
     )
     return is_continued
+
+
+def convert_checkpoint(run: Run, recipe: Recipe, show_message: hub.ShowMessage = lambda line: None) -> None:
+    """Make the checkpoint that a run continues from one for as many processes as the recipe says; raises UserError where not."""
+    checkpoint_conversion.convert_newest(
+        run.checkpoints_folder, recipe.train.processes, run.log_file, _launch_environment(), show_message
+    )
 
 
 def _check_machine_suits_training(recipe: Recipe) -> None:

@@ -154,6 +154,7 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
     if is_continued:
+        run_setup.convert_checkpoint(run, recipe, display.message)
         steps_done = newest_checkpoint_step(run.checkpoints_folder)
         display.message(f"continuing from step {steps_done} of {prepared.plan.step_count}")
 

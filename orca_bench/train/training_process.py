@@ -68,8 +68,8 @@ def full_disk_message(run: Run) -> str | None:
 
 
 def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
+    from orca_bench.train import checkpoint_conversion, resolved_sources
     from orca_bench.train import deepspeed_engine as engines
-    from orca_bench.train import resolved_sources
     from orca_bench.train.batch_plan import BatchPlan
     from orca_bench.train.progress_display import training_progress
     from orca_bench.train.token_files import load_run_examples
@@ -87,7 +87,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
     with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
-        engine = engines.start_engine(recipe, tokenizer)
+        engine = engines.start_engine(recipe, tokenizer, checkpoint_conversion.is_converted(run.checkpoints_folder))
     shows_steps_here = shows_steps and torch.distributed.get_rank() == 0
     progress_display: AbstractContextManager[Callable[[StepMetrics], None]] = (
         training_progress(recipe.name, plan.step_count, newest_checkpoint_step(run.checkpoints_folder))

@@ -13,7 +13,7 @@ from waiting import eventually
 from orca_bench import child_processes, library_settings
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
-from orca_bench.train import checkpoint_files
+from orca_bench.train import checkpoint_conversion, checkpoint_files
 from orca_bench.train import checkpoints as checkpoints_module
 from orca_bench.train.checkpoint_files import checkpoint_problem, newest_checkpoint
 from orca_bench.train.checkpoints import Checkpoints, copy_to_main_memory
@@ -30,7 +30,7 @@ def new_engine():
     variables = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1"}
     variables["MASTER_PORT"] = child_processes.find_free_port()
 
-    def start(zero_stage=3, precision="fp32", hidden_size=32):
+    def start(zero_stage=3, precision="fp32", hidden_size=32, is_converted=False):
         train = {"zero_stage": zero_stage, "precision": precision, "processes": 1, "micro_batch": 16}
         sections = {"model": {"base": "-"}, "data": {"records": ["-"]}}
         recipe = Recipe.model_validate({"name": "r", "train": train} | sections)
@@ -39,7 +39,11 @@ def new_engine():
         model = LlamaForCausalLM(LlamaConfig(hidden_size=hidden_size, intermediate_size=64, **shape))
         model = model.bfloat16() if precision == "bf16" else model
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-        return deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(recipe))[0]
+        config = deepspeed_config(recipe, is_converted)
+        config["zero_optimization"]["sub_group_size"] = (
+            10_000  # several parts, as models of more than 1e9 parameters have
+        )
+        return deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
@@ -158,6 +162,50 @@ def test_a_file_that_torch_cannot_load_is_named(new_engine, folder):
     shutil.copy(__file__, next((folder / "step-00000001").glob("*model_states.pt")))
     with pytest.raises(UserError, match=r"step-00000001: the checkpoint cannot be loaded \(.*delete step-00000001"):
         Checkpoints(new_engine(), folder, 2).load()
+
+
+def test_a_converted_checkpoint_goes_on_with_the_same_losses(new_engine, folder, tmp_path, monkeypatch):
+    engine, messages = new_engine(), []
+    checkpoints = Checkpoints(engine, folder, 2)
+    for seed in (0, 1):
+        train(engine, seed)
+    checkpoints.save(2)
+    checkpoints.wait()
+    losses = [train(engine, seed) for seed in range(2, 8)]
+
+    def losses_after_conversion(process_count):
+        checkpoint_conversion.convert_newest(folder, process_count, tmp_path / "log", {}, messages.append)
+        engine = new_engine(is_converted=checkpoint_conversion.is_converted(folder))
+        assert Checkpoints(engine, folder, 2).load() == 2
+        assert not checkpoint_conversion.is_converted(folder)  # it is removed once it is loaded
+        return [train(engine, seed) for seed in range(2, 8)]
+
+    assert losses_after_conversion(1) == losses and not messages
+    assert losses_after_conversion(2) == pytest.approx(losses, rel=1e-6)
+    assert messages == ["converting step-00000002, which 1 process wrote, for 2 processes"]
+    assert sorted(path.name for path in folder.glob("*step*")) == ["step-00000002"]
+    assert not (folder / "latest_universal").exists()
+    # deepspeed 0.19.8 still gives all parts one step count; else `_separate_step_counts` is no longer needed
+    monkeypatch.setattr(checkpoints_module, "_separate_step_counts", lambda engine: None)
+    assert losses_after_conversion(2) != pytest.approx(losses, rel=1e-4)
+
+
+def test_a_conversion_that_fails_names_the_log_and_the_number_of_processes_that_would_do(new_engine, folder, tmp_path):
+    engine = new_engine()
+    checkpoints = Checkpoints(engine, folder, 2)
+    train(engine, 0)
+    checkpoints.save(1)
+    checkpoints.wait()
+    for path in (folder / "step-00000001").glob("*_optim_states.pt"):
+        shutil.copy(__file__, path)
+    entries = (2, tmp_path / "log", {})
+    (folder / "step-00000001" / "manifest.json").unlink()  # as of a version before it, in which nothing is compared
+    with pytest.raises(
+        UserError, match=r"step-00000001: the checkpoint of 1 process cannot be converted for 2 .*s to 1 to go on"
+    ):
+        checkpoint_conversion.convert_newest(folder, *entries)
+    assert "Traceback" in (tmp_path / "log").read_text()
+    assert sorted(path.name for path in folder.glob("*step*")) == ["step-00000001"]
 
 
 def test_a_copy_shares_nothing_with_its_original_and_has_the_same_types():

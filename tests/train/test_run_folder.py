@@ -11,7 +11,7 @@ import pytest
 from orca_bench import recipe_file
 from orca_bench.child_processes import Lifeline
 from orca_bench.errors import UserError
-from orca_bench.recipe import MAY_CHANGE_MARK, Recipe, Train
+from orca_bench.recipe import MAY_CHANGE_MARK, MAY_SPLIT_MARK, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
 from orca_bench.train.checkpoint_files import newest_checkpoint
@@ -151,12 +151,14 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
     exports = {"export_every", "export_dtype", "export_shard_gb"}
     assert free == {"checkpoint_every", "keep_checkpoints", "max_loss"} | exports
     others = {
-        "epochs": 9, "max_steps": 9, "global_batch": 9, "micro_batch": 9, "accumulation": 9, "processes": 9, "lr": 9.0,
+        "epochs": 9, "max_steps": 9, "global_batch": 9, "lr": 9.0,
         "betas": [0.1, 0.2], "eps": 9.0, "weight_decay": 9.0, "grad_clip": 9.0, "warmup_ratio": 0.9,
         "warmup_min_steps": 9, "warmup": "linear", "precision": "fp32", "zero_stage": 1, "offload": "cpu",
         "gradient_checkpointing": False, "seed": 9,
     }  # fmt: skip
-    assert set(others) | free == set(Train.model_fields), "a new key: decide whether it may change"
+    split = {name for name, field in Train.model_fields.items() if MAY_SPLIT_MARK in field.metadata}
+    assert split == {"micro_batch", "accumulation", "processes"}
+    assert set(others) | free | split == set(Train.model_fields), "a new key: decide whether it may change"
     for key, value in others.items():
         with pytest.raises(UserError, match=rf"holds a run of another recipe \(train.{key} was"):
             run.check_same_recipe(recipe(**{key: value}))
@@ -167,6 +169,29 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
         run.check_same_recipe(
             Recipe.model_validate(RECIPE | {"data": {"records": ["records.jsonl"], "max_length": 512}})
         )
+
+
+def test_the_same_batch_may_be_split_otherwise_and_a_message_says_so_once(run):
+    other_split, messages = recipe(processes=2, micro_batch=4, accumulation=2), []
+    assert run.has_recipe(other_split) and run.open_for_training(other_split, messages.append)
+    assert messages == [
+        "the work is split otherwise from here on (train.micro_batch was 2, now 4; train.accumulation was 1, now 2; "
+        "train.processes was 8, now 2): the same to rounding"
+    ]
+    assert run.open_for_training(other_split, messages.append) and len(messages) == 1
+    assert recipe_file.read_recipe_file(run.recipe_file) == other_split
+
+
+def test_a_damaged_checkpoint_is_named_before_a_run_goes_on(run):
+    newest = run.checkpoints_folder / "step-00000010"
+    newest.mkdir()
+    (newest / "manifest.json").write_text("{")
+    messages = []
+    assert run.open_for_training(recipe(), messages.append)
+    assert messages == [
+        f"{newest} is damaged (its manifest.json cannot be read): it is now damaged-step-00000010, and training goes on from "
+        "step-00000005"
+    ]
 
 
 def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run, tmp_path):

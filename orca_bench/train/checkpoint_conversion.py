@@ -1,0 +1,90 @@
+"""The newest checkpoint in; the same state for another number of processes out, in DeepSpeed's universal format.
+
+DeepSpeed splits weights and optimizer states over the processes and loads them in as many only. Its own converter puts the
+parts together again. Its own module because the command does it once, before the processes start, and they only look whether
+there is something converted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from orca_bench.errors import UserError
+from orca_bench.files import catch_write_errors
+from orca_bench.train.checkpoint_files import newest_checkpoint, read_manifest
+
+_CONVERTER_MODULE = "deepspeed.checkpoint.ds_to_universal"
+_MAX_CONVERTER_PROCESSES = 4  # each holds one process's part of the optimizer states in memory
+
+
+def written_process_count(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint; 0 where that is not known."""
+    manifest = read_manifest(checkpoint)
+    if manifest is not None:
+        return manifest.processes
+    return len(list(checkpoint.glob("*_optim_states.pt")))  # one for each process
+
+
+def converted_folder(checkpoint: Path) -> Path:
+    """Where a checkpoint is converted to; a temporary name, which `Run.remove_unfinished_files` removes."""
+    return checkpoint.with_name(f".{checkpoint.name}.universal.tmp")
+
+
+def is_converted(checkpoints_folder: Path) -> bool:
+    """Whether the newest checkpoint has been converted, and is to be loaded from there."""
+    checkpoint = newest_checkpoint(checkpoints_folder)
+    return checkpoint is not None and converted_folder(checkpoint).is_dir()
+
+
+def convert_newest(
+    checkpoints_folder: Path,
+    process_count: int,
+    log_file: Path,
+    environment: Mapping[str, str],
+    show_message: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Convert the newest checkpoint where another number of processes wrote it, and its parts are split over them.
+
+    What the converter prints goes to `log_file`. Raises UserError where it fails.
+    """
+    checkpoint = newest_checkpoint(checkpoints_folder)
+    if checkpoint is None:
+        return
+    written_count = written_process_count(checkpoint)
+    is_split = any(checkpoint.glob("*zero_pp_rank_*_optim_states.pt"))
+    if written_count == process_count or not is_split:
+        return
+    written_text, new_text = _processes_text(written_count), _processes_text(process_count)
+    show_message(f"converting {checkpoint.name}, which {written_text} wrote, for {new_text}")
+    unfinished_folder = converted_folder(checkpoint).with_name(f".{checkpoint.name}.converting.tmp")
+    shutil.rmtree(unfinished_folder, ignore_errors=True)
+    worker_count = str(min(_MAX_CONVERTER_PROCESSES, written_count))
+    with catch_write_errors(log_file), open(log_file, "ab") as log:
+        exit_code = subprocess.run(
+            [
+                *(sys.executable, "-m", _CONVERTER_MODULE, "--inject_missing_state"),
+                *("--input_folder", str(checkpoint), "--output_folder", str(unfinished_folder)),
+                *("--num_extract_workers", worker_count, "--num_merge_workers", worker_count),
+            ],
+            stdout=log,
+            stderr=log,
+            env=os.environ | environment,
+        ).returncode
+    (checkpoints_folder / "latest_universal").unlink(missing_ok=True)  # names the folder before it is renamed
+    if exit_code:
+        shutil.rmtree(unfinished_folder, ignore_errors=True)
+        raise UserError(
+            f"the checkpoint of {written_text} cannot be converted for {new_text}",
+            where=checkpoint,
+            hint=f"set train.processes to {written_count} to go on; DeepSpeed's messages are in {log_file}",
+        )
+    unfinished_folder.rename(converted_folder(checkpoint))
+
+
+def _processes_text(process_count: int) -> str:
+    return "1 process" if process_count == 1 else f"{process_count:,} processes"
