@@ -22,7 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from orca_bench.cli.command_list import GROUPS, CommandEntry
 from orca_bench.cli.main import cli
-from orca_bench.recipe import EXTENDS_DESCRIPTION, EXTENDS_KEY, MAY_CHANGE_MARK, Recipe
+from orca_bench.recipe import EXTENDS_DESCRIPTION, EXTENDS_KEY, MAY_CHANGE_MARK, MAY_SPLIT_MARK, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS_FILE = ROOT / "orca_bench" / "cli" / "README.md"
@@ -134,11 +134,15 @@ def with_recipe_keys(text: str) -> str:
 
 
 def recipe_keys() -> str:
-    """The table of the recipe's keys: name, values, default and meaning; * marks keys that may change in between."""
+    """The table of the recipe's keys: name, values, default and meaning; stars mark keys that may change in between."""
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     rows.append(f"| `{EXTENDS_KEY}` | text |  | {_escape_cell(EXTENDS_DESCRIPTION)} |")
     rows += [f"| {' | '.join(map(_escape_cell, row))} |" for row in _key_rows(Recipe)]
-    note = "A run may be continued with another value of a key that has a star; all other keys must keep their values."
+    note = (
+        "A run may be continued with another value of a key that has a star. Keys with two stars split the same batch over\n"
+        "processes and passes: they may change too, and the numbers stay the same to rounding. All other keys must keep their\n"
+        "values."
+    )
     return "\n".join([*rows, "", note]) + "\n"
 
 
@@ -148,7 +152,7 @@ def _key_rows(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
         if subsection is not None and field.description is None:
             yield from _key_rows(subsection, f"{prefix}{name}.")
             continue
-        star_suffix = " *" if MAY_CHANGE_MARK in field.metadata else ""
+        star_suffix = " *" if MAY_CHANGE_MARK in field.metadata else " **" if MAY_SPLIT_MARK in field.metadata else ""
         values_text = "section" if subsection is not None else _values_text(field.annotation)
         yield f"`{prefix}{name}`{star_suffix}", values_text, _default_text(field), field.description or ""
         if subsection is not None:

@@ -38,8 +38,9 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
 
     Ctrl-C writes a checkpoint and stops; a second Ctrl-C stops at once. The same command continues the run. Only
     checkpoint_every, keep_checkpoints, export_every, export_dtype, export_shard_gb, max_loss and the launcher may change
-    in between. A run whose loss is not a number, or is above max_loss, has diverged: the command names the step and its
-    records, keeps the checkpoint before it, and writes no model.
+    in between, and processes, micro_batch and accumulation where global_batch stays the same. A run whose loss is not a
+    number, or is above max_loss, has diverged: the command names the step and its records, keeps the checkpoint before
+    it, and writes no model.
 
     \b
       orca-bench train recipes/mini.yaml
