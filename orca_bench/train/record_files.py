@@ -77,7 +77,7 @@ class RecordReader:
     """The records of the named files, folders, patterns and hub sets, in order, read anew in each iteration.
 
     A hub set is OWNER/NAME or OWNER/NAME@REVISION; `commit_by_source`, by name, take precedence over the revision. An iteration
-    holds a few rows at a time, except those of a JSON array, whose text is read as a whole.
+    holds a few rows at a time; the text of a JSON array, and an Arrow file, are read as a whole.
 
     Rows without an instruction or a response are left out and counted, or raise UserError where `refuses_incomplete_rows` says
     so. An iteration raises UserError too where a source is absent, has no records or cannot be read, and for rows of other

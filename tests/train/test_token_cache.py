@@ -1,7 +1,8 @@
 """Tokens are encoded once for the same texts, tokenizer and length; a cache that is damaged or not writable costs time only."""
 
-import errno
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from waiting import PATIENCE_S
 
 from orca_bench import tokenizers
 from orca_bench.errors import UserError
-from orca_bench.files import open_folder_replacement, write_json_lines
+from orca_bench.files import write_json_lines
 from orca_bench.models.import_cache import cache_folder
 from orca_bench.train.example_encoding import encode_in_chunks
 from orca_bench.train.record_files import Record
@@ -88,19 +89,34 @@ def test_a_cache_that_is_not_writable_is_said_and_a_temporary_folder_takes_its_p
     assert message.endswith("): these are encoded for this run alone")
 
 
+@contextlib.contextmanager
+def no_room_for(byte_count):
+    """Within it the system refuses to write more than so many bytes to a file."""
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (byte_count, unlimited[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
 def test_a_disk_that_is_full_in_the_middle_is_said_and_a_temporary_folder_takes_its_place(cache, writer, tmp_path):
     def write_until_full(folder):
-        if folder.parent == cache:
-            with open_folder_replacement(folder) as temporary_folder:
-                (temporary_folder / "ids.npy").write_bytes(b"half")
-                raise OSError(errno.ENOSPC, "No space left on device", str(temporary_folder / "ids.npy"))
-        writer(folder)
+        with no_room_for(500) if folder.parent == cache else contextlib.nullcontext():
+            writer(folder)
 
     messages = []
     stored = stored_examples("k", write_until_full, messages.append)
     assert len(stored.examples) == len(RECORDS) and (tmp_path / "temporary") in stored.folder.parents
-    assert "No space left on device" in messages[0]
+    assert "cannot write: File too large; free space or choose another folder" in messages[0]
     assert not [path for path in cache.iterdir() if path.is_dir()]  # nothing half-written is left
+
+
+def test_where_no_disk_has_room_the_command_says_so(cache, writer, tmp_path):
+    cache.mkdir(parents=True)
+    with no_room_for(500), pytest.raises(UserError, match="cannot write: File too large; free space") as caught:
+        stored_examples("k", writer, lambda line: None)
+    assert str(tmp_path / "temporary") in str(caught.value)
 
 
 def test_wrong_input_is_raised_and_not_tried_elsewhere(cache):
