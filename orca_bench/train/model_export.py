@@ -36,8 +36,7 @@ def export_model(
     """
     import torch
 
-    dtype_name = student_model.DTYPE_NAME_BY_PRECISION[train_section.export_dtype or train_section.precision]
-    saved_weights = SavedWeights.plan(engine.module, dtype_name)
+    saved_weights = SavedWeights.plan(engine.module, student_model.export_dtype_name(train_section))
     if torch.distributed.get_rank() == 0:
         student_model.save_student(
             engine.module,

@@ -16,7 +16,7 @@ from orca_bench.files import open_folder_replacement
 from orca_bench.models import architecture, weight_shards
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.models.saved_weights import SavedWeights
-from orca_bench.recipe import Architecture, Recipe
+from orca_bench.recipe import Architecture, Recipe, Train
 from orca_bench.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from transformers import LlamaConfig, PretrainedConfig, PreTrainedModel
 
 DTYPE_NAME_BY_PRECISION = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def export_dtype_name(train_section: Train) -> str:
+    """The type of the weights in model folders, in torch's word."""
+    return DTYPE_NAME_BY_PRECISION[train_section.export_dtype or train_section.precision]
 
 
 def student_config(recipe: Recipe, tokenizer: Tokenizer) -> PretrainedConfig:

@@ -15,12 +15,12 @@ from typing import Protocol
 from orca_bench import child_processes, hub, launcher_environment, tokenizers
 from orca_bench.cards import run_card
 from orca_bench.errors import Interrupted, UserError, check_choice
-from orca_bench.files import read_json
+from orca_bench.files import catch_write_errors, read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
 from orca_bench.train import launcher_ranks, run_setup, student_model
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
-from orca_bench.train.run_folder import Run
+from orca_bench.train.run_folder import Run, whole_number
 from orca_bench.train.run_setup import PreparedRun
 
 #: The programs that start the processes of a training.
@@ -127,8 +127,41 @@ def _time_text(seconds: float, seconds_of_all_calls: float) -> str:
 
 
 def is_recipe_trained(run: Run, recipe: Recipe) -> bool:
-    """Whether a run's folder holds a finished model of this recipe."""
-    return run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
+    """Whether a run's folder holds a finished model of this recipe, in the number type that the recipe says."""
+    is_finished = run.status == "finished" and run.model.is_dir() and run.has_recipe(recipe)
+    return is_finished and _other_dtype_name(run, recipe) is None
+
+
+def _other_dtype_name(run: Run, recipe: Recipe) -> str | None:
+    """The type of the weights in the run's model folder where the recipe says another one; else None."""
+    config_file = run.model / "config.json"
+    config = read_json(config_file) if config_file.is_file() else None
+    dtype_name = config.get("dtype") if isinstance(config, dict) else None
+    is_other = isinstance(dtype_name, str) and dtype_name != student_model.export_dtype_name(recipe.train)
+    return dtype_name if is_other else None
+
+
+def _check_can_export_again(run: Run, dtype_name: str) -> None:
+    """Raise UserError where the model is to be written in another type than `dtype_name`, which would need its training."""
+    step_count = whole_number(run.readable_manifest.get("steps"))
+    if step_count is None or newest_checkpoint_step(run.checkpoints_folder) < step_count:
+        raise UserError(
+            f"this model's weights are {dtype_name}, and no checkpoint is left from which they can be written in another type",
+            where=run.model,
+            hint="set train.export_dtype back, give the run another name (-o name=…), or train again with --fresh",
+        )
+
+
+def _move_model_to_exports(run: Run, dtype_name: str) -> Path:
+    """Rename the model folder to exports/`dtype_name`, or to the first free name that begins so; returns that folder."""
+    new_folder, suffix_number = run.exports_folder / dtype_name, 1
+    while new_folder.exists():
+        suffix_number += 1
+        new_folder = run.exports_folder / f"{dtype_name}-{suffix_number}"
+    with catch_write_errors(new_folder):
+        run.exports_folder.mkdir(exist_ok=True)
+        run.model.rename(new_folder)
+    return new_folder
 
 
 def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDisplay) -> None:
@@ -137,6 +170,9 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
         run.check_is_run()
     else:
         run.check_same_recipe(recipe)
+    other_dtype_name = None if starts_over else _other_dtype_name(run, recipe)
+    if other_dtype_name is not None:
+        _check_can_export_again(run, other_dtype_name)
     if not run.is_empty:
         run.lock()
     with display.encoding_progress() as report_encoded_records:
@@ -153,6 +189,8 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     is_continued = run_setup.prepare_run_folder(prepared, run, display.message)
     display.show_prepared_run(prepared)
     _report_tokenizer(prepared, display)
+    if other_dtype_name is not None:
+        display.message(f"the model in {other_dtype_name} is now in {_move_model_to_exports(run, other_dtype_name)}")
     if is_continued:
         run_setup.convert_checkpoint(run, recipe, display.message)
         steps_done = newest_checkpoint_step(run.checkpoints_folder)

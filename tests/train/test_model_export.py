@@ -129,6 +129,54 @@ def test_a_disk_that_is_full_leaves_the_model_as_it_was_and_is_named(tmp_path, m
     assert {path.name for path in tmp_path.iterdir()} == {"model", "r.yaml"}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, mini, mini_records, command_in):
+    """A command in a folder with a run that was trained for six steps in bf16, and what it always gets."""
+    folder = tmp_path_factory.mktemp("trained")
+    records = [record for record in mini_records if len(record["instruction"]) < 400][:48]
+    (folder / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "r.yaml").write_text(RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"]))
+    keys = ["train.processes=1", "train.micro_batch=4", "train.precision=bf16", f"train.export_shard_gb={SHARD_GB}"]
+    words = ["train", "r.yaml", *(word for key in keys for word in ("-o", key))]
+    command = command_in(folder)
+    done = command(*words)
+    assert done.returncode == 0, done.stderr + (folder / "runs/e/train.log").read_text()
+    return command, words, folder / "runs" / "e"
+
+
+def test_a_trained_run_is_written_in_another_type_without_training_and_its_model_is_kept(trained):
+    command, words, run = trained
+    (run / "model" / "note.txt").write_text("mine")
+    metrics = (run / "metrics.jsonl").read_text()
+    rounded = weights_of(run / "model")
+    file_count = len(list((run / "model").glob("*.safetensors")))
+    card = (run / "model/README.md").read_text()
+    assert file_count > 3 and re.search(rf"The weights are `bfloat16`, [0-9.]+ kB in {file_count} files\.", card)
+    done = command(*words, "-o", "train.export_dtype=fp32")
+    assert done.returncode == 0, done.stderr
+    assert "the model in bfloat16 is now in runs/e/exports/bfloat16" in done.stdout
+    assert (run / "exports/bfloat16/note.txt").read_text() == "mine" and (run / "metrics.jsonl").read_text() == metrics
+    exact = weights_of(run / "model")
+    assert all(torch.equal(weight.bfloat16(), rounded[name]) for name, weight in exact.items())
+    assert any(not torch.equal(weight, rounded[name].float()) for name, weight in exact.items())
+    assert "The weights are `float32`, " in (run / "model/README.md").read_text()
+    ModelFolder(str(run / "model")).check_model()
+    assert "already trained" in command(*words, "-o", "train.export_dtype=fp32").stdout
+
+
+def test_a_run_without_checkpoints_is_not_trained_again_for_another_type(trained):
+    command, words, run = trained
+    dtype = json.loads((run / "model/config.json").read_text())["dtype"]
+    (run / "checkpoints").rename(run / "elsewhere")
+    try:
+        done = command(*words, "-o", "train.export_dtype=fp16")
+    finally:
+        (run / "elsewhere").rename(run / "checkpoints")
+    assert done.returncode == 2
+    assert f"runs/e/model: this model's weights are {dtype}, and no checkpoint is left" in done.stderr
+    assert weights_of(run / "model") and json.loads((run / "manifest.json").read_text())["status"] == "finished"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="no /proc/self/status on this machine")
 def test_process_0_needs_memory_for_one_shard_and_not_for_the_model(tmp_path, mini):
