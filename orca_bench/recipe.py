@@ -121,8 +121,15 @@ class Train(_Section):
     global_batch: PositiveInt = Field(
         16, description="Examples per optimizer step: micro_batch × accumulation × processes."
     )
+    packing: Literal["none", "exact", "dense"] = Field(
+        "exact",
+        description="How examples share a forward pass. `none`: micro_batch examples, padded to the longest. `exact`: the "
+        "examples of a step without padding, shared out so that all forward passes cost the same; the updates are those "
+        "of `none`. `dense`: rows of max_length tokens filled with examples, as in the Orca paper; global_batch and "
+        "micro_batch then count rows, so that a step has more examples and the run fewer steps.",
+    )
     micro_batch: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
-        2, description="Examples per forward pass of one process."
+        2, description="Examples per forward pass of one process; packed, as many tokens at most as the longest have."
     )
     accumulation: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
         1, description="Gradient accumulation: forward passes per step of one process."

@@ -69,9 +69,13 @@ class TrainingConsole:
 def show_plan(prepared: PreparedRun) -> None:
     """Print lengths, batches, steps and the memory of each process: what --dry-run shows besides the records."""
     train, plan, lengths = prepared.recipe.train, prepared.plan, prepared.examples.lengths
+    batch_units = "records"
+    if train.packing == "dense":
+        records_per_step = len(lengths) * train.epochs / plan.step_count
+        batch_units = f"rows of {prepared.recipe.data.max_length} tokens (about {records_per_step:,.0f} records)"
     console.print(
         f"lengths: mean {lengths.mean():.0f}, longest {lengths.max()} tokens; {counted(plan.step_count, 'step')} of "
-        f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} records, "
+        f"{train.micro_batch} × {train.accumulation} × {train.processes} = {train.global_batch} {batch_units}, "
         f"{min(plan.warmup_step_count, plan.step_count):,} of them warm-up ({train.warmup}) to {train.lr:g}"
     )
     _show_memory(prepared.memory_estimate, train.processes, train.zero_stage)

@@ -8,25 +8,41 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from orca_bench.counts import counted
-from orca_bench.recipe import Train
+from orca_bench.recipe import Recipe, Train
+from orca_bench.train import packing
+from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.micro_batches import EMPTY_PLACE
 
-EMPTY_PLACE = -1  # a place in the last batch that no example is left for
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
 class BatchPlan:
     """Every example `epochs` times, in a new seeded order each epoch, in batches of `global_batch`.
 
-    Epochs follow one another without a gap; only the very last batch may have empty places. The order does not depend
-    on how a batch is split over processes and micro batches, so neither do the losses (to rounding).
+    Epochs follow one another without a gap; only the very last batch may be smaller. Neither the order nor what belongs to a
+    step depends on how a batch is split over processes and forward passes, so neither do the losses (to rounding).
+
+    A batch is `global_batch` examples; with `train.packing: dense` it is as many rows of at most `row_length` tokens,
+    each filled with examples from the shuffled stream.
     """
 
     example_lengths: np.ndarray  # tokens of each example, int64 [examples]
     train_section: Train
+    row_length: int | None = None  # of a dense row, in tokens; the longest example where nothing is said
+    costs: np.ndarray | None = None  # of each example in any unit (`packing.example_costs`), float64; else its tokens
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe, examples: EncodedExamples, model_config: PretrainedConfig) -> BatchPlan:
+        """The plan of a training run: of its examples, for a student of this configuration."""
+        costs = packing.example_costs(examples.lengths, examples.trained_token_counts, model_config)
+        return cls(examples.lengths, recipe.train, recipe.data.max_length, costs)
 
     @property
     def example_count(self) -> int:
@@ -36,7 +52,11 @@ class BatchPlan:
     @property
     def step_count(self) -> int:
         """Optimizer steps in the run."""
-        steps = math.ceil(self.example_count * self.train_section.epochs / self.train_section.global_batch)
+        batch_size = self.train_section.global_batch
+        if self._row_ends is None:
+            steps = math.ceil(self.example_count * self.train_section.epochs / batch_size)
+        else:
+            steps = math.ceil(len(self._row_ends) / batch_size)
         return min(steps, self.train_section.max_steps or steps)
 
     @property
@@ -63,37 +83,70 @@ class BatchPlan:
         return remarks
 
     @cached_property
-    def _example_order(self) -> np.ndarray:
-        batch_place_count = self.step_count * self.train_section.global_batch
-        epoch_orders = [
-            np.random.default_rng([self.train_section.seed, epoch]).permutation(self.example_count)
-            for epoch in range(min(self.train_section.epochs, math.ceil(batch_place_count / self.example_count)))
-        ]
-        example_order = np.concatenate(epoch_orders)[:batch_place_count]
-        return np.pad(example_order, (0, batch_place_count - len(example_order)), constant_values=EMPTY_PLACE)
+    def _stream(self) -> np.ndarray:
+        """Example numbers of all epochs that the run may need, each epoch shuffled by itself, int64."""
+        train, example_count = self.train_section, self.example_count
+        epoch_count = train.epochs
+        if train.max_steps is not None and train.packing != "dense":
+            epoch_count = min(epoch_count, math.ceil(train.max_steps * train.global_batch / example_count))
+        return np.concatenate(
+            [np.random.default_rng([train.seed, epoch]).permutation(example_count) for epoch in range(epoch_count)]
+        )
+
+    @cached_property
+    def _row_ends(self) -> np.ndarray | None:
+        """Where each dense row ends in the stream, int64 [rows]; None without dense rows."""
+        if self.train_section.packing != "dense":
+            return None
+        row_length = self.row_length or int(self.example_lengths.max())
+        return packing.fill_rows(self.example_lengths[self._stream], row_length)
+
+    def _stream_end(self, step_index: int) -> int:
+        """How many examples of the stream are used after `step_index` (from 0; -1 for none)."""
+        used_places = (step_index + 1) * self.train_section.global_batch
+        if self._row_ends is None or used_places == 0:
+            return min(used_places, len(self._stream))
+        return int(self._row_ends[min(used_places, len(self._row_ends)) - 1])
 
     def example_indices_of_step(self, step_index: int) -> np.ndarray:
-        """Example numbers of the batch of `step_index` (from 0), int64 [global_batch]; EMPTY_PLACE where none is left.
+        """Example numbers of the batch of `step_index` (from 0), int64 [examples]; no example stands for an empty place.
 
-        Longest first, so that the sequences of a micro batch have similar lengths and little of it is padding. The step's loss is
-        a mean over all its tokens, so the order within a batch changes nothing but speed.
+        Longest first, so that the sequences of a padded micro batch have similar lengths and little of it is padding. The step's
+        loss is a mean over all its tokens, so the order within a batch changes nothing but speed.
         """
-        batch_size = self.train_section.global_batch
-        example_indices = self._example_order[step_index * batch_size : (step_index + 1) * batch_size]
-        token_counts = np.where(example_indices == EMPTY_PLACE, 0, self.example_lengths[example_indices])
-        return example_indices[np.argsort(-token_counts, kind="stable")]
+        example_indices = self._stream[self._stream_end(step_index - 1) : self._stream_end(step_index)]
+        return example_indices[np.argsort(-self.example_lengths[example_indices], kind="stable")]
 
     def micro_batch(self, step_index: int, accumulation_index: int, process_rank: int) -> np.ndarray:
-        """Example numbers of the micro batch `accumulation_index` of one process, int64 [micro_batch]."""
-        micro_batch_size = self.train_section.micro_batch
-        start = (accumulation_index * self.train_section.processes + process_rank) * micro_batch_size
-        return self.example_indices_of_step(step_index)[start : start + micro_batch_size]
+        """Example numbers of the forward pass `accumulation_index` of one process, int64.
+
+        Without packing there are `micro_batch` of them, EMPTY_PLACE where no example is left; packed, there may be none.
+        """
+        train = self.train_section
+        pass_index = accumulation_index * train.processes + process_rank
+        example_indices = self.example_indices_of_step(step_index)
+        if train.packing == "none":
+            places = np.pad(
+                example_indices, (0, train.global_batch - len(example_indices)), constant_values=EMPTY_PLACE
+            )
+            return places[pass_index * train.micro_batch : (pass_index + 1) * train.micro_batch]
+        if self._row_ends is not None:
+            first_row = step_index * train.global_batch + pass_index * train.micro_batch
+            row_bounds = np.concatenate([[0], self._row_ends])
+            first_row, end_row = (min(row, len(self._row_ends)) for row in (first_row, first_row + train.micro_batch))
+            return self._stream[row_bounds[first_row] : row_bounds[end_row]]
+        costs = self.example_lengths if self.costs is None else self.costs
+        return packing.share_out(
+            example_indices,
+            costs[example_indices].astype(np.float64),
+            self.example_lengths[example_indices],
+            train.processes * train.accumulation,
+            most_tokens=train.micro_batch * int(self.example_lengths.max()),
+        )[pass_index]
 
     def epoch(self, step_index: int) -> float:
         """How many times the data has been used after `step_index` (from 0)."""
-        return min(
-            (step_index + 1) * self.train_section.global_batch / self.example_count, float(self.train_section.epochs)
-        )
+        return self._stream_end(step_index) / self.example_count
 
     def learning_rate(self, step_index: int) -> float:
         """The learning rate of `step_index` (from 0), as DeepSpeed's WarmupDecayLR gives it to a training loop.

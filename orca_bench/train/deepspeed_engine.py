@@ -6,15 +6,20 @@ Runs on GPUs (bf16 or fp16, NCCL) and on the CPU (gloo). Its own module because 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from orca_bench import launcher_environment
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
-from orca_bench.train import operator_locks, shared_buffers
+from orca_bench.train import operator_locks, packed_attention, packing_check
+from orca_bench.train.micro_batches import MicroBatch
+from orca_bench.train.output_head import LossHead
 
 if TYPE_CHECKING:
     import torch
@@ -54,17 +59,19 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
     """Build the student and wrap it in a DeepSpeed engine; torch.distributed is started on the way.
 
     Needs RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, as launchers set them.
-    Raises UserError where the launcher started another number of processes than the recipe says.
+    Raises UserError where the launcher started another number of processes than the recipe says, and where the model cannot be
+    trained with the recipe's packing.
     """
     import deepspeed
     import torch
 
-    # One process of the machine removes them; the others wait until it has.
-    observation_s = operator_locks.OBSERVATION_S if launcher_environment.local_rank() == 0 else math.inf
-    for lock in operator_locks.remove_abandoned_locks(operator_locks.extensions_folder(), observation_s):
-        print(f"removed {lock}, which a killed training had left", file=sys.stderr)
-    deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
-    shared_buffers.remove_buffer_name()
+    if recipe.train.offload == "cpu":  # DeepSpeed compiles its optimizer
+        # One process of the machine removes the locks; the others wait until it has.
+        observation_s = operator_locks.OBSERVATION_S if launcher_environment.local_rank() == 0 else math.inf
+        for lock in operator_locks.remove_abandoned_locks(operator_locks.extensions_folder(), observation_s):
+            print(f"removed {lock}, which a killed training had left", file=sys.stderr)
+    with _without_shared_memory_operator():
+        deepspeed.init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo")
     world_size = torch.distributed.get_world_size()
     if world_size != recipe.train.processes:
         raise UserError(
@@ -79,13 +86,35 @@ def start_engine(recipe: Recipe, tokenizer: Tokenizer, loads_converted_checkpoin
     if recipe.train.gradient_checkpointing:
         student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     student.config.use_cache = False
-    head_filter = OutputHeadFilter(student)  # before DeepSpeed's own hooks
+    if recipe.train.packing != "none":
+        packed_attention.register_packed_attention()
+        student.set_attn_implementation(packed_attention.PACKED_ATTENTION)
+    loss_head = LossHead(student)  # before DeepSpeed's own hooks
     engine, *_ = deepspeed.initialize(
         model=student, optimizer=_build_optimizer(recipe, student), config=deepspeed_configuration
     )
-    engine.output_head_filter = head_filter
+    engine.loss_head = loss_head
+    packing_check.check_engine(engine, packs=recipe.train.packing != "none")
     engine.train()
     return engine
+
+
+@contextlib.contextmanager
+def _without_shared_memory_operator() -> Iterator[None]:
+    """Start torch.distributed on a CPU without the operator that DeepSpeed compiles for it.
+
+    deepspeed 0.19.8 (comm/torch.py) uses it for tensor-parallel inference alone. It takes a compiler and half a minute at the
+    first start, and 66 MiB of shared memory a process, which a killed process leaves behind until the machine restarts.
+    """
+    deepspeed_backend: Any = importlib.import_module(
+        "deepspeed.comm.torch"
+    )  # `deepspeed.comm` has torch itself by this name
+    build_operator = deepspeed_backend.build_shm_op
+    deepspeed_backend.build_shm_op = lambda: None
+    try:
+        yield
+    finally:
+        deepspeed_backend.build_shm_op = build_operator
 
 
 def _load_student(recipe: Recipe, tokenizer: Tokenizer, deepspeed_configuration: dict[str, Any]) -> PreTrainedModel:
@@ -130,40 +159,10 @@ def _build_optimizer(recipe: Recipe, model: PreTrainedModel) -> torch.optim.Opti
     return torch.optim.AdamW(model.parameters(), **optimizer_options)
 
 
-class OutputHeadFilter:
-    """Lets through to a model's output head only the positions whose next token is scored.
-
-    Most of a batch is prompt and padding, and the head's logits (positions × vocabulary) are the largest tensor of all. A
-    hook on the head, not a forward pass of our own, so that what a model does to its logits afterwards still happens.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        #: bool [sequences, length - 1]: the positions to let through. To be set before each forward pass.
-        self.scored_positions_mask: torch.Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self)
-
-    def __call__(self, head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        """The hidden states, [sequences, length, hidden], of the positions in the mask alone: [1, positions, hidden]."""
-        (hidden_states,) = inputs
-        return (hidden_states[:, :-1][self.scored_positions_mask][None],)
-
-
-def sum_of_losses(engine: DeepSpeedEngine, token_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The sum of the negative log-likelihoods (nats) of all labels that are not -100; a scalar, float32.
-
-    ids, labels: int64 [sequences, length], padded on the right; padding is id 0 with label -100.
-    """
-    import torch
-
-    target_ids = labels[:, 1:]
-    engine.output_head_filter.scored_positions_mask = is_scored = target_ids != -100
-    positions = torch.arange(1, token_ids.shape[1], device=token_ids.device)
-    last_scored_positions = (is_scored * positions).amax(
-        dim=1
-    )  # the last position of each sequence that is not padding
-    is_attended = torch.arange(token_ids.shape[1], device=token_ids.device)[None, :] <= last_scored_positions[:, None]
-    logits = engine(input_ids=token_ids, attention_mask=is_attended.long(), use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), target_ids[is_scored], reduction="sum")
+def sum_of_losses(engine: DeepSpeedEngine, micro_batch: MicroBatch) -> torch.Tensor:
+    """The sum of the negative log-likelihoods (nats) of a micro batch's targets; a scalar, float64."""
+    loss: torch.Tensor = engine.loss_head.sum_of_losses(engine, micro_batch)
+    return loss
 
 
 def last_gradient_norm(engine: DeepSpeedEngine) -> float | None:

@@ -194,18 +194,36 @@ class Run:
                     hint="give the run another name (-o name=…) or start over with --fresh",
                 )
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether the folder holds anything that training computed: the metrics of a step, a checkpoint or a model."""
+        has_metrics = self.metrics_file.is_file() and self.metrics_file.stat().st_size > 0
+        return has_metrics or self.model.exists() or any(self.checkpoints_folder.glob("step-*"))
+
+    def read_recipe(self) -> Recipe:
+        """The run's recipe. One written before the key `train.packing` existed says `none`, which it was trained with."""
+        recipe = recipe_file.read_recipe_file(self.recipe_file)
+        return recipe if "packing" in recipe.train.model_fields_set else _with_packing(recipe, "none")
+
+    def recipe_to_continue(self, recipe: Recipe) -> Recipe:
+        """This recipe, with the packing of the run in the folder where the recipe itself names none."""
+        if not self.recipe_file.is_file() or "packing" in recipe.train.model_fields_set:
+            return recipe
+        return _with_packing(recipe, self.read_recipe().train.packing)
+
     def has_recipe(self, recipe: Recipe) -> bool:
         """Whether the folder holds a run of this recipe, or of one that computes the same numbers."""
-        return first_difference(recipe_file.read_recipe_file(self.recipe_file), recipe) is None
+        return first_difference(self.read_recipe(), self.recipe_to_continue(recipe)) is None
 
     def check_same_recipe(self, recipe: Recipe) -> None:
         """Raise UserError where the folder holds a run of another recipe, or one that diverged and would do so again.
 
-        So nothing computed is overwritten unasked, and no run is half of one recipe and half of another.
+        So nothing computed is overwritten unasked, and no run is half of one recipe and half of another. A run that was refused
+        before its first step has computed nothing.
         """
-        if not self.recipe_file.is_file():
+        if not self.recipe_file.is_file() or not self.has_trained:
             return
-        if changed_key := first_difference(recipe_file.read_recipe_file(self.recipe_file), recipe):
+        if changed_key := first_difference(self.read_recipe(), self.recipe_to_continue(recipe)):
             raise UserError(
                 f"holds a run of another recipe ({changed_key})",
                 where=self.folder,
@@ -241,6 +259,10 @@ class Run:
         for folder in (self.folder, self.exports_folder, self.checkpoints_folder):
             remove_temporary_files(folder)
         checkpoint_files.remove_incomplete_checkpoints(self.checkpoints_folder)
+
+
+def _with_packing(recipe: Recipe, packing: str) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"packing": packing})})
 
 
 def _is_recipe(path: Path) -> bool:

@@ -119,7 +119,7 @@ def compute_prepared_run(
         int(examples.lengths.max()),
     )
     commit_by_key |= {source.name: source.commit for source in records.sources if source.commit is not None}
-    plan = BatchPlan(examples.lengths, recipe.train)
+    plan = BatchPlan.of_recipe(recipe, examples, model_config)
     return PreparedRun(
         recipe,
         tokenizer_folder,

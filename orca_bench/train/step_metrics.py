@@ -11,11 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from orca_bench.files import catch_write_errors, write_text
 from orca_bench.train import divergence
-from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
+from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.model_flops import FlopsUtilization
 
@@ -57,12 +55,6 @@ class StepMeasurement:
     memory_gib: float
 
 
-def example_indices_of_step(plan: BatchPlan, step_index: int) -> np.ndarray:
-    """The numbers of the examples in the batch of `step_index` (from 0), int64 [examples]; empty places are left out."""
-    batch_places = plan.example_indices_of_step(step_index)
-    return batch_places[batch_places != EMPTY_PLACE]
-
-
 def compute_step_metrics(
     examples: EncodedExamples,
     plan: BatchPlan,
@@ -71,7 +63,7 @@ def compute_step_metrics(
     utilization: FlopsUtilization,
 ) -> StepMetrics:
     """The metrics of `step_index` (from 0)."""
-    example_indices = example_indices_of_step(plan, step_index)
+    example_indices = plan.example_indices_of_step(step_index)
     example_lengths = examples.lengths[example_indices]
     token_count, seconds = int(example_lengths.sum()), measurement.seconds
     mfu = utilization.of_step(example_lengths, seconds)

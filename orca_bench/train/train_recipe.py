@@ -77,6 +77,8 @@ def train_recipe(
     """
     check_choice(launcher, LAUNCHERS, "--launcher")
     run = Run(runs / recipe.name)
+    if not fresh:
+        recipe = run.recipe_to_continue(recipe)
     if launcher_environment.has_other_processes():
         child_processes.end_with_parent()
     if not fresh and is_recipe_trained(run, recipe):

@@ -14,22 +14,20 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
-from orca_bench.train import divergence, model_flops, process_memory, step_metrics
-from orca_bench.train.batch_plan import EMPTY_PLACE, BatchPlan
+from orca_bench.train import divergence, micro_batches, model_flops, process_memory, step_metrics
+from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.curves import CurvesPicture
 from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.micro_batches import MicroBatch
 from orca_bench.train.model_export import export_model
 from orca_bench.train.run_folder import Run
-from orca_bench.train.step_metrics import StepMeasurement, StepMetrics, example_indices_of_step
+from orca_bench.train.step_metrics import StepMeasurement, StepMetrics
 
 if TYPE_CHECKING:
-    import torch
     from deepspeed import DeepSpeedEngine
 
 
@@ -165,7 +163,7 @@ def _raise_if_diverged(
             loss=divergence.finite_or_none(loss),
             grad_norm=divergence.finite_or_none(gradient_norm),
             lr=plan.learning_rate(step_index),
-            records=examples.records[example_indices_of_step(plan, step_index)].tolist(),
+            records=examples.records[plan.example_indices_of_step(step_index)].tolist(),
             exceeded=math.isfinite(loss) and loss > plan.train_section.max_loss,
         )
     )
@@ -180,16 +178,18 @@ def _train_step(
     trained_token_count = _trained_token_count(examples, plan, step_index)
     for parameter_group in engine.optimizer.param_groups:
         parameter_group["lr"] = plan.learning_rate(step_index)
-    loss_sum = torch.zeros((), device=engine.device)
-    for token_ids, labels in _micro_batches(engine, examples, plan, step_index):
-        micro_batch_loss = engines.sum_of_losses(engine, token_ids, labels)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for micro_batch in _micro_batches(engine, examples, plan, step_index):
+        micro_batch_loss = engines.sum_of_losses(engine, micro_batch)
         loss_sum += micro_batch_loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
         engine.backward(
             micro_batch_loss * (plan.train_section.processes * plan.train_section.accumulation / trained_token_count)
         )
         engine.step()
-    loss_and_stop_sums = torch.stack([loss_sum, torch.tensor(float(bool(stop_request)), device=engine.device)])
+    loss_and_stop_sums = torch.stack(
+        [loss_sum, torch.tensor(float(bool(stop_request)), dtype=torch.float64, device=engine.device)]
+    )
     torch.distributed.all_reduce(loss_and_stop_sums)
     return (
         float(loss_and_stop_sums[0]) / trained_token_count,
@@ -202,52 +202,27 @@ def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchP
     """The loss of the batch of `step_index` (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
-    loss_sum = torch.zeros((), device=engine.device)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     engine.eval()
     with torch.no_grad():
-        for token_ids, labels in _micro_batches(engine, examples, plan, step_index):
-            loss_sum += engines.sum_of_losses(engine, token_ids, labels)
+        for micro_batch in _micro_batches(engine, examples, plan, step_index):
+            loss_sum += engines.sum_of_losses(engine, micro_batch)
     engine.train()
     torch.distributed.all_reduce(loss_sum)
     return float(loss_sum) / _trained_token_count(examples, plan, step_index)
 
 
 def _trained_token_count(examples: EncodedExamples, plan: BatchPlan, step_index: int) -> int:
-    return int(examples.trained_token_counts[example_indices_of_step(plan, step_index)].sum())
+    return int(examples.trained_token_counts[plan.example_indices_of_step(step_index)].sum())
 
 
 def _micro_batches(
     engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Ids and labels of each micro batch of a step that this process computes."""
+) -> Iterator[MicroBatch]:
+    """What this process computes in each forward pass of a step."""
     import torch
 
+    lay_out = micro_batches.pad if plan.train_section.packing == "none" else micro_batches.pack
     for accumulation_index in range(plan.train_section.accumulation):
         example_indices = plan.micro_batch(step_index, accumulation_index, torch.distributed.get_rank())
-        yield collate_examples(examples, example_indices, engine.device)
-
-
-def collate_examples(
-    examples: EncodedExamples, example_indices: np.ndarray, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels of some examples, each int64 [sequences, longest], padded on the right by 0 and -100.
-
-    Labels are -100 on the prompt. An EMPTY_PLACE number gives a sequence of padding, so that every process runs the same
-    collectives.
-    """
-    import torch
-
-    sequences = [
-        examples.example(example_index) if example_index != EMPTY_PLACE else np.zeros(1, np.int32)
-        for example_index in example_indices
-    ]
-    padded_length = max(2, max(map(len, sequences)))
-    padded_ids = torch.zeros((len(example_indices), padded_length), dtype=torch.long)
-    labels = torch.full((len(example_indices), padded_length), -100, dtype=torch.long)
-    for index, (example_index, sequence) in enumerate(zip(example_indices, sequences, strict=True)):
-        tokens = torch.from_numpy(sequence.astype(np.int64))
-        padded_ids[index, : len(tokens)] = tokens
-        if example_index != EMPTY_PLACE:
-            response_start = examples.prompt_lengths[example_index]
-            labels[index, response_start : len(tokens)] = tokens[response_start:]
-    return padded_ids.to(device), labels.to(device)
+        yield lay_out(micro_batches.read_sequences(examples, example_indices), engine.device)

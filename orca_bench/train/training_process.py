@@ -68,7 +68,7 @@ def full_disk_message(run: Run) -> str | None:
 
 
 def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"]:
-    from orca_bench.train import checkpoint_conversion, resolved_sources
+    from orca_bench.train import checkpoint_conversion, resolved_sources, student_model
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train.batch_plan import BatchPlan
     from orca_bench.train.progress_display import training_progress
@@ -81,7 +81,7 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file).training
-    plan = BatchPlan(examples.lengths, recipe.train)
+    plan = BatchPlan.of_recipe(recipe, examples, student_model.student_config(recipe, tokenizer))
     import torch
 
     if not torch.cuda.is_available():

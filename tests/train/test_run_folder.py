@@ -151,7 +151,7 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
     exports = {"export_every", "export_dtype", "export_shard_gb"}
     assert free == {"checkpoint_every", "keep_checkpoints", "max_loss"} | exports
     others = {
-        "epochs": 9, "max_steps": 9, "global_batch": 9, "lr": 9.0,
+        "epochs": 9, "max_steps": 9, "global_batch": 9, "packing": "none", "lr": 9.0,
         "betas": [0.1, 0.2], "eps": 9.0, "weight_decay": 9.0, "grad_clip": 9.0, "warmup_ratio": 0.9,
         "warmup_min_steps": 9, "warmup": "linear", "precision": "fp32", "zero_stage": 1, "offload": "cpu",
         "gradient_checkpointing": False, "seed": 9,

@@ -147,6 +147,30 @@ def test_one_process_gives_the_same_losses(orca, folder, two):
     assert losses(folder / "runs" / "one") == pytest.approx(losses(two), abs=1e-4)
 
 
+def test_training_compiles_nothing_and_leaves_no_shared_memory(orca, folder, tmp_path, monkeypatch):
+    """DeepSpeed's operator for inference would need a compiler, and leave 66 MiB a process where one is killed."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "/bin/false")
+    shared_memory = Path("/dev/shm")
+    shared_memory_files = set()
+    process = orca.start("train", "r.yaml", "-o", "name=uncompiled", "-o", "train.max_steps=3")
+    while process.poll() is None:
+        shared_memory_files |= (
+            {path.name for path in shared_memory.glob("deepspeed_*")} if shared_memory.is_dir() else set()
+        )
+        time.sleep(0.05)
+    assert process.returncode == 0, process.communicate()[1]
+    assert list(tmp_path.iterdir()) == []
+    assert not shared_memory_files
+
+
+@pytest.mark.slow
+def test_optimizer_states_in_main_memory_give_nearly_the_same_losses(orca, folder, two):
+    done = orca("train", "r.yaml", "-o", "name=offload", "-o", "train.offload=cpu")
+    assert done.returncode == 0, done.stderr + (folder / "runs/offload/train.log").read_text()
+    assert losses(folder / "runs" / "offload") == pytest.approx(losses(two), abs=1e-3)
+
+
 @pytest.mark.slow
 def test_deepspeeds_launcher_gives_the_same_losses(orca, folder, two):
     done = orca("train", "r.yaml", "-o", "name=ds", "--launcher", "deepspeed")
