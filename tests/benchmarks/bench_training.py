@@ -1,0 +1,252 @@
+"""Time training beside transformers' Trainer and plain PyTorch loops, in one run; the record is results/bench/training.md.
+
+    make bench
+    python tests/benchmarks/bench_training.py --records alpaca.jsonl.gz dolly.jsonl.gz --tokenizer tokenizer.model
+    python tests/benchmarks/bench_training.py --tables 15m --repeats 1 --steps 3        # a quick look
+    python tests/benchmarks/bench_training.py --device cuda --budget-seconds 500 --out DIR
+
+Real tokens a second, padding not counted, of random LLaMAs in the lengths of Alpaca and Dolly (--records: of those files).
+Each contender runs in a process of its own; start-up and the first steps are not timed. The Trainer runs at every micro batch
+and way of sampling once, and its best row of each number type is the rival. The rivals and orca-bench then run in turns, and
+the median of each counts.
+
+With --measurements FILE every measurement is appended to that file, and a run that finds some there goes on after them.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+
+import bench_training_gpu
+from bench_records import conditions
+from bench_training_contenders import Contender, Task
+from bench_training_process import ContenderFailed, run_process
+from bench_training_report import Entry, best_trainer, loss_section, table_section, training_goals
+from bench_training_rows import MAX_LENGTH, prepare_rows
+from bench_training_shapes import SHAPES, VOCAB_SIZES
+
+from orca_bench.library_settings import core_count
+
+_INSTRUCTIONS = ROOT.parent / "shared" / "data" / "instructions"
+_TOKENIZER = ROOT.parent / "shared" / "data" / "tokenizer" / "tokenizer.model"
+_EXPECTED_TOKENS_OF_EXAMPLE = 165  # of Alpaca and Dolly: 8,192 tokens are 50 examples
+_MICRO_BATCHES = (1, 2, 4, 8, 16)
+_LOSS_POSITIONS = 8192
+_STEPS_OF_TABLE = {"15m": 1.0, "15m screening": 0.5, "8k": 0.5, "135m": 0.375}  # of --steps
+
+
+def main(words: list[str] | None = None) -> None:
+    options = _options(words)
+    if options.device == "cuda":
+        bench_training_gpu.main(options)
+        return
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(options, Path(folder))
+        sections = [section for name in options.tables.split(",") for section in _TABLES[name](bench)]
+        lines = [
+            "# Training: orca-bench beside transformers' Trainer and plain PyTorch",
+            "",
+            f"{conditions(dtype='number types as each row says')}. Real tokens a second: padding is computed and not counted. "
+            f"Medians of {options.repeats} processes each, in turns; start-up and {options.warmup} steps are not timed. AdamW "
+            "with the same settings everywhere; bf16 is autocast over float32 weights in the Trainer and the plain loops, and "
+            "bfloat16 weights with float32 copies for the optimizer in orca-bench. Processes that wanted to run, mean of a "
+            f"minute: {load_before:.1f} before and {os.getloadavg()[0]:.1f} after, with the last contender.",
+            "",
+            *training_goals(bench.entries),
+            *sections,
+        ]
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("\n".join(lines), encoding="utf-8")
+        print(f"record: {options.out}")
+
+
+def _options(words: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [_INSTRUCTIONS / name / "train.jsonl.gz" for name in ("alpaca", "dolly")]
+    parser.add_argument("--records", type=Path, nargs="+", default=[path for path in known if path.is_file()])
+    parser.add_argument("--tokenizer", type=Path, default=_TOKENIZER if _TOKENIZER.is_file() else None)
+    parser.add_argument("--tables", default="15m,8k,135m,loss")
+    parser.add_argument("--repeats", type=int, default=3, help="of each contender")
+    parser.add_argument("--steps", type=int, default=8, help="timed optimizer steps of 16 examples of the small model")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them")
+    parser.add_argument("--out", type=Path, help="results/bench/training.md; with --device cuda a folder")
+    parser.add_argument("--measurements", type=Path, help="file to go on from")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shapes", default="1b,3b", help="with --device cuda")
+    parser.add_argument(
+        "--budget-seconds", type=float, default=500, help="with --device cuda: what does not fit is left out"
+    )
+    options = parser.parse_args(words)
+    options.out = options.out or ROOT / "results" / "bench" / (
+        "training.md" if options.device == "cpu" else "training-gpu"
+    )
+    return options
+
+
+class Bench:
+    """Runs contenders in processes of their own and remembers what they measured, in memory and in a file."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.entries: list[Entry] = []
+        self.origins: dict[str, str] = {}  # of the records, by table
+        self._file: Path | None = options.measurements
+        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file and self._file.is_file() else []
+        self._earlier = [json.loads(line) for line in lines]
+
+    def task(self, shape_name: str, example_count: int, table: str) -> Task:
+        """The task of a table: `example_count` examples a step."""
+        steps = max(2, round(self.options.steps * _STEPS_OF_TABLE[table]))
+        count = (self.options.warmup + steps + 1) * example_count
+        rows = prepare_rows(
+            self.folder / table, self.options.records, self.options.tokenizer, VOCAB_SIZES[shape_name], count
+        )
+        self.origins[table] = rows.origin
+        return Task(
+            shape=SHAPES[shape_name],
+            records_file=str(rows.records_file),
+            tokenizer_source=str(rows.tokenizer_source),
+            max_length=MAX_LENGTH,
+            warmup_steps=self.options.warmup,
+            timed_steps=steps,
+            threads=core_count(),
+        )
+
+    def measure(self, table: str, contender: Contender, task: Task) -> Entry:
+        """One process's measurement as an entry of `table`."""
+        what = {"table": table, "contender": asdict(contender), "steps": task.timed_steps, "shape": task.shape}
+        try:
+            entry = self._run(what, {"task": asdict(task)})
+        except ContenderFailed as error:
+            sys.exit(f"{table} {contender.name}, {contender.precision}: {error}")
+        rate = entry["measurement"]["tokens"] / entry["measurement"]["seconds"]
+        print(f"{table} {contender.name}, {contender.precision}: {rate:,.0f} tokens/s", flush=True)
+        return entry
+
+    def measure_loss(self, **arguments: Any) -> Entry:
+        """One process's measurement of the memory of a form of the loss."""
+        return self._run({"table": "loss", "loss": arguments}, {})
+
+    def _run(self, what: dict[str, Any], further: dict[str, Any]) -> Entry:
+        """Measure, or take a measurement of the same that an earlier run made."""
+        match = next((entry for entry in self._earlier if what.items() <= entry.items()), None)
+        if match is not None:
+            self._earlier.remove(match)
+            self.entries.append(match)
+            return match
+        entry = what | {"measurement": run_process(what | further)}
+        self.entries.append(entry)
+        if self._file:
+            with open(self._file, "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(entry) + "\n")
+        return entry
+
+
+def small_table(bench: Bench) -> list[str]:
+    """15M, 16 examples a step: the Trainer at every micro batch, then the rivals and orca-bench in turns."""
+    screening_task, task = (bench.task("15m", 16, table) for table in ("15m screening", "15m"))
+    for contender in trainer_grid():
+        bench.measure("15m screening", contender, screening_task)
+    rivals = [best_trainer(bench.entries, precision) for precision in ("fp32", "bf16")]
+    padded = [Contender("padded", precision, micro_batch=2) for precision in ("fp32", "bf16")]
+    ours = [
+        Contender("orca", precision, packing=packing, processes=processes, micro_batch=micro_batch)
+        for precision in ("fp32", "bf16")
+        for packing, processes, micro_batch in (("none", 1, 4), ("none", 2, 4), ("exact", 1, 16), ("exact", 2, 8))
+    ]
+    _run_in_turns(bench, "15m", [*rivals, *padded, *packed_loops(16), *ours], task)
+    return [
+        *_section("15M parameters, 16 examples a step", "15m", bench),
+        *_section("The Trainer at every micro batch, 15M parameters, one process each", "15m screening", bench),
+    ]
+
+
+def large_step_table(bench: Bench) -> list[str]:
+    """15M, 8,192 tokens a step: what ZeRO-3 costs for each step and module, beside the plain packed loop."""
+    batch = 2 * round(8192 / _EXPECTED_TOKENS_OF_EXAMPLE / 2)
+    ours = [
+        Contender("orca", precision, batch, packing="exact", processes=processes, micro_batch=batch // processes)
+        for precision in ("fp32", "bf16")
+        for processes in (1, 2)
+    ]
+    _run_in_turns(bench, "8k", [*packed_loops(batch), *ours], bench.task("15m", batch, "8k"))
+    return _section(f"15M parameters, {batch} examples (about 8,192 tokens) a step", "8k", bench)
+
+
+def real_shape_table(bench: Bench) -> list[str]:
+    """SmolLM2's shape, 16 examples a step, in rows of a quarter of the step, so that activations fit."""
+    ours = [
+        Contender("orca", precision, packing="exact", processes=processes, micro_batch=4)
+        for precision in ("fp32", "bf16")
+        for processes in (1, 2)
+    ]
+    trainers = [
+        Contender("trainer", precision, micro_batch=2, sampling="group_by_length") for precision in ("fp32", "bf16")
+    ]
+    contenders = [*trainers, *packed_loops(16, row_tokens=1024), *ours]
+    _run_in_turns(bench, "135m", contenders, bench.task("135m", 16, "135m"), min(2, bench.options.repeats))
+    return _section("135M parameters (SmolLM2's shape), 16 examples a step", "135m", bench)
+
+
+def loss_table(bench: Bench) -> list[str]:
+    """Peak memory of the output head and the loss."""
+    for shape_name in ("15m", "135m"):
+        for form in ("whole", "parts"):
+            bench.measure_loss(
+                form=form,
+                positions=_LOSS_POSITIONS,
+                hidden_size=SHAPES[shape_name]["hidden_size"],
+                vocab_size=VOCAB_SIZES[shape_name],
+                precision="fp32",
+                device="cpu",
+            )
+    return loss_section(bench.entries)
+
+
+_TABLES = {"15m": small_table, "8k": large_step_table, "135m": real_shape_table, "loss": loss_table}
+
+
+def trainer_grid() -> list[Contender]:
+    """The Trainer in both number types at every micro batch; ways of sampling only where they differ.
+
+    A micro batch of one has no padding to save, and `batch_rebalance` orders the micro batches of a step, of which 16 has one.
+    """
+    samplings = {1: ("random",), 16: ("random", "group_by_length")}
+    return [
+        Contender("trainer", precision, micro_batch=micro_batch, sampling=sampling)
+        for precision in ("fp32", "bf16")
+        for micro_batch in _MICRO_BATCHES
+        for sampling in samplings.get(micro_batch, ("random", "group_by_length", "batch_rebalance"))
+    ]
+
+
+def packed_loops(batch: int, row_tokens: int = 8192) -> list[Contender]:
+    """The plain packed loop in both number types."""
+    return [Contender("packed", precision, batch, row_tokens=row_tokens) for precision in ("fp32", "bf16")]
+
+
+def _section(title: str, table: str, bench: Bench) -> list[str]:
+    steps = next(entry["steps"] for entry in bench.entries if entry["table"] == table)
+    heading, empty_line, *lines = table_section(title, table, bench.entries)
+    return [heading, empty_line, f"{steps} timed steps. Records: {bench.origins[table]}.", "", *lines]
+
+
+def _run_in_turns(
+    bench: Bench, table: str, contenders: list[Contender], task: Task, repeats: int | None = None
+) -> None:
+    for _ in range(repeats or bench.options.repeats):
+        for contender in contenders:
+            bench.measure(table, contender, task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""bench_training.py on one GPU, within a budget of seconds: the card's way of training beside orca-bench, in bfloat16.
+
+In: the shapes to train and a budget. Out: measurements.jsonl and training-gpu.md in a folder, written anew after every
+measurement, so that nothing is lost where the machine is taken away. The most telling contenders run first; one that is not
+expected to fit in what is left of the budget is left out, and the record says so. MFU is 6 N tokens/s over the GPU's peak rate.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench_training_contenders import Contender, Task
+from bench_training_process import ContenderFailed, run_process
+from bench_training_rows import MAX_LENGTH, prepare_rows
+from bench_training_shapes import SHAPES, VOCAB_SIZES
+
+#: TFLOP/s of dense bfloat16 products without sparsity, by a part of the name that CUDA gives; from NVIDIA's data sheets.
+_PEAK_TFLOPS = {"H100 PCIe": 756.0, "H100": 989.4, "H200": 989.4, "A100": 312.0}
+_WARMUP_STEPS, _TIMED_STEPS = 3, 10
+_CARD_BATCH = 16
+_DENSE_EXAMPLES_PER_ROW = 7  # of Alpaca and Dolly in 1,024 tokens: 6.2, and some to spare
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One contender on one shape."""
+
+    shape_name: str
+    contender: Contender
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the attempts in order until the budget is spent."""
+    start = time.monotonic()
+    options.out.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for attempt in attempts(options.shapes.split(",")):
+            name = f"{attempt.shape_name}, {attempt.contender.name}, batch {attempt.contender.batch}"
+            left_s = options.budget_seconds - (time.monotonic() - start)
+            if left_s < _expected_seconds(attempt.shape_name, attempt.contender):
+                left_out.append(f"{name}: {left_s:.0f} s were left")
+                continue
+            attempt_start = time.monotonic()
+            measurement, problem = _measure(attempt, Path(folder), left_s)
+            seconds = time.monotonic() - attempt_start
+            if measurement is None:
+                left_out.append(f"{name}: {problem}")
+                print(f"{name}: FAILED after {seconds:.0f} s: {problem}", flush=True)
+            else:
+                rate = measurement["tokens"] / measurement["seconds"]
+                print(f"{name}: {rate:,.0f} tokens/s; {seconds:.0f} s in all", flush=True)
+                entries.append(
+                    {
+                        "shape": attempt.shape_name,
+                        "contender": asdict(attempt.contender),
+                        "process_seconds": round(seconds, 1),
+                        "measurement": measurement,
+                    }
+                )
+            text = "".join(json.dumps(entry) + "\n" for entry in entries)
+            (options.out / "measurements.jsonl").write_text(text, encoding="utf-8")
+            (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out)), encoding="utf-8")
+    (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out)), encoding="utf-8")
+    print(f"record: {options.out / 'training-gpu.md'}; {time.monotonic() - start:.0f} s", flush=True)
+
+
+def attempts(shape_names: list[str]) -> list[Attempt]:
+    """Everything worth a measurement, the most telling first: for each shape the comparison with the card, then the variants."""
+    card = Contender("trainer", "bf16", _CARD_BATCH, 2, gradient_checkpointing=True)
+    wide = Contender("trainer", "bf16", _CARD_BATCH, 8, gradient_checkpointing=True)
+    exact = Contender("orca", "bf16", _CARD_BATCH, 16, packing="exact")
+    dense = Contender("orca", "bf16", _CARD_BATCH, 16, packing="dense", gradient_checkpointing=True)
+    none = Contender("orca", "bf16", _CARD_BATCH, 2, packing="none", gradient_checkpointing=True)
+    exact_checkpointed = Contender("orca", "bf16", _CARD_BATCH, 16, packing="exact", gradient_checkpointing=True)
+    exact_large = Contender("orca", "bf16", 8 * _CARD_BATCH, 64, packing="exact", gradient_checkpointing=True)
+    plain = Contender("trainer", "bf16", _CARD_BATCH, 4, sampling="group_by_length")
+    order = [[exact, card, dense, wide, none], [plain, exact_checkpointed, exact_large]]
+    return [
+        Attempt(shape_name, contender) for contenders in order for shape_name in shape_names for contender in contenders
+    ]
+
+
+def _expected_seconds(shape_name: str, contender: Contender) -> float:
+    """How long a whole process takes at least; most of it is start-up, and orca-bench draws its weights on the CPU."""
+    return {"1b": 35.0, "3b": 75.0}[shape_name] * (1.0 if contender.program == "orca" else 0.6)
+
+
+def _measure(attempt: Attempt, folder: Path, timeout_s: float) -> tuple[dict[str, Any] | None, str]:
+    """(measurement, "") or (None, why there is none)."""
+    contender = attempt.contender
+    examples_of_step = contender.batch * (_DENSE_EXAMPLES_PER_ROW if contender.packing == "dense" else 1)
+    count = (_WARMUP_STEPS + _TIMED_STEPS + 1) * examples_of_step
+    rows = prepare_rows(folder / f"rows-{count}", [], None, VOCAB_SIZES[attempt.shape_name], count)
+    task = Task(
+        SHAPES[attempt.shape_name],
+        str(rows.records_file),
+        str(rows.tokenizer_source),
+        MAX_LENGTH,
+        _WARMUP_STEPS,
+        _TIMED_STEPS,
+        threads=1,
+        device="cuda",
+    )
+    try:
+        specification = {"contender": asdict(contender), "task": asdict(task)}
+        return run_process(specification, timeout_s), ""
+    except subprocess.TimeoutExpired:
+        return None, f"was not done after {timeout_s:.0f} s"
+    except ContenderFailed as error:
+        return None, " ".join(str(error).split())[-1500:]
+
+
+def record(entries: list[dict[str, Any]], left_out: list[str]) -> list[str]:
+    """The record as Markdown."""
+    import torch
+    import transformers
+
+    device_name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    peak_tflops = next((peak for name, peak in _PEAK_TFLOPS.items() if name in device_name), None)
+    lines = [
+        "# Training on one GPU",
+        "",
+        f"{time.strftime('%Y-%m-%d')}; {device_name}; torch {torch.__version__}, transformers {transformers.__version__}. Random "
+        f"weights and generated words in the lengths of Alpaca and Dolly (`training_lengths.json`), longest example {MAX_LENGTH} "
+        f"tokens, {_TIMED_STEPS} steps after {_WARMUP_STEPS}, one process each. Real tokens: padding is not counted. "
+        "The Trainer computes in bfloat16 by autocast over float32 weights; orca-bench has ZeRO-3 with one process. MFU is 6 N × "
+        f"real tokens/s over {peak_tflops or 'an unknown number of'} TFLOP/s.",
+        "",
+        "| model | contender | examples or rows a step | tokens a step | tokens/s | × card's way | MFU | padding | s a step "
+        "| memory |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for entry in entries:
+        measurement, contender = entry["measurement"], Contender(**entry["contender"])
+        rate = measurement["tokens"] / measurement["seconds"]
+        card_rate = _card_rate(entries, entry["shape"])
+        mfu = "" if peak_tflops is None else f"{6 * measurement['parameters'] * rate / peak_tflops / 1e12:.1%}"
+        ratio = "" if card_rate is None else f"{rate / card_rate:.2f}"
+        computed = measurement["computed_tokens"]
+        padding = "" if not computed else f"{1 - measurement['tokens'] / computed:.1%}"
+        memory = "" if measurement["peak_gib"] is None else f"{measurement['peak_gib']:.1f} GiB"
+        lines.append(
+            f"| {entry['shape']}, {measurement['parameters'] / 1e9:.2f} B | {contender.name} | {contender.batch} "
+            f"| {measurement['tokens'] / _TIMED_STEPS:,.0f} | **{rate:,.0f}** | {ratio} | {mfu} | {padding} "
+            f"| {measurement['seconds'] / _TIMED_STEPS:.3f} | {memory} |"
+        )
+    if left_out:
+        lines += ["", "Left out:", "", *(f"- {line}" for line in left_out)]
+    return [*lines, ""]
+
+
+def _card_rate(entries: list[dict[str, Any]], shape_name: str) -> float | None:
+    """Tokens a second of the Trainer at micro batch 2, the card's."""
+    for entry in entries:
+        contender = entry["contender"]
+        if (entry["shape"], contender["program"], contender["micro_batch"]) == (shape_name, "trainer", 2):
+            return entry["measurement"]["tokens"] / entry["measurement"]["seconds"]
+    return None

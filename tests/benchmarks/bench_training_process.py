@@ -1,0 +1,67 @@
+"""Run a contender of bench_training.py, or a form of the loss, in a process of its own: specification in, measurement out.
+
+Its own module because it is both ends: `run_process` starts `python bench_training_process.py SPECIFICATION.json`, which prints
+the measurement as JSON in its last line. Neither it nor what it starts outlives the benchmark.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+
+from orca_bench import child_processes, library_settings
+
+
+class ContenderFailed(Exception):
+    """A contender's process ended with an error, whose last lines the message has."""
+
+
+def run_process(specification: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
+    """What `measure_here` returns, from a process of its own.
+
+    Raises ContenderFailed, and subprocess.TimeoutExpired after `timeout_s`.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        child_processes.Lifeline("bench_training") as lifeline,  # also ends what a process leaves that is killed
+    ):
+        specification_file = Path(folder) / "specification.json"
+        specification_file.write_text(json.dumps(specification), encoding="utf-8")
+        process = subprocess.run(
+            [sys.executable, __file__, str(specification_file)],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env=os.environ | lifeline.environment,
+        )
+    if process.returncode:
+        raise ContenderFailed(process.stderr[-4000:])
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def measure_here(specification: dict[str, Any]) -> dict[str, Any]:
+    """The measurement of one contender, or of one form of the loss, in this process."""
+    library_settings.prepare_libraries()
+    if "loss" in specification:
+        from bench_training_loss import measure_loss
+
+        return asdict(measure_loss(**specification["loss"]))
+    from bench_training_contenders import Contender, Task, measure
+
+    return asdict(measure(Contender(**specification["contender"]), Task(**specification["task"])))
+
+
+def main() -> None:
+    child_processes.end_with_command()
+    print(json.dumps(measure_here(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+
+
+if __name__ == "__main__":
+    main()
