@@ -40,7 +40,7 @@ from orca_bench.files import (
 )
 from orca_bench.recipe import Recipe, first_difference, split_differences
 from orca_bench.train import checkpoint_files, divergence
-from orca_bench.train.checkpoint_files import newest_checkpoint
+from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoint_step
 
 _CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
 _MAX_WHOLE_NUMBER = 2**63
@@ -251,6 +251,8 @@ class Run:
                 show_message(
                     f"the work is split otherwise from here on ({'; '.join(differences)}): the same to rounding"
                 )
+                split_entry = {"step": newest_checkpoint_step(self.checkpoints_folder), "changes": differences}
+                self.update_manifest(splits=[*self.manifest.get("splits", []), split_entry])
         write_text(self.recipe_file, recipe.to_yaml())
         return is_continued
 

@@ -179,6 +179,8 @@ def test_the_same_batch_may_be_split_otherwise_and_a_message_says_so_once(run):
         "train.processes was 8, now 2): the same to rounding"
     ]
     assert run.open_for_training(other_split, messages.append) and len(messages) == 1
+    changes = ["train.micro_batch was 2, now 4", "train.accumulation was 1, now 2", "train.processes was 8, now 2"]
+    assert run.manifest["splits"] == [{"step": 5, "changes": changes}]
     assert recipe_file.read_recipe_file(run.recipe_file) == other_split
 
 

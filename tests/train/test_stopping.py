@@ -1,10 +1,14 @@
 """Training stops when and as it is asked to, nothing outlives its command, and a model that diverged is not kept."""
 
 import json
+import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,6 +18,7 @@ from orca_bench import child_processes, recipe_file
 from orca_bench.train.run_folder import Run
 from recipes import RECIPE
 
+ROOT = Path(__file__).resolve().parents[2]
 ENDLESS = ("-o", "train.epochs=500", "-o", "train.export_every=null")
 
 
@@ -149,6 +154,36 @@ def test_a_loss_above_the_recipes_bound_stops_a_run_that_goes_on_with_a_higher_o
     assert "more than train.max_loss 6.9" in done.stderr and "there is no checkpoint from before" in done.stderr
     assert "diverged" in orca.refused("train", *words, "-o", "train.max_loss=6.9")
     assert orca("train", *words, "-o", "train.max_loss=20").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_while_a_checkpoint_is_written_loses_nothing(orca, training):
+    words = ("-o", "train.epochs=3", "-o", "train.export_every=null")
+    assert orca("train", "r.yaml", "-o", "name=roomy", *words).returncode == 0
+    command, run, _ = training("full", *words)
+    command.send_signal(signal.SIGINT)
+    command.communicate(timeout=PATIENCE_S)
+    (before,) = run.checkpoints_folder.glob("step-*")
+    # a file-size limit fails a write the way a full disk does, without filling one
+    script = (
+        "import resource, sys; from orca_bench.cli.main import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); sys.argv[0] = 'orca-bench'; main()"
+    )
+    full = subprocess.run(
+        [sys.executable, "-c", script, "train", "r.yaml", "-o", "name=full", *words],
+        cwd=orca.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert full.returncode == 2 and "Traceback" not in full.stderr, full.stderr
+    assert "_states.pt: cannot write: File too large; free space or choose another folder" in full.stderr
+    assert list(run.checkpoints_folder.glob("*step-*")) == [before]  # nor is anything half-written left
+    done = orca("train", "r.yaml", "-o", "name=full", *words)
+    assert done.returncode == 0 and f"continuing from step {int(before.name[5:])} " in done.stdout, done.stderr
+    weights = [(orca.folder / f"runs/{name}/model/model.safetensors").read_bytes() for name in ("roomy", "full")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.slow
