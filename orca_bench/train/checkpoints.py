@@ -37,6 +37,11 @@ class Checkpoints:
         self._write: _BackgroundWrite | None = None
         self._removal: threading.Thread | None = None
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is being written and not yet marked as whole."""
+        return self._write is not None
+
     def load(self) -> int:
         """Load the newest checkpoint into the engine; returns the number of steps done, 0 where there is none.
 
