@@ -183,6 +183,26 @@ class Train(_Section):
         description="Loss (nats per token) above which the run counts as diverged and stops. Random weights begin at the "
         "logarithm of the vocabulary size, 10.4 for 32,000 tokens.",
     )
+    held_out_every: Annotated[PositiveInt | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Steps between computations of the loss on the held-out records. The last step always has one. Default: "
+        "as `checkpoint_every`.",
+    )
+    keep_best: Annotated[bool, MAY_CHANGE_MARK] = Field(
+        False,
+        description="Export the model with the lowest held-out loss so far to `exports/best`. Needs `data.held_out`.",
+    )
+    spike_factor: Annotated[Annotated[float, Field(gt=0)] | None, MAY_CHANGE_MARK] = Field(
+        None,
+        description="Height of a spike of the loss at which the run stops: after the warm-up, so many deviations (1.4826 × "
+        "the median absolute deviation, at least 5 % of the median) above the median of the last 50 steps. Default: no spike "
+        "stops a run.",
+    )
+    trackers: Annotated[list[Literal["tensorboard", "wandb"]], MAY_CHANGE_MARK] = Field(
+        [],
+        description="Where else the metrics go: tensorboard, wandb (Weights & Biases) or both. Each needs the extra of its "
+        "name.",
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
         0, description="Seed of the random weights and of the order of the examples."
     )

@@ -191,7 +191,16 @@ def _places(document: str, path: str) -> tuple[Path, ...]:
 
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if document != CHANGES])
 def test_every_file_of_the_project_that_a_document_names_exists(document):
-    in_a_run = ("recipe.yaml", "tokens/", "checkpoints/", "exports/step-N/", "model/")
+    in_a_run = (
+        "recipe.yaml",
+        "tokens/",
+        "checkpoints/",
+        "exports/step-N/",
+        "exports/best/",
+        "tensorboard/",
+        "wandb/",
+        "model/",
+    )
     for code in re.findall(r"`([^`\s]+)`", _prose(_text(document))):
         if not re.fullmatch(r"[\w./-]+(?:\.(?:py|yaml|css|js)|/)", code) or code.startswith("runs/") or "NAME" in code:
             continue

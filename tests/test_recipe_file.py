@@ -64,6 +64,8 @@ def test_an_unknown_key_names_the_nearest_one_and_the_line(tmp_path):
         ("lr: 1e-4", "weight_decay: .inf", "inf: should be a finite number"),
         ("lr: 1e-4", "betas: [0.9, 1.0]", "1.0: should be less than 1"),
         ("lr: 1e-4", "offload: cpu\n  zero_stage: 0", "offload needs a ZeRO stage"),
+        ("lr: 1e-4", "keep_best: true", "keep_best needs records that are held out of training; set data.held_out"),
+        ("lr: 1e-4", "held_out_every: 5", "held_out_every needs records that are held out"),
         ("lr: 1e-4", "epochs: 99999999999999999999", "should be less than or equal to"),
         ("lr: 1e-4", f"seed: {2**63}", "should be less than"),
         ("lr: 1e-4", f"seed: {'9' * 5000}", "r.yaml: not YAML"),

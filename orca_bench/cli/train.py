@@ -36,11 +36,11 @@ def command(recipe: Path, overrides: tuple[str, ...], runs: Path, dry_run: bool,
     plain Hugging Face folder. A recipe of several processes starts them; under torchrun or deepspeed this command is one
     of them.
 
-    Ctrl-C writes a checkpoint and stops; a second Ctrl-C stops at once. The same command continues the run. Only
-    checkpoint_every, keep_checkpoints, export_every, export_dtype, export_shard_gb, max_loss and the launcher may change
-    in between, and processes, micro_batch and accumulation where global_batch stays the same. A run whose loss is not a
-    number, or is above max_loss, has diverged: the command names the step and its records, keeps the checkpoint before
-    it, and writes no model.
+    Ctrl-C writes a checkpoint and stops; a second Ctrl-C stops at once. The same command continues the run. Only the
+    launcher and the keys marked with * in recipes/README.md may change in between, and processes, micro_batch and
+    accumulation where global_batch stays the same. A run whose loss is not a number, above max_loss or a spike above
+    spike_factor has diverged: the command names the step and its records, keeps the checkpoint before it, and writes no
+    model.
 
     \b
       orca-bench train recipes/mini.yaml

@@ -13,6 +13,7 @@ from typing import Any
 
 from orca_bench.errors import UserError
 from orca_bench.recipe import Recipe, Train
+from orca_bench.train.loss_spikes import WINDOW_STEPS
 
 _MAX_ABSOLUTE_WEIGHT = 1e6  # a thousand times the weights of trained models
 _MAX_RECORDS_IN_MESSAGE = 8  # records in a message; the manifest has all
@@ -30,7 +31,8 @@ class Diverged(Exception):
 class DivergenceReport:
     """Where a run diverged: `step` counts from 1, `records` are the numbers (from 0) of the records of its batch.
 
-    `loss` is in nats per token, `grad_norm` before clipping; None where they are not finite, or not known.
+    `loss` is in nats per token, `grad_norm` before clipping; None where they are not finite, or not known. `exceeded` says
+    whether `loss` is a number and above train.max_loss; `spike` is its height where it is a spike (`loss_spikes`).
     """
 
     what: str
@@ -39,7 +41,8 @@ class DivergenceReport:
     grad_norm: float | None
     lr: float
     records: list[int]
-    exceeded: bool = False  # whether `loss` is a number, and above the bound of the recipe
+    exceeded: bool = False
+    spike: float | None = None
 
     def entry(self) -> dict[str, Any]:
         """The report as JSON values, for a manifest."""
@@ -63,6 +66,24 @@ def step_problem(loss: float, gradient_norm: float | None, train_section: Train)
     if gradient_norm is not None and not math.isfinite(gradient_norm) and train_section.precision != "fp16":
         return f"the gradient norm is {gradient_norm}"
     return None
+
+
+def spike_problem(spike_height: float | None, loss: float, train_section: Train) -> str | None:
+    """What is wrong with a loss (nats per token) of which the spike has this height (`loss_spikes`), or None."""
+    spike_factor = train_section.spike_factor
+    if spike_height is None or spike_factor is None or spike_height <= spike_factor:
+        return None
+    return (
+        f"the loss jumped to {loss:.4g}, {spike_height:.1f} deviations above the median of the {WINDOW_STEPS} steps before "
+        f"(train.spike_factor {spike_factor:g})"
+    )
+
+
+def held_out_problem(held_out_loss: float) -> str | None:
+    """What is wrong with a loss of the held-out examples (nats per token), or None."""
+    return (
+        None if math.isfinite(held_out_loss) else f"after the step the loss of the held-out records is {held_out_loss}"
+    )
 
 
 def weights_problem(largest_weight: float) -> str | None:
@@ -110,7 +131,7 @@ def record_locations(record_indices: list[int], record_sources: list[dict[str, A
 
 
 def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, run_folder: Path) -> None:
-    """Raise UserError for a run that diverged, unless it did so at a loss that the recipe now allows.
+    """Raise UserError for a run that diverged, unless it did so at a loss, or by a spike, that the recipe now allows.
 
     The same numbers give the same divergence: to continue from the last checkpoint would not help.
     """
@@ -118,9 +139,13 @@ def refuse_repeated_divergence(manifest: dict[str, Any], recipe: Recipe, run_fol
     loss = divergence_entry.get("loss")
     if loss is not None and divergence_entry.get("exceeded") and loss < recipe.train.max_loss:
         return
+    spike, spike_factor = divergence_entry.get("spike"), recipe.train.spike_factor
+    if spike is not None and (spike_factor is None or spike <= spike_factor):
+        return
+    spike_hint = "" if spike is None else "; or raise train.spike_factor, or set it to null, to go on past this step"
     raise UserError(
         f"this run diverged at step {divergence_entry.get('step')} ({divergence_entry.get('what')}) and would again",
         where=run_folder,
         hint=f"lower train.lr (now {recipe.train.lr:g}) or look at the records that manifest.json names, and start over "
-        "with --fresh or under another name (-o name=…)",
+        f"with --fresh or under another name (-o name=…){spike_hint}",
     )

@@ -6,7 +6,7 @@ runs/NAME/tokens/          the encoded records, hard links to the user's cache w
 runs/NAME/metrics.jsonl    one line per step
 runs/NAME/curves.png       the curves of the metrics, drawn at checkpoints and at the end
 runs/NAME/checkpoints/     DeepSpeed's, the newest ones (checkpoint_files.py)
-runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every
+runs/NAME/exports/         step-N/, model folders on the way, where the recipe has export_every; best/, where it has keep_best
 runs/NAME/model/           the trained model, a plain Hugging Face folder
 runs/NAME/train.log        the libraries' own messages
 runs/NAME/.lock            held by the command that trains; names that begin with a dot are temporary
@@ -61,6 +61,7 @@ class Run:
         self.curves_file = folder / "curves.png"
         self.checkpoints_folder = folder / "checkpoints"
         self.exports_folder = folder / "exports"
+        self.best_model = self.exports_folder / "best"
         self.model = folder / "model"
         self.log_file = folder / "train.log"
         #: Written by the command to ask the training processes to stop after the step they are at.

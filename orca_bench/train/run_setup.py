@@ -32,6 +32,7 @@ from orca_bench.train import (
     record_files,
     resolved_sources,
     student_model,
+    trackers,
 )
 from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memory
 from orca_bench.train.checkpoint_files import newest_checkpoint
@@ -152,6 +153,7 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
     """
     recipe = prepared.recipe
     _check_machine_suits_training(recipe)
+    trackers.check_packages(recipe.train.trackers)
     is_continued = run.open_for_training(recipe, show_message)
     tokenizer = prepared.tokenizer_folder.tokenizer
     if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:

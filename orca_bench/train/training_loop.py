@@ -10,22 +10,24 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from orca_bench.recipe import Recipe
 from orca_bench.tokenizers import Tokenizer
 from orca_bench.train import deepspeed_engine as engines
-from orca_bench.train import divergence, micro_batches, model_flops, process_memory, step_metrics
+from orca_bench.train import divergence, micro_batches
 from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
-from orca_bench.train.curves import CurvesPicture
 from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.held_out_loss import HeldOutPlan
 from orca_bench.train.micro_batches import MicroBatch
 from orca_bench.train.model_export import export_model
 from orca_bench.train.run_folder import Run
-from orca_bench.train.step_metrics import StepMeasurement, StepMetrics
+from orca_bench.train.run_watch import RunWatch
+from orca_bench.train.step_metrics import StepMetrics
+from orca_bench.train.trackers import Trackers
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -52,8 +54,10 @@ def train_to_end(
     engine: DeepSpeedEngine,
     examples: EncodedExamples,
     plan: BatchPlan,
+    held_out: HeldOutPlan | None,
     tokenizer: Tokenizer,
     report_metrics: Callable[[StepMetrics], None],
+    trackers: Trackers,
 ) -> Literal["finished", "interrupted"]:
     """Train to the end of the plan or until a stop request; returns `finished` or `interrupted`.
 
@@ -62,7 +66,9 @@ def train_to_end(
     """
     checkpoints = Checkpoints(engine, run.checkpoints_folder, recipe.train.keep_checkpoints)
     try:
-        training_status = _train_steps(run, recipe, engine, examples, plan, tokenizer, report_metrics, checkpoints)
+        training_status = _train_steps(
+            run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers, checkpoints
+        )
     except divergence.Diverged:  # on every process; a checkpoint of an earlier step may still be on its way to the disk
         checkpoints.wait()
         raise
@@ -76,54 +82,55 @@ def _train_steps(
     engine: DeepSpeedEngine,
     examples: EncodedExamples,
     plan: BatchPlan,
+    held_out: HeldOutPlan | None,
     tokenizer: Tokenizer,
     report_metrics: Callable[[StepMetrics], None],
+    trackers: Trackers,
     checkpoints: Checkpoints,
 ) -> Literal["finished", "interrupted"]:
     """The steps from the newest checkpoint on, and the model at the end.
 
     Where it is interrupted, the last checkpoint may still be being written.
     """
-    import torch
 
-    is_first_rank = torch.distributed.get_rank() == 0
     stop_request = StopRequest(run)
     steps_done = checkpoints.load()
-    if is_first_rank:
-        step_metrics.remove_later_steps(run.metrics_file, steps_done)
-    torch.distributed.barrier()
-    curves_picture = CurvesPicture(run.metrics_file, run.curves_file, recipe.name)
-    utilization = model_flops.engine_utilization(engine)
+    watch = RunWatch(run, recipe, engine, examples, plan, steps_done, report_metrics, trackers)
     for step_index in range(steps_done, plan.step_count):
         start_s = time.perf_counter()
         loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, stop_request)
-        measurement = StepMeasurement(
-            loss, gradient_norm, time.perf_counter() - start_s, None, process_memory.largest_peak_memory_gib()
-        )
-        metrics = step_metrics.compute_step_metrics(examples, plan, step_index, measurement, utilization)
-        if is_first_rank:
-            step_metrics.append_metrics_line(run.metrics_file, metrics)
-        _raise_if_diverged(
-            divergence.step_problem(loss, gradient_norm, recipe.train), examples, plan, step_index, loss, gradient_norm
-        )
-        if is_first_rank:
-            report_metrics(metrics)
-        checkpoints.mark_if_written()
-        steps_done = step_index + 1
+        seconds, steps_done = time.perf_counter() - start_s, step_index + 1
         is_last_step = steps_done == plan.step_count
+        step_problem = divergence.step_problem(loss, gradient_norm, recipe.train)
+        spike_height = None if step_problem else watch.spike_height(step_index, loss)
+        problem = step_problem or divergence.spike_problem(spike_height, loss, recipe.train)
+        held_out_loss = None
+        if problem is None and held_out is not None and held_out.is_due(steps_done, plan.step_count):
+            held_out_batches = range(held_out.batch_plan.step_count)
+            held_out_loss = _mean_loss(engine, held_out.examples, held_out.batch_plan, held_out_batches)
+            problem = divergence.held_out_problem(held_out_loss)
+        metrics = watch.record_step(step_index, loss, gradient_norm, seconds, held_out_loss)
+        _raise_if_diverged(problem, examples, plan, step_index, loss, gradient_norm, spike_height)
+        watch.show_step(metrics)
+        checkpoints.mark_if_written()
+        is_best = held_out_loss is not None and recipe.train.keep_best and watch.is_best(held_out_loss)
         must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
         must_save_checkpoint = must_stop or is_last_step or steps_done % recipe.train.checkpoint_every == 0
-        if must_export_model or must_save_checkpoint:
+        if must_export_model or must_save_checkpoint or is_best:
             _check_model_after_step(engine, examples, plan, step_index)
+        origin: dict[str, str | int] = {"run": run.folder.name, "step": steps_done}
         # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-        if must_export_model:
+        if must_export_model or is_best:
             checkpoints.wait()  # a disk that is full of the export costs no checkpoint
-            export_folder = run.exports_folder / f"step-{steps_done}"
-            export_model(engine, recipe.train, tokenizer, export_folder, {"run": run.folder.name, "step": steps_done})
+        if must_export_model:
+            export_model(engine, recipe.train, tokenizer, run.exports_folder / f"step-{steps_done}", origin)
+        if is_best:
+            export_model(engine, recipe.train, tokenizer, run.best_model, origin)
         if must_save_checkpoint:
+            watch.prepare_checkpoint()
             checkpoints.save(steps_done)
-            if is_first_rank and not (must_stop or is_last_step):
-                curves_picture.redraw()  # at the end the command draws them
+            if not (must_stop or is_last_step):
+                watch.redraw_curves()  # at the end the command draws them
         if must_stop and not is_last_step:
             return "interrupted"
     checkpoints.wait()
@@ -138,7 +145,7 @@ def _check_model_after_step(
 
     The loss of the step was that of the weights before it, so the loss of the same batch is computed again.
     """
-    loss_after_step = _batch_loss(engine, examples, plan, step_index)
+    loss_after_step = _mean_loss(engine, examples, plan, [step_index])
     problem = divergence.step_problem(loss_after_step, None, plan.train_section) or divergence.weights_problem(
         engines.largest_absolute_weight(engine)
     )
@@ -152,6 +159,7 @@ def _raise_if_diverged(
     step_index: int,
     loss: float,
     gradient_norm: float | None,
+    spike_height: float | None = None,
 ) -> None:
     """Raise Diverged where there is a problem with what `step_index` (from 0) gave or left."""
     if problem is None:
@@ -165,6 +173,7 @@ def _raise_if_diverged(
             lr=plan.learning_rate(step_index),
             records=examples.records[plan.example_indices_of_step(step_index)].tolist(),
             exceeded=math.isfinite(loss) and loss > plan.train_section.max_loss,
+            spike=spike_height,
         )
     )
 
@@ -198,18 +207,23 @@ def _train_step(
     )
 
 
-def _batch_loss(engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int) -> float:
-    """The loss of the batch of `step_index` (nats a trained token) with the weights as they are now. A collective."""
+def _mean_loss(
+    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_indices: Iterable[int]
+) -> float:
+    """The mean loss of the batches of some steps (nats a trained token) with the weights as they are now. A collective."""
     import torch
 
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    trained_token_count = 0
     engine.eval()
     with torch.no_grad():
-        for micro_batch in _micro_batches(engine, examples, plan, step_index):
-            loss_sum += engines.sum_of_losses(engine, micro_batch)
+        for step_index in step_indices:
+            trained_token_count += _trained_token_count(examples, plan, step_index)
+            for micro_batch in _micro_batches(engine, examples, plan, step_index):
+                loss_sum += engines.sum_of_losses(engine, micro_batch)
     engine.train()
     torch.distributed.all_reduce(loss_sum)
-    return float(loss_sum) / _trained_token_count(examples, plan, step_index)
+    return float(loss_sum) / trained_token_count
 
 
 def _trained_token_count(examples: EncodedExamples, plan: BatchPlan, step_index: int) -> int:

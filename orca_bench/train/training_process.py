@@ -71,8 +71,10 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
     from orca_bench.train import checkpoint_conversion, resolved_sources, student_model
     from orca_bench.train import deepspeed_engine as engines
     from orca_bench.train.batch_plan import BatchPlan
+    from orca_bench.train.held_out_loss import plan_held_out_loss
     from orca_bench.train.progress_display import training_progress
     from orca_bench.train.token_files import load_run_examples
+    from orca_bench.train.trackers import Trackers, open_trackers
     from orca_bench.train.training_loop import train_to_end
 
     library_settings.prepare_libraries()
@@ -80,22 +82,28 @@ def _train_run(run: Run, shows_steps: bool) -> Literal["finished", "interrupted"
         recipe_file.read_recipe_file(run.recipe_file), run.manifest.get("commits", {})
     )
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
-    examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file).training
-    plan = BatchPlan.of_recipe(recipe, examples, student_model.student_config(recipe, tokenizer))
+    run_examples = load_run_examples(run.tokens_folder, run.earlier_tokens_file)
+    examples, model_config = run_examples.training, student_model.student_config(recipe, tokenizer)
+    plan = BatchPlan.of_recipe(recipe, examples, model_config)
+    held_out = plan_held_out_loss(recipe, run_examples.held_out, model_config)
     import torch
 
     if not torch.cuda.is_available():
         torch.set_num_threads(max(1, library_settings.core_count() // recipe.train.processes))
-    with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
-        engine = engines.start_engine(recipe, tokenizer, checkpoint_conversion.is_converted(run.checkpoints_folder))
-    shows_steps_here = shows_steps and torch.distributed.get_rank() == 0
-    progress_display: AbstractContextManager[Callable[[StepMetrics], None]] = (
-        training_progress(recipe.name, plan.step_count, newest_checkpoint_step(run.checkpoints_folder))
-        if shows_steps_here
-        else contextlib.nullcontext(lambda metrics: None)
-    )
-    with progress_display as report_metrics:
-        training_status = train_to_end(run, recipe, engine, examples, plan, tokenizer, report_metrics)
+    is_first_rank = launcher_environment.rank() == 0
+    # Before the engine starts: a server that cannot be reached is said at once.
+    with open_trackers(run, recipe) if is_first_rank else contextlib.nullcontext(Trackers()) as trackers:
+        with contextlib.redirect_stdout(sys.stderr):  # deepspeed 0.19.8 prints what it compiles
+            engine = engines.start_engine(recipe, tokenizer, checkpoint_conversion.is_converted(run.checkpoints_folder))
+        progress_display: AbstractContextManager[Callable[[StepMetrics], None]] = (
+            training_progress(recipe.name, plan.step_count, newest_checkpoint_step(run.checkpoints_folder))
+            if shows_steps and is_first_rank
+            else contextlib.nullcontext(lambda metrics: None)
+        )
+        with progress_display as report_metrics:
+            training_status = train_to_end(
+                run, recipe, engine, examples, plan, held_out, tokenizer, report_metrics, trackers
+            )
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     return training_status

@@ -1,0 +1,110 @@
+"""What each step of a training gave in; metrics.jsonl, trackers, curves and the display out, and whether a loss is a spike.
+
+Its own module because the training loop computes, and this is all that looks on. Every process has a `RunWatch`, so that all
+come to the same judgement; only the first one writes and shows something.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orca_bench.recipe import Recipe
+from orca_bench.train import model_flops, process_memory, step_metrics
+from orca_bench.train.batch_plan import BatchPlan
+from orca_bench.train.curves import CurvesPicture
+from orca_bench.train.example_encoding import EncodedExamples
+from orca_bench.train.loss_spikes import WINDOW_STEPS, LossSpikes
+from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import StepMeasurement, StepMetrics
+from orca_bench.train.trackers import Trackers
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
+
+class RunWatch:
+    """Follows one run from a checkpoint on; to be made after the checkpoint is loaded. A collective.
+
+    `report_metrics` gets the metrics of each good step; it and the trackers are used on the first process only.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        engine: DeepSpeedEngine,
+        examples: EncodedExamples,
+        plan: BatchPlan,
+        steps_done: int,
+        report_metrics: Callable[[StepMetrics], None],
+        trackers: Trackers,
+    ) -> None:
+        import torch
+
+        self._run, self._examples, self._plan = run, examples, plan
+        self._report_metrics, self._trackers = report_metrics, trackers
+        self._is_first_rank = torch.distributed.get_rank() == 0
+        self._curves_picture = CurvesPicture(run.metrics_file, run.curves_file, recipe.name)
+        self._utilization = model_flops.engine_utilization(engine)
+        history: list[tuple[list[float], float]] = [([], math.inf)]
+        if self._is_first_rank:
+            step_metrics.remove_later_steps(run.metrics_file, steps_done)
+            earlier_metrics = step_metrics.read_metrics(run.metrics_file)
+            history = [self._read_history(earlier_metrics)]
+            trackers.start(steps_done, earlier_metrics)
+        torch.distributed.broadcast_object_list(history)  # other machines may see the file late
+        recent_losses, self._best_held_out_loss = history[0]
+        self._spikes = LossSpikes(recent_losses)
+
+    def _read_history(self, metrics: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
+        """The losses of the last steps, and the lowest held-out loss of which the model is kept, infinity without one."""
+        recent_losses = [line["loss"] for line in metrics[-WINDOW_STEPS:] if line.get("loss") is not None]
+        held_out_losses = [line["held_out_loss"] for line in metrics if line.get("held_out_loss") is not None]
+        has_best_model = bool(held_out_losses) and self._run.best_model.is_dir()
+        return recent_losses, min(held_out_losses) if has_best_model else math.inf
+
+    def spike_height(self, step_index: int, loss: float) -> float | None:
+        """How high a spike the loss of `step_index` (from 0) is, in deviations; None during the warm-up and for no number."""
+        if step_index < self._plan.warmup_step_count or not math.isfinite(loss):
+            return None
+        return self._spikes.height(loss)
+
+    def record_step(
+        self, step_index: int, loss: float, gradient_norm: float | None, seconds: float, held_out_loss: float | None
+    ) -> StepMetrics:
+        """Write the metrics of `step_index` (from 0) down, be it good or not. A collective."""
+        measurement = StepMeasurement(
+            loss, gradient_norm, seconds, held_out_loss, process_memory.largest_peak_memory_gib()
+        )
+        metrics = step_metrics.compute_step_metrics(
+            self._examples, self._plan, step_index, measurement, self._utilization
+        )
+        self._spikes.add(loss)
+        if self._is_first_rank:
+            step_metrics.append_metrics_line(self._run.metrics_file, metrics)
+            self._trackers.log(metrics)
+        return metrics
+
+    def show_step(self, metrics: StepMetrics) -> None:
+        """Show the metrics of a step that was good."""
+        if self._is_first_rank:
+            self._report_metrics(metrics)
+
+    def is_best(self, held_out_loss: float) -> bool:
+        """Whether this held-out loss is lower than all before; from then on it is the lowest."""
+        if not held_out_loss < self._best_held_out_loss:
+            return False
+        self._best_held_out_loss = held_out_loss
+        return True
+
+    def prepare_checkpoint(self) -> None:
+        """A checkpoint is written next: trackers keep what came until now."""
+        if self._is_first_rank:
+            self._trackers.flush()
+
+    def redraw_curves(self) -> None:
+        """Draw the curves again, where it is time for it."""
+        if self._is_first_rank:
+            self._curves_picture.redraw()

@@ -1,0 +1,132 @@
+"""TensorBoard and Weights & Biases have every step once, also where a process was killed in between, and stop no training."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from wandb_files import logged_steps
+
+from orca_bench.errors import UserError
+from orca_bench.recipe import Recipe
+from orca_bench.train import step_metrics, trackers
+from orca_bench.train.run_folder import Run
+from orca_bench.train.step_metrics import StepMetrics
+
+RECIPE = Recipe.model_validate(
+    {
+        "name": "mine",
+        "model": {"base": "b"},
+        "data": {"records": ["r"]},
+        "train": {"trackers": ["tensorboard", "wandb"]},
+    }
+)
+
+
+def metrics_of(step, loss):
+    return StepMetrics(step, 20, 0.5, loss, 1e-5, None, 100, 50, 1.0, 100.0, 7.5 if step == 2 else None, None, 0.5)
+
+
+def track(folder, steps_done, last_step, loss, kills_itself):
+    """The steps after `steps_done`, with a checkpoint after the third."""
+    run = Run(folder)
+    step_metrics.remove_later_steps(run.metrics_file, steps_done)
+    with trackers.open_trackers(run, RECIPE) as opened:
+        opened.start(steps_done, step_metrics.read_metrics(run.metrics_file))
+        for step in range(steps_done + 1, last_step + 1):
+            opened.log(metrics_of(step, loss))
+            step_metrics.append_metrics_line(run.metrics_file, metrics_of(step, loss))
+            if step == 3:
+                opened.flush()
+        if kills_itself:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def tracked_folder(tmp_path):
+    """A run that was killed after step 5 and went on from step 3 to step 8, each in a process of its own."""
+    for arguments in ((0, 5, 1.5, True), (3, 8, 2.5, False)):
+        script = f"from pathlib import Path; import test_trackers; test_trackers.track(Path({str(tmp_path)!r}), *{arguments})"
+        path = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+        environment = os.environ | {"WANDB_MODE": "offline", "PYTHONPATH": path}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        assert done.returncode == (-signal.SIGKILL if arguments[-1] else 0), done.stderr
+        assert done.stdout == "" and "left out" not in done.stderr
+    return tmp_path
+
+
+def test_each_tracker_has_each_step_once(tracked_folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tracked_folder / "tensorboard"))
+    events.Reload()
+    scalars = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert scalars == [(step, 1.5 if step <= 3 else 2.5) for step in range(1, 9)]
+    assert [(event.step, event.value) for event in events.Scalars("held_out_loss")] == [(2, 7.5)]
+    assert "grad_norm" not in events.Tags()["scalars"] and "mfu" not in events.Tags()["scalars"]
+    assert b"global_batch: 16" in events.Tensors("recipe/text_summary")[0].tensor_proto.string_val[0]
+
+    assert len(list((tracked_folder / "wandb").glob("offline-run-*"))) == 2
+    newest_run = (tracked_folder / "wandb" / "latest-run").resolve()
+    steps = logged_steps(newest_run)
+    assert [(step["_step"], step["loss"]) for step in steps] == scalars
+    assert [step.get("held_out_loss") for step in steps] == [None, 7.5] + [None] * 6
+    assert newest_run.name.endswith(f"-{(tracked_folder / 'wandb' / 'run-id').read_text()}")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    trackers.check_packages(["tensorboard", "wandb"])
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as Python marks a module that cannot be imported
+    with pytest.raises(
+        UserError, match=r"train\.trackers: the package wandb is not installed; install orca-bench\[wandb\]"
+    ):
+        trackers.check_packages(["tensorboard", "wandb"])
+
+
+def test_without_a_key_weights_and_biases_is_refused_before_training(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with (
+        pytest.raises(UserError, match="No API key configured.*WANDB_MODE=offline"),
+        trackers.open_trackers(Run(tmp_path), RECIPE),
+    ):
+        pass
+
+
+class Broken:
+    """A tracker whose disk is full from the second step on."""
+
+    def __init__(self):
+        self.steps = []
+
+    def start(self, steps_done, earlier_metrics):
+        pass
+
+    def log(self, metrics):
+        if self.steps:
+            raise OSError(28, "No space left on device")
+        self.steps.append(metrics.step)
+
+    def flush(self):
+        raise AssertionError("called after it has failed")
+
+    def close(self, has_failed):
+        raise AssertionError("called after it has failed")
+
+
+def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(capsys):
+    broken, working = Broken(), Broken()
+    opened = trackers.Trackers([broken])
+    for step in (1, 2, 3):
+        opened.log(metrics_of(step, 1.0))
+    opened.flush()
+    opened.close(False)
+    assert broken.steps == [1]
+    assert "Broken is left out: [Errno 28] No space left on device" in capsys.readouterr().err
+    opened = trackers.Trackers([broken, working])
+    opened.log(metrics_of(4, 1.0))
+    assert working.steps == [4]

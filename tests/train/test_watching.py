@@ -1,0 +1,108 @@
+"""The loss on held-out records, the best model and spikes, with a real DeepSpeed engine."""
+
+import json
+
+import pytest
+import torch
+from waiting import eventually
+
+from orca_bench.train.run_folder import Run
+from orca_bench.train.token_files import load_run_examples
+from recipes import RECIPE
+
+HELD_OUT = ("-o", "data.held_out=7", "-o", "train.held_out_every=3", "-o", "train.keep_best=true")
+#: A learning rate that rises until the model is worse than it was: the best model is not the last one.
+TOO_FAST = ("-o", "train.epochs=2", "-o", "train.max_steps=15", "-o", "train.lr=4.0", "-o", "train.warmup_min_steps=30")
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, mini, mini_records, command_in):
+    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
+    folder = tmp_path_factory.mktemp("watching")
+    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return command_in(folder)
+
+
+def metrics_of(run):
+    return [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def watched(orca):
+    """A finished run in two processes."""
+    done = orca("train", "r.yaml", *HELD_OUT, *TOO_FAST)
+    assert done.returncode == 0, done.stderr
+    return Run(orca.folder / "runs" / "r")
+
+
+def plain_loss(model_folder, examples):
+    """The mean loss over all response tokens of some examples in plain transformers, one example at a time."""
+    from transformers import AutoModelForCausalLM
+
+    model, total = AutoModelForCausalLM.from_pretrained(model_folder), 0.0
+    with torch.no_grad():
+        for index in range(len(examples)):
+            ids = torch.tensor(examples.example(index), dtype=torch.long)
+            start = int(examples.prompt_lengths[index])
+            logits = model(input_ids=ids[None]).logits[0, start - 1 : -1]
+            total += float(torch.nn.functional.cross_entropy(logits, ids[start:], reduction="sum"))
+    return total / int(examples.trained_token_counts.sum())
+
+
+def test_the_held_out_loss_is_the_mean_over_all_held_out_tokens_and_the_best_model_is_exported(watched):
+    metrics = metrics_of(watched)
+    held_out_losses = {line["step"]: line["held_out_loss"] for line in metrics if line["held_out_loss"] is not None}
+    assert list(held_out_losses) == [
+        step for step in range(1, len(metrics) + 1) if step % 3 == 0 or step == len(metrics)
+    ]
+    best_step = min(held_out_losses, key=held_out_losses.get)
+    assert json.loads((watched.best_model / "orca_bench.json").read_text())["step"] == best_step
+    held_out = load_run_examples(watched.tokens_folder, watched.earlier_tokens_file).held_out
+    assert len(held_out) == 7
+    assert plain_loss(watched.best_model, held_out) == pytest.approx(held_out_losses[best_step], rel=2e-6)
+    assert plain_loss(watched.model, held_out) == pytest.approx(held_out_losses[len(metrics)], rel=2e-6)
+    assert best_step < len(metrics)  # else this test does not show that the best is kept
+
+
+def test_a_finished_run_has_a_picture_of_its_curves_and_its_memory(watched):
+    assert watched.curves_file.read_bytes().startswith(b"\x89PNG")
+    assert all(line["memory_gib"] > 0.1 and line["mfu"] is None for line in metrics_of(watched))
+
+
+@pytest.mark.slow
+def test_the_best_model_survives_a_kill_and_one_process_has_the_same_held_out_losses(orca, watched):
+    words = ("train", "r.yaml", "-o", "name=killed", *HELD_OUT, *TOO_FAST)
+    words += ("-o", "train.processes=1", "-o", "train.micro_batch=4")
+    run = Run(orca.folder / "runs" / "killed")
+    command = orca.start(*words)
+    eventually(lambda: command.poll() is not None or (run.metrics_file.is_file() and len(metrics_of(run)) > 10))
+    command.kill()
+    command.communicate()
+    done = orca(*words)
+    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    held_out_losses = [line["held_out_loss"] for line in metrics_of(run)]
+    expected = [line["held_out_loss"] for line in metrics_of(watched)]
+    assert [loss is None for loss in held_out_losses] == [loss is None for loss in expected]
+    assert held_out_losses[2] == pytest.approx(expected[2], rel=1e-4)  # so high a rate multiplies the rounding
+    best_step = held_out_losses.index(min(loss for loss in held_out_losses if loss is not None)) + 1
+    assert json.loads((run.best_model / "orca_bench.json").read_text())["step"] == best_step < 10
+
+
+@pytest.mark.slow
+def test_a_spike_stops_a_run_that_goes_on_with_a_higher_factor(orca):
+    words = ["train", "r.yaml", "-o", "name=spike", "-o", "train.processes=1", "-o", "train.micro_batch=4"]
+    # Weights that hardly move: the losses differ by their batches alone, and one of them is above 0.01 deviations.
+    words += ["-o", "train.epochs=6", "-o", "train.lr=1e-9", "-o", "train.export_every=null"]
+    done = orca(*words, "-o", "train.spike_factor=0.01")
+    assert done.returncode == 1 and "deviations above the median of the 50 steps before" in done.stderr, done.stderr
+    assert "its batch was records " in done.stderr and "is from before" in done.stderr
+    run = Run(orca.folder / "runs" / "spike")
+    diverged = run.manifest["diverged"]
+    assert diverged["step"] == len(metrics_of(run)) > 50 and diverged["spike"] > 0.01
+    assert not run.model.exists()
+    assert "raise train.spike_factor" in orca.refused(*words, "-o", "train.spike_factor=0.01")
+    done = orca(*words, "-o", "train.spike_factor=20")
+    assert done.returncode == 0 and "continuing from step" in done.stdout, done.stderr
+    assert [line["step"] for line in metrics_of(run)] == list(range(1, 70))
