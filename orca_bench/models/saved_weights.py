@@ -8,7 +8,7 @@ processes is written without being whole anywhere. Its own module because an eng
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,6 @@ class SavedWeights:
         partitioned (DeepSpeed ZeRO-3): no number is read.
         """
         import torch
-        from transformers.core_model_loading import revert_weight_conversion
 
         tensor_by_name = _untied_tensors(model)
         float32_pattern = _float32_pattern(model, dtype_name)
@@ -59,19 +58,11 @@ class SavedWeights:
             # DeepSpeed 0.19.8 leaves a partitioned parameter without numbers, and its shape in `ds_shape`.
             shape = getattr(tensor, "ds_shape", tensor.shape)
             empty_by_name[name] = torch.empty(shape, dtype=dtype, device="meta")
-        reverted = revert_weight_conversion(model, dict(empty_by_name))
-        byte_counts = {name: tensor.numel() * tensor.itemsize for name, tensor in reverted.items()}
-        groups: tuple[tuple[str, ...], ...] = tuple((name,) for name in tensor_by_name)
-        if is_converted := _has_conversions(model):
-            groups = _groups_of_layers(list(tensor_by_name))
-            by_group = [
-                revert_weight_conversion(model, {name: empty_by_name[name] for name in group}) for group in groups
-            ]
-            shape_by_name = {name: tensor.shape for tensors in by_group for name, tensor in tensors.items()}
-            if shape_by_name == {name: tensor.shape for name, tensor in reverted.items()}:
-                byte_counts = {name: byte_counts[name] for tensors in by_group for name in tensors}
-            else:  # a conversion takes weights of several layers
-                groups = (tuple(tensor_by_name),)
+        is_converted = _has_conversions(model)
+        groups, empty_files = (
+            _smallest_groups(model, empty_by_name) if is_converted else (_single(empty_by_name), empty_by_name)
+        )
+        byte_counts = {name: tensor.numel() * tensor.itemsize for name, tensor in empty_files.items()}
         return cls(model, dtype_name, groups, dtype_by_name, byte_counts, is_converted)
 
     def file_tensors(self, weight_of: Callable[[str], torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -116,7 +107,32 @@ def _has_conversions(model: PreTrainedModel) -> bool:
     )  # the same dictionary where there is nothing to revert
 
 
-def _groups_of_layers(names: list[str]) -> tuple[tuple[str, ...], ...]:
+def _smallest_groups(
+    model: PreTrainedModel, empty_by_name: dict[str, torch.Tensor]
+) -> tuple[tuple[tuple[str, ...], ...], dict[str, torch.Tensor]]:
+    """Groups that are converted to the files' weights as all weights together are, and the files' weights in their order.
+
+    `empty_by_name` has the weights of the model without numbers. The groups are single weights, else layers, else all weights.
+    """
+    from transformers.core_model_loading import revert_weight_conversion
+
+    expected = revert_weight_conversion(model, dict(empty_by_name))
+    for groups in (_single(empty_by_name), _layers(empty_by_name)):
+        converted: dict[str, torch.Tensor] = {}
+        for group in groups:
+            converted |= revert_weight_conversion(model, {name: empty_by_name[name] for name in group})
+        if {name: tensor.shape for name, tensor in converted.items()} == {
+            name: tensor.shape for name, tensor in expected.items()
+        }:
+            return groups, converted
+    return (tuple(empty_by_name),), expected
+
+
+def _single(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple((name,) for name in names)
+
+
+def _layers(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     """The names of each layer together (`model.layers.3.`), in the order of their first names; all others alone."""
     group_by_key: dict[str, list[str]] = {}
     for name in names:

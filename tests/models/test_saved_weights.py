@@ -9,8 +9,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from orca_bench.models.saved_weights import SavedWeights
 
-#: Separate and tied embeddings, other norms, fused experts that the files have one by one, a buffer that is saved.
-COMMON = ("llama", "mistral", "qwen3", "gemma3_text", "gpt2", "mixtral", "deepseek_v3")
+#: Separate and tied embeddings, other norms, fused experts that the files have one by one, a buffer that is saved, and two
+#: matrices of a layer that the files have as one.
+COMMON = ("llama", "mistral", "qwen3", "gemma3_text", "gpt2", "mixtral", "deepseek_v3", "hrm_text")
 
 
 def planned(model, dtype_name="float32"):

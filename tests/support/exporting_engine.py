@@ -1,9 +1,10 @@
 """Real DeepSpeed engines that export, started by torchrun: see `train/test_model_export.py`.
 
-    torchrun --nproc-per-node N tests/support/exporting_engine.py cases|full_disk|memory RECIPE FOLDER
+    torchrun --nproc-per-node N tests/support/exporting_engine.py cases|full_disk|overflow|memory RECIPE FOLDER
 
 `cases` trains two steps for each case of `CASES` and writes FOLDER/CASE with the engine's logits, DeepSpeed's checkpoint and
 a model folder in every type of `EXPORT_DTYPES`. `full_disk` exports twice, the second time with a limit on the size of a file.
+`overflow` exports a weight as fp16 that is too large for it.
 `memory` writes FOLDER/memory.json: what exports in small and in large shards add to the peak memory of process 0.
 """
 
@@ -38,7 +39,8 @@ def main() -> None:
     recipe = recipe_file.read_recipe_file(recipe_path)
     tokenizer = tokenizers.load_tokenizer(recipe.model.tokenizer_source)
     deepspeed.init_distributed(dist_backend="gloo")
-    {"cases": write_cases, "full_disk": fill_disk, "memory": measure_memory}[mode](recipe, tokenizer, folder)
+    run_mode = {"cases": write_cases, "full_disk": fill_disk, "overflow": export_large_weight, "memory": measure_memory}
+    run_mode[mode](recipe, tokenizer, folder)
     torch.distributed.destroy_process_group()
 
 
@@ -93,6 +95,16 @@ def fill_disk(recipe, tokenizer, folder: Path) -> None:
     export(engine, train, tokenizer, folder / "model", "bf16", SHARD_GB)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     export(engine, train, tokenizer, folder / "model", "fp32", SHARD_GB)
+
+
+def export_large_weight(recipe, tokenizer, folder: Path) -> None:
+    import torch
+
+    engine, train = engine_of(recipe, tokenizer, 0, "fp32")
+    with torch.no_grad():
+        engine.module.model.norm.weight[3] = -1e6
+    export(engine, train, tokenizer, folder / "model", "bf16", SHARD_GB)
+    export(engine, train, tokenizer, folder / "model", "fp16", SHARD_GB)
 
 
 def measure_memory(recipe, tokenizer, folder: Path) -> None:

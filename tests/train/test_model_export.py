@@ -129,6 +129,13 @@ def test_a_disk_that_is_full_leaves_the_model_as_it_was_and_is_named(tmp_path, m
     assert {path.name for path in tmp_path.iterdir()} == {"model", "r.yaml"}
 
 
+def test_a_weight_that_fp16_cannot_hold_is_named_and_no_infinity_is_written(tmp_path, mini):
+    done = run_engines("overflow", 1, tmp_path, mini)
+    assert done.returncode != 0
+    assert "UserError: train.export_dtype: model.norm.weight has a number of magnitude 1e+06" in done.stderr
+    assert {weight.dtype for weight in weights_of(tmp_path / "model").values()} == {torch.bfloat16}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, mini, mini_records, command_in):
     """A command in a folder with a run that was trained for six steps in bf16, and what it always gets."""
