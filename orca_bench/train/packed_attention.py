@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: The name of this attention in a transformers configuration.
 PACKED_ATTENTION = "orca_bench_packed"
 
+_HEAD_SIZE_MULTIPLE = 8  # of PyTorch's kernel for variable lengths; open_llama_3b's heads have 100
+
 
 class PackedLengthsMissing(Exception):
     """A model does not hand the lengths of the packed examples on to its attention."""
@@ -92,8 +94,12 @@ def _attend_in_one_kernel(
     longest: int,
 ) -> torch.Tensor:
     """All examples in PyTorch's kernel for variable lengths (FlashAttention): [1, tokens, heads, head size]."""
+    import torch
     from torch.nn.attention.varlen import varlen_attn
 
+    head_size = query.shape[-1]
+    if missing_size := -head_size % _HEAD_SIZE_MULTIPLE:  # zeros change no product
+        query, key, value = (torch.nn.functional.pad(states, (0, missing_size)) for states in (query, key, value))
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     if query.shape[1] != key.shape[1]:
         copies = query.shape[1] // key.shape[1]
@@ -107,11 +113,11 @@ def _attend_in_one_kernel(
         cu_seq_lens,
         longest,
         longest,
-        scale=scaling,
+        scale=head_size**-0.5 if scaling is None else scaling,
         window_size=(tokens_before, 0),
     )
     assert not isinstance(attended, tuple)
-    return attended[None]
+    return attended[None, ..., :head_size]
 
 
 def _attend_one_by_one(
