@@ -41,6 +41,7 @@ def main(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     left_out: list[str] = []
+    checks = attention_checks(left_out)
     with tempfile.TemporaryDirectory() as folder:
         for attempt in attempts(options.shapes.split(",")):
             name = f"{attempt.shape_name}, {attempt.contender.name}, batch {attempt.contender.batch}"
@@ -67,8 +68,8 @@ def main(options: argparse.Namespace) -> None:
                 )
             text = "".join(json.dumps(entry) + "\n" for entry in entries)
             (options.out / "measurements.jsonl").write_text(text, encoding="utf-8")
-            (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out)), encoding="utf-8")
-    (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out)), encoding="utf-8")
+            (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
+    (options.out / "training-gpu.md").write_text("\n".join(record(entries, left_out, checks)), encoding="utf-8")
     print(f"record: {options.out / 'training-gpu.md'}; {time.monotonic() - start:.0f} s", flush=True)
 
 
@@ -118,7 +119,20 @@ def _measure(attempt: Attempt, folder: Path, timeout_s: float) -> tuple[dict[str
         return None, " ".join(str(error).split())[-1500:]
 
 
-def record(entries: list[dict[str, Any]], left_out: list[str]) -> list[str]:
+def attention_checks(left_out: list[str]) -> list[dict[str, Any]]:
+    """The kernel for packed examples beside the reference, for the sizes of heads of LLaMAs and open_llama_3b's; one may fail."""
+    checks = []
+    for head_size in (64, 100, 128):
+        try:
+            checks.append(run_process({"head_size": head_size}, timeout_s=120))
+            print(f"attention: {checks[-1]}", flush=True)
+        except (ContenderFailed, subprocess.TimeoutExpired) as error:
+            left_out.append(f"attention with heads of {head_size}: {' '.join(str(error).split())[-1500:]}")
+            print(f"attention with heads of {head_size} FAILED: {str(error)[-1500:]}", flush=True)
+    return checks
+
+
+def record(entries: list[dict[str, Any]], left_out: list[str], checks: list[dict[str, Any]]) -> list[str]:
     """The record as Markdown."""
     import torch
     import transformers
@@ -152,6 +166,20 @@ def record(entries: list[dict[str, Any]], left_out: list[str]) -> list[str]:
             f"| {measurement['tokens'] / _TIMED_STEPS:,.0f} | **{rate:,.0f}** | {ratio} | {mfu} | {padding} "
             f"| {measurement['seconds'] / _TIMED_STEPS:.3f} | {memory} |"
         )
+    if checks:
+        lines += [
+            "",
+            "Attention of packed examples in one kernel, bfloat16, beside each example alone in float32: largest differences "
+            "over the largest number, and milliseconds of forward and backward (each alone in bfloat16 too).",
+            "",
+            "| size of a head | outputs | gradients | one kernel | each alone |",
+            "|--:|--:|--:|--:|--:|",
+            *(
+                f"| {check['head_size']} | {check['output_difference']:.1e} | {check['gradient_difference']:.1e} "
+                f"| {check['kernel_ms']:.2f} ms | {check['one_by_one_ms']:.2f} ms |"
+                for check in checks
+            ),
+        ]
     if left_out:
         lines += ["", "Left out:", "", *(f"- {line}" for line in left_out)]
     return [*lines, ""]

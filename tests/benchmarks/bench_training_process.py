@@ -1,4 +1,4 @@
-"""Run a contender of bench_training.py, or a form of the loss, in a process of its own: specification in, measurement out.
+"""Run a contender of bench_training.py, or a check beside them, in a process of its own: specification in, measurement out.
 
 Its own module because it is both ends: `run_process` starts `python bench_training_process.py SPECIFICATION.json`, which prints
 the measurement as JSON in its last line. Neither it nor what it starts outlives the benchmark.
@@ -47,12 +47,16 @@ def run_process(specification: dict[str, Any], timeout_s: float | None = None) -
 
 
 def measure_here(specification: dict[str, Any]) -> dict[str, Any]:
-    """The measurement of one contender, or of one form of the loss, in this process."""
+    """The measurement of one contender, or of one check, in this process."""
     library_settings.prepare_libraries()
     if "loss" in specification:
         from bench_training_loss import measure_loss
 
         return asdict(measure_loss(**specification["loss"]))
+    if "head_size" in specification:
+        from bench_training_attention import check_attention
+
+        return asdict(check_attention(specification["head_size"]))
     from bench_training_contenders import Contender, Task, measure
 
     return asdict(measure(Contender(**specification["contender"]), Task(**specification["task"])))
