@@ -22,7 +22,10 @@ SCRIPT = Path(__file__).parents[1] / "support" / "exporting_engine.py"
 
 
 def run_engines(mode, processes, folder, mini):
-    """Start `exporting_engine.py` in so many processes; returns the finished launcher."""
+    """Start `exporting_engine.py` in so many processes; returns the finished launcher.
+
+    glibc gives every tensor of the large model memory of its own, which it gives back: what is measured is what is held.
+    """
     text = RECIPE.format(name="e", tokenizer=mini["mini:tokenizer"])
     for old, new in (
         ("processes: 2", f"processes: {processes}"),
@@ -36,7 +39,7 @@ def run_engines(mode, processes, folder, mini):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.run(
         [*launcher, str(SCRIPT), mode, str(folder / "r.yaml"), str(folder)],
-        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072"},
         capture_output=True,
         text=True,
     )
@@ -192,6 +195,5 @@ def test_process_0_needs_memory_for_one_shard_and_not_for_the_model(tmp_path, mi
     memory = json.loads((tmp_path / "memory.json").read_text())
     assert memory["model"] > 200e6
     added = memory["added"]
-    # The measurement sees the whole model, but for what earlier exports have left to be used again.
-    assert added["one file"] > 0.6 * memory["model"], memory
+    assert added["one file"] > 0.9 * memory["model"], memory  # the measurement sees the whole model
     assert added["small shards"] < 0.2 * memory["model"], memory
