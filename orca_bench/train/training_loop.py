@@ -7,6 +7,7 @@ divides by the number of trained tokens in the step, which every process compute
 
 from __future__ import annotations
 
+import itertools
 import math
 import signal
 import time
@@ -22,8 +23,9 @@ from orca_bench.train.batch_plan import BatchPlan
 from orca_bench.train.checkpoints import Checkpoints
 from orca_bench.train.example_encoding import EncodedExamples
 from orca_bench.train.held_out_loss import HeldOutPlan
-from orca_bench.train.micro_batches import MicroBatch
+from orca_bench.train.micro_batches import MicroBatch, ScoredSequence
 from orca_bench.train.model_export import export_model
+from orca_bench.train.read_ahead import ReadAhead
 from orca_bench.train.run_folder import Run
 from orca_bench.train.run_watch import RunWatch
 from orca_bench.train.step_metrics import StepMetrics
@@ -31,6 +33,9 @@ from orca_bench.train.trackers import Trackers
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
+
+
+_PASSES_AHEAD = 4  # forward passes whose tokens are read from the disk while earlier ones are computed
 
 
 class StopRequest:
@@ -92,47 +97,52 @@ def _train_steps(
 
     Where it is interrupted, the last checkpoint may still be being written.
     """
+    import torch
 
     stop_request = StopRequest(run)
     steps_done = checkpoints.load()
     watch = RunWatch(run, recipe, engine, examples, plan, steps_done, report_metrics, trackers)
-    for step_index in range(steps_done, plan.step_count):
-        start_s = time.perf_counter()
-        loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, stop_request)
-        seconds, steps_done = time.perf_counter() - start_s, step_index + 1
-        is_last_step = steps_done == plan.step_count
-        step_problem = divergence.step_problem(loss, gradient_norm, recipe.train)
-        spike_height = None if step_problem else watch.spike_height(step_index, loss)
-        problem = step_problem or divergence.spike_problem(spike_height, loss, recipe.train)
-        held_out_loss = None
-        if problem is None and held_out is not None and held_out.is_due(steps_done, plan.step_count):
-            held_out_batches = range(held_out.batch_plan.step_count)
-            held_out_loss = _mean_loss(engine, held_out.examples, held_out.batch_plan, held_out_batches)
-            problem = divergence.held_out_problem(held_out_loss)
-        metrics = watch.record_step(step_index, loss, gradient_norm, seconds, held_out_loss)
-        _raise_if_diverged(problem, examples, plan, step_index, loss, gradient_norm, spike_height)
-        watch.show_step(metrics)
-        checkpoints.mark_if_written()
-        is_best = held_out_loss is not None and recipe.train.keep_best and watch.is_best(held_out_loss)
-        must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
-        must_save_checkpoint = must_stop or is_last_step or steps_done % recipe.train.checkpoint_every == 0
-        if must_export_model or must_save_checkpoint or is_best:
-            _check_model_after_step(engine, examples, plan, step_index)
-        origin: dict[str, str | int] = {"run": run.folder.name, "step": steps_done}
-        # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
-        if must_export_model or is_best:
-            checkpoints.wait()  # a disk that is full of the export costs no checkpoint
-        if must_export_model:
-            export_model(engine, recipe.train, tokenizer, run.exports_folder / f"step-{steps_done}", origin)
-        if is_best:
-            export_model(engine, recipe.train, tokenizer, run.best_model, origin)
-        if must_save_checkpoint:
-            watch.prepare_checkpoint()
-            checkpoints.save(steps_done)
-            if not (must_stop or is_last_step):
-                watch.redraw_curves()  # at the end the command draws them
-        if must_stop and not is_last_step:
-            return "interrupted"
+    remaining_steps = range(steps_done, plan.step_count)
+    with ReadAhead(
+        _read_passes(examples, plan, remaining_steps, torch.distributed.get_rank()), _PASSES_AHEAD
+    ) as passes:
+        for step_index in remaining_steps:
+            start_s = time.perf_counter()
+            loss, must_stop, gradient_norm = _train_step(engine, examples, plan, step_index, passes, stop_request)
+            seconds, steps_done = time.perf_counter() - start_s, step_index + 1
+            is_last_step = steps_done == plan.step_count
+            step_problem = divergence.step_problem(loss, gradient_norm, recipe.train)
+            spike_height = None if step_problem else watch.spike_height(step_index, loss)
+            problem = step_problem or divergence.spike_problem(spike_height, loss, recipe.train)
+            held_out_loss = None
+            if problem is None and held_out is not None and held_out.is_due(steps_done, plan.step_count):
+                held_out_batches = range(held_out.batch_plan.step_count)
+                held_out_loss = _mean_loss(engine, held_out.examples, held_out.batch_plan, held_out_batches)
+                problem = divergence.held_out_problem(held_out_loss)
+            metrics = watch.record_step(step_index, loss, gradient_norm, seconds, held_out_loss)
+            _raise_if_diverged(problem, examples, plan, step_index, loss, gradient_norm, spike_height)
+            watch.show_step(metrics)
+            checkpoints.mark_if_written()
+            is_best = held_out_loss is not None and recipe.train.keep_best and watch.is_best(held_out_loss)
+            must_export_model = not is_last_step and steps_done % (recipe.train.export_every or plan.step_count) == 0
+            must_save_checkpoint = must_stop or is_last_step or steps_done % recipe.train.checkpoint_every == 0
+            if must_export_model or must_save_checkpoint or is_best:
+                _check_model_after_step(engine, examples, plan, step_index)
+            origin: dict[str, str | int] = {"run": run.folder.name, "step": steps_done}
+            # Before the checkpoint: a run that is killed between the two does this step, and so the export, again.
+            if must_export_model or is_best:
+                checkpoints.wait()  # a disk that is full of the export costs no checkpoint
+            if must_export_model:
+                export_model(engine, recipe.train, tokenizer, run.exports_folder / f"step-{steps_done}", origin)
+            if is_best:
+                export_model(engine, recipe.train, tokenizer, run.best_model, origin)
+            if must_save_checkpoint:
+                watch.prepare_checkpoint()
+                checkpoints.save(steps_done)
+                if not (must_stop or is_last_step):
+                    watch.redraw_curves()  # at the end the command draws them
+            if must_stop and not is_last_step:
+                return "interrupted"
     checkpoints.wait()
     export_model(engine, recipe.train, tokenizer, run.model, {"run": run.folder.name, "step": plan.step_count})
     return "finished"
@@ -179,17 +189,25 @@ def _raise_if_diverged(
 
 
 def _train_step(
-    engine: DeepSpeedEngine, examples: EncodedExamples, plan: BatchPlan, step_index: int, stop_request: StopRequest
+    engine: DeepSpeedEngine,
+    examples: EncodedExamples,
+    plan: BatchPlan,
+    step_index: int,
+    passes: Iterator[list[ScoredSequence]],
+    stop_request: StopRequest,
 ) -> tuple[float, bool, float | None]:
-    """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm."""
+    """One optimizer step; returns the loss (nats a trained token), whether any process is to stop, the gradient norm.
+
+    `passes` gives the sequences of each forward pass of this process, those of this step next.
+    """
     import torch
 
     trained_token_count = _trained_token_count(examples, plan, step_index)
     for parameter_group in engine.optimizer.param_groups:
         parameter_group["lr"] = plan.learning_rate(step_index)
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
-    for micro_batch in _micro_batches(engine, examples, plan, step_index):
-        micro_batch_loss = engines.sum_of_losses(engine, micro_batch)
+    for sequences in itertools.islice(passes, plan.train_section.accumulation):
+        micro_batch_loss = engines.sum_of_losses(engine, _lay_out(engine, plan, sequences))
         loss_sum += micro_batch_loss.detach()
         # DeepSpeed divides by the accumulation and averages over the processes: both are undone here.
         engine.backward(
@@ -236,7 +254,21 @@ def _micro_batches(
     """What this process computes in each forward pass of a step."""
     import torch
 
+    for sequences in _read_passes(examples, plan, [step_index], torch.distributed.get_rank()):
+        yield _lay_out(engine, plan, sequences)
+
+
+def _read_passes(
+    examples: EncodedExamples, plan: BatchPlan, step_indices: Iterable[int], process_rank: int
+) -> Iterator[list[ScoredSequence]]:
+    """The sequences of each forward pass that one process computes in these steps."""
+    for step_index in step_indices:
+        for accumulation_index in range(plan.train_section.accumulation):
+            example_indices = plan.micro_batch(step_index, accumulation_index, process_rank)
+            yield micro_batches.read_sequences(examples, example_indices)
+
+
+def _lay_out(engine: DeepSpeedEngine, plan: BatchPlan, sequences: list[ScoredSequence]) -> MicroBatch:
+    """Sequences as one forward pass on the engine's device, padded or packed as the recipe says."""
     lay_out = micro_batches.pad if plan.train_section.packing == "none" else micro_batches.pack
-    for accumulation_index in range(plan.train_section.accumulation):
-        example_indices = plan.micro_batch(step_index, accumulation_index, torch.distributed.get_rank())
-        yield lay_out(micro_batches.read_sequences(examples, example_indices), engine.device)
+    return lay_out(sequences, engine.device)
