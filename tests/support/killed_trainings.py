@@ -27,6 +27,12 @@ from orca_bench.train.run_folder import Run
 
 _PEER_EXIT_S = 5.0  # what a process takes to notice that another one is gone
 _SAVE_S = 0.03  # seconds after the first sign of a checkpoint within which the kill comes
+_MEASURED_KEYS = {
+    "seconds",
+    "tokens_per_second",
+    "mfu",
+    "memory_gib",
+}  # of metrics.jsonl: of the machine, not of the numbers
 _WRITTEN_PATTERN = ".step-*.tmp"
 
 
@@ -78,7 +84,7 @@ def differences(whole: Run, killed: Run) -> list[str]:
     if not hashes[0] or hashes[0] != hashes[1]:
         texts.append("the weights")
     lines = [[json.loads(line) for line in run.metrics_file.read_text().splitlines()] for run in (whole, killed)]
-    for key in ("step", "loss", "lr", "grad_norm", "tokens"):
+    for key in set(lines[0][0]) - _MEASURED_KEYS:
         if [line[key] for line in lines[0]] != [line[key] for line in lines[1]]:
             texts.append(f"{key} in metrics.jsonl")
     return texts
