@@ -193,16 +193,21 @@ def test_killed_at_any_instant_it_goes_on_to_the_same_weights(orca, training):
         ("-o", "train.epochs=10", "-o", "train.checkpoint_every=3", "-o", "train.export_every=4"),
     )
     assert orca("train", "r.yaml", "-o", "name=whole", *words).returncode == 0
-    for _ in range(4):
+    for count in range(4):
         command, run, _ = training("killed", *words)
+        if count == 3:
+            eventually(lambda folder=run.checkpoints_folder: len(list(folder.glob("step-*"))) == 2)
         time.sleep(rng.random() * 3)
         command.kill()
         command.communicate()
         nothing_left(run)
         for folder in (run.model, *run.exports_folder.glob("step-*")):
             assert not folder.exists() or (folder / "tokenizer.json").is_file()
+    older, newest = sorted(run.checkpoints_folder.glob("step-*"))
+    os.truncate(next(newest.glob("*_optim_states.pt")), 1000)
     done = orca("train", "r.yaml", "-o", "name=killed", *words)
     assert done.returncode == 0, done.stderr
+    assert f"it is now damaged-{newest.name}, and training goes on from {older.name}" in " ".join(done.stdout.split())
     whole = Run(orca.folder / "runs" / "whole")
     for name in ("model", "exports/step-56", "exports/step-112"):
         weights = [(r.folder / name / "model.safetensors").read_bytes() for r in (whole, run)]
