@@ -149,7 +149,8 @@ def test_keys_that_change_no_number_may_change_and_are_written_down(run):
 def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
     free = {name for name, field in Train.model_fields.items() if MAY_CHANGE_MARK in field.metadata}
     exports = {"export_every", "export_dtype", "export_shard_gb"}
-    assert free == {"checkpoint_every", "keep_checkpoints", "max_loss"} | exports
+    watching = {"held_out_every", "keep_best", "spike_factor", "trackers", "max_loss"}
+    assert free == {"checkpoint_every", "keep_checkpoints"} | watching | exports
     others = {
         "epochs": 9, "max_steps": 9, "global_batch": 9, "packing": "none", "lr": 9.0,
         "betas": [0.1, 0.2], "eps": 9.0, "weight_decay": 9.0, "grad_clip": 9.0, "warmup_ratio": 0.9,
