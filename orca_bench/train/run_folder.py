@@ -68,9 +68,15 @@ class Run:
         self.stop_file = folder / ".stop"
         #: Written by the training processes: how they ended.
         self.outcome_file = folder / ".outcome.json"
+        #: The files of the training processes, each with its process id while it trains.
+        self.rank_file_pattern = ".rank-*"
         #: The process that trains this run, for the message to another one that wants to.
         self._writer_file = folder / ".writer.json"
         self._lock: FileLock | None = None
+
+    def rank_file(self, rank: int) -> Path:
+        """The file with the process id of the training process of this rank."""
+        return self.folder / self.rank_file_pattern.replace("*", str(rank))
 
     @property
     def process_purpose(self) -> str:

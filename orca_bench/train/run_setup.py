@@ -29,6 +29,7 @@ from orca_bench.train import (
     curves,
     example_encoding,
     example_preparation,
+    memory_errors,
     record_files,
     resolved_sources,
     student_model,
@@ -38,6 +39,7 @@ from orca_bench.train.batch_plan import BatchPlan, MemoryEstimate, estimate_memo
 from orca_bench.train.checkpoint_files import newest_checkpoint
 from orca_bench.train.example_encoding import EncodedExamples, EncodingReport
 from orca_bench.train.example_preparation import PreparedExamples
+from orca_bench.train.rank_processes import LostRank, RankProcesses
 from orca_bench.train.run_folder import Run, environment_entries
 from orca_bench.train.training_process import full_disk_message, train_in_this_process
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _POLL_INTERVAL_S = 0.05
+_LOST_RANK_TIMEOUT_S = 10.0  # after which the training is ended where one of its processes was killed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,12 +233,18 @@ def launch_training(
         return
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
-    start_s = time.time()
+    start_s, lost_rank = time.time(), None
     if launcher_environment.is_launched():
         exit_code = train_in_this_process(run, shows_steps)
     else:
-        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), show_message)
+        processes = RankProcesses(run, recipe.train.processes)
+        exit_code = _start_launcher(run, _launch_command(run, recipe, launcher, shows_steps), processes, show_message)
+        processes.remove_files()
+        if exit_code > 0:  # a launcher that is killed itself takes all of them with it
+            lost_rank = processes.lost_rank
     outcome_entry = read_json(run.outcome_file) if run.outcome_file.is_file() else {}
+    if lost_rank is not None and outcome_entry.get("status", "failed") == "failed":  # the others report that it is gone
+        outcome_entry = {"status": "failed", "message": _lost_rank_message(lost_rank, run, recipe)}
     if (
         exit_code and not outcome_entry and (disk_message := full_disk_message(run))
     ):  # not even the outcome could be written
@@ -271,11 +280,26 @@ def _exit_message(exit_code: int) -> str:
     return f"a training process ended with exit code {exit_code}"
 
 
-def _start_launcher(run: Run, launcher_command: list[str], show_message: hub.ShowMessage) -> int:
+def _lost_rank_message(lost_rank: LostRank, run: Run, recipe: Recipe) -> str:
+    return (
+        f"rank {lost_rank.rank} (process {lost_rank.process_id}) was killed; the same command {_continuation_text(run)}; the "
+        f"system kills processes where the memory is full: then {memory_errors.less_memory_advice(recipe)}"
+    )
+
+
+def _continuation_text(run: Run) -> str:
+    newest_path = newest_checkpoint(run.checkpoints_folder)
+    return f"continues from {newest_path}" if newest_path else "starts over: there is no checkpoint yet"
+
+
+def _start_launcher(
+    run: Run, launcher_command: list[str], processes: RankProcesses, show_message: hub.ShowMessage
+) -> int:
     """Start the launcher by its command and wait for it; returns its exit code. None of its processes is left afterwards.
 
     It has a session of its own, so that Ctrl-C reaches this process alone, which then makes it stop after the step.
-    Raises Interrupted where the user presses Ctrl-C again.
+    Where a training process is killed, the others get some seconds to end. Raises Interrupted where the user presses Ctrl-C
+    again.
     """
     with (
         open(run.log_file, "ab") as log_file,
@@ -287,24 +311,25 @@ def _start_launcher(run: Run, launcher_command: list[str], show_message: hub.Sho
             launcher_command, stderr=log_file, start_new_session=True, env=environment_variables
         )
         try:
-            return _wait_for_exit(launcher_process)
+            return _wait_for_exit(launcher_process, processes)
         except KeyboardInterrupt:
             run.stop_file.touch()
         try:
             show_message("stopping after this step and writing a checkpoint; Ctrl-C again to stop at once")
-            return _wait_for_exit(launcher_process)
+            return _wait_for_exit(launcher_process, processes)
         except KeyboardInterrupt:
-            newest_path = newest_checkpoint(run.checkpoints_folder)
-            continuation_text = (
-                f"continues from {newest_path}" if newest_path else "starts over: there is no checkpoint yet"
-            )
-            raise Interrupted(f"stopped at once; the same command {continuation_text}") from None
+            raise Interrupted(f"stopped at once; the same command {_continuation_text(run)}") from None
 
 
-def _wait_for_exit(launcher_process: subprocess.Popen[bytes]) -> int:
+def _wait_for_exit(launcher_process: subprocess.Popen[bytes], processes: RankProcesses) -> int:
     """The exit code, when there is one. Popen.wait of Python 3.11 takes two Ctrl-C within a quarter of a second for one."""
     while (exit_code := launcher_process.poll()) is None:
+        processes.look()
+        lost_rank = processes.lost_rank
+        if lost_rank is not None and time.monotonic() - lost_rank.noticed_s > _LOST_RANK_TIMEOUT_S:
+            return 1  # torchrun waits half a minute for processes that wait for the lost one
         time.sleep(_POLL_INTERVAL_S)
+    processes.look()
     return exit_code
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from orca_bench import child_processes, launcher_environment, library_settings, recipe_file, tokenizers
 from orca_bench.errors import UserError
 from orca_bench.files import write_json
+from orca_bench.train import memory_errors, rank_processes
 from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoint_step
 from orca_bench.train.divergence import Diverged, divergence_message
 from orca_bench.train.run_folder import Run
@@ -38,6 +39,11 @@ def main() -> None:
 
 def train_in_this_process(run: Run, shows_steps: bool = True) -> int:
     """Train the prepared run in this process; returns the exit code. `shows_steps` prints each step's metrics."""
+    with rank_processes.registered(run, launcher_environment.rank()):
+        return _train_and_write_outcome(run, shows_steps)
+
+
+def _train_and_write_outcome(run: Run, shows_steps: bool) -> int:
     try:
         _write_outcome(run, _train_run(run, shows_steps))
         return 0
@@ -53,6 +59,11 @@ def train_in_this_process(run: Run, shows_steps: bool = True) -> int:
         return 1
     except Exception as error:
         traceback.print_exc()
+        if memory_errors.is_memory_error(error):
+            recipe = recipe_file.read_recipe_file(run.recipe_file)
+            message = memory_errors.memory_error_message(error, recipe, launcher_environment.rank())
+            _write_outcome(run, "failed", message, 2)
+            return 2
         if disk_message := full_disk_message(run):
             _write_outcome(run, "failed", disk_message, 2)
             return 2

@@ -1,0 +1,125 @@
+"""A process that is killed and memory that is full end a training with what happened, to which rank, and what to do."""
+
+import json
+import re
+import resource
+import signal
+
+import psutil
+import pytest
+from waiting import PATIENCE_S, eventually
+
+from orca_bench import child_processes
+from orca_bench.recipe import Recipe
+from orca_bench.train import memory_errors
+from orca_bench.train.run_folder import Run
+from recipes import RECIPE
+
+
+@pytest.fixture(scope="module")
+def orca(tmp_path_factory, mini, mini_records, command_in):
+    """Runs `orca-bench` in a folder with 92 records and a recipe for two processes."""
+    folder = tmp_path_factory.mktemp("faults")
+    records = [r for r in mini_records if len(r["instruction"]) < 400][:92]
+    (folder / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    (folder / "r.yaml").write_text(RECIPE.format(name="r", tokenizer=mini["mini:tokenizer"]), encoding="utf-8")
+    return command_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "rank"),
+    [
+        ("torchrun", 1),
+        pytest.param("torchrun", 0, marks=pytest.mark.slow),
+        pytest.param("deepspeed", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_that_is_killed_is_named_and_the_run_goes_on_from_its_checkpoint(orca, launcher, rank):
+    words = ("train", "r.yaml", "-o", f"name={launcher}-{rank}", "-o", "train.epochs=5", "--launcher", launcher)
+    run = Run(orca.folder / "runs" / f"{launcher}-{rank}")
+    command = orca.start(*words)
+    eventually(lambda: command.poll() is not None or (run.checkpoints_folder / "latest").is_file())
+    assert command.poll() is None, command.communicate()
+    process_id = int(run.rank_file(rank).read_text())
+    assert psutil.Process(process_id).environ()["RANK"] == str(rank)
+    psutil.Process(process_id).send_signal(signal.SIGKILL)
+    _, err = command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 1 and "Traceback" not in err
+    assert f"failed: rank {rank} (process {process_id}) was killed; the same command continues from " in err
+    assert "lower train.micro_batch (now 2)" in err
+    assert child_processes.running_process_ids(run.process_purpose) == []
+    assert Run(run.folder).status == "failed" and not list(run.folder.glob(run.rank_file_pattern))
+    assert run.curves_file.is_file()
+    done = orca(*words, "-o", "train.checkpoint_every=1000")
+    steps = [json.loads(line)["step"] for line in run.metrics_file.read_text().splitlines()]
+    assert done.returncode == 0 and steps == list(range(1, len(steps) + 1)), done.stderr
+
+
+def test_full_memory_names_the_keys_that_need_less(orca):
+    # The layers' inputs are 0.6 GiB each for the 2,400 tokens of a step: more than the process may take, but for few tokens.
+    words = [
+        "train",
+        "r.yaml",
+        "-o",
+        "name=large",
+        "-o",
+        "model.random.intermediate_size=65536",
+        "-o",
+        "train.epochs=4",
+    ]
+    words += ["-o", "train.processes=1", "-o", "train.export_every=null"]
+    limit = 3 * 2**30
+    command = orca.start(
+        *words,
+        *("-o", "train.micro_batch=32", "-o", "train.global_batch=32", "-o", "train.accumulation=1"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    _, err = command.communicate(timeout=PATIENCE_S)
+    assert command.returncode == 2, err
+    assert re.match(
+        r"error: rank 0: the memory is full \(.*allocate memory.*\); lower train\.micro_batch \(now 32\)", err
+    ), err
+    assert "train.gradient_checkpointing: true or a lower data.max_length (now 256)" in err
+    assert Run(orca.folder / "runs" / "large").status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory_error"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you …"
+            ),
+            True,
+        ),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (OSError(28, "No space left on device"), False),
+        (ValueError("out of memory"), False),
+        (RuntimeError("Connection closed by peer"), False),
+    ],
+)
+def test_errors_of_full_memory_are_told_from_others(error, is_memory_error):
+    assert memory_errors.is_memory_error(error) == is_memory_error
+
+
+def test_the_error_of_a_gpu_is_one_of_full_memory():
+    import torch
+
+    assert memory_errors.is_memory_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+
+
+def test_the_advice_names_only_what_would_help():
+    recipe = Recipe.model_validate({"name": "r", "model": {"base": "b"}, "data": {"records": ["r"]}})
+    advice = memory_errors.less_memory_advice(recipe)
+    assert advice == (
+        "lower train.micro_batch (now 2) and raise train.accumulation as much, or raise train.processes (now 8) and lower "
+        "train.accumulation or train.micro_batch as much; or start over (--fresh) with a lower data.max_length (now 1024) or "
+        "train.offload: cpu"
+    )
+    train = recipe.train.model_copy(update={"micro_batch": 1, "zero_stage": 2, "gradient_checkpointing": False})
+    advice = memory_errors.less_memory_advice(recipe.model_copy(update={"train": train}))
+    assert "train.micro_batch (now" not in advice and "train.zero_stage: 3" in advice
+    assert "train.gradient_checkpointing: true" in advice
