@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from orca_bench.train.micro_batches import MicroBatch
 
-_FEWEST_POSITIONS = 256  # computed at a time: with fewer, matrix products get slow
-_MOST_PARTS = 16  # so that the logits of a part take at most a sixteenth of those of all positions
+_FEWEST_POSITIONS = 512  # computed at a time: with fewer, matrix products and the sum of gradients get slow
+_MOST_PARTS = 13  # so that a part takes an eighth of the logits of all positions in float32, with its copy in bfloat16
 
 
 def positions_per_part(position_count: int) -> int:
