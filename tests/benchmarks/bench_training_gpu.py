@@ -83,7 +83,7 @@ def attempts(shape_names: list[str]) -> list[Attempt]:
     exact_checkpointed = Contender("orca", "bf16", _CARD_BATCH, 16, packing="exact", gradient_checkpointing=True)
     exact_large = Contender("orca", "bf16", 8 * _CARD_BATCH, 64, packing="exact", gradient_checkpointing=True)
     plain = Contender("trainer", "bf16", _CARD_BATCH, 4, sampling="group_by_length")
-    order = [[exact, card, dense, wide, none], [plain, exact_checkpointed, exact_large]]
+    order = [[exact, card, exact_large, plain, dense], [wide, exact_checkpointed, none]]
     return [
         Attempt(shape_name, contender) for contenders in order for shape_name in shape_names for contender in contenders
     ]
