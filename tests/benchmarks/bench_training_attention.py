@@ -6,7 +6,7 @@ The reference is the way of the CPU, computed in float32 from the same bfloat16 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 _LENGTHS = [700, 30, 1, 160, 90, 1024, 64, 165]
@@ -23,6 +23,17 @@ class AttentionCheck:
     gradient_difference: float
     kernel_ms: float
     one_by_one_ms: float
+
+
+def check_all(head_sizes: list[int]) -> dict[str, Any]:
+    """`checks` of the sizes, and what went wrong with the others: `problems`, by size."""
+    checks, problems = [], {}
+    for head_size in head_sizes:
+        try:
+            checks.append(asdict(check_attention(head_size)))
+        except RuntimeError as error:
+            problems[str(head_size)] = " ".join(str(error).split())[-1500:]
+    return {"checks": checks, "problems": problems}
 
 
 def check_attention(head_size: int, device: str = "cuda") -> AttentionCheck:

@@ -53,10 +53,10 @@ def measure_here(specification: dict[str, Any]) -> dict[str, Any]:
         from bench_training_loss import measure_loss
 
         return asdict(measure_loss(**specification["loss"]))
-    if "head_size" in specification:
-        from bench_training_attention import check_attention
+    if "head_sizes" in specification:
+        from bench_training_attention import check_all
 
-        return asdict(check_attention(specification["head_size"]))
+        return check_all(specification["head_sizes"])
     from bench_training_contenders import Contender, Task, measure
 
     return asdict(measure(Contender(**specification["contender"]), Task(**specification["task"])))
