@@ -66,6 +66,7 @@ def _draw_figure(metrics: Sequence[dict[str, Any]], run_name: str) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
 
     layout = ConstrainedLayoutEngine(w_pad=_PADDING_INCHES, h_pad=_PADDING_INCHES)
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DOTS_PER_INCH, facecolor="white", layout=layout)
@@ -82,6 +83,8 @@ def _draw_figure(metrics: Sequence[dict[str, Any]], run_name: str) -> Figure:
     for axes in (loss_axes, rate_axes, norm_axes):
         _style_axes(axes)
     norm_axes.set_xlim(0, max(1, int(steps[-1])))
+    norm_axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    norm_axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
     return figure
 
 
@@ -103,15 +106,31 @@ def _draw_losses(axes: Axes, steps: np.ndarray, metrics: Sequence[dict[str, Any]
     training_losses, held_out_losses = _numbers(metrics, "loss"), _numbers(metrics, "held_out_loss")
     _draw_smoothed_curve(axes, steps, training_losses, "training")
     has_held_out_loss = np.isfinite(held_out_losses)
-    title = "loss, nats per response token"
     if has_held_out_loss.any():
         held_out_steps, held_out_losses = steps[has_held_out_loss], held_out_losses[has_held_out_loss]
-        axes.plot(held_out_steps, held_out_losses, color=_HELD_OUT_COLOR, linewidth=1.4, marker="o", markersize=3.5)
-        axes.lines[-1].set_label("held-out records")
         best = int(held_out_losses.argmin())
-        title += f"; lowest held-out loss {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}"
-        axes.legend(loc="upper right", fontsize=9, frameon=False, labelcolor=_INK)
-    axes.set_title(title, loc="left", fontsize=9.5, color=_INK)
+        axes.plot(
+            held_out_steps,
+            held_out_losses,
+            color=_HELD_OUT_COLOR,
+            linewidth=1.4,
+            marker="o",
+            markersize=3.5,
+            clip_on=False,
+            label=f"held-out records, lowest {held_out_losses[best]:.4f} at step {held_out_steps[best]:,}",
+        )
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=2,
+        fontsize=9,
+        frameon=False,
+        labelcolor=_INK,
+        borderaxespad=0.2,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
+    axes.set_title("loss, nats per response token", loc="left", fontsize=9.5, color=_INK)
 
 
 def _draw_curve(axes: Axes, steps: np.ndarray, values: np.ndarray, title: str) -> None:

@@ -61,9 +61,8 @@ class RunWatch:
     def _read_history(self, metrics: Sequence[dict[str, Any]]) -> tuple[list[float], float]:
         """The losses of the last steps, and the lowest held-out loss of which the model is kept, infinity without one."""
         recent_losses = [line["loss"] for line in metrics[-WINDOW_STEPS:] if line.get("loss") is not None]
-        held_out_losses = [line["held_out_loss"] for line in metrics if line.get("held_out_loss") is not None]
-        has_best_model = bool(held_out_losses) and self._run.best_model.is_dir()
-        return recent_losses, min(held_out_losses) if has_best_model else math.inf
+        lowest = step_metrics.lowest_held_out_loss(metrics)
+        return recent_losses, lowest[0] if lowest is not None and self._run.best_model.is_dir() else math.inf
 
     def spike_height(self, step_index: int, loss: float) -> float | None:
         """How high a spike the loss of `step_index` (from 0) is, in deviations; None during the warm-up and for no number."""

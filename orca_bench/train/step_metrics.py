@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def read_metrics(metrics_file: Path) -> list[dict[str, Any]]:
             if isinstance(metrics, dict) and isinstance(metrics.get("step"), int):
                 lines.append(metrics)
     return lines
+
+
+def lowest_held_out_loss(metrics: Iterable[dict[str, Any]]) -> tuple[float, int] | None:
+    """The lowest held-out loss of some lines and its step, the first one of equal ones; None where no line has one."""
+    losses = [(line["held_out_loss"], line["step"]) for line in metrics if line.get("held_out_loss") is not None]
+    return min(losses, default=None)
 
 
 def remove_later_steps(metrics_file: Path, steps_done: int) -> None:

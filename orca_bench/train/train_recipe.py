@@ -18,7 +18,7 @@ from orca_bench.errors import Interrupted, UserError, check_choice
 from orca_bench.files import catch_write_errors, read_json
 from orca_bench.models.model_folder import METADATA_FILE_NAME
 from orca_bench.recipe import Recipe
-from orca_bench.train import launcher_ranks, run_setup, student_model
+from orca_bench.train import launcher_ranks, run_setup, step_metrics, student_model
 from orca_bench.train.checkpoint_files import newest_checkpoint_step
 from orca_bench.train.run_folder import Run, whole_number
 from orca_bench.train.run_setup import PreparedRun
@@ -106,8 +106,17 @@ def train_recipe(
                 f"plain transformers still reads the exported tokenizer otherwise: {export_metadata['example']}"
             )
         display.message(f"trained: {run.model} ({_time_text(time.monotonic() - start_s, run.manifest['seconds'])})")
+        _report_best_model(run, recipe, display)
         _write_card(run, display)
     return run
+
+
+def _report_best_model(run: Run, recipe: Recipe, display: TrainingDisplay) -> None:
+    """Report the lowest held-out loss, and where its model is."""
+    lowest = step_metrics.lowest_held_out_loss(step_metrics.read_metrics(run.metrics_file))
+    if lowest is not None:
+        model_text = f": {run.best_model}" if recipe.train.keep_best else ""
+        display.message(f"lowest held-out loss {lowest[0]:.4f} at step {lowest[1]:,}{model_text}")
 
 
 def _write_card(run: Run, display: TrainingDisplay) -> None:

@@ -48,6 +48,10 @@ def test_a_spike_stands_out_of_usual_losses_and_does_not_hide_the_next_one():
     assert heights_of_all[710] > 10 and max(heights_of_all[step] for step in top[-20:-4]) < 10
 
 
+def test_twenty_useless_losses_of_fifty_do_not_move_what_is_usual():
+    assert heights([1.0] * 30 + [100.0] * 20 + [1.1])[-1] == pytest.approx(2)
+
+
 def test_a_model_that_has_learned_everything_has_no_spikes_of_a_thousandth():
     assert heights([1e-3] * WINDOW_STEPS + [1.1e-3])[-1] == pytest.approx(2)
     assert heights([0.0] * WINDOW_STEPS + [1e-3])[-1] is None

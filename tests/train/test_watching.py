@@ -1,6 +1,7 @@
 """The loss on held-out records, the best model and spikes, with a real DeepSpeed engine."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from orca_bench.train.run_folder import Run
 from orca_bench.train.token_files import load_run_examples
 from recipes import RECIPE
 
-HELD_OUT = ("-o", "data.held_out=7", "-o", "train.held_out_every=3", "-o", "train.keep_best=true")
+HELD_OUT = ("-o", "data.held_out=11", "-o", "train.held_out_every=3", "-o", "train.keep_best=true")
 #: A learning rate that rises until the model is worse than it was: the best model is not the last one.
 TOO_FAST = ("-o", "train.epochs=2", "-o", "train.max_steps=15", "-o", "train.lr=4.0", "-o", "train.warmup_min_steps=30")
 
@@ -34,6 +35,7 @@ def watched(orca):
     """A finished run in two processes."""
     done = orca("train", "r.yaml", *HELD_OUT, *TOO_FAST)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"lowest held-out loss \d\.\d{4} at step 3: runs/r/exports/best\n", done.stdout), done.stdout
     return Run(orca.folder / "runs" / "r")
 
 
@@ -60,7 +62,7 @@ def test_the_held_out_loss_is_the_mean_over_all_held_out_tokens_and_the_best_mod
     best_step = min(held_out_losses, key=held_out_losses.get)
     assert json.loads((watched.best_model / "orca_bench.json").read_text())["step"] == best_step
     held_out = load_run_examples(watched.tokens_folder, watched.earlier_tokens_file).held_out
-    assert len(held_out) == 7
+    assert len(held_out) == 11  # more than one batch
     assert plain_loss(watched.best_model, held_out) == pytest.approx(held_out_losses[best_step], rel=2e-6)
     assert plain_loss(watched.model, held_out) == pytest.approx(held_out_losses[len(metrics)], rel=2e-6)
     assert best_step < len(metrics)  # else this test does not show that the best is kept
