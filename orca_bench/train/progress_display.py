@@ -20,9 +20,7 @@ _FIRST_NUMBERS = "loss –"  # before a step is done
 _LINE_INTERVAL_S = 10.0  # where there is no terminal
 _BAR_WIDTH = 24  # characters
 _MIN_WIDTH_WITH_BAR = 140  # characters of the terminal
-_WIDTH_WITHOUT_NUMBERS = (
-    32  # characters of the line besides name, bar, two numbers of steps and the numbers of the step
-)
+_WIDTH_WITHOUT_NUMBERS = 28  # characters of the line besides name, bar, numbers of steps and numbers of the step
 
 
 @contextmanager
@@ -81,8 +79,8 @@ class _NumbersText:
             f"loss {metrics.loss:.4f}",
             "" if self._held_out_loss is None else f"held-out {self._held_out_loss:.4f}",
             f"{metrics.tokens_per_second:,.0f} tok/s",
-            f"lr {metrics.lr:.2e}",
             "" if metrics.memory_gib is None else f"{metrics.memory_gib:.1f} GiB",
+            f"lr {metrics.lr:.2e}",
             "" if metrics.mfu is None else f"mfu {100 * metrics.mfu:.1f} %",
         ]
         texts = [text for text in texts if text]
