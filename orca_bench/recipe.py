@@ -129,7 +129,9 @@ class Train(_Section):
         "micro_batch then count rows, so that a step has more examples and the run fewer steps.",
     )
     micro_batch: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
-        2, description="Examples per forward pass of one process; packed, as many tokens at most as the longest have."
+        2,
+        description="Examples per forward pass of one process; packed: at most as many tokens as micro_batch examples of the "
+        "greatest length have.",
     )
     accumulation: Annotated[PositiveInt, MAY_SPLIT_MARK] = Field(
         1, description="Gradient accumulation: forward passes per step of one process."

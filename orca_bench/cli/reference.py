@@ -178,7 +178,8 @@ def _values_text(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_values_text(argument) for argument in arguments if argument is not types.NoneType)
     if origin is list:
-        return f"list of {_values_text(arguments[0])}s"
+        values_text = _values_text(arguments[0])
+        return f"list of: {values_text}" if get_origin(arguments[0]) is Literal else f"list of {values_text}s"
     return {bool: "true, false", int: "integer", float: "number", str: "text"}[annotation]
 
 

@@ -1,5 +1,7 @@
 """The pages that are written from the code say what the code says today."""
 
+from typing import Literal
+
 import pytest
 from pydantic import BaseModel, Field
 
@@ -41,7 +43,13 @@ def test_a_new_table_takes_the_place_of_the_old_one():
 
 
 @pytest.mark.parametrize(
-    ("annotation", "values"), [(int | None, "integer"), (list[str], "list of texts"), (bool, "true, false")]
+    ("annotation", "values"),
+    [
+        (int | None, "integer"),
+        (list[str], "list of texts"),
+        (list[Literal["a", "b"]], "list of: a, b"),
+        (bool, "true, false"),
+    ],
 )
 def test_a_type_is_named_in_a_word(annotation, values):
     class Section(BaseModel):
