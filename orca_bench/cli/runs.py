@@ -38,7 +38,7 @@ def command(names: tuple[str, ...], clean: bool, dry_run: bool, yes: bool, outpu
     results (mini/orca) are those that the other commands take.
 
     --clean removes the answers that finished evaluations kept to continue (answers.sqlite), and checkpoints: all of a
-    finished run, all but the newest whole one of another. Models, exports and results stay, and so does what a process is
+    finished run, all but the newest undamaged one of another. Models, exports and results stay, and so does what a process is
     writing. Without answers.sqlite an evaluation of the same tasks computes all answers again. Exit code 1 where something
     could not be removed.
 

@@ -6,8 +6,8 @@ checkpoints/damaged-step-00000010/    one whose files have changed since it was 
 checkpoints/latest                    the name of the newest one, for DeepSpeed's own tools
 
 A checkpoint is written under its temporary name, its manifest last, and then renamed: under its own name it was whole.
-Checkpoints of versions before the manifest are whole where `latest` names them or a later one. Its own module because it
-needs neither torch nor DeepSpeed: listing runs uses it, too.
+Versions before the manifest wrote none: in a folder where no checkpoint has one, those are whole that `latest` names and
+those before it. Its own module because it needs neither torch nor DeepSpeed: listing runs uses it, too.
 """
 
 from __future__ import annotations
@@ -69,10 +69,13 @@ def temporary_folder(checkpoints_folder: Path, steps_done: int) -> Path:
     return checkpoints_folder / f".{checkpoint_name(steps_done)}.tmp"
 
 
-def newest_checkpoint(checkpoints_folder: Path) -> Path | None:
-    """The newest checkpoint whose files are all there in their size, or None where there is none."""
+def newest_checkpoint(checkpoints_folder: Path, reads_files: bool = False) -> Path | None:
+    """The newest checkpoint whose files are all there in their size, or None where there is none.
+
+    `reads_files` compares their hashes too, which reads the whole checkpoint.
+    """
     for checkpoint in _checkpoints_newest_first(checkpoints_folder):
-        if _is_complete(checkpoint) and checkpoint_problem(checkpoint, reads_files=False) is None:
+        if _is_complete(checkpoint) and checkpoint_problem(checkpoint, reads_files) is None:
             return checkpoint
     return None
 
@@ -101,7 +104,7 @@ def checkpoint_problem(checkpoint: Path, reads_files: bool) -> str | None:
     except UserError:
         return f"its {MANIFEST_FILE_NAME} cannot be read"
     if manifest is None:
-        return None
+        return f"it has no {MANIFEST_FILE_NAME}" if _has_manifests(checkpoint.parent) else None
     for file_name, entry in manifest.files.items():
         path = checkpoint / file_name
         if not path.is_file():
@@ -197,9 +200,14 @@ def _checkpoints_newest_first(checkpoints_folder: Path) -> list[Path]:
     return sorted(checkpoints_folder.glob("step-*"), reverse=True)
 
 
+def _has_manifests(checkpoints_folder: Path) -> bool:
+    """Whether any checkpoint has a manifest: then all were marked as whole before they had their names."""
+    return any(checkpoints_folder.glob(f"step-*/{MANIFEST_FILE_NAME}"))
+
+
 def _is_complete(checkpoint: Path) -> bool:
-    """Whether a checkpoint was written to its end: it has a manifest, or `latest` names it or a later one."""
-    if (checkpoint / MANIFEST_FILE_NAME).exists():
+    """Whether a checkpoint was written to its end: all where one has a manifest, else what `latest` names and those before it."""
+    if _has_manifests(checkpoint.parent):
         return True
     try:
         return checkpoint.name <= (checkpoint.parent / LATEST_FILE_NAME).read_text(encoding="utf-8").strip()

@@ -115,18 +115,19 @@ def is_being_trained(folder: Path) -> bool:
 def survey_checkpoints(folder: Path) -> list[CheckpointSummary]:
     """The checkpoints of a run, oldest first, each with what it is still good for.
 
-    A finished run with its model needs none, any other the newest whole one, from which training continues. Where that is not
-    known, none is removable.
+    A finished run with its model needs none, any other the newest undamaged one, from which training continues; its files are
+    read. Where there is none, nothing is removable.
     """
     run = Run(folder)
-    paths = sorted(path for path in run.checkpoints_folder.glob("step-*") if path.is_dir())
+    paths, damaged_paths = (
+        sorted(path for path in run.checkpoints_folder.glob(pattern) if path.is_dir())
+        for pattern in ("step-*", f"{DAMAGED_PREFIX}step-*")
+    )
+    damaged_summaries = [CheckpointSummary(path, True, "it is damaged") for path in damaged_paths]
     if run.readable_manifest.get("status") == "finished" and run.model.is_dir():
-        return [CheckpointSummary(path, True, "the run is finished") for path in paths]
-    newest_whole = newest_checkpoint(run.checkpoints_folder)
-    damaged_paths = sorted(run.checkpoints_folder.glob(f"{DAMAGED_PREFIX}*")) if newest_whole else []
-    return [CheckpointSummary(path, True, "it is damaged") for path in damaged_paths] + [
-        _survey_checkpoint(path, newest_whole) for path in paths
-    ]
+        return damaged_summaries + [CheckpointSummary(path, True, "the run is finished") for path in paths]
+    newest_whole = newest_checkpoint(run.checkpoints_folder, reads_files=True)
+    return (damaged_summaries if newest_whole else []) + [_survey_checkpoint(path, newest_whole) for path in paths]
 
 
 def removable_checkpoints(folder: Path) -> list[Path]:
@@ -145,9 +146,14 @@ def remove_checkpoints(folder: Path) -> list[Path]:
         for path in paths:
             with catch_write_errors(path):
                 shutil.rmtree(path)
-        if paths and not any(run.checkpoints_folder.glob("step-*")):
+        if paths and not any(_visible_folders(run.checkpoints_folder)):
             shutil.rmtree(run.checkpoints_folder, ignore_errors=True)
     return paths
+
+
+def _visible_folders(folder: Path) -> Iterator[Path]:
+    """The folders in a folder, without temporary ones."""
+    return (path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
 
 
 def _survey_checkpoint(path: Path, newest_whole: Path | None) -> CheckpointSummary:

@@ -8,7 +8,7 @@ import pytest
 from orca_bench.errors import UserError
 from orca_bench.train import checkpoint_files
 from orca_bench.train.checkpoint_files import CheckpointManifest, FileEntry, mark_whole, newest_checkpoint
-from orca_bench.train.run_survey import survey_checkpoints
+from orca_bench.train.run_survey import remove_checkpoints, survey_checkpoints
 
 CONTENTS = {f"rank_{rank}_{part}_states.pt": os.urandom(300) for rank in range(2) for part in ("model", "optim")}
 
@@ -84,6 +84,10 @@ def break_manifest(checkpoint):
     (checkpoint / "manifest.json").write_text('{"step": 15')
 
 
+def lose_manifest(checkpoint):
+    (checkpoint / "manifest.json").unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
@@ -91,10 +95,12 @@ def break_manifest(checkpoint):
         (lose_a_rank, "rank_1_model_states.pt is not there"),
         (flip_a_bit, "the content of rank_0_model_states.pt has changed"),
         (break_manifest, "its manifest.json cannot be read"),
+        (lose_manifest, "it has no manifest.json"),
     ],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(folder, damage, reason):
     damage(folder / "step-00000015")
+    checkpoint_files.remove_incomplete_checkpoints(folder)
     (message,) = set_aside(folder)
     assert message == (
         f"{folder}/step-00000015 is damaged ({reason}): it is now damaged-step-00000015, and training goes on from "
@@ -120,6 +126,18 @@ def test_damage_that_can_be_seen_without_reading_is_seen_by_those_that_do_not_re
     assert newest_checkpoint(folder).name == "step-00000010"
     flip_a_bit(folder / "step-00000010")
     assert newest_checkpoint(folder).name == "step-00000010"
+
+
+def test_only_a_folder_in_which_no_checkpoint_has_a_manifest_is_of_a_version_before_it(folder):
+    for step in (5, 10):
+        lose_manifest(folder / f"step-{step:08d}")
+    truncate(folder / "step-00000015")
+    assert newest_checkpoint(folder) is None
+    lose_manifest(folder / "step-00000015")
+    (folder / "latest").write_text("step-00000010")
+    assert newest_checkpoint(folder).name == "step-00000010" and not set_aside(folder)
+    checkpoint_files.remove_incomplete_checkpoints(folder)
+    assert names(folder) == ["latest", "step-00000005", "step-00000010"]
 
 
 def test_the_newest_few_stay_and_a_kill_while_others_are_removed_leaves_no_half_ones(folder, monkeypatch):
@@ -152,6 +170,32 @@ def test_damaged_checkpoints_are_listed_as_removable(folder):
         "step-00000005": (True, "a newer checkpoint is there"),
         "step-00000010": (False, "the training continues from it"),
     }
+
+
+def test_the_undamaged_checkpoint_stays_where_newer_ones_have_other_content(folder):
+    for step in (10, 15):
+        flip_a_bit(folder / f"step-{step:08d}")
+    assert {summary.path.name: summary.is_removable for summary in survey_checkpoints(folder.parent)} == {
+        "step-00000005": False,
+        "step-00000010": True,
+        "step-00000015": True,
+    }
+    remove_checkpoints(folder.parent)
+    assert names(folder) == ["latest", "step-00000005"]
+    flip_a_bit(folder / "step-00000005")
+    assert not any(summary.is_removable for summary in survey_checkpoints(folder.parent))
+
+
+def test_damaged_checkpoints_of_a_finished_run_are_listed_before_they_are_removed(folder):
+    truncate(folder / "step-00000015")
+    set_aside(folder)
+    (folder.parent / "model").mkdir()
+    (folder.parent / "manifest.json").write_text('{"status": "finished"}')
+    (folder / "copy").mkdir()  # the user's own
+    listed = [summary.path.name for summary in survey_checkpoints(folder.parent) if summary.is_removable]
+    assert listed == ["damaged-step-00000015", "step-00000005", "step-00000010"]
+    assert [path.name for path in remove_checkpoints(folder.parent)] == listed
+    assert names(folder) == ["copy", "latest"]
 
 
 @pytest.mark.parametrize(
