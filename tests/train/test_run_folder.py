@@ -14,7 +14,7 @@ from orca_bench.errors import UserError
 from orca_bench.recipe import MAY_CHANGE_MARK, MAY_SPLIT_MARK, Recipe, Train
 from orca_bench.train import divergence, launcher_ranks
 from orca_bench.train import run_folder as run_module
-from orca_bench.train.checkpoint_files import newest_checkpoint
+from orca_bench.train.checkpoint_files import CheckpointManifest, newest_checkpoint
 from orca_bench.train.run_folder import Run, newest_finished_run
 from orca_bench.train.train_recipe import is_recipe_trained
 
@@ -189,6 +189,8 @@ def test_a_damaged_checkpoint_is_named_before_a_run_goes_on(run):
     newest = run.checkpoints_folder / "step-00000010"
     newest.mkdir()
     (newest / "manifest.json").write_text("{")
+    whole_manifest = CheckpointManifest(step=5, processes=2, parameters={}, files={})
+    (run.checkpoints_folder / "step-00000005" / "manifest.json").write_text(whole_manifest.model_dump_json())
     messages = []
     assert run.open_for_training(recipe(), messages.append)
     assert messages == [
