@@ -44,6 +44,9 @@ from orca_bench.train.checkpoint_files import newest_checkpoint, newest_checkpoi
 
 _CHILD_EXIT_TIMEOUT_S = 10.0  # what the training processes of a command that was killed take to end
 _MAX_WHOLE_NUMBER = 2**63
+#: What to do where a folder holds another run than the one that is wanted.
+START_OVER_HINT = "give the run another name (-o name=…) or start over with --fresh"
+
 _RECORDED_LIBRARIES = ("torch", "transformers", "deepspeed", "tokenizers", "sentencepiece", "numpy")
 
 
@@ -198,7 +201,7 @@ class Run:
                 raise UserError(
                     f"has changed since the run in {self.folder} read it",
                     where=source_path,
-                    hint="give the run another name (-o name=…) or start over with --fresh",
+                    hint=START_OVER_HINT,
                 )
 
     @property
@@ -240,28 +243,30 @@ class Run:
             divergence.refuse_repeated_divergence(self.manifest, recipe, self.folder)
 
     def open_for_training(self, recipe: Recipe, show_message: Callable[[str], None] = lambda line: None) -> bool:
-        """Make the folder ready for this recipe and lock it; True where there is something to continue.
+        """Lock the folder and clear it of what is half-written; True where there is something to continue.
 
-        Checkpoints that are damaged are set aside, with a message. Raises UserError as `lock`, `check_same_recipe` and
-        `checkpoint_files.set_damaged_aside` do, and where the records have changed since.
+        Checkpoints that are damaged are set aside, with a message; nothing is replaced yet (`write_recipe`). Raises UserError as
+        `lock`, `check_same_recipe` and `checkpoint_files.set_damaged_aside` do.
         """
         make_writable_folder(self.folder)
         self.lock()
         self.check_same_recipe(recipe)
         self.remove_unfinished_files()
         checkpoint_files.set_damaged_aside(self.checkpoints_folder, show_message)
-        is_continued = self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
-        if is_continued:
-            self.check_records_unchanged()
-            earlier_recipe = recipe_file.read_recipe_file(self.recipe_file) if self.recipe_file.is_file() else recipe
-            if differences := split_differences(earlier_recipe, recipe):
-                show_message(
-                    f"the work is split otherwise from here on ({'; '.join(differences)}): the same to rounding"
-                )
-                split_entry = {"step": newest_checkpoint_step(self.checkpoints_folder), "changes": differences}
-                self.update_manifest(splits=[*self.manifest.get("splits", []), split_entry])
+        return self.status != "new" and newest_checkpoint(self.checkpoints_folder) is not None
+
+    def write_recipe(
+        self, recipe: Recipe, is_continued: bool, show_message: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """Make this the run's recipe, once everything has been checked. What it splits otherwise is reported and recorded."""
+        earlier_recipe = (
+            recipe_file.read_recipe_file(self.recipe_file) if is_continued and self.recipe_file.is_file() else recipe
+        )
+        if differences := split_differences(earlier_recipe, recipe):
+            show_message(f"the work is split otherwise from here on ({'; '.join(differences)}): the same to rounding")
+            split_entry = {"step": newest_checkpoint_step(self.checkpoints_folder), "changes": differences}
+            self.update_manifest(splits=[*self.manifest.get("splits", []), split_entry])
         write_text(self.recipe_file, recipe.to_yaml())
-        return is_continued
 
     def remove_unfinished_files(self) -> None:
         """Remove what training processes, all of which have ended, left half-written."""

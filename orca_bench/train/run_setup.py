@@ -26,6 +26,7 @@ from orca_bench.models.model_folder import ModelFolder
 from orca_bench.recipe import Recipe
 from orca_bench.train import (
     checkpoint_conversion,
+    continuation_checks,
     curves,
     example_encoding,
     example_preparation,
@@ -151,20 +152,22 @@ def _check_examples_fit_window(recipe: Recipe, model_config: PretrainedConfig) -
 def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMessage = lambda line: None) -> bool:
     """Lay out the run's folder and lock it; True where it continues an interrupted run.
 
-    Raises UserError where this machine cannot do what the recipe says, the folder cannot be written, another process trains
-    this run, or the folder holds a run of another recipe, other records or another tokenizer.
+    The checkpoint that it continues from is converted where another number of processes wrote it. Raises UserError where this
+    machine cannot do what the recipe says, the folder cannot be written, another process trains this run, the folder holds a run
+    of another recipe, other records or another tokenizer, or the checkpoint cannot be converted. Recipe, tokens and manifest of
+    the run are then as they were.
     """
     recipe = prepared.recipe
     _check_machine_suits_training(recipe)
     trackers.check_packages(recipe.train.trackers)
     is_continued = run.open_for_training(recipe, show_message)
     tokenizer = prepared.tokenizer_folder.tokenizer
-    if is_continued and run.manifest["tokenizer_sha256"] != tokenizer.fingerprint:
-        raise UserError(
-            f"this tokenizer is not the one that the run in {run.folder} began with",
-            where=tokenizer.source,
-            hint="give the run another name (-o name=…) or start over with --fresh",
+    if is_continued:
+        continuation_checks.check_same_input(run, tokenizer, prepared.sources, prepared.prepared_examples)
+        checkpoint_conversion.convert_newest(
+            run.checkpoints_folder, recipe.train.processes, run.log_file, _launch_environment(), show_message
         )
+    run.write_recipe(recipe, is_continued, show_message)
     prepared.prepared_examples.link_to(run.tokens_folder)
     run.earlier_tokens_file.unlink(missing_ok=True)
     run.update_manifest(
@@ -185,13 +188,6 @@ def prepare_run_folder(prepared: PreparedRun, run: Run, show_message: hub.ShowMe
         parameters=prepared.parameter_count,
     )
     return is_continued
-
-
-def convert_checkpoint(run: Run, recipe: Recipe, show_message: hub.ShowMessage = lambda line: None) -> None:
-    """Make the checkpoint that a run continues from one for as many processes as the recipe says; raises UserError where not."""
-    checkpoint_conversion.convert_newest(
-        run.checkpoints_folder, recipe.train.processes, run.log_file, _launch_environment(), show_message
-    )
 
 
 def _check_machine_suits_training(recipe: Recipe) -> None:

@@ -41,9 +41,10 @@ _DTYPE_BY_ARRAY = {
 
 @dataclass(frozen=True)
 class StoredExamples:
-    """Examples whose arrays are those of a folder of tokens."""
+    """Examples whose arrays are those of a folder of tokens, and the key that they were encoded under."""
 
     folder: Path
+    key: str
     examples: EncodedExamples
     report: EncodingReport
 
@@ -140,9 +141,15 @@ def load_token_files(folder: Path, key: str | None = None, checks_content: bool 
             return None
         examples = EncodedExamples(**{name: _map_array(folder / f"{name}.npy") for name in _DTYPE_BY_ARRAY})
         report = EncodingReport(description["records"], description["cut"], description["dropped"])
+        return StoredExamples(folder, str(description["key"]), examples, report)
     except (UserError, OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    return StoredExamples(folder, examples, report)
+
+
+def read_key(folder: Path) -> str | None:
+    """The key that the tokens of a folder were encoded under; None where it has no tokens that can be read."""
+    stored = load_token_files(folder)
+    return None if stored is None else stored.key
 
 
 def _map_array(path: Path) -> np.ndarray:

@@ -203,7 +203,6 @@ def _prepare(recipe: Recipe, run: Run, starts_over: bool, display: TrainingDispl
     if other_dtype_name is not None:
         display.message(f"the model in {other_dtype_name} is now in {_move_model_to_exports(run, other_dtype_name)}")
     if is_continued:
-        run_setup.convert_checkpoint(run, recipe, display.message)
         steps_done = newest_checkpoint_step(run.checkpoints_folder)
         display.message(f"continuing from step {steps_done} of {prepared.plan.step_count}")
 

@@ -28,8 +28,7 @@ def import_libraries() -> None:
 def start(run: Run, recipe: Recipe) -> list[int]:
     """Prepare the run and fork its training processes; returns their ids by rank."""
     prepared = run_setup.compute_prepared_run(recipe, run_tokens_folder=run.tokens_folder)
-    if run_setup.prepare_run_folder(prepared, run, lambda line: print(line, file=sys.stderr, flush=True)):
-        run_setup.convert_checkpoint(run, recipe, lambda line: print(line, file=sys.stderr, flush=True))
+    run_setup.prepare_run_folder(prepared, run, lambda line: print(line, file=sys.stderr, flush=True))
     run.stop_file.unlink(missing_ok=True)
     run.outcome_file.unlink(missing_ok=True)
     port, count = child_processes.find_free_port(), recipe.train.processes

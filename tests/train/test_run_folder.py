@@ -29,11 +29,18 @@ def recipe(**train) -> Recipe:
     return Recipe.model_validate(RECIPE | {"train": train})
 
 
+def start(run, new_recipe, show_message=lambda line: None) -> bool:
+    """Open a run's folder and write its recipe; whether it is continued."""
+    is_continued = run.open_for_training(new_recipe, show_message)
+    run.write_recipe(new_recipe, is_continued, show_message)
+    return is_continued
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run that was interrupted, with a checkpoint, a result and an answer of an evaluation."""
     run = Run(tmp_path / "runs" / "r")
-    run.open_for_training(recipe())
+    start(run, recipe())
     run.update_manifest(
         status="interrupted", orca_bench="0", records=[{"name": "records.jsonl", "rows": 3, "sha256": None}]
     )
@@ -71,9 +78,9 @@ def elsewhere(line: str, **environment):
 
 def test_a_second_writer_is_refused_and_told_who_the_first_is(run):
     with elsewhere("run.lock()", folder=run.folder) as process:
-        for start in (run.lock, lambda: run.open_for_training(recipe()), run.move_aside):
+        for write in (run.lock, lambda: run.open_for_training(recipe()), run.move_aside):
             with pytest.raises(UserError, match=rf"another process \({process.pid} on .*\) trains this run"):
-                start()
+                write()
         assert Run(run.folder).status == "interrupted"  # reading is free
     run.lock()  # the lock of a killed process is none
     run.lock()
@@ -100,7 +107,7 @@ def test_a_run_moves_aside_with_all_that_is_in_it(run):
         aside = run.move_aside()
         assert aside == run.folder.with_name(f"r.old-{number}") and not run.folder.exists()
         assert (aside / "manifest.json").is_file()
-        run.open_for_training(recipe())
+        start(run, recipe())
         run.update_manifest(status="failed", orca_bench="0")
         with pytest.raises(UserError, match="another process"):
             Run(run.folder).lock()  # the new folder is locked too
@@ -142,7 +149,7 @@ def test_a_run_with_one_broken_file_is_still_one(run, broken):
 
 def test_keys_that_change_no_number_may_change_and_are_written_down(run):
     changed = recipe(checkpoint_every=7, export_every=3, max_loss=50.0)
-    assert run.has_recipe(changed) and run.open_for_training(changed)
+    assert run.has_recipe(changed) and start(run, changed)
     assert recipe_file.read_recipe_file(run.recipe_file) == changed
 
 
@@ -174,12 +181,12 @@ def test_every_other_key_has_to_stay_and_a_new_key_does_so_by_itself(run):
 
 def test_the_same_batch_may_be_split_otherwise_and_a_message_says_so_once(run):
     other_split, messages = recipe(processes=2, micro_batch=4, accumulation=2), []
-    assert run.has_recipe(other_split) and run.open_for_training(other_split, messages.append)
+    assert run.has_recipe(other_split) and start(run, other_split, messages.append)
     assert messages == [
         "the work is split otherwise from here on (train.micro_batch was 2, now 4; train.accumulation was 1, now 2; "
         "train.processes was 8, now 2): the same to rounding"
     ]
-    assert run.open_for_training(other_split, messages.append) and len(messages) == 1
+    assert start(run, other_split, messages.append) and len(messages) == 1
     changes = ["train.micro_batch was 2, now 4", "train.accumulation was 1, now 2", "train.processes was 8, now 2"]
     assert run.manifest["splits"] == [{"step": 5, "changes": changes}]
     assert recipe_file.read_recipe_file(run.recipe_file) == other_split
@@ -204,7 +211,7 @@ def test_a_run_is_identified_by_its_whole_recipe_whatever_file_gave_the_keys(run
     lr = recipe().train.lr
     (tmp_path / "same.yaml").write_text(f"extends: base.yaml\ntrain: {{lr: {lr}}}\n", encoding="utf-8")
     same, other = (recipe_file.read_recipe_file(tmp_path / name) for name in ("same.yaml", "base.yaml"))
-    assert run.has_recipe(same) and run.open_for_training(same)
+    assert run.has_recipe(same) and start(run, same)
     assert "extends" not in run.recipe_file.read_text(encoding="utf-8")
     with pytest.raises(UserError, match=r"another recipe \(train.lr was"):
         run.check_same_recipe(other)
